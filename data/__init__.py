@@ -1,0 +1,1 @@
+"""Domains -> prepared shards -> one exact, resumable, weighted stream of packed sequences."""

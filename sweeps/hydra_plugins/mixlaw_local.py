@@ -1,0 +1,36 @@
+"""`hydra/launcher=local`: where Hydra looks for plugins. The work is in sweeps/launcher.py."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+
+
+@dataclass
+class LocalConf:
+    """Hydra's own field names the plugin's class; n_jobs: runs at a time, 0: one per GPU or core."""
+
+    _target_: str = "hydra_plugins.mixlaw_local.LocalLauncher"
+    n_jobs: int = 0
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalConf, provider="mixlaw")
+
+
+class LocalLauncher(Launcher):
+    """Runs the jobs of a multirun side by side on this machine."""
+
+    def __init__(self, n_jobs: int = 0) -> None:
+        self._n_jobs = n_jobs
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        """Accept what Hydra hands over; runs are composed from their overrides alone."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run all jobs of one batch of the sweep."""
+        from sweeps.launcher import run_study
+
+        return run_study(job_overrides, self._n_jobs, initial_job_idx)

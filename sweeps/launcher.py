@@ -1,0 +1,210 @@
+"""The runs of a study on one machine: each in a process of its own, several at a time.
+
+Hydra's basic launcher runs one after the other in one process. Here each run is what `python -m train` with its
+overrides would be: its own process, log and exit code. Processes are forked from a server that has imported torch
+once. All runs are planned before the first one starts, so a mistake in any of them costs nothing; finished runs are
+skipped, runs that were cut off are resumed, and the longest start first so that none is left alone at the end.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.sharedctypes import SynchronizedArray
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from mixlaw.errors import MixlawError
+from mixlaw.runlog import read_status
+
+if TYPE_CHECKING:
+    from train.config import Plan
+
+POLL_S = 0.2
+LINE_EVERY_S = 10.0
+
+
+@dataclass
+class Job:
+    """One run of the sweep and how far it is."""
+
+    plan: "Plan"
+    overrides: list[str]
+    flops: float  # 6 N D: only to order the runs and to tell how long they take
+    status: str
+    process: ForkServerProcess | None = None
+    slot: int = -1
+    log: Path = field(default_factory=Path)
+
+
+def run_study(job_overrides: Sequence[Sequence[str]], n_jobs: int, first_index: int) -> list[JobReturn]:
+    """Run all jobs; raise SystemExit with a non-zero code unless every one is over.
+
+    Parameters
+    ----------
+    job_overrides : the command line of each run
+    n_jobs : how many at a time; 0: one per GPU, or one per core where there is no GPU
+    first_index : Hydra's number of the first of them
+
+    Raises
+    ------
+    MixlawError
+        Before anything is trained, if any of the runs is not possible.
+    """
+    jobs = plan_jobs(job_overrides)
+    todo = sorted((j for j in jobs if j.status in ("planned", "unfinished")), key=lambda j: -j.flops)
+    study = jobs[0].plan.config.study_name if jobs else ""
+    resumed = sum(j.status == "unfinished" for j in todo)
+    done, new = len(jobs) - len(todo), len(todo) - resumed
+    say(f"study {study}: {len(jobs)} runs, {done} done before, {resumed} to resume, {new} new")
+    if todo:
+        Pool(n_jobs or default_n_jobs()).run(todo)
+    return finish(jobs, first_index)
+
+
+def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
+    """Compose and check every run; the same run twice is one run."""
+    from train.compose import compose_config, plan_run
+    from train.models.build import build_model
+    from train.models.count import count_parameters
+
+    jobs: dict[str, Job] = {}
+    sizes: dict[str, int] = {}
+    for overrides in job_overrides:
+        plan = plan_run(compose_config(overrides))
+        model, seq_len = plan.config.model, plan.config.stream.seq_len
+        if repr(model) not in sizes:
+            sizes[repr(model)] = count_parameters(build_model(model, plan.manifest.vocab_size, seq_len, 0))["total"]
+        flops = 6.0 * sizes[repr(model)] * plan.config.n_steps * plan.config.tokens_per_step
+        folder = Path(plan.config.machine.runs) / plan.folder_name
+        jobs[plan.run_id] = Job(plan, list(overrides), flops, read_status(folder), log=folder / "log.txt")
+    return list(jobs.values())
+
+
+class Pool:
+    """Keeps n processes busy and shows how far they are."""
+
+    def __init__(self, n_jobs: int) -> None:
+        self._n_jobs = n_jobs
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["train.loop", "train.compose"])
+        self._tokens: SynchronizedArray[float] = self._context.Array("d", n_jobs)
+
+    def run(self, todo: list[Job]) -> None:
+        """Start every job, wait for all; on Ctrl-C ask the running ones to save and stop."""
+        from tqdm import tqdm
+
+        waiting, running = list(todo), list[Job]()
+        total = sum(j.flops for j in todo)
+        bar = tqdm(total=total, unit="FLOP", unit_scale=True, desc="runs", disable=not sys.stderr.isatty())
+        over, started, last_line = 0.0, time.monotonic(), time.monotonic()
+        try:
+            while waiting or running:
+                while waiting and len(running) < self._n_jobs:
+                    running.append(self._start(waiting.pop(0), {j.slot for j in running}))
+                time.sleep(POLL_S)
+                for job in [j for j in running if j.process and not j.process.is_alive()]:
+                    running.remove(job)
+                    over += job.flops
+                    self._report(job, len(todo) - len(waiting) - len(running), len(todo), bar)
+                bar.n = min(over + sum(self._progress(j) for j in running), total)
+                bar.update(0)
+                if bar.disable and time.monotonic() - last_line > LINE_EVERY_S and bar.n > 0:
+                    last_line = time.monotonic()
+                    left = (last_line - started) * (total / bar.n - 1)
+                    say(f"  {bar.n / total:4.0%} of the FLOPs, about {left:.0f} s to go")
+        except KeyboardInterrupt:
+            stop(running)
+            raise
+        finally:
+            bar.close()
+
+    def _start(self, job: Job, taken: set[int]) -> Job:
+        job.slot = min(set(range(self._n_jobs)) - taken)
+        self._tokens[job.slot] = 0.0
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        arguments = (job.overrides, str(job.log), job.slot, self._tokens)
+        job.process = self._context.Process(target=run_job, args=arguments, daemon=False)
+        job.process.start()
+        return job
+
+    def _progress(self, job: Job) -> float:
+        config = job.plan.config
+        return job.flops * min(self._tokens[job.slot] / (config.n_steps * config.tokens_per_step), 1.0)
+
+    def _report(self, job: Job, n_over: int, n_all: int, bar: Any) -> None:
+        code = job.process.exitcode if job.process else 1
+        job.status = {0: "finished", 75: "unfinished", 76: "diverged"}.get(code or 0, f"failed (exit {code})")
+        shares = " ".join(f"{d} {w:.2f}" for d, w in job.plan.weights.items())
+        bar.clear()
+        say(f"  [{n_over}/{n_all}] {job.plan.run_id} width {job.plan.config.model.width:<4} {shares}: {job.status}")
+
+
+def run_job(overrides: list[str], log: str, slot: int, tokens: "SynchronizedArray[float]") -> None:
+    """Be one `python -m train OVERRIDES`: own log, own GPU, real exit code."""
+    with open(log, "a", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    import torch
+
+    if torch.cuda.device_count() > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+    from train.__main__ import EXIT_CODES
+    from train.compose import compose_config, plan_run
+    from train.loop import run
+
+    def progress(n_tokens: int, loss: float) -> None:
+        tokens[slot] = float(n_tokens)
+
+    try:
+        status = run(plan_run(compose_config(overrides)), progress)
+    except MixlawError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    sys.exit(EXIT_CODES[status])
+
+
+def stop(running: list[Job]) -> None:
+    """Ask running jobs to save and leave, and wait for them."""
+    say(f"stopping: {len(running)} runs save and leave; the same command goes on from here")
+    for job in running:
+        if job.process:
+            job.process.terminate()
+    for job in running:
+        if job.process:
+            job.process.join(60)
+
+
+def finish(jobs: list[Job], first_index: int) -> list[JobReturn]:
+    """Return Hydra's record of every job, or leave with an exit code that says that some are not over."""
+    failed = [j for j in jobs if j.status not in ("finished", "diverged")]
+    for job in failed:
+        tail = job.log.read_text(errors="replace").splitlines()[-3:] if job.log.exists() else []
+        say(f"  {job.plan.run_id} {job.status}; {job.log} ends: {' / '.join(tail) or 'empty'}")
+    if failed:
+        say(f"{len(failed)} of {len(jobs)} runs are not over; the same command tries them again")
+        raise SystemExit(75 if all(j.status == "unfinished" for j in failed) else 1)
+    returns = []
+    for i, job in enumerate(jobs):
+        record = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
+        record.return_value = {"run_id": job.plan.run_id, "status": job.status, "index": first_index + i}
+        returns.append(record)
+    return returns
+
+
+def default_n_jobs() -> int:
+    """Return one per GPU, or one per core that this process may use."""
+    import torch
+
+    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+
+
+def say(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""One run: a model, a schedule and a weighted stream become a run directory."""

@@ -1,0 +1,74 @@
+"""python -m train [OVERRIDE...]         train one run (resume it, or say that it is done)
+python -m train study=NAME           train every run of a study, several at a time
+
+Overrides are Hydra's: model=text_135k mixture=uniform schedule.n_tokens=1000000 'mixture.weights={code:0.7,docs:0.3}'
+Exit codes: 0 finished; 75 stopped by a signal and saved, run the same command again; 76 diverged; others: see the
+sentence.
+"""
+
+import logging
+import os
+import sys
+
+os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to main(), which turns them into sentences
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+import data
+from mixlaw.errors import ConfigError, MixlawError
+from train.compose import CONFIGS, ROOT, explain, plan_run, read_config
+from train.config import Plan
+from train.console import RunBar
+from train.loop import run
+from train.preempt import EXIT_AGAIN
+
+EXIT_CODES = {"finished": 0, "again": EXIT_AGAIN, "diverged": 76}
+EXIT_INTERRUPTED = 130
+
+
+@hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")
+def one_run(cfg: DictConfig) -> None:
+    """Train the run that a composed configuration describes."""
+    plan = plan_run(read_config(cfg))
+    with RunBar(plan) as bar:
+        status = run(plan, bar.update)
+    _say(status, plan)
+    if status != "finished":
+        raise SystemExit(EXIT_CODES[status])
+
+
+def _say(status: str, plan: Plan) -> None:
+    words = {
+        "finished": "finished",
+        "again": "stopped and saved; the same command goes on from here",
+        "diverged": "diverged: a loss or gradient was not finite; it is left out of fits",
+    }
+    sys.stdout.write(f"{plan.config.machine.runs}/{plan.folder_name} {words[status]}\n")
+
+
+def main() -> int:
+    """Run the command line; a user's mistake ends in one sentence, never in a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        if ROOT not in [*map(type(ROOT), data.__path__), *(type(ROOT)(p).parent for p in data.__path__)]:
+            raise ConfigError(f"`import data` finds {data.__path__[0]}, not this checkout: run from {ROOT}")
+        one_run()
+    except MixlawError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+        sys.stderr.write(f"error: {explain(error if 'Could not' in str(error) else cause)}\n")
+        return ConfigError.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on from the last checkpoint\n")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

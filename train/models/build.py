@@ -1,0 +1,40 @@
+"""From a configuration to an initialised model."""
+
+import math
+
+import torch
+from torch import nn
+
+from data.stream import derived_key
+from train.config import ModelConfig
+from train.models.text import TextModel
+
+FAMILIES = {"text": TextModel}
+
+
+def build_model(config: ModelConfig, vocab_size: int, seq_len: int, seed: int) -> nn.Module:
+    """Return the model on the CPU with weights that depend on (config, seed) only."""
+    model = FAMILIES[config.family](config, vocab_size, seq_len)
+    generator = torch.Generator().manual_seed(derived_key(seed, "weights", 0) >> 1)
+    initialise(model, config, generator)
+    return model
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, config: ModelConfig, generator: torch.Generator) -> None:
+    """Fill all weights: the variances of muP, which standard parametrisation at these depths shares.
+
+    Lookup table: std 1. Matrices: std 1/sqrt(fan_in), those that write into the residual stream divided by
+    sqrt(2 depth) more. Head: std 1/fan_in, so that initial logits shrink with width (Yang et al. 2022, table 3).
+    """
+    for name, weight in model.named_parameters():
+        if name.endswith("norm.weight"):
+            weight.fill_(1.0)
+        elif name == "embedding.weight":
+            weight.normal_(0.0, 1.0, generator=generator)
+        elif name == "head.weight":
+            weight.normal_(0.0, 1 / weight.shape[1], generator=generator)
+        else:
+            writes_residual = name.endswith(("out.weight", "down.weight"))
+            scale = 1 / math.sqrt(2 * config.depth) if writes_residual else 1.0
+            weight.normal_(0.0, scale / math.sqrt(weight.shape[1]), generator=generator)

@@ -1,0 +1,70 @@
+"""The decoder trunk that the families share: RMSNorm, rotary positions, SwiGLU, optional QK-norm.
+
+Shapes: B sequences, S positions, D width, H heads, K head_dim, F feed-forward width.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.config import ModelConfig
+
+
+def ffn_width(config: ModelConfig) -> int:
+    """Return F: 8/3 of the width, rounded up, so that SwiGLU has the parameters of a plain 4x layer (Shazeer 2020)."""
+    multiple = config.ffn_multiple_of
+    return -(-8 * config.width // (3 * multiple)) * multiple
+
+
+def rotary_table(seq_len: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (S, K/2) of rotary position embedding (Su et al. 2021)."""
+    rates = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    angles = torch.arange(seq_len, dtype=torch.float32)[:, None] * rates
+    return angles.cos(), angles.sin()
+
+
+def rotate(x_BHSK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the two halves of each head by the angle of its position."""
+    first, second = x_BHSK.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.q_norm = nn.RMSNorm(config.head_dim) if config.qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(config.head_dim) if config.qk_norm else nn.Identity()
+
+    def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        B, S, D = x_BSD.shape
+        q, k, v = self.qkv(x_BSD).view(B, S, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
+        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
+        mixed_BHSK = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out(mixed_BHSK.transpose(1, 2).reshape(B, S, D))
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(config.width, 2 * ffn_width(config), bias=False)
+        self.down = nn.Linear(ffn_width(config), config.width, bias=False)
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        gate_BSF, up_BSF = self.gate_up(x_BSD).chunk(2, dim=-1)
+        return self.down(F.silu(gate_BSF) * up_BSF)
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.width)
+        self.attention = Attention(config)
+        self.ffn_norm = nn.RMSNorm(config.width)
+        self.ffn = SwiGLU(config)
+
+    def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos, sin)
+        return x_BSD + self.ffn(self.ffn_norm(x_BSD))

@@ -1,0 +1,36 @@
+"""Parameter groups and the learning rate: AdamW under muP, so that one rate serves every width."""
+
+import torch
+from torch import nn
+
+from train.config import OptimConfig, ScheduleConfig
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig, width: int) -> torch.optim.AdamW:
+    """Return AdamW with two groups: matrices whose fan-in grows with width, and everything else.
+
+    Under muP (Yang et al. 2022, table 3, Adam) the matrices' rate falls as base_width / width; lookup table and norms
+    keep theirs. Weight decay is fully decoupled, as in the paper: a step shrinks weights by `weight_decay` whatever
+    the rate, so each group's setting is divided by its rate.
+    """
+    scale = config.base_width / width if config.parametrization == "mup" else 1.0
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and not name.startswith("embedding.")]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    groups = [
+        {"params": matrices, "scale": scale, "weight_decay": config.weight_decay / (config.lr * scale)},
+        {"params": others, "scale": 1.0, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, config: OptimConfig, factor: float) -> float:
+    """Set every group's rate to lr x factor x its width scale; return lr x factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * factor * group["scale"]
+    return config.lr * factor
+
+
+def schedule_factor(config: ScheduleConfig, n_tokens: int) -> float:
+    """Return the share of the full rate after `n_tokens`: linear over the warm-up, then constant."""
+    return min((n_tokens + 1) / (config.warmup_tokens + 1), 1.0)
