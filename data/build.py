@@ -1,0 +1,155 @@
+"""From located sources to a finished folder: read, clean, split, tokenise, write, and publish as a whole."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from data.budget import BadDocuments
+from data.config import FORMAT_VERSION, DataConfig, SourceConfig
+from data.corpora import Corpus, collect, drop_shared_documents
+from data.shards import SPLITS, token_dtype, write_manifest, write_split
+from data.sources import documents, fingerprints, licence, locate, origin
+from data.staging import publish, staging_folder
+from data.tokenize import ByteTokenizer, Tokenizer, batches, train_bpe
+from data.wheels import Echo
+from mixlaw.errors import DataError
+
+BPE_SAMPLE_CHARS = 4_000_000  # of each training domain: more changes the merges little
+
+
+def sources(config: DataConfig) -> list[tuple[str, str, SourceConfig]]:
+    """List (setting, domain, source), targets first: a document that a target holds too is the target's."""
+    targets = [(f"data.targets.{name}", name, source) for name, source in config.targets.items()]
+    return targets + [(f"data.domains.{name}", name, source) for name, source in config.domains.items()]
+
+
+def build(config: DataConfig, echo: Echo) -> None:
+    """Prepare the folder of a configuration that is not there yet.
+
+    Raises
+    ------
+    DataError
+        If a source cannot be had or read, or leaves a domain without documents; nothing is left behind then.
+    """
+    final = config.folder
+    if final.exists() and any(final.iterdir()):
+        raise DataError(f"{final} is there without a manifest.json: delete it and prepare it again")
+    downloads = config.root_folder / "downloads"
+    files = {name: locate(source, where, downloads, echo) for where, name, source in sources(config)}
+    with staging_folder(final) as staging:
+        texts = staging / ".texts"
+        corpora = _collect_all(config, files, texts, echo)
+        tokenizer = _make_tokenizer(config, corpora, echo)
+        tokenizer.save(staging)
+        entries = {}
+        for name in (*config.domains, *config.targets):
+            splits = _write_splits(config, name, corpora[name], tokenizer, staging / name)
+            entries[name] = _entry(config, name, files[name], corpora[name], splits)
+        shutil.rmtree(texts)
+        write_manifest(staging, _manifest_facts(config, tokenizer, entries))
+        publish(staging, final)
+
+
+def _collect_all(config: DataConfig, files: dict[str, list[Path]], folder: Path, echo: Echo) -> dict[str, Corpus]:
+    folder.mkdir()
+    corpora = {}
+    for _, name, source in sources(config):
+        bad = BadDocuments(config.bad_document_budget)
+        read = tqdm(documents(source, files[name], bad), name, unit=" documents", leave=False, disable=None)
+        corpora[name] = collect(read, folder / name, config.min_chars, bad)
+        n_bytes = corpora[name].path.stat().st_size
+        echo(f"read {name}: {len(corpora[name].spans):,} documents, {n_bytes / 1e6:.1f} MB")
+    drop_shared_documents(corpora.values())
+    for where, name, _ in sources(config):
+        _refuse_empty_splits(config, where, name, corpora[name])
+    return corpora
+
+
+def _chosen(config: DataConfig, name: str, corpus: Corpus, split: str) -> list[bytes]:
+    """Return the documents of a split; a target has no train split, because nothing is ever trained on it."""
+    if name in config.targets and split == "train":
+        return []
+    return corpus.digests(split, config.eval_percent, config.test_percent)
+
+
+def _refuse_empty_splits(config: DataConfig, where: str, name: str, corpus: Corpus) -> None:
+    needed = ["eval"] * (config.eval_percent > 0) + ["train"] * (name in config.domains)
+    for split in needed:
+        if not _chosen(config, name, corpus, split):
+            counts = ", ".join(f"{key} {n:,}" for key, n in corpus.counts.items())
+            raise DataError(
+                f"{where}: no document for its {split} split; documents are split by the hash of their text, "
+                f"so give it more of them (counts: {counts})"
+            )
+
+
+def _make_tokenizer(config: DataConfig, corpora: dict[str, Corpus], echo: Echo) -> Tokenizer:
+    """Learn the tokenizer on training documents only, with as much text of one domain as of another."""
+    if config.tokenizer.kind == "bytes":
+        return ByteTokenizer()
+    echo(f"learning a tokenizer of {config.tokenizer.vocab_size:,} symbols")
+    domains = ((corpora[name], _chosen(config, name, corpora[name], "train")) for name in config.domains)
+    samples = (_sample(corpus.texts(chosen)) for corpus, chosen in domains)
+    return train_bpe(chain.from_iterable(samples), config.tokenizer.vocab_size)
+
+
+def _sample(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the first `BPE_SAMPLE_CHARS` characters of some texts; hash order makes them a random sample."""
+    left = BPE_SAMPLE_CHARS
+    for text in texts:
+        yield text[:left]
+        left -= len(text)
+        if left <= 0:
+            return
+
+
+def _write_splits(config: DataConfig, name: str, corpus: Corpus, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    splits = {}
+    for split in SPLITS:
+        chosen = _chosen(config, name, corpus, split)
+        tokens = _tokens(corpus.texts(chosen), tokenizer)
+        entry = write_split(folder, split, tokens, token_dtype(tokenizer.vocab_size))
+        splits[split] = {"n_bytes": corpus.n_bytes(chosen)} | entry
+    return splits
+
+
+def _tokens(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
+    """Yield each document's ids with its end token, in the small type that they are stored in."""
+    dtype = token_dtype(tokenizer.vocab_size)
+    for batch in batches(texts):
+        for ids in tokenizer.encode_batch(batch):
+            yield np.append(ids, tokenizer.end_id).astype(dtype)
+
+
+def _entry(config: DataConfig, name: str, files: list[Path], corpus: Corpus, splits: dict[str, Any]) -> dict[str, Any]:
+    source = config.domains.get(name) or config.targets[name]
+    return {
+        "role": "train" if name in config.domains else "target",
+        "reader": source.reader,
+        "origin": origin(source),
+        "licence": licence(source, files),
+        "inputs": fingerprints(source, files),
+        "counts": dict(corpus.counts),
+        "splits": splits,
+    }
+
+
+def _manifest_facts(config: DataConfig, tokenizer: Tokenizer, entries: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "format": FORMAT_VERSION,
+        "name": config.name,
+        "identity": config.identity,
+        "tokenizer": {
+            "kind": tokenizer.kind,
+            "vocab_size": tokenizer.vocab_size,
+            "end_id": tokenizer.end_id,
+            "sha256": tokenizer.sha256,
+        },
+        "domains": entries,
+    }

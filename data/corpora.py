@@ -1,0 +1,104 @@
+"""From documents to a domain's corpus: cleaned, without exact duplicates, split by the hash of the text."""
+
+import hashlib
+import mmap
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.budget import BadDocuments
+
+DIGEST_BYTES = 16  # 128 bits: no two of a billion documents are expected to collide
+COUNTS = ("n_read", "n_bad", "n_short", "n_duplicate", "n_in_other_domain", "n_documents")
+
+# NUL is the end token of the byte tokenizer and must never occur; lone surrogates have no UTF-8.
+_UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_TRAILING = re.compile(r"[ \t]+$", re.M)
+
+
+def clean(text: str) -> str:
+    """Return the text in Unicode NFC with `\\n` line ends, without control characters and trailing blanks."""
+    text = _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return _TRAILING.sub("", unicodedata.normalize("NFC", text)).strip("\n")
+
+
+def split_of(digest: bytes, eval_percent: int, test_percent: int) -> str:
+    """Return the split of a document, a function of its text alone: other documents cannot move it."""
+    percentile = int.from_bytes(digest) % 100
+    if percentile < eval_percent:
+        return "eval"
+    return "test" if percentile < eval_percent + test_percent else "train"
+
+
+@dataclass
+class Corpus:
+    """One domain's cleaned documents, kept in one file, so that a corpus may be larger than the memory.
+
+    Parameters
+    ----------
+    path : the documents' UTF-8 texts, end to end
+    spans : digest of each document -> where its text starts and ends in the file
+    counts : what became of every document that was read
+    """
+
+    path: Path
+    spans: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def digests(self, split: str, eval_percent: int, test_percent: int) -> list[bytes]:
+        """Return the digests of a split in their own order, so that any window is a random sample."""
+        return sorted(d for d in self.spans if split_of(d, eval_percent, test_percent) == split)
+
+    def n_bytes(self, digests: Iterable[bytes]) -> int:
+        """Return the UTF-8 bytes of these documents."""
+        return sum(self.spans[d][1] - self.spans[d][0] for d in digests)
+
+    def texts(self, digests: Iterable[bytes]) -> Iterator[str]:
+        """Yield the texts of these documents."""
+        if not self.spans:
+            return
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+            for digest in digests:
+                start, end = self.spans[digest]
+                yield memory[start:end].decode("utf-8")
+
+
+def collect(documents: Iterable[str], path: Path, min_chars: int, bad: BadDocuments) -> Corpus:
+    """Clean the documents of one domain into a file, dropping short ones and exact duplicates."""
+    corpus, end = Corpus(path, counts=Counter(dict.fromkeys(COUNTS, 0))), 0
+    with path.open("wb") as file:
+        for document in documents:
+            corpus.counts["n_read"] += 1
+            text = clean(document)
+            raw = text.encode("utf-8")
+            digest = hashlib.blake2b(raw, digest_size=DIGEST_BYTES).digest()
+            if not text or len(text) < min_chars:
+                corpus.counts["n_short"] += 1
+            elif digest in corpus.spans:
+                corpus.counts["n_duplicate"] += 1
+            else:
+                file.write(raw)
+                corpus.spans[digest] = (end, end + len(raw))
+                end += len(raw)
+    corpus.counts["n_bad"] = bad.count
+    corpus.counts["n_read"] += bad.count
+    corpus.counts["n_documents"] = len(corpus.spans)
+    return corpus
+
+
+def drop_shared_documents(corpora: Iterable[Corpus]) -> None:
+    """Keep a document that several corpora hold in the first of them only.
+
+    With the targets first, no training domain holds a document that a target is measured on.
+    """
+    seen: set[bytes] = set()
+    for corpus in corpora:
+        shared = seen.intersection(corpus.spans)
+        for digest in shared:
+            del corpus.spans[digest]
+        corpus.counts["n_in_other_domain"] += len(shared)
+        corpus.counts["n_documents"] = len(corpus.spans)
+        seen.update(corpus.spans)

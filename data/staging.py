@@ -1,0 +1,72 @@
+"""Folders that appear whole or not at all, also when a process is killed or two of them do the same work."""
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FORGOTTEN_SECONDS = 24 * 3600  # a stranger's staging folder, untouched this long, has no living owner
+
+
+@contextmanager
+def staging_folder(final: Path) -> Iterator[Path]:
+    """Give an empty hidden folder beside `final`; whatever is still in it at the end is removed."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(final)
+    folder = final.with_name(f".{final.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_stale(final: Path) -> None:
+    """Remove the staging folders of `final` that killed processes left behind."""
+    prefix = f".{final.name}."
+    for folder in final.parent.iterdir():
+        if folder.name.startswith(prefix) and folder.name.endswith(".tmp") and not _has_owner(folder, prefix):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_owner(folder: Path, prefix: str) -> bool:
+    host, _, pid = folder.name[len(prefix) : -len(".tmp")].rpartition(".")
+    if host == socket.gethostname() and pid.isdigit():
+        return int(pid) != os.getpid() and _is_alive(int(pid))
+    try:
+        return time.time() - folder.stat().st_mtime < FORGOTTEN_SECONDS
+    except FileNotFoundError:  # its owner finished just now
+        return True
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, so alive
+        return True
+    return True
+
+
+def publish(staging: Path, final: Path) -> None:
+    """Make the staged folder durable and give it its final name; if somebody was faster, theirs stays."""
+    for path in (*staging.rglob("*"), staging):
+        _fsync(path)
+    try:
+        staging.rename(final)
+    except OSError:
+        if not final.is_dir():  # anything but "it already exists"
+            raise
+    _fsync(final.parent)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,220 @@
+"""Text <-> token ids: raw bytes, or a byte-level BPE learned on the training documents themselves."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.config import TokenizerConfig
+from mixlaw.errors import ConfigError, DataError
+
+BYTE_VOCAB = 256
+BYTE_END = 0  # NUL, which cleaned text never holds
+BPE_END = "<|end|>"
+FILE_NAME = "tokenizer.json"
+BATCH_CHARS = 4_000_000  # per batch of the learned tokenizer: enough for all cores, small beside the memory
+
+Ids = NDArray[np.int64]
+
+
+class Tokenizer(Protocol):
+    """What the preparation, the trainer and the export need of a tokenizer."""
+
+    kind: str
+    vocab_size: int
+    end_id: int
+    sha256: str
+
+    def encode(self, text: str) -> Ids:
+        """Return the ids of a text, without an end token."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """Return the ids of several texts."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of some ids; bytes that are no UTF-8 become U+FFFD."""
+
+    def save(self, folder: Path) -> None:
+        """Write what `load_tokenizer` needs beside the manifest."""
+
+    def to_transformers(self) -> Any:
+        """Return the same tokenizer as a `transformers.PreTrainedTokenizerFast`."""
+
+
+class ByteTokenizer:
+    """Every UTF-8 byte is a token, and its id is its value; NUL ends a document."""
+
+    kind = "bytes"
+    vocab_size = BYTE_VOCAB
+    end_id = BYTE_END
+    sha256 = hashlib.sha256(b"bytes: id = value, end = 0").hexdigest()
+
+    def encode(self, text: str) -> Ids:
+        """Return one id per UTF-8 byte."""
+        return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int64)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """Return the ids of several texts."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of some ids; bytes that are no UTF-8 become U+FFFD."""
+        return bytes(int(i) for i in ids).decode("utf-8", errors="replace")
+
+    def save(self, folder: Path) -> None:
+        """Write nothing: there is nothing to know."""
+
+    def to_transformers(self) -> Any:
+        """Return a byte-level BPE without merges whose 256 symbols have the bytes' values as ids."""
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import decoders, models, pre_tokenizers
+
+        symbols = byte_symbols()
+        backend = Backend(models.BPE(vocab={symbol: value for value, symbol in enumerate(symbols)}, merges=[]))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.decoder = decoders.ByteLevel()
+        return _wrapped(backend, symbols[BYTE_END])
+
+
+def byte_symbols() -> list[str]:
+    """Return the printable character by which byte-level BPE writes each of the 256 bytes."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = (b for b in range(256) if b not in printable)
+    stand_in = {byte: 256 + rank for rank, byte in enumerate(others)}
+    return [chr(stand_in.get(byte, byte)) for byte in range(256)]
+
+
+class BpeTokenizer:
+    """A byte-level BPE; it knows every byte, so that every text comes back exactly.
+
+    Parameters
+    ----------
+    backend : a `tokenizers.Tokenizer`
+    """
+
+    kind = "bpe"
+
+    def __init__(self, backend: Any) -> None:
+        backend.encode_special_tokens = True  # "<|end|>" within a text is text, not the end of it
+        self._backend = backend
+        self._json = backend.to_str()
+        self.vocab_size = int(backend.get_vocab_size())
+        self.end_id = int(backend.token_to_id(BPE_END))
+        self.sha256 = hashlib.sha256(self._json.encode()).hexdigest()
+
+    def encode(self, text: str) -> Ids:
+        """Return the ids of a text, without an end token."""
+        return np.array(self._backend.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """Return the ids of several texts, on all cores."""
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of some ids; bytes that are no UTF-8 become U+FFFD."""
+        return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`, which the transformers library reads too."""
+        (folder / FILE_NAME).write_text(self._json, encoding="utf-8")
+
+    def to_transformers(self) -> Any:
+        """Return the same tokenizer as a `transformers.PreTrainedTokenizerFast`."""
+        return _wrapped(self._backend, BPE_END)
+
+
+def _wrapped(backend: Any, end: str) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    options = {"clean_up_tokenization_spaces": False, "split_special_tokens": True}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end, **options)
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> BpeTokenizer:
+    """Learn a byte-level BPE with exactly `vocab_size` symbols, the end token among them.
+
+    Raises
+    ------
+    DataError
+        If the texts are too few for that many symbols.
+    """
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[BPE_END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer=trainer)
+    size = backend.get_vocab_size()
+    if size != vocab_size:
+        raise DataError(
+            f"data.tokenizer.vocab_size: the documents give {size} symbols, not {vocab_size}: ask for fewer"
+        )
+    return BpeTokenizer(backend)
+
+
+def check_tokenizer(config: TokenizerConfig) -> None:
+    """Check the vocabulary size.
+
+    Raises
+    ------
+    ConfigError
+        If the kind cannot have it.
+    """
+    where = "data.tokenizer.vocab_size"
+    if config.kind == "bytes" and config.vocab_size != BYTE_VOCAB:
+        raise ConfigError(
+            f"{where} is {config.vocab_size}, but bytes are always {BYTE_VOCAB}: set data.tokenizer.kind=bpe"
+        )
+    if config.kind == "bpe" and config.vocab_size <= BYTE_VOCAB:
+        raise ConfigError(f"{where} is {config.vocab_size}; bpe needs {BYTE_VOCAB + 1} or more: all bytes and the end")
+
+
+def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Tokenizer:
+    """Return the tokenizer of a prepared folder.
+
+    Parameters
+    ----------
+    facts : the manifest's entry `tokenizer`
+
+    Raises
+    ------
+    DataError
+        If its file is missing, damaged, or not the one that made the tokens.
+    """
+    if facts["kind"] == "bytes":
+        return ByteTokenizer()
+    from tokenizers import Tokenizer as Backend
+
+    path = folder / FILE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}): delete {folder} and run `python -m data.prepare`") from None
+    if hashlib.sha256(text.encode()).hexdigest() != facts["sha256"]:
+        raise DataError(f"{path} differs from its manifest (sha256): delete {folder} and run `python -m data.prepare`")
+    return BpeTokenizer(Backend.from_str(text))
+
+
+def batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Group texts so that each batch has about `BATCH_CHARS` characters."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
