@@ -1,5 +1,6 @@
 """Fitting a law to a table, in scikit-learn's manners: fit, predict, score; what was learned ends in an underscore."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 import mixlaw
-from mixlaw.errors import FitError, RunLogError, unknown_name
+from mixlaw.errors import ConfigError, FitError, RunLogError, unknown_name
 from mixlaw.laws import Array, Inputs, Law, Units, get_law
 from mixlaw.runlog import write_atomically
 from mixlaw.solver import minimise, objective
+from mixlaw.splits import KINDS, default_kind, held_out
 from mixlaw.tables import LOSS, Table, pick_targets
 from mixlaw.uncertainty import interval, noise_sample, predictive_draws, resampled_weights
 
@@ -101,7 +102,9 @@ class LawFit:
             If the table cannot support the law: too few runs, sizes, tokens or mixtures.
         """
         law = get_law(self.law)
-        self.warnings_ = check_support(law, table)
+        if self.n_starts < 1 or self.n_bootstrap < 1 or self.seed < 0 or not self.delta > 0:
+            raise ConfigError(f"n_starts, n_bootstrap and delta must be above 0, seed at least 0: {self.get_params()}")
+        self.warnings_, self.targets_ = check_support(law, table), {}
         self.domains_ = table.domains
         frame = table.frame
         self.units_ = Units.of(frame["n_params"].to_numpy(float), frame["n_tokens"].to_numpy(float))
@@ -113,12 +116,7 @@ class LawFit:
 
     def _fit_target(self, law: Law, table: Table, target: str) -> TargetFit:
         known = table.rows(table.frame[LOSS + target].notna())
-        _require(
-            len(known.frame) >= law.n_free(len(table.domains)),
-            law,
-            table,
-            f"'{target}' has {len(known.frame)} losses",
-        )
+        check_support(law, known, f"the rows with a loss of '{target}'")
         rng = np.random.default_rng([self.seed, sum(target.encode()), len(known.frame)])
         x, y = self._inputs(known), known.frame[LOSS + target].to_numpy(float)
         bounds = law.bounds(len(table.domains))
@@ -131,8 +129,8 @@ class LawFit:
         order = np.argsort(solution.objective)
         best, lowest = solution.theta[order[0]], solution.objective[order[0]]
         agree = int((solution.objective <= lowest * SAME_MINIMUM + 1e-15).sum())
-        draws = self._bootstrap(law, x, y, known.runs(), best, rng)
-        noise = noise_sample(y - law.loss(best[None], x)[0], law.n_free(len(table.domains)), rng)
+        draws = self._bootstrap(law, x, y, known.runs(), best, rng).round(6)  # as they are saved
+        noise = noise_sample(y - law.loss(best[None], x)[0], law.n_free(len(table.domains)), rng).round(6)
         return TargetFit(
             best, draws, noise, float(lowest), _statement(agree, len(starts)), len(y), len(set(known.runs()))
         )
@@ -173,6 +171,8 @@ class LawFit:
         DataFrame of row, target, law, predicted, low, high [nats/token], and observed where the table has it; intervals
         hold the parameters' uncertainty and the scatter of a single run.
         """
+        if not self.targets_:
+            raise FitError("this law has not been fitted yet: call fit first")
         if table.domains != self.domains_:
             known = [d for d in table.domains if d not in self.domains_] or [
                 d for d in self.domains_ if d not in table.domains
@@ -200,9 +200,9 @@ class LawFit:
     def score(self, table: Table) -> pd.DataFrame:
         """Return, per target: mre [%], mae [nats], spearman, coverage of the 90 % intervals [%], and n."""
         predictions = self.predict(table)
-        if "observed" not in predictions:
+        known = predictions.dropna(subset="observed") if "observed" in predictions else predictions[:0]
+        if known.empty:
             raise RunLogError("the table to score on holds none of the fitted targets' losses")
-        known = predictions.dropna(subset="observed")
         return pd.DataFrame(
             [{"law": self.law, "target": t, **scores(g)} for t, g in known.groupby("target", sort=False)]
         )
@@ -217,8 +217,8 @@ class LawFit:
         """Return everything needed to predict elsewhere."""
         fits = {
             name: {
-                "theta": fit.theta.tolist(), "draws": np.round(fit.draws, 6).tolist(),
-                "noise": np.round(fit.noise, 6).tolist(), "objective": fit.objective, "statement": fit.statement,
+                "theta": fit.theta.tolist(), "draws": fit.draws.tolist(), "noise": fit.noise.tolist(),
+                "objective": fit.objective, "statement": fit.statement,
                 "n_rows": fit.n_rows, "n_runs": fit.n_runs,
                 "parameters": get_law(self.law).natural(fit.theta, self.domains_),
             }
@@ -234,6 +234,7 @@ class LawFit:
     def from_json(cls, facts: dict[str, Any]) -> "LawFit":
         """Return the fit that `to_json` described."""
         fit = cls(**facts["settings"])
+        get_law(fit.law)
         fit.domains_, fit.warnings_, fit.units_ = facts["domains"], facts["warnings"], Units(**facts["units"])
         for name, t in facts["targets"].items():
             theta, draws, noise = (np.asarray(t[key], float) for key in ("theta", "draws", "noise"))
@@ -257,7 +258,7 @@ def scores(predictions: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def check_support(law: Law, table: Table) -> list[str]:
+def check_support(law: Law, table: Table, what: str = "this table") -> list[str]:
     """Refuse a law that the table cannot determine; return warnings where it only just can.
 
     Raises
@@ -270,18 +271,13 @@ def check_support(law: Law, table: Table) -> list[str]:
     sizes, tokens = frame["n_params"].nunique(), frame["n_tokens"].nunique()
     mixtures = len(np.unique(table.mixtures.round(4), axis=0)) if k else 0
     if law.mixture:
-        _require(k >= 2, law, table, f"it needs weights of at least 2 domains, the table has {k}")
-        _require(mixtures >= k, law, table, f"{mixtures} different mixtures cannot tell {k} domains apart")
+        _require(k >= 2, law, what, f"the law needs weights of at least 2 domains, there are {k}")
+        _require(mixtures >= k, law, what, f"{mixtures} different mixtures cannot tell {k} domains apart")
     if law.a:
-        _require(
-            sizes >= 2,
-            law,
-            table,
-            "the table has one model size, so the N term cannot be fitted; use a fixed-n law",
-        )
+        _require(sizes >= 2, law, what, "it has one model size, so the N term cannot be fitted; use a fixed-n law")
     if law.b:
-        _require(tokens >= 2, law, table, "the table has one number of tokens, so the D term cannot be fitted")
-    _require(n_runs >= n_free, law, table, f"it has {n_free} parameters, the table has {n_runs} runs")
+        _require(tokens >= 2, law, what, "it has one number of tokens, so the D term cannot be fitted")
+    _require(n_runs >= n_free, law, what, f"the law has {n_free} parameters, there are {n_runs} runs")
     warnings = []
     if law.a and sizes == 2:
         warnings.append("two model sizes fit any exponent of N: predictions at larger sizes rest on the bounds")
@@ -293,9 +289,9 @@ def check_support(law: Law, table: Table) -> list[str]:
     return warnings
 
 
-def _require(fine: bool, law: Law, table: Table, why: str) -> None:
+def _require(fine: bool, law: Law, what: str, why: str) -> None:
     if not fine:
-        raise FitError(f"the {law.name} law cannot be fitted to this table: {why}")
+        raise FitError(f"the {law.name} law cannot be fitted to {what}: {why}")
 
 
 def _statement(agree: int, n_starts: int) -> str:
@@ -341,7 +337,7 @@ class FittedLaws:
             "laws": {name: fit.to_json() for name, fit in self.fits.items()},
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(facts, allow_nan=True))
+        write_atomically(path, json.dumps(facts | {"sha256": _sha256(facts)}, allow_nan=True))
 
     @classmethod
     def load(cls, path: str | Path) -> "FittedLaws":
@@ -356,17 +352,24 @@ class FittedLaws:
             facts = json.loads(Path(path).read_bytes())
             if facts["format"] != FORMAT:
                 raise FitError(f"{path} has format {facts['format']}; this mixlaw reads {FORMAT}: fit again")
+            if facts.pop("sha256") != _sha256(facts):
+                raise FitError(f"{path} is not what `mixlaw fit` wrote (its sha256 differs): copy it or fit again")
             fits = {name: LawFit.from_json(f) for name, f in facts["laws"].items()}
             ranges = {k: (float(v[0]), float(v[1])) for k, v in facts["ranges"].items()}
             return cls(fits, facts["chosen"], facts["reason"], ranges, facts["sizes"], facts["scores"])
         except FileNotFoundError:
             raise FitError(f"{path} does not exist: make it with `mixlaw fit TABLE --out {path}`") from None
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             if isinstance(error, FitError):
                 raise
             raise FitError(
                 f"{path} is not a file of laws ({type(error).__name__}: {str(error)[:100]}): fit again"
             ) from None
+
+
+def _sha256(facts: dict[str, Any]) -> str:
+    """Return the seal of an artefact: the hash of everything else in it."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def choose_law(table: Table, names: list[str], targets: list[str], **settings: Any) -> tuple[str, str]:
@@ -377,10 +380,11 @@ def choose_law(table: Table, names: list[str], targets: list[str], **settings: A
     """
     if len(names) == 1:
         return names[0], "the only law that was fitted"
-    held, what = _held_out(table)
+    kind = default_kind(table)
     means: dict[str, float] = {}
     for name in names:
         try:
+            held = held_out(table, kind)
             fit = LawFit(name, n_bootstrap=2, **settings).fit(table.rows(np.logical_not(held)), targets)
             means[name] = float(fit.score(table.rows(held))["mre"].mean())
         except FitError:
@@ -389,12 +393,4 @@ def choose_law(table: Table, names: list[str], targets: list[str], **settings: A
         return names[-1], "too few runs to hold any out, so the last one named"
     best = min(means, key=means.__getitem__)
     shown = ", ".join(f"{name} {value:.2f} %" for name, value in means.items())
-    return best, f"lowest mean MRE on {what}: {shown}"
-
-
-def _held_out(table: Table) -> tuple[NDArray[np.bool_], str]:
-    sizes = table.frame["n_params"]
-    if sizes.nunique() >= 3:
-        return (sizes == sizes.max()).to_numpy(bool), "the largest training size, fitted on the smaller ones"
-    mixture = pd.factorize(pd.Series(map(tuple, table.mixtures.round(4))))[0]
-    return np.asarray(mixture % 5 == 4), "a fifth of the mixtures, fitted on the others"
+    return best, f"lowest mean MRE on {KINDS[kind]}: {shown}"

@@ -26,6 +26,9 @@ from mixlaw.errors import ConfigError, unknown_name
 
 Array = NDArray[np.float64]
 TINY = 1e-300
+# A weight below this counts as this much. Exact zeros otherwise let a fit put a cliff between 0 and the next weight it
+# saw (h^gamma with a tiny gamma), and the optimum falls off it; and some of every domain is found in every other.
+FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class Units:
     n_tokens: float
 
     def inputs(self, n_params: Array, n_tokens: Array, h: Array) -> Inputs:
-        """Return a law's inputs from raw parameters (n,), tokens (n,) and mixtures (n, k)."""
-        return Inputs(np.log(n_params / self.n_params), np.log(n_tokens / self.n_tokens), h)
+        """Return a law's inputs from raw parameters (n,), tokens (n,) and mixtures (n, k), no weight below FLOOR."""
+        return Inputs(np.log(n_params / self.n_params), np.log(n_tokens / self.n_tokens), np.maximum(h, FLOOR))
 
     @classmethod
     def of(cls, n_params: Array, n_tokens: Array) -> "Units":

@@ -59,8 +59,16 @@ def uniform(domains: Iterable[str]) -> dict[str, float]:
 
 
 def proportional(sizes: Mapping[str, float]) -> dict[str, float]:
-    """Return the natural mixture: every domain at its share of the tokens there are."""
+    """Return the natural mixture: every domain at its share of the tokens there are.
+
+    Raises
+    ------
+    ConfigError
+        If there are no tokens at all.
+    """
     total = float(sum(sizes.values()))
+    if not total > 0:
+        raise ConfigError("no domain has tokens, so there is no natural mixture")
     return {name: size / total for name, size in sizes.items()}
 
 

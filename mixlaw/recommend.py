@@ -9,8 +9,8 @@ import pandas as pd
 
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import FittedLaws, LawFit
-from mixlaw.laws import Array, Inputs, get_law
-from mixlaw.mixture import check_weights, hydra_override, proportional, uniform
+from mixlaw.laws import Array, get_law
+from mixlaw.mixture import SUM_TOLERANCE, check_weights, hydra_override, proportional, uniform
 from mixlaw.uncertainty import interval
 
 STEPS = 400
@@ -39,9 +39,11 @@ class Question:
 class Recommendation:
     """The answer.
 
-    Attributes ---------- weights : the recommended mixture h* table : per domain: weight, low and high (interval over
-    resampled laws), pull [nats per unit of weight moved to it], uniform
-        and, where known, natural weights
+    Attributes
+    ----------
+    weights : the recommended mixture h*
+    table : per domain: weight, low and high (interval over resampled laws), pull [nats per unit of weight moved to it],
+        uniform and, where known, natural weights
     outcomes : per mixture (recommended, uniform, natural): weights, predicted loss with interval, and how much better
         the recommended one is predicted to be [nats, with interval]
     """
@@ -71,6 +73,30 @@ class Recommendation:
             "warnings": self.warnings,
         }
 
+    def summary(self) -> str:
+        """Return the answer as text for a terminal."""
+        n, d = self.question.n_params, self.question.n_tokens
+        targets = ", ".join(f"{t} {w:.2f}" if w < 1 else t for t, w in self.question.targets.items())
+        lines = [
+            f"{self.law} law ({self.reason})",
+            f"N = {n:.4g} parameters, D = {d:.4g} tokens, target: {targets}",
+            "",
+        ]
+        others = [c for c in ("uniform", "natural") if c in self.table]
+        lines.append(f"{'domain':<16}{'h*':>7}   90 % interval" + "".join(f"{c:>10}" for c in others))
+        for row in self.table.to_dict(orient="records"):
+            shares = "".join(f"{row[c]:>10.3f}" for c in others)
+            lines.append(f"{row['domain']:<16}{row['weight']:>7.3f}   {row['low']:.3f} to {row['high']:.3f}{shares}")
+        lines += ["", f"{'mixture':<16}{'predicted':>9}   90 % interval    gain of h* over it [nats/token]"]
+        for row in self.outcomes.to_dict(orient="records"):
+            gain = f"{row['gain']:+.4f} ({row['gain_low']:+.4f} to {row['gain_high']:+.4f})"
+            shown = "" if row["mixture"] == "recommended" else gain
+            lines.append(
+                f"{row['mixture']:<16}{row['predicted']:>9.4f}   {row['low']:.4f} to {row['high']:.4f}   {shown}"
+            )
+        lines += ["", f"train it with: {hydra_override(self.weights)}"]
+        return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
+
 
 def recommend(laws: FittedLaws, question: Question, law: str | None = None, level: float = 0.9) -> Recommendation:
     """Find h* for a question with the trusted law, or another of the fitted ones.
@@ -92,16 +118,18 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     if not get_law(fit.law).mixture:
         raise FitError(f"the {fit.law} law does not depend on the mixture; fit additive or joint to recommend one")
     low, high = limits(fit.domains_, question)
-    best = minimise_mixture(Objective(fit, question, None), starts(low, high), low, high)
-    draws = Objective(fit, question, fit.targets_)
-    clouds = minimise_mixture(draws, np.repeat(best[None], draws.count, 0), low, high, keep_all=True)
+    rivals = np.array([list(m.values()) for m in baselines(fit.domains_, laws.sizes).values()])
+    points = np.vstack([starts(low, high), project(rivals, low, high)])
+    ends = minimise_mixture(Objective(fit, question, None), points, low, high)
+    best = ends[0]
+    clouds = drawn_optima(Objective(fit, question, fit.targets_), [*ends[:3], points[0]], low, high)
     weights = dict(zip(fit.domains_, clean(best), strict=True))
     mixtures = {"recommended": weights} | baselines(fit.domains_, laws.sizes)
     spread = interval(clouds, level)
     return Recommendation(
         fit.law, reason, question, weights,
         _domain_table(fit, question, mixtures, spread), _outcomes(fit, question, mixtures, level),
-        _per_target(fit, question, mixtures), extrapolation_warnings(laws, question),
+        _per_target(fit, question, mixtures), [*fit.warnings_, *extrapolation_warnings(laws, question)],
     )  # fmt: skip
 
 
@@ -113,9 +141,7 @@ class Objective:
         self._importance = question.targets
         self._theta = {t: fit.target(t).draws if drawn else fit.target(t).theta[None] for t in question.targets}
         self.count = len(next(iter(self._theta.values())))
-        n, d = np.array([question.n_params]), np.array([question.n_tokens])
-        unit = fit.units_.inputs(n, d, np.zeros((1, 1)))
-        self._log_n, self._log_d = unit.log_n, unit.log_d
+        self._n, self._d = np.array([question.n_params]), np.array([question.n_tokens])
 
     def __call__(self, h: Array) -> tuple[Array, Array]:
         """Return losses (b,) and gradients (b, k) for mixtures h (b, k); one set of parameters serves any b."""
@@ -123,19 +149,29 @@ class Objective:
         for target, importance in self._importance.items():
             theta = self._theta[target]
             theta = np.repeat(theta, len(h), 0) if len(theta) == 1 else theta
-            loss, by_h = self._law.loss_and_gradient_h(theta, Inputs(self._log_n, self._log_d, h[:, None, :]))
+            loss, by_h = self._law.loss_and_gradient_h(theta, self._fit.units_.inputs(self._n, self._d, h[:, None, :]))
             total += importance * loss[:, 0]
             gradient += importance * by_h[:, 0]
         return total, gradient
 
 
-def minimise_mixture(objective: Objective, h: Array, low: Array, high: Array, keep_all: bool = False) -> Array:
+def drawn_optima(draws: Objective, points: list[Array], low: Array, high: Array) -> Array:
+    """Return (b, k) the optimum of every drawn law: the lowest of what is reached from a few points."""
+    ends = [minimise_mixture(draws, np.repeat(p[None], draws.count, 0), low, high, ordered=False) for p in points]
+    values = np.stack([draws(h)[0] for h in ends])
+    return np.stack(ends)[values.argmin(0), np.arange(draws.count)]
+
+
+def minimise_mixture(objective: Objective, h: Array, low: Array, high: Array, ordered: bool = True) -> Array:
     """Run mirror descent (exponentiated gradient) from every start, steps adapted per start, inside the limits.
 
     Parameters
     ----------
     h : (b, k) starts
-    keep_all : return every start's end (b, k), not only the lowest (k,)
+
+    Returns
+    -------
+    (b, k) where each start ended, the lowest first unless `ordered` is false
     """
     h = project(h, low, high)
     value, gradient = objective(h)
@@ -151,7 +187,7 @@ def minimise_mixture(objective: Objective, h: Array, low: Array, high: Array, ke
         step = np.where(better, step * 1.3, step * 0.4)
         if step.max() < 1e-9:
             break
-    return h if keep_all else np.asarray(h[np.argmin(value)])
+    return np.asarray(h[np.argsort(value)]) if ordered else h
 
 
 def project(h: Array, low: Array, high: Array) -> Array:
@@ -184,6 +220,8 @@ def limits(domains: list[str], question: Question) -> tuple[Array, Array]:
     for name in (*question.floors, *question.caps):
         if name not in domains:
             raise ConfigError(f"limits: {unknown_name('domain', name, domains)}")
+    if not all(value >= 0 for value in (*question.floors.values(), *question.caps.values())):  # also refuses NaN
+        raise ConfigError(f"limits: weights must be at least 0: {question.floors | question.caps}")
     low = np.array([question.floors.get(d, 0.0) for d in domains])
     high = np.array([min(question.caps.get(d, 1.0), 1.0) for d in domains])
     if (low > high).any():
@@ -191,7 +229,7 @@ def limits(domains: list[str], question: Question) -> tuple[Array, Array]:
         raise ConfigError(
             f"limits: '{bad}' must have at least {question.floors[bad]:g} and at most {question.caps.get(bad, 1):g}"
         )
-    if low.sum() > 1 or high.sum() < 1:
+    if low.sum() > 1 + SUM_TOLERANCE or high.sum() < 1 - SUM_TOLERANCE:
         raise ConfigError(f"limits: no mixture fits them: floors sum to {low.sum():.3g}, caps to {high.sum():.3g}")
     return low, high
 
@@ -262,7 +300,7 @@ def _per_target(fit: LawFit, question: Question, mixtures: dict[str, dict[str, f
 
 def extrapolation_warnings(laws: FittedLaws, question: Question) -> list[str]:
     """Say how far outside of the data the question lies."""
-    warnings = list(laws.best.warnings_)
+    warnings = []
     for name, value in (("n_params", question.n_params), ("n_tokens", question.n_tokens)):
         low, high = laws.ranges[name]
         if value > 10 * high or value < low / 10:
@@ -286,8 +324,8 @@ def read_targets(text: str, fit: LawFit) -> dict[str, float]:
     for name in raw:
         fit.target(name)
     total = sum(raw.values())
-    if not total > 0 or min(raw.values()) < 0:
-        raise ConfigError(f"--target {text}: importances must be at least 0 and not all 0")
+    if not 0 < total < np.inf or min(raw.values()) < 0:
+        raise ConfigError(f"--target {text}: importances must be finite, at least 0 and not all 0")
     return {name: weight / total for name, weight in raw.items()}
 
 

@@ -12,7 +12,6 @@ rows of an unsealed run are never fitted. Losses are in nats per token.
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from mixlaw.errors import RunLogError
 SCHEMA_VERSION = 1
 STATUSES = ("finished", "diverged", "stopped")
 MAX_LINE = 1 << 20  # a longer row is not one that the trainer wrote
+MAX_NUMBER = 1 << 62  # nor is a larger number, which would not fit into a table's columns
 
 _NUMBER = (int, float)
 _ROW_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
@@ -181,7 +181,21 @@ def read_facts(folder: Path) -> dict[str, Any]:
             raise RunLogError(f"{path}: '{key}' is {facts.get(key, 'missing')!r:.60}, which is not what a run states")
     if facts["schema_version"] != SCHEMA_VERSION:
         raise RunLogError(f"{path}: schema_version {facts['schema_version']}; this mixlaw reads {SCHEMA_VERSION}")
+    _check_regressors(facts, path)
     return facts
+
+
+def _check_regressors(facts: Mapping[str, Any], path: Path) -> None:
+    """Refuse facts without the N, the h and the tokens per domain that a fit is made of."""
+    counts = {f"n_params.{key}": facts["n_params"].get(key) for key in ("total", "non_embedding")}
+    for domain, weight in facts["mixture"].items():
+        if type(weight) not in _NUMBER or not 0 <= weight <= 1:
+            raise RunLogError(f"{path}: the weight of '{domain}' is {weight!r:.60}, expected 0 to 1")
+        pool = facts["data"].get(domain)
+        counts[f"data.{domain}.n_tokens"] = pool.get("n_tokens") if isinstance(pool, dict) else None
+    for name, count in counts.items():
+        if not _is_count(count):
+            raise RunLogError(f"{path}: {name} is {count!r:.60}, expected a count")
 
 
 def read_status(folder: Path) -> str:
@@ -232,11 +246,15 @@ def _read_row(line: bytes, where: str) -> dict[str, Any]:
     for key, kind in keys.items():
         if not isinstance(row[key], kind) or isinstance(row[key], bool):
             raise RunLogError(f"{where}: '{key}' is {row[key]!r:.60}, expected {kind}")
-        if isinstance(row[key], _NUMBER) and not (math.isfinite(row[key]) and row[key] >= 0):
-            raise RunLogError(f"{where}: '{key}' is {row[key]}, expected a finite number of at least 0")
-    if not all(type(v) is int and v >= 0 for v in row.get("tokens_by_domain", {}).values()):
+        if isinstance(row[key], _NUMBER) and not 0 <= row[key] <= MAX_NUMBER:  # also refuses NaN
+            raise RunLogError(f"{where}: '{key}' is {row[key]!r:.60}, expected a finite number of at least 0")
+    if not all(_is_count(v) for v in row.get("tokens_by_domain", {}).values()):
         raise RunLogError(f"{where}: 'tokens_by_domain' holds something other than counts")
     return row
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_NUMBER
 
 
 def _refuse_constant(name: str) -> float:
@@ -307,7 +325,7 @@ def load_runs(*paths: str | Path) -> Runs:
         reasons = "\n".join(list(excluded.values())[:3])
         raise RunLogError(f"none of {len(folders)} runs can be used. The first reasons:\n{reasons}")
     table = pd.concat(tables, ignore_index=True)
-    return Runs(table.drop_duplicates(["run_id", "step", "domain"], ignore_index=True), excluded, sizes)
+    return Runs(table.drop_duplicates(["run_id", "step", "domain", "lr_state"], ignore_index=True), excluded, sizes)
 
 
 def _load_run(folder: Path) -> pd.DataFrame:
@@ -347,7 +365,7 @@ def _run_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _eval_columns(row: Mapping[str, Any], spent: Mapping[str, int], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of one evaluation: losses, realised weights, epochs so far."""
     columns = {k: row[k] for k in ("step", "n_tokens", "domain", "loss", "loss_se", "n_eval_tokens", "lr_state")}
-    columns["flops"] = 6 * facts["n_params"]["total"] * row["n_tokens"]
+    columns["flops"] = 6.0 * facts["n_params"]["total"] * row["n_tokens"]  # beyond what an int64 column holds
     total = max(sum(spent.values()), 1)
     for domain in facts["mixture"]:
         columns[f"weight_{domain}"] = spent.get(domain, 0) / total

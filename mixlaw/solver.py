@@ -52,7 +52,7 @@ def minimise(
     delta: float,
     iterations: int,
 ) -> Solution:
-    """Minimise the weighted mean Huber loss from every start.
+    """Minimise the weighted mean Huber loss from every start; no member ends above its start.
 
     Parameters
     ----------
@@ -67,10 +67,12 @@ def minimise(
     size = max(1, MAX_BATCH_FLOATS // (y.shape[1] * theta.shape[1]))
     parts = []
     for i in range(0, len(theta), size):
-        part = theta[i : i + size]
+        part, seen, w = theta[i : i + size], y[i : i + size], weight[i : i + size]
         for stage in (30 * delta, 5 * delta):
-            part = _descend(model, y[i : i + size], weight[i : i + size], part, bounds, stage, iterations // 2)[0]
-        parts.append(_descend(model, y[i : i + size], weight[i : i + size], part, bounds, delta, iterations))
+            part = _descend(model, seen, w, part, bounds, stage, iterations // 2)[0]
+        before, after = (objective(model(t)[0], seen, w, delta) for t in (theta[i : i + size], part))
+        part = np.where((before < after)[:, None], theta[i : i + size], part)  # a start may be better than the stages
+        parts.append(_descend(model, seen, w, part, bounds, delta, iterations))
     return Solution(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
 
 

@@ -5,6 +5,7 @@ per (run, evaluation point). Nothing is dropped silently: every repair is a note
 repaired is an error.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +99,8 @@ def _from_runs(folders: list[Path], n_params: str) -> Table:
     notes = [f"left out: {sentence}" for sentence in runs.excluded.values()]
     long = runs.table
     plain = long["lr_state"] == "constant"
+    if not plain.any():
+        raise RunLogError(f"the runs in {folders[0]} hold only evaluations of cooled or averaged weights")
     if not plain.all():
         notes.append(f"left out: {int((~plain).sum())} evaluations of cooled or averaged weights")
     long = long[plain]
@@ -127,12 +130,26 @@ def _read_file(path: Path, columns: Mapping[str, str]) -> Table:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
         else:
-            frame = pd.read_csv(path, dtype={"run_id": str}, sep="\t" if path.suffix == ".tsv" else ",")
+            frame = _read_text(path, "\t" if path.suffix == ".tsv" else ",")
     except FileNotFoundError:
         raise RunLogError(f"{path} does not exist") from None
-    except (OSError, ValueError, UnicodeError, pd.errors.ParserError, ImportError, OverflowError) as error:
-        raise RunLogError(f"{path} cannot be read as a table: {str(error).splitlines()[0][:160]}") from None
+    except (OSError, ValueError, LookupError, TypeError, NotImplementedError, ImportError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunLogError(f"{path} cannot be read as a table: {reason[:160]}") from None
     return check_frame(frame.rename(columns=dict(columns)), str(path))
+
+
+def _read_text(path: Path, separator: str) -> pd.DataFrame:
+    """Read a CSV; pandas alone would rename a repeated column, and take the first one of too wide rows as an index."""
+    header = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str).iloc[0].dropna()
+    if header.duplicated().any():
+        raise ValueError(f"column '{header[header.duplicated()].iloc[0]}' appears twice")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, sep=separator, dtype={"run_id": str}, index_col=False)
+        except pd.errors.ParserWarning:
+            raise ValueError("rows have more cells than the header has columns") from None
 
 
 def check_frame(frame: pd.DataFrame, where: str) -> Table:
@@ -161,7 +178,8 @@ def check_frame(frame: pd.DataFrame, where: str) -> Table:
     _check_losses(frame, targets, where, notes)
     if "run_id" not in frame:
         keys = ["n_params", *[WEIGHT + d for d in domains]]
-        frame["run_id"] = [f"row-group-{i}" for i in frame.groupby(keys, sort=False).ngroup()]
+        frame["run_id"] = [f"{where} group {i}" for i in frame.groupby(keys, sort=False).ngroup()]
+    _refuse_rows(frame, frame["run_id"].isna(), "run_id", "names no run", where)
     frame["run_id"] = frame["run_id"].astype(str)
     return Table(frame, domains, targets, notes)
 
@@ -185,7 +203,10 @@ def _require_columns(frame: pd.DataFrame, targets: list[str], where: str) -> Non
 
 def _numbers(frame: pd.DataFrame, column: str, where: str) -> pd.Series:
     """Return a column as floats; text that is no number is an error, an empty cell is NaN."""
-    numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
+    try:
+        numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise RunLogError(f"{where}: column {column} holds more than numbers: {str(error)[:80]}") from None
     bad = numbers.isna() & frame[column].notna()
     _refuse_rows(frame, bad, column, "is not a number", where)
     return numbers
@@ -195,7 +216,8 @@ def _refuse_rows(frame: pd.DataFrame, bad: pd.Series, column: str, why: str, whe
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         more = f" (and {int(bad.sum()) - 1} more rows)" if bad.sum() > 1 else ""
-        raise RunLogError(f"{where} row {row + 1}: {column} is {frame[column].iloc[row]!r:.40}, which {why}{more}")
+        value = frame[[column]].astype(object).iloc[row, 0]  # as Python's own number, for its repr
+        raise RunLogError(f"{where} row {row + 1}: {column} is {value!r:.40}, which {why}{more}")
 
 
 def _check_mixtures(frame: pd.DataFrame, domains: list[str], where: str, notes: list[str]) -> pd.DataFrame:

@@ -6,20 +6,21 @@ once. All runs are planned before the first one starts, so a mistake in any of t
 skipped, runs that were cut off are resumed, and the longest start first so that none is left alone at the end.
 """
 
+import ctypes
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
-from multiprocessing.sharedctypes import SynchronizedArray
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from mixlaw.errors import MixlawError
 from mixlaw.runlog import read_status
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Job:
 
 
 def run_study(job_overrides: Sequence[Sequence[str]], n_jobs: int, first_index: int) -> list[JobReturn]:
-    """Run all jobs; raise SystemExit with a non-zero code unless every one is over.
+    """Run all jobs; raise SystemExit unless every one is over: 75 if they were stopped, 1 if one failed.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
             sizes[repr(model)] = count_parameters(build_model(model, plan.manifest.vocab_size, seq_len, 0))["total"]
         flops = 6.0 * sizes[repr(model)] * plan.config.n_steps * plan.config.tokens_per_step
         folder = Path(plan.config.machine.runs) / plan.folder_name
-        jobs[plan.run_id] = Job(plan, list(overrides), flops, read_status(folder), log=folder / "log.txt")
+        jobs[str(folder)] = Job(plan, list(overrides), flops, read_status(folder), log=folder / "log.txt")
     return list(jobs.values())
 
 
@@ -92,36 +93,39 @@ class Pool:
     def __init__(self, n_jobs: int) -> None:
         self._n_jobs = n_jobs
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["train.loop", "train.compose"])
-        self._tokens: SynchronizedArray[float] = self._context.Array("d", n_jobs)
+        # every optimizer imports torch._dynamo, for 1.5 s of each run if the server had not
+        self._context.set_forkserver_preload(["train.loop", "train.compose", "torch._dynamo"])
+        self._tokens = self._context.RawArray("d", n_jobs)  # no lock: each slot has one writer
 
     def run(self, todo: list[Job]) -> None:
-        """Start every job, wait for all; on Ctrl-C ask the running ones to save and stop."""
+        """Start every job and wait for all; a signal stops the running ones, which save first."""
         from tqdm import tqdm
+
+        from train.preempt import StopRequest
 
         waiting, running = list(todo), list[Job]()
         total = sum(j.flops for j in todo)
         bar = tqdm(total=total, unit="FLOP", unit_scale=True, desc="runs", disable=not sys.stderr.isatty())
         over, started, last_line = 0.0, time.monotonic(), time.monotonic()
         try:
-            while waiting or running:
-                while waiting and len(running) < self._n_jobs:
-                    running.append(self._start(waiting.pop(0), {j.slot for j in running}))
-                time.sleep(POLL_S)
-                for job in [j for j in running if j.process and not j.process.is_alive()]:
-                    running.remove(job)
-                    over += job.flops
-                    self._report(job, len(todo) - len(waiting) - len(running), len(todo), bar)
-                bar.n = min(over + sum(self._progress(j) for j in running), total)
-                bar.update(0)
-                if bar.disable and time.monotonic() - last_line > LINE_EVERY_S and bar.n > 0:
-                    last_line = time.monotonic()
-                    left = (last_line - started) * (total / bar.n - 1)
-                    say(f"  {bar.n / total:4.0%} of the FLOPs, about {left:.0f} s to go")
-        except KeyboardInterrupt:
-            stop(running)
-            raise
+            with StopRequest() as request:
+                while (waiting or running) and not request.signal:
+                    while waiting and len(running) < self._n_jobs:
+                        running.append(self._start(waiting.pop(0), {j.slot for j in running}))
+                    time.sleep(POLL_S)
+                    for job in [j for j in running if j.process and not j.process.is_alive()]:
+                        running.remove(job)
+                        over += job.flops
+                        job.status = status_of(job, bool(request.signal))
+                        self._report(job, len(todo) - len(waiting) - len(running), len(todo), bar)
+                    bar.n = min(over + sum(self._progress(j) for j in running), total)
+                    bar.update(0)
+                    if bar.disable and time.monotonic() - last_line > LINE_EVERY_S and bar.n > 0:
+                        last_line = time.monotonic()
+                        left = (last_line - started) * (total / bar.n - 1)
+                        say(f"  {bar.n / total:4.0%} of the FLOPs, about {left:.0f} s to go")
         finally:
+            stop(running)
             bar.close()
 
     def _start(self, job: Job, taken: set[int]) -> Job:
@@ -138,14 +142,19 @@ class Pool:
         return job.flops * min(self._tokens[job.slot] / (config.n_steps * config.tokens_per_step), 1.0)
 
     def _report(self, job: Job, n_over: int, n_all: int, bar: Any) -> None:
-        code = job.process.exitcode if job.process else 1
-        job.status = {0: "finished", 75: "unfinished", 76: "diverged"}.get(code or 0, f"failed (exit {code})")
         shares = " ".join(f"{d} {w:.2f}" for d, w in job.plan.weights.items())
         bar.clear()
         say(f"  [{n_over}/{n_all}] {job.plan.run_id} width {job.plan.config.model.width:<4} {shares}: {job.status}")
 
 
-def run_job(overrides: list[str], log: str, slot: int, tokens: "SynchronizedArray[float]") -> None:
+def status_of(job: Job, stopping: bool) -> str:
+    """Return what a process's exit code says; Ctrl-C reaches it too, maybe before it can save."""
+    code = job.process.exitcode if job.process else 1
+    statuses = {0: "finished", 75: "unfinished", 76: "diverged"}
+    return statuses.get(code or 0, "unfinished" if stopping else f"failed (exit {code})")
+
+
+def run_job(overrides: list[str], log: str, slot: int, tokens: "ctypes.Array[ctypes.c_double]") -> None:
     """Be one `python -m train OVERRIDES`: own log, own GPU, real exit code."""
     with open(log, "a", buffering=1) as file:
         os.dup2(file.fileno(), 1)
@@ -154,41 +163,52 @@ def run_job(overrides: list[str], log: str, slot: int, tokens: "SynchronizedArra
 
     if torch.cuda.device_count() > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
-    from train.__main__ import EXIT_CODES
+    from train.__main__ import EXIT_CODES, in_words
     from train.compose import compose_config, plan_run
     from train.loop import run
 
     def progress(n_tokens: int, loss: float) -> None:
         tokens[slot] = float(n_tokens)
 
-    try:
-        status = run(plan_run(compose_config(overrides)), progress)
-    except MixlawError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
-    sys.exit(EXIT_CODES[status])
+    leave_with_parent()
+    sys.exit(in_words(lambda: EXIT_CODES[run(plan_run(compose_config(overrides)), progress)]))
+
+
+def leave_with_parent() -> None:
+    """Ask this run to save and stop when the sweep is gone, also when it was killed."""
+    sweep = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if sweep:
+            sweep.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def stop(running: list[Job]) -> None:
     """Ask running jobs to save and leave, and wait for them."""
-    say(f"stopping: {len(running)} runs save and leave; the same command goes on from here")
+    if running:
+        say(f"stopping: {len(running)} runs save and leave; the same command goes on from here")
+    processes = [job.process for job in running if job.process]
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(60)
     for job in running:
-        if job.process:
-            job.process.terminate()
-    for job in running:
-        if job.process:
-            job.process.join(60)
+        job.status = "unfinished"
 
 
 def finish(jobs: list[Job], first_index: int) -> list[JobReturn]:
     """Return Hydra's record of every job, or leave with an exit code that says that some are not over."""
-    failed = [j for j in jobs if j.status not in ("finished", "diverged")]
+    left = [j for j in jobs if j.status not in ("finished", "diverged")]
+    failed = [j for j in left if j.status not in ("planned", "unfinished")]
     for job in failed:
         tail = job.log.read_text(errors="replace").splitlines()[-3:] if job.log.exists() else []
         say(f"  {job.plan.run_id} {job.status}; {job.log} ends: {' / '.join(tail) or 'empty'}")
-    if failed:
-        say(f"{len(failed)} of {len(jobs)} runs are not over; the same command tries them again")
-        raise SystemExit(75 if all(j.status == "unfinished" for j in failed) else 1)
+    if left:
+        say(f"{len(left)} of {len(jobs)} runs are not over; the same command goes on with them")
+        raise SystemExit(1 if failed else 75)
     returns = []
     for i, job in enumerate(jobs):
         record = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)

@@ -9,6 +9,7 @@ sentence.
 import logging
 import os
 import sys
+from collections.abc import Callable
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to main(), which turns them into sentences
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,8 +20,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import data
-from mixlaw.errors import ConfigError, MixlawError
-from train.compose import CONFIGS, ROOT, explain, plan_run, read_config
+from mixlaw.errors import ConfigError, MixlawError, RunLogError
+from train.compose import CONFIGS, ROOT, addable, explain, plan_run, read_config
 from train.config import Plan
 from train.console import RunBar
 from train.loop import run
@@ -33,12 +34,17 @@ EXIT_INTERRUPTED = 130
 @hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")
 def one_run(cfg: DictConfig) -> None:
     """Train the run that a composed configuration describes."""
+    code = in_words(lambda: _train_one(cfg))  # here and not above Hydra, which adds a line to every error it sees
+    if code:
+        raise SystemExit(code)
+
+
+def _train_one(cfg: DictConfig) -> int:
     plan = plan_run(read_config(cfg))
     with RunBar(plan) as bar:
         status = run(plan, bar.update)
     _say(status, plan)
-    if status != "finished":
-        raise SystemExit(EXIT_CODES[status])
+    return EXIT_CODES[status]
 
 
 def _say(status: str, plan: Plan) -> None:
@@ -50,13 +56,10 @@ def _say(status: str, plan: Plan) -> None:
     sys.stdout.write(f"{plan.config.machine.runs}/{plan.folder_name} {words[status]}\n")
 
 
-def main() -> int:
-    """Run the command line; a user's mistake ends in one sentence, never in a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+def in_words(task: Callable[[], int]) -> int:
+    """Return the exit code of a task; a user's mistake ends in one sentence, never in a traceback."""
     try:
-        if ROOT not in [*map(type(ROOT), data.__path__), *(type(ROOT)(p).parent for p in data.__path__)]:
-            raise ConfigError(f"`import data` finds {data.__path__[0]}, not this checkout: run from {ROOT}")
-        one_run()
+        return task()
     except MixlawError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
@@ -64,10 +67,27 @@ def main() -> int:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         sys.stderr.write(f"error: {explain(error if 'Could not' in str(error) else cause)}\n")
         return ConfigError.exit_code
+    except OSError as error:
+        advice = "choose another machine.runs, or free some space"
+        sys.stderr.write(f"error: {error.filename or 'stdout'}: {error.strerror or error}; {advice}\n")
+        return RunLogError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on from the last checkpoint\n")
         return EXIT_INTERRUPTED
+
+
+def _command_line() -> int:
+    if ROOT not in [*map(type(ROOT), data.__path__), *(type(ROOT)(p).parent for p in data.__path__)]:
+        raise ConfigError(f"`import data` finds {data.__path__[0]}, not this checkout: run from {ROOT}")
+    sys.argv[1:] = map(addable, sys.argv[1:])
+    one_run()
     return 0
+
+
+def main() -> int:
+    """Run the command line."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    return in_words(_command_line)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def save_checkpoint(
     state: dict[str, Any],
     keep: int,
 ) -> Path:
-    """Write a checkpoint and drop all but the newest `keep`.
+    """Write a checkpoint and drop all others but the `keep - 1` before it.
 
     Raises
     ------
@@ -64,16 +64,12 @@ def save_checkpoint(
         shutil.rmtree(staged, ignore_errors=True)
         full = isinstance(error, SafetensorError) or error.errno in _FULL
         need = sum(p.numel() * p.element_size() for p in model.parameters()) * 3
-        raise CheckpointError(
-            f"cannot save {final}: {error}. "
-            + (
-                f"A checkpoint needs about {need:,} bytes; free some space and run the same command again"
-                if full
-                else ""
-            )
-        ) from None
-    for old in valid_names(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        advice = f"it needs about {need:,} bytes: free some space" if full else "see that its folder can be written"
+        raise CheckpointError(f"cannot save {final}: {error}; {advice} and run the same command again") from None
+    kept = [path for path in valid_names(folder) if path.name <= final.name][-keep:]
+    for path in folder.glob("step-*"):
+        if path not in kept:  # a later one is damaged (loading passed it over); one without a manifest is half deleted
+            shutil.rmtree(path, ignore_errors=True)
     return final
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import sys
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,15 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            cfg = compose("train", overrides=list(overrides))
+            cfg = compose("train", overrides=[addable(o) for o in overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error)) from None
     return read_config(cfg)
+
+
+def addable(override: str) -> str:
+    """Let a setting of the data be given that its YAML leaves out; the dataclasses refuse one that does not exist."""
+    return f"++{override}" if override.startswith("data.") else override
 
 
 def read_config(cfg: DictConfig) -> TrainConfig:
@@ -80,9 +86,12 @@ def _unknown_key(path: str) -> str:
     node: Any = TrainConfig
     parts = path.split(".")
     for i, part in enumerate(parts):
+        if typing.get_origin(node) is dict:  # a user's own names: any is allowed
+            node = typing.get_args(node)[1]
+            continue
         fields = {f.name: f.type for f in dataclasses.fields(node)} if dataclasses.is_dataclass(node) else {}
         if part not in fields:
             groups = [p.name for p in CONFIGS.iterdir() if p.is_dir()] + ["study"] if i == 0 else []
-            return f"{path}: {unknown_name('setting', part, [*fields, *groups])}"
+            return f"{path}: {unknown_name('setting', part, {*fields, *groups})}"
         node = fields[part]
     return f"{path} cannot be set"

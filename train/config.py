@@ -1,6 +1,7 @@
 """What a run's configuration may say. YAML gives values; these dataclasses are the truth, and check them together."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         require_name("model.family", self.family, ["text"])
         require_at_least(1, model_width=self.width, model_depth=self.depth, model_head_dim=self.head_dim)
+        require_at_least(1, model_ffn_multiple_of=self.ffn_multiple_of, model_rope_base=self.rope_base)
         if self.width % self.head_dim or self.head_dim % 2:
             raise ConfigError(
                 f"model.width {self.width} must be a multiple of model.head_dim {self.head_dim}, an even number"
@@ -41,7 +43,7 @@ class MixtureConfig:
     """The weights, or the name of a mixture that follows from the data. Weights, where given, win."""
 
     named: str = "natural"  # natural: in proportion to the tokens there are | uniform
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         require_name("mixture.named", self.named, ["natural", "uniform"])
@@ -57,7 +59,7 @@ class MixtureConfig:
 
 @dataclass
 class StreamConfig:
-    seq_len: int = 128  # tokens in a packed sequence
+    seq_len: int = 64  # tokens in a packed sequence
     batch_size: int = 16  # sequences in a step, over all ranks
     max_epochs: float = 4.0  # a mixture that repeats a domain more often is refused
 
@@ -79,8 +81,12 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         require_name("optim.parametrization", self.parametrization, ["mup", "standard"])
-        if not self.lr > 0:
-            raise ConfigError(f"optim.lr is {self.lr}; it must be above 0")
+        require_at_least(1, optim_base_width=self.base_width)
+        require_at_least(0, optim_eps=self.eps, optim_weight_decay=self.weight_decay)
+        if not (self.lr > 0 and self.clip > 0):
+            raise ConfigError(f"optim.lr is {self.lr} and optim.clip {self.clip}; both must be above 0")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optim.betas are {list(self.betas)}; each must lie in [0, 1)")
 
 
 @dataclass
@@ -99,9 +105,9 @@ class ScheduleConfig:
 
 @dataclass
 class EvaluationConfig:
-    n_points: int = 8  # evaluations a run, on a logarithmic grid of D that ends at schedule.n_tokens
+    n_points: int = 7  # evaluations a run, on a logarithmic grid of D that ends at schedule.n_tokens
     ratio: float = 1.3  # between neighbouring points
-    n_sequences: int = 128  # per domain, the same for all runs
+    n_sequences: int = 96  # per domain, the same for all runs
     split: str = "eval"
 
     def __post_init__(self) -> None:
@@ -133,6 +139,10 @@ class MachineConfig:
 
     def __post_init__(self) -> None:
         require_name("machine.device", self.device, ["auto", "cpu", "cuda"])
+        require_at_least(1, machine_threads=self.threads)
+        require_at_least(0, machine_workers=self.workers, machine_micro_batch=self.micro_batch)
+        if not self.runs:
+            raise ConfigError("machine.runs is empty; it names the folder of all runs")
 
 
 @dataclass
@@ -140,6 +150,9 @@ class LoggingConfig:
     wandb: bool = False
     project: str = "mixlaw"
     every_steps: int = 20
+
+    def __post_init__(self) -> None:
+        require_at_least(1, logging_every_steps=self.every_steps)
 
 
 @dataclass
@@ -164,6 +177,7 @@ class TrainConfig:
         require_name("precision", self.precision, ["fp32", "bf16"])
         if not self.study_name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"study_name {self.study_name!r} names a folder: use letters, digits, '-' and '_'")
+        require_finite(dataclasses.asdict(self))
 
     @property
     def tokens_per_step(self) -> int:
@@ -176,7 +190,7 @@ class TrainConfig:
 
     def evaluation_steps(self) -> list[int]:
         """Return the steps after which the run is evaluated, the last step among them."""
-        grid = (self.n_steps / self.evaluation.ratio**i for i in range(self.evaluation.n_points))
+        grid = (self.n_steps * self.evaluation.ratio**-i for i in range(self.evaluation.n_points))
         return sorted({max(round(step), 1) for step in grid})
 
 
@@ -231,3 +245,12 @@ def require_at_least(low: float, **settings: float) -> None:
     for name, value in settings.items():
         if not value >= low:
             raise ConfigError(f"{name.replace('_', '.', 1)} is {value}; it must be at least {low:g}")
+
+
+def require_finite(settings: dict[str, Any], where: str = "") -> None:
+    """Raise ConfigError for the first number that is inf or nan; `settings` may be nested."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            require_finite(value, f"{where}{name}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{where}{name} is {value}; it must be a finite number")

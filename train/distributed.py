@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from mixlaw.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class World:
@@ -54,7 +56,9 @@ class World:
 
 def join_world(device: str) -> World:
     """Return this process's place: alone, or among the ranks that torchrun or srun started."""
-    use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    use_cuda = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not use_cuda:
+        raise ConfigError("machine.device is cuda, but torch sees no GPU: use machine.device=auto")
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_RANK", 0))
     chosen = torch.device("cuda", local) if use_cuda else torch.device("cpu")

@@ -7,13 +7,14 @@ the run log back to what it was then, go on with the next step.
 import dataclasses
 import fcntl
 import logging
+import math
 import os
 import platform
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,16 @@ def run(plan: Plan, progress: Progress = no_progress) -> str:
     torch.set_float32_matmul_precision("high")
     world = join_world(plan.config.machine.device)
     try:
-        with _only_process(folder, world), StopRequest() as stop:
-            return _train(plan, folder, world, stop, progress)
+        with _only_process(folder, world), StopRequest() as stop, ExitStack() as at_end:
+            return _train(plan, folder, world, stop, progress, at_end)
+    except OSError as error:
+        error.filename = error.filename or folder  # a full disk does not say where
+        raise
     finally:
         leave_world()
 
 
-def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: Progress) -> str:
+def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: Progress, at_end: ExitStack) -> str:
     config = plan.config
     vocab_size, seq_len = plan.manifest.vocab_size, config.stream.seq_len
     model = build_model(config.model, vocab_size, seq_len, config.seed).to(world.device)
@@ -78,6 +82,8 @@ def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: 
     evaluator = Evaluator(plan.manifest, config.evaluation, seq_len, config.stream.batch_size)
     facts = run_facts(plan, model, world)
     journal = _Journal(folder, facts, config) if world.is_first else None
+    if journal:
+        at_end.callback(journal.close)
     step = _resume(folder, model, optimizer, world, journal)
     replica = world.wrap(torch.compile(model) if config.machine.compile else model)  # type: ignore[arg-type]
     evaluation_steps = set(config.evaluation_steps())
@@ -103,6 +109,8 @@ def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: 
             journal.train_row(step, n_tokens, float(loss), float(grad_norm), lr, stream.tokens_by_domain(step))
         if evaluate_now:
             losses = evaluator.measure(model, world, config.precision)
+            if not all(math.isfinite(measured["loss"]) for measured in losses.values()):
+                return _end(journal, "diverged", step, started)
             if journal:
                 journal.eval_rows(step, n_tokens, losses)
         stop_now = bool(world.maximum(stop.signal)) and step < config.n_steps
@@ -111,8 +119,6 @@ def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: 
                 journal.save(step, model, optimizer)
             world.barrier()
         if stop_now:
-            if journal:
-                journal.close()
             return "again"
     return _end(journal, "finished", step, started)
 
@@ -199,7 +205,6 @@ class _Journal:
 
     def seal(self, status: str, step: int, wall_s: float) -> None:
         self._writer.seal(status, step=step, wall_s=round(wall_s, 3), hardware=hardware())
-        self.close()
 
     def close(self) -> None:
         self._writer.close()

@@ -4,6 +4,7 @@ import logging
 import queue
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ class WandbMirror:
         """Let the mirror finish, but not for long."""
         if self._failed.is_set():
             return
-        self._rows.put(None)
+        with suppress(queue.Full):
+            self._rows.put(None, timeout=DEADLINE_S)
         self._thread.join(DEADLINE_S)
         if self._thread.is_alive():
             self._give_up(f"it did not finish within {DEADLINE_S:g} s")

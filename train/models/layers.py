@@ -41,7 +41,8 @@ class Attention(nn.Module):
     def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         B, S, D = x_BSD.shape
         q, k, v = self.qkv(x_BSD).view(B, S, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
-        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
+        q, k = self.q_norm(q.float()), self.k_norm(k.float())  # as precise under autocast, and with the fused norm
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         mixed_BHSK = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out(mixed_BHSK.transpose(1, 2).reshape(B, S, D))
 

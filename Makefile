@@ -1,0 +1,37 @@
+# make demo | test | check, from a fresh clone with nothing installed but Python >= 3.11 and pip
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo demo-short test check format clean
+
+demo: $(VENV)/.ready ## real text -> sweep -> laws -> recommended mixture -> proof -> report
+	$(BIN)/python -m scripts.demo
+
+demo-short: $(VENV)/.ready ## the same road with fewer and shorter runs
+	$(BIN)/python -m scripts.demo --short
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -n auto
+
+check: $(VENV)/.ready ## style, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.ready: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "mixlaw needs Python 3.11 or newer; none was found on PATH"; exit 1; }
+	@echo "setting up $(VENV) (about 1 GB without a GPU; once)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,dev]"
+	@touch $@
+
+clean: ## forget the environment; runs/ stays
+	rm -rf $(VENV) .*_cache

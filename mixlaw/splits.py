@@ -1,0 +1,42 @@
+"""Which rows of a table are held out to score a law: a larger scale, unseen mixtures, or more tokens."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixlaw.errors import FitError, unknown_name
+from mixlaw.tables import Table
+
+KINDS = {
+    "scale": "the largest model size, fitted on the smaller ones",
+    "mixture": "a fifth of the mixtures, fitted on the others",
+    "tokens": "the last 40 % of each run's tokens, fitted on the first 60 %",
+}
+
+
+def held_out(table: Table, kind: str) -> NDArray[np.bool_]:
+    """Return (n,) which rows are held out.
+
+    Raises
+    ------
+    FitError
+        If the kind is unknown or the table has nothing to hold out.
+    """
+    if kind not in KINDS:
+        raise FitError(f"--holdout: {unknown_name('kind', kind, KINDS)}")
+    frame = table.frame
+    if kind == "scale":
+        held = frame["n_params"] == frame["n_params"].max()
+    elif kind == "tokens":
+        held = frame["n_tokens"] > 0.6 * frame.groupby("run_id")["n_tokens"].transform("max")
+    else:
+        number = pd.factorize(pd.Series(map(tuple, table.mixtures.round(4))))[0]
+        held = pd.Series(number % 5 == 4)
+    if held.all() or not held.any():
+        raise FitError(f"--holdout {kind}: the table has nothing to hold out")
+    return held.to_numpy(bool)
+
+
+def default_kind(table: Table) -> str:
+    """Return the split that says most about extrapolation and that the table allows."""
+    return "scale" if table.frame["n_params"].nunique() >= 3 else "mixture"

@@ -1,0 +1,91 @@
+"""Synthetic studies: tables of runs whose losses a law with known parameters wrote, with or without noise."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from mixlaw.fit import FittedLaws, LawFit, TargetFit
+from mixlaw.laws import Array, Inputs, Law, Units, get_law
+from mixlaw.tables import Table, check_frame
+
+DOMAINS = ["code", "docs", "web"]
+UNITS = Units(1e8, 1e10)
+SIZES, TOKENS = (2e7, 1e8, 5e8), (2e9, 1e10, 5e10)
+
+_DECAYS = np.log([0.30, 0.35, 0.25, 0.30])  # A, alpha, B, beta
+_INVERSE = np.log([1.2, 0.6, 2.0, 0.5, 0.3, 0.7])  # C_i, gamma_i
+TRUTHS = {
+    "base": np.array([np.log(1.8), *_DECAYS]),
+    "additive": np.array([np.log(1.6), *_INVERSE, *_DECAYS]),
+    "simple": np.array([np.log(1.6), np.log(0.5), -1.5, 0.6, -0.8, *_DECAYS]),
+    "joint": np.array(
+        [np.log(1.6), *_INVERSE, np.log(0.3), 1.4, 0.5, -0.7, np.log(0.35), np.log(0.25), -0.8, -0.4, 0.6, np.log(0.3)]
+    ),
+    "additive-fixed-nd": np.array([np.log(1.6), *_INVERSE]),
+    "additive-fixed-n": np.array([np.log(1.6), *_INVERSE, *_DECAYS[2:]]),
+}
+
+
+def study(
+    law: str,
+    noise: float = 0.0,
+    seed: int = 0,
+    n_mixtures: int = 15,
+    sizes: tuple[float, ...] = SIZES,
+    tokens: tuple[float, ...] = TOKENS,
+) -> Table:
+    """Return runs of random mixtures at every size, evaluated at every number of tokens.
+
+    Half of the noise's variance is shared by the rows of one run, as in real runs.
+    """
+    rng = np.random.default_rng(seed)
+    h = rng.dirichlet(np.ones(len(DOMAINS)), n_mixtures)
+    n, mixture, d = (axis.ravel() for axis in np.meshgrid(sizes, np.arange(n_mixtures), tokens, indexing="ij"))
+    runs = len(sizes) * n_mixtures
+    error = np.repeat(rng.normal(size=runs), len(tokens)) + rng.normal(size=len(n))
+    loss = get_law(law).loss(TRUTHS[law][None], UNITS.inputs(n, d, h[mixture]))[0] + noise * error / np.sqrt(2)
+    return runs_table(n, d, h[mixture], {"main": loss}, np.repeat(np.arange(runs), len(tokens)))
+
+
+def runs_table(n: Array, d: Array, h: Array, losses: Mapping[str, Array], runs: Array) -> Table:
+    """Return a checked table of these rows."""
+    weights = {f"weight_{name}": h[:, i] for i, name in enumerate(DOMAINS)}
+    columns = {"run_id": runs.astype(str), "n_params": n, "n_tokens": d} | weights
+    return check_frame(pd.DataFrame(columns | {f"loss_{t}": y for t, y in losses.items()}), "study")
+
+
+def fitted(
+    law: str,
+    theta: Mapping[str, Array],
+    domains: list[str] = DOMAINS,
+    n_draws: int = 6,
+    spread: float = 0.01,
+    sizes: Mapping[str, float] | None = None,
+) -> FittedLaws:
+    """Return laws that hold these parameters, as if a perfect fit had found them."""
+    rng = np.random.default_rng(0)
+    fit = LawFit(law)
+    fit.domains_, fit.units_ = domains, UNITS
+    for target, t in theta.items():
+        draws = t + spread * rng.normal(size=(n_draws, len(t)))
+        fit.targets_[target] = TargetFit(t, draws, spread * rng.normal(size=20), 0.0, "given", 20, 20)
+    ranges = {"n_params": (2e7, 5e8), "n_tokens": (2e9, 5e10)}
+    return FittedLaws({law: fit}, law, "given", ranges, dict(sizes or {}), [])
+
+
+def laws_of(study: Table, law: str, **settings: int) -> FittedLaws:
+    """Return one law fitted to a study, in the form that is saved."""
+    fit = LawFit(law, **settings).fit(study)
+    ranges = {c: (float(study.frame[c].min()), float(study.frame[c].max())) for c in ("n_params", "n_tokens")}
+    return FittedLaws({law: fit}, law, "the only law that was fitted", ranges, {}, fit.score(study).to_dict("records"))
+
+
+def random_case(law: Law, seed: int, k: int = 3, n: int = 5) -> tuple[Array, Inputs]:
+    """Return parameters (1, p) and inputs of n rows, some of whose weights are zero."""
+    rng = np.random.default_rng(seed)
+    h = rng.dirichlet(np.ones(k), n)
+    h[0, 0] = 0
+    h[1] = np.eye(k)[seed % k]
+    x = Inputs(rng.normal(size=n), rng.normal(size=n), h / h.sum(1, keepdims=True))
+    return law.random(rng, 1, k, 3.0, 0.7), x

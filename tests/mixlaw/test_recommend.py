@@ -1,0 +1,290 @@
+"""Recommending: the mixture that exact algebra finds, inside the limits, and never one worse than a plain choice."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixlaw.errors import ConfigError, FitError
+from mixlaw.laws import Array, get_law
+from mixlaw.mixture import check_weights
+from mixlaw.recommend import (
+    Objective,
+    Question,
+    baselines,
+    limits,
+    named_mixture,
+    project,
+    read_pairs,
+    read_targets,
+    recommend,
+)
+from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted
+
+N, D = 1e9, 1e11
+
+
+def ask(floors: dict[str, float] | None = None, caps: dict[str, float] | None = None, **targets: float) -> Question:
+    return Question(N, D, targets or {"main": 1.0}, floors or {}, caps or {})
+
+
+def additive(c: Array, gamma: Array) -> Array:
+    return np.concatenate([[0.5], np.log(c), np.log(gamma), np.log([0.3, 0.3, 0.3, 0.3])])
+
+
+def closed_form(c: Array, gamma: Array) -> Array:
+    """Return the minimum over the simplex: h_i = (C_i gamma_i / mu)^(1 / (1 - gamma_i)), mu by bisection."""
+    below, above = -60.0, 60.0
+    for _ in range(200):
+        log_mu = (below + above) / 2
+        h = np.exp((np.log(c * gamma) - log_mu) / (1 - gamma))
+        below, above = (log_mu, above) if h.sum() > 1 else (below, log_mu)
+    return h
+
+
+@pytest.mark.parametrize("k", [2, 3, 5, 8])
+def test_the_additive_laws_optimum_is_the_one_that_algebra_gives(k):
+    rng = np.random.default_rng(k)
+    c, gamma = np.exp(rng.normal(0, 1, k)), rng.uniform(0.1, 0.9, k)
+    domains = [f"d{i}" for i in range(k)]
+    answer = recommend(fitted("additive", {"main": additive(c, gamma)}, domains), ask())
+    assert list(answer.weights) == domains
+    assert list(answer.weights.values()) == pytest.approx(closed_form(c, gamma), abs=1e-3)
+
+
+@pytest.mark.parametrize(("law", "seed"), [("additive", 0), ("joint", 1), ("joint", 2), ("simple", 3), ("full", 4)])
+def test_no_random_mixture_no_corner_and_no_baseline_is_predicted_to_be_better(law, seed):
+    rng = np.random.default_rng(seed)
+    theta = {name: get_law(law).random(rng, 1, 3, 3.0, 0.7)[0] for name in ("one", "two")}
+    laws = fitted(law, theta, sizes={"code": 1e9, "docs": 3e9, "web": 9e9})
+    question = ask(one=0.3, two=0.7)
+    answer = recommend(laws, question)
+    loss = Objective(laws.best, question, None)
+    best = loss(np.array([list(answer.weights.values())]))[0][0]
+    rivals = np.vstack([rng.dirichlet(np.full(3, a), 2000) for a in (0.2, 1, 5)] + [np.eye(3)])
+    assert best <= loss(rivals)[0].min() + 1e-7
+    assert list(answer.outcomes["mixture"]) == ["recommended", "uniform", "natural"]
+    assert (answer.outcomes["gain"] >= -1e-7).all()
+
+
+def test_the_additive_optimum_is_the_same_at_every_scale_and_the_joint_one_moves():
+    for law, moves in (("additive", False), ("joint", True)):
+        laws = fitted(law, {"main": TRUTHS[law]})
+        small, big = (recommend(laws, Question(n, 20 * n, {"main": 1.0}, {}, {})).weights for n in (1e8, 1e11))
+        distance = max(abs(small[d] - big[d]) for d in DOMAINS)
+        assert distance > 0.01 if moves else distance < 1e-6
+
+
+def test_floors_and_caps_are_honoured_and_what_is_free_is_still_optimal():
+    laws = fitted("additive", {"main": TRUTHS["additive"]})
+    free = recommend(laws, ask()).weights
+    bound = recommend(laws, ask({"docs": 0.2}, {"web": 0.5})).weights
+    assert free["docs"] < 0.1
+    assert free["web"] > 0.6
+    assert bound == pytest.approx({"docs": 0.2, "web": 0.5, "code": 0.3}, abs=1e-6)
+    lifted = recommend(laws, ask({"docs": 0.2})).weights
+    pull = Objective(laws.best, ask(), None)(np.array([list(lifted.values())]))[1][0]
+    assert lifted["docs"] == pytest.approx(0.2, abs=1e-6)
+    assert pull[0] == pytest.approx(pull[2], rel=1e-3)  # the two free domains pull equally hard
+
+
+@pytest.mark.parametrize(
+    ("floors", "caps", "sentence"),
+    [
+        ({"wbe": 0.1}, {}, r"unknown domain 'wbe'; did you mean 'web'\?"),
+        ({}, {"wbe": 0.1}, r"unknown domain 'wbe'; did you mean 'web'\?"),
+        ({"web": 0.5}, {"web": 0.4}, "'web' must have at least 0.5 and at most 0.4"),
+        ({"web": 1.5}, {}, "'web' must have at least 1.5 and at most 1"),
+        ({"web": 0.6, "code": 0.6}, {}, "no mixture fits them: floors sum to 1.2, caps to 3"),
+        ({}, dict.fromkeys(DOMAINS, 0.3), "no mixture fits them: floors sum to 0, caps to 0.9"),
+        ({"web": -0.1}, {}, "weights must be at least 0"),
+        ({}, {"web": -0.1}, "weights must be at least 0"),
+        ({"web": float("nan")}, {}, "weights must be at least 0"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(floors, caps, sentence):
+    with pytest.raises(ConfigError, match=f"limits: .*{sentence}"):
+        limits(DOMAINS, ask(floors, caps))
+
+
+@pytest.mark.parametrize("shares", [[0.2, 0.65, 0.05, 0.1], [0.7, 0.2, 0.1]])
+def test_limits_that_leave_one_mixture_give_it_whatever_floating_point_sums_to(shares):
+    assert np.sum(shares) != 1
+    domains = ["a", "b", "c", "d"][: len(shares)]
+    exact = dict(zip(domains, shares, strict=True))
+    for question in (ask(exact), ask({}, exact)):
+        low, high = limits(domains, question)
+        assert project(np.ones((1, len(shares))), low, high)[0] == pytest.approx(shares)
+
+
+def test_a_cap_above_one_is_no_limit():
+    assert limits(DOMAINS, ask({}, {"web": 7.0}))[1].tolist() == [1, 1, 1]
+
+
+@st.composite
+def projections(draw: st.DrawFn) -> tuple[Array, Array, Array]:
+    """A mixture and limits that at least one mixture satisfies."""
+    k = draw(st.integers(2, 8))
+    shares = st.lists(st.floats(0, 1), min_size=k, max_size=k)
+    inside, h = (np.array(draw(shares)) + 1e-3 for _ in range(2))
+    inside /= inside.sum()
+    low, high = inside * np.array(draw(shares)), inside + (1 - inside) * np.array(draw(shares))
+    return np.where(h < 0.1, 0, h)[None] / h.sum(), low, high
+
+
+@given(projections())
+def test_projecting_ends_inside_of_the_limits_sums_to_one_and_changes_nothing_more(case):
+    h, low, high = case
+    once = project(h, low, high)
+    assert once.sum() == pytest.approx(1, abs=1e-12)
+    assert (once >= low - 1e-9).all()
+    assert (once <= high + 1e-9).all()
+    np.testing.assert_allclose(project(once, low, high), once, atol=1e-7)
+
+
+@given(projections())
+def test_projecting_keeps_the_ratios_of_weights_that_touch_no_limit(case):
+    h, low, high = case
+    once = project(h, low, high)[0]
+    free = (once > low + 1e-6) & (once < high - 1e-6) & (h[0] > 0)
+    ratios = once[free] / h[0][free]
+    np.testing.assert_allclose(ratios, ratios[:1].repeat(len(ratios)), rtol=1e-5)
+
+
+def test_the_answer_holds_intervals_gains_and_what_each_domain_does():
+    laws = fitted("additive", {"main": TRUTHS["additive"]}, n_draws=30, sizes={"code": 1e9, "docs": 1e9, "web": 2e9})
+    answer = recommend(laws, ask())
+    table, outcomes = answer.table.set_index("domain"), answer.outcomes.set_index("mixture")
+    assert list(table.columns) == ["weight", "low", "high", "pull", "uniform", "natural"]
+    assert table["natural"].tolist() == [0.25, 0.25, 0.5]
+    assert (table["low"] <= table["weight"]).all()
+    assert (table["weight"] <= table["high"]).all()
+    assert (table["high"] - table["low"]).max() > 1e-3
+    loss = outcomes["predicted"]
+    assert outcomes["gain"].tolist() == pytest.approx((loss - loss["recommended"]).tolist())
+    assert (outcomes["low"] < loss).all()
+    assert (loss < outcomes["high"]).all()
+    assert outcomes.loc["uniform", "gain_low"] < outcomes.loc["uniform", "gain"] < outcomes.loc["uniform", "gain_high"]
+    assert outcomes.loc["recommended", ["gain", "gain_low", "gain_high"]].tolist() == [0, 0, 0]
+    assert answer.per_target["main"].tolist() == pytest.approx(loss.tolist())
+
+
+def test_pull_is_the_slope_of_the_loss_from_the_uniform_mixture_towards_a_domain():
+    laws = fitted("joint", {"main": TRUTHS["joint"]})
+    loss, middle = Objective(laws.best, ask(), None), np.full((1, 3), 1 / 3)
+    for pull, corner in zip(recommend(laws, ask()).table["pull"], np.eye(3), strict=True):
+        step = 1e-6 * (corner - middle)
+        assert pull == pytest.approx(float(loss(middle + step)[0][0] - loss(middle - step)[0][0]) / 2e-6, rel=1e-5)
+
+
+def test_importances_weigh_the_targets():
+    rng = np.random.default_rng(0)
+    theta = {t: additive(np.exp(rng.normal(0, 1, 3)), rng.uniform(0.2, 0.8, 3)) for t in ("one", "two")}
+    laws = fitted("additive", theta)
+    one, both, two = (recommend(laws, ask(one=w, two=1 - w)).weights["code"] for w in (1.0, 0.5, 0.0))
+    assert min(one, two) < both < max(one, two)
+    assert one == pytest.approx(recommend(laws, ask(one=1.0)).weights["code"], abs=1e-6)
+
+
+def test_the_override_is_what_the_trainer_takes_and_the_answer_is_plain_json():
+    answer = recommend(fitted("additive", {"main": TRUTHS["additive"]}), ask())
+    facts = json.loads(json.dumps(answer.to_json(), allow_nan=False))
+    override = facts["override"]
+    assert override.startswith("mixture.weights={code:0.")
+    parsed = {name: float(value) for name, value in re.findall(r"(\w+):([\d.]+)", override)}
+    assert check_weights(parsed, DOMAINS) == pytest.approx(answer.weights, abs=1e-4)
+    assert check_weights(facts["weights"], DOMAINS) == answer.weights
+    assert override in answer.summary()
+    assert all(domain in answer.summary() for domain in DOMAINS)
+
+
+def test_a_weight_that_is_numerically_zero_is_zero():
+    useless = additive(np.array([2.0, 1.0, 4e-4]), np.array([0.5, 0.5, 1.5]))
+    assert recommend(fitted("additive", {"main": useless}), ask()).weights["web"] == 0
+
+
+def test_what_the_law_or_the_question_lacks_is_said():
+    laws = fitted("additive", {"main": TRUTHS["additive"]})
+    laws.best.warnings_ = ["two model sizes"]
+    near = recommend(laws, ask())
+    far = recommend(laws, Question(1e12, 1e11, {"main": 1.0}, {}, {}))
+    assert near.warnings == ["two model sizes"]
+    assert far.warnings == ["two model sizes", "n_params 1e+12 is far outside of the data (2e+07 to 5e+08)"]
+
+
+def test_only_a_fitted_law_of_mixtures_can_recommend():
+    laws = fitted("additive", {"main": TRUTHS["additive"]})
+    with pytest.raises(FitError, match=r"unknown law 'joint';.* known: additive"):
+        recommend(laws, ask(), law="joint")
+    with pytest.raises(FitError, match=r"unknown target 'mian'; did you mean 'main'\?"):
+        recommend(laws, ask(mian=1.0))
+    with pytest.raises(FitError, match="the base law does not depend on the mixture; fit additive or joint"):
+        recommend(fitted("base", {"main": TRUTHS["base"]}), ask())
+
+
+def test_a_law_named_by_hand_answers_with_its_own_warnings():
+    laws = fitted("additive", {"main": TRUTHS["additive"]})
+    laws.fits |= fitted("simple", {"main": TRUTHS["simple"]}).fits
+    laws.fits["simple"].warnings_ = ["of simple"]
+    answer = recommend(laws, ask(), law="simple")
+    assert (answer.law, answer.reason, answer.warnings) == ("simple", "named by hand", ["of simple"])
+    assert recommend(laws, ask(), law="additive").reason == "given"
+
+
+def test_the_natural_mixture_is_a_rival_only_where_all_sizes_are_known():
+    assert list(baselines(DOMAINS, {"code": 1.0, "docs": 1.0})) == ["uniform"]
+    assert baselines(DOMAINS, {"code": 1.0, "docs": 1.0, "web": 2.0})["natural"]["web"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("average", {"code": 0.5, "web": 0.5}),
+        ("held", {"held": 1.0}),
+        ("web:3,held:1", {"web": 0.75, "held": 0.25}),
+        (" web : 1 , code", {"web": 0.5, "code": 0.5}),
+        ("web:0,code:2", {"web": 0.0, "code": 1.0}),
+    ],
+)
+def test_targets_are_an_average_a_name_or_names_with_importances(text, expected):
+    fit = fitted("additive", dict.fromkeys(["code", "web", "held"], TRUTHS["additive"])).best
+    assert read_targets(text, fit) == expected
+
+
+def test_the_average_of_a_fit_without_training_domains_is_over_its_targets():
+    assert read_targets("average", fitted("additive", {"held": TRUTHS["additive"]}).best) == {"held": 1.0}
+
+
+@pytest.mark.parametrize("text", ["web:x", "web:-1,code:2", "web:0", "web:nan", "web:inf", "web:1:2"])
+def test_importances_that_are_none_are_refused(text):
+    fit = fitted("additive", dict.fromkeys(["code", "web"], TRUTHS["additive"])).best
+    with pytest.raises(ConfigError, match="--target web"):
+        read_targets(text, fit)
+
+
+def test_a_target_that_was_not_fitted_is_refused_with_the_near_match():
+    with pytest.raises(FitError, match=r"unknown target 'mian'; did you mean 'main'\?"):
+        read_targets("mian:1", fitted("additive", {"main": TRUTHS["additive"]}).best)
+
+
+def test_a_mixture_is_read_from_names_and_numbers():
+    assert named_mixture("web=0.25, code=0.75", DOMAINS) == {"code": 0.75, "docs": 0.0, "web": 0.25}
+    assert read_pairs("") == {}
+    for text in ("web", "web=", "web=x", "web=0.1,", "web=1=2"):
+        with pytest.raises(ConfigError, match="write NAME=NUMBER,NAME=NUMBER"):
+            read_pairs(text)
+    with pytest.raises(ConfigError, match=r"weights sum to 0.5, not 1"):
+        named_mixture("web=0.5", DOMAINS)
+
+
+def test_the_order_of_the_domains_does_not_matter():
+    order = [2, 0, 1]
+    c, gamma = np.array([1.2, 0.6, 2.0]), np.array([0.5, 0.3, 0.7])
+    turned = recommend(
+        fitted("additive", {"main": additive(c[order], gamma[order])}, [DOMAINS[i] for i in order]), ask()
+    )
+    expected = dict(zip(DOMAINS, closed_form(c, gamma), strict=True))
+    assert turned.weights == pytest.approx(expected, abs=1e-3)

@@ -1,0 +1,271 @@
+"""Tables: anybody's CSV and our run directories become one checked table, or a sentence that names the row."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixlaw.errors import RunLogError
+from mixlaw.runlog import RunWriter
+from mixlaw.tables import Table, check_frame, pick_targets, read_table
+from tests.mixlaw.run_logs import eval_row, facts, train_row, write_run
+
+HEADER = "run_id,n_params,n_tokens,weight_web,weight_code,loss_web,loss_code"
+ROWS = [
+    "a,1e7,1e9,0.25,0.75,3.5,2.5",
+    "a,1e7,2e9,0.25,0.75,3.25,2.25",
+    "b,2e7,1e9,0.5,0.5,3.0,2.125",
+    "b,2e7,2e9,0.5,0.5,2.75,2.0",
+]
+CSV = "\n".join([HEADER, *ROWS]) + "\n"
+
+
+def read_or_sentence(path: Path) -> Table | str:
+    """Return the table, or the error's text; nothing else may come of any file."""
+    try:
+        return read_table([path])
+    except RunLogError as error:
+        return str(error)
+
+
+def write(tmp_path: Path, text: str, name: str = "runs.csv") -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_csv_becomes_a_table(tmp_path):
+    table = read_table([write(tmp_path, CSV)])
+    assert (table.domains, table.targets, table.notes) == (["web", "code"], ["web", "code"], [])
+    assert table.frame["run_id"].tolist() == ["a", "a", "b", "b"]
+    assert table.frame["n_params"].tolist() == [1e7, 1e7, 2e7, 2e7]
+    assert table.mixtures.tolist() == [[0.25, 0.75]] * 2 + [[0.5, 0.5]] * 2
+    assert table.runs().tolist() == [0, 0, 1, 1]
+    assert table.frame["loss_code"].tolist() == [2.5, 2.25, 2.125, 2.0]
+
+
+def test_tsv_parquet_and_a_byte_order_mark_read_the_same(tmp_path):
+    expected = read_table([write(tmp_path, CSV)]).frame
+    pd.testing.assert_frame_equal(read_table([write(tmp_path, CSV.replace(",", "\t"), "runs.tsv")]).frame, expected)
+    pd.testing.assert_frame_equal(read_table([write(tmp_path, "\ufeff" + CSV)]).frame, expected)
+    pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
+    expected.to_parquet(tmp_path / "runs.parquet")
+    pd.testing.assert_frame_equal(read_table([tmp_path / "runs.parquet"]).frame, expected)
+
+
+def test_ones_own_column_names_are_mapped(tmp_path):
+    path = write(tmp_path, CSV.replace("n_params", "model_size").replace("n_tokens", "D"))
+    assert read_table([path], {"model_size": "n_params", "D": "n_tokens"}).frame["n_tokens"].tolist() == [1e9, 2e9] * 2
+    with pytest.raises(RunLogError, match="column 'n_params' appears twice"):
+        read_table([path], {"model_size": "n_params", "D": "n_params"})
+
+
+def test_a_table_without_weights_serves_the_base_law(tmp_path):
+    table = read_table([write(tmp_path, "n_params,n_tokens,loss_web\n1e7,1e9,3\n2e7,1e9,2\n")])
+    assert table.domains == []
+    assert table.mixtures.shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "sentence"),
+    [
+        ("n_params", "n_param", "unknown column 'n_params'; did you mean 'n_param'?.*--columns n_params=YOURS"),
+        ("n_tokens", "D", "unknown column 'n_tokens'; known: D, loss_code"),
+        ("loss_", "los_", "has no column loss_<target>; its columns: run_id, n_params"),
+        ("2e7,1e9,0.5,0.5", "2e7,1e9,1.3,-0.3", r"row 3: weight_web is 1.3, which must lie in \[0, 1\]"),
+        ("2e7,1e9,0.5,0.5", "2e7,1e9,0.5,-0.3", r"row 3: weight_code is -0.3, which must lie in \[0, 1\]"),
+        ("2e7,1e9,0.5,0.5", "2e7,1e9,,1", r"row 3: weight_web is nan, which must lie in \[0, 1\]"),
+        ("2e7,1e9,0.5,0.5", "2e7,1e9,0.52,0.5", r"row 3: the weights sum to 1.02, not 1 \(1 such rows\). A domain is"),
+        (",3.0,", ",inf,", "row 3: loss_web is inf, which is not a loss in nats"),
+        (",3.0,", ",-3.0,", "row 3: loss_web is -3.0, which is not a loss in nats"),
+        (",3.0,", ",0,", "row 3: loss_web is 0.0, which is not a loss in nats"),
+        (",3.0,", ",three,", "row 3: loss_web is 'three', which is not a number"),
+        ("2e7,", "-2e7,", r"row 3: n_params is -20000000.0, which must be above 0 \(and 1 more rows\)"),
+        ("2e7,1e9", "2e7,0", "row 3: n_tokens is 0.0, which must be above 0"),
+        ("2e7,1e9", "inf,1e9", "row 3: n_params is inf, which must be above 0"),
+        ("2e7,1e9", ",1e9", "row 3: n_params is nan, which must be above 0"),
+        ("2e7,1e9", "9" * 400 + ",1e9", "row 3: n_params is inf"),
+        ("b,2e7,1e9", ",2e7,1e9", "row 3: run_id is nan, which names no run"),
+        ("loss_code", "loss_web", "column 'loss_web' appears twice"),
+        ("weight_code", "weight_web", "column 'weight_web' appears twice"),
+        ("3.5,2.5", "3.5,2.5,7", "rows have more cells than the header has columns"),
+        ("3.0,2.125", "3.0,2.125,7", "cannot be read as a table.*line 4"),
+        (",3.0,", ',"3.0,', "cannot be read as a table"),
+    ],
+)
+def test_a_bad_cell_is_an_error_that_names_file_and_row(tmp_path, was, becomes, sentence):
+    assert was in CSV
+    path = write(tmp_path, CSV.replace(was, becomes))
+    with pytest.raises(RunLogError, match=f"runs.csv.*({sentence})"):
+        read_table([path])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "No columns to parse"),
+        (b"\n\n", "No columns to parse"),
+        (HEADER.encode(), "has no rows"),
+        (bytes(range(256)) * 20, "runs.csv"),
+        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 300, "runs.csv"),
+        (CSV.encode("utf-16"), "cannot be read as a table"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path, content, sentence):
+    (tmp_path / "runs.csv").write_bytes(content)
+    with pytest.raises(RunLogError, match=sentence):
+        read_table([tmp_path / "runs.csv"])
+
+
+def test_no_file_at_all_is_refused(tmp_path):
+    with pytest.raises(RunLogError, match="no table given"):
+        read_table([])
+    with pytest.raises(RunLogError, match=r"absent.csv does not exist"):
+        read_table([tmp_path / "absent.csv"])
+    with pytest.raises(RunLogError, match="no run directory below"):
+        read_table([tmp_path])
+
+
+def test_weights_that_were_rounded_are_scaled_with_a_note(tmp_path):
+    table = read_table([write(tmp_path, CSV.replace("2e7,1e9,0.5,0.5", "2e7,1e9,0.497,0.5"))])
+    np.testing.assert_allclose(table.mixtures.sum(1), 1, rtol=1e-15)
+    assert table.mixtures[2].tolist() == pytest.approx([0.497 / 0.997, 0.5 / 0.997])
+    assert table.notes == [f"{tmp_path / 'runs.csv'} row 3: the weights sum to 0.9970; they are scaled to 1"]
+
+
+def test_an_empty_or_nan_loss_leaves_out_its_cell_and_nothing_else(tmp_path):
+    whole = read_table([write(tmp_path, CSV)]).frame
+    table = read_table([write(tmp_path, CSV.replace("3.0,2.125", ",2.125").replace("3.25,", "NaN,"))])
+    assert table.notes == [f"{tmp_path / 'runs.csv'} row {i}: loss_web is empty; this cell is left out" for i in (2, 3)]
+    assert table.frame["loss_web"].isna().tolist() == [False, True, True, False]
+    kept = table.frame.notna()
+    pd.testing.assert_frame_equal(table.frame[kept], whole[kept])
+
+
+def test_many_notes_of_one_kind_are_counted(tmp_path):
+    rows = "".join(f"a,1e7,{i}e9,0.25,0.75,,2.5\n" for i in range(1, 21))
+    notes = read_table([write(tmp_path, f"{HEADER}\n{rows}")]).notes
+    assert len(notes) == 6
+    assert notes[-1].endswith("15 more rows: loss_web is empty; this cell is left out")
+
+
+def test_rows_without_run_ids_are_one_run_where_size_and_mixture_agree(tmp_path):
+    bare = "\n".join(line.partition(",")[2] for line in CSV.splitlines())
+    one, other = write(tmp_path, bare, "one.csv"), write(tmp_path, bare.replace("e7,", "e8,"), "other.csv")
+    assert read_table([one]).runs().tolist() == [0, 0, 1, 1]
+    assert read_table([one, other]).runs().tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_tables_of_the_same_domains_are_put_below_each_other_in_any_order_of_columns(tmp_path):
+    one = write(tmp_path, CSV, "one.csv")
+    frame = pd.read_csv(one)[["loss_web", "weight_code", "weight_web", "n_tokens", "n_params", "run_id"]]
+    frame.to_csv(tmp_path / "other.csv", index=False)
+    table = read_table([one, tmp_path / "other.csv"])
+    assert table.mixtures[:4].tolist() == table.mixtures[4:].tolist()
+    assert table.frame["loss_code"].isna().tolist() == [False] * 4 + [True] * 4
+    third = write(tmp_path, CSV.replace("weight_code", "weight_books"), "third.csv")
+    with pytest.raises(RunLogError, match=r"train on different domains: \['web', 'code'\] and \['web', 'books'\]"):
+        read_table([one, third])
+
+
+def test_random_bytes_in_a_csv_end_in_a_table_or_a_sentence(tmp_path):
+    rng, raw, path = np.random.default_rng(0), CSV.encode(), tmp_path / "runs.csv"
+    refused = 0
+    for _ in range(500):
+        damaged = bytearray(raw)
+        for place in rng.integers(len(raw), size=rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        result = read_or_sentence(path)
+        if isinstance(result, str):
+            assert "runs.csv" in result
+            refused += 1
+        else:
+            assert np.isfinite(result.mixtures).all()
+            assert (result.frame[["n_params", "n_tokens"]] > 0).all(axis=None)
+    assert refused > 250
+
+
+def test_a_csv_cut_anywhere_ends_in_a_table_or_a_sentence(tmp_path):
+    raw, path = CSV.encode(), tmp_path / "runs.csv"
+    for length in range(0, len(raw), 3):
+        path.write_bytes(raw[:length])
+        result = read_or_sentence(path)
+        if isinstance(result, str):
+            assert "runs.csv" in result
+        else:
+            assert len(result.frame) == raw[:length].rstrip(b"\n").count(b"\n")
+
+
+def test_random_bytes_in_a_parquet_file_end_in_a_table_or_a_sentence(tmp_path):
+    pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
+    path, rng = tmp_path / "runs.parquet", np.random.default_rng(0)
+    read_table([write(tmp_path, CSV)]).frame.to_parquet(path)
+    raw, refused = path.read_bytes(), 0
+    for _ in range(200):
+        damaged = bytearray(raw)
+        damaged[rng.integers(len(raw))] = rng.integers(256)
+        path.write_bytes(damaged)
+        result = read_or_sentence(path)
+        if isinstance(result, str):
+            assert "runs.parquet" in result
+            refused += 1
+    assert refused > 50
+
+
+def test_cells_that_are_no_csv_cells_are_refused():
+    frame = pd.DataFrame({"n_params": [1e7, 2e7], "n_tokens": [1e9, 1e9], "loss_web": [[1, 2], None]})
+    with pytest.raises(RunLogError, match=r"mine row 1: loss_web is \[1, 2\], which is not a number"):
+        check_frame(frame, "mine")
+    with pytest.raises(RunLogError, match="mine: column n_params holds more than numbers"):
+        check_frame(frame.assign(n_params=[10**400, 1]), "mine")
+
+
+def test_the_callers_frame_is_left_as_it_was():
+    frame = pd.DataFrame({"n_params": ["1e7"], "n_tokens": [10**9], "weight_a": [0.999], "loss_web": ["2"]})
+    before = frame.copy()
+    check_frame(frame, "mine")
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_run_directories_become_the_same_table_with_realised_weights(tmp_path):
+    write_run(tmp_path, "aaa")
+    write_run(tmp_path, "bbb", n_params={"total": 5, "non_embedding": 4})
+    RunWriter(tmp_path / "s/open", facts("open")).close()
+    table = read_table([tmp_path])
+    assert (table.domains, sorted(table.targets)) == (["code", "web"], ["code", "held", "web"])
+    assert table.frame["run_id"].tolist() == ["aaa", "aaa", "bbb", "bbb"]
+    assert table.mixtures.tolist() == [[0.4, 0.6]] * 4
+    assert table.frame["loss_web"].tolist() == [3.0, 1.5, 3.0, 1.5]
+    assert table.sizes == {"code": 500, "web": 1000}
+    assert len(table.notes) == 1
+    assert table.notes[0].startswith("left out: ")
+    assert read_table([tmp_path], n_params="n_params_non_embedding").frame["n_params"].tolist()[2:] == [4, 4]
+
+
+def test_evaluations_of_averaged_weights_are_never_mixed_with_plain_ones(tmp_path):
+    averaged = eval_row(1, "web", 1.0, lr_state="averaged")
+    write_run(tmp_path, "aaa", rows=[train_row(1), averaged, eval_row(1, "web", 2.0)])
+    table = read_table([tmp_path])
+    assert table.frame["loss_web"].tolist() == [2.0]
+    assert table.notes == ["left out: 1 evaluations of cooled or averaged weights"]
+    only = tmp_path / "only"
+    write_run(only, "bbb", rows=[train_row(1), averaged])
+    with pytest.raises(RunLogError, match="hold only evaluations of cooled or averaged weights"):
+        read_table([only])
+
+
+def test_runs_on_different_domains_are_refused(tmp_path):
+    write_run(tmp_path, "aaa")
+    write_run(tmp_path, "bbb", mixture={"code": 1.0}, data={"code": {"n_tokens": 5}})
+    with pytest.raises(RunLogError, match="train on different domains: 'web' is not in all of them"):
+        read_table([tmp_path])
+
+
+def test_targets_are_picked_by_name_or_all_of_them(tmp_path):
+    table = read_table([write(tmp_path, CSV)])
+    assert pick_targets(table, []) == ["web", "code"]
+    assert pick_targets(table, ["code"]) == ["code"]
+    with pytest.raises(RunLogError, match=r"unknown target 'cod'; did you mean 'code'\?"):
+        pick_targets(table, ["cod"])
