@@ -26,8 +26,8 @@ from mixlaw.errors import ConfigError, unknown_name
 
 Array = NDArray[np.float64]
 TINY = 1e-300
-# A weight below this counts as this much. Exact zeros otherwise let a fit put a cliff between 0 and the next weight it
-# saw (h^gamma with a tiny gamma), and the optimum falls off it; and some of every domain is found in every other.
+# A weight of 0 counts as this much. Exact zeros otherwise let a fit put a cliff between 0 and the next weight it saw
+# (h^gamma with a tiny gamma), and the optimum falls off it; and some of every domain is found in every other.
 FLOOR = 1e-3
 
 
@@ -46,6 +46,15 @@ class Inputs:
     h: Array
 
 
+def lifted(h: Array) -> tuple[Array, Array]:
+    """Return the weights that laws see, (h^4 + FLOOR^4)^(1/4), and their slope by h.
+
+    At 0 it is FLOOR; from 5 FLOOR on it is h to within 0.04 %.
+    """
+    seen = (h**4 + FLOOR**4) ** 0.25
+    return seen, (h / seen) ** 3
+
+
 @dataclass(frozen=True)
 class Units:
     """N and D are divided by these before a law sees them."""
@@ -54,8 +63,8 @@ class Units:
     n_tokens: float
 
     def inputs(self, n_params: Array, n_tokens: Array, h: Array) -> Inputs:
-        """Return a law's inputs from raw parameters (n,), tokens (n,) and mixtures (n, k), no weight below FLOOR."""
-        return Inputs(np.log(n_params / self.n_params), np.log(n_tokens / self.n_tokens), np.maximum(h, FLOOR))
+        """Return a law's inputs from raw parameters (n,), tokens (n,) and mixtures (n, k), weights lifted off zero."""
+        return Inputs(np.log(n_params / self.n_params), np.log(n_tokens / self.n_tokens), lifted(h)[0])
 
     @classmethod
     def of(cls, n_params: Array, n_tokens: Array) -> "Units":

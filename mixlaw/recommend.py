@@ -9,7 +9,7 @@ import pandas as pd
 
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import FittedLaws, LawFit
-from mixlaw.laws import Array, get_law
+from mixlaw.laws import FLOOR, Array, get_law, lifted
 from mixlaw.mixture import SUM_TOLERANCE, check_weights, hydra_override, proportional, uniform
 from mixlaw.uncertainty import interval
 
@@ -152,7 +152,7 @@ class Objective:
             loss, by_h = self._law.loss_and_gradient_h(theta, self._fit.units_.inputs(self._n, self._d, h[:, None, :]))
             total += importance * loss[:, 0]
             gradient += importance * by_h[:, 0]
-        return total, gradient
+        return total, gradient * lifted(h)[1]
 
 
 def drawn_optima(draws: Objective, points: list[Array], low: Array, high: Array) -> Array:
@@ -173,7 +173,15 @@ def minimise_mixture(objective: Objective, h: Array, low: Array, high: Array, or
     -------
     (b, k) where each start ended, the lowest first unless `ordered` is false
     """
-    h = project(h, low, high)
+    ends, values = _descend(objective, project(h, low, high), low, high)
+    # between 0 and a few FLOOR the lifted weights leave shallow minima: try zero instead
+    snapped, snapped_values = _descend(objective, project(np.where(ends < 10 * FLOOR, 0.0, ends), low, high), low, high)
+    ends = np.where((snapped_values <= values)[:, None], snapped, ends)
+    return ends[np.argsort(np.minimum(values, snapped_values))] if ordered else ends
+
+
+def _descend(objective: Objective, h: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Return where mirror descent ends (b, k), and the losses there (b,)."""
     value, gradient = objective(h)
     step = 1.0 / np.maximum(np.ptp(gradient, axis=1), 1e-9)
     for _ in range(STEPS):
@@ -187,19 +195,23 @@ def minimise_mixture(objective: Objective, h: Array, low: Array, high: Array, or
         step = np.where(better, step * 1.3, step * 0.4)
         if step.max() < 1e-9:
             break
-    return np.asarray(h[np.argsort(value)]) if ordered else h
+    return h, value
 
 
 def project(h: Array, low: Array, high: Array) -> Array:
     """Return mixtures that sum to one inside the limits: clip(c h, low, high), c by bisection (KL projection)."""
     h = np.maximum(h, SMALLEST)
-    below, above = np.full(len(h), -60.0), np.full(len(h), 60.0)
-    for _ in range(80):
-        middle = (below + above) / 2
-        total = np.clip(h * np.exp(middle)[:, None], low, high).sum(1)
-        below, above = np.where(total < 1, middle, below), np.where(total < 1, above, middle)
-    clipped = np.clip(h * np.exp((below + above) / 2)[:, None], low, high)
-    result: Array = clipped / clipped.sum(1, keepdims=True)
+    result: Array = h / h.sum(1, keepdims=True)
+    outside = ((result < low) | (result > high)).any(1)
+    if outside.any():
+        part = h[outside]
+        below, above = np.full((len(part), 1), -60.0), np.full((len(part), 1), 60.0)
+        for _ in range(80):
+            middle = (below + above) / 2
+            short = np.clip(part * np.exp(middle), low, high).sum(1, keepdims=True) < 1
+            below, above = np.where(short, middle, below), np.where(short, above, middle)
+        clipped = np.clip(part * np.exp((below + above) / 2), low, high)
+        result[outside] = clipped / clipped.sum(1, keepdims=True)
     return result
 
 

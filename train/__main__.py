@@ -67,6 +67,11 @@ def in_words(task: Callable[[], int]) -> int:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         sys.stderr.write(f"error: {explain(error if 'Could not' in str(error) else cause)}\n")
         return ConfigError.exit_code
+    except ValueError as error:
+        if "Config group override" not in str(error):  # what Hydra says to `model=3`
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        return ConfigError.exit_code
     except OSError as error:
         advice = "choose another machine.runs, or free some space"
         sys.stderr.write(f"error: {error.filename or 'stdout'}: {error.strerror or error}; {advice}\n")

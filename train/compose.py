@@ -38,13 +38,15 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             cfg = compose("train", overrides=[addable(o) for o in overrides])
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: of Hydra, for `model=3`
         raise ConfigError(explain(error)) from None
     return read_config(cfg)
 
 
 def addable(override: str) -> str:
     """Let a setting of the data be given that its YAML leaves out; the dataclasses refuse one that does not exist."""
+    if override.lstrip("+~").startswith("="):
+        raise ConfigError(f"{override} names no setting: write <setting>=<value>")
     return f"++{override}" if override.startswith("data.") else override
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data.shards import Manifest, TokenReader, open_manifest, token_dtype, verify, write_manifest, write_split
 from mixlaw.errors import DataError
-from tests.conftest import write_corpus
+from tests.train.tiny import write_corpus
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError
-from mixlaw.laws import EXPONENT_POWER, INVERSE_SUM, LAWS, POWER_OF_SUM, Array, Inputs, Law, Units, get_law
+from mixlaw.laws import (
+    EXPONENT_POWER,
+    FLOOR,
+    INVERSE_SUM,
+    LAWS,
+    POWER_OF_SUM,
+    Array,
+    Inputs,
+    Law,
+    Units,
+    get_law,
+    lifted,
+)
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, random_case
 
 NAMES = list(LAWS)
@@ -177,6 +189,24 @@ def test_the_unit_of_parameters_and_tokens_does_not_matter(seed, factor):
     here = LAWS["joint"].loss(theta, Units(1e8, 1e10).inputs(n, d, x.h))
     there = LAWS["joint"].loss(theta, Units(1e8 * factor, 1e10 * factor).inputs(n * factor, d * factor, x.h))
     np.testing.assert_allclose(there, here, rtol=1e-9)
+
+
+def test_weights_are_lifted_smoothly_off_zero_and_are_themselves_from_half_a_percent_on():
+    h = np.concatenate([[0.0], np.geomspace(1e-9, 1, 400)])
+    seen, slope = lifted(h)
+    assert seen[0] == pytest.approx(FLOOR)
+    assert (np.diff(seen) >= 0).all()
+    np.testing.assert_allclose(seen[h >= 5 * FLOOR], h[h >= 5 * FLOOR], rtol=4.1e-4)
+    step = 1e-7
+    np.testing.assert_allclose(slope, (lifted(h + step)[0] - lifted(h - step)[0]) / (2 * step), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_law_has_a_cliff_between_a_weight_of_zero_and_the_next_one(name):
+    theta, _ = random_case(LAWS[name], 5)
+    h = np.array([[0.0, 0.5, 0.5], [1e-4, 0.4999, 0.5]])
+    at_zero, beside = LAWS[name].loss(theta, Units(1e8, 1e10).inputs(np.full(2, 1e8), np.full(2, 1e10), h))[0]
+    assert at_zero == pytest.approx(beside, abs=1e-3)
 
 
 def test_units_are_powers_of_ten_in_the_middle_of_the_data():

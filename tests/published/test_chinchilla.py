@@ -1,4 +1,4 @@
-"""The 245 runs of the Chinchilla figure, as Besiroglu et al. (2024) read them off the figure, against their own fit."""
+"""The 245 runs that Besiroglu et al. (2024) read off the Chinchilla figure, against their own fit of the base law."""
 
 import numpy as np
 import pandas as pd

@@ -13,7 +13,7 @@ import pytest
 from mixlaw.errors import ConfigError
 from mixlaw.runlog import read_status
 from sweeps.launcher import plan_jobs, run_study
-from tests.conftest import call, start
+from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint
 from train.config import Plan
 from train.loop import run
@@ -136,8 +136,8 @@ def test_a_sweep_that_is_stopped_saves_its_runs_and_leaves_no_process(
         wait_until(lambda: sum((run / "run.json").exists() for run in runs) == 2 or process.poll() is not None)
         send(process.pid)
         out, err = process.communicate(timeout=60)
+        wait_until(lambda: is_gone(process.pid))
     assert (process.returncode, err) == (code, "")
-    wait_until(lambda: is_gone(process.pid))
     left = [run for run in runs if read_status(run) == "unfinished"]
     assert len(left) in (1, 2)
     assert all(newest_checkpoint(run / "checkpoints") for run in left)

@@ -16,7 +16,7 @@ from torch import nn
 
 import train.checkpoint
 from mixlaw.errors import CheckpointError
-from tests.conftest import call
+from tests.train.tiny import call
 from train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from train.config import Plan
 from train.loop import run

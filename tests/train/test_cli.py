@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mixlaw.runlog import load_runs, read_facts
-from tests.conftest import call
+from tests.train.tiny import call
 from train.__main__ import EXIT_CODES, main
 from train.compose import ROOT
 from train.config import Plan

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import data.prepare
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.runlog import canonical_json
-from tests.conftest import call, write_corpus
+from tests.train.tiny import call, write_corpus
 from train.__main__ import main
 from train.compose import CONFIGS, ROOT, compose_config, plan_run
 from train.config import EvaluationConfig, Plan, ScheduleConfig, TrainConfig
@@ -53,6 +53,7 @@ MISTAKES = {
     "data typo": (["data.rot=x"], "data.rot: unknown setting 'rot'; did you mean 'root'?"),
     "domain typo": (["data.domains.code.readr=x"], "code.readr: unknown setting 'readr'; did you mean 'reader'?"),
     "choice": (["model=text_71k"], "model=text_71k: unknown choice 'text_71k'; did you mean 'text_"),
+    "number": (["model=70"], "Config group override must be a string or a list. Got int"),
     "study": (["study=quikstart"], "study=quikstart: unknown choice 'quikstart'; did you mean 'quickstart'?"),
     "domain": (["mixture.weights={cod:1.0}"], "mixture.weights: unknown domain 'cod'; did you mean 'code'?"),
     "target domain": (["mixture.weights={reviews:1.0}"], "mixture.weights: unknown domain 'reviews'"),
@@ -80,6 +81,7 @@ MISTAKES = {
     "unprepared": (["data.root=/nowhere"], "holds no prepared data: run `python -m data.prepare data=quickstart`"),
     "grammar": (["model.width=[1"], "error: "),
     "two words": (["model width"], "error: "),
+    "no name": (["+=data"], "+=data names no setting: write <setting>=<value>"),
 }  # fmt: skip
 
 
@@ -119,7 +121,15 @@ def test_a_device_that_is_not_there_is_refused(
     assert capfd.readouterr().err.startswith("error: machine.device is cuda, but torch sees no GPU")
 
 
-@given(st.text(max_size=20), st.text(max_size=20))
+keys = st.sampled_from(
+    ["", "model", "data", "+model.x", "~data", "optim.betas", "mixture.weights", "hydra.run.dir", "@"]
+)
+values = st.sampled_from(
+    ["", "3", "1e400", "null", "???", "{a:1}", "[1,", "${", "${oc.env:NO}", "a,b", "'", "nan", "é"]
+)
+
+
+@given(keys | st.text(max_size=9), values | st.text(max_size=9))
 def test_no_override_ends_in_anything_but_a_configuration_or_a_sentence(key: str, value: str) -> None:
     with suppress(MixlawError):
         assert compose_config([f"{key}={value}"]).n_steps > 0

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from mixlaw.runlog import read_status
-from tests.conftest import call, start
+from tests.train.tiny import call, start
 from train.config import Plan
 from train.distributed import join_world, leave_world
 from train.loop import run

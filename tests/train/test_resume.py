@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from data.stream import WeightedStream
 from mixlaw.errors import RunLogError
 from mixlaw.runlog import load_runs, read_status
-from tests.conftest import call, start
+from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint
 from train.config import Plan
 from train.loop import run

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import train.sinks
-from tests.conftest import call
+from tests.train.tiny import call
 from train.config import Plan
 from train.loop import run
 from train.sinks import WandbMirror

@@ -1,0 +1,58 @@
+"""A tiny prepared corpus, the settings of runs on it that take a second, and processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
+from train.compose import ROOT
+
+ROLES = {"code": "train", "docs": "train", "dict": "train", "dialogue": "train", "reviews": "target"}
+TINY = (
+    "model.width=16 model.depth=1 model.head_dim=8 stream.seq_len=16 stream.batch_size=4 schedule.n_tokens=768 "
+    "schedule.warmup_tokens=64 evaluation.n_sequences=8 evaluation.n_points=3 checkpoint.every_steps=5 "
+    "logging.every_steps=2 machine.device=cpu"
+).split()  # 12 steps; evaluated after 7, 9 and 12
+
+
+def write_corpus(folder: Path, roles: dict[str, str] = ROLES, seed: int = 0, n_tokens: int = 4000) -> Manifest:
+    """Write a prepared folder: each domain has its own alphabet, its own size, and several shards."""
+    domains = {}
+    for i, (name, role) in enumerate(roles.items()):
+        rng = np.random.default_rng([seed, i])
+        splits = {}
+        for split in SPLITS:
+            n = n_tokens * (1 + i) if split == "train" else n_tokens // 4
+            text = np.array_split(rng.integers(10 * i, 10 * i + 4 * (i + 1), n), 40)
+            documents = text if (role, split) != ("target", "train") else []
+            splits[split] = write_split(folder / name, split, documents, token_dtype(256), 3000)
+        domains[name] = {"role": role, "splits": splits}
+    tokenizer = {"kind": "bytes", "vocab_size": 256, "end_id": 0, "sha256": "0" * 64}
+    write_manifest(folder, {"format": 1, "tokenizer": tokenizer, "domains": domains})
+    return open_manifest(folder)
+
+
+@contextmanager
+def start(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a Python process in the checkout, in a session of its own, of which nothing outlives the block."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command, env = [sys.executable, *arguments], os.environ | environment
+    with subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def call(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Run a Python process in the checkout to its end; return exit code, stdout and stderr."""
+    with start(*arguments, **environment) as process:
+        out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
