@@ -7,6 +7,7 @@ import pandas as pd
 
 from mixlaw.fit import FittedLaws, LawFit, TargetFit
 from mixlaw.laws import Array, Inputs, Law, Units, get_law
+from mixlaw.recommend import Objective, Question, limits, minimise_mixture, starts
 from mixlaw.tables import Table, check_frame
 
 DOMAINS = ["code", "docs", "web"]
@@ -72,6 +73,13 @@ def fitted(
         fit.targets_[target] = TargetFit(t, draws, spread * rng.normal(size=20), 0.0, "given", 20, 20)
     ranges = {"n_params": (2e7, 5e8), "n_tokens": (2e9, 5e10)}
     return FittedLaws({law: fit}, law, "given", ranges, dict(sizes or {}), [])
+
+
+def optimum(laws: FittedLaws, question: Question) -> dict[str, float]:
+    """Return the mixture that is recommended, without its intervals, which take most of the time."""
+    low, high = limits(laws.best.domains_, question)
+    best = minimise_mixture(Objective(laws.best, question, None), starts(low, high), low, high)[0]
+    return dict(zip(laws.best.domains_, best.tolist(), strict=True))
 
 
 def laws_of(study: Table, law: str, **settings: int) -> FittedLaws:

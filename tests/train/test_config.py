@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
 import data.prepare
 from mixlaw.errors import ConfigError, MixlawError
+from mixlaw.mixture import check_weights, uniform
 from mixlaw.runlog import canonical_json
 from tests.train.tiny import call, write_corpus
 from train.__main__ import main
@@ -195,3 +198,18 @@ def test_the_quick_start_is_prepared_where_training_looks_for_it(tiny: Tiny) -> 
     config = compose_config(tiny())
     assert plan_run(config).manifest.folder == config.data.folder
     assert data.prepare.compose_config([o for o in tiny() if o.startswith("data.")]).folder == config.data.folder
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("study/*.yaml")), ids=lambda p: p.stem)
+def test_every_run_of_a_study_is_possible_and_no_two_are_one(path: Path) -> None:
+    parameters = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
+    overrides = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in parameters.items()])
+    choices = [list(o.sweep_string_iterator()) if o.is_sweep_override() else [o.value()] for o in overrides]
+    runs = list(itertools.product(*choices))
+    assert len(set(runs)) == len(runs)
+    domains = compose_config([]).data.domains
+    for i, override in enumerate(overrides):
+        for value in choices[i]:
+            config = compose_config([f"study={path.stem}", f"{override.get_key_element()}={value}"])
+            assert path.stem.startswith(config.study_name)
+            check_weights(config.mixture.weights or uniform(domains), domains)

@@ -1,0 +1,163 @@
+"""The fitter's commands as a person types them, on tables with the mistakes that people make."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixlaw.cli import main
+
+DOMAINS = ("a", "b", "c")
+
+
+def losses(n, d, h, c):
+    shares = sum(c[i] * h[i] ** 0.6 for i in range(3))
+    return 1.5 + 1 / shares + 0.4 * (n / 1e6) ** -0.3 + 0.5 * (d / 1e8) ** -0.3
+
+
+@pytest.fixture
+def table(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for mixture, h in enumerate(rng.dirichlet(np.ones(3), 9)):
+        for n in (1e6, 3e6, 9e6):
+            for d in (1e8, 2e8, 4e8):
+                row = {"run_id": f"{mixture}-{n:g}", "n_params": n, "n_tokens": d}
+                row |= {f"weight_{name}": w for name, w in zip(DOMAINS, h, strict=True)}
+                row |= {"loss_x": losses(n, d, h, (2, 1, 0.5)), "loss_y": losses(n, d, h, (0.5, 1, 2))}
+                rows.append(row)
+    path = tmp_path / "table.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def laws(table, tmp_path):
+    path = tmp_path / "laws.json"
+    assert main(["fit", str(table), "--law", "additive", "--bootstrap", "8", "--out", str(path)]) == 0
+    return path
+
+
+def edit(table, **cells):
+    frame = pd.read_csv(table)
+    for column, value in cells.items():
+        frame[column] = frame[column].astype(object)
+        frame.loc[4, column] = value
+    frame.to_csv(table, index=False)
+
+
+def test_fit_scores_on_a_holdout_and_chooses(table, tmp_path, capsys):
+    arguments = ["--law", "base,additive", "--holdout", "scale", "--bootstrap", "4", "--starts", "8"]
+    assert main(["fit", str(table), *arguments, "--out", str(tmp_path / "l.json")]) == 0
+    out = capsys.readouterr().out
+    assert "MRE [%]" in out
+    assert "chosen: additive" in out
+
+
+def test_predictions_have_a_row_per_row_and_target(laws, table, tmp_path):
+    out = tmp_path / "predicted.csv"
+    assert main(["predict", str(laws), str(table), "--out", str(out)]) == 0
+    predicted = pd.read_csv(out)
+    assert list(predicted) == ["row", "target", "law", "predicted", "low", "high", "observed"]
+    assert len(predicted) == 81 * 2
+    assert (predicted["predicted"] - predicted["observed"]).abs().max() < 0.01
+
+
+def test_a_recommendation_is_json_with_the_trainer_s_override(laws, capsys):
+    capsys.readouterr()
+    question = ["--n-params", "7e9", "--n-tokens", "150e9", "--target", "x:1,y:1", "--json"]
+    assert main(["recommend", str(laws), *question]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert sum(answer["weights"].values()) == pytest.approx(1)
+    assert answer["override"].startswith("mixture.weights={a:")
+    assert {o["mixture"] for o in answer["outcomes"]} == {"recommended", "uniform"}
+
+
+def test_limits_and_repetition_are_kept(laws, capsys):
+    capsys.readouterr()
+    arguments = ["--n-params", "7e9", "--n-tokens", "1e9", "--target", "x", "--min", "c=0.1", "--max-epochs", "2"]
+    assert main(["recommend", str(laws), *arguments, "--available", "a=2e8,b=1e9,c=1e9", "--json"]) == 0
+    weights = json.loads(capsys.readouterr().out)["weights"]
+    assert weights["a"] <= 0.4 + 1e-6
+    assert weights["c"] >= 0.1 - 1e-6
+
+
+def test_compare_prints_json_for_scripts(table, capsys):
+    arguments = ["--laws", "base,additive", "--holdout", "mixture", "--bootstrap", "4", "--starts", "8", "--json"]
+    assert main(["compare", str(table), *arguments]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {(r["law"], r["target"]) for r in rows} == {(law, t) for law in ("base", "additive") for t in ("x", "y")}
+
+
+def test_a_report_is_one_file_without_a_network(laws, table, tmp_path):
+    out = tmp_path / "report.html"
+    assert main(["report", str(table), "--laws", str(laws), "--out", str(out)]) == 0
+    page = out.read_text()
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert page.count("<figure>") >= 2
+    assert (tmp_path / "figures" / "overview.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"weight_a": 1.3}, ["row 5", "weight_a", "1.3"]),
+        ({"n_params": "many"}, ["row 5", "n_params", "not a number"]),
+        ({"n_tokens": -1}, ["row 5", "n_tokens", "above 0"]),
+        ({"loss_x": "inf"}, ["row 5", "loss_x"]),
+    ],
+)
+def test_a_bad_cell_is_named_and_nothing_is_fitted(table, cells, words, capsys):
+    edit(table, **cells)
+    assert main(["fit", str(table), "--law", "additive"]) == 3
+    error = capsys.readouterr().err
+    assert all(word in error for word in words)
+    assert "Traceback" not in error
+
+
+def test_weights_that_sum_to_more_than_one_are_refused_by_row(table, capsys):
+    frame = pd.read_csv(table)
+    frame.loc[2, [f"weight_{d}" for d in DOMAINS]] = (0.5, 0.5, 0.02)
+    frame.to_csv(table, index=False)
+    assert main(["fit", str(table), "--law", "additive"]) == 3
+    assert "row 3: the weights sum to 1.02" in capsys.readouterr().err
+
+
+def test_an_empty_loss_costs_one_cell_and_is_said(table, capsys):
+    edit(table, loss_x=float("nan"))
+    assert main(["fit", str(table), "--law", "additive", "--bootstrap", "4", "--starts", "8"]) == 0
+    captured = capsys.readouterr()
+    assert "row 5: loss_x is empty" in captured.err
+    assert "80 rows" in captured.out
+    assert "81 rows" in captured.out
+
+
+def test_too_few_runs_and_one_size_are_refused_in_words(table, tmp_path, capsys):
+    frame = pd.read_csv(table)
+    few, one = tmp_path / "few.csv", tmp_path / "one.csv"
+    frame[frame["run_id"].str.startswith(("0-", "1-", "2-"))].to_csv(few, index=False)
+    frame[frame["n_params"] == 1e6].to_csv(one, index=False)
+    assert main(["fit", str(few), "--law", "additive"]) == 5
+    assert "11 parameters, there are 9 runs" in capsys.readouterr().err
+    assert main(["fit", str(one), "--law", "additive"]) == 5
+    assert "one model size" in capsys.readouterr().err
+
+
+def test_unknown_names_get_the_near_match(table, laws, capsys):
+    assert main(["fit", str(table), "--law", "aditive"]) == 2
+    assert "did you mean 'additive'" in capsys.readouterr().err
+    assert main(["recommend", str(laws), "--n-params", "1", "--n-tokens", "1", "--target", "xx"]) == 5
+    assert "did you mean 'x'" in capsys.readouterr().err
+    assert main(["fit", str(table), "--law", "additive", "--columns", "n_params"]) == 2
+    assert "--columns" in capsys.readouterr().err
+
+
+def test_help_needs_no_heavy_import(tmp_path):
+    import subprocess
+    import sys
+
+    code = "import sys, mixlaw.cli\ntry: mixlaw.cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
