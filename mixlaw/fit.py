@@ -376,13 +376,14 @@ def choose_law(table: Table, names: list[str], targets: list[str], **settings: A
     """Choose between laws from the training table alone; return the name and the sentence why.
 
     The largest model size is held out where there are three or more, a fifth of the mixtures otherwise; the law with
-    the lowest mean MRE there is chosen.
+    the lowest mean MRE there is chosen. Laws that cannot recommend a mixture only compete among themselves.
     """
-    if len(names) == 1:
-        return names[0], "the only law that was fitted"
+    rivals = [name for name in names if get_law(name).mixture] or names
+    if len(rivals) == 1:
+        return rivals[0], "the only fitted law" + (" that depends on the mixture" if len(names) > 1 else "")
     kind = default_kind(table)
     means: dict[str, float] = {}
-    for name in names:
+    for name in rivals:
         try:
             held = held_out(table, kind)
             fit = LawFit(name, n_bootstrap=2, **settings).fit(table.rows(np.logical_not(held)), targets)
@@ -390,7 +391,8 @@ def choose_law(table: Table, names: list[str], targets: list[str], **settings: A
         except FitError:
             continue
     if not means:
-        return names[-1], "too few runs to hold any out, so the last one named"
+        k = len(table.domains)
+        return min(rivals, key=lambda name: get_law(name).n_free(k)), "fewest parameters; too few runs to hold any out"
     best = min(means, key=means.__getitem__)
     shown = ", ".join(f"{name} {value:.2f} %" for name, value in means.items())
     return best, f"lowest mean MRE on {KINDS[kind]}: {shown}"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import FittedLaws, LawFit
-from mixlaw.laws import FLOOR, Array, get_law, lifted
+from mixlaw.laws import FLOOR, TINY, Array, get_law, lifted
 from mixlaw.mixture import SUM_TOLERANCE, check_weights, hydra_override, proportional, uniform
 from mixlaw.uncertainty import interval
 
@@ -199,19 +199,18 @@ def _descend(objective: Objective, h: Array, low: Array, high: Array) -> tuple[A
 
 
 def project(h: Array, low: Array, high: Array) -> Array:
-    """Return mixtures that sum to one inside the limits: clip(c h, low, high), c by bisection (KL projection)."""
+    """Return mixtures that sum to one inside the limits: clip(c h, low, high) (KL projection).
+
+    The sum is piecewise linear in c, so c is interpolated between the knots where a weight meets a limit.
+    """
     h = np.maximum(h, SMALLEST)
-    result: Array = h / h.sum(1, keepdims=True)
-    outside = ((result < low) | (result > high)).any(1)
-    if outside.any():
-        part = h[outside]
-        below, above = np.full((len(part), 1), -60.0), np.full((len(part), 1), 60.0)
-        for _ in range(80):
-            middle = (below + above) / 2
-            short = np.clip(part * np.exp(middle), low, high).sum(1, keepdims=True) < 1
-            below, above = np.where(short, middle, below), np.where(short, above, middle)
-        clipped = np.clip(part * np.exp((below + above) / 2), low, high)
-        result[outside] = clipped / clipped.sum(1, keepdims=True)
+    knots = np.sort(np.concatenate([low / h, high / h], axis=1), axis=1)
+    sums = np.clip(knots[..., None] * h[:, None, :], low, high).sum(2)
+    right = np.clip((sums < 1).sum(1), 1, knots.shape[1] - 1)[:, None]
+    (c0, c1), (s0, s1) = ([np.take_along_axis(a, i, 1) for i in (right - 1, right)] for a in (knots, sums))
+    c = c0 + (c1 - c0) * np.clip((1 - s0) / np.maximum(s1 - s0, TINY), 0, 1)
+    clipped = np.clip(c * h, low, high)
+    result: Array = clipped / clipped.sum(1, keepdims=True)
     return result
 
 

@@ -22,7 +22,7 @@ from mixlaw.recommend import (
     read_targets,
     recommend,
 )
-from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted
+from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted, optimum
 
 N, D = 1e9, 1e11
 
@@ -73,21 +73,21 @@ def test_no_random_mixture_no_corner_and_no_baseline_is_predicted_to_be_better(l
 def test_the_additive_optimum_is_the_same_at_every_scale_and_the_joint_one_moves():
     for law, moves in (("additive", False), ("joint", True)):
         laws = fitted(law, {"main": TRUTHS[law]})
-        small, big = (recommend(laws, Question(n, 20 * n, {"main": 1.0}, {}, {})).weights for n in (1e8, 1e11))
+        small, big = (optimum(laws, Question(n, 20 * n, {"main": 1.0}, {}, {})) for n in (1e8, 1e11))
         distance = max(abs(small[d] - big[d]) for d in DOMAINS)
         assert distance > 0.01 if moves else distance < 1e-6
 
 
 def test_floors_and_caps_are_honoured_and_what_is_free_is_still_optimal():
     laws = fitted("additive", {"main": TRUTHS["additive"]})
-    free = recommend(laws, ask()).weights
+    free = optimum(laws, ask())
     bound = recommend(laws, ask({"docs": 0.2}, {"web": 0.5})).weights
     assert free["docs"] < 0.1
     assert free["web"] > 0.6
     assert bound == pytest.approx({"docs": 0.2, "web": 0.5, "code": 0.3}, abs=1e-6)
-    lifted = recommend(laws, ask({"docs": 0.2})).weights
-    pull = Objective(laws.best, ask(), None)(np.array([list(lifted.values())]))[1][0]
-    assert lifted["docs"] == pytest.approx(0.2, abs=1e-6)
+    floored = optimum(laws, ask({"docs": 0.2}))
+    pull = Objective(laws.best, ask(), None)(np.array([list(floored.values())]))[1][0]
+    assert floored["docs"] == pytest.approx(0.2, abs=1e-6)
     assert pull[0] == pytest.approx(pull[2], rel=1e-3)  # the two free domains pull equally hard
 
 
@@ -194,9 +194,9 @@ def test_importances_weigh_the_targets():
     rng = np.random.default_rng(0)
     theta = {t: additive(np.exp(rng.normal(0, 1, 3)), rng.uniform(0.2, 0.8, 3)) for t in ("one", "two")}
     laws = fitted("additive", theta)
-    one, both, two = (recommend(laws, ask(one=w, two=1 - w)).weights["code"] for w in (1.0, 0.5, 0.0))
+    one, both, two = (optimum(laws, ask(one=w, two=1 - w))["code"] for w in (1.0, 0.5, 0.0))
     assert min(one, two) < both < max(one, two)
-    assert one == pytest.approx(recommend(laws, ask(one=1.0)).weights["code"], abs=1e-6)
+    assert one == pytest.approx(optimum(laws, ask(one=1.0))["code"], abs=1e-6)
 
 
 def test_the_override_is_what_the_trainer_takes_and_the_answer_is_plain_json():
@@ -293,8 +293,6 @@ def test_a_mixture_is_read_from_names_and_numbers():
 def test_the_order_of_the_domains_does_not_matter():
     order = [2, 0, 1]
     c, gamma = np.array([1.2, 0.6, 2.0]), np.array([0.5, 0.3, 0.7])
-    turned = recommend(
-        fitted("additive", {"main": additive(c[order], gamma[order])}, [DOMAINS[i] for i in order]), ask()
-    )
+    turned = fitted("additive", {"main": additive(c[order], gamma[order])}, [DOMAINS[i] for i in order])
     expected = dict(zip(DOMAINS, closed_form(c, gamma), strict=True))
-    assert turned.weights == pytest.approx(expected, abs=1e-3)
+    assert optimum(turned, ask()) == pytest.approx(expected, abs=1e-3)
