@@ -227,6 +227,7 @@ def science(config: TrainConfig, weights: dict[str, float], manifest: Manifest) 
     facts = dataclasses.asdict(config)
     for machine_side in ("study_name", "machine", "logging", "checkpoint", "data"):
         del facts[machine_side]
+    del facts["stream"]["max_epochs"]  # it refuses runs, and changes none
     facts["mixture"] = {d: round(w, 12) for d, w in weights.items()}
     facts["data"] = {d: manifest.domain_sha256(d) for d in (*manifest.domains, *manifest.targets)}
     facts["tokenizer"] = manifest.facts["tokenizer"]

@@ -66,8 +66,10 @@ def test_every_target_is_fitted_on_its_own_rows():
     table = study("additive")
     y = table.frame["loss_main"]
     both = with_targets(table, other=y + 1, gaps=y.where(np.arange(len(y)) % 9 > 0))
-    fit = LawFit("additive", **QUICK).fit(both)
+    said: list[str] = []
+    fit = LawFit("additive", **QUICK).fit(both, progress=said.append)
     assert list(fit.targets_) == ["main", "other", "gaps"]
+    assert said == ["additive law, main", "additive law, other", "additive law, gaps"]
     assert fit.target("gaps").n_rows == len(y) * 8 // 9
     assert fit.target("gaps").n_runs == fit.target("main").n_runs == 45
     for target in ("main", "gaps"):
@@ -282,19 +284,24 @@ def test_a_file_that_holds_no_laws_is_refused(tmp_path, text):
         FittedLaws.load(tmp_path)
 
 
-def test_the_law_that_predicts_held_out_sizes_best_is_chosen():
-    table = study("additive", noise=0.002)
-    name, reason = choose_law(table, ["base", "additive"], [], n_starts=6)
+def test_the_law_that_predicts_held_out_runs_best_is_chosen():
+    name, reason = choose_law(study("additive", noise=0.002), ["additive-fixed-n", "additive"], [], n_starts=6)
     assert name == "additive"
-    assert reason.startswith("lowest mean MRE on the largest model size, fitted on the smaller ones: base ")
-    name, _ = choose_law(study("base", noise=0.01, sizes=(1e8, 5e8)), ["base", "additive"], [], n_starts=6)
-    assert name == "base"
+    assert reason.startswith("lowest mean MRE on the largest model size, fitted on the smaller ones: additive-fixed-n ")
+    one_size = study("additive-fixed-n", noise=0.002, sizes=(1e8,))
+    name, reason = choose_law(one_size, ["additive", "additive-fixed-n"], [], n_starts=6)
+    assert name == "additive-fixed-n"
+    assert reason.startswith("lowest mean MRE on a fifth of the mixtures, fitted on the others: additive-fixed-n 0.")
 
 
-def test_a_law_that_cannot_be_held_out_is_not_chosen_between():
-    table = study("additive")
-    assert choose_law(table, ["joint"], []) == ("joint", "the only law that was fitted")
+def test_a_law_that_cannot_recommend_is_not_chosen_beside_one_that_can():
+    table = study("base", noise=0.01)
+    assert choose_law(table, ["joint"], []) == ("joint", "the only fitted law")
+    assert choose_law(table, ["base", "joint"], []) == ("joint", "the only fitted law that depends on the mixture")
+    assert choose_law(table, ["base"], []) == ("base", "the only fitted law")
+
+
+def test_of_too_few_runs_to_hold_any_out_the_law_of_fewest_parameters_is_chosen():
     few = study("additive", n_mixtures=4, sizes=(1e8, 5e8))
-    assert choose_law(few, ["base", "additive"], [], n_starts=2) == (
-        "additive", "too few runs to hold any out, so the last one named"
-    )  # fmt: skip
+    name, reason = choose_law(few, ["additive", "simple"], [], n_starts=2)
+    assert (name, reason) == ("simple", "fewest parameters; too few runs to hold any out")
