@@ -106,8 +106,20 @@ def stage(road: Road, name: str, command: list[str], output: Path | None = None,
     if output and output.exists() and all(p.stat().st_mtime <= output.stat().st_mtime for p in [*inputs, *code()]):
         print(f"{output.relative_to(ROOT)} is up to date", flush=True)
     else:
-        subprocess.run(command, check=True)
+        run(command)
     road.stages[name] = time.monotonic() - started
+
+
+def run(command: list[str]) -> None:
+    """Run a command to its end; on Ctrl-C let it save what it has."""
+    process = subprocess.Popen(command)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    if code:
+        raise subprocess.CalledProcessError(code, command)
 
 
 def seals(*folders: Path) -> list[Path]:
