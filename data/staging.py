@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mixlaw.runlog import sync_path
+
 FORGOTTEN_SECONDS = 24 * 3600  # a stranger's staging folder, untouched this long, has no living owner
 
 
@@ -55,18 +57,10 @@ def _is_alive(pid: int) -> bool:
 def publish(staging: Path, final: Path) -> None:
     """Make the staged folder durable and give it its final name; if somebody was faster, theirs stays."""
     for path in (*staging.rglob("*"), staging):
-        _fsync(path)
+        sync_path(path)
     try:
         staging.rename(final)
     except OSError:
         if not final.is_dir():  # anything but "it already exists"
             raise
-    _fsync(final.parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_path(final.parent)

@@ -7,7 +7,7 @@ Heavy imports wait until a command needs them, so that --help is instant.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,9 @@ EXAMPLES = """examples:
 A TABLE is a CSV or parquet file, or a folder of run directories. Columns: n_params, n_tokens, weight_<domain>...,
 loss_<target>..., optionally run_id and loss_se_<target>; other names by --columns n_params=model_size,...
 """
+HOLDOUTS = ["scale", "mixture", "tokens"]
+Command = Callable[[argparse.Namespace], None]
+Options = Callable[[argparse.ArgumentParser], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,82 +52,70 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "mixlaw", description="Scaling laws for data mixtures.", epilog=EXAMPLES, formatter_class=raw
-    )
+    about = "Scaling laws for data mixtures."
+    parser = argparse.ArgumentParser("mixlaw", description=about, epilog=EXAMPLES, formatter_class=raw)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    for name, (run, options, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text, epilog=EXAMPLES, formatter_class=raw)
         sub.set_defaults(command=run)
-        return sub
-
-    def table_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("table", nargs="+", metavar="TABLE")
-        _column_options(sub)
-
-    check = command("check", run_check, "read a table and say what is in it, and what is wrong with it")
-    table_options(check)
-
-    fit = command("fit", run_fit, "fit laws to a table and write them to a file")
-    table_options(fit)
-    fit.add_argument(
-        "--law", default="auto", help="names with commas between, or auto: additive and joint, the better one chosen"
-    )
-    fit.add_argument("--target", nargs="+", default=[], help="targets to fit; all by default")
-    fit.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs to score the laws on; never fitted")
-    fit.add_argument(
-        "--holdout", choices=["scale", "mixture", "tokens"], help="score on a part of TABLE, fitted on the rest"
-    )
-    fit.add_argument("--out", type=Path, help="where the laws are written, e.g. laws.json")
-    _solver_options(fit)
-
-    predict = command("predict", run_predict, "predict the losses of a table's rows, with intervals")
-    predict.add_argument("laws", metavar="LAWS")
-    table_options(predict)
-    predict.add_argument("--law", help="one of the fitted laws; the chosen one by default")
-    predict.add_argument("--out", type=Path, help="a CSV file; the terminal by default")
-
-    recommend = command("recommend", run_recommend, "find the mixture for a big run")
-    recommend.add_argument("laws", metavar="LAWS")
-    recommend.add_argument("--n-params", type=_number, required=True, help="N of the big run, e.g. 7e9")
-    recommend.add_argument("--n-tokens", type=_number, required=True, help="D of the big run, e.g. 150e9")
-    recommend.add_argument("--target", default="average", help="average (of the domains), NAME, or NAME:2,OTHER:1")
-    recommend.add_argument("--law", help="one of the fitted laws; the chosen one by default")
-    recommend.add_argument("--min", default="", metavar="D=W,...", help="least weight of domains")
-    recommend.add_argument("--max", default="", metavar="D=W,...", help="most weight of domains")
-    recommend.add_argument("--max-epochs", type=_number, help="cap weights so that no domain is repeated more often")
-    recommend.add_argument(
-        "--available", default="", metavar="D=TOKENS,...", help="tokens of each domain, for --max-epochs"
-    )
-    recommend.add_argument("--json", action="store_true", help="print everything as JSON")
-    recommend.add_argument("--out", type=Path, help="also write the JSON to a file")
-
-    compare = command("compare", run_compare, "score laws side by side on held-out rows")
-    table_options(compare)
-    compare.add_argument("--laws", default="base,additive,joint")
-    compare.add_argument("--holdout", choices=["scale", "mixture", "tokens"], default="scale")
-    compare.add_argument("--target", nargs="+", default=[])
-    compare.add_argument("--json", action="store_true")
-    _solver_options(compare)
-
-    report = command("report", run_report, "draw everything into one self-contained HTML file and PNGs beside it")
-    table_options(report)
-    report.add_argument("--laws", required=True, type=Path)
-    report.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs that the laws were scored on")
-    report.add_argument("--recommendation", type=Path, help="JSON written by `mixlaw recommend --out`")
-    report.add_argument(
-        "--proof", nargs="+", default=[], metavar="TABLE", help="runs trained to test the recommendation"
-    )
-    report.add_argument("--out", type=Path, default=Path("report.html"))
+        options(sub)
     return parser
 
 
-def _column_options(sub: argparse.ArgumentParser) -> None:
+def _table_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("table", nargs="+", metavar="TABLE")
     sub.add_argument("--columns", default="", metavar="NAME=YOURS,...", help="your names of the standard columns")
-    sub.add_argument(
-        "--count", choices=["n_params", "n_params_non_embedding"], default="n_params", help="which N of run directories"
-    )
+    counts = ["n_params", "n_params_non_embedding"]
+    sub.add_argument("--count", choices=counts, default="n_params", help="which N of run directories")
+
+
+def _fit_options(sub: argparse.ArgumentParser) -> None:
+    _table_options(sub)
+    sub.add_argument("--law", default="auto", help="names with commas between, or auto: additive and joint, one chosen")
+    sub.add_argument("--target", nargs="+", default=[], help="targets to fit; all by default")
+    sub.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs to score the laws on; never fitted")
+    sub.add_argument("--holdout", choices=HOLDOUTS, help="score on a part of TABLE, fitted on the rest")
+    sub.add_argument("--out", type=Path, help="where the laws are written, e.g. laws.json")
+    _solver_options(sub)
+
+
+def _predict_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("laws", metavar="LAWS")
+    _table_options(sub)
+    sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
+    sub.add_argument("--out", type=Path, help="a CSV file; the terminal by default")
+
+
+def _recommend_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("laws", metavar="LAWS")
+    sub.add_argument("--n-params", type=_number, required=True, help="N of the big run, e.g. 7e9")
+    sub.add_argument("--n-tokens", type=_number, required=True, help="D of the big run, e.g. 150e9")
+    sub.add_argument("--target", default="average", help="average (of the domains), NAME, or NAME:2,OTHER:1")
+    sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
+    sub.add_argument("--min", default="", metavar="D=W,...", help="least weight of domains")
+    sub.add_argument("--max", default="", metavar="D=W,...", help="most weight of domains")
+    sub.add_argument("--max-epochs", type=_number, help="cap weights so that no domain is repeated more often")
+    sub.add_argument("--available", default="", metavar="D=TOKENS,...", help="tokens of domains, for --max-epochs")
+    sub.add_argument("--json", action="store_true", help="print everything as JSON")
+    sub.add_argument("--out", type=Path, help="also write the JSON to a file")
+
+
+def _compare_options(sub: argparse.ArgumentParser) -> None:
+    _table_options(sub)
+    sub.add_argument("--laws", default="base,additive,joint")
+    sub.add_argument("--holdout", choices=HOLDOUTS, default="scale")
+    sub.add_argument("--target", nargs="+", default=[])
+    sub.add_argument("--json", action="store_true")
+    _solver_options(sub)
+
+
+def _report_options(sub: argparse.ArgumentParser) -> None:
+    _table_options(sub)
+    sub.add_argument("--laws", required=True, type=Path)
+    sub.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs that the laws were scored on")
+    sub.add_argument("--recommendation", type=Path, help="JSON written by `mixlaw recommend --out`")
+    sub.add_argument("--proof", nargs="+", default=[], metavar="TABLE", help="runs that test the recommendation")
+    sub.add_argument("--out", type=Path, default=Path("report.html"))
 
 
 def _solver_options(sub: argparse.ArgumentParser) -> None:
@@ -328,6 +319,16 @@ class Progress:
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
+
+
+COMMANDS: dict[str, tuple[Command, Options, str]] = {
+    "check": (run_check, _table_options, "read a table and say what is in it, and what is wrong with it"),
+    "fit": (run_fit, _fit_options, "fit laws to a table and write them to a file"),
+    "predict": (run_predict, _predict_options, "predict the losses of a table's rows, with intervals"),
+    "recommend": (run_recommend, _recommend_options, "find the mixture for a big run"),
+    "compare": (run_compare, _compare_options, "score laws side by side on held-out rows"),
+    "report": (run_report, _report_options, "draw everything into one self-contained HTML file and PNGs beside it"),
+}
 
 
 if __name__ == "__main__":

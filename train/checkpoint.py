@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from data.shards import file_sha256
 from mixlaw.errors import CheckpointError
-from mixlaw.runlog import read_json, sync_folder
+from mixlaw.runlog import read_json, sync_path
 
 log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -59,7 +59,7 @@ def save_checkpoint(
         if final.exists():  # a damaged one that loading passed over
             shutil.rmtree(final)
         os.replace(staged, final)
-        sync_folder(folder)
+        sync_path(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(staged, ignore_errors=True)
         full = isinstance(error, SafetensorError) or error.errno in _FULL
@@ -84,7 +84,7 @@ def _write_manifest(staged: Path) -> None:
         json.dump(entries, file, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
-    sync_folder(staged)
+    sync_path(staged)
 
 
 def valid_names(folder: Path) -> list[Path]:
