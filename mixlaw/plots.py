@@ -70,19 +70,22 @@ def errors_by_law(ax: Axes, scores: pd.DataFrame) -> Axes:
 
 
 def loss_against_tokens(ax: Axes, table: Table, fit: LawFit, target: str) -> Axes:
-    """Draw a target's measured losses over D, a colour per size, and the law's curve through each mixture."""
+    """Draw a target's measured losses over D and the law's curves: per size the best run, the worst and two between."""
     frame = table.frame.dropna(subset=f"loss_{target}")
     palette = colours(sorted(frame["n_params"].unique()))
     law, result = get_law(fit.law), fit.target(target)
     for n_params, colour in palette.items():
         label: str | None = in_words(n_params)
-        for _, run in frame[frame["n_params"] == n_params].groupby("run_id"):
-            ax.plot(run["n_tokens"], run[f"loss_{target}"], "o", ms=2.5, color=colour, label=label)
+        runs = [run for _, run in frame[frame["n_params"] == n_params].groupby("run_id")]
+        runs.sort(key=lambda run: float(run[f"loss_{target}"].iloc[-1]))
+        for place in sorted({round(i) for i in np.linspace(0, len(runs) - 1, 4)}):
+            run = runs[place]
+            ax.plot(run["n_tokens"], run[f"loss_{target}"], "o", ms=4, color=colour, label=label)
             label = None
             grid = np.geomspace(run["n_tokens"].min(), run["n_tokens"].max(), 30)
             mixture = run[[f"weight_{d}" for d in fit.domains_]].to_numpy(float)[-1:]
             x = fit.units_.inputs(np.full(30, float(n_params)), grid, np.repeat(mixture, 30, 0))
-            ax.plot(grid, law.loss(result.theta[None], x)[0], lw=0.7, color=colour, alpha=0.6)
+            ax.plot(grid, law.loss(result.theta[None], x)[0], lw=1.2, color=colour)
     ax.set(
         xscale="log",
         xlabel="training tokens D",

@@ -22,12 +22,15 @@ def decay(theta: Array) -> tuple[Array, Array]:
     return a + b * fall, np.stack([np.ones_like(fall), fall, -b * X * fall], -1)
 
 
-def law_problem(seed: int, count: int = 8) -> tuple[Model, Array, Array, tuple[Array, Array]]:
-    """Return the joint law on 40 noisy rows: model, observations, random starts and box."""
+def law_problem(seed: int, noise: float = 0.005) -> tuple[Model, Array, Array, tuple[Array, Array]]:
+    """Return the joint law on 40 rows: model, observations, starts (5 random ones, 5 near the truth) and box."""
     law, rng = LAWS["joint"], np.random.default_rng(seed)
     x = Inputs(rng.normal(size=40), rng.normal(size=40), rng.dirichlet(np.ones(3), 40))
-    y = law.loss(law.random(rng, 1, 3, 3.0, 0.7), x)[0] + 0.005 * rng.standard_t(2, 40)
-    return lambda t: law.loss_and_jacobian(t, x), y, law.random(rng, count, 3, 3.0, 0.7), law.bounds(3)
+    true = law.random(rng, 1, 3, 3.0, 0.7)
+    y = law.loss(true, x)[0] + noise * rng.standard_t(2, 40)
+    near = np.clip(true + 0.05 * rng.normal(size=(5, true.shape[1])), *law.bounds(3))
+    starts = np.concatenate([law.random(rng, 5, 3, 3.0, 0.7), near])
+    return lambda t: law.loss_and_jacobian(t, x), y, starts, law.bounds(3)
 
 
 def solve(
@@ -127,11 +130,23 @@ def test_observations_of_no_weight_do_not_matter():
     np.testing.assert_allclose(decay(solution.theta)[0], decay(true)[0], atol=1e-7)
 
 
-def test_members_of_a_batch_do_not_disturb_each_other(monkeypatch):
-    model, y, starts, box = law_problem(4)
-    together = solve(model, y, starts, box, iterations=10)
-    alone = [solve(model, y, start[None], box, iterations=10) for start in starts]
+def test_members_of_a_batch_do_not_disturb_each_other_also_when_some_are_done_early(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = decay(np.array([[2.0, 1.0, 0.8]]))[0] + 3e-4 * rng.normal(size=(6, len(X)))
+    weight = rng.dirichlet(np.ones(len(X)), 6)
+    starts = np.array([[2.0, 1.0, 0.8], [0.1, 5.0, 3.0]] * 3)
+    together = minimise(decay, rows, weight, starts, BOX, DELTA, 80)
+    alone = [
+        minimise(decay, y[None], w[None], s[None], BOX, DELTA, 80) for y, w, s in zip(rows, weight, starts, strict=True)
+    ]
+    np.testing.assert_allclose(together.theta, [s.theta[0] for s in alone], rtol=1e-6)
     monkeypatch.setattr(solver, "MAX_BATCH_FLOATS", 1)
-    in_parts = solve(model, y, starts, box, iterations=10)
-    np.testing.assert_allclose(in_parts.objective, [s.objective[0] for s in alone], rtol=1e-12)
-    np.testing.assert_allclose(together.objective, in_parts.objective, rtol=1e-6)
+    in_parts = minimise(decay, rows, weight, starts, BOX, DELTA, 80)
+    np.testing.assert_allclose(in_parts.theta, together.theta, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_law_without_noise_is_solved_exactly_from_nearby(seed):
+    model, y, starts, box = law_problem(seed, noise=0.0)
+    solution = solve(model, y, starts[5:], box)
+    assert np.sqrt(2 * solution.objective.min()) < 1e-7
