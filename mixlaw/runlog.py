@@ -3,7 +3,7 @@
     runs/<study>/<run_id>/
       run.json        facts fixed at the start: config, parameter counts, mixture, data, hardware
       metrics.jsonl   append only, one fact a row: "train" rows and "eval" rows
-      done.json       the seal: status, number of rows, sha256 of metrics.jsonl
+      done.json       the seal: status, number of rows, sha256 of metrics.jsonl and of run.json
       checkpoints/    the trainer's own
 
 JSONL is the truth. A byte that differs from what the trainer wrote is refused, because the seal no longer matches;
@@ -142,6 +142,7 @@ class RunWriter:
             "status": status,
             "rows": raw.count(b"\n"),
             "sha256": hashlib.sha256(raw).hexdigest(),
+            "run_sha256": _sha256(self.folder / "run.json"),
             **facts,
         }
         write_atomically(self.folder / "done.json", json.dumps(seal, indent=1, sort_keys=True, allow_nan=False))
@@ -151,6 +152,10 @@ class RunWriter:
         if not self._file.closed:
             self.sync()
             self._file.close()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -336,6 +341,8 @@ def _load_run(folder: Path) -> pd.DataFrame:
         raise RunLogError(f"{folder} is unfinished (no done.json): the same command resumes it")
     if status != "finished":
         raise RunLogError(f"{folder} is left out: its status is '{status}'")
+    if _sha256(folder / "run.json") != read_json(folder / "done.json").get("run_sha256"):
+        raise RunLogError(f"{folder}/run.json is not what the trainer sealed: sha256 differs. Copy the run again")
     spent: dict[int, dict[str, int]] = {}
     records: list[dict[str, Any]] = []
     common = _run_columns(facts)

@@ -129,6 +129,17 @@ def test_every_flipped_byte_of_a_sealed_log_is_refused(tmp_path):
     assert read_rows(folder) == run_rows(1)
 
 
+def test_every_flipped_byte_of_a_sealed_run_s_facts_is_refused(tmp_path):
+    folder = write_run(tmp_path, rows=run_rows(1))
+    stated = (folder / "run.json").read_bytes()
+    for place in range(len(stated)):
+        damaged = bytearray(stated)
+        damaged[place] ^= 1 << place % 7
+        (folder / "run.json").write_bytes(damaged)
+        with pytest.raises(RunLogError):
+            load_runs(folder)
+
+
 def test_every_truncation_of_a_sealed_log_is_refused(tmp_path):
     folder = write_run(tmp_path, rows=run_rows(1))
     log = (folder / "metrics.jsonl").read_bytes()
