@@ -15,13 +15,14 @@ import mixlaw
 from mixlaw.errors import ConfigError, FitError, RunLogError, unknown_name
 from mixlaw.laws import Array, Inputs, Law, Units, get_law
 from mixlaw.runlog import write_atomically
-from mixlaw.solver import minimise, objective
+from mixlaw.solver import WIDER, minimise, objective
 from mixlaw.splits import KINDS, default_kind, held_out
 from mixlaw.tables import LOSS, Table, pick_targets
 from mixlaw.uncertainty import interval, noise_sample, predictive_draws, resampled_weights
 
 FORMAT = 1
 SCREENED = 40  # random points looked at for each start that is descended from
+POLISHED = 4  # ends that are descended from further: long valleys take hundreds of steps
 SAME_MINIMUM = 1.01  # objectives within this ratio are one minimum
 Progress = Callable[[str], None]
 
@@ -119,21 +120,29 @@ class LawFit:
         check_support(law, known, f"the rows with a loss of '{target}'")
         rng = np.random.default_rng([self.seed, sum(target.encode()), len(known.frame)])
         x, y = self._inputs(known), known.frame[LOSS + target].to_numpy(float)
-        bounds = law.bounds(len(table.domains))
-        starts = self._screened_starts(law, x, y, rng)
-        equal = np.full(len(y), 1 / len(y))
-        solution = minimise(
-            lambda theta: law.loss_and_jacobian(theta, x), _rows(y, len(starts)), _rows(equal, len(starts)), starts,
-            bounds, self.delta, 80,
-        )  # fmt: skip
-        order = np.argsort(solution.objective)
-        best, lowest = solution.theta[order[0]], solution.objective[order[0]]
-        agree = int((solution.objective <= lowest * SAME_MINIMUM + 1e-15).sum())
+        theta, objectives = self._minima(law, x, y, rng)
+        best, lowest = theta[0], float(objectives[0])
+        agree = int((objectives <= lowest * SAME_MINIMUM + 1e-15).sum())
         draws = self._bootstrap(law, x, y, known.runs(), best, rng).round(6)  # as they are saved
         noise = noise_sample(y - law.loss(best[None], x)[0], law.n_free(len(table.domains)), rng).round(6)
-        return TargetFit(
-            best, draws, noise, float(lowest), _statement(agree, len(starts)), len(y), len(set(known.runs()))
-        )
+        return TargetFit(best, draws, noise, lowest, _statement(agree, len(objectives)), len(y), len(set(known.runs())))
+
+    def _minima(self, law: Law, x: Inputs, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Return where every start ended (s, p) and the objectives there (s,), the lowest first."""
+
+        def descend(starts: Array, iterations: int, wider: tuple[float, ...]) -> tuple[Array, Array]:
+            equal = np.full(len(y), 1 / len(y))
+            rows = _rows(y, len(starts)), _rows(equal, len(starts))
+            solution = minimise(
+                lambda theta: law.loss_and_jacobian(theta, x), *rows, starts, law.bounds(x.h.shape[1]), self.delta,
+                iterations, wider,
+            )  # fmt: skip
+            order = np.argsort(solution.objective)
+            return solution.theta[order], solution.objective[order]
+
+        theta, objectives = descend(self._screened_starts(law, x, y, rng), 80, WIDER)
+        theta[:POLISHED], objectives[:POLISHED] = descend(theta[:POLISHED], 300, ())
+        return theta, objectives
 
     def _screened_starts(self, law: Law, x: Inputs, y: Array, rng: np.random.Generator) -> Array:
         """Return (n_starts, p): the best of many random points by the loss they begin with."""

@@ -14,6 +14,7 @@ import numpy as np
 from mixlaw.laws import Array
 
 Model = Callable[[Array], tuple[Array, Array]]  # theta (b, p) -> values (b, n), jacobian (b, n, p)
+WIDER = (30.0, 5.0)  # multiples of delta
 MAX_BATCH_FLOATS = 1 << 24  # a jacobian larger than this (128 MiB) is worked through in parts
 
 
@@ -51,6 +52,7 @@ def minimise(
     bounds: tuple[Array, Array],
     delta: float,
     iterations: int,
+    wider: tuple[float, ...] = WIDER,
 ) -> Solution:
     """Minimise the weighted mean Huber loss from every start; no member ends above its start.
 
@@ -63,13 +65,14 @@ def minimise(
     bounds : low and high, each (p,)
     delta : Huber threshold [nats]
     iterations : at most this many passes at the final threshold, half as many at each wider one
+    wider : multiples of delta that are minimised first
     """
     size = max(1, MAX_BATCH_FLOATS // (y.shape[1] * theta.shape[1]))
     parts = []
     for i in range(0, len(theta), size):
         part, seen, w = theta[i : i + size], y[i : i + size], weight[i : i + size]
-        for stage in (30 * delta, 5 * delta):
-            part = _descend(model, seen, w, part, bounds, stage, iterations // 2)[0]
+        for multiple in wider:
+            part = _descend(model, seen, w, part, bounds, multiple * delta, iterations // 2)[0]
         before, after = (objective(model(t)[0], seen, w, delta) for t in (theta[i : i + size], part))
         part = np.where((before < after)[:, None], theta[i : i + size], part)  # a start may be better than the stages
         parts.append(_descend(model, seen, w, part, bounds, delta, iterations))
