@@ -160,10 +160,16 @@ def test_an_interrupt_while_reading_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_interrupt_while_fetching_leaves_nothing_and_exits_with_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "data.prepare", f"data.root={tmp_path}"]
+
+    def heed_interrupts() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job, such as CI may be, inherits that it is ignored
+
     with socket.create_server(("127.0.0.1", 0)) as silent_index:
         port = silent_index.getsockname()[1]
         env = os.environ | {"PIP_INDEX_URL": f"http://127.0.0.1:{port}/", "PIP_CONFIG_FILE": os.devnull}
-        with subprocess.Popen(command, cwd=CHECKOUT, env=env, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, cwd=CHECKOUT, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        ) as process:
             silent_index.settimeout(120)
             connection, _ = silent_index.accept()  # pip is waiting for an answer now
             process.send_signal(signal.SIGINT)
