@@ -169,7 +169,8 @@ def run_fit(options: argparse.Namespace) -> None:
     """Fit, score, choose, write."""
     import pandas as pd
 
-    from mixlaw.fit import FittedLaws, LawFit, choose_law
+    from mixlaw.artefact import FittedLaws, choose_law
+    from mixlaw.fit import LawFit
     from mixlaw.splits import held_out
     from mixlaw.uncertainty import seed_noise
 
@@ -221,8 +222,8 @@ def score_table(scored: Any) -> str:
 
 def run_predict(options: argparse.Namespace) -> None:
     """Predict every row of a table."""
+    from mixlaw.artefact import FittedLaws
     from mixlaw.errors import FitError, unknown_name
-    from mixlaw.fit import FittedLaws
 
     laws = FittedLaws.load(options.laws)
     name = options.law or laws.chosen
@@ -238,7 +239,7 @@ def run_predict(options: argparse.Namespace) -> None:
 
 def run_recommend(options: argparse.Namespace) -> None:
     """Recommend a mixture."""
-    from mixlaw.fit import FittedLaws
+    from mixlaw.artefact import FittedLaws
     from mixlaw.recommend import Question, read_pairs, read_targets, recommend
     from mixlaw.runlog import write_atomically
 
@@ -288,7 +289,7 @@ def run_compare(options: argparse.Namespace) -> None:
 
 def run_report(options: argparse.Namespace) -> None:
     """Draw the report."""
-    from mixlaw.fit import FittedLaws
+    from mixlaw.artefact import FittedLaws
     from mixlaw.report import write_report
 
     def optional(paths: list[str]) -> "Table | None":

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixlaw.artefact import FittedLaws
 from mixlaw.errors import ConfigError, FitError, unknown_name
-from mixlaw.fit import FittedLaws, LawFit
+from mixlaw.fit import LawFit
 from mixlaw.laws import FLOOR, TINY, Array, get_law, lifted
 from mixlaw.mixture import SUM_TOLERANCE, check_weights, hydra_override, proportional, uniform
 from mixlaw.uncertainty import interval

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import mixlaw
 from mixlaw import plots
-from mixlaw.fit import FittedLaws
+from mixlaw.artefact import FittedLaws
 from mixlaw.laws import get_law
 from mixlaw.tables import Table, names_after
 from mixlaw.uncertainty import seed_noise

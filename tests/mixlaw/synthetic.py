@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mixlaw.fit import FittedLaws, LawFit, TargetFit
+from mixlaw.artefact import FittedLaws
+from mixlaw.fit import LawFit, TargetFit
 from mixlaw.laws import Array, Inputs, Law, Units, get_law
 from mixlaw.recommend import Objective, Question, limits, minimise_mixture, starts
 from mixlaw.tables import Table, check_frame

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mixlaw.artefact import FittedLaws, choose_law
 from mixlaw.errors import ConfigError, FitError, RunLogError
-from mixlaw.fit import FittedLaws, LawFit, choose_law, scores
+from mixlaw.fit import LawFit, scores
 from mixlaw.recommend import Question, recommend
 from mixlaw.tables import Table, check_frame
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted, laws_of, optimum, study
