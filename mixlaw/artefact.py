@@ -1,22 +1,32 @@
-"""The artefact `laws.json`: laws fitted to one table, which of them is trusted most, and why."""
+"""The artefact `laws.json`: laws fitted to one table, which of them is trusted most, and why.
+
+It predicts elsewhere in three lines:
+
+    from mixlaw.artefact import FittedLaws
+    laws = FittedLaws.load("laws.json")
+    laws.best.predict(frame)      # a DataFrame with n_params, n_tokens and weight_<domain>
+"""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import mixlaw
 from mixlaw.errors import FitError
-from mixlaw.fit import LawFit
-from mixlaw.laws import get_law
+from mixlaw.fit import LawFit, TargetFit
+from mixlaw.laws import Units, get_law
 from mixlaw.runlog import write_atomically
-from mixlaw.splits import KINDS, default_kind, held_out
+from mixlaw.slopes import Array
 from mixlaw.tables import Table
+from mixlaw.uncertainty import seed_noise
 
-FORMAT = 1
+FORMAT = 2
+MOST_MIXTURES = 2000  # training mixtures that are remembered, to say how far from them a question lies
 
 
 @dataclass
@@ -28,28 +38,50 @@ class FittedLaws:
     fits : law name -> fit
     chosen, reason : the law to use, and the sentence why
     ranges : n_params, n_tokens -> (low, high) of the data
+    mixtures : (m, k) the mixtures of the data
     sizes : domain -> tokens available, where known
+    noise : target -> sd of runs that differ in their seed only [nats], where runs were repeated
     scores : rows of law, target, mre, ... on held-out runs, where there were any
+    data_sha256 : of the table that the laws were fitted to
     """
 
     fits: dict[str, LawFit]
     chosen: str
     reason: str
     ranges: dict[str, tuple[float, float]]
-    sizes: dict[str, float]
-    scores: list[dict[str, Any]]
+    mixtures: Array
+    sizes: dict[str, float] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    data_sha256: str = ""
 
     @property
     def best(self) -> LawFit:
         """The law that is trusted most."""
         return self.fits[self.chosen]
 
+    @classmethod
+    def of(cls, fits: dict[str, LawFit], table: Table, chosen: str, reason: str, scores: pd.DataFrame) -> "FittedLaws":
+        """Return the artefact of some laws and the table that they were fitted to."""
+        ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
+        noise = seed_noise(table)
+        floor = dict(zip(noise["target"], noise["sd"].astype(float), strict=True)) if len(noise) else {}
+        mixtures = np.unique(table.mixtures.round(4), axis=0)[:MOST_MIXTURES]
+        rows = [{str(k): v for k, v in row.items()} for row in scores.to_dict("records")]
+        return cls(fits, chosen, reason, ranges, mixtures, table.sizes, floor, rows, data_sha256(table))
+
+    def _repr_html_(self) -> str:
+        from mixlaw.display import laws_html
+
+        return laws_html(self)
+
     def save(self, path: Path) -> None:
         """Write the artefact."""
         facts = {
             "format": FORMAT, "mixlaw_version": mixlaw.__version__, "chosen": self.chosen, "reason": self.reason,
-            "ranges": self.ranges, "sizes": self.sizes, "scores": self.scores,
-            "laws": {name: fit.to_json() for name, fit in self.fits.items()},
+            "ranges": self.ranges, "mixtures": self.mixtures.tolist(), "sizes": self.sizes, "noise": self.noise,
+            "scores": self.scores, "data_sha256": self.data_sha256,
+            "laws": {name: fit_to_json(fit) for name, fit in self.fits.items()},
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(facts | {"sha256": _sha256(facts)}, allow_nan=True))
@@ -69,9 +101,13 @@ class FittedLaws:
                 raise FitError(f"{path} has format {facts['format']}; this mixlaw reads {FORMAT}: fit again")
             if facts.pop("sha256") != _sha256(facts):
                 raise FitError(f"{path} is not what `mixlaw fit` wrote (its sha256 differs): copy it or fit again")
-            fits = {name: LawFit.from_json(f) for name, f in facts["laws"].items()}
+            fits = {name: fit_from_json(f) for name, f in facts["laws"].items()}
             ranges = {k: (float(v[0]), float(v[1])) for k, v in facts["ranges"].items()}
-            return cls(fits, facts["chosen"], facts["reason"], ranges, facts["sizes"], facts["scores"])
+            mixtures = np.asarray(facts["mixtures"], float).reshape(len(facts["mixtures"]), -1)
+            return cls(
+                fits, facts["chosen"], facts["reason"], ranges, mixtures, facts["sizes"], facts["noise"],
+                facts["scores"], facts["data_sha256"],
+            )  # fmt: skip
         except FileNotFoundError:
             raise FitError(f"{path} does not exist: make it with `mixlaw fit TABLE --out {path}`") from None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -87,27 +123,44 @@ def _sha256(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def choose_law(table: Table, names: list[str], targets: list[str], **settings: Any) -> tuple[str, str]:
-    """Choose between laws from the training table alone; return the name and the sentence why.
+def data_sha256(table: Table) -> str:
+    """Return the hash of the numbers that a fit saw, whatever file they came from."""
+    columns = ["n_params", "n_tokens", *(f"weight_{d}" for d in table.domains), *(f"loss_{t}" for t in table.targets)]
+    hashed = pd.util.hash_pandas_object(table.frame[columns], index=False).to_numpy()
+    return hashlib.sha256(",".join(columns).encode() + hashed.tobytes()).hexdigest()
 
-    The largest model size is held out where there are three or more, a fifth of the mixtures otherwise; the law with
-    the lowest mean MRE there is chosen. Laws that cannot recommend a mixture only compete among themselves.
-    """
-    rivals = [name for name in names if get_law(name).mixture] or names
-    if len(rivals) == 1:
-        return rivals[0], "the only fitted law" + (" that depends on the mixture" if len(names) > 1 else "")
-    kind = default_kind(table)
-    means: dict[str, float] = {}
-    for name in rivals:
-        try:
-            held = held_out(table, kind)
-            fit = LawFit(name, n_bootstrap=2, **settings).fit(table.rows(np.logical_not(held)), targets)
-            means[name] = float(fit.score(table.rows(held))["mre"].mean())
-        except FitError:
-            continue
-    if not means:
-        k = len(table.domains)
-        return min(rivals, key=lambda name: get_law(name).n_free(k)), "fewest parameters; too few runs to hold any out"
-    best = min(means, key=means.__getitem__)
-    shown = ", ".join(f"{name} {value:.2f} %" for name, value in means.items())
-    return best, f"lowest mean MRE on {KINDS[kind]}: {shown}"
+
+def fit_to_json(fit: LawFit) -> dict[str, Any]:
+    """Return everything needed to predict elsewhere, and what a reader asks about it."""
+    law = get_law(fit.law)
+    low, high = law.bounds(len(fit.domains_))
+    intervals = fit.intervals_of_params()
+    targets = {
+        name: {
+            "theta": t.theta.tolist(), "draws": t.draws.tolist(), "noise": t.noise.tolist(), "objective": t.objective,
+            "statement": t.statement, "n_rows": t.n_rows, "n_runs": t.n_runs, "widened": t.widened,
+            "parameters": {
+                row["parameter"]: [row["value"], row["low"], row["high"]]
+                for row in intervals[intervals["target"] == name].to_dict("records")
+            },
+        }
+        for name, t in fit.targets_.items()
+    }  # fmt: skip
+    return {
+        "settings": fit.get_params(), "formula": law.formula, "source": law.source, "remark": law.remark,
+        "domains": fit.domains_, "units": {"n_params": fit.units_.n_params, "n_tokens": fit.units_.n_tokens},
+        "bounds": [low.tolist(), high.tolist()], "warnings": fit.warnings_, "targets": targets,
+    }  # fmt: skip
+
+
+def fit_from_json(facts: dict[str, Any]) -> LawFit:
+    """Return the fit that `fit_to_json` described."""
+    fit = LawFit(**facts["settings"])
+    get_law(fit.law)
+    fit.domains_, fit.warnings_, fit.units_ = facts["domains"], facts["warnings"], Units(**facts["units"])
+    for name, t in facts["targets"].items():
+        theta, draws, noise = (np.asarray(t[key], float) for key in ("theta", "draws", "noise"))
+        fit.targets_[name] = TargetFit(
+            theta, draws, noise, t["objective"], t["statement"], t["n_rows"], t["n_runs"], t["widened"]
+        )
+    return fit

@@ -1,42 +1,44 @@
-"""The command line: mixlaw check | fit | predict | recommend | compare | report.
-
-Exit codes: 0 done; 2 a wrong argument; 3 a table or run that cannot be trusted; 5 a law that the runs cannot support.
-Heavy imports wait until a command needs them, so that --help is instant.
-"""
+"""The command line: what a person types. Nothing heavy is imported before a command runs."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mixlaw.errors import ConfigError, MixlawError
-
-if TYPE_CHECKING:
-    from mixlaw.tables import Table
+from mixlaw.errors import MixlawError
 
 EXAMPLES = """examples:
   mixlaw check runs/quickstart
   mixlaw fit runs/quickstart --law base,additive,joint --test runs/quickstart_heldout --out laws.json
   mixlaw fit table.csv --law joint --target wikipedia --out laws.json
+  mixlaw fit mixtures.csv losses.csv --layout regmix --set n_params=1e6,n_tokens=1e9 --law additive-fixed-nd
   mixlaw predict laws.json new_runs.csv --out predicted.csv
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --target average --json
+  mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --max-epochs 4 --available wiki=24e9,code=60e9 \\
+      --min code=0.05 --group web=c4+cc:0.2:0.6 --prior natural --pull 0.02 --override configs/mixture/big.yaml
   mixlaw compare table.csv --laws base,additive,joint --holdout scale
+  mixlaw plot laws.json optimum --n-params 7e9 --n-tokens 150e9 --out optimum.png
+  mixlaw laws
 
 A TABLE is a CSV or parquet file, or a folder of run directories. Columns: n_params, n_tokens, weight_<domain>...,
-loss_<target>..., optionally run_id and loss_se_<target>; other names by --columns n_params=model_size,...
+loss_<target>..., optionally run_id and loss_se_<target>; other names by --columns n_params=model_size,loss_*=*_loss,...
+
+exit codes: 0 done, 2 a wrong option or setting, 3 a table that cannot be read or trusted, 4 output that cannot be
+written, 5 runs that cannot support what was asked, 130 interrupted
 """
 HOLDOUTS = ["scale", "mixture", "tokens"]
-Command = Callable[[argparse.Namespace], None]
+KINDS = "optimum ternary parallel path prices pull parameters predicted residuals tokens errors".split()
+LAYOUTS = ["regmix", "olmix", "wandb", "paper", "mixinglaws"]
 Options = Callable[[argparse.ArgumentParser], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake ends in one sentence on stderr, never in a traceback."""
     options = build_parser().parse_args(arguments)
+    from mixlaw import commands
+
     try:
-        options.command(options)
+        getattr(commands, f"run_{options.command}")(options)
     except MixlawError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
@@ -55,22 +57,37 @@ def build_parser() -> argparse.ArgumentParser:
     about = "Scaling laws for data mixtures."
     parser = argparse.ArgumentParser("mixlaw", description=about, epilog=EXAMPLES, formatter_class=raw)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (run, options, text) in COMMANDS.items():
+    for name, (options, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text, epilog=EXAMPLES, formatter_class=raw)
-        sub.set_defaults(command=run)
+        sub.set_defaults(command=name)
         options(sub)
     return parser
 
 
 def _table_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("table", nargs="+", metavar="TABLE")
-    sub.add_argument("--columns", default="", metavar="NAME=YOURS,...", help="your names of the standard columns")
+    names = sub.add_argument_group("other people's tables")
+    names.add_argument(
+        "--columns", default="", metavar="NAME=YOURS,...", help="your names; one * on each side is a pattern"
+    )
+    names.add_argument("--layout", metavar="NAME", help=f"how the files are laid out: {', '.join(LAYOUTS)}")
+    names.add_argument("--join", metavar="COLUMN", help="the files are parts of one table, put together by this column")
+    names.add_argument("--set", default="", metavar="NAME=VALUE,...", help="columns that the files lack")
+    names.add_argument("--higher-is-better", nargs="+", default=[], metavar="TARGET", help="shares of right answers")
     counts = ["n_params", "n_params_non_embedding"]
-    sub.add_argument("--count", choices=counts, default="n_params", help="which N of run directories")
+    names.add_argument("--count", choices=counts, default="n_params", help="which N of run directories")
+
+
+def _check_options(sub: argparse.ArgumentParser) -> None:
+    _table_options(sub)
+    sub.add_argument(
+        "--keep-warmup", action="store_true", help="do not leave out checkpoints that are still in warm-up"
+    )
+    sub.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def _fit_options(sub: argparse.ArgumentParser) -> None:
-    _table_options(sub)
+    _check_options(sub)
     sub.add_argument("--law", default="auto", help="names with commas between, or auto: additive and joint, one chosen")
     sub.add_argument("--target", nargs="+", default=[], help="targets to fit; all by default")
     sub.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs to score the laws on; never fitted")
@@ -83,34 +100,64 @@ def _predict_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("laws", metavar="LAWS")
     _table_options(sub)
     sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
+    sub.add_argument("--level", type=_share, default=0.9, help="of the intervals")
     sub.add_argument("--out", type=Path, help="a CSV file; the terminal by default")
+    sub.add_argument("--json", action="store_true", help="print JSON, a record per row and target")
+
+
+def _question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
+    sub.add_argument("--n-params", type=_number, required=needed, help="N of the big run, e.g. 7e9")
+    sub.add_argument("--n-tokens", type=_number, required=needed, help="D of the big run, e.g. 150e9")
+    sub.add_argument("--target", default="average", help="average (of the domains), NAME, or NAME:2,OTHER:1")
+    sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
+    limits = sub.add_argument_group("what the mixture may be")
+    limits.add_argument("--min", default="", metavar="D=W,...", help="least weight of domains")
+    limits.add_argument("--max", default="", metavar="D=W,...", help="most weight of domains")
+    limits.add_argument("--pin", default="", metavar="D=W,...", help="weights that are fixed")
+    limits.add_argument(
+        "--group", nargs="+", default=[], metavar="NAME=D+D:LEAST:MOST", help="limits of a sum of weights"
+    )
+    limits.add_argument("--max-epochs", type=_number, help="cap weights so that no domain is repeated more often")
+    limits.add_argument("--available", default="", metavar="D=TOKENS,...", help="tokens of domains, for --max-epochs")
+    limits.add_argument("--prior", default="", metavar="MIXTURE", help="uniform, natural, or D=W,...: stay near it")
+    limits.add_argument("--pull", type=_number, help="how much that counts [nats per unit of KL]; 0.01 by default")
 
 
 def _recommend_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("laws", metavar="LAWS")
-    sub.add_argument("--n-params", type=_number, required=True, help="N of the big run, e.g. 7e9")
-    sub.add_argument("--n-tokens", type=_number, required=True, help="D of the big run, e.g. 150e9")
-    sub.add_argument("--target", default="average", help="average (of the domains), NAME, or NAME:2,OTHER:1")
-    sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
-    sub.add_argument("--min", default="", metavar="D=W,...", help="least weight of domains")
-    sub.add_argument("--max", default="", metavar="D=W,...", help="most weight of domains")
-    sub.add_argument("--max-epochs", type=_number, help="cap weights so that no domain is repeated more often")
-    sub.add_argument("--available", default="", metavar="D=TOKENS,...", help="tokens of domains, for --max-epochs")
+    _question_options(sub, needed=True)
     sub.add_argument("--json", action="store_true", help="print everything as JSON")
     sub.add_argument("--out", type=Path, help="also write the JSON to a file")
+    sub.add_argument("--override", type=Path, help="write a Hydra file, e.g. configs/mixture/big.yaml: mixture=big")
 
 
 def _compare_options(sub: argparse.ArgumentParser) -> None:
-    _table_options(sub)
-    sub.add_argument("--laws", default="base,additive,joint")
+    _check_options(sub)
+    sub.add_argument("--laws", default="base,additive,joint", help="names with commas between; all: every law")
     sub.add_argument("--holdout", choices=HOLDOUTS, default="scale")
     sub.add_argument("--target", nargs="+", default=[])
-    sub.add_argument("--json", action="store_true")
     _solver_options(sub)
+
+
+def _plot_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("laws", metavar="LAWS")
+    sub.add_argument("kind", choices=KINDS, help="what to draw")
+    sub.add_argument("--table", nargs="+", default=[], metavar="TABLE", help="runs, for predicted and tokens")
+    sub.add_argument("--columns", default="", metavar="NAME=YOURS,...", help="your names of the standard columns")
+    sub.add_argument("--layout", metavar="NAME", help=f"how the files are laid out: {', '.join(LAYOUTS)}")
+    sub.add_argument("--join", metavar="COLUMN", help="a column by which the files are put together")
+    sub.add_argument("--set", default="", metavar="NAME=VALUE,...", help="columns that the files lack")
+    sub.add_argument("--higher-is-better", nargs="+", default=[], metavar="TARGET", help="shares of right answers")
+    sub.add_argument("--count", choices=["n_params", "n_params_non_embedding"], default="n_params")
+    _question_options(sub, needed=False)
+    sub.add_argument("--out", type=Path, default=Path("plot.png"), help="a PNG, SVG or PDF file")
 
 
 def _report_options(sub: argparse.ArgumentParser) -> None:
     _table_options(sub)
+    sub.add_argument(
+        "--keep-warmup", action="store_true", help="do not leave out checkpoints that are still in warm-up"
+    )
     sub.add_argument("--laws", required=True, type=Path)
     sub.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs that the laws were scored on")
     sub.add_argument("--recommendation", type=Path, help="JSON written by `mixlaw recommend --out`")
@@ -118,217 +165,54 @@ def _report_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", type=Path, default=Path("report.html"))
 
 
+def _laws_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--domains", type=int, default=7, metavar="K", help="count parameters for so many domains")
+    sub.add_argument("--json", action="store_true")
+
+
 def _solver_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--starts", type=int, default=24, help="descents per target")
-    sub.add_argument("--bootstrap", type=int, default=100, help="resamples of runs behind the intervals")
-    sub.add_argument("--delta", type=_number, default=1e-3, help="Huber threshold [nats]")
-    sub.add_argument("--seed", type=int, default=0)
+    solver = sub.add_argument_group("how laws are fitted")
+    solver.add_argument("--delta", type=_number, default=1e-3, help="Huber threshold [nats]")
+    solver.add_argument("--residuals", choices=["raw", "log"], default="raw", help="of losses, or of their logarithms")
+    solver.add_argument("--weights", choices=["equal", "error"], default="equal", help="error: by columns loss_se_*")
+    solver.add_argument(
+        "--belief", type=_amount, default=1.0, help="what priors count, in runs; 0 is the paper's bare fit"
+    )
+    solver.add_argument("--starts", type=int, default=12, help="descents per target")
+    solver.add_argument("--bootstrap", type=int, default=100, help="resamples of runs behind the intervals")
+    solver.add_argument("--seed", type=int, default=0)
 
 
 def _number(text: str) -> float:
-    value = float(text.replace("_", ""))
-    if not 0 < value < float("inf"):
+    value = _amount(text)
+    if value == 0:
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return value
 
 
-def say(text: str) -> None:
-    """Print a line for a person; results in files and JSON go elsewhere."""
-    sys.stdout.write(text + "\n")
+def _amount(text: str) -> float:
+    value = float(text.replace("_", ""))
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
+    return value
 
 
-def _read(paths: Sequence[str], options: argparse.Namespace) -> "Table":
-    from mixlaw.tables import read_table
-
-    pairs = [part.partition("=")[::2] for part in options.columns.split(",") if part]
-    if any(not yours for _, yours in pairs):
-        raise ConfigError(f"--columns {options.columns}: write NAME=YOURS,NAME=YOURS")
-    table = read_table(paths, {yours: name for name, yours in pairs}, options.count)
-    for note in table.notes:
-        sys.stderr.write(f"note: {note}\n")
-    return table
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
 
 
-def run_check(options: argparse.Namespace) -> None:
-    """Say what a table holds."""
-    table = _read(options.table, options)
-    frame = table.frame
-    say(f"{len(frame)} rows of {frame['run_id'].nunique()} runs, {len(table.notes)} notes")
-    for column, unit in (("n_params", "parameters"), ("n_tokens", "tokens")):
-        values = sorted(frame[column].unique())
-        say(f"{column}: {len(values)} values, {values[0]:.3g} to {values[-1]:.3g} {unit}")
-    for domain in table.domains:
-        weight = frame[f"weight_{domain}"]
-        say(f"weight_{domain}: {weight.min():.3f} to {weight.max():.3f}, {weight.round(4).nunique()} values")
-    for target in table.targets:
-        loss = frame[f"loss_{target}"]
-        say(f"loss_{target}: {loss.min():.3f} to {loss.max():.3f} nats, {int(loss.isna().sum())} empty")
-
-
-def run_fit(options: argparse.Namespace) -> None:
-    """Fit, score, choose, write."""
-    import pandas as pd
-
-    from mixlaw.artefact import FittedLaws, choose_law
-    from mixlaw.fit import LawFit
-    from mixlaw.splits import held_out
-    from mixlaw.uncertainty import seed_noise
-
-    table = _read(options.table, options)
-    names = ["additive", "joint"] if options.law == "auto" else options.law.split(",")
-    settings = {"delta": options.delta, "n_starts": options.starts, "seed": options.seed}
-    scored = []
-    if options.holdout:
-        held = held_out(table, options.holdout)
-        scored = [
-            LawFit(n, n_bootstrap=options.bootstrap, **settings)
-            .fit(table.rows(~held), options.target)
-            .score(table.rows(held))
-            for n in names
-        ]
-    with Progress(len(names) * len(options.target or table.targets)) as bar:
-        fits = {n: LawFit(n, n_bootstrap=options.bootstrap, **settings).fit(table, options.target, bar) for n in names}
-    if options.test:
-        test = _read(options.test, options)
-        scored = [fit.score(test) for fit in fits.values()]
-    for name, fit in fits.items():
-        for warning in fit.warnings_:
-            sys.stderr.write(f"warning: {name} law: {warning}\n")
-        for target, result in fit.targets_.items():
-            say(f"{name:<10} {target:<16} {result.n_rows} rows of {result.n_runs} runs; {result.statement}")
-    if scored:
-        say("\nMRE [%] on runs that the fit never saw:")
-        say(score_table(pd.concat(scored)))
-    noise = seed_noise(table)
-    if len(noise):
-        shown = ", ".join(f"{r.target} {r.percent:.2f} %" for r in noise.itertuples())
-        say(f"\nseed noise (sd over {noise['n_runs'].max()} runs that differ in their seed only): {shown}")
-    chosen, reason = choose_law(table, names, options.target, **settings)
-    say(f"\nchosen: {chosen} ({reason})")
-    ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
-    rows = pd.concat(scored).to_dict(orient="records") if scored else []
-    if options.out:
-        FittedLaws(fits, chosen, reason, ranges, table.sizes, rows).save(options.out)  # type: ignore[arg-type]
-        say(f"written to {options.out}")
-
-
-def score_table(scored: Any) -> str:
-    """Return MRE per target and law as text, the mean below."""
-    wide = scored.pivot(index="target", columns="law", values="mre")
-    wide = wide.loc[list(dict.fromkeys(scored["target"])), list(dict.fromkeys(scored["law"]))]
-    wide.loc["mean"] = wide.mean()
-    return str(wide.to_string(float_format=lambda v: f"{v:.2f}"))
-
-
-def run_predict(options: argparse.Namespace) -> None:
-    """Predict every row of a table."""
-    from mixlaw.artefact import FittedLaws
-    from mixlaw.errors import FitError, unknown_name
-
-    laws = FittedLaws.load(options.laws)
-    name = options.law or laws.chosen
-    if name not in laws.fits:
-        raise FitError(unknown_name("law", name, laws.fits))
-    predictions = laws.fits[name].predict(_read(options.table, options))
-    if options.out:
-        predictions.to_csv(options.out, index=False)
-        say(f"{len(predictions)} predictions of the {name} law written to {options.out}")
-    else:
-        say(predictions.to_string(index=False, float_format=lambda v: f"{v:.4f}"))
-
-
-def run_recommend(options: argparse.Namespace) -> None:
-    """Recommend a mixture."""
-    from mixlaw.artefact import FittedLaws
-    from mixlaw.recommend import Question, read_pairs, read_targets, recommend
-    from mixlaw.runlog import write_atomically
-
-    laws = FittedLaws.load(options.laws)
-    caps = read_pairs(options.max)
-    if options.max_epochs:
-        available = laws.sizes | read_pairs(options.available)
-        if not available:
-            raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
-        for domain, tokens in available.items():
-            caps[domain] = min(caps.get(domain, 1.0), options.max_epochs * tokens / options.n_tokens)
-    targets = read_targets(options.target, laws.fits.get(options.law, laws.best))
-    question = Question(options.n_params, options.n_tokens, targets, read_pairs(options.min), caps)
-    answer = recommend(laws, question, options.law)
-    text = json.dumps(answer.to_json(), indent=1)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.out, text)
-    say(text if options.json else answer.summary())
-
-
-def run_compare(options: argparse.Namespace) -> None:
-    """Score laws on the same held-out rows."""
-    import pandas as pd
-
-    from mixlaw.fit import LawFit
-    from mixlaw.splits import KINDS, held_out
-
-    table = _read(options.table, options)
-    held = held_out(table, options.holdout)
-    settings = {
-        "delta": options.delta,
-        "n_starts": options.starts,
-        "seed": options.seed,
-        "n_bootstrap": options.bootstrap,
-    }
-    names = options.laws.split(",")
-    with Progress(len(names) * len(options.target or table.targets)) as bar:
-        fits = [LawFit(name, **settings).fit(table.rows(~held), options.target, bar) for name in names]
-    scored = pd.concat([fit.score(table.rows(held)) for fit in fits])
-    if options.json:
-        say(scored.to_json(orient="records", indent=1))
-        return
-    means = scored.groupby("law", sort=False)["mre"].mean()
-    say(f"MRE [%] on {KINDS[options.holdout]}:\n{score_table(scored)}\n\nlowest mean: {means.idxmin()}")
-
-
-def run_report(options: argparse.Namespace) -> None:
-    """Draw the report."""
-    from mixlaw.artefact import FittedLaws
-    from mixlaw.report import write_report
-
-    def optional(paths: list[str]) -> "Table | None":
-        return _read(paths, options) if paths else None
-
-    answer = json.loads(options.recommendation.read_text()) if options.recommendation else None
-    laws = FittedLaws.load(options.laws)
-    pictures = write_report(
-        options.out, laws, _read(options.table, options), optional(options.test), answer, optional(options.proof)
-    )
-    say(f"{options.out} and {len(pictures)} PNGs in {pictures[0].parent}")
-
-
-class Progress:
-    """A bar on a terminal, nothing otherwise; called with what is being fitted."""
-
-    def __init__(self, total: int) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=total, disable=not sys.stderr.isatty(), leave=False)
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __call__(self, text: str) -> None:
-        self._bar.set_description(text)
-        self._bar.update()
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
-
-
-COMMANDS: dict[str, tuple[Command, Options, str]] = {
-    "check": (run_check, _table_options, "read a table and say what is in it, and what is wrong with it"),
-    "fit": (run_fit, _fit_options, "fit laws to a table and write them to a file"),
-    "predict": (run_predict, _predict_options, "predict the losses of a table's rows, with intervals"),
-    "recommend": (run_recommend, _recommend_options, "find the mixture for a big run"),
-    "compare": (run_compare, _compare_options, "score laws side by side on held-out rows"),
-    "report": (run_report, _report_options, "draw everything into one self-contained HTML file and PNGs beside it"),
+COMMANDS: dict[str, tuple[Options, str]] = {
+    "check": (_check_options, "read a table and say what is in it, what was repaired, and what it can support"),
+    "fit": (_fit_options, "fit laws to a table and write them to a file"),
+    "compare": (_compare_options, "score laws side by side on held-out rows, and choose one"),
+    "predict": (_predict_options, "predict the losses of a table's rows, with intervals"),
+    "recommend": (_recommend_options, "find the mixture for a big run, what limits cost, and how sure that is"),
+    "plot": (_plot_options, "draw one figure"),
+    "report": (_report_options, "draw everything into one self-contained HTML file and PNGs beside it"),
+    "laws": (_laws_options, "list all laws with their formulas and sources"),
 }
 
 

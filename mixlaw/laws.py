@@ -1,49 +1,68 @@
-"""The laws: loss as a function of model size N, tokens D and mixture h, with exact gradients. No optimiser in here.
+"""The laws: loss as a function of model size N, tokens D and mixture h. No optimiser in here.
 
-Formulas follow "Scaling Laws for Optimal Data Mixtures" (Shukor et al. 2025, arXiv 2507.09404), sections 2, 6 and
-appendix B:
+The paper's laws ("Scaling Laws for Optimal Data Mixtures", Shukor et al. 2025, arXiv 2507.09404, sections 2, 6 and
+appendix B) are
 
     L = E + M(h) + A(h) / N^alpha(h) + B(h) / D^beta(h)
 
-A law chooses for each piece whether it is absent, a constant, or one of two functions of the mixture:
+where each piece is absent, a constant, or one of two functions of the mixture:
 
     inverse sum     1 / sum_i C_i h_i^gamma_i          2k parameters: C_i, gamma_i
     power of sum    (sum_i C_i h_i)^gamma              k + 1 parameters: C_i, gamma
 
-Inside, parameters live where they are free: positive ones as logarithms; a power of sum as (log value, gamma, log C_i
-/ C_k), so that gamma = 0 is an ordinary point. Legend of shapes: b parameter vectors at once, n rows of a table, k
-domains, p parameters.
+Beside them stand the laws of others, each with its source. A law is a tree of terms (`mixlaw.terms`, `mixlaw.rivals`,
+`mixlaw.capacity`); add your own with `register`:
+
+>>> from mixlaw.rivals import Formula
+>>> from mixlaw.terms import Sum
+>>> def expression(p, x):
+...     return p.E + p.B * np.exp(-p.beta * x.log_d) * (1 - p.s * x.h[..., 0, :])
+>>> term = Formula(expression, "Dh", E=(0.1, 10), B=(0.01, 10), beta=(0.01, 1), s=(0, 1))
+>>> register(Law("mine", "E + B (1 - s h_1) / D^beta", "my notebook", Sum(term))).n_free(k=3)
+4
+
+Then `LawFit("mine")` fits it, and every command's `--law mine` finds it in the same process.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mixlaw.capacity import Capacity
 from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.rivals import (
+    Exponential,
+    Formula,
+    Scheffe,
+    SharePower,
+    SumOfExponentials,
+    autoscale,
+    data_constrained,
+    exponential_of_product,
+    finite_pool,
+    forgetting,
+)
+from mixlaw.slopes import Array, Slopes
+from mixlaw.terms import (
+    Box,
+    Constant,
+    Decay,
+    Inputs,
+    InverseSum,
+    Nested,
+    Number,
+    PowerOfSum,
+    Product,
+    Sum,
+    Term,
+    exponent,
+)
 
-Array = NDArray[np.float64]
-TINY = 1e-300
 # A weight of 0 counts as this much. Exact zeros otherwise let a fit put a cliff between 0 and the next weight it saw
 # (h^gamma with a tiny gamma), and the optimum falls off it; and some of every domain is found in every other.
-FLOOR = 1e-3
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What laws are evaluated on, N and D in units that keep their powers near one.
-
-    Attributes
-    ----------
-    log_n, log_d : (n,) or (b, n) logarithms of N / n_unit and D / d_unit
-    h : (n, k) or (b, n, k) mixtures; rows sum to one
-    """
-
-    log_n: Array
-    log_d: Array
-    h: Array
+FLOOR = 1e-4
 
 
 def lifted(h: Array) -> tuple[Array, Array]:
@@ -62,9 +81,11 @@ class Units:
     n_params: float
     n_tokens: float
 
-    def inputs(self, n_params: Array, n_tokens: Array, h: Array) -> Inputs:
-        """Return a law's inputs from raw parameters (n,), tokens (n,) and mixtures (n, k), weights lifted off zero."""
-        return Inputs(np.log(n_params / self.n_params), np.log(n_tokens / self.n_tokens), lifted(h)[0])
+    def inputs(self, n_params: Array, n_tokens: Array, h: Array, **more: Any) -> Inputs:
+        """Return a law's inputs from raw parameters (n,), tokens (n,) and mixtures (..., k, n), lifted off zero."""
+        unit = float(np.log(self.n_tokens))
+        log_n, log_d = np.log(n_params / self.n_params), np.log(n_tokens / self.n_tokens)
+        return Inputs.of(log_n, log_d, lifted(h)[0], log_d_unit=unit, **more)
 
     @classmethod
     def of(cls, n_params: Array, n_tokens: Array) -> "Units":
@@ -72,261 +93,231 @@ class Units:
         return cls(*(float(10.0 ** np.round(np.mean(np.log10(x)))) for x in (n_params, n_tokens)))
 
 
-# Each piece returns its value (b, n), its gradient by parameters (b, n, s), and by the mixture (b, n, k) or None.
-Piece = tuple[Array, Array, Array | None]
-
-
-@dataclass(frozen=True)
-class Form:
-    """How one piece of a law depends on the mixture.
-
-    Attributes
-    ----------
-    size : k -> number of parameters
-    evaluate : (theta (b, s), h) -> Piece
-    bounds : k -> (low, high) of the free parameters, each (s,)
-    names : (symbol, domains) -> names of the free parameters
-    natural : (theta (s,), symbol, domains) -> the paper's parameters by name
-    """
-
-    size: Callable[[int], int]
-    evaluate: Callable[[Array, Array], Piece]
-    bounds: Callable[[int], tuple[Array, Array]]
-    natural: Callable[[Array, str, Sequence[str]], dict[str, float]]
-
-
-def _constant(theta: Array, h: Array) -> Piece:
-    value = np.exp(theta) * np.ones(h.shape[-2])
-    return value, value[..., None], None
-
-
-def _inverse_sum(theta: Array, h: Array) -> Piece:
-    k = h.shape[-1]
-    log_c, gamma = theta[:, None, :k], np.exp(theta[:, None, k:])
-    log_h = np.log(np.maximum(h, TINY))
-    terms = np.exp(log_c + gamma * log_h)
-    value = 1 / np.maximum(terms.sum(-1), TINY)
-    by_terms = -(value**2)[..., None] * terms
-    by_theta = np.concatenate([by_terms, by_terms * gamma * log_h], axis=-1)
-    return value, by_theta, by_terms * gamma / np.maximum(h, 1e-12)
-
-
-def _power_of_sum(theta: Array, h: Array) -> Piece:
-    k = h.shape[-1]
-    log_value, gamma = theta[:, None, 0], theta[:, None, 1]
-    ratios = np.concatenate([np.exp(theta[:, 2:]), np.ones((len(theta), 1))], axis=1)[:, None, :]
-    total = np.maximum((ratios * h).sum(-1), TINY)
-    log_total = np.log(total)
-    value = np.exp(log_value + gamma * log_total)
-    by_h = (value * gamma / total)[..., None] * ratios
-    by_ratio = by_h[..., : k - 1] * h[..., : k - 1]
-    return value, np.concatenate([value[..., None], (value * log_total)[..., None], by_ratio], axis=-1), by_h
-
-
-def _natural_power(theta: Array, symbol: str, domains: Sequence[str]) -> dict[str, float]:
-    """The paper's C_i: the whole value goes into them, so gamma near 0 makes them extreme."""
-    gamma = theta[1] if abs(theta[1]) > 1e-12 else 1e-12
-    log_c = np.append(theta[2:], 0.0) + theta[0] / gamma
-    with np.errstate(over="ignore"):
-        named = {f"C{symbol}_{d}": float(np.exp(c)) for d, c in zip(domains, log_c, strict=True)}
-    return named | {f"gamma{symbol}": float(theta[1])}
-
-
-def _natural_inverse(theta: Array, symbol: str, domains: Sequence[str]) -> dict[str, float]:
-    k = len(domains)
-    named = {f"C{symbol}_{d}": float(np.exp(t)) for d, t in zip(domains, theta[:k], strict=True)}
-    return named | {f"gamma{symbol}_{d}": float(np.exp(t)) for d, t in zip(domains, theta[k:], strict=True)}
-
-
-def _box(*ranges: tuple[float, float, int]) -> tuple[Array, Array]:
-    low = np.concatenate([np.full(count, lo) for lo, _, count in ranges])
-    return low, np.concatenate([np.full(count, hi) for _, hi, count in ranges])
-
-
-AMPLITUDE = (-16.0, 8.0)  # log of a loss, or of its inverse
-EXPONENT = (np.log(0.01), 0.0)  # alpha, beta <= 1, as in the paper's public fits of N and D
-SHAPE = (np.log(0.02), np.log(8.0))  # gamma_i of the inverse sum
-POWER = (-6.0, 6.0)  # gamma of a power of sum
-RATIO = (-12.0, 12.0)
-
-CONSTANT = Form(
-    lambda k: 1,
-    _constant,
-    lambda k: _box((*AMPLITUDE, 1)),
-    lambda t, symbol, domains: {symbol: float(np.exp(t[0]))},
-)
-EXPONENT_CONSTANT = Form(CONSTANT.size, _constant, lambda k: _box((*EXPONENT, 1)), CONSTANT.natural)
-INVERSE_SUM = Form(
-    lambda k: 2 * k,
-    _inverse_sum,
-    lambda k: _box((-AMPLITUDE[1], -AMPLITUDE[0], k), (*SHAPE, k)),
-    _natural_inverse,
-)
-POWER_OF_SUM = Form(
-    lambda k: k + 1,
-    _power_of_sum,
-    lambda k: _box((*AMPLITUDE, 1), (*POWER, 1), (*RATIO, k - 1)),
-    _natural_power,
-)
-EXPONENT_POWER = Form(
-    POWER_OF_SUM.size,
-    _power_of_sum,
-    lambda k: _box((*EXPONENT, 1), (-1.0, 1.0, 1), (*RATIO, k - 1)),
-    _natural_power,
-)
-
-
 @dataclass(frozen=True)
 class Law:
-    """One law: its pieces, and everything that a person asks about it.
+    """One law, and everything that a person asks about it.
 
     Attributes
     ----------
-    mixture : form of M(h), or None
-    a, alpha, b, beta : forms of the N term and the D term; None leaves the term out
+    name, formula, source : how it is called, how it reads, where it is from
+    term : its tree
+    joint_targets : one parameter vector for the losses of all training domains, instead of one fit per target
+    contains : name of a law that this one becomes at some parameters, so that it never fits worse
+    remark : what a user must know: when it is convex in h, what it cannot do, what could not be verified
     """
 
     name: str
     formula: str
     source: str
-    mixture: Form | None
-    a: Form | None = CONSTANT
-    alpha: Form | None = EXPONENT_CONSTANT
-    b: Form | None = CONSTANT
-    beta: Form | None = EXPONENT_CONSTANT
+    term: Nested
+    joint_targets: bool = False
+    contains: str | None = None
+    remark: str = ""
 
-    def pieces(self) -> list[tuple[str, Form]]:
-        """Return the pieces in the order of their parameters."""
-        named = [
-            ("E", CONSTANT),
-            ("", self.mixture),
-            ("A", self.a),
-            ("alpha", self.alpha),
-            ("B", self.b),
-            ("beta", self.beta),
-        ]
-        return [(name, form) for name, form in named if form is not None]
+    @property
+    def uses(self) -> frozenset[str]:
+        """What it reads: of N, D, h, share, and the columns available, before, sparsity."""
+        return self.term.uses
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the loss depends on the mixture."""
+        return bool(self.uses & {"h", "share"})
 
     def n_free(self, k: int) -> int:
         """Return the number of parameters for k domains."""
-        return sum(form.size(k) for _, form in self.pieces())
+        return self.term.size(k)
 
-    def bounds(self, k: int) -> tuple[Array, Array]:
+    def bounds(self, k: int) -> Box:
         """Return the box (low, high), each (p,), that the free parameters stay in."""
-        boxes = [form.bounds(k) for _, form in self.pieces()]
-        return np.concatenate([b[0] for b in boxes]), np.concatenate([b[1] for b in boxes])
-
-    def slices(self, k: int) -> dict[str, slice]:
-        """Return where each piece's parameters are in the vector."""
-        ends = np.cumsum([0] + [form.size(k) for _, form in self.pieces()])
-        return {name: slice(int(a), int(b)) for (name, _), a, b in zip(self.pieces(), ends[:-1], ends[1:], strict=True)}
+        return self.term.bounds(k)
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
-        """Return the paper's parameters by name, N and D in the fit's units."""
-        places = self.slices(len(domains))
-        named: dict[str, float] = {}
-        for name, form in self.pieces():
-            named |= form.natural(theta[places[name]], name, domains)
-        return named
+        """Return the source's parameters by name, N and D in the fit's units."""
+        return self.term.natural(theta, domains)
+
+    def convex(self, theta: Array, k: int) -> bool:
+        """Say whether the loss is surely convex at these parameters (p,), in the weights that the law sees.
+
+        Then every minimum that lies above a few `FLOOR` is the lowest. False also where it is merely not known.
+        """
+        return self.term.convex(theta, k)
 
     def loss(self, theta: Array, x: Inputs) -> Array:
         """Return (b, n) losses for parameters (b, p)."""
-        return self._evaluate(theta, x)[0]
+        return self._full(self.term.value(theta, x)[0], x)
+
+    def loss_and_slopes(self, theta: Array, x: Inputs) -> tuple[Array, Slopes]:
+        """Return losses (b, n) and their derivatives by the parameters, in the form that is cheap to fit with."""
+        value, memo = self.term.value(theta, x)
+        value = self._full(value, x)
+        slopes = Slopes((*theta.shape, value.shape[1]), x.groups)
+        self.term.slope(memo, np.ones_like(value), slopes, 0)
+        return value, slopes
 
     def loss_and_jacobian(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
-        """Return losses (b, n) and their derivatives by the parameters (b, n, p)."""
-        value, by_theta, _ = self._evaluate(theta, x)
-        return value, by_theta
+        """Return losses (b, n) and their derivatives by the parameters (b, p, n)."""
+        value, slopes = self.loss_and_slopes(theta, x)
+        return value, slopes.full()
 
     def loss_and_gradient_h(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
-        """Return losses (b, n) and their derivatives by each weight (b, n, k), as if weights were free."""
-        value, _, by_h = self._evaluate(theta, x)
+        """Return losses (b, n) and their derivatives by each weight (b, k, n), as if weights were free."""
+        value, memo = self.term.value(theta, x)
+        value = self._full(value, x)
+        by_h = np.zeros((len(theta), x.h.shape[-2], value.shape[1]))
+        self.term.pull(memo, np.ones_like(value), None, by_h)
         return value, by_h
 
-    def _evaluate(self, theta: Array, x: Inputs) -> tuple[Array, Array, Array]:
-        k = x.h.shape[-1]
-        at = self.slices(k)
-        n_rows = x.h.shape[-2]
-        by_theta = np.zeros((len(theta), n_rows, theta.shape[1]))
-        by_h = np.zeros((len(theta), n_rows, k))
-        value = np.zeros((len(theta), n_rows))
-
-        def add(name: str, form: Form, factor: Array | float = 1.0) -> Array:
-            """Add factor x piece to the loss; return factor x piece."""
-            nonlocal value, by_h
-            piece, d_theta, d_h = form.evaluate(theta[:, at[name]], x.h)
-            value = value + factor * piece
-            by_theta[..., at[name]] += np.asarray(factor)[..., None] * d_theta
-            if d_h is not None:
-                by_h = by_h + np.asarray(factor)[..., None] * d_h
-            return np.asarray(factor * piece)
-
-        def add_decay(amplitude: str, a: Form, exponent: str, alpha: Form, log_x: Array) -> None:
-            """Add amplitude(h) x^-exponent(h)."""
-            nonlocal by_h
-            rate, d_theta, d_h = alpha.evaluate(theta[:, at[exponent]], x.h)
-            term = add(amplitude, a, np.exp(-rate * log_x))
-            by_rate = (-log_x * term)[..., None]
-            by_theta[..., at[exponent]] += by_rate * d_theta
-            if d_h is not None:
-                by_h = by_h + by_rate * d_h
-
-        add("E", CONSTANT)
-        if self.mixture:
-            add("", self.mixture)
-        if self.a and self.alpha:
-            add_decay("A", self.a, "alpha", self.alpha, x.log_n)
-        if self.b and self.beta:
-            add_decay("B", self.b, "beta", self.beta, x.log_d)
-        return value, by_theta, by_h
-
-    def random(self, rng: np.random.Generator, count: int, k: int, low_loss: float, spread: float) -> Array:
-        """Return (count, p) starting points: a loss of about the data's, made of parts of about its spread."""
-        theta = np.empty((count, self.n_free(k)))
-        at = self.slices(k)
-        log_spread = np.log(max(spread, 1e-6))
-        theta[:, at["E"]] = np.log(low_loss * rng.uniform(0.2, 1.0, (count, 1)))
-        for name, form in self.pieces():
-            part = theta[:, at[name]]
-            if form is INVERSE_SUM:
-                part[:, :k] = -log_spread + rng.normal(0.5, 1.0, (count, k))
-                part[:, k:] = np.log(rng.uniform(0.1, 1.5, (count, k)))
-            elif name in ("A", "B", "") and form is not INVERSE_SUM:
-                part[:, 0] = log_spread + rng.normal(-0.5, 1.0, count)
-            elif name in ("alpha", "beta"):
-                part[:, 0] = np.log(rng.uniform(0.1, 0.9, count))
-            if form in (POWER_OF_SUM, EXPONENT_POWER):
-                part[:, 1] = rng.normal(0.0, 0.3 if form is EXPONENT_POWER else 1.0, count)
-                part[:, 2:] = rng.normal(0.0, 1.0, (count, k - 1))
-        return np.clip(theta, *self.bounds(k))
+    @staticmethod
+    def _full(value: Array, x: Inputs) -> Array:
+        return np.broadcast_to(value, (len(value), x.h.shape[-1]))
 
 
+def _over(symbol: str, of: str, rate: str) -> Product:
+    """A / N^alpha."""
+    return Product(Constant(symbol), Decay(of, exponent(rate)))
+
+
+def _mixed_over(symbol: str, of: str, rate: Term) -> Product:
+    """(sum_i C_i h_i)^gamma / N^alpha."""
+    return Product(PowerOfSum(symbol), Decay(of, rate))
+
+
+def _rate(symbol: str) -> PowerOfSum:
+    """An exponent that is itself a power of a sum."""
+    return PowerOfSum(symbol, exponent(symbol).limits, (-1.0, 1.0), 0.3)
+
+
+_N, _D = _over("A", "N", "alpha"), _over("B", "D", "beta")
+_E = Constant("E", near=(0.5, 0.5))
 _PAPER = "Shukor et al. 2025, arXiv 2507.09404"
-_CHINCHILLA = "Hoffmann et al. 2022, arXiv 2203.15556"
-_FIXED: dict[str, Any] = {"a": None, "alpha": None}
-_FACTORS: dict[str, Any] = {"a": POWER_OF_SUM, "b": POWER_OF_SUM}
+_YE = "Ye et al. 2024, arXiv 2403.16952, as listed by Shukor et al. 2025, appendix B.1"
+_SUM_CONVEX = "convex in h where every gamma_i <= 1"
 
-LAWS: dict[str, Law] = {
-    law.name: law
-    for law in (
-        Law("base", "E + A/N^alpha + B/D^beta", _CHINCHILLA, None),
-        Law("additive", "E + 1/sum C_i h_i^gamma_i + A/N^alpha + B/D^beta", f"{_PAPER}, eq. 2.4", INVERSE_SUM),
-        Law(
-            "joint", "E + 1/sum C_i h_i^gamma_i + A(h)/N^alpha + B(h)/D^beta", f"{_PAPER}, eq. 2.5",
-            INVERSE_SUM, **_FACTORS,
-        ),
-        Law("simple", "E + (sum C_i h_i)^gamma + A/N^alpha + B/D^beta", f"{_PAPER}, eq. 6.1", POWER_OF_SUM),
-        Law(
-            "full", "E + 1/sum C_i h_i^gamma_i + A(h)/N^alpha(h) + B(h)/D^beta(h)", f"{_PAPER}, eq. 6.2-6.3",
-            INVERSE_SUM, POWER_OF_SUM, EXPONENT_POWER, POWER_OF_SUM, EXPONENT_POWER,
-        ),
-        Law(
-            "additive-fixed-nd", "E + 1/sum C_i h_i^gamma_i", f"{_PAPER}, eq. B.1",
-            INVERSE_SUM, b=None, beta=None, **_FIXED,
-        ),
-        Law("additive-fixed-n", "E + 1/sum C_i h_i^gamma_i + B/D^beta", f"{_PAPER}, eq. B.2", INVERSE_SUM, **_FIXED),
-    )
-}  # fmt: skip
+LAWS: dict[str, Law] = {}
+
+
+def register(law: Law) -> Law:
+    """Make a law known under its name; the name must be new, or the same law's."""
+    if law.name in LAWS and LAWS[law.name].formula != law.formula:
+        raise ConfigError(f"there is a law '{law.name}' already ({LAWS[law.name].formula}): choose another name")
+    LAWS[law.name] = law
+    return law
+
+
+for _law in (
+    Law("base", "E + A/N^alpha + B/D^beta", "Hoffmann et al. 2022, arXiv 2203.15556", Sum(_E, _N, _D)),
+    Law(
+        "additive", "E + 1/sum C_i h_i^gamma_i + A/N^alpha + B/D^beta", f"{_PAPER}, eq. 2.4",
+        Sum(_E, InverseSum(), _N, _D), remark=f"{_SUM_CONVEX}; its optimum is the same at every N and D",
+    ),
+    Law(
+        "joint", "E + 1/sum C_i h_i^gamma_i + (sum CA_i h_i)^gammaA/N^alpha + (sum CB_i h_i)^gammaB/D^beta",
+        f"{_PAPER}, eq. 2.5",
+        Sum(_E, InverseSum(), _mixed_over("A", "N", exponent("alpha")), _mixed_over("B", "D", exponent("beta"))),
+        contains="additive", remark=f"{_SUM_CONVEX}, and gammaA and gammaB are outside of (0, 1)",
+    ),
+    Law(
+        "simple", "E + (sum C_i h_i)^gamma + A/N^alpha + B/D^beta", f"{_PAPER}, eq. 6.1",
+        Sum(_E, PowerOfSum(), _N, _D), remark="convex in h where gamma is outside of (0, 1)",
+    ),
+    Law(
+        "full", "E + 1/sum C_i h_i^gamma_i + A(h)/N^alpha(h) + B(h)/D^beta(h)", f"{_PAPER}, eq. 6.2-6.3",
+        Sum(_E, InverseSum(), _mixed_over("A", "N", _rate("alpha")), _mixed_over("B", "D", _rate("beta"))),
+        contains="joint", remark="not convex in h in general; in another unit of N or D it is another law",
+    ),
+    Law(
+        "additive-fixed-nd", "E + 1/sum C_i h_i^gamma_i", f"{_PAPER}, eq. B.1", Sum(_E, InverseSum()),
+        remark=_SUM_CONVEX,
+    ),
+    Law(
+        "additive-fixed-n", "E + 1/sum C_i h_i^gamma_i + B/D^beta", f"{_PAPER}, eq. B.2", Sum(_E, InverseSum(), _D),
+        remark=_SUM_CONVEX,
+    ),
+    Law("ye-m1", "E + sum C_i exp(t_i h_i)", _YE, Sum(_E, SumOfExponentials()), remark="convex in h"),
+    Law(
+        "ye-m2", "E + C sum exp(t_i h_i)", _YE, Sum(_E, Product(Constant("C"), SumOfExponentials(free=False))),
+        remark="convex in h",
+    ),
+    Law(
+        "ye-m3", "E + C exp(prod t_i h_i)", _YE,
+        Sum(_E, Product(Constant("C"), Formula(exponential_of_product, "h", ("t",), t=(-10, 10)))),
+        remark="only the product of the t_i is identified; the form could not be checked against the source's own text",
+    ),
+    Law(
+        "ye-m4", "E + C exp(sum t_i h_i)", _YE + " (the data mixing law; olmix's log-linear law)",
+        Sum(_E, Product(Constant("C"), Exponential())),
+        remark="convex in h; C and a common shift of all t_i are one parameter",
+    ),
+    Law(
+        "linear", "sum b_i h_i", "Scheffe 1958, J. R. Stat. Soc. B 20; RegMix's linear baseline", Sum(Scheffe(1)),
+        remark="convex in h; its optimum is a corner. An intercept would not be identified, because weights sum to one",
+    ),
+    Law(
+        "scheffe", "sum b_i h_i + sum_{i<j} b_ij h_i h_j", "Scheffe 1958, J. R. Stat. Soc. B 20", Sum(Scheffe(2)),
+        remark="convex in h where its Hessian is positive on the simplex",
+    ),
+    Law(
+        "bimix", "(B/D^beta + C)/h_t^a",
+        "Ge et al. 2024, arXiv 2405.14908, as given by Shukor et al. 2025, appendix B.2",
+        Product(SharePower("a", -1), Sum(Constant("C"), _D)),
+        remark="h_t is the target's own weight, of a training domain; convex in h; B and C contain the source's A",
+    ),
+    Law(
+        "d-cpt", "E + A/N^alpha + B h_t^eta/D^beta + C/(h_t + eps)^gamma", "Que et al. 2024, arXiv 2406.01375",
+        Sum(_E, _N, Product(Constant("B"), SharePower("eta", 1), Decay("D", exponent("beta"))),
+            Product(Constant("C"), SharePower("gamma", -1, shifted=True))),
+        remark="h_t is the target's own weight; not convex in h where eta < 1",
+    ),
+    Law(
+        "autoscale", "E + sum (N0_i + h_i D)^-gamma_i", "Kang et al. 2024, arXiv 2407.20177, as olmix implements it",
+        Sum(_E, Formula(autoscale, "hD", ("N0", "gamma"), convex_in_h=True, N0=(1.0, 1e13), gamma=(0.005, 1))),
+        remark="D in raw tokens: its terms have no prefactor; convex in h",
+    ),
+    Law(
+        "dai-zheng-1", "c_i x_i(h, N)^-b_i + E_i", "Dai and Zheng 2026, arXiv 2606.08167, eq. 1",
+        Sum(Capacity(noise=False)), joint_targets=True,
+        remark="training domains only; for its target weights w the optimum is h = w",
+    ),
+    Law(
+        "dai-zheng-3", "c_i x_i(h, N)^-b_i + A_i (D h_i)^-a_i + E_i", "Dai and Zheng 2026, arXiv 2606.08167, eq. 3",
+        Sum(Capacity()), joint_targets=True,
+        remark="training domains only; their own loss must be fitted with weights above 0",
+    ),
+    Law(
+        "muennighoff", "E + A/N'^alpha + B/D'^beta, N' and D' the worth of repeated N and D",
+        "Muennighoff et al. 2023, arXiv 2305.16264; U_N as in the authors' repository datablations",
+        Sum(_E, Formula(
+            data_constrained, ("N", "D", "h", "available"), A=(1e-6, 3e3), alpha=(0.01, 1), B=(1e-6, 3e3),
+            beta=(0.01, 1), R_D=(0.1, 1e3), R_N=(0.1, 1e3),
+        )),
+        remark="needs available_<domain>; a mixture's unique tokens are sum min(h_i D, available_i), our extension",
+    ),
+    Law(
+        "sedova", "E + C/N^beta + B N^delta/D_eff^alpha + gamma h_t", "Sedova et al. 2026, arXiv 2605.12715",
+        Sum(_E, Formula(
+            finite_pool, ("N", "D", "h", "share", "available"), convex_in_h=True, C=(1e-6, 3e3), beta=(0.01, 1),
+            B=(1e-6, 3e3), delta=(-1, 1), alpha=(0.01, 1), gamma=(0, 10), tau=(1e-3, 1e3), r1=(0.1, 1e3),
+        )),
+        remark="needs available_<target>; until the pool is used up its tokens count in full, our reading; convex in h",
+    ),
+    Law(
+        "forgetting", "L_before + A D^beta/((1 + B h_t) N)^alpha", "Bethune et al. 2025, arXiv 2502.06042, eq. 7",
+        Sum(Formula(
+            forgetting, ("N", "D", "share", "before"), convex_in_h=True, A=(1e-6, 3e3), beta=(0.01, 2), alpha=(0.01, 2),
+            B=(1e-2, 1e6),
+        )),
+        remark="needs before_<target>, the loss before finetuning; without the E of some accounts; convex in h",
+    ),
+    Law(
+        "moe", "E + A/N^alpha + B/D^beta + C/(1-S)^lambda + F/((1-S)^delta N^gamma)",
+        "Abnar et al. 2025, arXiv 2501.12370, eq. 6",
+        Sum(_E, _N, _D, Product(Constant("C"), Decay("active", Number("lambda", (-1.0, 1.0)))),
+            Product(Constant("F"), Decay("active", exponent("delta")), Decay("N", exponent("gamma")))),
+        remark="needs sparsity, the share of inactive experts; N is the total; the published lambda is below 0",
+    ),
+):  # fmt: skip
+    register(_law)
 
 
 def get_law(name: str) -> Law:

@@ -4,9 +4,10 @@ import base64
 import html
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import pandas as pd
@@ -14,13 +15,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import mixlaw
-from mixlaw import plots
+from mixlaw import display, plots, plots_mixture
 from mixlaw.artefact import FittedLaws
+from mixlaw.display import Answer, folded, html_table
+from mixlaw.errors import ConfigError, RunLogError, unknown_name
+from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
-from mixlaw.tables import Table, names_after
+from mixlaw.plots_ternary import ternary
+from mixlaw.recommend import Recommendation
+from mixlaw.tables import LOSS, Table, names_after
 from mixlaw.uncertainty import seed_noise
 
-Drawing = Callable[[Axes], Axes]
+Drawing = Callable[[Axes | None], Axes]
+WIDE = 1.7  # figures whose width is more than this times their height take a whole row
+TOLD = ("optimum", "proof", "predicted", "errors", "tokens", "residuals")  # what the overview shows, the first four
 
 PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -34,8 +42,10 @@ figure { margin: 0; background: white; border: 1px solid var(--line); border-rad
 figure svg, figure img { width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--soft); }
+figure.wide { grid-column: 1 / -1; }
 th:first-child, td:first-child { text-align: left; }
 code { background: var(--soft); padding: .1rem .3rem; border-radius: 4px; overflow-wrap: anywhere; }
+summary { cursor: pointer; }
 </style></head><body>
 $body
 <p><small>Made by mixlaw $version. Losses in nats per token; intervals are 90 %, from resampling whole runs.</small></p>
@@ -43,15 +53,132 @@ $body
 """)
 
 
+@dataclass(frozen=True)
+class Material:
+    """What figures are drawn from; only the laws are always there.
+
+    Attributes
+    ----------
+    laws : fitted laws
+    table : the runs that they were fitted to
+    test : runs that no law saw
+    answer : a recommendation
+    outcome : what `prove` returned
+    """
+
+    laws: FittedLaws
+    table: Table | None = None
+    test: Table | None = None
+    answer: Answer | None = None
+    outcome: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def fit(self) -> LawFit:
+        """The law that the answer rests on, or else the trusted one."""
+        known = display.facts(self.answer) if self.answer is not None else {}
+        return self.laws.fits.get(known.get("law", self.laws.chosen), self.laws.best)
+
+    @property
+    def asked(self) -> Answer:
+        """The answer, where a figure needs one."""
+        return _needed(self.answer, "--n-params and --n-tokens")
+
+    @property
+    def runs(self) -> Table:
+        """Runs that no law saw, or else those of the table, where a figure needs some."""
+        return _needed(self.test or self.table, "--table TABLE")
+
+    @property
+    def seen(self) -> str:
+        """What `runs` are, as the end of a title."""
+        return "runs it never saw" if self.test else "the runs of the table"
+
+    @property
+    def target(self) -> str:
+        """The first of the answer's targets, or of the fit's, that the table has."""
+        named = list(display.facts(self.answer)["targets"]) if self.answer is not None else []
+        names = [t for t in (*named, *self.fit.targets_) if t in self.fit.targets_]
+        has = self.table.frame if self.table is not None else pd.DataFrame()
+        return next((t for t in names if LOSS + t in has), names[0])
+
+    def scores(self) -> tuple[pd.DataFrame, str]:
+        """Return the laws' errors, of held-out runs where there were any, and a title that says which."""
+        if self.laws.scores:
+            return pd.DataFrame(self.laws.scores), "Held-out error by law"
+        runs = _needed(self.test or self.table, "--table TABLE, or fit with --holdout or --test")
+        scored = pd.concat([fit.score(runs) for fit in self.laws.fits.values()])
+        return scored, f"Error by law on {self.seen.replace(' it ', ' they ')}"
+
+
+def _needed(thing: Any, how: str) -> Any:
+    if thing is None:
+        raise ConfigError(f"this figure needs more: add {how}")
+    return thing
+
+
+def _predicted(ax: Axes | None, m: Material) -> Axes:
+    runs = m.runs
+    return plots.predicted_against_observed(ax, m.fit.predict(runs), f"{plots.plain(m.fit.law)} law on {m.seen}")
+
+
+def _tokens(ax: Axes | None, m: Material) -> Axes:
+    return plots.loss_against_tokens(ax, _needed(m.table, "--table TABLE"), m.fit, m.target)
+
+
+# what can be drawn, in the order of the report
+DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
+    "optimum": lambda ax, m: plots_mixture.optimum(ax, m.asked),
+    "ternary": lambda ax, m: ternary(ax, m.asked, m.laws),
+    "parallel": lambda ax, m: plots_mixture.parallel(ax, m.asked, m.laws),
+    "path": lambda ax, m: plots_mixture.path(ax, m.asked),
+    "prices": lambda ax, m: plots_mixture.prices(ax, m.asked),
+    "pull": lambda ax, m: plots_mixture.pull(ax, m.asked),
+    "proof": lambda ax, m: plots.proof(ax, m.outcome, " + ".join(display.facts(m.asked)["targets"])),
+    "predicted": _predicted,
+    "errors": lambda ax, m: plots.errors_by_law(ax, *m.scores()),
+    "residuals": lambda ax, m: plots.residuals(ax, m.fit, m.runs),
+    "tokens": _tokens,
+    "parameters": lambda ax, m: plots.parameters(ax, m.fit),
+    "realised": lambda ax, m: plots.realised_against_requested(ax, m.runs),
+}
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that Axes are in."""
+    return cast(Figure, ax.figure)
+
+
+def draw_one(out: Path, kind: str, laws: FittedLaws, table: Table | None, answer: Recommendation | None) -> None:
+    """Draw one figure into a file, whose type follows its suffix.
+
+    Parameters
+    ----------
+    kind : one of `DRAWN`; proof and realised need run directories and are in the report only
+
+    Raises
+    ------
+    ConfigError
+        If the kind is unknown, needs what is not given (saying what to add), or the suffix is no picture's.
+    """
+    known = [name for name in DRAWN if name not in ("proof", "realised")]
+    if kind not in known:
+        raise ConfigError(unknown_name("figure", kind, known))
+    types = Figure().canvas.get_supported_filetypes()
+    if out.suffix[1:].lower() not in types:
+        raise ConfigError(f"{out}: a picture's name ends in .png, .svg or .pdf")
+    with matplotlib.rc_context(plots.STYLE):
+        figure_of(DRAWN[kind](None, Material(laws, table, None, answer))).savefig(out, dpi=150)
+
+
 def write_report(
     out: Path,
     laws: FittedLaws,
-    table: Table,
+    table: Table | None = None,
     test: Table | None = None,
     answer: Mapping[str, Any] | None = None,
     proof: Table | None = None,
 ) -> list[Path]:
-    """Write the report and its figures.
+    """Write the report and its figures: as many as what is given allows.
 
     Parameters
     ----------
@@ -63,63 +190,60 @@ def write_report(
 
     Returns
     -------
-    The PNGs, in the order of the report.
+    The PNGs, in the order of the report, and the overview of the four that tell most.
     """
     folder = out.parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    outcome = prove(answer, proof) if answer and proof else []
-    drawings = choose_drawings(laws, table, test, answer, outcome)
+    material = Material(laws, table, test, answer, prove(answer, proof) if answer and proof else [])
+    drawings = choose_drawings(material)
     pictures, figures = [], {}
     with matplotlib.rc_context(plots.STYLE):
         for name, draw in drawings.items():
-            figure = Figure(figsize=(6.2, 4.4), layout="constrained")
-            draw(figure.subplots())
-            figure.savefig(folder / f"{name}.png", dpi=130)
+            ax = draw(None)
+            figure_of(ax).savefig(folder / f"{name}.png", dpi=130)
             pictures.append(folder / f"{name}.png")
-            figures[name] = svg(figure)
+            figures[name] = _figure(ax)
         pictures.append(overview(drawings, folder / "overview.png"))
     title = "Which mixture should the big run use?"
-    body = "\n".join([f"<h1>{title}</h1>", *sections(laws, table, answer, outcome, figures)])
+    body = "\n".join([f"<h1>{title}</h1>", *sections(material, figures)])
     out.write_text(PAGE.substitute(title=title, body=body, version=mixlaw.__version__), encoding="utf-8")
     return pictures
 
 
 def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:
     """Draw the four figures that tell most into one picture."""
-    names = [n for n in ("optimum", "proof", "predicted", "errors", "tokens", "realised") if n in drawings][:4]
+    names = [n for n in (*TOLD, *drawings) if n in drawings]
     figure = Figure(figsize=(12.4, 8.6), layout="constrained")
-    for ax, name in zip(figure.subplots(2, 2).flat, names, strict=False):
+    spaces = list(figure.subplots(2, 2).flat)
+    for ax, name in zip(spaces, list(dict.fromkeys(names))[:4], strict=False):
         drawings[name](ax)
+    for ax in spaces[len(set(names)) :]:
+        ax.set_axis_off()
     figure.savefig(path, dpi=100)
     return path
 
 
-def choose_drawings(
-    laws: FittedLaws,
-    table: Table,
-    test: Table | None,
-    answer: Mapping[str, Any] | None,
-    outcome: list[dict[str, Any]],
-) -> dict[str, Drawing]:
-    """Return the figures that the runs at hand allow, by name."""
-    fit = laws.best
-    target = next(iter(answer["targets"])) if answer else next(iter(fit.targets_))
-    drawings: dict[str, Drawing] = {}
-    if answer:
-        domains = pd.DataFrame(answer["domains"])
-        drawings["optimum"] = lambda ax: plots.optimum(ax, domains)
-        drawings["pull"] = lambda ax: plots.pull(ax, domains)
-    if outcome:
-        drawings["proof"] = lambda ax: plots.proof(ax, outcome, target)
-    scored = test or table
-    title = f"{fit.law} law on {'runs it never saw' if test else 'the runs it was fitted to'}"
-    drawings["predicted"] = lambda ax: plots.predicted_against_observed(ax, fit.predict(scored), title)
-    if laws.scores:
-        drawings["errors"] = lambda ax: plots.errors_by_law(ax, pd.DataFrame(laws.scores))
-    drawings["tokens"] = lambda ax: plots.loss_against_tokens(ax, table, fit, target)
-    if names_after("requested_", table.frame):
-        drawings["realised"] = lambda ax: plots.realised_against_requested(ax, table)
-    return drawings
+def choose_drawings(m: Material) -> dict[str, Drawing]:
+    """Return the figures that the runs at hand allow and that show something, by name."""
+    wanted = {"parameters"}
+    if m.answer is not None:
+        known, k = display.facts(m.answer), len(display.domains_of(m.answer))
+        wanted |= {"optimum"} | ({"pull"} if "pull" in display.domains_of(m.answer) else set())
+        wanted |= {name for name in ("path", "prices") if known.get(name)}
+        if "n_params" in known and _can_predict(m):
+            wanted.add("ternary" if k == 3 else "parallel")
+    wanted |= {"proof"} if m.outcome else set()
+    if m.table is not None or m.test is not None:
+        wanted |= {"predicted", "residuals", "errors"}
+        wanted |= {"realised"} if names_after("requested_", m.runs.frame) else set()
+    wanted |= {"errors"} if m.laws.scores else set()
+    wanted |= {"tokens"} if m.table is not None and m.table.frame["n_tokens"].nunique() > 1 else set()
+    return {name: lambda ax, draw=draw: draw(ax, m) for name, draw in DRAWN.items() if name in wanted}  # type: ignore[misc]
+
+
+def _can_predict(m: Material) -> bool:
+    """Return whether the loss of any mixture can be predicted: some laws need tokens that a saved answer lacks."""
+    return "available" not in get_law(m.fit.law).uses or set(m.fit.domains_) <= set(m.laws.sizes)
 
 
 def prove(answer: Mapping[str, Any], proof: Table) -> list[dict[str, Any]]:
@@ -129,6 +253,10 @@ def prove(answer: Mapping[str, Any], proof: Table) -> list[dict[str, Any]]:
     Where it was trained with several seeds, `measured` is their mean and `seeds` lists them.
     """
     frame = proof.frame[proof.frame["n_tokens"] >= 0.99 * answer["n_tokens"]]
+    wanted = [f"loss_{t}" for t in answer["targets"]] + [f"weight_{d}" for d in answer["outcomes"][0]["weights"]]
+    missing = [column for column in wanted if column not in frame]
+    if missing:
+        raise RunLogError(f"the runs of the proof have no {', '.join(missing)}, which the recommendation is about")
     rows = []
     for outcome in answer["outcomes"]:
         close = pd.Series(True, index=frame.index)
@@ -164,75 +292,79 @@ def proof_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return table
 
 
-def sections(
-    laws: FittedLaws,
-    table: Table,
-    answer: Mapping[str, Any] | None,
-    outcome: list[dict[str, Any]],
-    figures: dict[str, str],
-) -> list[str]:
+def sections(m: Material, figures: dict[str, str]) -> list[str]:
     """Return the report's parts as HTML."""
-    parts = []
-    if answer:
-        parts += [_answer(answer), _pictures(figures, "optimum", "pull")]
-    if outcome:
-        parts += ["<h2>The proof</h2>", f"<p>{html.escape(verdict(outcome))}</p>", _pictures(figures, "proof")]
-        parts.append(_table(proof_table(outcome)))
-    parts += ["<h2>Can the laws be trusted?</h2>", f"<p>Chosen: <b>{laws.chosen}</b>, {html.escape(laws.reason)}.</p>"]
-    parts.append(_pictures(figures, "predicted", "errors", "tokens", "realised"))
-    if laws.scores:
-        parts.append(_table(pd.DataFrame(laws.scores).round(4)))
-    noise = seed_noise(table)
+    parts = _about_answer(m.answer, figures) if m.answer is not None else []
+    if m.outcome:
+        parts += ["<h2>The proof</h2>", f"<p>{html.escape(verdict(m.outcome))}</p>", _pictures(figures, "proof")]
+        parts.append(_scroll(html_table(proof_table(m.outcome))))
+    chosen = f"<p>Chosen: <b>{html.escape(m.laws.chosen)}</b>, {html.escape(m.laws.reason)}.</p>"
+    parts += ["<h2>Can the laws be trusted?</h2>", chosen]
+    parts.append(_pictures(figures, "predicted", "errors", "residuals", "tokens", "realised"))
+    if m.laws.scores:
+        parts.append(folded("the held-out errors in numbers", _scroll(html_table(pd.DataFrame(m.laws.scores)))))
+    noise = seed_noise(m.table) if m.table else pd.DataFrame()
     if len(noise):
-        parts += ["<p>Runs that differ in their seed only, a floor for every law's error:</p>", _table(noise)]
-    parts += ["<h2>The laws</h2>", *[_law(laws, name) for name in laws.fits]]
-    parts += ["<h2>The runs</h2>", _runs(table), *[f"<p>{html.escape(note)}</p>" for note in table.notes]]
+        parts += ["<p>Runs that differ in their seed only, a floor for every law's error:</p>", html_table(noise)]
+    parts += ["<h2>The laws</h2>", _pictures(figures, "parameters"), *[_law(m.laws, name) for name in m.laws.fits]]
+    if m.table:
+        notes = [f"<p>{html.escape(note)}</p>" for note in m.table.notes]
+        parts += ["<h2>The runs</h2>", _runs(m.table), *notes]
     return parts
 
 
-def _answer(answer: Mapping[str, Any]) -> str:
-    n, d = plots.in_words(answer["n_params"]), plots.in_words(answer["n_tokens"])
-    shares = ", ".join(f"{name} {100 * w:.1f} %" for name, w in answer["weights"].items())
-    gains = "; ".join(
-        f"{r['gain']:+.4f} nats over {r['mixture']} ({r['gain_low']:+.4f} to {r['gain_high']:+.4f})"
-        for r in answer["outcomes"]
-        if r["mixture"] != "recommended"
-    )
-    text = f"For {n} parameters on {d} tokens, best at {', '.join(answer['targets'])}: <b>{html.escape(shares)}</b>."
-    warnings = "".join(f"<br>Warning: {html.escape(w)}" for w in answer["warnings"])
-    override = html.escape(answer["override"])
-    return f'<div class="answer">{text}<br>Predicted gain: {gains}.<br><code>{override}</code>{warnings}</div>'
+def _about_answer(answer: Answer, figures: dict[str, str]) -> list[str]:
+    known = display.facts(answer)
+    shares = ", ".join(f"{name} {display.percent(w)}" for name, w in known["weights"].items())
+    lines = [f"{html.escape(display.question(answer))} <b>{html.escape(shares)}</b>."]
+    lines += [html.escape(text) for text in display.sentences(answer)]
+    lines += [f"<code>{html.escape(known['override'])}</code>"]
+    lines += [f"Warning: {html.escape(w)}" for w in known.get("warnings", [])]
+    parts = [f'<div class="answer">{"<br>".join(lines)}</div>']
+    parts += [_pictures(figures, "optimum", "ternary", "parallel", "path", "prices", "pull")]
+    parts += [_scroll(html_table(display.weights_table(answer))), _scroll(html_table(display.outcomes_table(answer)))]
+    per_target = pd.DataFrame(known.get("per_target", []))
+    for title, table in (
+        ("What limits cost", display.prices_table(answer)),
+        ("h* on the way to the big run, and what training the big run on it would cost", display.path_table(answer)),
+        ("Predicted loss of every target", per_target),
+    ):
+        parts += [] if table.empty else [f"<h3>{title}</h3>", _scroll(html_table(table))]
+    return parts
 
 
 def _law(laws: FittedLaws, name: str) -> str:
     fit, law = laws.fits[name], get_law(name)
     unit = f"N in {fit.units_.n_params:g} parameters, D in {fit.units_.n_tokens:g} tokens"
     lines = "".join(f"<li>{html.escape(t)}: {html.escape(f.statement)}</li>" for t, f in fit.targets_.items())
-    warnings = "".join(f"<p>Warning: {html.escape(w)}</p>" for w in fit.warnings_)
-    head = f"<h3>{name}</h3><p><code>L = {html.escape(law.formula)}</code> ({html.escape(law.source)}), {unit}</p>"
-    return f"{head}{warnings}{_table(fit.params_.reset_index(names='target'))}<ul>{lines}</ul>"
+    formula = f"<code>L = {html.escape(law.formula)}</code> ({html.escape(law.source)}), {unit}"
+    values = _scroll(html_table(fit.params_.reset_index(names="target")))
+    intervals = folded("with their intervals", html_table(fit.intervals_of_params()))
+    head = f"<h3>{html.escape(name)}</h3><p>{formula}</p>{display.warnings_html(fit.warnings_)}"
+    return f"{head}{values}{intervals}<ul>{lines}</ul>"
 
 
 def _runs(table: Table) -> str:
-    frame = table.frame
-    rows = frame.groupby("n_params").agg(
+    rows = table.frame.groupby("n_params").agg(
         runs=("run_id", "nunique"), points=("n_tokens", "size"), most_tokens=("n_tokens", "max")
     )
-    return _table(rows.reset_index())
+    return _scroll(html_table(rows.reset_index()))
 
 
 def _pictures(figures: dict[str, str], *names: str) -> str:
-    shown = "".join(f"<figure>{figures[name]}</figure>" for name in names if name in figures)
-    return f'<div class="figures">{shown}</div>'
+    return f'<div class="figures">{"".join(figures[name] for name in names if name in figures)}</div>'
 
 
-def _table(frame: pd.DataFrame) -> str:
-    text = frame.to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", na_rep="")
-    return f'<div class="scroll">{text}</div>'
+def _scroll(table: str) -> str:
+    return f'<div class="scroll">{table}</div>'
 
 
-def svg(figure: Figure) -> str:
-    """Return a figure as an image that needs no other file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return f'<img alt="" src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+def _figure(ax: Axes) -> str:
+    """Return a figure as HTML that needs no other file."""
+    buffer, figure = io.BytesIO(), figure_of(ax)
+    width, height = figure.get_size_inches()
+    figure.savefig(buffer, format="svg", dpi=110, metadata={"Date": None})
+    data = base64.b64encode(buffer.getvalue()).decode()
+    wide = ' class="wide"' if width > WIDE * height else ""
+    title = html.escape(ax.get_title().strip())
+    return f'<figure{wide}><img alt="{title}" src="data:image/svg+xml;base64,{data}"></figure>'

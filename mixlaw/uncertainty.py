@@ -1,35 +1,100 @@
-"""How sure a fit can be: whole runs are resampled, never rows, because the rows of one run share their errors."""
+"""How sure a fit can be: whole runs are resampled, never rows, because the rows of one run share their errors.
+
+An interval of a new run's loss has three parts. The parameters: every resample of runs is fitted again, and where the
+data do not decide (one exponent at two model sizes, say) a resample follows a belief of its own, drawn from the law's
+prior, so that the interval is as wide as what could be believed (randomised maximum a posteriori; Bardsley et al. 2014,
+SIAM J. Sci. Comput. 36). The scatter of a run around the law. And what p fitted parameters took out of both: they make
+residuals smaller than errors, by about sqrt(1 - p / runs).
+"""
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri, stdtrit
 
-from mixlaw.laws import Array
+from mixlaw.search import prior_of
+from mixlaw.slopes import Array
+from mixlaw.solver import Members, Problem, curvature, minimise, residuals
 from mixlaw.tables import LOSS, Table
+from mixlaw.terms import TINY
 
 N_NOISE = 512  # residuals that are kept to widen predictions by the scatter of single runs
+DESCENT = 12  # steps of each resample's fit, which begins next to its end
+MOST_WIDENED = 2.0
+DECIDED = 4.0  # a parameter is held where the data are less than this much as precise about it as the belief
 
 
-def resampled_weights(runs: Array, count: int, rng: np.random.Generator) -> Array:
-    """Return (count, n) row weights of bootstrap resamples over runs; each row sums to one.
+def run_weights(n_runs: int, n_free: int, count: int, rng: np.random.Generator) -> Array:
+    """Return (count, n_runs) how much each run counts in each of `count` resamples: 1 on average.
+
+    Weights are gamma variates, so that no run is quite lost and every resample still supports the law (the weighted
+    likelihood bootstrap, Newton and Raftery 1994, J. R. Stat. Soc. B 56). Their variance is not 1 but what p fitted
+    parameters and few runs make of it: runs / (runs - p), times the square of Student's quantile over the normal's.
+    """
+    freedom = max(n_runs - n_free, 1)
+    variance = min(n_runs / freedom * float(stdtrit(freedom, 0.95) / ndtri(0.95)) ** 2, MOST_WIDENED**2)
+    return rng.gamma(1 / variance, variance, (count, n_runs))
+
+
+def widening(n_runs: int, n_free: int) -> float:
+    """Return by what residuals must be multiplied to be as large as errors."""
+    return float(min(np.sqrt(n_runs / max(n_runs - n_free, 1)), MOST_WIDENED))
+
+
+def resampled_fits(
+    problem: Problem, theta: Array, objectives: Array, count: int, prior: float, rng: np.random.Generator
+) -> Array:
+    """Return (t, count, p): the parameters after resampling runs, for each of t targets.
+
+    A parameter that the data hardly decide would make each resample walk a long valley. It is drawn instead from what
+    the data and the belief say about it together, and held while the others follow.
 
     Parameters
     ----------
-    runs : (n,) the number of each row's run
+    theta : (t, p) the lowest minima
+    objectives : (t,) there
+    prior : how strongly what is believed before the data counts
     """
-    numbers, row_run = np.unique(runs, return_inverse=True)
-    n_runs = len(numbers)
-    picks = rng.integers(0, n_runs, (count, n_runs))
-    times = np.stack([np.bincount(p, minlength=n_runs) for p in picks]).astype(float)
-    weight: Array = times[:, row_run]
-    return weight / weight.sum(1, keepdims=True)
+    n_targets, n_free = theta.shape
+    bounds = problem.law.bounds(problem.x.h.shape[-2])
+    weights = run_weights(int(problem.runs.max()) + 1, n_free, count, rng)
+    centre, precision = prior_of(problem, objectives * max(prior, 1e-3))
+    beliefs = np.empty((n_targets, count, n_free))
+    strengths = np.repeat(precision[:, None], count, 1)
+    hessian = curvature(problem, Members(theta, np.arange(n_targets)))
+    for t in range(n_targets):
+        unit = max(objectives[t], 1e-15) / (problem.runs.max() + 1)
+        spread = np.where(precision[t] > 0, np.sqrt(unit / np.maximum(precision[t], TINY)), 0.0)
+        beliefs[t] = centre[t] + spread * rng.normal(size=(count, n_free))
+        decided = _data_precision(hessian[t], precision[t])
+        weak = (precision[t] > 0) & (decided < DECIDED * precision[t])
+        sd = np.sqrt(unit / (decided + precision[t] + TINY))
+        held = theta[t] + sd * rng.normal(size=(count, n_free))
+        beliefs[t] = np.where(weak, np.clip(held, *bounds), beliefs[t])
+        strengths[t] = np.where(weak, 1e4 * (precision[t] + np.diag(hessian[t])), precision[t])
+    starts = np.repeat(theta, count, 0) + rng.normal(0, 0.02, (n_targets * count, n_free))
+    members = Members(
+        np.clip(starts, *bounds), np.repeat(np.arange(n_targets), count), np.tile(weights, (n_targets, 1)),
+        (beliefs.reshape(-1, n_free), strengths.reshape(-1, n_free)),
+    )  # fmt: skip
+    return minimise(problem, members, DESCENT, (), bent=False, damping=1e-4).theta.reshape(n_targets, count, n_free)
 
 
-def noise_sample(residual: Array, n_free: int, rng: np.random.Generator) -> Array:
-    """Return residuals that stand for a new observation's scatter, widened for the parameters that were fitted."""
-    n = len(residual)
-    widened = residual * np.sqrt(n / max(n - n_free, 1))
-    chosen: Array = widened if n <= N_NOISE else rng.choice(widened, N_NOISE, replace=False)
-    return chosen
+def _data_precision(hessian: Array, precision: Array) -> Array:
+    """Return (p,) how precisely the data alone decide each parameter when all others are free."""
+    value, vector = np.linalg.eigh(hessian + np.diag(precision))
+    variance = (vector**2 / np.maximum(value, 1e-14 * max(value.max(), 1e-100))).sum(1)
+    decided: Array = np.maximum(1 / np.maximum(variance, TINY) - precision, 0.0)
+    return decided
+
+
+def scatter(problem: Problem, theta: Array, rng: np.random.Generator) -> list[Array]:
+    """Return, per target, residuals that stand for the scatter of a new run, in the problem's own unit."""
+    n_runs, widened = int(problem.runs.max()) + 1, []
+    for target, t in enumerate(theta):
+        off = residuals(problem, Members(t[None], np.array([target])), problem.law.loss(t[None], problem.x))[0]
+        known = off[problem.weight[target] > 0] * widening(n_runs, len(t))
+        widened.append(known if len(known) <= N_NOISE else rng.choice(known, N_NOISE, replace=False))
+    return widened
 
 
 def interval(draws: Array, level: float) -> tuple[Array, Array]:
@@ -37,11 +102,6 @@ def interval(draws: Array, level: float) -> tuple[Array, Array]:
     tail = 50 * (1 - level)
     low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
     return low, high
-
-
-def predictive_draws(values: Array, noise: Array, rng: np.random.Generator) -> Array:
-    """Return draws of a new observation: values (b, n) of the resampled laws, plus scatter."""
-    return values + rng.choice(noise, values.shape)
 
 
 def seed_noise(table: Table) -> pd.DataFrame:
@@ -56,8 +116,8 @@ def seed_noise(table: Table) -> pd.DataFrame:
     if "seed" not in frame:
         return pd.DataFrame()
     last = frame.sort_values("n_tokens").groupby("run_id").tail(1)
-    asked = [f"requested_{d}" for d in table.domains]
-    groups = [g for _, g in last.groupby(["n_params", "n_tokens", *asked]) if g["seed"].nunique() > 1]
+    asked = [last[c if (c := f"requested_{d}") in last else f"weight_{d}"].round(4) for d in table.domains]
+    groups = [g for _, g in last.groupby([last["n_params"], last["n_tokens"], *asked]) if g["seed"].nunique() > 1]
     rows = []
     for target in table.targets:
         losses = [g[LOSS + target].to_numpy(float) for g in groups]

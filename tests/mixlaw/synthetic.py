@@ -1,15 +1,20 @@
 """Synthetic studies: tables of runs whose losses a law with known parameters wrote, with or without noise."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixlaw.artefact import FittedLaws
 from mixlaw.fit import LawFit, TargetFit
-from mixlaw.laws import Array, Inputs, Law, Units, get_law
-from mixlaw.recommend import Objective, Question, limits, minimise_mixture, starts
+from mixlaw.laws import Law, Units, get_law
+from mixlaw.objective import Objective
+from mixlaw.question import Question
+from mixlaw.simplex import lowest, starts
+from mixlaw.slopes import Array
 from mixlaw.tables import Table, check_frame
+from mixlaw.terms import Inputs
 
 DOMAINS = ["code", "docs", "web"]
 UNITS = Units(1e8, 1e10)
@@ -46,7 +51,7 @@ def study(
     n, mixture, d = (axis.ravel() for axis in np.meshgrid(sizes, np.arange(n_mixtures), tokens, indexing="ij"))
     runs = len(sizes) * n_mixtures
     error = np.repeat(rng.normal(size=runs), len(tokens)) + rng.normal(size=len(n))
-    loss = get_law(law).loss(TRUTHS[law][None], UNITS.inputs(n, d, h[mixture]))[0] + noise * error / np.sqrt(2)
+    loss = get_law(law).loss(TRUTHS[law][None], UNITS.inputs(n, d, h[mixture].T))[0] + noise * error / np.sqrt(2)
     return runs_table(n, d, h[mixture], {"main": loss}, np.repeat(np.arange(runs), len(tokens)))
 
 
@@ -73,28 +78,46 @@ def fitted(
         draws = t + spread * rng.normal(size=(n_draws, len(t)))
         fit.targets_[target] = TargetFit(t, draws, spread * rng.normal(size=20), 0.0, "given", 20, 20)
     ranges = {"n_params": (2e7, 5e8), "n_tokens": (2e9, 5e10)}
-    return FittedLaws({law: fit}, law, "given", ranges, dict(sizes or {}), [])
+    seen = rng.dirichlet(np.ones(len(domains)), 20)
+    return FittedLaws({law: fit}, law, "given", ranges, seen, dict(sizes or {}))
 
 
 def optimum(laws: FittedLaws, question: Question) -> dict[str, float]:
     """Return the mixture that is recommended, without its intervals, which take most of the time."""
-    low, high = limits(laws.best.domains_, question)
-    best = minimise_mixture(Objective(laws.best, question, None), starts(low, high), low, high)[0]
+    objective = Objective(laws.best, question, laws.sizes)
+    best = lowest(objective, starts(objective.limits), objective.limits)
     return dict(zip(laws.best.domains_, best.tolist(), strict=True))
 
 
-def laws_of(study: Table, law: str, **settings: int) -> FittedLaws:
+def laws_of(study: Table, law: str, **settings: Any) -> FittedLaws:
     """Return one law fitted to a study, in the form that is saved."""
     fit = LawFit(law, **settings).fit(study)
-    ranges = {c: (float(study.frame[c].min()), float(study.frame[c].max())) for c in ("n_params", "n_tokens")}
-    return FittedLaws({law: fit}, law, "the only law that was fitted", ranges, {}, fit.score(study).to_dict("records"))
+    return FittedLaws.of({law: fit}, study, law, "the only law that was fitted", fit.score(study))
 
 
-def random_case(law: Law, seed: int, k: int = 3, n: int = 5) -> tuple[Array, Inputs]:
-    """Return parameters (1, p) and inputs of n rows, some of whose weights are zero."""
+def random_case(law: Law, seed: int, k: int = 3, n: int = 6, b: int = 2) -> tuple[Array, Inputs]:
+    """Return parameters (b, p) that the law may start from, and n rows of everything that any law reads.
+
+    The first row has a weight of zero and the second has only one domain, lifted as the fitter lifts them.
+    """
     rng = np.random.default_rng(seed)
     h = rng.dirichlet(np.ones(k), n)
-    h[0, 0] = 0
+    h[0, seed % k] = 0
     h[1] = np.eye(k)[seed % k]
-    x = Inputs(rng.normal(size=n), rng.normal(size=n), h / h.sum(1, keepdims=True))
-    return law.random(rng, 1, k, 3.0, 0.7), x
+    columns = {
+        "available": np.exp(rng.normal(-1.5, 1.0, (k, n))),
+        "before": rng.uniform(2, 4, n),
+        "sparsity": rng.choice([0.0, 0.5, 0.9, 0.98], n),
+    }
+    n_params, n_tokens = 1e8 * np.exp(rng.normal(size=n)), 1e10 * np.exp(rng.normal(size=n))
+    mixtures = (h / h.sum(1, keepdims=True)).T
+    x = UNITS.inputs(n_params, n_tokens, mixtures, target=rng.integers(0, k, n), columns=columns)
+    return np.clip(law.term.start(rng, b, k), *law.bounds(k)), x
+
+
+def free_parameters(law: Law, domains: list[str] = DOMAINS, **named: float) -> Array:
+    """Return (1, p) the free parameters at which `law.natural` reports these, for laws without a power of a sum."""
+    zeros = law.natural(np.zeros(law.n_free(len(domains))), domains)
+    with np.errstate(divide="ignore"):  # a source may print 0 for what is fitted as a logarithm
+        free = [np.maximum(np.log(named[name]), -700) if zero == 1 else named[name] for name, zero in zeros.items()]
+    return np.array([free])

@@ -1,0 +1,331 @@
+"""What the commands of the command line do."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mixlaw.artefact import FittedLaws
+from mixlaw.compare import Trial, choose, choose_law, try_laws, widen
+from mixlaw.errors import ConfigError, FitError, unknown_name
+from mixlaw.fit import LawFit
+from mixlaw.hygiene import prepare
+from mixlaw.laws import LAWS
+from mixlaw.mixture import hydra_override
+from mixlaw.question import Question, read_groups, read_mixture, read_pairs, read_targets
+from mixlaw.recommend import Recommendation, baselines, recommend
+from mixlaw.runlog import write_atomically
+from mixlaw.splits import KINDS, default_kind
+from mixlaw.support import distinct, warnings_of
+from mixlaw.tables import Table, read_table
+from mixlaw.uncertainty import seed_noise
+
+AUTO = ["additive", "joint"]
+PULL = 0.01
+TRIAL_RESAMPLES = 40  # enough to say by how much intervals are too narrow
+
+
+def say(text: str) -> None:
+    """Print a line for a person; results in files and JSON go elsewhere."""
+    sys.stdout.write(text + "\n")
+
+
+def remark(text: str) -> None:
+    """Print a line that must not stand in the output, which a script may read."""
+    sys.stderr.write(text + "\n")
+
+
+def read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool = True) -> Table:
+    """Read tables as the options say, every note on stderr."""
+    pairs = [part.partition("=")[::2] for part in options.columns.split(",") if part]
+    if any(not yours for _, yours in pairs):
+        raise ConfigError(f"--columns {options.columns}: write NAME=YOURS,NAME=YOURS")
+    table = read_table(
+        paths, {yours: name for name, yours in pairs}, options.count, options.layout, options.join,
+        read_pairs(options.set), options.higher_is_better, need_losses,
+    )  # fmt: skip
+    for note in table.notes:
+        remark(f"note: {note}")
+    return table
+
+
+def read_clean(paths: Sequence[str], options: argparse.Namespace) -> Table:
+    """Read tables, and leave out what no law should be fitted to."""
+    table = read(paths, options)
+    cleaned = prepare(table, options.keep_warmup)
+    for note in cleaned.notes[len(table.notes) :]:
+        remark(f"note: {note}")
+    return cleaned
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of every `LawFit` from the options."""
+    return {
+        "delta": options.delta, "residuals": options.residuals, "weights": options.weights, "prior": options.belief,
+        "n_starts": options.starts, "n_bootstrap": options.bootstrap, "seed": options.seed,
+    }  # fmt: skip
+
+
+def run_check(options: argparse.Namespace) -> None:
+    """Say what a table holds and what it can support."""
+    table = read_clean(options.table, options)
+    frame = table.frame
+    sizes, tokens, mixtures = distinct(table)
+    facts: dict[str, Any] = {
+        "rows": len(frame), "runs": int(frame["run_id"].nunique()), "model_sizes": sizes, "numbers_of_tokens": tokens,
+        "mixtures": mixtures, "notes": table.notes,
+    }  # fmt: skip
+    columns = ["n_params", "n_tokens", *(f"weight_{d}" for d in table.domains), *(f"loss_{t}" for t in table.targets)]
+    described = {
+        c: {
+            "low": float(frame[c].min()),
+            "high": float(frame[c].max()),
+            "values": int(frame[c].round(4).nunique()),
+            "empty": int(frame[c].isna().sum()),
+        }
+        for c in columns
+    }
+    noise = seed_noise(table)
+    facts |= {"columns": described, "warnings": warnings_of(LAWS["joint"], table), "noise": noise.to_dict("records")}
+    if options.json:
+        say(json.dumps(facts, indent=1))
+        return
+    kinds = f"{sizes} model sizes, {tokens} numbers of tokens, {mixtures} mixtures"
+    say(f"{facts['rows']} rows of {facts['runs']} runs: {kinds}")
+    for name, column in described.items():
+        empty = f", {column['empty']} empty" if column["empty"] else ""
+        say(f"{name}: {column['low']:.4g} to {column['high']:.4g}, {column['values']} values{empty}")
+    for row in noise.itertuples():
+        say(f"seed noise of {row.target}: sd {row.sd:.4f} nats ({row.percent:.2f} %) over {row.n_runs} runs")
+    for warning in facts["warnings"]:
+        say(f"warning: {warning}")
+
+
+def run_fit(options: argparse.Namespace) -> None:
+    """Fit, try on a held-out part, score, choose, write."""
+    table, settings = read_clean(options.table, options), settings_of(options)
+    names = AUTO if options.law == "auto" else options.law.split(",")
+    with Progress() as bar:
+        fits = {n: LawFit(n, **settings).fit(table, options.target, bar) for n in names}
+        trial = _trial(table, names, options, bar, settings)
+    chosen, reason = choose_law(trial, names, len(table.domains))
+    widened = [widen(fit, trial) for fit in fits.values()]
+    scored = [fit.score(read(options.test, options)) for fit in fits.values()] if options.test else []
+    if options.holdout and trial:
+        scored = [trial.scores()]
+    rows = pd.concat(scored) if scored else pd.DataFrame()
+    laws = FittedLaws.of(fits, table, chosen, reason, rows)
+    if options.out:
+        laws.save(options.out)
+    if options.json:
+        say(json.dumps(_summary(laws, widened), indent=1))
+        return
+    _show_fits(fits)
+    if scored:
+        say("\nMRE [%] on runs that the fit never saw:")
+        say(score_table(pd.concat(scored)))
+    if laws.noise:
+        shown = ", ".join(f"{r.target} {r.percent:.2f} %" for r in seed_noise(table).itertuples())
+        say(f"\nseed noise (sd of runs that differ in their seed only): {shown}")
+    say("\n" + "\n".join(widened))
+    say(f"chosen: {chosen} ({reason})")
+    if options.out:
+        say(f"written to {options.out}")
+
+
+def _trial(
+    table: Table, names: list[str], options: argparse.Namespace, bar: "Progress", settings: dict[str, Any]
+) -> Trial | None:
+    """Fit the laws again without a part of the table, where it has one to spare, with fewer resamples."""
+    settings = settings | {"n_bootstrap": min(settings["n_bootstrap"], TRIAL_RESAMPLES)}
+    try:
+        return try_laws(table, names, options.holdout or default_kind(table), options.target, bar, **settings)
+    except FitError:
+        if options.holdout:
+            raise
+        return None
+
+
+def _show_fits(fits: dict[str, LawFit]) -> None:
+    for name, fit in fits.items():
+        for warning in fit.warnings_:
+            remark(f"warning: {name} law: {warning}")
+        for target, result in fit.targets_.items():
+            say(f"{name:<10} {target:<16} {result.n_rows} rows of {result.n_runs} runs; {result.statement}")
+
+
+def _summary(laws: FittedLaws, widened: list[str]) -> dict[str, Any]:
+    fits = {
+        name: {
+            "warnings": fit.warnings_,
+            "parameters": fit.intervals_of_params().to_dict("records"),
+            "targets": {
+                t: {"objective": f.objective, "statement": f.statement, "n_rows": f.n_rows, "n_runs": f.n_runs}
+                for t, f in fit.targets_.items()
+            },
+        }
+        for name, fit in laws.fits.items()
+    }
+    facts = {"chosen": laws.chosen, "reason": laws.reason, "intervals": widened, "noise": laws.noise}
+    return facts | {"scores": laws.scores, "laws": fits}
+
+
+def score_table(scored: pd.DataFrame, column: str = "mre") -> str:
+    """Return a score per target and law as text, the mean below."""
+    wide = scored.pivot(index="target", columns="law", values=column)
+    wide = wide.loc[list(dict.fromkeys(scored["target"])), list(dict.fromkeys(scored["law"]))]
+    wide.loc["mean"] = wide.mean()
+    return str(wide.to_string(float_format=lambda v: f"{v:.2f}"))
+
+
+def run_compare(options: argparse.Namespace) -> None:
+    """Score laws on the same held-out rows, and choose one."""
+    table = read_clean(options.table, options)
+    names = list(LAWS) if options.laws == "all" else options.laws.split(",")
+    with Progress() as bar:
+        trial = try_laws(table, names, options.holdout, options.target, bar, **settings_of(options))
+    scored = trial.scores()
+    chosen, reason = choose(scored, options.holdout)
+    for name, why in trial.refused.items():
+        remark(f"left out: {name}: {why}")
+    if options.json:
+        say(json.dumps(scored.assign(chosen=scored["law"] == chosen).to_dict("records"), indent=1))
+        return
+    say(f"MRE [%] on {KINDS[options.holdout]}:\n{score_table(scored)}\n")
+    means = scored.groupby("law", sort=False)[["mre", "mae", "bias", "spearman", "coverage", "n_free"]].mean()
+    say(f"means over targets:\n{means.to_string(float_format=lambda v: f'{v:.3f}')}\n\nchosen: {chosen} ({reason})")
+
+
+def run_predict(options: argparse.Namespace) -> None:
+    """Predict every row of a table."""
+    laws = FittedLaws.load(options.laws)
+    name = options.law or laws.chosen
+    if name not in laws.fits:
+        raise FitError(unknown_name("law", name, laws.fits))
+    table = read(options.table, options, need_losses=False)
+    predictions = laws.fits[name].predict(table, level=options.level)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        predictions.to_csv(options.out, index=False)
+        say(f"{len(predictions)} predictions of the {name} law written to {options.out}")
+    elif options.json:
+        say(predictions.to_json(orient="records", indent=1))
+    else:
+        say(predictions.to_string(index=False, float_format=lambda v: f"{v:.4f}"))
+
+
+def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
+    """Return the question that the options ask."""
+    fit = laws.fits.get(options.law, laws.best)
+    available = laws.sizes | read_pairs(options.available)
+    if options.max_epochs and not available:
+        raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
+    prior = read_mixture(options.prior, fit.domains_, baselines(fit.domains_, available)) if options.prior else {}
+    if options.pull and not prior:
+        raise ConfigError("--pull needs a mixture to pull towards: --prior uniform, natural, or D=W,...")
+    return Question(
+        options.n_params, options.n_tokens, read_targets(options.target, fit), read_pairs(options.min),
+        read_pairs(options.max), read_pairs(options.pin), read_groups(options.group), available, options.max_epochs,
+        prior, (options.pull or PULL) if prior else 0.0,
+    )  # fmt: skip
+
+
+def run_recommend(options: argparse.Namespace) -> None:
+    """Recommend a mixture."""
+    laws = FittedLaws.load(options.laws)
+    answer = recommend(laws, question_of(laws, options), options.law)
+    text = json.dumps(answer.to_json(), indent=1)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.out, text)
+    if options.override:
+        options.override.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.override, override_file(answer))
+    say(text if options.json else answer.summary())
+
+
+def override_file(answer: Recommendation) -> str:
+    """Return a file of the trainer's configuration group `mixture`."""
+    question = answer.question
+    weights = hydra_override(answer.weights).partition("=")[2].replace(":", ": ").replace(",", ", ")
+    head = f"# Recommended by the {answer.law} law for N = {question.n_params:.4g}, D = {question.n_tokens:.4g},"
+    return f"{head}\n# best at {', '.join(question.targets)}.\nnamed: null\nweights: {weights}\n"
+
+
+def run_plot(options: argparse.Namespace) -> None:
+    """Draw one figure."""
+    from mixlaw.report import draw_one
+
+    laws = FittedLaws.load(options.laws)
+    laws = replace(laws, chosen=options.law) if options.law in laws.fits else laws
+    table = read(options.table, options) if options.table else None
+    asked = options.n_params and options.n_tokens
+    answer = recommend(laws, question_of(laws, options), options.law) if asked else None
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    draw_one(options.out, options.kind, laws, table, answer)
+    say(f"written to {options.out}")
+
+
+def run_report(options: argparse.Namespace) -> None:
+    """Draw the report."""
+    from mixlaw.report import write_report
+
+    def optional(paths: list[str]) -> Table | None:
+        return read(paths, options) if paths else None
+
+    answer = _read_answer(options.recommendation) if options.recommendation else None
+    laws = FittedLaws.load(options.laws)
+    table = read_clean(options.table, options)
+    pictures = write_report(options.out, laws, table, optional(options.test), answer, optional(options.proof))
+    say(f"{options.out} and {len(pictures)} PNGs in {pictures[0].parent}")
+
+
+def _read_answer(path: Path) -> dict[str, Any]:
+    try:
+        answer = json.loads(path.read_text(encoding="utf-8"))
+        if not {"outcomes", "domains", "weights", "n_tokens", "targets", "override"} <= set(answer):
+            raise ValueError("keys are missing")
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is not what `mixlaw recommend --out` writes: {str(error)[:100]}") from None
+    return dict(answer)
+
+
+def run_laws(options: argparse.Namespace) -> None:
+    """List the laws."""
+    rows = [
+        {
+            "name": law.name, "parameters": law.n_free(options.domains), "uses": ", ".join(sorted(law.uses)),
+            "formula": law.formula, "source": law.source, "remark": law.remark,
+        }
+        for law in LAWS.values()
+    ]  # fmt: skip
+    if options.json:
+        say(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        say(f"{row['name']} ({row['parameters']} parameters for {options.domains} domains; uses {row['uses']})")
+        say(f"    L = {row['formula']}\n    {row['source']}" + (f"\n    {row['remark']}" if row["remark"] else ""))
+
+
+class Progress:
+    """What is being fitted and for how long, on a terminal; nothing otherwise."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(disable=not sys.stderr.isatty(), leave=False, bar_format="{desc} [{elapsed}]")
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __call__(self, text: str) -> None:
+        self._bar.set_description_str(text)
+        self._bar.refresh()
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()

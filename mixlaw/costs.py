@@ -1,0 +1,110 @@
+"""What a recommended mixture costs and tolerates: the flat frontier, the price of every limit, the path over scale."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from mixlaw.objective import Mixtures, Objective, clean, optimum
+from mixlaw.simplex import Limits, minimise_mixture
+from mixlaw.slopes import Array
+
+PATH_POINTS = 5
+PROFILE_POINTS = 17  # weights of a domain at which the best of the rest is looked for
+ACTIVE = 1e-7  # a constraint whose loss is above this [nats] has a price worth naming
+
+
+def flat_frontier(objective: Objective, best: Array, noise: float) -> Array:
+    """Return (k, 2): how far each weight can go, the others following, at a loss within the noise of the best.
+
+    Each weight is held at some values between its limits while the rest is optimised; between them the loss is
+    interpolated.
+    """
+    where, half = objective.limits, np.linspace(0, 1, PROFILE_POINTS // 2 + 1) ** 2
+    grids = []
+    for i, weight in enumerate(best):
+        low, high = _reach(where, i)
+        below, above = weight - (weight - low) * half[:0:-1], weight + (high - weight) * half
+        grids.append(np.clip(np.append(below, above), low, high))
+    held = [where.pinned(i, grid) for i, grid in enumerate(grids)]
+    together = Limits(np.vstack([h.low for h in held]), np.vstack([h.high for h in held]), where.groups)
+    h, _ = minimise_mixture(objective, np.tile(best, (len(together.low), 1)), together)
+    losses, limit = objective.loss(h).reshape(len(best), -1), objective.at(best) + noise
+    return np.array([_within(g, loss, limit, w) for g, loss, w in zip(grids, losses, best, strict=True)])
+
+
+def _reach(where: Limits, i: int) -> tuple[float, float]:
+    """Return the least and the most weight that a domain can have, given all limits."""
+    low = max(where.low[i], 1 - np.delete(where.high, i).sum())
+    high = min(where.high[i], 1 - np.delete(where.low, i).sum())
+    for group in where.groups:
+        if i in group.members:
+            others = [m for m in group.members if m != i]
+            low = max(low, group.low - where.high[others].sum())
+            high = min(high, group.high - where.low[others].sum())
+    return float(low), float(max(low, high))
+
+
+def _within(grid: Array, loss: Array, limit: float, best: float) -> tuple[float, float]:
+    """Return the ends of the stretch around `best` where the loss is below the limit, interpolated."""
+    middle = int(np.abs(grid - best).argmin())
+    ends = []
+    for step in (-1, 1):
+        i = middle
+        while 0 <= i + step < len(grid) and loss[i + step] <= limit:
+            i += step
+        end = grid[i]
+        if 0 <= i + step < len(grid) and loss[i + step] > loss[i]:
+            part = np.clip((limit - loss[i]) / (loss[i + step] - loss[i]), 0, 1)
+            end = grid[i] + part * (grid[i + step] - grid[i])
+        ends.append(float(end))
+    return min(ends[0], best), max(ends[1], best)
+
+
+def prices(objective: Objective, best: Array, rivals: Mixtures) -> pd.DataFrame:
+    """Return what each constraint that matters costs: the loss with it minus the loss without it alone [nats].
+
+    Returns
+    -------
+    DataFrame of constraint, cost, and, where it is about one domain, its weight with and without it.
+    """
+    question, fit, rows = objective.question, objective.fit, []
+    others = {name: question.without(name) for name in question.constraints()}
+    if question.pull:
+        others["prior"] = replace(question, pull=0.0)
+    for name, other in others.items():
+        free = objective.asking(other)
+        there = optimum(free, rivals)
+        cost = float(free(best[None])[0][0] - free(there[None])[0][0])
+        if cost > ACTIVE:
+            domain = name.partition(" ")[2]
+            i = fit.domains_.index(domain) if domain in fit.domains_ else None
+            weights = {} if i is None else {"weight": float(best[i]), "weight_without": float(there[i])}
+            rows.append({"constraint": name, "cost": cost} | weights)
+    return pd.DataFrame(rows, columns=["constraint", "cost", "weight", "weight_without"])
+
+
+def path(objective: Objective, start: tuple[float, float], best: Array, rivals: Mixtures) -> pd.DataFrame:
+    """Return h* from a small run to the asked one, and the regret of training the big run on each [nats].
+
+    Between them N and D grow geometrically. Limits by epochs are those of the big run.
+
+    Parameters
+    ----------
+    start : N and D of the small run
+    best : (k,) h* of the big one
+
+    Returns
+    -------
+    DataFrame of n_params, n_tokens, regret, and a column per domain
+    """
+    question, least = objective.question, objective.at(best)
+    caps = question.caps | {d: min(c, question.caps.get(d, 1.0)) for d, c in question.epoch_caps().items()}
+    rows = []
+    for part in np.linspace(0, 1, PATH_POINTS):
+        n, d = (a ** (1 - part) * b**part for a, b in zip(start, (question.n_params, question.n_tokens), strict=True))
+        here = replace(question, n_params=float(n), n_tokens=float(d), caps=caps, max_epochs=None)
+        h = best if part == 1 else optimum(objective.asking(here), rivals)
+        row = {"n_params": float(n), "n_tokens": float(d), "regret": max(objective.at(h) - least, 0.0)}
+        rows.append(row | dict(zip(objective.fit.domains_, clean(h), strict=True)))
+    return pd.DataFrame(rows)

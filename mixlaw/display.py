@@ -1,0 +1,214 @@
+"""Fits, laws and answers as small HTML tables, for notebooks and for the report. Everything in them is escaped.
+
+An answer is a Recommendation, or what its `to_json` returned, so that a saved one can be shown too.
+"""
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from mixlaw.artefact import FittedLaws
+from mixlaw.errors import ConfigError
+from mixlaw.fit import LawFit
+from mixlaw.laws import get_law
+from mixlaw.recommend import Recommendation
+
+Answer = Recommendation | Mapping[str, Any]
+FLATTEST = 3  # domains that the sentence about the flat frontier names
+
+
+def facts(answer: Answer) -> Mapping[str, Any]:
+    """Return an answer as plain data."""
+    return answer.to_json() if isinstance(answer, Recommendation) else answer
+
+
+def domains_of(answer: Answer) -> pd.DataFrame:
+    """Return the answer's DataFrame with a row per domain: domain, weight, low, high, and what else is known.
+
+    Raises
+    ------
+    ConfigError
+        If a saved answer lacks them.
+    """
+    domains = answer.table if isinstance(answer, Recommendation) else pd.DataFrame(answer["domains"])
+    missing = {"domain", "weight", "low", "high"} - set(domains)
+    if missing or domains.empty:
+        raise ConfigError(f"the recommendation lacks {', '.join(sorted(missing)) or 'domains'}: ask again")
+    return domains
+
+
+def in_words(count: float) -> str:
+    """Return a count as people say it: 492k, 1.4B.
+
+    >>> in_words(492_512), in_words(1.4e9), in_words(812)
+    ('493k', '1.4B', '812')
+    """
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.3g}"
+
+
+def percent(weight: float) -> str:
+    """Return a weight as text.
+
+    >>> percent(0.0812), percent(0.5), percent(0.0)
+    ('8.1 %', '50 %', '0 %')
+    """
+    return f"{100 * weight:.0f} %" if weight >= 0.0995 or weight == 0 else f"{100 * weight:.1f} %"
+
+
+def price(cost: float) -> str:
+    """Return a cost [nats] as text.
+
+    >>> price(0.0123), price(1e-6)
+    ('0.0123', '< 0.0001')
+    """
+    return f"{cost:.4f}" if cost >= 5e-5 else "< 0.0001"
+
+
+def html_table(frame: pd.DataFrame) -> str:
+    """Return a DataFrame as an HTML table with four digits, empty where nothing is known."""
+    return str(frame.to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", na_rep=""))
+
+
+def weights_table(answer: Answer) -> pd.DataFrame:
+    """Return, as text, one row per domain: h*, its interval, how far it may go, and the mixtures to beat."""
+    domains, rows = domains_of(answer), []
+    names = {"unconstrained": "without limits", "uniform": "uniform", "natural": "natural"}
+    for row in domains.to_dict("records"):
+        shown = {"domain": row["domain"], "h*": percent(row["weight"])}
+        shown["90 % interval"] = f"{percent(row['low'])} to {percent(row['high'])}"
+        if "flat_low" in row:
+            shown["equally good"] = f"{percent(row['flat_low'])} to {percent(row['flat_high'])}"
+        rows.append(shown | {words: percent(row[name]) for name, words in names.items() if name in row})
+    return pd.DataFrame(rows)
+
+
+def outcomes_table(answer: Answer) -> pd.DataFrame:
+    """Return, per mixture, the predicted loss and the gain of h* over it, each with its 90 % interval."""
+    rows = []
+    for row in facts(answer)["outcomes"]:
+        gain = f"{row['gain']:+.4f} ({row['gain_low']:+.4f} to {row['gain_high']:+.4f})" if "gain" in row else ""
+        interval = f"{row['low']:.4f} to {row['high']:.4f}"
+        rows.append(
+            {
+                "mixture": row["mixture"],
+                "predicted loss": f"{row['predicted']:.4f}",
+                "90 % interval": interval,
+                "gain of h* over it": "" if row["mixture"] == "recommended" else gain,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def prices_table(answer: Answer) -> pd.DataFrame:
+    """Return what each limit costs, the dearest first; empty where none costs anything."""
+    rows = []
+    for row in sorted(facts(answer).get("prices", []), key=lambda row: -float(row["cost"])):
+        shares = {"weight": row.get("weight"), "weight without it": row.get("weight_without")}
+        known = {name: "" if pd.isna(w) else percent(w) for name, w in shares.items()}  # a group has no single weight
+        rows.append({"limit": row["constraint"], "cost [nats]": price(row["cost"])} | known)
+    return pd.DataFrame(rows)
+
+
+def path_table(answer: Answer) -> pd.DataFrame:
+    """Return h* on the way to the big run, counts in words; empty where a saved answer has no path."""
+    rows = pd.DataFrame(facts(answer).get("path", []))
+    if rows.empty:
+        return rows
+    shown = {"N": rows["n_params"].map(in_words), "D": rows["n_tokens"].map(in_words)}
+    shown["regret [nats]"] = rows["regret"].map("{:.4f}".format)
+    return pd.DataFrame(shown | {d: rows[d].map(percent) for d in domains_of(answer)["domain"] if d in rows})
+
+
+def question(answer: Answer) -> str:
+    """Return what was asked as a sentence, not escaped."""
+    known = facts(answer)
+    size = f"For {in_words(known['n_params'])} parameters on " if "n_params" in known else "On "
+    targets = known["targets"]
+    shown = ", ".join(targets if len(set(targets.values())) == 1 else (f"{t} {w:.2f}" for t, w in targets.items()))
+    best = f"best at {shown}" if len(targets) == 1 else f"best at the mean of {shown}"
+    return f"{size}{in_words(known['n_tokens'])} tokens, {best}:"
+
+
+def sentences(answer: Answer) -> list[str]:
+    """Return what an answer says beyond h*: the gain, what limits cost, how flat the optimum is; not escaped."""
+    known = facts(answer)
+    gains = [
+        f"{r['gain']:+.4f} nats over {r['mixture']} ({r['gain_low']:+.4f} to {r['gain_high']:+.4f})"
+        for r in known["outcomes"]
+        if r["mixture"] != "recommended" and "gain" in r
+    ]
+    said = [f"Predicted gain, with its 90 % interval: {'; '.join(gains)}."] if gains else []
+    costs = [f"{r['constraint']} {price(r['cost'])}" for r in known.get("prices", [])]
+    said += [f"Limits that cost something [nats]: {', '.join(costs)}."] if costs else []
+    return said + flat_sentence(answer)
+
+
+def flat_sentence(answer: Answer) -> list[str]:
+    """Say how far weights may go at a loss within the noise of one run, for the domains that may go furthest."""
+    domains, noise = domains_of(answer), facts(answer).get("noise")
+    if "flat_low" not in domains or not noise:
+        return []
+    widest = (domains["flat_high"] - domains["flat_low"]).nlargest(FLATTEST).index
+    reach = ", ".join(
+        f"{row['domain']} {percent(row['flat_low'])} to {percent(row['flat_high'])}"
+        for row in domains.loc[widest].to_dict("records")
+    )
+    return [f"Equally good within the noise of one run ({noise:.4f} nats), the other weights following: {reach}."]
+
+
+def fit_html(fit: LawFit) -> str:
+    """Return what a fitted law is and how sure its minimum is; its parameters fold out."""
+    law = get_law(fit.law)
+    head = f"<b>{html.escape(fit.law)} law</b>: <code>L = {html.escape(law.formula)}</code>"
+    if not fit.targets_:
+        return f"<div>{head}<br>not fitted yet</div>"
+    rows = [
+        {"target": t, "runs": f.n_runs, "rows": f.n_rows, "intervals widened by": f.widened, "minimum": f.statement}
+        for t, f in fit.targets_.items()
+    ]
+    unit = f"N in {fit.units_.n_params:g} parameters, D in {fit.units_.n_tokens:g} tokens"
+    values = folded(f"parameters with 90 % intervals ({unit})", html_table(fit.intervals_of_params()))
+    return f"<div>{head}{html_table(pd.DataFrame(rows))}{warnings_html(fit.warnings_)}{values}</div>"
+
+
+def answer_html(answer: Answer) -> str:
+    """Return the recommended mixture, what it gains and costs, and how to train it."""
+    known = facts(answer)
+    lines = "".join(f"<br>{html.escape(text)}" for text in sentences(answer))
+    head = f"<b>{html.escape(question(answer))}</b>{html_table(weights_table(answer))}{lines.removeprefix('<br>')}"
+    outcomes = html_table(outcomes_table(answer))
+    path = path_table(answer)
+    way = "" if path.empty else folded("h* on the way to the big run", html_table(path))
+    override = f"<code>{html.escape(known['override'])}</code>"
+    return f"<div>{head}{outcomes}{warnings_html(known.get('warnings', []))}{override}{way}</div>"
+
+
+def laws_html(laws: FittedLaws) -> str:
+    """Return which laws were fitted, which is trusted, and their errors on held-out runs."""
+    ends = {name: f"{in_words(low)} to {in_words(high)}" for name, (low, high) in laws.ranges.items()}
+    data = f"{ends.get('n_params', '?')} parameters, {ends.get('n_tokens', '?')} tokens, {len(laws.mixtures)} mixtures"
+    head = f"<b>Chosen: {html.escape(laws.chosen)}</b>, {html.escape(laws.reason)}<br>fitted to runs of {data}"
+    rows = [
+        {"law": name, "domains": len(fit.domains_), "targets": len(fit.targets_), "formula": get_law(name).formula}
+        for name, fit in laws.fits.items()
+    ]
+    scored = ""
+    if laws.scores:
+        wide = pd.DataFrame(laws.scores).pivot_table(index="target", columns="law", values="mre", sort=False)
+        scored = "held-out mean relative error [%]" + html_table(wide.reset_index().rename_axis(None, axis=1))
+    return f"<div>{head}{html_table(pd.DataFrame(rows))}{scored}</div>"
+
+
+def folded(title: str, content: str) -> str:
+    """Return HTML that opens at a click."""
+    return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
+
+
+def warnings_html(warnings: Iterable[str]) -> str:
+    """Return warnings as lines."""
+    return "".join(f"<div>Warning: {html.escape(text)}</div>" for text in warnings)

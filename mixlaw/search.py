@@ -1,0 +1,153 @@
+"""Where the lowest minimum is: many starts, of which fewer and fewer are followed, and how sure that is, in words.
+
+Laws of mixtures have many minima, and the signs of the powers of sums decide between their basins: whether data that
+are good for a target make its loss fall faster or slower. So starts of every sign take turns. Half of them come from a
+random search in which amplitudes already fit, the other half from around the law that a law contains (joint holds
+additive), whose minimum is followed too, so that a law never ends above the one that it contains. All are descended on
+a few hundred rows with a wide Huber threshold; the best of every basin are followed on all rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mixlaw.laws import Law, get_law
+from mixlaw.slopes import Array
+from mixlaw.solver import WIDER, Members, Problem, minimise, objective, scaled_to_data
+from mixlaw.terms import embedded
+
+POINTS = 24  # random points looked at for each start
+FEW_ROWS, SCREEN_ROWS = 250, 200  # rows that the first descents, and the random search, look at
+FOLLOWED = 8  # starts that are followed on all rows, per target; the best two of these to the end
+LOG_POWER = float(np.log(0.2))  # of the powers of sums where starts are drawn around a contained law
+SAME_MINIMUM = 1.01  # objectives within this ratio are one minimum
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Minima:
+    """The lowest minima found.
+
+    Attributes
+    ----------
+    theta : (t, p)
+    objective : (t,) mean Huber loss there
+    statements : in words, how sure each is
+    """
+
+    theta: Array
+    objective: Array
+    statements: list[str]
+
+
+def find_minima(
+    problem: Problem, n_starts: int, seed: int, prior: float = 0.0, progress: Progress | None = None
+) -> Minima:
+    """Return the lowest minimum of every target of a problem.
+
+    Parameters
+    ----------
+    n_starts : descents per target
+    seed : of the random search
+    prior : how strongly what is believed before the data counts at the end; 1 is as much as one run of the table
+    """
+    say, rng = progress or (lambda text: None), np.random.default_rng(seed)
+    law, k = problem.law, problem.x.h.shape[-2]
+    inside = None
+    if law.contains:
+        smaller = get_law(law.contains)
+        held = find_minima(replace(problem, law=smaller), max(n_starts // 4, 4), seed, prior, progress).theta
+        inside = np.clip(embedded(smaller.term, held, law.term, k), *law.bounds(k))
+    starts = _starts(problem, n_starts, inside, rng)
+    say(f"{law.name} law: {n_starts} starts")
+    theta, objectives = _follow(_some_rows(problem, FEW_ROWS, rng), starts, 21, WIDER)
+    theta = _taking_turns(theta, objectives, law.term.signed(k))[:, :FOLLOWED]
+    if inside is not None:
+        theta = np.concatenate([theta, inside[:, None]], axis=1)
+    say(f"{law.name} law: the best {theta.shape[1]} of them on all rows")
+    theta, objectives = _follow(problem, theta, 25, ())
+    agree = (objectives <= objectives[:, :1] * SAME_MINIMUM + 1e-15).sum(1)
+    end = _every_target(_follow(problem, theta[:, :2], 200, (), prior * objectives[:, 0])[0][:, :1])
+    statements = [_statement(int(a), objectives.shape[1], n_starts) for a in agree]
+    return Minima(end.theta, objective(problem, end), statements)
+
+
+def prior_of(problem: Problem, strength: Array) -> tuple[Array, Array]:
+    """Return (t, p) centres and precisions of the penalty: what is believed counts as much as one run of the table.
+
+    Parameters
+    ----------
+    strength : (t,) objectives, times how strongly the belief is to count
+    """
+    centre, sd = problem.law.term.prior(problem.x.h.shape[-2])
+    believed = np.isfinite(sd)
+    precision = (strength / (problem.runs.max() + 1))[:, None] * np.where(believed, sd, np.inf) ** -2.0
+    return np.tile(np.where(believed, centre, 0.0), (len(strength), 1)), precision
+
+
+def _starts(problem: Problem, n_starts: int, inside: Array | None, rng: np.random.Generator) -> Array:
+    """Return (t, s, p) starts: the best of many random points, and, half of them, points around a contained law's."""
+    law, k, n_targets = problem.law, problem.x.h.shape[-2], len(problem.y)
+    drawn = n_starts if inside is None else n_starts // 2
+    points = np.clip(law.term.start(rng, max(POINTS * drawn, 1), k), *law.bounds(k))
+    screen, wide = _some_rows(problem, SCREEN_ROWS, rng), WIDER[0] * problem.delta
+    members = scaled_to_data(screen, _every_target(np.tile(points, (n_targets, 1, 1))), wide)
+    theta, scores = (a.reshape(n_targets, len(points), -1) for a in (members.theta, objective(screen, members, wide)))
+    signed = law.term.signed(k)
+    starts = _taking_turns(theta, scores[..., 0], signed)[:, :drawn]
+    return starts if inside is None else np.concatenate([starts, _around(law, inside, n_starts - drawn, k, rng)], 1)
+
+
+def _around(law: Law, inside: Array, count: int, k: int, rng: np.random.Generator) -> Array:
+    """Return (t, count, p) points around a contained law's minimum (t, p), every sign of the powers in turn.
+
+    There all C_i of a power of a sum are equal, so that it is constant whatever its power: powers are drawn anew.
+    """
+    around = np.repeat(inside[:, None], count, 1)
+    sd = law.term.prior(k)[1]
+    around += np.where(np.isfinite(sd), np.minimum(sd, 1.0), 0.4) * rng.normal(0.0, 0.6, around.shape)
+    for place, i in enumerate(law.term.signed(k)):
+        sign = np.where(np.arange(count) >> place & 1, 1.0, -1.0)
+        around[..., i] = sign * np.exp(rng.normal(LOG_POWER, 0.7, around.shape[:2]))
+    return np.clip(around, *law.bounds(k))
+
+
+def _taking_turns(theta: Array, objectives: Array, signed: list[int]) -> Array:
+    """Return theta (t, s, p) in a new order: the lowest of every pattern of signs first, then the second lowest, ..."""
+    pattern = (theta[..., signed] > 0) @ (1 << np.arange(len(signed)))
+    lowest_first = np.argsort(objectives, axis=1)
+    pattern = np.take_along_axis(pattern, lowest_first, 1)
+    same_before = (pattern[:, :, None] == pattern[:, None, :]) & np.tri(pattern.shape[1], k=-1, dtype=bool)
+    turns = np.argsort(same_before.sum(2), axis=1, kind="stable")
+    return np.take_along_axis(theta, np.take_along_axis(lowest_first, turns, 1)[..., None], 1)
+
+
+def _follow(
+    problem: Problem, starts: Array, iterations: int, wider: tuple[float, ...], belief: Array | None = None
+) -> tuple[Array, Array]:
+    """Descend from starts (t, s, p); return the ends (t, s, p) and their objectives (t, s), the lowest first."""
+    members = _every_target(starts)
+    if belief is not None and belief.any():
+        centre, precision = prior_of(problem, belief)
+        members = replace(members, prior=(centre[members.target], precision[members.target]))
+    solution = minimise(problem, members, iterations, wider)
+    objectives = solution.objective.reshape(starts.shape[:2])
+    order = np.argsort(objectives, axis=1)
+    theta = np.take_along_axis(solution.theta.reshape(starts.shape), order[..., None], 1)
+    return theta, np.take_along_axis(objectives, order, 1)
+
+
+def _every_target(theta: Array) -> Members:
+    n_targets, count, size = theta.shape
+    return Members(theta.reshape(-1, size), np.repeat(np.arange(n_targets), count))
+
+
+def _some_rows(problem: Problem, count: int, rng: np.random.Generator) -> Problem:
+    n = problem.y.shape[1]
+    return problem if n <= count else problem.rows(np.sort(rng.choice(n, count, replace=False)))
+
+
+def _statement(agree: int, followed: int, n_starts: int) -> str:
+    reached = f"{agree} of the {followed} starts that were followed, of {n_starts}, reached the lowest minimum"
+    return reached if agree > 1 else f"only {reached}: lower ones may exist"

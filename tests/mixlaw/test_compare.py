@@ -1,0 +1,93 @@
+"""Comparing: the law that predicts held-out runs best is chosen by the stated rule, and intervals are tried on them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixlaw.compare import choose, choose_law, try_laws, widen
+from mixlaw.errors import FitError
+from mixlaw.fit import LawFit
+from mixlaw.splits import default_kind
+from tests.mixlaw.synthetic import study
+
+QUICK = {"n_starts": 6, "n_bootstrap": 8}
+
+
+def tried(table, names, kind=None):
+    return try_laws(table, names, kind or default_kind(table), **QUICK)
+
+
+def test_the_law_that_predicts_held_out_runs_best_is_chosen():
+    names = ["additive-fixed-n", "additive"]
+    name, reason = choose_law(tried(study("additive", noise=0.002), names), names, 3)
+    assert name == "additive"
+    assert reason.startswith("lowest mean MRE on the largest model size, fitted on the smaller ones: additive-fixed-n ")
+    one_size = study("additive-fixed-n", noise=0.002, sizes=(1e8,))
+    trial = tried(one_size, names)
+    name, reason = choose_law(trial, names, 3)
+    assert name == "additive-fixed-n"
+    assert reason.startswith("lowest mean MRE on a fifth of the mixtures, fitted on the others: additive-fixed-n 0.")
+    assert "one model size" in trial.refused["additive"]
+
+
+def test_of_laws_that_predict_equally_well_the_one_with_fewest_parameters_is_chosen():
+    rows = [("a", 1.00, 5), ("b", 1.015, 3), ("c", 1.03, 1)]
+    scores = pd.DataFrame([{"law": law, "target": "t", "mre": mre, "n_free": n} for law, mre, n in rows])
+    name, reason = choose(scores, "scale")
+    assert name == "b"
+    assert "b has the fewest parameters of those within 2 % of the lowest" in reason
+
+
+def test_a_law_that_cannot_recommend_is_not_chosen_beside_one_that_can():
+    assert choose_law(None, ["joint"], 3) == ("joint", "the only fitted law")
+    assert choose_law(None, ["base", "joint"], 3) == ("joint", "the only fitted law that depends on the mixture")
+    assert choose_law(None, ["base"], 3) == ("base", "the only fitted law")
+
+
+def test_of_too_few_runs_to_hold_any_out_the_law_of_fewest_parameters_is_chosen():
+    few = study("additive", n_mixtures=4, sizes=(1e8, 5e8))
+    with pytest.raises(FitError, match="--holdout mixture: the table has nothing to hold out"):
+        tried(few, ["additive", "simple"], "mixture")
+    assert choose_law(None, ["additive", "simple"], 3) == ("simple", "fewest parameters; too few runs to hold any out")
+
+
+def test_every_law_has_scores_on_the_same_rows():
+    scores = tried(study("additive", noise=0.005), ["base", "additive", "ye-m4"]).scores()
+    assert list(scores.columns) == ["law", "target", "mre", "mae", "bias", "spearman", "coverage", "n", "n_free"]
+    assert scores["law"].tolist() == ["base", "additive", "ye-m4"]
+    assert scores["n"].nunique() == 1
+    assert scores.set_index("law").loc["additive", "mre"] == scores["mre"].min()
+
+
+def test_intervals_that_miss_the_held_out_size_are_widened_and_others_are_not():
+    """An additive law with the wrong N term: its intervals at the largest size are far too narrow."""
+    right = study("additive", noise=0.005)
+    bent = study("additive", noise=0.005)
+    largest = bent.frame["n_params"] == bent.frame["n_params"].max()
+    bent.frame.loc[largest, "loss_main"] -= 0.1
+    factors = []
+    for table in (right, bent):
+        trial = try_laws(table, ["additive"], "scale", n_starts=6, n_bootstrap=40)
+        fit = LawFit("additive", n_starts=6, n_bootstrap=40).fit(table)
+        before = fit.predict(table).eval("high - low").mean()
+        said = widen(fit, trial)
+        factors.append(fit.target("main").widened)
+        after = fit.predict(table).eval("high - low").mean()
+        assert ("are widened by" in said) == (factors[-1] > 1) == (after > before * 1.01)
+    assert factors[0] <= 1.5
+    assert factors[1] >= 2
+
+
+def test_intervals_that_could_not_be_tried_are_said_to_be_so():
+    fit = LawFit("additive", **QUICK).fit(study("additive"))
+    assert widen(fit, None) == "additive law: its intervals could not be tried on held-out runs"
+    assert fit.target("main").widened == 1.0
+
+
+def test_regression_trees_are_a_rival_that_cannot_extrapolate():
+    pytest.importorskip(
+        "lightgbm", reason="lightgbm is not installed: pip install 'mixlaw[trees]'", exc_type=ImportError
+    )
+    scores = tried(study("additive", noise=0.005, n_mixtures=40), ["additive", "lightgbm"]).scores().set_index("law")
+    assert np.isnan(scores.loc["lightgbm", "coverage"])
+    assert scores.loc["additive", "mre"] < scores.loc["lightgbm", "mre"] / 3

@@ -1,0 +1,34 @@
+"""The examples in the fitter's docstrings run and give what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import mixlaw
+from mixlaw.laws import LAWS
+
+MODULES = [f"mixlaw.{module.name}" for module in pkgutil.iter_modules(mixlaw.__path__)]
+
+
+@pytest.fixture
+def same_laws():
+    """Forget the laws that examples register."""
+    before = dict(LAWS)
+    yield
+    LAWS.clear()
+    LAWS.update(before)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_give_what_they_say(name, same_laws):
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+
+
+def test_there_are_examples_of_how_to_fit_and_how_to_add_a_law():
+    found = {
+        name: doctest.DocTestFinder().find(importlib.import_module(name)) for name in ("mixlaw.fit", "mixlaw.laws")
+    }
+    assert all(any(test.examples for test in tests) for tests in found.values())
