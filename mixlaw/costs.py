@@ -20,6 +20,7 @@ def flat_frontier(objective: Objective, best: Array, noise: float) -> Array:
     Each weight is held at some values between its limits while the rest is optimised; between them the loss is
     interpolated.
     """
+    objective = objective.coarse()
     where, half = objective.limits, np.linspace(0, 1, PROFILE_POINTS // 2 + 1) ** 2
     grids = []
     for i, weight in enumerate(best):

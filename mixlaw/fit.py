@@ -168,7 +168,7 @@ class LawFit:
         minima = find_minima(problem, self.n_starts, self.seed, self.prior, progress)
         if progress:
             progress(f"{self.law} law: {self.n_bootstrap} resamples of runs")
-        draws = resampled_fits(problem, minima.theta, minima.objective, self.n_bootstrap, self.prior, rng)
+        draws = resampled_fits(problem, minima, self.n_bootstrap, self.prior, rng)
         noise = scatter(problem, minima.theta, rng)
         for i, name in enumerate(names):
             at = 0 if get_law(self.law).joint_targets else i

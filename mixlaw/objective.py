@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixlaw.errors import FitError
 from mixlaw.fit import LawFit
@@ -15,20 +16,29 @@ from mixlaw.slopes import Array
 from mixlaw.terms import TINY, Inputs
 
 KNOWN_INPUTS = {"N", "D", "h", "share", "available"}
+MEAN_OVER, COARSE_MEAN_OVER = 32, 8  # resampled laws that a mean is over
 Mixtures = Mapping[str, Mapping[str, float]]
 
 
 class Objective:
-    """The weighted sum of targets' losses as a function of h, for the best parameters or for all draws at once.
+    """The weighted sum of targets' losses as a function of h.
 
-    A pull towards a prior is part of what is minimised, not of the loss that is reported.
+    It is the mean over resampled laws, because what is to be low is the loss that the big run will have, not the one
+    that a single fit predicts: where fits that the data cannot tell apart disagree, their mean is lowest at a mixture
+    that is good for all of them. `best_fit` is the loss under the best parameters alone, `drawn` every resampled law's
+    own. A pull towards a prior is part of what is minimised, not of the loss that is reported.
 
     Parameters
     ----------
     fit : the law
     question : the big run, and which targets count how much
     sizes : tokens per domain, for the laws that need them
-    drawn : use the resampled laws, of which there are `count`, instead of the best parameters
+    laws : "mean", "best" or "drawn"
+    mean_over : over how many resampled laws, or which
+
+    Attributes
+    ----------
+    count : how many resampled laws there are, where `laws` is "drawn"
 
     Raises
     ------
@@ -36,25 +46,55 @@ class Objective:
         If the law does not depend on the mixture, or needs what a question does not say.
     """
 
-    def __init__(self, fit: LawFit, question: Question, sizes: Mapping[str, float], drawn: bool = False) -> None:
-        self.fit, self.question, self.sizes, self.is_drawn = fit, question, sizes, drawn
+    def __init__(
+        self,
+        fit: LawFit,
+        question: Question,
+        sizes: Mapping[str, float],
+        laws: str = "mean",
+        mean_over: int | NDArray[np.int64] = MEAN_OVER,
+    ) -> None:
+        self.fit, self.question, self.sizes, self._laws = fit, question, sizes, laws
         self._law = get_law(fit.law)
         if not self._law.mixes:
             raise FitError(f"the {fit.law} law does not depend on the mixture; fit additive or joint to recommend one")
         if self._law.uses - KNOWN_INPUTS:
             missing = ", ".join(sorted(self._law.uses - KNOWN_INPUTS))
             raise FitError(f"the {fit.law} law cannot recommend a mixture: it needs {missing} besides")
-        self._theta = {t: fit.target(t).draws if drawn else fit.target(t).theta[None] for t in question.targets}
-        self.count = len(next(iter(self._theta.values())))
         self._prior = np.array([max(question.prior.get(d, 0.0), TINY) for d in fit.domains_])
+        fits = {t: fit.target(t) for t in question.targets}
+        self._theta = {t: f.theta[None] if laws == "best" else f.draws for t, f in fits.items()}
+        self.count = len(next(iter(self._theta.values())))
+        if laws == "mean":
+            self._over = self._typical_draws(mean_over) if isinstance(mean_over, int) else mean_over
+            self._theta = {t: theta[self._over] for t, theta in self._theta.items()}
+
+    def _typical_draws(self, count: int) -> NDArray[np.int64]:
+        """Return which resampled laws the mean is over: some, evenly from all but the outer twentieths.
+
+        They are ordered by the loss that they predict for the uniform mixture.
+        """
+        even = np.full((self.count, len(self.fit.domains_)), 1 / len(self.fit.domains_))
+        order = np.argsort(Objective(self.fit, self.question, self.sizes, "drawn").loss(even))
+        inside = order[self.count // 20 : self.count - self.count // 20]
+        return inside[np.unique(np.linspace(0, len(inside) - 1, count).round().astype(int))]
 
     def asking(self, question: Question) -> "Objective":
-        """Return the same law under another question."""
-        return Objective(self.fit, question, self.sizes, self.is_drawn)
+        """Return the same laws under another question."""
+        over = {"mean_over": self._over} if self._laws == "mean" else {}
+        return Objective(self.fit, question, self.sizes, self._laws, **over)
+
+    def coarse(self) -> "Objective":
+        """Return the mean over fewer resampled laws, for what is asked at many mixtures."""
+        return Objective(self.fit, self.question, self.sizes, "mean", COARSE_MEAN_OVER)
+
+    def best_fit(self) -> "Objective":
+        """Return the loss under the best parameters alone."""
+        return Objective(self.fit, self.question, self.sizes, "best")
 
     def drawn(self) -> "Objective":
-        """Return all resampled laws at once."""
-        return Objective(self.fit, self.question, self.sizes, drawn=True)
+        """Return all resampled laws at once, each with a mixture of its own."""
+        return Objective(self.fit, self.question, self.sizes, "drawn")
 
     def of(self, target: str) -> "Objective":
         """Return the loss of one target."""
@@ -79,22 +119,22 @@ class Objective:
         return self._losses(h)[0]
 
     def at(self, weights: Mapping[str, float] | Array) -> float:
-        """Return the loss of one mixture, under the best parameters."""
+        """Return the loss of one mixture."""
         h = np.array(list(weights.values())) if isinstance(weights, Mapping) else weights
         return float(self.loss(h[None])[0])
 
     def _losses(self, h: Array) -> tuple[Array, Array]:
-        total, gradient = np.zeros(len(h)), np.zeros(h.shape)
+        """Return losses (b,) and gradients (b, k): means over the laws, or, where drawn, each law's at its own row."""
+        each = 1 if self._laws == "drawn" else len(next(iter(self._theta.values())))
+        every = np.repeat(h, each, 0)
+        total, gradient = np.zeros(len(every)), np.zeros(every.shape)
         for target, importance in self.question.targets.items():
-            value, by_h = self._target(target, self._inputs(target, h))
-            total += importance * value
-            gradient += importance * by_h
-        return total, gradient * lifted(h)[1]
-
-    def _target(self, target: str, x: Inputs) -> tuple[Array, Array]:
-        theta = self._theta[target]
-        value, by_h = self._law.loss_and_gradient_h(np.repeat(theta, len(x.h), 0) if len(theta) == 1 else theta, x)
-        return value[:, 0], by_h[..., 0]
+            theta = self._theta[target] if self._laws == "drawn" else np.tile(self._theta[target], (len(h), 1))
+            value, by_h = self._law.loss_and_gradient_h(theta, self._inputs(target, every))
+            total += importance * value[:, 0]
+            gradient += importance * by_h[..., 0]
+        gradient *= lifted(every)[1]
+        return total.reshape(len(h), each).mean(1), gradient.reshape(len(h), each, -1).mean(1)
 
     def _inputs(self, target: str, h: Array) -> Inputs:
         """Return the big run under mixtures h (b, k), one for each parameter vector."""
@@ -114,9 +154,13 @@ class Objective:
 
 
 def optimum(objective: Objective, rivals: Mixtures) -> Array:
-    """Return (k,) the best mixture for a question: the lowest of several starts, the only minimum where h is convex."""
-    where = objective.limits
-    return lowest(objective, np.vstack([starts(where), *(list(m.values()) for m in rivals.values())]), where)
+    """Return (k,) the best mixture for a question: the lowest of several starts, the only minimum where h is convex.
+
+    The best fit alone is minimised first, from everywhere; the mean over resampled laws from there and from the rivals.
+    """
+    where, plain = objective.limits, [list(m.values()) for m in rivals.values()]
+    single = lowest(objective.best_fit(), np.vstack([starts(where), *plain]), where)
+    return lowest(objective, np.vstack([single, starts(where)[0], *plain]), where)
 
 
 def drawn_optima(draws: Objective, points: list[Array]) -> Array:

@@ -148,9 +148,9 @@ class Recommendation:
 def recommend(laws: FittedLaws, question: Question, law: str | None = None, level: float = 0.9) -> Recommendation:
     """Find h* for a question with the trusted law, or another of the fitted ones.
 
-    Every bootstrap draw of the law is minimised too: the spread of those minima is the interval of h*. The same draws
-    say how optimistic it is to predict the loss of a mixture that was chosen because its predicted loss is low, and the
-    recommended mixture's loss and gains are corrected by it.
+    h* is the mixture whose loss is lowest on average over the resampled laws. Minimising a single fit instead picks the
+    mixture that this fit is most optimistic about. Every resample is minimised too: the spread of those minima is the
+    interval of h*.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     table = _domain_table(objective, mixtures, interval(clouds, level))
     table.insert(4, "unconstrained", clean(free))
     table[["flat_low", "flat_high"]] = flat_frontier(objective, best, noise)
-    outcomes = _outcomes(objective, mixtures, clouds, level)
+    outcomes = _outcomes(objective, mixtures, level)
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
     return Recommendation(
         fit.law, laws.reason if fit is laws.best else "named by hand", question, mixtures["recommended"], table,
@@ -200,31 +200,18 @@ def _domain_table(
     return pd.DataFrame(columns | {n: list(m.values()) for n, m in mixtures.items() if n != "recommended"})
 
 
-def _outcomes(objective: Objective, mixtures: dict[str, dict[str, float]], clouds: Array, level: float) -> pd.DataFrame:
-    """Return, per mixture, the predicted loss and the gain of the recommended one over it, each with its interval.
-
-    In the world of one resample, the fit is the truth and the resample's law is what we have: it chose its row of
-    `clouds`, and predicted too little for it. What it missed by is what our prediction for our choice misses by.
-    """
+def _outcomes(objective: Objective, mixtures: dict[str, dict[str, float]], level: float) -> pd.DataFrame:
+    """Return, per mixture, the predicted loss and the gain of the recommended one over it, each with its interval."""
     drawn, rng = objective.drawn(), np.random.default_rng(0)
     wider = max(objective.fit.target(t).widened for t in objective.question.targets)
-    missed = objective.loss(clouds) - drawn.loss(clouds)
-    optimism = float(np.median(missed))
-    recommended = objective.at(mixtures["recommended"]) + optimism
-    rows = []
+    cloud = {name: drawn.loss(np.tile(list(h.values()), (drawn.count, 1))) for name, h in mixtures.items()}
+    best, rows = objective.at(mixtures["recommended"]), []
     for name, weights in mixtures.items():
-        value, cloud = objective.at(weights), drawn.loss(np.tile(list(weights.values()), (drawn.count, 1)))
-        predicted, errors = value, cloud - value
-        row: dict[str, Any] = {"mixture": name, "gain": 0.0, "gain_low": 0.0, "gain_high": 0.0}
-        if name == "recommended":
-            predicted, errors = recommended, missed - optimism
-        else:
-            beside = missed + errors  # the true gain minus the predicted one, in each resample's world
-            gain = value - recommended
-            row |= _ends("gain", gain, gain - wider * (beside - np.median(beside)), level)
-        row |= {"predicted": predicted} | _ends(
-            "", predicted, predicted + wider * errors + _scatter(objective, value, rng), level
-        )
+        value = objective.at(weights)
+        gain, gains = value - best, cloud[name] - cloud["recommended"]
+        scatter = _scatter(objective, value, rng)
+        row = {"mixture": name} | _ends("gain", gain, gain + wider * (gains - gain), level)
+        row |= {"predicted": value} | _ends("", value, value + wider * (cloud[name] - value) + scatter, level)
         rows.append(row | {"weights": weights})
     return pd.DataFrame(rows)
 

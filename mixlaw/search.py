@@ -15,7 +15,7 @@ import numpy as np
 from mixlaw.laws import Law, get_law
 from mixlaw.slopes import Array
 from mixlaw.solver import WIDER, Members, Problem, minimise, objective, scaled_to_data
-from mixlaw.terms import embedded
+from mixlaw.terms import TINY, embedded
 
 POINTS = 24  # random points looked at for each start
 FEW_ROWS, SCREEN_ROWS = 250, 200  # rows that the first descents, and the random search, look at
@@ -34,11 +34,16 @@ class Minima:
     theta : (t, p)
     objective : (t,) mean Huber loss there
     statements : in words, how sure each is
+    rivals : (t, f, p) where all the followed starts ended
+    plausible : (t, f) how likely each of these is to be the basin of the truth, summing to one: a minimum whose
+        residuals are larger by a ratio r has r^-runs of the lowest one's likelihood, taking a run for one observation
     """
 
     theta: Array
     objective: Array
     statements: list[str]
+    rivals: Array
+    plausible: Array
 
 
 def find_minima(
@@ -70,7 +75,9 @@ def find_minima(
     agree = (objectives <= objectives[:, :1] * SAME_MINIMUM + 1e-15).sum(1)
     end = _every_target(_follow(problem, theta[:, :2], 200, (), prior * objectives[:, 0])[0][:, :1])
     statements = [_statement(int(a), objectives.shape[1], n_starts) for a in agree]
-    return Minima(end.theta, objective(problem, end), statements)
+    plausible = (objectives[:, :1] / np.maximum(objectives, TINY)) ** float(problem.runs.max() + 1)
+    theta[:, 0] = end.theta
+    return Minima(end.theta, objective(problem, end), statements, theta, plausible / plausible.sum(1, keepdims=True))
 
 
 def prior_of(problem: Problem, strength: Array) -> tuple[Array, Array]:

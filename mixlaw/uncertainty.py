@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
-from mixlaw.search import prior_of
+from mixlaw.search import Minima, prior_of
 from mixlaw.slopes import Array
 from mixlaw.solver import Members, Problem, curvature, minimise, residuals
 from mixlaw.tables import LOSS, Table
-from mixlaw.terms import TINY
+from mixlaw.terms import TINY, Box
 
 N_NOISE = 512  # residuals that are kept to widen predictions by the scatter of single runs
 DESCENT = 12  # steps of each resample's fit, which begins next to its end
 MOST_WIDENED = 2.0
+LEAST_PRIOR = 1e-3  # resamples believe at least this little, or they would run off along what nothing decides
 DECIDED = 4.0  # a parameter is held where the data are less than this much as precise about it as the belief
 
 
@@ -40,43 +41,56 @@ def widening(n_runs: int, n_free: int) -> float:
     return float(min(np.sqrt(n_runs / max(n_runs - n_free, 1)), MOST_WIDENED))
 
 
-def resampled_fits(
-    problem: Problem, theta: Array, objectives: Array, count: int, prior: float, rng: np.random.Generator
-) -> Array:
+def resampled_fits(problem: Problem, minima: Minima, count: int, prior: float, rng: np.random.Generator) -> Array:
     """Return (t, count, p): the parameters after resampling runs, for each of t targets.
 
-    A parameter that the data hardly decide would make each resample walk a long valley. It is drawn instead from what
-    the data and the belief say about it together, and held while the others follow.
+    A resample begins at one of the minima that were found, each as often as it is plausible: where the data cannot
+    tell basins apart, the resamples are in all of them. A parameter that the data hardly decide would make each
+    resample walk a long valley. It is drawn instead from what the data and the belief say about it together, and held
+    while the others follow.
 
     Parameters
     ----------
-    theta : (t, p) the lowest minima
-    objectives : (t,) there
     prior : how strongly what is believed before the data counts
     """
-    n_targets, n_free = theta.shape
-    bounds = problem.law.bounds(problem.x.h.shape[-2])
-    weights = run_weights(int(problem.runs.max()) + 1, n_free, count, rng)
-    centre, precision = prior_of(problem, objectives * max(prior, 1e-3))
-    beliefs = np.empty((n_targets, count, n_free))
-    strengths = np.repeat(precision[:, None], count, 1)
-    hessian = curvature(problem, Members(theta, np.arange(n_targets)))
-    for t in range(n_targets):
-        unit = max(objectives[t], 1e-15) / (problem.runs.max() + 1)
-        spread = np.where(precision[t] > 0, np.sqrt(unit / np.maximum(precision[t], TINY)), 0.0)
-        beliefs[t] = centre[t] + spread * rng.normal(size=(count, n_free))
-        decided = _data_precision(hessian[t], precision[t])
-        weak = (precision[t] > 0) & (decided < DECIDED * precision[t])
-        sd = np.sqrt(unit / (decided + precision[t] + TINY))
-        held = theta[t] + sd * rng.normal(size=(count, n_free))
-        beliefs[t] = np.where(weak, np.clip(held, *bounds), beliefs[t])
-        strengths[t] = np.where(weak, 1e4 * (precision[t] + np.diag(hessian[t])), precision[t])
-    starts = np.repeat(theta, count, 0) + rng.normal(0, 0.02, (n_targets * count, n_free))
+    n_targets, n_free = minima.theta.shape
+    n_runs, bounds = int(problem.runs.max()) + 1, problem.law.bounds(problem.x.h.shape[-2])
+    weights = run_weights(n_runs, n_free, count, rng)  # the same resamples for every target
+    picks = np.stack([rng.choice(len(p), count, p=p) for p in minima.plausible])
+    starts = np.take_along_axis(minima.rivals, picks[..., None], 1)
+    centre, precision = prior_of(problem, minima.objective * max(prior, LEAST_PRIOR))
+    hessian = curvature(problem, Members(minima.theta, np.arange(n_targets)))
+    units = np.maximum(minima.objective, 1e-15) / n_runs
+    beliefs = [
+        _beliefs(starts[t], centre[t], precision[t], hessian[t], float(units[t]), bounds, rng) for t in range(n_targets)
+    ]
     members = Members(
-        np.clip(starts, *bounds), np.repeat(np.arange(n_targets), count), np.tile(weights, (n_targets, 1)),
-        (beliefs.reshape(-1, n_free), strengths.reshape(-1, n_free)),
+        np.clip((starts + rng.normal(0, 0.02, starts.shape)).reshape(-1, n_free), *bounds),
+        np.repeat(np.arange(n_targets), count), np.tile(weights, (n_targets, 1)),
+        (np.concatenate([b for b, _ in beliefs]), np.concatenate([p for _, p in beliefs])),
     )  # fmt: skip
     return minimise(problem, members, DESCENT, (), bent=False, damping=1e-4).theta.reshape(n_targets, count, n_free)
+
+
+def _beliefs(
+    starts: Array, centre: Array, precision: Array, hessian: Array, unit: float, bounds: Box, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Return (count, p) what each resample believes, and how strongly; what the data hardly decide is held.
+
+    Parameters
+    ----------
+    starts : (count, p)
+    centre, precision : (p,) the prior, in the objective's unit
+    unit : what one nat of log likelihood is, in the objective's unit
+    """
+    believed = precision > 0
+    spread = np.where(believed, np.sqrt(unit / np.maximum(precision, TINY)), 0.0)
+    beliefs = centre + spread * rng.normal(size=starts.shape)
+    decided = _data_precision(hessian, precision)
+    weak = believed & (decided < DECIDED * precision)
+    held = starts + np.sqrt(unit / (decided + precision + TINY)) * rng.normal(size=starts.shape)
+    strength = np.where(weak, 1e4 * (precision + np.diag(hessian)), precision)
+    return np.where(weak, np.clip(held, *bounds), beliefs), np.tile(strength, (len(starts), 1))
 
 
 def _data_precision(hessian: Array, precision: Array) -> Array:

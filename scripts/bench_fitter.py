@@ -226,7 +226,7 @@ def part_bootstrap(options: argparse.Namespace) -> dict[str, Any]:
         minima = find_minima(problem, DEFAULTS.n_starts, seed, DEFAULTS.prior)
         fitted = time.process_time()
         rng = np.random.default_rng(seed)
-        resampled_fits(problem, minima.theta, minima.objective, REFITS, DEFAULTS.prior, rng)
+        resampled_fits(problem, minima, REFITS, DEFAULTS.prior, rng)
         times.append((fitted - start, time.process_time() - fitted))
         say(f"seed {seed}: fit {times[-1][0]:.2f} s CPU, {REFITS} refits {times[-1][1]:.2f} s CPU")
     fit, refits = np.median(times, axis=0).tolist()

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from mixlaw.errors import FitError
-from mixlaw.laws import Array, get_law
+from mixlaw.laws import get_law
 from mixlaw.mixture import check_weights
 from mixlaw.objective import Objective
 from mixlaw.question import Question
 from mixlaw.recommend import baselines, recommend
+from mixlaw.simplex import lowest, starts
+from mixlaw.slopes import Array
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted, optimum
 
 N, D = 1e9, 1e11
@@ -44,7 +46,7 @@ def test_the_additive_laws_optimum_is_the_one_that_algebra_gives(k):
     rng = np.random.default_rng(k)
     c, gamma = np.exp(rng.normal(0, 0.3, k)), rng.uniform(0.4, 0.8, k)
     domains = [f"d{i}" for i in range(k)]
-    answer = recommend(fitted("additive", {"main": additive(c, gamma)}, domains), ask())
+    answer = recommend(fitted("additive", {"main": additive(c, gamma)}, domains, spread=0.0), ask())
     assert list(answer.weights) == domains
     assert list(answer.weights.values()) == pytest.approx(closed_form(c, gamma), abs=1e-3)
 
@@ -184,6 +186,26 @@ def test_the_natural_mixture_is_a_rival_only_where_all_sizes_are_known():
 def test_the_order_of_the_domains_does_not_matter():
     order = [2, 0, 1]
     c, gamma = np.array([1.2, 0.6, 2.0]), np.array([0.5, 0.3, 0.7])
-    turned = fitted("additive", {"main": additive(c[order], gamma[order])}, [DOMAINS[i] for i in order])
+    turned = fitted("additive", {"main": additive(c[order], gamma[order])}, [DOMAINS[i] for i in order], spread=0.0)
     expected = dict(zip(DOMAINS, closed_form(c, gamma), strict=True))
     assert optimum(turned, ask()) == pytest.approx(expected, abs=1e-3)
+
+
+def test_where_fits_disagree_the_mixture_that_is_good_for_all_of_them_is_recommended():
+    """Two resampled laws out of three want a corner each; the best fit alone would go to its own corner."""
+    c = np.array([[3.0, 0.5, 1.0], [0.5, 3.0, 1.0]])
+    one, other = (additive(row, np.full(3, 0.9)) for row in c)
+    laws = fitted("additive", {"main": one})
+    laws.best.target("main").draws = np.stack([one, other] * 20)
+    objective = Objective(laws.best, ask(), {})
+    weights = recommend(laws, ask()).weights
+    single = optimum_of(objective.best_fit())
+    assert single[0] > 0.9
+    assert weights["code"] == pytest.approx(weights["docs"], abs=0.01)
+    worst = [max(objective.drawn().loss(np.tile(h, (40, 1)))) for h in (list(weights.values()), single)]
+    assert worst[0] < worst[1]
+
+
+def optimum_of(objective: Objective) -> Array:
+    where = objective.limits
+    return lowest(objective, starts(where), where)
