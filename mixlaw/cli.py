@@ -178,7 +178,9 @@ def _solver_options(sub: argparse.ArgumentParser) -> None:
     solver.add_argument(
         "--belief", type=_amount, default=1.0, help="what priors count, in runs; 0 is the paper's bare fit"
     )
-    solver.add_argument("--starts", type=int, default=12, help="descents per target")
+    solver.add_argument(
+        "--starts", type=int, help="descents per target; by default 12, and up to 48 where rows are few"
+    )
     solver.add_argument("--bootstrap", type=int, default=100, help="resamples of runs behind the intervals")
     solver.add_argument("--seed", type=int, default=0)
 

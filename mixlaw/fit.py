@@ -10,7 +10,7 @@ import pandas as pd
 from mixlaw.errors import ConfigError, FitError, RunLogError, unknown_name
 from mixlaw.laws import Law, Units, get_law
 from mixlaw.problems import inputs, problems
-from mixlaw.search import find_minima
+from mixlaw.search import find_minima, starts_for
 from mixlaw.slopes import Array
 from mixlaw.solver import Problem
 from mixlaw.support import check_support
@@ -60,7 +60,7 @@ class LawFit:
     residuals : "raw" (predicted - observed, the paper's) or "log" (of their ratio; delta is then relative)
     weights : "equal", or "error": rows count by their evaluations' standard errors (columns loss_se_<target>)
     prior : how strongly what is believed of exponents and shapes counts, in runs; 0 is the paper's bare fit
-    n_starts : descents per target
+    n_starts : descents per target; by default 12, and up to 48 where a table has few rows and descents cost little
     n_bootstrap : resamples of whole runs behind every interval
     seed : of starts and resamples
 
@@ -89,7 +89,7 @@ class LawFit:
         residuals: str = "raw",
         weights: str = "equal",
         prior: float = 1.0,
-        n_starts: int = 12,
+        n_starts: int | None = None,
         n_bootstrap: int = 100,
         seed: int = 0,
     ) -> None:
@@ -142,7 +142,8 @@ class LawFit:
         return self
 
     def _check_settings(self) -> None:
-        if self.n_starts < 1 or self.n_bootstrap < 1 or self.seed < 0 or not self.delta > 0 or not self.prior >= 0:
+        counts = (self.n_bootstrap, 1 if self.n_starts is None else self.n_starts)
+        if min(counts) < 1 or self.seed < 0 or not self.delta > 0 or not self.prior >= 0:
             raise ConfigError(
                 f"n_starts, n_bootstrap and delta must be above 0, prior and seed at least 0: {self.get_params()}"
             )
@@ -165,7 +166,7 @@ class LawFit:
     def _fit_problem(self, names: list[str], problem: Problem, progress: Progress | None) -> None:
         """Fit the targets that share a problem: their minima, the resamples of their runs, and their scatter."""
         rng = np.random.default_rng([self.seed, sum("".join(names).encode()), len(problem.runs)])
-        minima = find_minima(problem, self.n_starts, self.seed, self.prior, progress)
+        minima = find_minima(problem, self.n_starts or starts_for(len(problem.runs)), self.seed, self.prior, progress)
         if progress:
             progress(f"{self.law} law: {self.n_bootstrap} resamples of runs")
         draws = resampled_fits(problem, minima, self.n_bootstrap, self.prior, rng)

@@ -46,6 +46,11 @@ class Minima:
     plausible: Array
 
 
+def starts_for(n_rows: int) -> int:
+    """Return how many starts a table of so many rows is worth."""
+    return int(np.clip(12_000 // n_rows, 12, 48))
+
+
 def find_minima(
     problem: Problem, n_starts: int, seed: int, prior: float = 0.0, progress: Progress | None = None
 ) -> Minima:
