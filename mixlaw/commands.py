@@ -254,7 +254,8 @@ def override_file(answer: Recommendation) -> str:
     question = answer.question
     weights = hydra_override(answer.weights).partition("=")[2].replace(":", ": ").replace(",", ", ")
     head = f"# Recommended by the {answer.law} law for N = {question.n_params:.4g}, D = {question.n_tokens:.4g},"
-    return f"{head}\n# best at {', '.join(question.targets)}.\nnamed: null\nweights: {weights}\n"
+    targets = ", ".join(question.targets)
+    return f"{head}\n# best at {targets}.\nnamed: natural # weights go before it\nweights: {weights}\n"
 
 
 def run_plot(options: argparse.Namespace) -> None:

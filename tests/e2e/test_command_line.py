@@ -161,3 +161,75 @@ def test_help_needs_no_heavy_import(tmp_path):
     code += "print(sorted({'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_override_is_a_file_of_the_trainer_s_configuration(laws, tmp_path):
+    import yaml
+
+    from train.config import MixtureConfig
+
+    question = ["--n-params", "7e9", "--n-tokens", "150e9", "--target", "x"]
+    assert main(["recommend", str(laws), *question, "--override", str(tmp_path / "mixture/big.yaml")]) == 0
+    config = MixtureConfig(**yaml.safe_load((tmp_path / "mixture/big.yaml").read_text()))
+    assert set(config.weights) == set(DOMAINS)
+    assert sum(config.weights.values()) == pytest.approx(1)
+
+
+def test_two_files_in_other_order_are_joined_by_their_id_and_completed(table, tmp_path, capsys):
+    frame = pd.read_csv(table).assign(id=range(81))
+    mixtures, losses = tmp_path / "mixtures.csv", tmp_path / "losses.csv"
+    frame[["id", "weight_a", "weight_b", "weight_c"]].to_csv(mixtures, index=False)
+    rest = frame.rename(columns={"loss_x": "x_nats", "loss_y": "y_nats", "n_tokens": "tokens"})
+    rest[["id", "n_params", "tokens", "x_nats", "y_nats"]].sample(frac=1, random_state=0).to_csv(losses, index=False)
+    names = ["--join", "id", "--columns", "n_tokens=tokens,loss_*=*_nats"]
+    out = tmp_path / "l.json"
+    fast = ["--law", "additive", "--bootstrap", "4", "--starts", "8"]
+    assert main(["fit", str(mixtures), str(losses), *names, *fast, "--out", str(out)]) == 0
+    assert main(["predict", str(out), str(table), "--out", str(tmp_path / "p.csv")]) == 0
+    predicted = pd.read_csv(tmp_path / "p.csv")
+    assert (predicted["predicted"] - predicted["observed"]).abs().max() < 0.01
+
+
+def test_predicting_needs_no_losses_and_prints_json_for_scripts(laws, table, tmp_path, capsys):
+    bare = tmp_path / "bare.csv"
+    pd.read_csv(table).drop(columns=["loss_x", "loss_y"]).to_csv(bare, index=False)
+    capsys.readouterr()
+    assert main(["predict", str(laws), str(bare), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 162
+    assert "observed" not in rows[0]
+
+
+@pytest.mark.parametrize("kind", ["optimum", "ternary", "path", "parameters", "predicted", "tokens"])
+def test_one_figure_is_one_command(laws, table, tmp_path, kind):
+    out = tmp_path / f"{kind}.png"
+    asked = ["--n-params", "7e9", "--n-tokens", "1e9", "--target", "x", "--table", str(table), "--out", str(out)]
+    assert main(["plot", str(laws), kind, *asked]) == 0
+    assert out.stat().st_size > 5000
+
+
+def test_laws_are_listed_with_formulas_and_sources(capsys):
+    assert main(["laws", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["joint"]["parameters"] == 33
+    assert all(row["formula"] and row["source"] for row in rows.values())
+    assert main(["laws", "--domains", "3"]) == 0
+    assert "joint (17 parameters for 3 domains" in capsys.readouterr().out
+
+
+def test_check_says_what_a_table_can_support_as_json_too(table, capsys):
+    assert main(["check", str(table), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["rows"], facts["runs"], facts["model_sizes"], facts["mixtures"]) == (81, 27, 3, 9)
+    assert facts["warnings"] == []
+
+
+def test_a_metric_where_higher_is_better_is_refused_until_it_is_declared(table, tmp_path, capsys):
+    frame = pd.read_csv(table)
+    frame["loss_acc"] = 1 - frame.pop("loss_y") / 10
+    other = tmp_path / "acc.csv"
+    frame.to_csv(other, index=False)
+    fast = ["--law", "additive", "--bootstrap", "4", "--starts", "4"]
+    assert main(["fit", str(other), *fast]) == 3
+    assert "--higher-is-better acc" in capsys.readouterr().err
+    assert main(["fit", str(other), *fast, "--higher-is-better", "acc"]) == 0
