@@ -14,7 +14,7 @@ Beside them stand the laws of others, each with its source. A law is a tree of t
 `mixlaw.capacity`); add your own with `register`:
 
 >>> from mixlaw.rivals import Formula
->>> from mixlaw.terms import Sum
+>>> from mixlaw.nodes import Sum
 >>> def expression(p, x):
 ...     return p.E + p.B * np.exp(-p.beta * x.log_d) * (1 - p.s * x.h[..., 0, :])
 >>> term = Formula(expression, "Dh", E=(0.1, 10), B=(0.01, 10), beta=(0.01, 1), s=(0, 1))
@@ -32,6 +32,7 @@ import numpy as np
 
 from mixlaw.capacity import Capacity
 from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.nodes import Decay, Nested, Product, Sum
 from mixlaw.rivals import (
     Exponential,
     Formula,
@@ -48,14 +49,10 @@ from mixlaw.slopes import Array, Slopes
 from mixlaw.terms import (
     Box,
     Constant,
-    Decay,
     Inputs,
     InverseSum,
-    Nested,
     Number,
     PowerOfSum,
-    Product,
-    Sum,
     Term,
     exponent,
 )

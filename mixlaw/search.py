@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixlaw.laws import Law, get_law
+from mixlaw.nodes import embedded
 from mixlaw.slopes import Array
 from mixlaw.solver import WIDER, Members, Problem, minimise, objective, scaled_to_data
-from mixlaw.terms import TINY, embedded
+from mixlaw.terms import TINY
 
 POINTS = 24  # random points looked at for each start
 FEW_ROWS, SCREEN_ROWS = 250, 200  # rows that the first descents, and the random search, look at

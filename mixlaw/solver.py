@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.laws import Law
+from mixlaw.nodes import Sum
 from mixlaw.slopes import Array, Slopes
-from mixlaw.terms import TINY, Inputs, Sum
+from mixlaw.terms import TINY, Inputs
 
 WIDER = (30.0, 5.0)  # multiples of delta that are minimised first
 TILE_FLOATS = 1 << 20  # members are worked on in tiles of this many rows x parameters

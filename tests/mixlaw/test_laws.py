@@ -11,9 +11,10 @@ from scipy.optimize import brentq
 from mixlaw.errors import ConfigError
 from mixlaw.fit import LawFit
 from mixlaw.laws import FLOOR, LAWS, Law, Units, get_law, lifted, register
+from mixlaw.nodes import Decay, Nested, Product, Sum, embedded
 from mixlaw.rivals import Formula
 from mixlaw.slopes import Array
-from mixlaw.terms import Constant, Decay, Inputs, Nested, PowerOfSum, Product, Sum, Term, embedded
+from mixlaw.terms import Constant, Inputs, PowerOfSum, Term
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, random_case, study
 
 NAMES = list(LAWS)

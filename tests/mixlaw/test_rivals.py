@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError
 from mixlaw.laws import LAWS, Units
+from mixlaw.nodes import Sum
 from mixlaw.rivals import Formula, SharePower, worth
 from mixlaw.slopes import Array
-from mixlaw.terms import Inputs, Sum
+from mixlaw.terms import Inputs
 from tests.mixlaw.synthetic import DOMAINS, free_parameters, random_case
 
 seeds = st.integers(0, 2**32 - 1)

@@ -8,10 +8,11 @@ from scipy.optimize import least_squares
 
 from mixlaw import solver
 from mixlaw.laws import LAWS, Law
+from mixlaw.nodes import Sum
 from mixlaw.rivals import Formula
 from mixlaw.slopes import Array
 from mixlaw.solver import Members, Problem, huber, minimise, objective, scaled_to_data
-from mixlaw.terms import Inputs, Sum
+from mixlaw.terms import Inputs
 
 X = np.linspace(0, 3, 40)
 DELTA = 1e-3
