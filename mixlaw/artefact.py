@@ -20,7 +20,7 @@ import mixlaw
 from mixlaw.errors import FitError
 from mixlaw.fit import LawFit, TargetFit
 from mixlaw.laws import Units, get_law
-from mixlaw.runlog import write_atomically
+from mixlaw.runlog import canonical_json, strict_json, write_atomically
 from mixlaw.slopes import Array
 from mixlaw.tables import Table
 from mixlaw.uncertainty import seed_noise
@@ -84,7 +84,7 @@ class FittedLaws:
             "laws": {name: fit_to_json(fit) for name, fit in self.fits.items()},
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(facts | {"sha256": _sha256(facts)}, allow_nan=True))
+        write_atomically(path, strict_json(facts | {"sha256": _sha256(facts)}))
 
     @classmethod
     def load(cls, path: str | Path) -> "FittedLaws":
@@ -120,7 +120,7 @@ class FittedLaws:
 
 def _sha256(facts: dict[str, Any]) -> str:
     """Return the seal of an artefact: the hash of everything else in it."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(json.loads(strict_json(facts))).encode()).hexdigest()
 
 
 def data_sha256(table: Table) -> str:

@@ -19,7 +19,7 @@ from mixlaw.laws import LAWS
 from mixlaw.mixture import hydra_override
 from mixlaw.question import Question, read_groups, read_mixture, read_pairs, read_targets
 from mixlaw.recommend import Recommendation, baselines, recommend
-from mixlaw.runlog import write_atomically
+from mixlaw.runlog import strict_json, write_atomically
 from mixlaw.splits import KINDS, default_kind
 from mixlaw.support import distinct, warnings_of
 from mixlaw.tables import Table, read_table
@@ -93,7 +93,7 @@ def run_check(options: argparse.Namespace) -> None:
     noise = seed_noise(table)
     facts |= {"columns": described, "warnings": warnings_of(LAWS["joint"], table), "noise": noise.to_dict("records")}
     if options.json:
-        say(json.dumps(facts, indent=1))
+        say(strict_json(facts, indent=1))
         return
     kinds = f"{sizes} model sizes, {tokens} numbers of tokens, {mixtures} mixtures"
     say(f"{facts['rows']} rows of {facts['runs']} runs: {kinds}")
@@ -123,7 +123,7 @@ def run_fit(options: argparse.Namespace) -> None:
     if options.out:
         laws.save(options.out)
     if options.json:
-        say(json.dumps(_summary(laws, widened), indent=1))
+        say(strict_json(_summary(laws, widened), indent=1))
         return
     _show_fits(fits)
     if scored:
@@ -194,7 +194,7 @@ def run_compare(options: argparse.Namespace) -> None:
     for name, why in trial.refused.items():
         remark(f"left out: {name}: {why}")
     if options.json:
-        say(json.dumps(scored.assign(chosen=scored["law"] == chosen).to_dict("records"), indent=1))
+        say(strict_json(scored.assign(chosen=scored["law"] == chosen).to_dict("records"), indent=1))
         return
     say(f"MRE [%] on {KINDS[options.holdout]}:\n{score_table(scored)}\n")
     means = scored.groupby("law", sort=False)[["mre", "mae", "bias", "spearman", "coverage", "n_free"]].mean()
@@ -214,7 +214,7 @@ def run_predict(options: argparse.Namespace) -> None:
         predictions.to_csv(options.out, index=False)
         say(f"{len(predictions)} predictions of the {name} law written to {options.out}")
     elif options.json:
-        say(predictions.to_json(orient="records", indent=1))
+        say(strict_json(predictions.to_dict("records"), indent=1))
     else:
         say(predictions.to_string(index=False, float_format=lambda v: f"{v:.4f}"))
 
@@ -239,7 +239,7 @@ def run_recommend(options: argparse.Namespace) -> None:
     """Recommend a mixture."""
     laws = FittedLaws.load(options.laws)
     answer = recommend(laws, question_of(laws, options), options.law)
-    text = json.dumps(answer.to_json(), indent=1)
+    text = strict_json(answer.to_json(), indent=1)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(options.out, text)
@@ -306,7 +306,7 @@ def run_laws(options: argparse.Namespace) -> None:
         for law in LAWS.values()
     ]  # fmt: skip
     if options.json:
-        say(json.dumps(rows, indent=1))
+        say(strict_json(rows, indent=1))
         return
     for row in rows:
         say(f"{row['name']} ({row['parameters']} parameters for {options.domains} domains; uses {row['uses']})")

@@ -12,6 +12,7 @@ rows of an unsealed run are never fitted. Losses are in nats per token.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,19 @@ _RUN_KEYS: dict[str, type | tuple[type, ...]] = {
 def canonical_json(value: object) -> str:
     """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def strict_json(value: object, indent: int | None = None) -> str:
+    """Return JSON that every reader takes: a number that is none (NaN, infinity) is null."""
+
+    def plain(part: object) -> object:
+        if isinstance(part, Mapping):
+            return {str(k): plain(v) for k, v in part.items()}
+        if isinstance(part, list | tuple):
+            return [plain(v) for v in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(plain(value), indent=indent, allow_nan=False)
 
 
 def run_id(science: Mapping[str, Any]) -> str:

@@ -233,3 +233,26 @@ def test_a_metric_where_higher_is_better_is_refused_until_it_is_declared(table, 
     assert main(["fit", str(other), *fast]) == 3
     assert "--higher-is-better acc" in capsys.readouterr().err
     assert main(["fit", str(other), *fast, "--higher-is-better", "acc"]) == 0
+
+
+def test_json_is_what_every_reader_takes(laws, table, tmp_path, capsys):
+    """Not NaN, which Python alone reads."""
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    one = tmp_path / "one.csv"
+    pd.read_csv(table).groupby("run_id").tail(1).to_csv(one, index=False)
+    commands = [
+        ["recommend", str(laws), "--n-params", "7e9", "--n-tokens", "1e9", "--target", "x", "--json",
+         "--group", "g=a+b:0:0.3"],
+        ["compare", str(one), "--laws", "linear,lightgbm", "--holdout", "mixture", "--bootstrap", "4", "--json"],
+        ["fit", str(table), "--law", "additive", "--bootstrap", "4", "--starts", "4", "--json"],
+        ["check", str(table), "--json"],
+        ["laws", "--json"],
+    ]  # fmt: skip
+    for command in commands:
+        capsys.readouterr()
+        assert main(command) == 0
+        json.loads(capsys.readouterr().out, parse_constant=refuse)
+    json.loads(laws.read_text(), parse_constant=refuse)
