@@ -323,11 +323,10 @@ class PowerOfSum(Term):
             by_h += by_total[:, None, :] * ratios[:, :, None]
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
-        """The source's C_i: the whole value goes into them, so gamma near 0 makes them extreme."""
+        """The source's C_i: the whole value goes into them, so gamma near 0 makes them extreme, up to e^700."""
         gamma = theta[1] if abs(theta[1]) > 1e-12 else 1e-12
-        log_c = np.append(theta[2:], 0.0) + theta[0] / gamma
-        with np.errstate(over="ignore"):
-            named = {f"C{self.symbol}_{d}": float(np.exp(c)) for d, c in zip(domains, log_c, strict=True)}
+        log_c = np.clip(np.append(theta[2:], 0.0) + theta[0] / gamma, -700.0, 700.0)
+        named = {f"C{self.symbol}_{d}": float(np.exp(c)) for d, c in zip(domains, log_c, strict=True)}
         return named | {f"gamma{self.symbol}": float(theta[1])}
 
     def amplitude(self, k: int) -> Array | None:
