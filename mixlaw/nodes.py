@@ -45,6 +45,9 @@ class Nested(Term):
     def signed(self, k: int) -> list[int]:
         return [at.start + i for c, at in zip(self.children, self.slices(k), strict=True) for i in c.signed(k)]
 
+    def rates(self, k: int) -> list[int]:
+        return [at.start + i for c, at in zip(self.children, self.slices(k), strict=True) for i in c.rates(k)]
+
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
         named: dict[str, float] = {}
         for child, at in zip(self.children, self.slices(len(domains)), strict=True):

@@ -165,6 +165,10 @@ class Term:
         """Return which parameters decide by their sign in which basin of the objective a descent ends."""
         return []
 
+    def rates(self, k: int) -> list[int]:
+        """Return which parameters are exponents of N or D, on which extrapolation hangs."""
+        return []
+
     def convex(self, theta: Array, k: int) -> bool:
         """Say whether the value is convex in h at these parameters (s,)."""
         return "h" not in self.uses
@@ -187,6 +191,9 @@ class Constant(Term):
 
     def prior(self, k: int) -> Box:
         return np.full(1, self.near[0]), np.full(1, self.near[1] if self.believed else np.inf)
+
+    def rates(self, k: int) -> list[int]:
+        return [0] if self.believed else []
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
         value = np.exp(theta)

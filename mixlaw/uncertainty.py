@@ -7,18 +7,23 @@ SIAM J. Sci. Comput. 36). The scatter of a run around the law. And what p fitted
 residuals smaller than errors, by about sqrt(1 - p / runs).
 """
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 from mixlaw.search import Minima, prior_of
 from mixlaw.slopes import Array
-from mixlaw.solver import Members, Problem, curvature, minimise, residuals
+from mixlaw.solver import Members, Problem, curvature, minimise, objective, residuals
 from mixlaw.tables import LOSS, Table
-from mixlaw.terms import TINY, Box
+from mixlaw.terms import TINY
 
 N_NOISE = 512  # residuals that are kept to widen predictions by the scatter of single runs
 DESCENT = 12  # steps of each resample's fit, which begins next to its end
+NEARBY: dict[str, Any] = {"bent": False, "damping": 1e-4}  # how a fit is descended whose start is next to its end
+LOST = 4.0  # nats of log likelihood, a run being one observation
 MOST_WIDENED = 2.0
 LEAST_PRIOR = 1e-3  # resamples believe at least this little, or they would run off along what nothing decides
 DECIDED = 4.0  # a parameter is held where the data are less than this much as precise about it as the belief
@@ -45,9 +50,10 @@ def resampled_fits(problem: Problem, minima: Minima, count: int, prior: float, r
     """Return (t, count, p): the parameters after resampling runs, for each of t targets.
 
     A resample begins at one of the minima that were found, each as often as it is plausible: where the data cannot
-    tell basins apart, the resamples are in all of them. A parameter that the data hardly decide would make each
+    tell basins apart, the resamples are in all of them. An exponent that the data hardly decide would make each
     resample walk a long valley. It is drawn instead from what the data and the belief say about it together, and held
-    while the others follow.
+    while the others follow. A resample that ends clearly above where the lowest minimum stands on its own weights has
+    got lost: it is descended again from there, and nothing is held.
 
     Parameters
     ----------
@@ -58,39 +64,49 @@ def resampled_fits(problem: Problem, minima: Minima, count: int, prior: float, r
     weights = run_weights(n_runs, n_free, count, rng)  # the same resamples for every target
     picks = np.stack([rng.choice(len(p), count, p=p) for p in minima.plausible])
     starts = np.take_along_axis(minima.rivals, picks[..., None], 1)
+    beliefs = _beliefs(problem, minima, starts, prior, rng)
+    target = np.repeat(np.arange(n_targets), count)
+    safe = Members(minima.theta[target], target, np.tile(weights, (n_targets, 1)), beliefs.free)
+    jittered = np.clip((starts + rng.normal(0, 0.02, starts.shape)).reshape(-1, n_free), *bounds)
+    theta = minimise(problem, replace(safe, theta=jittered, prior=beliefs.held), DESCENT, (), **NEARBY).theta
+    bare = replace(safe, prior=None)
+    worse = objective(problem, bare.moved(theta)) / np.maximum(objective(problem, bare), TINY)
+    lost = np.flatnonzero(np.log(worse) * n_runs > LOST)
+    if len(lost):
+        theta[lost] = minimise(problem, safe.take(lost), 2 * DESCENT, (), **NEARBY).theta
+    return theta.reshape(n_targets, count, n_free)
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """Centres and precisions (b, p each) of what every resample believes; `held` also holds undecided exponents."""
+
+    free: tuple[Array, Array]
+    held: tuple[Array, Array]
+
+
+def _beliefs(problem: Problem, minima: Minima, starts: Array, prior: float, rng: np.random.Generator) -> Beliefs:
+    """Draw what every resample believes, for starts (t, count, p)."""
+    n_targets, _, n_free = starts.shape
+    k = problem.x.h.shape[-2]
     centre, precision = prior_of(problem, minima.objective * max(prior, LEAST_PRIOR))
     hessian = curvature(problem, Members(minima.theta, np.arange(n_targets)))
-    units = np.maximum(minima.objective, 1e-15) / n_runs
-    beliefs = [
-        _beliefs(starts[t], centre[t], precision[t], hessian[t], float(units[t]), bounds, rng) for t in range(n_targets)
-    ]
-    members = Members(
-        np.clip((starts + rng.normal(0, 0.02, starts.shape)).reshape(-1, n_free), *bounds),
-        np.repeat(np.arange(n_targets), count), np.tile(weights, (n_targets, 1)),
-        (np.concatenate([b for b, _ in beliefs]), np.concatenate([p for _, p in beliefs])),
-    )  # fmt: skip
-    return minimise(problem, members, DESCENT, (), bent=False, damping=1e-4).theta.reshape(n_targets, count, n_free)
-
-
-def _beliefs(
-    starts: Array, centre: Array, precision: Array, hessian: Array, unit: float, bounds: Box, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Return (count, p) what each resample believes, and how strongly; what the data hardly decide is held.
-
-    Parameters
-    ----------
-    starts : (count, p)
-    centre, precision : (p,) the prior, in the objective's unit
-    unit : what one nat of log likelihood is, in the objective's unit
-    """
-    believed = precision > 0
-    spread = np.where(believed, np.sqrt(unit / np.maximum(precision, TINY)), 0.0)
-    beliefs = centre + spread * rng.normal(size=starts.shape)
-    decided = _data_precision(hessian, precision)
-    weak = believed & (decided < DECIDED * precision)
-    held = starts + np.sqrt(unit / (decided + precision + TINY)) * rng.normal(size=starts.shape)
-    strength = np.where(weak, 1e4 * (precision + np.diag(hessian)), precision)
-    return np.where(weak, np.clip(held, *bounds), beliefs), np.tile(strength, (len(starts), 1))
+    # what one nat of log likelihood is, in the objective's unit
+    unit = np.maximum(minima.objective, 1e-15)[:, None] / (problem.runs.max() + 1)
+    spread = np.where(precision > 0, np.sqrt(unit / np.maximum(precision, TINY)), 0.0)
+    drawn = centre[:, None] + spread[:, None] * rng.normal(size=starts.shape)
+    decided = np.stack([_data_precision(h, p) for h, p in zip(hessian, precision, strict=True)])
+    rate = np.isin(np.arange(n_free), problem.law.term.rates(k))
+    weak = (rate & (decided < DECIDED * precision))[:, None]
+    own = starts + np.sqrt(unit / (decided + precision + TINY))[:, None] * rng.normal(size=starts.shape)
+    own = np.clip(own, *problem.law.bounds(k))
+    firm = 1e4 * (precision + np.einsum("tpp->tp", hessian))
+    every = lambda a: np.broadcast_to(a, starts.shape).reshape(-1, n_free).copy()  # noqa: E731
+    soft = every(precision[:, None])
+    return Beliefs(
+        (every(np.where(weak, own, drawn)), soft),
+        (every(np.where(weak, own, drawn)), every(np.where(weak, firm[:, None], precision[:, None]))),
+    )
 
 
 def _data_precision(hessian: Array, precision: Array) -> Array:
