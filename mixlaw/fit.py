@@ -205,9 +205,12 @@ class LawFit:
         return centre + fit.widened * (law.loss(fit.draws, x) - centre)
 
     def scattered(self, name: str, predicted: Array, rng: np.random.Generator) -> Array:
-        """Return (b, n) how far new runs of these predicted losses (n,) may fall from their law [nats]."""
-        noise = rng.choice(self.target(name).noise, (len(self.target(name).draws), len(predicted)))
-        return noise * predicted if self.residuals == "log" else noise
+        """Return (b, n) how far new runs of these predicted losses (n,) may fall from their law [nats].
+
+        Every resample has one scatter for all rows, so that a row's interval does not depend on the others.
+        """
+        noise = rng.choice(self.target(name).noise, (len(self.target(name).draws), 1))
+        return noise * predicted if self.residuals == "log" else np.broadcast_to(noise, (len(noise), len(predicted)))
 
     def predict(self, data: Data, targets: Iterable[str] = (), level: float = 0.9) -> pd.DataFrame:
         """Return predictions with intervals for a new run at every row of a table.

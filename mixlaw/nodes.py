@@ -115,6 +115,10 @@ def _seen(term: Term, x: Inputs) -> Inputs:
 class Sum(Nested):
     """The sum of its children."""
 
+    @cached_property
+    def linear(self) -> bool:  # type: ignore[override]
+        return all(c.linear for c in self.children)
+
     def __init__(self, *children: Term) -> None:
         self.children = children
 

@@ -77,6 +77,7 @@ def problems(
 def _problem(
     law: Law, table: Table, targets: list[str], units: Units, by_error: bool, settings: dict[str, object]
 ) -> Problem:
+    table = in_one_order(table, targets)
     frame = table.frame
     losses = frame[[LOSS + t for t in targets]].to_numpy(float).T
     known = np.isfinite(losses)
@@ -85,6 +86,12 @@ def _problem(
     x = inputs(law, table, table.domains, units, targets[0])
     runs = table.runs().astype(np.int64)
     return Problem(law, x, np.where(known, losses, 1.0), weight, runs, **settings)  # type: ignore[arg-type]
+
+
+def in_one_order(table: Table, targets: list[str]) -> Table:
+    """Return the rows in an order that does not depend on how they came, so that random draws do not either."""
+    keys = ["n_params", *(f"weight_{d}" for d in table.domains), "n_tokens", *(LOSS + t for t in targets)]
+    return replace(table, frame=table.frame.sort_values(keys, ignore_index=True, kind="stable"))
 
 
 def _row_weight(table: Table, target: str) -> Array:

@@ -103,6 +103,7 @@ class Scheffe(Term):
 
     degree: int = 1
     uses = frozenset("h")
+    linear = True
 
     def bounds(self, k: int) -> Box:
         pairs = k * (k - 1) // 2 if self.degree == 2 else 0
@@ -112,24 +113,29 @@ class Scheffe(Term):
         return rng.normal(0.0, 1.0, (count, self.size(k))) + 3.0 * (np.arange(self.size(k)) < k)
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
-        features, pairs = self._features(x.h)
-        return (theta[..., None] * features).sum(-2), (theta, features, pairs, x.h)
-
-    def _features(self, h: Array) -> tuple[Array, list[tuple[int, int]]]:
-        k = h.shape[-2]
-        pairs = [(i, j) for i in range(k) for j in range(i + 1, k)] if self.degree == 2 else []
-        products = [h[..., i, :] * h[..., j, :] for i, j in pairs]
-        return np.concatenate([h, np.stack(products, -2)], -2) if products else h, pairs
+        features = x.h
+        if self.degree == 2:
+            i, j = np.triu_indices(x.h.shape[-2], 1)
+            features = np.concatenate([x.h, x.h[..., i, :] * x.h[..., j, :]], -2)
+        value = theta @ features if features.ndim == 2 else (theta[..., None] * features).sum(-2)
+        return value, (theta, features, x.h)
 
     def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        theta, features, pairs, h = memo
+        theta, features, h = memo
+        k = h.shape[-2]
         if by_theta is not None:
             np.multiply(seed[:, None, :], features, out=by_theta)
         if by_h is not None:
-            by_h += (seed * np.ones(h.shape[-1]))[:, None, :] * theta[:, : h.shape[-2], None]
-            for at, (i, j) in enumerate(pairs, h.shape[-2]):
-                by_h[:, i] += seed * theta[:, at : at + 1] * h[..., j, :]
-                by_h[:, j] += seed * theta[:, at : at + 1] * h[..., i, :]
+            slope = theta[:, :k, None] + np.matmul(self._pairs(theta, k), h)
+            by_h += seed[:, None, :] * slope
+
+    def _pairs(self, theta: Array, k: int) -> Array:
+        """Return (b, k, k) b_ij on both sides of an empty diagonal."""
+        pairs = np.zeros((len(theta), k, k))
+        if self.degree == 2:
+            i, j = np.triu_indices(k, 1)
+            pairs[:, i, j] = pairs[:, j, i] = theta[:, k:]
+        return pairs
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
         pairs = [f"b_{a}*{b}" for i, a in enumerate(domains) for b in domains[i + 1 :]]

@@ -65,6 +65,7 @@ def find_minima(
     """
     say, rng = progress or (lambda text: None), np.random.default_rng(seed)
     law, k = problem.law, problem.x.h.shape[-2]
+    n_starts = 1 if law.term.linear else n_starts
     inside = None
     if law.contains:
         smaller = get_law(law.contains)
@@ -81,6 +82,8 @@ def find_minima(
     agree = (objectives <= objectives[:, :1] * SAME_MINIMUM + 1e-15).sum(1)
     end = _every_target(_follow(problem, theta[:, :2], 200, (), prior * objectives[:, 0])[0][:, :1])
     statements = [_statement(int(a), objectives.shape[1], n_starts) for a in agree]
+    if law.term.linear:
+        statements = ["the law is linear in its parameters: there is one minimum"] * len(statements)
     plausible = (objectives[:, :1] / np.maximum(objectives, TINY)) ** float(problem.runs.max() + 1)
     theta[:, 0] = end.theta
     return Minima(end.theta, objective(problem, end), statements, theta, plausible / plausible.sum(1, keepdims=True))

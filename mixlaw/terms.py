@@ -125,6 +125,7 @@ class Term:
     """
 
     uses: frozenset[str] = frozenset()
+    linear: bool = False  # in its parameters, so that the objective has one minimum
 
     def size(self, k: int) -> int:
         """Return the number of parameters for k domains."""

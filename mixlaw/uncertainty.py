@@ -23,6 +23,7 @@ from mixlaw.terms import TINY
 N_NOISE = 512  # residuals that are kept to widen predictions by the scatter of single runs
 DESCENT = 12  # steps of each resample's fit, which begins next to its end
 NEARBY: dict[str, Any] = {"bent": False, "damping": 1e-4}  # how a fit is descended whose start is next to its end
+EXACT = 1e-15  # an objective below this is a fit without any error
 LOST = 4.0  # nats of log likelihood, a run being one observation
 MOST_WIDENED = 2.0
 LEAST_PRIOR = 1e-3  # resamples believe at least this little, or they would run off along what nothing decides
@@ -70,8 +71,8 @@ def resampled_fits(problem: Problem, minima: Minima, count: int, prior: float, r
     jittered = np.clip((starts + rng.normal(0, 0.02, starts.shape)).reshape(-1, n_free), *bounds)
     theta = minimise(problem, replace(safe, theta=jittered, prior=beliefs.held), DESCENT, (), **NEARBY).theta
     bare = replace(safe, prior=None)
-    worse = objective(problem, bare.moved(theta)) / np.maximum(objective(problem, bare), TINY)
-    lost = np.flatnonzero(np.log(worse) * n_runs > LOST)
+    here, there = objective(problem, bare.moved(theta)), objective(problem, bare)
+    lost = np.flatnonzero(here > np.exp(LOST / n_runs) * there + EXACT)
     if len(lost):
         theta[lost] = minimise(problem, safe.take(lost), 2 * DESCENT, (), **NEARBY).theta
     return theta.reshape(n_targets, count, n_free)

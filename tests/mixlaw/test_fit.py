@@ -341,3 +341,27 @@ def test_parameters_have_intervals_that_hold_them():
     exponents = found.set_index("parameter").loc[["alpha", "beta"]]
     assert (exponents["low"] < [0.35, 0.30]).all()
     assert (exponents["high"] > [0.35, 0.30]).all()
+
+
+@pytest.mark.parametrize("law", ["additive", "joint"])
+def test_intervals_do_not_depend_on_the_order_of_rows_nor_on_the_other_rows(law):
+    table = study(law, noise=0.01)
+    turned = check_frame(table.frame.sample(frac=1, random_state=3).drop(columns="row"), "turned")
+    fits = [LawFit(law, n_starts=6, n_bootstrap=20).fit(t) for t in (table, turned)]
+    one, other = (f.predict(table)[["predicted", "low", "high"]] for f in fits)
+    np.testing.assert_allclose(one, other, rtol=1e-6)
+    few = fits[0].predict(table.rows(np.arange(len(table.frame)) < 5))[["predicted", "low", "high"]]
+    np.testing.assert_allclose(few, one[:5], rtol=1e-12)
+
+
+@pytest.mark.parametrize("law", ["additive", "joint"])
+def test_resamples_fit_the_runs_nearly_as_well_as_the_best_fit(law):
+    """What the data hardly decide must not be drawn on its own: such laws miss the runs that they were fitted to."""
+    table = study("additive", noise=0.003, n_mixtures=12)
+    fit = LawFit(law).fit(table)
+    x, y = fit.inputs(table, "main"), table.frame["loss_main"].to_numpy()
+    rms = [
+        np.sqrt(((LAWS[law].loss(t, x) - y) ** 2).mean(1))
+        for t in (fit.target("main").theta[None], fit.target("main").draws)
+    ]
+    assert np.quantile(rms[1], 0.95) < 1.5 * rms[0][0]

@@ -67,7 +67,7 @@ def test_joint_fits_these_runs_better_than_additive():
 def test_the_recommended_mixture_is_the_papers():
     """c4 and commoncrawl are two crawls of the same web and trade against each other; their sum does not."""
     table = slimpajama(lambda f: f["n_params"] > 0)
-    laws = laws_of(table, "additive", n_starts=6, n_bootstrap=4)
+    laws = laws_of(table, "additive", n_starts=6, n_bootstrap=40)
     weights = recommend(laws, Question(680e6, 25.9e9, uniform(table.domains), {}, {})).weights
     percent = {domain: 100 * weight for domain, weight in weights.items()}
     for domain, published in PAPER_H.items():
