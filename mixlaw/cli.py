@@ -166,7 +166,7 @@ def _report_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _laws_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--domains", type=int, default=7, metavar="K", help="count parameters for so many domains")
+    sub.add_argument("--domains", type=_count, default=7, metavar="K", help="count parameters for so many domains")
     sub.add_argument("--json", action="store_true")
 
 
@@ -196,6 +196,13 @@ def _amount(text: str) -> float:
     value = float(text.replace("_", ""))
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 2")
     return value
 
 

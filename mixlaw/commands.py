@@ -8,15 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mixlaw.artefact import FittedLaws
-from mixlaw.compare import Trial, choose, choose_law, try_laws, widen
+from mixlaw.compare import Trial, auto_laws, choose, choose_law, try_laws, widen
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.hygiene import prepare
 from mixlaw.laws import LAWS
-from mixlaw.mixture import hydra_override
+from mixlaw.mixture import round_to_sum
 from mixlaw.question import Question, read_groups, read_mixture, read_pairs, read_targets
 from mixlaw.recommend import Recommendation, baselines, recommend
 from mixlaw.runlog import strict_json, write_atomically
@@ -25,8 +26,8 @@ from mixlaw.support import distinct, warnings_of
 from mixlaw.tables import Table, read_table
 from mixlaw.uncertainty import seed_noise
 
-AUTO = ["additive", "joint"]
 PULL = 0.01
+RECOMMENDED = "# Recommended"  # how the files begin that may be written over
 TRIAL_RESAMPLES = 40  # enough to say by how much intervals are too narrow
 
 
@@ -61,6 +62,11 @@ def read_clean(paths: Sequence[str], options: argparse.Namespace) -> Table:
     for note in cleaned.notes[len(table.notes) :]:
         remark(f"note: {note}")
     return cleaned
+
+
+def names_of(text: str) -> list[str]:
+    """Return the laws that are named with commas between, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -108,8 +114,10 @@ def run_check(options: argparse.Namespace) -> None:
 
 def run_fit(options: argparse.Namespace) -> None:
     """Fit, try on a held-out part, score, choose, write."""
+    if options.test and options.holdout:
+        raise ConfigError("--test and --holdout are two ways to score: give one of them")
     table, settings = read_clean(options.table, options), settings_of(options)
-    names = AUTO if options.law == "auto" else options.law.split(",")
+    names = names_of(options.law) if options.law != "auto" else auto_laws(table)
     with Progress() as bar:
         fits = {n: LawFit(n, **settings).fit(table, options.target, bar) for n in names}
         trial = _trial(table, names, options, bar, settings)
@@ -186,7 +194,7 @@ def score_table(scored: pd.DataFrame, column: str = "mre") -> str:
 def run_compare(options: argparse.Namespace) -> None:
     """Score laws on the same held-out rows, and choose one."""
     table = read_clean(options.table, options)
-    names = list(LAWS) if options.laws == "all" else options.laws.split(",")
+    names = list(LAWS) if options.laws == "all" else names_of(options.laws)
     with Progress() as bar:
         trial = try_laws(table, names, options.holdout, options.target, bar, **settings_of(options))
     scored = trial.scores()
@@ -222,9 +230,23 @@ def run_predict(options: argparse.Namespace) -> None:
 def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
     """Return the question that the options ask."""
     fit = laws.fits.get(options.law, laws.best)
-    available = laws.sizes | read_pairs(options.available)
+    stated = read_pairs(options.available)
+    for domain, tokens in stated.items():
+        if domain not in fit.domains_:
+            raise ConfigError(f"--available: {unknown_name('domain', domain, fit.domains_)}")
+        if not tokens > 0:
+            raise ConfigError(f"--available {domain}={tokens:g}: tokens must be above 0")
+    available = laws.sizes | stated
     if options.max_epochs and not available:
         raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
+    without = [d for d in fit.domains_ if d not in fit.targets_]
+    if options.target == "average" and without and len(without) < len(fit.domains_):
+        remark(
+            f"note: the average is over {len(fit.domains_) - len(without)} domains; no loss of: {', '.join(without)}"
+        )
+    unlimited = [d for d in fit.domains_ if d not in available]
+    if options.max_epochs and unlimited:
+        remark(f"note: --max-epochs does not limit {', '.join(unlimited)}: their tokens are not known (--available)")
     prior = read_mixture(options.prior, fit.domains_, baselines(fit.domains_, available)) if options.prior else {}
     if options.pull and not prior:
         raise ConfigError("--pull needs a mixture to pull towards: --prior uniform, natural, or D=W,...")
@@ -244,16 +266,25 @@ def run_recommend(options: argparse.Namespace) -> None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(options.out, text)
     if options.override:
+        _check_own(options.override)
         options.override.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(options.override, override_file(answer))
     say(text if options.json else answer.summary())
 
 
+def _check_own(path: Path) -> None:
+    """Refuse to write over a mixture that somebody else wrote."""
+    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(RECOMMENDED):
+        raise ConfigError(f"{path} exists and was not written by `mixlaw recommend`: give --override another name")
+
+
 def override_file(answer: Recommendation) -> str:
     """Return a file of the trainer's configuration group `mixture`."""
     question = answer.question
-    weights = hydra_override(answer.weights).partition("=")[2].replace(":", ": ").replace(",", ", ")
-    head = f"# Recommended by the {answer.law} law for N = {question.n_params:.4g}, D = {question.n_tokens:.4g},"
+    units = round_to_sum(np.array(list(answer.weights.values())), 10_000)
+    shares = zip(answer.weights, units, strict=True)
+    weights = "{" + ", ".join(f"{json.dumps(d, ensure_ascii=False)}: {u / 10_000:.4f}" for d, u in shares) + "}"
+    head = f"{RECOMMENDED} by the {answer.law} law for N = {question.n_params:.4g}, D = {question.n_tokens:.4g},"
     targets = ", ".join(question.targets)
     return f"{head}\n# best at {targets}.\nnamed: natural # weights go before it\nweights: {weights}\n"
 
@@ -263,7 +294,9 @@ def run_plot(options: argparse.Namespace) -> None:
     from mixlaw.report import draw_one
 
     laws = FittedLaws.load(options.laws)
-    laws = replace(laws, chosen=options.law) if options.law in laws.fits else laws
+    if options.law and options.law not in laws.fits:
+        raise FitError(unknown_name("law", options.law, laws.fits))
+    laws = replace(laws, chosen=options.law or laws.chosen)
     table = read(options.table, options) if options.table else None
     asked = options.n_params and options.n_tokens
     answer = recommend(laws, question_of(laws, options), options.law) if asked else None

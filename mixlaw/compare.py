@@ -10,6 +10,7 @@ from mixlaw.errors import FitError
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
 from mixlaw.splits import KINDS, held_out
+from mixlaw.support import check_support, distinct
 from mixlaw.tables import Table
 from mixlaw.trees import NAME as TREES
 from mixlaw.trees import TreeFit
@@ -43,6 +44,31 @@ class Trial:
         return pd.concat(
             [fit.score(self.held).assign(n_free=_n_free(name, k)) for name, fit in self.fits.items()], ignore_index=True
         )
+
+
+def auto_laws(table: Table) -> list[str]:
+    """Return the laws that `--law auto` chooses between: the paper's, in the form that the table's N and D allow.
+
+    Raises
+    ------
+    FitError
+        If the table supports none of them; why the last one is refused.
+    """
+    sizes, tokens, _ = distinct(table)
+    if sizes > 1 and tokens > 1:
+        names = ["additive", "joint"]
+    else:
+        names = ["additive-fixed-n"] if tokens > 1 else ["additive-fixed-nd"]
+    reasons, fine = [], []
+    for name in names:
+        try:
+            check_support(get_law(name), table)
+            fine.append(name)
+        except FitError as error:
+            reasons.append(error)
+    if not fine:
+        raise reasons[0]
+    return fine
 
 
 def try_laws(
@@ -82,8 +108,12 @@ def try_laws(
 def choose(scores: pd.DataFrame, kind: str) -> tuple[str, str]:
     """Return the law to trust by its scores, and the sentence why.
 
-    The lowest mean MRE over targets wins; of laws within 2 % of it, the one with the fewest parameters.
+    The lowest mean MRE over the targets that all of them predict wins; of laws within 2 % of it, the one with the
+    fewest parameters.
     """
+    predicted_by = scores.groupby("target")["law"].transform("nunique")
+    if (predicted_by == scores["law"].nunique()).any():
+        scores = scores[predicted_by == scores["law"].nunique()]
     means = scores.groupby("law", sort=False).agg(mre=("mre", "mean"), n_free=("n_free", "first"))
     near = means[means["mre"] <= means["mre"].min() * NEARLY]
     best = str(near["n_free"].idxmin())
@@ -110,7 +140,9 @@ def choose_law(trial: Trial | None, names: list[str], k: int) -> tuple[str, str]
     if not trial or not tried:
         return min(rivals, key=lambda name: _n_free(name, k)), "fewest parameters; too few runs to hold any out"
     scores = trial.scores()
-    return choose(scores[scores["law"].isin(tried)], trial.kind)
+    name, reason = choose(scores[scores["law"].isin(tried)], trial.kind)
+    left = [f"{law} could not be tried ({trial.refused[law]})" for law in rivals if law in trial.refused]
+    return name, "; ".join([reason, *left])
 
 
 def widen(fit: LawFit, trial: Trial | None) -> str:

@@ -11,6 +11,7 @@ from mixlaw.slopes import Array
 
 PATH_POINTS = 5
 PROFILE_POINTS = 17  # weights of a domain at which the best of the rest is looked for
+ONE_DOMAIN = ("min", "max", "pin", "epochs")  # kinds of constraints on the weight of one domain
 ACTIVE = 1e-7  # a constraint whose loss is above this [nats] has a price worth naming
 
 
@@ -78,8 +79,8 @@ def prices(objective: Objective, best: Array, rivals: Mixtures) -> pd.DataFrame:
         there = optimum(free, rivals)
         cost = float(free(best[None])[0][0] - free(there[None])[0][0])
         if cost > ACTIVE:
-            domain = name.partition(" ")[2]
-            i = fit.domains_.index(domain) if domain in fit.domains_ else None
+            kind, _, domain = name.partition(" ")
+            i = fit.domains_.index(domain) if kind in ONE_DOMAIN else None
             weights = {} if i is None else {"weight": float(best[i]), "weight_without": float(there[i])}
             rows.append({"constraint": name, "cost": cost} | weights)
     return pd.DataFrame(rows, columns=["constraint", "cost", "weight", "weight_without"])

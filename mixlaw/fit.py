@@ -154,6 +154,8 @@ class LawFit:
     @staticmethod
     def _wanted(law: Law, table: Table, targets: Iterable[str]) -> list[str]:
         names = pick_targets(table, targets)
+        if not list(targets):
+            names = [n for n in names if table.frame[LOSS + n].notna().any()]
         if not law.joint_targets:
             return names
         if set(names) - set(table.domains) and list(targets):

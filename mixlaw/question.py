@@ -75,6 +75,9 @@ def limits(domains: list[str], question: Question) -> Limits:
     caps = dict(question.caps)
     for domain, cap in question.epoch_caps().items():
         caps[domain] = min(caps.get(domain, 1.0), cap)
+    for name, weight in question.pins.items():
+        if not question.floors.get(name, 0.0) <= weight <= caps.get(name, 1.0):
+            raise ConfigError(f"limits: '{name}' is pinned to {weight:g}, outside of its other limits")
     floors = question.floors | question.pins
     caps |= question.pins
     in_groups = [d for members, _, _ in question.groups.values() for d in members]
@@ -148,6 +151,8 @@ def read_groups(texts: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float,
             raise ConfigError(f"--group {text}: write NAME=DOMAIN+DOMAIN:LEAST:MOST") from None
         if not (equals and name and 0 <= low <= 1 and 0 <= high <= 1):
             raise ConfigError(f"--group {text}: write NAME=DOMAIN+DOMAIN:LEAST:MOST, limits between 0 and 1")
+        if name.strip() in groups:
+            raise ConfigError(f"--group {name} is given twice")
         groups[name.strip()] = (tuple(m.strip() for m in members.split("+")), low, high)
     return groups
 
@@ -166,6 +171,9 @@ def read_pairs(text: str) -> dict[str, float]:
     if not text:
         return {}
     try:
-        return {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
+        pairs = [(name.strip(), float(value)) for name, value in (part.split("=") for part in text.split(","))]
     except ValueError:
         raise ConfigError(f"'{text}': write NAME=NUMBER,NAME=NUMBER") from None
+    if len(dict(pairs)) < len(pairs):
+        raise ConfigError(f"'{text}' names something twice")
+    return dict(pairs)

@@ -11,6 +11,7 @@ from mixlaw.artefact import FittedLaws
 from mixlaw.costs import flat_frontier, path, prices
 from mixlaw.errors import FitError, unknown_name
 from mixlaw.fit import LawFit
+from mixlaw.laws import get_law
 from mixlaw.mixture import hydra_override, proportional, uniform
 from mixlaw.objective import Objective, clean, drawn_optima, optimum, run_noise
 from mixlaw.question import Question
@@ -239,9 +240,12 @@ def _per_target(objective: Objective, mixtures: dict[str, dict[str, float]]) -> 
 
 def far_warnings(laws: FittedLaws, fit: LawFit, question: Question, best: Array) -> list[str]:
     """Say how far outside of the data the question and its answer lie."""
-    warnings = []
-    for name, value in (("n_params", question.n_params), ("n_tokens", question.n_tokens)):
+    warnings, uses = [], get_law(fit.law).uses
+    for name, value, letter in (("n_params", question.n_params, "N"), ("n_tokens", question.n_tokens, "D")):
         low, high = laws.ranges[name]
+        if letter not in uses:
+            warnings.append(f"the {fit.law} law does not depend on {letter}: losses are those of the runs' {name}")
+            continue
         if value > 10 * high or value < low / 10:
             warnings.append(f"{name} {value:.3g} is far outside of the data ({low:.3g} to {high:.3g})")
     for i, domain in enumerate(fit.domains_):
@@ -259,6 +263,8 @@ def gain_warnings(outcomes: pd.DataFrame, noise: float, question: Question) -> l
     limited = bool(question.constraints()) or question.pull > 0
     warnings = []
     for row in outcomes.to_dict("records"):
+        if row["predicted"] <= 0:
+            warnings.append(f"the law predicts {row['predicted']:.2f} nats for {row['mixture']}, which cannot be")
         gain = f"{row['gain']:.4f} nats"
         if row["mixture"] == "recommended":
             continue

@@ -30,9 +30,9 @@ def check_support(law: Law, table: Table, what: str = "this table") -> list[str]
         need(k >= 2, f"the law needs weights of at least 2 domains, there are {k}")
         need(mixtures >= k, f"{mixtures} different mixtures cannot tell {k} domains apart")
     if "N" in law.uses:
-        need(sizes >= 2, "it has one model size, so the N term cannot be fitted; use a fixed-n law")
+        need(sizes >= 2, "it has one model size, so the N term cannot be fitted; use additive-fixed-n")
     if "D" in law.uses:
-        need(tokens >= 2, "it has one number of tokens, so the D term cannot be fitted; use a fixed-nd law")
+        need(tokens >= 2, "it has one number of tokens, so the D term cannot be fitted; use additive-fixed-nd")
     observations = n_runs * k if law.joint_targets else n_runs
     need(observations >= n_free, f"the law has {n_free} parameters, there are {n_runs} runs")
     return warnings_of(law, table)

@@ -256,3 +256,35 @@ def test_json_is_what_every_reader_takes(laws, table, tmp_path, capsys):
         assert main(command) == 0
         json.loads(capsys.readouterr().out, parse_constant=refuse)
     json.loads(laws.read_text(), parse_constant=refuse)
+
+
+def test_an_override_never_writes_over_somebody_else_s_mixture(laws, tmp_path, capsys):
+    own = tmp_path / "uniform.yaml"
+    own.write_text("named: uniform\n")
+    question = ["recommend", str(laws), "--n-params", "7e9", "--n-tokens", "1e9", "--target", "x"]
+    assert main([*question, "--override", str(own)]) == 2
+    assert "was not written by `mixlaw recommend`" in capsys.readouterr().err
+    assert own.read_text() == "named: uniform\n"
+    for _ in range(2):  # its own file it may renew
+        assert main([*question, "--override", str(tmp_path / "big.yaml")]) == 0
+
+
+def test_names_that_yaml_takes_for_something_else_stay_names():
+    import yaml
+
+    from mixlaw.commands import override_file
+    from mixlaw.question import Question
+    from mixlaw.recommend import recommend
+    from tests.mixlaw.synthetic import TRUTHS, fitted
+
+    names = ["no", "1e3", "on"]
+    answer = recommend(fitted("additive", {"main": TRUTHS["additive"]}, names), Question(1e9, 1e11, {"main": 1.0}))
+    assert list(yaml.safe_load(override_file(answer))["weights"]) == names
+
+
+def test_an_empty_target_is_left_out_and_the_others_are_fitted(table, capsys):
+    pd.read_csv(table).assign(loss_z=np.nan).to_csv(table, index=False)
+    assert main(["fit", str(table), "--law", "additive", "--bootstrap", "4", "--starts", "4"]) == 0
+    assert main(["laws", "--domains", "3"]) == 0
+    with pytest.raises(SystemExit):
+        main(["laws", "--domains", "0"])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixlaw.compare import choose, choose_law, try_laws, widen
+from mixlaw.compare import auto_laws, choose, choose_law, try_laws, widen
 from mixlaw.errors import FitError
 from mixlaw.fit import LawFit
 from mixlaw.splits import default_kind
@@ -91,3 +91,21 @@ def test_regression_trees_are_a_rival_that_cannot_extrapolate():
     scores = tried(study("additive", noise=0.005, n_mixtures=40), ["additive", "lightgbm"]).scores().set_index("law")
     assert np.isnan(scores.loc["lightgbm", "coverage"])
     assert scores.loc["additive", "mre"] < scores.loc["lightgbm", "mre"] / 3
+
+
+def test_auto_takes_the_form_that_the_tables_n_and_d_allow():
+    table = study("additive")
+    one_size = table.rows(table.frame["n_params"] == 1e8)
+    assert auto_laws(table) == ["additive", "joint"]
+    assert auto_laws(one_size) == ["additive-fixed-n"]
+    assert auto_laws(one_size.rows(one_size.frame["n_tokens"] == 1e10)) == ["additive-fixed-nd"]
+    few = table.rows(table.frame["run_id"].astype(int) % 15 < 5)  # 15 runs, of which joint wants 17
+    assert auto_laws(few) == ["additive"]
+    with pytest.raises(FitError, match="the additive law cannot be fitted"):
+        auto_laws(table.rows(table.frame["run_id"].astype(int) % 15 < 2))
+
+
+def test_laws_are_compared_on_the_targets_that_all_of_them_predict():
+    rows = [("a", "easy", 1.0), ("b", "easy", 0.9), ("b", "hard", 5.0)]
+    scores = pd.DataFrame([{"law": law, "target": t, "mre": mre, "n_free": 3} for law, t, mre in rows])
+    assert choose(scores, "scale")[0] == "b"

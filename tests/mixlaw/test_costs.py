@@ -134,3 +134,16 @@ def test_a_mixture_far_from_all_runs_is_said():
     warnings = recommend(laws, ask()).warnings
     assert any(w.startswith("the nearest mixture that was trained differs from h* in") for w in warnings)
     assert any("of 'web', runs had 0.05 to 0.10: train one near it" in w for w in warnings)
+
+
+def test_a_mixture_gains_nothing_over_itself():
+    laws = fitted("joint", JOINT, spread=0.2, n_draws=40)
+    answer = recommend(laws, ask(pins=dict.fromkeys(DOMAINS, 1 / 3)))
+    row = answer.outcomes.set_index("mixture").loc["uniform"]
+    assert row[["gain", "gain_low", "gain_high"]].tolist() == pytest.approx([0, 0, 0], abs=1e-12)
+
+
+def test_a_law_that_reads_neither_n_nor_d_says_so():
+    laws = fitted("additive-fixed-nd", {"main": TRUTHS["additive-fixed-nd"]})
+    warnings = recommend(laws, ask()).warnings
+    assert any("does not depend on N: losses are those of the runs' n_params" in w for w in warnings)

@@ -91,9 +91,13 @@ def test_fitting_again_forgets_what_was_fitted_before():
         (
             "additive",
             lambda f: f["n_params"] == 1e8,
-            "one model size, so the N term cannot be fitted; use a fixed-n law",
+            "one model size, so the N term cannot be fitted; use additive-fixed-n",
         ),
-        ("additive", lambda f: f["n_tokens"] == 1e10, "one number of tokens, so the D term cannot be fitted; use a"),
+        (
+            "additive",
+            lambda f: f["n_tokens"] == 1e10,
+            "one number of tokens, so the D term cannot be fitted; use additive-fixed-nd",
+        ),
         ("additive", lambda f: f["run_id"].astype(int) % 15 < 2, "2 different mixtures cannot tell 3 domains apart"),
     ],
 )

@@ -135,3 +135,16 @@ def test_every_constraint_can_be_taken_away_alone():
     for name in names:
         assert question.without(name).constraints() == [other for other in names if other != name]
     assert question.unlimited().constraints() == []
+
+
+@pytest.mark.parametrize("limit", [{"floors": {"web": 0.5}}, {"caps": {"web": 0.1}}])
+def test_a_pin_outside_of_the_other_limits_is_refused(limit):
+    with pytest.raises(ConfigError, match="'web' is pinned to 0.2, outside of its other limits"):
+        limits(DOMAINS, ask(**limit, pins={"web": 0.2}))
+
+
+def test_what_is_named_twice_is_refused():
+    with pytest.raises(ConfigError, match="names something twice"):
+        read_pairs("web=0.1,web=0.2")
+    with pytest.raises(ConfigError, match="--group g is given twice"):
+        read_groups(["g=web:0:1", "g=code:0:1"])
