@@ -32,6 +32,7 @@ import numpy as np
 
 from mixlaw.capacity import Capacity
 from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.multiplicative import Coupled, Emergence, Shares, Usefulness, WarmDecay, coupling
 from mixlaw.nodes import Decay, Nested, Product, Sum
 from mixlaw.rivals import (
     Exponential,
@@ -187,8 +188,12 @@ def _rate(symbol: str) -> PowerOfSum:
 
 _N, _D = _over("A", "N", "alpha"), _over("B", "D", "beta")
 _E = Constant("E", near=(0.5, 0.5))
+_WARM_D = Product(Constant("B"), WarmDecay("beta", "D0"))
+_RESOURCES = Coupled(coupling("q"), _N, _WARM_D)
+_MIXTURE = Sum(Shares(), Product(Emergence("D1"), Usefulness()))
 _PAPER = "Shukor et al. 2025, arXiv 2507.09404"
 _YE = "Ye et al. 2024, arXiv 2403.16952, as listed by Shukor et al. 2025, appendix B.1"
+_OURS = "this project, 2026: mixlaw/multiplicative.py"
 _SUM_CONVEX = "convex in h where every gamma_i <= 1"
 
 LAWS: dict[str, Law] = {}
@@ -230,6 +235,23 @@ for _law in (
     Law(
         "additive-fixed-n", "E + 1/sum C_i h_i^gamma_i + B/D^beta", f"{_PAPER}, eq. B.2", Sum(_E, InverseSum(), _D),
         remark=_SUM_CONVEX,
+    ),
+    Law(
+        "multiplicative", "E + R(N, D) (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
+        Sum(_E, Product(_RESOURCES, _MIXTURE)),
+        remark="R = ((A/N^alpha)^q + (B/D~^beta)^q)^(1/q), D~ = D - D0; convex in h",
+    ),
+    Law(
+        "multiplicative-fixed-n", "E + B/D~^beta (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
+        Sum(_E, Product(_WARM_D, _MIXTURE)), remark="D~ = D - D0; convex in h",
+    ),
+    Law(
+        "multiplicative-fixed-nd", "A (sum b_i h_i + 1/sum C_i h_i^gamma)", _OURS,
+        Product(Constant("A"), Sum(Shares(), Usefulness())), remark="convex in h",
+    ),
+    Law(
+        "coupled", "E + ((A/N^alpha)^q + (B/D~^beta)^q)^(1/q)", _OURS, Sum(_E, _RESOURCES),
+        remark="D~ = D - D0; the multiplicative law without a mixture",
     ),
     Law("ye-m1", "E + sum C_i exp(t_i h_i)", _YE, Sum(_E, SumOfExponentials()), remark="convex in h"),
     Law(

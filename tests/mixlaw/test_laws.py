@@ -27,6 +27,10 @@ COUNTS = {
     "full": lambda k: 5 + 6 * k,
     "additive-fixed-nd": lambda k: 1 + 2 * k,
     "additive-fixed-n": lambda k: 3 + 2 * k,
+    "multiplicative": lambda k: 9 + 2 * k,
+    "multiplicative-fixed-n": lambda k: 6 + 2 * k,
+    "multiplicative-fixed-nd": lambda k: 2 + 2 * k,
+    "coupled": lambda k: 7,
     "ye-m1": lambda k: 1 + 2 * k,
     "ye-m2": lambda k: 2 + k,
     "ye-m3": lambda k: 2 + k,
@@ -44,6 +48,7 @@ COUNTS = {
     "moe": lambda k: 10,
 }
 seeds = st.integers(0, 2**32 - 1)
+UNITS_ONE = Units(1.0, 1.0)
 
 
 # The sources' formulas for one row, in plain numpy: p the reported parameters, n and d in the fit's units, h the
@@ -106,7 +111,24 @@ def scheffe(p, h):
     return each(p, "b") @ h + sum(p[f"b_{DOMAINS[i]}*{DOMAINS[j]}"] * h[i] * h[j] for i, j in pairs)
 
 
+def warm_decay(p, d):
+    """B over the tokens that count to the power of beta, D0 of them being lost to the warm-up."""
+    return p["B"] / (d - p["D0"] if d >= 2 * p["D0"] else d**2 / (4 * p["D0"])) ** p["beta"]
+
+
+def resources(p, n, d):
+    return ((p["A"] / n ** p["alpha"]) ** p["q"] + warm_decay(p, d) ** p["q"]) ** (1 / p["q"])
+
+
+def penalty(p, h, felt=1.0):
+    return each(p, "b") @ h + felt / np.sum(each(p, "C") * h ** p["gamma"])
+
+
 SOURCES = {
+    "multiplicative": lambda p, n, d, h, t, more: p["E"] + resources(p, n, d) * penalty(p, h, d / (d + p["D1"])),
+    "multiplicative-fixed-n": lambda p, n, d, h, t, more: p["E"] + warm_decay(p, d) * penalty(p, h, d / (d + p["D1"])),
+    "multiplicative-fixed-nd": lambda p, n, d, h, t, more: p["A"] * penalty(p, h),
+    "coupled": lambda p, n, d, h, t, more: p["E"] + resources(p, n, d),
     "base": lambda p, n, d, h, t, more: p["E"] + decays(p, n, d),
     "additive": lambda p, n, d, h, t, more: p["E"] + inverse_sum(p, h) + decays(p, n, d),
     "simple": lambda p, n, d, h, t, more: p["E"] + power(p, "", h) + decays(p, n, d),
@@ -354,8 +376,20 @@ def test_starting_points_lie_in_the_box_but_for_their_tails_and_give_finite_loss
     assert np.isfinite(law.loss(np.clip(theta, low, high), random_case(law, 0, k=k)[1])).all()
 
 
-BY_N = ["base", "additive", "joint", "simple", "full", "d-cpt", "dai-zheng-1", "dai-zheng-3", "muennighoff", "moe"]
-BY_D = [n for n in NAMES if "D" in LAWS[n].uses and n != "forgetting"]
+BY_N = [
+    "multiplicative",
+    "coupled",
+    "base",
+    "additive",
+    "joint",
+    "simple",
+    "full",
+    "d-cpt",
+    "dai-zheng-1",
+    "dai-zheng-3",
+]
+BY_N += ["muennighoff", "moe"]
+BY_D = [n for n in NAMES if "D" in LAWS[n].uses and n not in ("forgetting", "multiplicative", "multiplicative-fixed-n")]
 
 
 @pytest.mark.parametrize("name", [*BY_N, "forgetting"])
@@ -378,6 +412,32 @@ def test_more_tokens_never_raise_the_loss(name, seed, factor):
     assert (there <= here * (1 + 1e-12)).all()
 
 
+@pytest.mark.parametrize("name", ["multiplicative", "multiplicative-fixed-n"])
+@given(seed=seeds, factor=st.floats(1.1, 1e4))
+@settings(max_examples=30)
+def test_more_tokens_never_raise_our_laws_loss_once_the_mixture_is_felt(name, seed, factor):
+    # before, what a domain's absence costs may emerge faster than the loss falls
+    law = LAWS[name]
+    theta, x = random_case(law, seed, b=1)
+    p = law.natural(theta[0], DOMAINS)
+    x = moved(x, log_d=np.log(1e3 * p["D1"] / p["beta"]) - x.log_d.min() + 600 * (p["beta"] < 0.05))
+    larger = moved(x, log_d=np.log(factor))
+    slack = 1e-9 if name.endswith("n") else 1e-3  # where N binds, the loss is flat in D
+    assert (law.loss(theta, larger) <= law.loss(theta, x) * (1 + slack)).all()
+
+
+@pytest.mark.parametrize("name", ["multiplicative", "multiplicative-fixed-n", "multiplicative-fixed-nd"])
+@given(seed=seeds, place=st.integers(0, 2))
+@settings(max_examples=20)
+def test_a_corner_of_the_simplex_is_finite_and_nothing_jumps_there(name, seed, place):
+    theta, x = random_case(LAWS[name], seed)
+    corner = np.tile(np.eye(3)[:, [place]], x.h.shape[1])
+    near = 0.999999 * corner + 0.000001 / 3
+    losses = [LAWS[name].loss(theta, UNITS_ONE.inputs(np.exp(x.log_n), np.exp(x.log_d), h)) for h in (corner, near)]
+    assert np.isfinite(losses[0]).all()
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
 @given(seed=seeds, factor=st.floats(1.1, 1e4))
 @settings(max_examples=20)
 def test_more_tokens_of_finetuning_forget_more_and_more_old_data_forgets_less(seed, factor):
@@ -390,6 +450,9 @@ def test_more_tokens_of_finetuning_forget_more_and_more_old_data_forgets_less(se
 
 
 LIMITS = {  # what is left where N and D are without end
+    "multiplicative": lambda p, h, t, more: p["E"],
+    "multiplicative-fixed-n": lambda p, h, t, more: p["E"],
+    "coupled": lambda p, h, t, more: p["E"],
     "base": lambda p, h, t, more: p["E"],
     "additive": lambda p, h, t, more: p["E"] + inverse_sum(p, h),
     "joint": lambda p, h, t, more: p["E"] + inverse_sum(p, h),
@@ -436,7 +499,8 @@ def test_a_law_that_says_it_is_convex_in_the_mixture_is(name, seed):
     assert (middle <= chord + 1e-9 * (np.abs(ends[0]) + np.abs(ends[1]))).all()
 
 
-ALWAYS = ["ye-m1", "ye-m2", "ye-m4", "linear", "bimix", "autoscale", "sedova", "forgetting"]
+OURS = ["multiplicative", "multiplicative-fixed-n", "multiplicative-fixed-nd"]
+ALWAYS = [*OURS, "ye-m1", "ye-m2", "ye-m4", "linear", "bimix", "autoscale", "sedova", "forgetting"]
 
 
 @pytest.mark.parametrize("name", SHAPED)
