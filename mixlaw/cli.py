@@ -88,10 +88,14 @@ def _check_options(sub: argparse.ArgumentParser) -> None:
 
 def _fit_options(sub: argparse.ArgumentParser) -> None:
     _check_options(sub)
-    sub.add_argument("--law", default="auto", help="names with commas between, or auto: additive and joint, one chosen")
+    sub.add_argument(
+        "--law",
+        default="auto",
+        help="names with commas between, or auto: multiplicative, additive and joint, one chosen",
+    )
     sub.add_argument("--target", nargs="+", default=[], help="targets to fit; all by default")
     sub.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs to score the laws on; never fitted")
-    sub.add_argument("--holdout", choices=HOLDOUTS, help="score on a part of TABLE, fitted on the rest")
+    sub.add_argument("--holdout", choices=HOLDOUTS, default="", help="score on a part of TABLE, fitted on the rest")
     sub.add_argument("--out", type=Path, help="where the laws are written, e.g. laws.json")
     _solver_options(sub)
 
@@ -133,8 +137,12 @@ def _recommend_options(sub: argparse.ArgumentParser) -> None:
 
 def _compare_options(sub: argparse.ArgumentParser) -> None:
     _check_options(sub)
-    sub.add_argument("--laws", default="base,additive,joint", help="names with commas between; all: every law")
-    sub.add_argument("--holdout", choices=HOLDOUTS, default="scale")
+    sub.add_argument(
+        "--laws", default="base,additive,joint,multiplicative",
+        help="names with commas between; auto: what fit would choose from the fitted part; all: every law",
+    )  # fmt: skip
+    sub.add_argument("--holdout", choices=HOLDOUTS, nargs="+", default=["scale"], help="one or more splits")
+    sub.add_argument("--against", help="the law that the others' errors are subtracted from; joint by default")
     sub.add_argument("--target", nargs="+", default=[])
     _solver_options(sub)
 

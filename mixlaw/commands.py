@@ -12,23 +12,23 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.artefact import FittedLaws
-from mixlaw.compare import Trial, auto_laws, choose, choose_law, try_laws, widen
+from mixlaw.compare import AUTO, choose, fit_and_choose
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.hygiene import prepare
 from mixlaw.laws import LAWS
 from mixlaw.mixture import round_to_sum
+from mixlaw.protocol import judge
 from mixlaw.question import Question, read_groups, read_mixture, read_pairs, read_targets
 from mixlaw.recommend import Recommendation, baselines, recommend
 from mixlaw.runlog import strict_json, write_atomically
-from mixlaw.splits import KINDS, default_kind
+from mixlaw.splits import KINDS
 from mixlaw.support import distinct, warnings_of
 from mixlaw.tables import Table, read_table
 from mixlaw.uncertainty import seed_noise
 
 PULL = 0.01
 RECOMMENDED = "# Recommended"  # how the files begin that may be written over
-TRIAL_RESAMPLES = 40  # enough to say by how much intervals are too narrow
 
 
 def say(text: str) -> None:
@@ -117,46 +117,29 @@ def run_fit(options: argparse.Namespace) -> None:
     if options.test and options.holdout:
         raise ConfigError("--test and --holdout are two ways to score: give one of them")
     table, settings = read_clean(options.table, options), settings_of(options)
-    names = names_of(options.law) if options.law != "auto" else auto_laws(table)
     with Progress() as bar:
-        fits = {n: LawFit(n, **settings).fit(table, options.target, bar) for n in names}
-        trial = _trial(table, names, options, bar, settings)
-    chosen, reason = choose_law(trial, names, len(table.domains))
-    widened = [widen(fit, trial) for fit in fits.values()]
-    scored = [fit.score(read(options.test, options)) for fit in fits.values()] if options.test else []
-    if options.holdout and trial:
-        scored = [trial.scores()]
+        choice = fit_and_choose(table, names_of(options.law), options.holdout, options.target, bar, **settings)
+    scored = [fit.score(read(options.test, options)) for fit in choice.fits.values()] if options.test else []
+    if options.holdout:
+        scored = [trial.scores() for trial in choice.trials]
     rows = pd.concat(scored) if scored else pd.DataFrame()
-    laws = FittedLaws.of(fits, table, chosen, reason, rows)
+    laws = FittedLaws.of(choice.fits, table, choice.chosen, choice.reason, rows)
     if options.out:
         laws.save(options.out)
     if options.json:
-        say(strict_json(_summary(laws, widened), indent=1))
+        say(strict_json(_summary(laws, choice.widened), indent=1))
         return
-    _show_fits(fits)
+    _show_fits(choice.fits)
     if scored:
         say("\nMRE [%] on runs that the fit never saw:")
         say(score_table(pd.concat(scored)))
     if laws.noise:
         shown = ", ".join(f"{r.target} {r.percent:.2f} %" for r in seed_noise(table).itertuples())
         say(f"\nseed noise (sd of runs that differ in their seed only): {shown}")
-    say("\n" + "\n".join(widened))
-    say(f"chosen: {chosen} ({reason})")
+    say("\n" + "\n".join(choice.widened))
+    say(f"chosen: {choice.chosen} ({choice.reason})")
     if options.out:
         say(f"written to {options.out}")
-
-
-def _trial(
-    table: Table, names: list[str], options: argparse.Namespace, bar: "Progress", settings: dict[str, Any]
-) -> Trial | None:
-    """Fit the laws again without a part of the table, where it has one to spare, with fewer resamples."""
-    settings = settings | {"n_bootstrap": min(settings["n_bootstrap"], TRIAL_RESAMPLES)}
-    try:
-        return try_laws(table, names, options.holdout or default_kind(table), options.target, bar, **settings)
-    except FitError:
-        if options.holdout:
-            raise
-        return None
 
 
 def _show_fits(fits: dict[str, LawFit]) -> None:
@@ -185,28 +168,46 @@ def _summary(laws: FittedLaws, widened: list[str]) -> dict[str, Any]:
 
 def score_table(scored: pd.DataFrame, column: str = "mre") -> str:
     """Return a score per target and law as text, the mean below."""
-    wide = scored.pivot(index="target", columns="law", values=column)
+    wide = scored.pivot_table(index="target", columns="law", values=column, dropna=False)
     wide = wide.loc[list(dict.fromkeys(scored["target"])), list(dict.fromkeys(scored["law"]))]
     wide.loc["mean"] = wide.mean()
     return str(wide.to_string(float_format=lambda v: f"{v:.2f}"))
 
 
 def run_compare(options: argparse.Namespace) -> None:
-    """Score laws on the same held-out rows, and choose one."""
+    """Score laws on the same held-out rows, one split after the other, and choose one for each."""
     table = read_clean(options.table, options)
-    names = list(LAWS) if options.laws == "all" else names_of(options.laws)
-    with Progress() as bar:
-        trial = try_laws(table, names, options.holdout, options.target, bar, **settings_of(options))
-    scored = trial.scores()
-    chosen, reason = choose(scored, options.holdout)
-    for name, why in trial.refused.items():
-        remark(f"left out: {name}: {why}")
+    names = [*LAWS, AUTO] if options.laws == "all" else names_of(options.laws)
+    against = options.against or ("joint" if "joint" in names else names[0])
+    if against not in names:
+        raise ConfigError(f"--against: {unknown_name('law', against, names)}")
+    records = []
+    for kind in options.holdout:
+        with Progress() as bar:
+            verdicts, trials = judge(table, names, kind, against, options.target, bar, **settings_of(options))
+        scored = pd.concat([trial.scores() for trial in trials])
+        chosen, reason = choose(scored, KINDS[kind])
+        for name, why in trials[-1].refused.items():
+            remark(f"left out: {name}: {why}")
+        if options.json:
+            records += _records(scored, chosen, kind)
+            continue
+        say(f"MRE [%] on {KINDS[kind]}:\n{score_table(scored)}\n")
+        say(f"means over targets; difference is that of the mre to {against}, with a 90 % interval over runs:")
+        say(verdicts.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
+        for law, why in dict.fromkeys(trial.chosen for trial in trials if trial.chosen[0]):
+            say(f"auto took {law} ({why})")
+        say(f"\nchosen: {chosen} ({reason})\n")
     if options.json:
-        say(strict_json(scored.assign(chosen=scored["law"] == chosen).to_dict("records"), indent=1))
-        return
-    say(f"MRE [%] on {KINDS[options.holdout]}:\n{score_table(scored)}\n")
-    means = scored.groupby("law", sort=False)[["mre", "mae", "bias", "spearman", "coverage", "n_free"]].mean()
-    say(f"means over targets:\n{means.to_string(float_format=lambda v: f'{v:.3f}')}\n\nchosen: {chosen} ({reason})")
+        say(strict_json(records, indent=1))
+
+
+def _records(scored: pd.DataFrame, chosen: str, kind: str) -> list[dict[str, Any]]:
+    means = scored.groupby(["law", "target"], sort=False, as_index=False).mean()
+    return [
+        {str(k): v for k, v in row.items()}
+        for row in means.assign(kind=kind, chosen=means["law"] == chosen).to_dict("records")
+    ]
 
 
 def run_predict(options: argparse.Namespace) -> None:

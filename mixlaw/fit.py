@@ -129,12 +129,14 @@ class LawFit:
         """
         law, table = get_law(self.law), as_table(data)
         self._check_settings()
-        self.warnings_, self.targets_, self.domains_ = check_support(law, table), {}, table.domains
+        believing = self.prior > 0
+        self.warnings_, self.targets_ = check_support(law, table, believing=believing), {}
+        self.domains_ = table.domains
         frame = table.frame
         self.units_ = Units.of(frame["n_params"].to_numpy(float), frame["n_tokens"].to_numpy(float))
         names = self._wanted(law, table, targets)
         for name in names:
-            check_support(law, table.rows(frame[LOSS + name].notna()), f"the rows with a loss of '{name}'")
+            check_support(law, table.rows(frame[LOSS + name].notna()), f"the rows with a loss of '{name}'", believing)
         settings = {"delta": self.delta, "logarithmic": self.residuals == "log", "by_error": self.weights == "error"}
         for group, problem in problems(law, table, names, self.units_, **settings):
             self._fit_problem(group, problem, progress)

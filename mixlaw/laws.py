@@ -126,6 +126,10 @@ class Law:
         """Return the number of parameters for k domains."""
         return self.term.size(k)
 
+    def n_open(self, k: int) -> int:
+        """Return the number of parameters that no belief holds to within a factor of e: runs must decide them."""
+        return int((self.term.prior(k)[1] >= 1.0).sum())
+
     def bounds(self, k: int) -> Box:
         """Return the box (low, high), each (p,), that the free parameters stay in."""
         return self.term.bounds(k)
@@ -242,8 +246,9 @@ for _law in (
         remark="R = ((A/N^alpha)^q + (B/D~^beta)^q)^(1/q), D~ = D - D0; convex in h",
     ),
     Law(
-        "multiplicative-fixed-n", "E + B/D~^beta (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
-        Sum(_E, Product(_WARM_D, _MIXTURE)), remark="D~ = D - D0; convex in h",
+        "multiplicative-fixed-n", "E + R(D) (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
+        Sum(_E, Product(Coupled(coupling("q"), Constant("A"), _WARM_D), _MIXTURE)),
+        remark="R = (A^q + (B/D~^beta)^q)^(1/q), D~ = D - D0; convex in h",
     ),
     Law(
         "multiplicative-fixed-nd", "A (sum b_i h_i + 1/sum C_i h_i^gamma)", _OURS,

@@ -13,9 +13,15 @@ KINDS = {
     "tokens": "the last 40 % of each run's tokens, fitted on the first 60 %",
 }
 
+FOLDS = 5
 
-def held_out(table: Table, kind: str) -> NDArray[np.bool_]:
+
+def held_out(table: Table, kind: str, fold: int = FOLDS - 1) -> NDArray[np.bool_]:
     """Return (n,) which rows are held out.
+
+    Parameters
+    ----------
+    fold : which fifth of the mixtures
 
     Raises
     ------
@@ -31,7 +37,7 @@ def held_out(table: Table, kind: str) -> NDArray[np.bool_]:
         held = frame["n_tokens"] > 0.6 * frame.groupby("run_id")["n_tokens"].transform("max")
     else:
         number = pd.factorize(pd.Series(map(tuple, table.mixtures.round(4))))[0]
-        held = pd.Series(number % 5 == 4)
+        held = pd.Series(number % FOLDS == fold)
     if held.all() or not held.any():
         raise FitError(f"--holdout {kind}: the table has nothing to hold out")
     return held.to_numpy(bool)

@@ -10,8 +10,12 @@ from mixlaw.tables import Table
 COLLINEAR = 0.98  # correlation of two domains' weights from which on they cannot be told apart
 
 
-def check_support(law: Law, table: Table, what: str = "this table") -> list[str]:
+def check_support(law: Law, table: Table, what: str = "this table", believing: bool = True) -> list[str]:
     """Refuse a law that the table cannot determine; return warnings where it only just can.
+
+    Parameters
+    ----------
+    believing : whether what is believed of exponents and shapes counts, so that runs need not decide it
 
     Raises
     ------
@@ -19,7 +23,7 @@ def check_support(law: Law, table: Table, what: str = "this table") -> list[str]
         With what the law needs and what the table has.
     """
     frame, k = table.frame, len(table.domains)
-    n_runs, n_free = frame["run_id"].nunique(), law.n_free(k)
+    n_runs, n_free = frame["run_id"].nunique(), law.n_open(k) if believing else law.n_free(k)
     sizes, tokens, mixtures = distinct(table)
 
     def need(fine: bool, why: str) -> None:
@@ -34,7 +38,7 @@ def check_support(law: Law, table: Table, what: str = "this table") -> list[str]
     if "D" in law.uses:
         need(tokens >= 2, "it has one number of tokens, so the D term cannot be fitted; use additive-fixed-nd")
     observations = n_runs * k if law.joint_targets else n_runs
-    need(observations >= n_free, f"the law has {n_free} parameters, there are {n_runs} runs")
+    need(observations >= n_free, f"runs must decide {n_free} of its parameters, there are {n_runs} runs")
     return warnings_of(law, table)
 
 

@@ -136,10 +136,13 @@ def test_an_empty_loss_costs_one_cell_and_is_said(table, capsys):
 def test_too_few_runs_and_one_size_are_refused_in_words(table, tmp_path, capsys):
     frame = pd.read_csv(table)
     few, one = tmp_path / "few.csv", tmp_path / "one.csv"
-    frame[frame["run_id"].str.startswith(("0-", "1-", "2-"))].to_csv(few, index=False)
+    few_runs = frame["run_id"].str.startswith(("0-", "1-", "2-")) & (frame["n_params"] > frame["n_params"].min())
+    frame[few_runs].to_csv(few, index=False)
     frame[frame["n_params"] == 1e6].to_csv(one, index=False)
     assert main(["fit", str(few), "--law", "additive"]) == 5
-    assert "11 parameters, there are 9 runs" in capsys.readouterr().err
+    assert "runs must decide 9 of its parameters, there are 6 runs" in capsys.readouterr().err
+    assert main(["fit", str(few), "--law", "additive", "--belief", "0"]) == 5
+    assert "runs must decide 11 of its parameters, there are 6 runs" in capsys.readouterr().err
     assert main(["fit", str(one), "--law", "additive"]) == 5
     assert "one model size" in capsys.readouterr().err
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixlaw.compare import auto_laws, choose, choose_law, try_laws, widen
+from mixlaw.compare import auto_laws, choose, choose_law, fit_and_choose, surely_better, try_laws, widen
 from mixlaw.errors import FitError
 from mixlaw.fit import LawFit
 from mixlaw.splits import default_kind
@@ -19,12 +19,12 @@ def tried(table, names, kind=None):
 
 def test_the_law_that_predicts_held_out_runs_best_is_chosen():
     names = ["additive-fixed-n", "additive"]
-    name, reason = choose_law(tried(study("additive", noise=0.002), names), names, 3)
+    name, reason = choose_law([tried(study("additive", noise=0.002), names)], names, 3)
     assert name == "additive"
     assert reason.startswith("lowest mean MRE on the largest model size, fitted on the smaller ones: additive-fixed-n ")
     one_size = study("additive-fixed-n", noise=0.002, sizes=(1e8,))
     trial = tried(one_size, names)
-    name, reason = choose_law(trial, names, 3)
+    name, reason = choose_law([trial], names, 3)
     assert name == "additive-fixed-n"
     assert reason.startswith("lowest mean MRE on a fifth of the mixtures, fitted on the others: additive-fixed-n 0.")
     assert "one model size" in trial.refused["additive"]
@@ -39,16 +39,16 @@ def test_of_laws_that_predict_equally_well_the_one_with_fewest_parameters_is_cho
 
 
 def test_a_law_that_cannot_recommend_is_not_chosen_beside_one_that_can():
-    assert choose_law(None, ["joint"], 3) == ("joint", "the only fitted law")
-    assert choose_law(None, ["base", "joint"], 3) == ("joint", "the only fitted law that depends on the mixture")
-    assert choose_law(None, ["base"], 3) == ("base", "the only fitted law")
+    assert choose_law([], ["joint"], 3) == ("joint", "the only fitted law")
+    assert choose_law([], ["base", "joint"], 3) == ("joint", "the only fitted law that depends on the mixture")
+    assert choose_law([], ["base"], 3) == ("base", "the only fitted law")
 
 
 def test_of_too_few_runs_to_hold_any_out_the_law_of_fewest_parameters_is_chosen():
     few = study("additive", n_mixtures=4, sizes=(1e8, 5e8))
     with pytest.raises(FitError, match="--holdout mixture: the table has nothing to hold out"):
         tried(few, ["additive", "simple"], "mixture")
-    assert choose_law(None, ["additive", "simple"], 3) == ("simple", "fewest parameters; too few runs to hold any out")
+    assert choose_law([], ["additive", "simple"], 3) == ("simple", "fewest parameters; too few runs to hold any out")
 
 
 def test_every_law_has_scores_on_the_same_rows():
@@ -96,13 +96,33 @@ def test_regression_trees_are_a_rival_that_cannot_extrapolate():
 def test_auto_takes_the_form_that_the_tables_n_and_d_allow():
     table = study("additive")
     one_size = table.rows(table.frame["n_params"] == 1e8)
-    assert auto_laws(table) == ["additive", "joint"]
-    assert auto_laws(one_size) == ["additive-fixed-n"]
-    assert auto_laws(one_size.rows(one_size.frame["n_tokens"] == 1e10)) == ["additive-fixed-nd"]
-    few = table.rows(table.frame["run_id"].astype(int) % 15 < 5)  # 15 runs, of which joint wants 17
-    assert auto_laws(few) == ["additive"]
-    with pytest.raises(FitError, match="the additive law cannot be fitted"):
+    assert auto_laws(table) == ["multiplicative", "additive", "joint"]
+    assert auto_laws(one_size) == ["multiplicative-fixed-n", "additive-fixed-n"]
+    one_d = one_size.rows(one_size.frame["n_tokens"] == 1e10)
+    assert auto_laws(one_d) == ["multiplicative-fixed-nd", "additive-fixed-nd"]
+    few = table.rows(table.frame["run_id"].astype(int) % 15 < 4)  # 12 runs, of which joint wants 15
+    assert auto_laws(few) == ["multiplicative", "additive"]
+    with pytest.raises(FitError, match="the joint law cannot be fitted"):
         auto_laws(table.rows(table.frame["run_id"].astype(int) % 15 < 2))
+
+
+@pytest.mark.parametrize("truth", ["additive", "multiplicative"])
+def test_auto_finds_out_which_of_the_laws_wrote_the_runs(truth):
+    choice = fit_and_choose(study(truth, noise=0.003), ["auto"], **QUICK)
+    assert choice.chosen == truth
+    assert set(choice.fits) == {"multiplicative", "additive", "joint"}
+    assert len(choice.widened) == 3
+
+
+def test_the_preferred_law_is_left_only_for_one_that_is_surely_better():
+    trial = tried(study("additive", noise=0.003), ["multiplicative", "additive"])
+    assert surely_better([trial], "additive", "multiplicative")[0]
+    assert not surely_better([trial], "multiplicative", "additive")[0]
+    assert choose_law([trial], ["multiplicative", "additive"], 3)[1].count("surely better than multiplicative") == 1
+    noisy = tried(study("additive", noise=0.3, seed=3), ["multiplicative", "additive"])
+    name, reason = choose_law([noisy], ["multiplicative", "additive"], 3)
+    assert name == "multiplicative"
+    assert "additive is not surely better" in reason or reason.startswith("lowest mean MRE")
 
 
 def test_laws_are_compared_on_the_targets_that_all_of_them_predict():

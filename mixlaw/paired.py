@@ -1,0 +1,70 @@
+"""Errors of several laws on the same held-out runs, and whether their difference could be luck of which runs these are.
+
+Laws are compared on the same rows, and whole runs are resampled, because the rows of one run share their errors.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mixlaw.slopes import Array
+from mixlaw.tables import Table
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much larger the mean relative error of one law is than another's [percentage points], with an interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def row_errors(predictions: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """Return the rows of predictions that were observed, with their run, size and signed relative error [%].
+
+    Parameters
+    ----------
+    predictions : of one law for the rows of `table`, as `LawFit.predict` returns them
+    """
+    known = predictions.dropna(subset="observed")
+    runs = table.frame[["row", "run_id", "n_params"]]
+    known = known.merge(runs, on="row", how="left", validate="many_to_one")
+    return known.assign(
+        error=100 * (known["predicted"] / known["observed"] - 1),
+        inside=(known["observed"] >= known["low"]) & (known["observed"] <= known["high"]),
+    )
+
+
+def difference(ours: pd.DataFrame, theirs: pd.DataFrame, level: float = 0.9, seed: int = 0) -> Difference:
+    """Return the difference of two laws' mean relative errors, the mean over targets of the mean over rows.
+
+    Parameters
+    ----------
+    ours, theirs : `row_errors` of each; only targets of both count
+    level : of the interval, which comes from resampling held-out runs with replacement
+    """
+    shared = [t for t in ours["target"].unique() if (theirs["target"] == t).any()]
+    runs = sorted(set(ours["run_id"]) | set(theirs["run_id"]))
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), RESAMPLES)
+    weights = np.vstack([np.ones(len(runs)), drawn.astype(float)])
+    means: Array = _means(ours, shared, runs, weights) - _means(theirs, shared, runs, weights)
+    low, high = np.nanpercentile(means[1:], [50 * (1 - level), 50 * (1 + level)])
+    return Difference(float(means[0]), float(low), float(high))
+
+
+def _means(errors: pd.DataFrame, targets: list[str], runs: list[str], weights: Array) -> Array:
+    """Return (b,) mean over targets of the weighted mean relative error."""
+    found = np.full((len(weights), len(targets)), np.nan)
+    for i, target in enumerate(targets):
+        own = errors[errors["target"] == target]
+        sizes = own["error"].abs().groupby(own["run_id"].to_numpy()).agg(["sum", "size"])
+        total, count = sizes.reindex(runs).fillna(0.0).to_numpy().T
+        held = weights @ count
+        found[held > 0, i] = (weights @ total)[held > 0] / held[held > 0]
+    means: Array = np.nanmean(found, axis=1)
+    return means
