@@ -136,6 +136,7 @@ def fit_and_choose(
     for each in kinds:
         try:
             trials.append(try_laws(table, wanted, each, targets, progress, **fewer))
+            fewer["n_bootstrap"] = 1  # only the first is asked for intervals
         except FitError:
             if kind:
                 raise

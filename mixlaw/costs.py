@@ -1,13 +1,16 @@
-"""What a recommended mixture costs and tolerates: the flat frontier, the price of every limit, the path over scale."""
+"""What a mixture costs and tolerates: flat frontier, prices of limits, the path over scale, what other laws say."""
 
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from mixlaw.objective import Mixtures, Objective, clean, optimum
+from mixlaw.artefact import FittedLaws
+from mixlaw.errors import FitError
+from mixlaw.objective import Mixtures, Objective, clean, drawn_optima, optimum
 from mixlaw.simplex import Limits, minimise_mixture
 from mixlaw.slopes import Array
+from mixlaw.uncertainty import interval
 
 PATH_POINTS = 5
 PROFILE_POINTS = 17  # weights of a domain at which the best of the rest is looked for
@@ -86,7 +89,31 @@ def prices(objective: Objective, best: Array, rivals: Mixtures) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["constraint", "cost", "weight", "weight_without"])
 
 
-def path(objective: Objective, start: tuple[float, float], best: Array, rivals: Mixtures) -> pd.DataFrame:
+def other_laws(laws: FittedLaws, objective: Objective, best: Array, rivals: Mixtures) -> pd.DataFrame:
+    """Return what each of the other fitted laws would recommend, and what that costs by the law that is asked [nats].
+
+    Returns
+    -------
+    DataFrame of law, predicted (by that law), regret, and weights (domain -> weight); laws that cannot answer are left
+    out
+    """
+    rows, least = [], objective.at(best)
+    for name, fit in laws.fits.items():
+        if name == objective.fit.law:
+            continue
+        try:
+            other = Objective(fit, objective.question, objective.sizes)
+        except FitError:
+            continue
+        h = optimum(other, rivals)
+        row = {"law": name, "predicted": other.at(h), "regret": max(objective.at(h) - least, 0.0)}
+        rows.append(row | {"weights": dict(zip(fit.domains_, clean(h), strict=True))})
+    return pd.DataFrame(rows, columns=["law", "predicted", "regret", "weights"])
+
+
+def path(
+    objective: Objective, start: tuple[float, float], best: Array, rivals: Mixtures, level: float = 0.9
+) -> pd.DataFrame:
     """Return h* from a small run to the asked one, and the regret of training the big run on each [nats].
 
     Between them N and D grow geometrically. Limits by epochs are those of the big run.
@@ -95,10 +122,11 @@ def path(objective: Objective, start: tuple[float, float], best: Array, rivals: 
     ----------
     start : N and D of the small run
     best : (k,) h* of the big one
+    level : of the intervals, which come from resampled laws
 
     Returns
     -------
-    DataFrame of n_params, n_tokens, regret, and a column per domain
+    DataFrame of n_params, n_tokens, regret, a column per domain, and interval (domain -> [low, high])
     """
     question, least = objective.question, objective.at(best)
     caps = question.caps | {d: min(c, question.caps.get(d, 1.0)) for d, c in question.epoch_caps().items()}
@@ -106,7 +134,11 @@ def path(objective: Objective, start: tuple[float, float], best: Array, rivals: 
     for part in np.linspace(0, 1, PATH_POINTS):
         n, d = (a ** (1 - part) * b**part for a, b in zip(start, (question.n_params, question.n_tokens), strict=True))
         here = replace(question, n_params=float(n), n_tokens=float(d), caps=caps, max_epochs=None)
-        h = best if part == 1 else optimum(objective.asking(here), rivals)
+        asked = objective.asking(here)
+        h = best if part == 1 else optimum(asked, rivals)
+        low, high = interval(drawn_optima(asked.drawn(), [h]), level)
+        ends = zip(objective.fit.domains_, np.minimum(low, h), np.maximum(high, h), strict=True)
         row = {"n_params": float(n), "n_tokens": float(d), "regret": max(objective.at(h) - least, 0.0)}
-        rows.append(row | dict(zip(objective.fit.domains_, clean(h), strict=True)))
+        row |= dict(zip(objective.fit.domains_, clean(h), strict=True))
+        rows.append(row | {"interval": {name: [float(a), float(b)] for name, a, b in ends}})
     return pd.DataFrame(rows)

@@ -121,7 +121,23 @@ def path_table(answer: Answer) -> pd.DataFrame:
         return rows
     shown = {"N": rows["n_params"].map(in_words), "D": rows["n_tokens"].map(in_words)}
     shown["regret [nats]"] = rows["regret"].map("{:.4f}".format)
-    return pd.DataFrame(shown | {d: rows[d].map(percent) for d in domains_of(answer)["domain"] if d in rows})
+    for domain in domains_of(answer)["domain"]:
+        if domain in rows:
+            ends = rows["interval"].map(lambda i, d=domain: f" ({percent(i[d][0])} to {percent(i[d][1])})")
+            shown[domain] = rows[domain].map(percent) + ends
+    return pd.DataFrame(shown)
+
+
+def others_table(answer: Answer) -> pd.DataFrame:
+    """Return what other fitted laws would recommend; empty where there are none."""
+    rows = facts(answer).get("others", [])
+    return pd.DataFrame(
+        [
+            {"law": r["law"], "predicted by it": f"{r['predicted']:.4f}", "costs [nats]": price(r["regret"])}
+            | {d: percent(w) for d, w in r["weights"].items()}
+            for r in rows
+        ]
+    )
 
 
 def question(answer: Answer) -> str:

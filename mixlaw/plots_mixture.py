@@ -159,7 +159,7 @@ def _price(row: Mapping[str, Any]) -> str:
 
 
 def path(ax: Axes | None, answer: Answer) -> Axes:
-    """Draw h* from the smallest run to the big one, and what each step's mixture would cost the big run.
+    """Draw h* with its 90 % interval from the smallest run to the big one, and what each step would cost the big run.
 
     N and D grow geometrically from step to step, so that the axis is logarithmic in both.
     """
@@ -168,22 +168,29 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.24 * len(names) + 1.4)))
     place, shares = np.arange(len(steps)), steps[names].to_numpy(float).T
     palette = list(colours(names).values())
-    ax.stackplot(
-        place, shares, colors=palette, edgecolor="white", linewidth=0.7, alpha=0.9, labels=[plain(n) for n in names]
-    )
-    ends = shares[:, -1].cumsum()
-    wanted = ends - shares[:, -1] / 2
+    bands = np.array([[row["interval"][name] for name in names] for row in known["path"]])  # step, domain, end
+    top = min(1.0, 1.05 * float(bands.max()))
     seen = np.flatnonzero(shares.max(1) >= UNSEEN)
+    seen = seen[np.argsort(shares[seen, -1], kind="stable")]
+    for i in seen:
+        ax.plot(place, shares[i], color=palette[i], lw=1.8, label=plain(names[i]))
+        ax.fill_between(place, bands[:, i, 0], bands[:, i, 1], color=palette[i], alpha=0.15, lw=0)
+    wanted = shares[:, -1] / top
     for i, to in zip(seen, spread(wanted[seen]), strict=True):
         line = {"arrowstyle": "-", "color": palette[i], "shrinkA": 0, "shrinkB": 0, "lw": 1.5, "relpos": (0, 0.5)}
         text = f"{plain(names[i])}  {percent(shares[i, -1])}"
-        where: Any = {"xy": (1, wanted[i]), "xytext": (1.05, to), "xycoords": beside(ax), "textcoords": beside(ax)}
+        where: Any = {
+            "xy": (1, shares[i, -1]),
+            "xytext": (1.05, to * top),
+            "xycoords": beside(ax),
+            "textcoords": beside(ax),
+        }
         ax.annotate(text, va="center", fontsize=8, arrowprops=line, **where)
     labels = [f"{in_words(r['n_params'])}\n{in_words(r['n_tokens'])}\n{r['regret']:.4f}" for r in known["path"]]
     ax.set_xticks(place, labels, fontsize=9)
     rows = "parameters N\ntokens D\nregret [nats]"
     ax.annotate(rows, (0, 0), (-26, -4), "axes fraction", "offset points", ha="right", va="top", fontsize=9)
-    ax.set(xlim=(place[0], place[-1]), ylim=(0, 1), title="h* on the way to the big run")
+    ax.set(xlim=(place[0], place[-1]), ylim=(0, top), title="h* on the way to the big run, 90 % intervals")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(visible=False)
     return ax

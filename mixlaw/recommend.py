@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.artefact import FittedLaws
-from mixlaw.costs import flat_frontier, path, prices
+from mixlaw.costs import flat_frontier, other_laws, path, prices
 from mixlaw.errors import FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
@@ -22,6 +22,7 @@ from mixlaw.uncertainty import interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+TABLES = ("outcomes", "per_target", "prices", "path", "others")
 FAR_MIXTURE = 0.25  # share of the tokens by which h* may differ from every mixture that was trained
 
 
@@ -39,7 +40,9 @@ class Recommendation:
         the recommended one is predicted to be [nats, with interval]
     per_target : predicted loss of every target under every mixture
     prices : per active constraint: what it costs [nats], and, for a limit of one domain, per 1 % of weight
-    path : h* on the way from the smallest run to the big one, and what the mixture that is best there would cost here
+    path : h* with its interval on the way from the smallest run to the big one, and what the mixture that is best there
+        would cost here
+    others : what the other fitted laws would recommend, and what that would cost by this one
     noise : sd of single runs [nats] that gains and the flat frontier are measured against
     warnings : in plain words, what the answer rests on
     laws : the laws that were asked
@@ -54,13 +57,14 @@ class Recommendation:
     per_target: pd.DataFrame
     prices: pd.DataFrame
     path: pd.DataFrame
+    others: pd.DataFrame
     noise: float
     warnings: list[str]
     laws: FittedLaws = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain data; `override` is what the trainer takes as is."""
-        tables = {n: getattr(self, n).to_dict(orient="records") for n in ("outcomes", "per_target", "prices", "path")}
+        tables = {n: getattr(self, n).to_dict(orient="records") for n in TABLES}
         return {
             "law": self.law,
             "reason": self.reason,
@@ -113,10 +117,7 @@ class Recommendation:
         if len(self.prices):
             lines += ["", "limits that cost something [nats]:"]
             lines += [f"  {row.constraint:<24}{row.cost:.4f}" for row in self.prices.itertuples()]
-        lines += ["", "h* on the way from the smallest run, and what training the big run on it would cost [nats]:"]
-        for row in self.path.to_dict("records"):
-            h = " ".join(f"{row[name]:.3f}" for name in self.weights)
-            lines.append(f"  N {row['n_params']:<9.3g} D {row['n_tokens']:<9.3g} {row['regret']:.4f}   {h}")
+        lines += ["", *self._path_lines(), *self._other_lines()]
         lines += ["", f"train it with: {hydra_override(self.weights)}"]
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
 
@@ -134,6 +135,30 @@ class Recommendation:
             *lines,
             f"(flat frontier: what the others can make up for within the noise of one run, {self.noise:.4f} nats)",
         ]
+
+    def _path_lines(self) -> list[str]:
+        """Return h* with its interval over scale: a column per step, a line per domain."""
+        steps, wide = self.path.to_dict("records"), max(16, 2 + max(map(len, self.weights)))
+        head = [("N", "n_params", ".3g"), ("D", "n_tokens", ".3g"), ("regret [nats]", "regret", ".4f")]
+        lines = ["h* from the smallest run to this one, and what training this run on it would cost:"]
+        lines += [f"{name:<{wide}}" + "".join(f"{row[c]:<20{form}}" for row in steps) for name, c, form in head]
+        for name in self.weights:
+            cells = [(row[name], *row["interval"][name]) for row in steps]
+            lines.append(f"{name:<{wide}}" + "".join(f"{h:.3f} ({a:.2f}-{b:.2f})   " for h, a, b in cells))
+        return [line.rstrip() for line in lines]
+
+    def _other_lines(self) -> list[str]:
+        """Return what other fitted laws would recommend."""
+        if self.others.empty:
+            return []
+        lines = [
+            "",
+            f"what other laws predict for their own h*, and what theirs would cost by the {self.law} law [nats]:",
+        ]
+        for row in self.others.to_dict("records"):
+            h = " ".join(f"{row['weights'][name]:.3f}" for name in self.weights)
+            lines.append(f"  {row['law']:<24}{row['predicted']:.4f}  {row['regret']:.4f}   {h}")
+        return lines
 
     def _outcome_lines(self) -> list[str]:
         lines = [f"{'mixture':<16}{'predicted':>9}   90 % interval      gain of h* over it [nats/token]"]
@@ -176,7 +201,7 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     return Recommendation(
         fit.law, laws.reason if fit is laws.best else "named by hand", question, mixtures["recommended"], table,
         outcomes, _per_target(objective, mixtures), prices(objective, best, rivals),
-        path(objective, smallest, best, rivals), noise,
+        path(objective, smallest, best, rivals, level), other_laws(laws, objective, best, rivals), noise,
         [*fit.warnings_, *far_warnings(laws, fit, question, best), *gain_warnings(outcomes, noise, question)], laws,
     )  # fmt: skip
 

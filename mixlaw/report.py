@@ -327,6 +327,7 @@ def _about_answer(answer: Answer, figures: dict[str, str]) -> list[str]:
     for title, table in (
         ("What limits cost", display.prices_table(answer)),
         ("h* on the way to the big run, and what training the big run on it would cost", display.path_table(answer)),
+        ("What other laws would recommend, and what that would cost by this one", display.others_table(answer)),
         ("Predicted loss of every target", per_target),
     ):
         parts += [] if table.empty else [f"<h3>{title}</h3>", _scroll(html_table(table))]

@@ -74,10 +74,12 @@ def answer(k: int, target: str = "main", domains: list[str] | None = None) -> di
         {"mixture": "uniform", "predicted": 2.2, "low": 2.1, "high": 2.3, "gain": 0.2, "gain_low": 0.1,
          "gain_high": 0.3, "weights": uniform},
     ]  # fmt: skip
+    around = {"interval": {d: [0.8 * w, 1.2 * w] for d, w in weights.items()}}
     path = [
-        {"n_params": n, "n_tokens": 20 * n, "regret": r} | weights
+        {"n_params": n, "n_tokens": 20 * n, "regret": r} | weights | around
         for n, r in ((1e8, 0.03), (1e9, 0.01), (7e9, 0.0))
     ]  # fmt: skip
+    others = [{"law": "additive", "predicted": 2.01, "regret": 0.002, "weights": uniform}]
     prices = [
         {"constraint": "group web", "cost": 0.002, "weight": float("nan"), "weight_without": float("nan")},
         {"constraint": f"min {domains[0]}", "cost": 0.0123, "weight": h[0], "weight_without": 0.0},
@@ -86,5 +88,5 @@ def answer(k: int, target: str = "main", domains: list[str] | None = None) -> di
         "law": "additive", "reason": "the only one", "n_params": 7e9, "n_tokens": 150e9, "targets": {target: 1.0},
         "weights": weights, "override": "mixture.weights={}", "domains": rows, "outcomes": outcomes,
         "per_target": [{"mixture": "recommended", target: 2.0}, {"mixture": "uniform", target: 2.2}],
-        "prices": prices, "path": path, "noise": 0.01, "warnings": ["far away"],
+        "prices": prices, "path": path, "others": others, "noise": 0.01, "warnings": ["far away"],
     }  # fmt: skip

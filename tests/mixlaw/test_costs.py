@@ -109,6 +109,10 @@ def test_the_path_moves_with_scale_under_joint_only_and_its_regret_is_what_the_b
         lost = loss(laws, question, first) - loss(laws, question, answer.weights)
         assert path["regret"].iloc[0] == pytest.approx(lost, abs=1e-7)
         assert (path["regret"].iloc[0] > 1e-5) == moves
+        last = path.iloc[-1]["interval"]
+        assert all(last[d][0] <= answer.weights[d] <= last[d][1] for d in DOMAINS)
+        spread = answer.table.set_index("domain").eval("high - low")
+        assert {d: last[d][1] - last[d][0] for d in DOMAINS} == pytest.approx(spread.to_dict(), abs=1e-3)
 
 
 def test_repeated_runs_are_the_noise_and_gains_below_it_are_called_so():
@@ -147,3 +151,18 @@ def test_a_law_that_reads_neither_n_nor_d_says_so():
     laws = fitted("additive-fixed-nd", {"main": TRUTHS["additive-fixed-nd"]})
     warnings = recommend(laws, ask()).warnings
     assert any("does not depend on N: losses are those of the runs' n_params" in w for w in warnings)
+
+
+def test_other_laws_are_asked_too_and_theirs_costs_what_the_trusted_one_says():
+    laws = fitted("additive", ADDITIVE)
+    laws.fits |= fitted("joint", JOINT).fits | fitted("base", {"main": TRUTHS["base"]}).fits
+    question = ask()
+    answer = recommend(laws, question)
+    assert answer.others["law"].tolist() == ["joint"]  # base cannot recommend
+    other = answer.others.iloc[0]
+    assert other["predicted"] == pytest.approx(Objective(laws.fits["joint"], question, {}).at(other["weights"]))
+    lost = loss(laws, question, other["weights"]) - loss(laws, question, answer.weights)
+    assert other["regret"] == pytest.approx(lost, abs=1e-7)
+    assert other["regret"] > 1e-4
+    assert "joint" in answer.summary()
+    assert recommend(fitted("additive", ADDITIVE), question).others.empty

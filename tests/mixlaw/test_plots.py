@@ -98,13 +98,16 @@ def test_parallel_coordinates_hold_every_trained_mixture_the_best_on_top(k):
 
 
 @pytest.mark.parametrize("k", FEW_AND_MANY)
-def test_the_path_names_sizes_tokens_and_regret_and_stacks_to_one(k):
+def test_the_path_names_sizes_tokens_and_regret_and_has_a_line_and_a_band_per_domain(k):
     ax = drawn(plots_mixture.path(None, answer(k)))
     assert texts(ax.get_xticklabels()) == ["100M\n2B\n0.0300", "1B\n20B\n0.0100", "7B\n140B\n0.0000"]
-    assert max(c.get_datalim(ax.transData).y1 for c in ax.collections) == pytest.approx(1)
+    weights = np.sort(list(answer(k)["weights"].values()))
+    np.testing.assert_allclose(np.sort([line.get_ydata()[-1] for line in ax.lines]), weights)
+    ends = [(band.get_datalim(ax.transData).y0, band.get_datalim(ax.transData).y1) for band in ax.collections]
+    np.testing.assert_allclose(np.sort(ends, axis=0), np.outer(weights, [0.8, 1.2]))
     labels = [t for t in ax.texts if t.get_text().startswith("domain")]
     assert len(labels) == len(ax.collections) == k
-    heights = np.sort([t.get_position()[1] for t in labels])
+    heights = np.sort([t.xyann[1] for t in labels]) / ax.get_ylim()[1]
     assert (np.diff(heights) > 0.04).all()
 
 
