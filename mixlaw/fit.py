@@ -84,7 +84,7 @@ class LawFit:
 
     def __init__(
         self,
-        law: str = "joint",
+        law: str = "multiplicative",
         delta: float = 1e-3,
         residuals: str = "raw",
         weights: str = "equal",

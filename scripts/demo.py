@@ -37,8 +37,8 @@ class Road:
         return ROOT / "runs" / self.study
 
 
-FULL = Road("quickstart", ["quickstart_seeds"], "base,additive,joint", 540_672)
-SHORT = Road("short", [], "base,additive", 81_920)
+FULL = Road("quickstart", ["quickstart_seeds"], "base,additive,joint,multiplicative", 540_672)
+SHORT = Road("short", [], "base,additive,multiplicative", 81_920)
 
 
 def main() -> int:

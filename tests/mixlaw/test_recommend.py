@@ -165,7 +165,7 @@ def test_only_a_fitted_law_of_mixtures_can_recommend():
         recommend(laws, ask(), law="joint")
     with pytest.raises(FitError, match=r"unknown target 'mian'; did you mean 'main'\?"):
         recommend(laws, ask(mian=1.0))
-    with pytest.raises(FitError, match="the base law does not depend on the mixture; fit additive or joint"):
+    with pytest.raises(FitError, match="the base law does not depend on the mixture: fit another"):
         recommend(fitted("base", {"main": TRUTHS["base"]}), ask())
 
 

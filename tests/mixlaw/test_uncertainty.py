@@ -57,6 +57,7 @@ def coverage(law: str, sizes: tuple[float, ...], at: tuple[float, float], studie
         ("base", (1e8, 1e10)), ("base", (1e10, 1e12)),
         ("additive", (1e8, 1e10)), ("additive", (5e9, 1e10)), ("additive", (1e8, 1e12)), ("additive", (1e10, 1e12)),
         ("joint", (1e8, 1e10)), ("joint", (5e9, 1e10)), ("joint", (1e8, 1e12)), ("joint", (1e10, 1e12)),
+        ("multiplicative", (1e8, 1e10)), ("multiplicative", (1e10, 1e12)),
     ],
 )  # fmt: skip
 def test_nine_in_ten_new_losses_fall_into_their_intervals_also_far_beyond_the_data(law, at):

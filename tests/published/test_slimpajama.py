@@ -55,6 +55,26 @@ def test_mixtures_that_were_never_fitted_are_predicted_to_a_fraction_of_a_percen
     assert 70 <= score["coverage"].mean() <= 99
 
 
+@pytest.mark.parametrize(
+    ("kind", "gate", "part"), [("scale", 0.70, 0.6), ("mixture", 0.44, 0.9), ("tokens", 0.53, 0.75)]
+)
+def test_our_law_predicts_sizes_mixtures_and_tokens_better_than_the_papers_best(kind, gate, part):
+    table = slimpajama(lambda f: f["n_params"] > 0)
+    held = held_out(table, kind)
+    ours, joint = (LawFit(law).fit(table.rows(~held)).score(table.rows(held)) for law in ("multiplicative", "joint"))
+    assert ours["mre"].mean() < gate
+    assert ours["mre"].mean() < part * joint["mre"].mean()
+    assert 80 <= ours["coverage"].mean() <= 99
+
+
+def test_the_tokens_that_the_warm_up_lost_are_found_in_the_losses():
+    """The paper's LLMs warm up over 2,000 steps of 2M tokens, half of which are lost to a rate that rises linearly."""
+    table = slimpajama(lambda f: f["n_params"] > 0)
+    fit = LawFit("multiplicative", n_bootstrap=10).fit(table)
+    lost = fit.params_["D0"] * fit.units_.n_tokens
+    assert lost.between(1.5e9, 4e9).all()
+
+
 def test_joint_fits_these_runs_better_than_additive():
     table = slimpajama(lambda f: f["n_params"] < 5e8)
     additive, joint = (
