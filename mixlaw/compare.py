@@ -127,9 +127,16 @@ def fit_and_choose(
     FitError
         If the table supports none of the laws, or has nothing to hold out of the kind that was asked for.
     """
-    wanted = list(names)
-    wanted = auto_laws(table) if wanted == [AUTO] else wanted
-    fits = {name: LawFit(name, **settings).fit(table, targets, progress) for name in wanted}
+    wanted, fits = list(names), {}
+    free = wanted == [AUTO]
+    wanted = auto_laws(table) if free else wanted
+    for name in wanted:
+        try:
+            fits[name] = LawFit(name, **settings).fit(table, targets, progress)
+        except FitError:  # a target may have too few rows for a law that the whole table supports
+            if not free or (name == wanted[-1] and not fits):
+                raise
+    wanted = list(fits)
     fewer = settings | {"n_bootstrap": min(settings.get("n_bootstrap", TRIAL_RESAMPLES), TRIAL_RESAMPLES)}
     kinds = [kind or default_kind(table)] + ["tokens"] * (not kind and len(wanted) > 1)
     trials = []

@@ -194,7 +194,9 @@ _N, _D = _over("A", "N", "alpha"), _over("B", "D", "beta")
 _E = Constant("E", near=(0.5, 0.5))
 _WARM_D = Product(Constant("B"), WarmDecay("beta", "D0"))
 _RESOURCES = Coupled(coupling("q"), _N, _WARM_D)
-_MIXTURE = Sum(Shares(), Product(Emergence("D1"), Usefulness()))
+_FLOORS = Shares("b", 0.2)
+_MIXTURE = Sum(_FLOORS, Product(Emergence("D1"), Usefulness()))
+_MIXED_E = Product(_E, Shares("e", 0.05))
 _PAPER = "Shukor et al. 2025, arXiv 2507.09404"
 _YE = "Ye et al. 2024, arXiv 2403.16952, as listed by Shukor et al. 2025, appendix B.1"
 _OURS = "this project, 2026: mixlaw/multiplicative.py"
@@ -241,18 +243,18 @@ for _law in (
         remark=_SUM_CONVEX,
     ),
     Law(
-        "multiplicative", "E + R(N, D) (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
-        Sum(_E, Product(_RESOURCES, _MIXTURE)),
+        "multiplicative", "E sum e_i h_i + R(N, D) (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
+        Sum(_MIXED_E, Product(_RESOURCES, _MIXTURE)),
         remark="R = ((A/N^alpha)^q + (B/D~^beta)^q)^(1/q), D~ = D - D0; convex in h",
     ),
     Law(
-        "multiplicative-fixed-n", "E + R(D) (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
-        Sum(_E, Product(Coupled(coupling("q"), Constant("A"), _WARM_D), _MIXTURE)),
+        "multiplicative-fixed-n", "E sum e_i h_i + R(D) (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
+        Sum(_MIXED_E, Product(Coupled(coupling("q"), Constant("A"), _WARM_D), _MIXTURE)),
         remark="R = (A^q + (B/D~^beta)^q)^(1/q), D~ = D - D0; convex in h",
     ),
     Law(
         "multiplicative-fixed-nd", "A (sum b_i h_i + 1/sum C_i h_i^gamma)", _OURS,
-        Product(Constant("A"), Sum(Shares(), Usefulness())), remark="convex in h",
+        Product(Constant("A"), Sum(_FLOORS, Usefulness())), remark="convex in h",
     ),
     Law(
         "coupled", "E + ((A/N^alpha)^q + (B/D~^beta)^q)^(1/q)", _OURS, Sum(_E, _RESOURCES),

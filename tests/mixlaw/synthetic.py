@@ -30,7 +30,20 @@ TRUTHS = {
         [np.log(1.6), *_INVERSE, np.log(0.3), 1.4, 0.5, -0.7, np.log(0.35), np.log(0.25), -0.8, -0.4, 0.6, np.log(0.3)]
     ),
     "multiplicative": np.array(
-        [np.log(1.2), np.log(2.0), *_DECAYS, np.log(0.1), 0.1, -0.1, 0.0, np.log(0.03), *np.log([1.2, 2.0, 0.3, 0.6])]
+        [
+            np.log(1.2),
+            0.02,
+            -0.02,
+            0.0,
+            np.log(2.0),
+            *_DECAYS,
+            np.log(0.1),
+            0.1,
+            -0.1,
+            0.0,
+            np.log(0.03),
+            *np.log([1.2, 2.0, 0.3, 0.6]),
+        ]
     ),
     "additive-fixed-nd": np.array([np.log(1.6), *_INVERSE]),
     "additive-fixed-n": np.array([np.log(1.6), *_INVERSE, *_DECAYS[2:]]),

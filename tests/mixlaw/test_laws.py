@@ -27,8 +27,8 @@ COUNTS = {
     "full": lambda k: 5 + 6 * k,
     "additive-fixed-nd": lambda k: 1 + 2 * k,
     "additive-fixed-n": lambda k: 3 + 2 * k,
-    "multiplicative": lambda k: 9 + 2 * k,
-    "multiplicative-fixed-n": lambda k: 8 + 2 * k,
+    "multiplicative": lambda k: 9 + 3 * k,
+    "multiplicative-fixed-n": lambda k: 8 + 3 * k,
     "multiplicative-fixed-nd": lambda k: 2 + 2 * k,
     "coupled": lambda k: 7,
     "ye-m1": lambda k: 1 + 2 * k,
@@ -125,9 +125,11 @@ def penalty(p, h, felt=1.0):
 
 
 SOURCES = {
-    "multiplicative": lambda p, n, d, h, t, more: p["E"] + resources(p, n, d) * penalty(p, h, d / (d + p["D1"])),
+    "multiplicative": lambda p, n, d, h, t, more: (
+        p["E"] * each(p, "e") @ h + resources(p, n, d) * penalty(p, h, d / (d + p["D1"]))
+    ),
     "multiplicative-fixed-n": lambda p, n, d, h, t, more: (
-        p["E"] + resources(p | {"alpha": 0.0}, n, d) * penalty(p, h, d / (d + p["D1"]))
+        p["E"] * each(p, "e") @ h + resources(p | {"alpha": 0.0}, n, d) * penalty(p, h, d / (d + p["D1"]))
     ),
     "multiplicative-fixed-nd": lambda p, n, d, h, t, more: p["A"] * penalty(p, h),
     "coupled": lambda p, n, d, h, t, more: p["E"] + resources(p, n, d),
@@ -452,8 +454,8 @@ def test_more_tokens_of_finetuning_forget_more_and_more_old_data_forgets_less(se
 
 
 LIMITS = {  # what is left where N and D are without end
-    "multiplicative": lambda p, h, t, more: p["E"],
-    "multiplicative-fixed-n": lambda p, h, t, more: p["E"] + p["A"] * penalty(p, h),
+    "multiplicative": lambda p, h, t, more: p["E"] * each(p, "e") @ h,
+    "multiplicative-fixed-n": lambda p, h, t, more: p["E"] * each(p, "e") @ h + p["A"] * penalty(p, h),
     "coupled": lambda p, h, t, more: p["E"],
     "base": lambda p, h, t, more: p["E"],
     "additive": lambda p, h, t, more: p["E"] + inverse_sum(p, h),
