@@ -20,24 +20,27 @@ class Evaluator:
     """
 
     def __init__(self, manifest: Manifest, config: EvaluationConfig, seq_len: int, batch_size: int) -> None:
+        self._seq_len = seq_len
         names = [*manifest.domains, *manifest.targets]
         self._batches = {
             name: evaluation_batches(manifest, name, config.split, seq_len, config.n_sequences, batch_size)
             for name in names
         }
 
-    @torch.no_grad()
     def measure(self, model: nn.Module, world: World, precision: str) -> Losses:
         """Return per domain: loss [nats/token], its standard error over sequences, and the tokens it rests on."""
+        return {name: self._summary(means) for name, means in self.by_sequence(model, world, precision).items()}
+
+    @torch.no_grad()
+    def by_sequence(self, model: nn.Module, world: World, precision: str) -> dict[str, Tensor]:
+        """Return per domain the loss of every sequence [nats/token], float64 on the CPU."""
         model.train(False)
         losses = {name: self._domain(model, batches, world, precision) for name, batches in self._batches.items()}
         model.train(True)
         return losses
 
-    def _domain(self, model: nn.Module, batches: list[Tensor], world: World, precision: str) -> dict[str, float | int]:
-        n = sum(len(b) for b in batches)
-        seq_len = batches[0].shape[1] - 1
-        means = torch.zeros(n, dtype=torch.float64, device=world.device)
+    def _domain(self, model: nn.Module, batches: list[Tensor], world: World, precision: str) -> Tensor:
+        means = torch.zeros(sum(len(b) for b in batches), dtype=torch.float64, device=world.device)
         first = 0
         for i, batch in enumerate(batches):
             if i % world.size == world.rank:
@@ -45,9 +48,12 @@ class Evaluator:
                     nll_BS = model(batch.to(world.device))
                 means[first : first + len(batch)] = nll_BS.double().mean(1)
             first += len(batch)
-        means = world.total(means).cpu()
+        return world.total(means).cpu()
+
+    def _summary(self, means: Tensor) -> dict[str, float | int]:
+        n = len(means)
         spread = float(means.std()) / n**0.5 if n > 1 else 0.0
-        return {"loss": float(means.mean()), "loss_se": spread, "n_eval_tokens": n * seq_len}
+        return {"loss": float(means.mean()), "loss_se": spread, "n_eval_tokens": n * self._seq_len}
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -94,7 +94,7 @@ def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: 
         lr = set_learning_rate(
             optimizer, config.optim, schedule_factor(config.schedule, (step + 1) * config.tokens_per_step)
         )
-        loss = _backward(replica, next(batches), config, world)
+        loss = backward(replica, next(batches), config, world)
         grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
         if world.maximum(int(not bool(torch.isfinite(loss + grad_norm)))):
             return _end(journal, "diverged", step, started)
@@ -123,7 +123,7 @@ def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: 
     return _end(journal, "finished", step, started)
 
 
-def _backward(model: nn.Module, batch: Batch, config: TrainConfig, world: World) -> Tensor:
+def backward(model: nn.Module, batch: Batch, config: TrainConfig, world: World) -> Tensor:
     """Accumulate the gradient of the mean loss over the global batch; return that loss."""
     tokens = batch["tokens"].to(world.device, non_blocking=True)
     parts = tokens.split(config.machine.micro_batch or len(tokens))
