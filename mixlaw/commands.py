@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.artefact import FittedLaws
-from mixlaw.compare import AUTO, choose, fit_and_choose
+from mixlaw.compare import AUTO, Trial, choose, fit_and_choose
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.hygiene import prepare
@@ -69,6 +69,14 @@ def names_of(text: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
+def laws_to_fit(text: str) -> list[str]:
+    """Return the laws that `fit` is to fit, or auto alone."""
+    names = names_of(text)
+    if AUTO in names and len(names) > 1:
+        raise ConfigError(f"--law {text}: auto chooses its laws itself, so it stands alone")
+    return names
+
+
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return the settings of every `LawFit` from the options."""
     return {
@@ -118,7 +126,7 @@ def run_fit(options: argparse.Namespace) -> None:
         raise ConfigError("--test and --holdout are two ways to score: give one of them")
     table, settings = read_clean(options.table, options), settings_of(options)
     with Progress() as bar:
-        choice = fit_and_choose(table, names_of(options.law), options.holdout, options.target, bar, **settings)
+        choice = fit_and_choose(table, laws_to_fit(options.law), options.holdout, options.target, bar, **settings)
     scored = [fit.score(read(options.test, options)) for fit in choice.fits.values()] if options.test else []
     if options.holdout:
         scored = [trial.scores() for trial in choice.trials]
@@ -181,33 +189,47 @@ def run_compare(options: argparse.Namespace) -> None:
     against = options.against or ("joint" if "joint" in names else names[0])
     if against not in names:
         raise ConfigError(f"--against: {unknown_name('law', against, names)}")
-    records = []
+    records, impossible = [], []
     for kind in options.holdout:
-        with Progress() as bar:
-            verdicts, trials = judge(table, names, kind, against, options.target, bar, **settings_of(options))
-        scored = pd.concat([trial.scores() for trial in trials])
-        chosen, reason = choose(scored, KINDS[kind])
-        for name, why in trials[-1].refused.items():
-            remark(f"left out: {name}: {why}")
-        if options.json:
-            records += _records(scored, chosen, kind)
+        try:
+            with Progress() as bar:
+                verdicts, trials = judge(table, names, kind, against, options.target, bar, **settings_of(options))
+        except FitError as error:
+            impossible.append(error)
+            remark(f"left out: {error}")
             continue
-        say(f"MRE [%] on {KINDS[kind]}:\n{score_table(scored)}\n")
-        say(f"means over targets; difference is that of the mre to {against}, with a 90 % interval over runs:")
-        say(verdicts.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
-        for law, why in dict.fromkeys(trial.chosen for trial in trials if trial.chosen[0]):
-            say(f"auto took {law} ({why})")
-        say(f"\nchosen: {chosen} ({reason})\n")
+        records.append(_verdict(verdicts, trials, kind))
+        if not options.json:
+            _show_verdict(records[-1], verdicts)
+    if not records:
+        raise impossible[0]
     if options.json:
         say(strict_json(records, indent=1))
 
 
-def _records(scored: pd.DataFrame, chosen: str, kind: str) -> list[dict[str, Any]]:
-    means = scored.groupby(["law", "target"], sort=False, as_index=False).mean()
-    return [
-        {str(k): v for k, v in row.items()}
-        for row in means.assign(kind=kind, chosen=means["law"] == chosen).to_dict("records")
-    ]
+def _verdict(verdicts: pd.DataFrame, trials: list[Trial], kind: str) -> dict[str, Any]:
+    """Return what `mixlaw compare` found on one split, as plain data."""
+    scored = pd.concat([trial.scores() for trial in trials])
+    scored = scored[scored["law"].isin(verdicts["law"])]
+    chosen, reason = choose(scored, KINDS[kind])
+    by_target = scored.groupby(["law", "target"], sort=False, as_index=False)[["mre", "mae", "bias", "coverage"]].mean()
+    took = list(dict.fromkeys(trial.chosen for trial in trials if trial.chosen[0]))
+    refused = {law: why for trial in trials for law, why in trial.refused.items()}
+    return {
+        "kind": kind, "chosen": chosen, "reason": reason, "laws": verdicts.to_dict("records"),
+        "targets": by_target.to_dict("records"), "auto": took, "refused": refused,
+    }  # fmt: skip
+
+
+def _show_verdict(found: dict[str, Any], verdicts: pd.DataFrame) -> None:
+    for name, why in found["refused"].items():
+        remark(f"left out: {name}: {why}")
+    say(f"MRE [%] on {KINDS[found['kind']]}:\n{score_table(pd.DataFrame(found['targets']))}\n")
+    say("means over targets; difference: of the mre to that of the law named last, with a 90 % interval over runs:")
+    say(verdicts.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
+    for law, why in found["auto"]:
+        say(f"auto took {law} ({why})")
+    say(f"\nchosen: {found['chosen']} ({found['reason']})\n")
 
 
 def run_predict(options: argparse.Namespace) -> None:

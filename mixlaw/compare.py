@@ -74,7 +74,7 @@ def auto_laws(table: Table) -> list[str]:
     Raises
     ------
     FitError
-        If the table supports none of them; why the last one is refused.
+        If the table supports none of them; why the first one is refused.
     """
     sizes, tokens, _ = distinct(table)
     if sizes > 1 and tokens > 1:
@@ -90,7 +90,7 @@ def auto_laws(table: Table) -> list[str]:
         except FitError as error:
             reasons.append(error)
     if not fine:
-        raise reasons[-1]
+        raise reasons[0]
     return fine
 
 
@@ -136,17 +136,24 @@ def fit_and_choose(
         except FitError:  # a target may have too few rows for a law that the whole table supports
             if not free or (name == wanted[-1] and not fits):
                 raise
+            if progress:
+                progress(f"{name} law: left out, a target has too few rows for it")
     wanted = list(fits)
     fewer = settings | {"n_bootstrap": min(settings.get("n_bootstrap", TRIAL_RESAMPLES), TRIAL_RESAMPLES)}
     kinds = [kind or default_kind(table)] + ["tokens"] * (not kind and len(wanted) > 1)
-    trials = []
+    trials: list[Trial] = []
     for each in kinds:
         try:
-            trials.append(try_laws(table, wanted, each, targets, progress, **fewer))
-            fewer["n_bootstrap"] = 1  # only the first is asked for intervals
+            trial = try_laws(table, wanted, each, targets, progress, **fewer)
         except FitError:
             if kind:
                 raise
+            continue
+        if not trials or not set(trial.refused) - set(
+            trials[0].refused
+        ):  # the second must not keep a law from the race
+            trials.append(trial)
+        fewer["n_bootstrap"] = 1  # only the first is asked for intervals
     chosen, reason = choose_law(trials, wanted, len(table.domains))
     tried = next((trial for trial in trials if trial.kind == kinds[0]), None)
     return Choice(fits, trials, chosen, reason, [widen(fit, tried) for fit in fits.values()])
@@ -231,13 +238,16 @@ def choose_law(trials: Sequence[Trial], names: list[str], k: int) -> tuple[str, 
     refused = {law: why for trial in trials for law, why in trial.refused.items()}
     tried = [name for name in rivals if trials and name not in refused]
     if not tried:
-        return min(rivals, key=lambda name: get_law(name).n_open(k)), "fewest parameters; too few runs to hold any out"
+        return min(
+            rivals, key=lambda name: _n_free(name, k)
+        ), "fewest parameters; nothing could be held out to try them on"
     scores = pd.concat([trial.scores() for trial in trials])
     name, reason = choose(scores[scores["law"].isin(tried)], ", and ".join(KINDS[trial.kind] for trial in trials))
-    ours = next((n for n in tried if n.startswith(PREFERRED)), name)
+    ours = next((n for n in (PREFERRED, f"{PREFERRED}-fixed-n", f"{PREFERRED}-fixed-nd") if n in tried), name)
     if name != ours:
         sure, gap = surely_better(trials, name, ours)
-        reason = f"{reason}; {name} is {'surely' if sure else 'not surely'} better than {ours} ({gap})"
+        preferred = "" if sure else f"{ours} unless another law is surely better; "
+        reason = f"{preferred}{reason}; {name} is {'surely' if sure else 'not surely'} better than {ours} ({gap})"
         name = name if sure else ours
     left = [f"{law} could not be tried ({refused[law]})" for law in rivals if law in refused]
     return name, "; ".join([reason, *left])

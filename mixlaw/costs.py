@@ -8,7 +8,7 @@ import pandas as pd
 from mixlaw.artefact import FittedLaws
 from mixlaw.errors import FitError
 from mixlaw.objective import Mixtures, Objective, clean, drawn_optima, optimum
-from mixlaw.simplex import Limits, minimise_mixture
+from mixlaw.simplex import Limits, minimise_mixture, starts
 from mixlaw.slopes import Array
 from mixlaw.uncertainty import interval
 
@@ -112,7 +112,12 @@ def other_laws(laws: FittedLaws, objective: Objective, best: Array, rivals: Mixt
 
 
 def path(
-    objective: Objective, start: tuple[float, float], best: Array, rivals: Mixtures, level: float = 0.9
+    objective: Objective,
+    start: tuple[float, float],
+    best: Array,
+    ends: tuple[Array, Array],
+    rivals: Mixtures,
+    level: float,
 ) -> pd.DataFrame:
     """Return h* from a small run to the asked one, and the regret of training the big run on each [nats].
 
@@ -122,13 +127,14 @@ def path(
     ----------
     start : N and D of the small run
     best : (k,) h* of the big one
-    level : of the intervals, which come from resampled laws
+    ends : its interval, low and high (k,)
+    level : of the others, which come from resampled laws, too
 
     Returns
     -------
-    DataFrame of n_params, n_tokens, regret, a column per domain, and interval (domain -> [low, high])
+    DataFrame of n_params, n_tokens, regret, weights (domain -> weight) and interval (domain -> [low, high])
     """
-    question, least = objective.question, objective.at(best)
+    question, least, domains = objective.question, objective.at(best), objective.fit.domains_
     caps = question.caps | {d: min(c, question.caps.get(d, 1.0)) for d, c in question.epoch_caps().items()}
     rows = []
     for part in np.linspace(0, 1, PATH_POINTS):
@@ -136,9 +142,10 @@ def path(
         here = replace(question, n_params=float(n), n_tokens=float(d), caps=caps, max_epochs=None)
         asked = objective.asking(here)
         h = best if part == 1 else optimum(asked, rivals)
-        low, high = interval(drawn_optima(asked.drawn(), [h]), level)
-        ends = zip(objective.fit.domains_, np.minimum(low, h), np.maximum(high, h), strict=True)
+        reached = [h, starts(asked.limits)[0]]
+        low, high = ends if part == 1 else interval(drawn_optima(asked.drawn(), reached), level)
+        between = zip(domains, np.minimum(low, h), np.maximum(high, h), strict=True)
         row = {"n_params": float(n), "n_tokens": float(d), "regret": max(objective.at(h) - least, 0.0)}
-        row |= dict(zip(objective.fit.domains_, clean(h), strict=True))
-        rows.append(row | {"interval": {name: [float(a), float(b)] for name, a, b in ends}})
+        shares = {"weights": dict(zip(domains, clean(h), strict=True))}
+        rows.append(row | shares | {"interval": {name: [float(a), float(b)] for name, a, b in between}})
     return pd.DataFrame(rows)

@@ -116,16 +116,24 @@ def prices_table(answer: Answer) -> pd.DataFrame:
 
 def path_table(answer: Answer) -> pd.DataFrame:
     """Return h* on the way to the big run, counts in words; empty where a saved answer has no path."""
-    rows = pd.DataFrame(facts(answer).get("path", []))
-    if rows.empty:
-        return rows
-    shown = {"N": rows["n_params"].map(in_words), "D": rows["n_tokens"].map(in_words)}
-    shown["regret [nats]"] = rows["regret"].map("{:.4f}".format)
-    for domain in domains_of(answer)["domain"]:
-        if domain in rows:
-            ends = rows["interval"].map(lambda i, d=domain: f" ({percent(i[d][0])} to {percent(i[d][1])})")
-            shown[domain] = rows[domain].map(percent) + ends
-    return pd.DataFrame(shown)
+    rows = []
+    for row in path_steps(answer):
+        shown = {
+            "N": in_words(row["n_params"]),
+            "D": in_words(row["n_tokens"]),
+            "regret [nats]": f"{row['regret']:.4f}",
+        }
+        ends = row["interval"]
+        shown |= {
+            d: f"{percent(w)} ({percent(ends[d][0])} to {percent(ends[d][1])})" for d, w in row["weights"].items()
+        }
+        rows.append(shown)
+    return pd.DataFrame(rows)
+
+
+def path_steps(answer: Answer) -> list[dict[str, Any]]:
+    """Return the steps of the path, none where an answer was saved before they had intervals."""
+    return [row for row in facts(answer).get("path", []) if "interval" in row and "weights" in row]
 
 
 def others_table(answer: Answer) -> pd.DataFrame:
@@ -133,7 +141,7 @@ def others_table(answer: Answer) -> pd.DataFrame:
     rows = facts(answer).get("others", [])
     return pd.DataFrame(
         [
-            {"law": r["law"], "predicted by it": f"{r['predicted']:.4f}", "costs [nats]": price(r["regret"])}
+            {"other law": r["law"], "predicted by it": f"{r['predicted']:.4f}", "costs [nats]": price(r["regret"])}
             | {d: percent(w) for d, w in r["weights"].items()}
             for r in rows
         ]

@@ -87,8 +87,8 @@ class Units:
 
     @classmethod
     def of(cls, n_params: Array, n_tokens: Array) -> "Units":
-        """Return the powers of ten next to the middle of the data."""
-        return cls(*(float(10.0 ** np.round(np.mean(np.log10(x)))) for x in (n_params, n_tokens)))
+        """Return the geometric means of the data, to one digit: what is believed of tokens is relative to this unit."""
+        return cls(*(float(f"{10.0 ** np.mean(np.log10(x)):.0e}") for x in (n_params, n_tokens)))
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Law:
         return self.term.size(k)
 
     def n_open(self, k: int) -> int:
-        """Return the number of parameters that no belief holds to within a factor of e: runs must decide them."""
+        """Return the number of parameters that are not believed to within 1, mostly a factor of e: runs decide them."""
         return int((self.term.prior(k)[1] >= 1.0).sum())
 
     def bounds(self, k: int) -> Box:

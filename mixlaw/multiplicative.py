@@ -16,8 +16,8 @@
   to 10 % of the first); the laws with a constant mixture term, additive and joint, keep a penalty that no amount of
   data removes, and their residuals say so. As N and D grow without end, so does the use of even a small share, and
   what is left is E.
-* **E hardly depends on the mixture**: by a few per cent, e_i, for what one domain says about a target that no amount of
-  another one does (cross-entropy is H(p) + KL(p || q(h)), the paper's eq. 6.4).
+* **E hardly depends on the mixture**: by a few per cent, e_i, for what one domain says about a target that no amount
+  of another one does (cross-entropy is H(p) + KL(p || q(h)), the paper's eq. 6.4).
 * **N and D bind each other.** At 4B tokens, going from 122M to 310M parameters is worth 0.11 nats on C4, at 20B
   tokens 0.17: a sum of a term in N and one in D cannot say that. The q-norm is their sum at q = 1 (Chinchilla's law)
   and "whichever binds" as q grows; q = 1 / beta is the form of Kaplan et al. 2020 (arXiv 2001.08361, eq. 1.5).
@@ -29,19 +29,19 @@
   domain costs emerges with half-time D1. In tiny runs, mixtures lie up to twice as far apart after 360k tokens as
   after 75k.
 * **Useful data are substitutes, with diminishing returns**, as in the paper's 1 / sum_i C_i h_i^gamma_i, but with
-  one gamma for all domains and at most 1, so that L is convex in h: every weighted sum of targets has one optimum.
-  The paper's gamma_i are hardly identified one by one.
+  one gamma for all domains and at most 1, so that L is convex in the weights that laws see (`mixlaw.laws.lifted`):
+  every weighted sum of targets has one optimum. The paper's gamma_i are hardly identified one by one.
 * **Every domain leaves a floor of its own**, b_i: a mixture made of i alone cannot take the loss below it.
 
 Beliefs count as one run, as in all laws (`Term.prior`): log q ~ N(0.7, 0.5), log alpha, log beta ~ N(-1, 0.6), log
 b_i ~ N(0, 0.2), log e_i ~ N(0, 0.05), log gamma ~ N(-0.7, 0.7), log C_i ~ N(0.5, 1.5), and D0, D1 small against the
-data's D. Where a table does not decide q, alpha or D0 (two model sizes), predictions rest on them, and intervals are
-as wide as they are.
+data's D. Where a table does not decide q, alpha or D0 (two model sizes), predictions rest on them; where another law
+wrote runs of only two sizes, intervals can be too narrow.
 
 What it cannot do: repetition is not in it. The loss of a target whose domain is missing may rise with D until about
-D1 / beta tokens, as it does in real runs; after that more tokens never hurt. The optimum for one target moves with N
-and D by e_i alone, and with D until the mixture is felt; for several targets it moves more. How the law compares is in
-the README, case by case in `scripts/protocol.csv`.
+D1 / beta tokens, as it does in real runs, and slightly where N binds. The optimum for one target moves with N and D
+by e_i alone, and with D until the mixture is felt; for several targets it moves more. How the law compares is in the
+README, case by case in `scripts/protocol.csv`.
 """
 
 from collections.abc import Sequence

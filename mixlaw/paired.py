@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri, stdtrit
 
 from mixlaw.slopes import Array
 from mixlaw.tables import Table
@@ -45,7 +46,7 @@ def difference(ours: pd.DataFrame, theirs: pd.DataFrame, level: float = 0.9, see
     Parameters
     ----------
     ours, theirs : `row_errors` of each; only targets of both count
-    level : of the interval, which comes from resampling held-out runs with replacement
+    level : of the interval, which comes from resampling held-out runs with replacement; of one run there is none (NaN)
     """
     shared = [t for t in ours["target"].unique() if (theirs["target"] == t).any()]
     runs = sorted(set(ours["run_id"]) | set(theirs["run_id"]))
@@ -54,7 +55,16 @@ def difference(ours: pd.DataFrame, theirs: pd.DataFrame, level: float = 0.9, see
     weights = np.vstack([np.ones(len(runs)), drawn.astype(float)])
     means: Array = _means(ours, shared, runs, weights) - _means(theirs, shared, runs, weights)
     low, high = np.nanpercentile(means[1:], [50 * (1 - level), 50 * (1 + level)])
-    return Difference(float(means[0]), float(low), float(high))
+    wider = _of_few(len(runs), level)
+    return Difference(float(means[0]), *(float(means[0] + wider * (end - means[0])) for end in (low, high)))
+
+
+def _of_few(n_runs: int, level: float) -> float:
+    """Return by what an interval from resampling few runs is too narrow: Student's quantile, and the lost mean."""
+    if n_runs < 2:
+        return float("nan")
+    student = stdtrit(n_runs - 1, 0.5 + level / 2) / ndtri(0.5 + level / 2)
+    return float(student * np.sqrt(n_runs / (n_runs - 1)))
 
 
 def _means(errors: pd.DataFrame, targets: list[str], runs: list[str], weights: Array) -> Array:

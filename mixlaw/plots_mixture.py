@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import PercentFormatter
 
 from mixlaw.artefact import FittedLaws
-from mixlaw.display import Answer, domains_of, facts, in_words, percent, price
+from mixlaw.display import Answer, domains_of, facts, in_words, path_steps, percent, price
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.objective import Objective
 from mixlaw.plots import COLOURS, NATS, SIZE, axes, beside, colours, legend_above, plain
@@ -163,12 +163,13 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
 
     N and D grow geometrically from step to step, so that the axis is logarithmic in both.
     """
-    known = facts(answer)
-    steps, names = pd.DataFrame(known["path"]), list(domains_of(answer)["domain"])
+    steps, names = path_steps(answer), list(domains_of(answer)["domain"])
+    if not steps:
+        raise ConfigError("the saved answer has no path with intervals: ask again with `mixlaw recommend`")
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.24 * len(names) + 1.4)))
-    place, shares = np.arange(len(steps)), steps[names].to_numpy(float).T
+    place, shares = np.arange(len(steps)), np.array([[row["weights"][name] for row in steps] for name in names])
     palette = list(colours(names).values())
-    bands = np.array([[row["interval"][name] for name in names] for row in known["path"]])  # step, domain, end
+    bands = np.array([[row["interval"][name] for name in names] for row in steps])  # step, domain, end
     top = min(1.0, 1.05 * float(bands.max()))
     seen = np.flatnonzero(shares.max(1) >= UNSEEN)
     seen = seen[np.argsort(shares[seen, -1], kind="stable")]
@@ -186,7 +187,7 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
             "textcoords": beside(ax),
         }
         ax.annotate(text, va="center", fontsize=8, arrowprops=line, **where)
-    labels = [f"{in_words(r['n_params'])}\n{in_words(r['n_tokens'])}\n{r['regret']:.4f}" for r in known["path"]]
+    labels = [f"{in_words(r['n_params'])}\n{in_words(r['n_tokens'])}\n{r['regret']:.4f}" for r in steps]
     ax.set_xticks(place, labels, fontsize=9)
     rows = "parameters N\ntokens D\nregret [nats]"
     ax.annotate(rows, (0, 0), (-26, -4), "axes fraction", "offset points", ha="right", va="top", fontsize=9)

@@ -10,8 +10,10 @@ from typing import Any
 import pandas as pd
 
 from mixlaw.compare import Progress, Trial, try_laws
+from mixlaw.errors import FitError
 from mixlaw.paired import difference
 from mixlaw.splits import FOLDS
+from mixlaw.support import distinct
 from mixlaw.tables import Table
 
 
@@ -35,9 +37,9 @@ def judge(
     Returns
     -------
     DataFrame of law, n_free, mre and median_mre [% of the loss, mean and median over targets], bias [%, signed, at the
-    largest size held out], coverage [%] of nominal 90 % intervals, and difference, low, high [percentage points]: how
-    much larger the mre is than that of the law in the column `against`, with a 90 % interval from resampling held-out
-    runs; and the trials.
+    largest size held out], coverage [%] of nominal 90 % intervals (those of `auto` as its own trial widened them), and
+    difference, low, high [percentage points]: how much larger the mre is than that of the law in the column `against`,
+    with a 90 % interval from resampling held-out runs; and the trials.
 
     Raises
     ------
@@ -45,13 +47,15 @@ def judge(
         If the table has nothing to hold out, or the rest of it supports none of the laws.
     """
     wanted = list(laws)
-    folds = range(FOLDS) if kind == "mixture" else [FOLDS - 1]
+    folds = range(min(FOLDS, distinct(table)[2])) if kind == "mixture" else [FOLDS - 1]
     trials = [try_laws(table, wanted, kind, targets, progress, fold=fold, **settings) for fold in folds]
     errors = {
         name: pd.concat([trial.errors(name) for trial in trials], ignore_index=True)
         for name in wanted
         if all(name in t.fits for t in trials)
     }
+    if not errors:
+        raise FitError(f"--holdout {kind}: no law can be fitted. {next(iter(trials[-1].refused.values()), '')}")
     against = against if against in errors else next(iter(errors))
     rows = [
         {"law": name, "n_free": trials[-1].n_free(name)} | _scores(e) | _gap(e, errors[against]) | {"against": against}

@@ -143,7 +143,7 @@ class Recommendation:
         lines = ["h* from the smallest run to this one, and what training this run on it would cost:"]
         lines += [f"{name:<{wide}}" + "".join(f"{row[c]:<20{form}}" for row in steps) for name, c, form in head]
         for name in self.weights:
-            cells = [(row[name], *row["interval"][name]) for row in steps]
+            cells = [(row["weights"][name], *row["interval"][name]) for row in steps]
             lines.append(f"{name:<{wide}}" + "".join(f"{h:.3f} ({a:.2f}-{b:.2f})   " for h, a, b in cells))
         return [line.rstrip() for line in lines]
 
@@ -193,7 +193,8 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     mixtures = {"recommended": dict(zip(fit.domains_, clean(best), strict=True))} | rivals
     clouds = drawn_optima(objective.drawn(), [best, free, starts(objective.limits)[0]])
     noise = run_noise(objective, laws.noise)
-    table = _domain_table(objective, mixtures, interval(clouds, level))
+    spread = interval(clouds, level)
+    table = _domain_table(objective, mixtures, spread)
     table.insert(4, "unconstrained", clean(free))
     table[["flat_low", "flat_high"]] = flat_frontier(objective, best, noise)
     outcomes = _outcomes(objective, mixtures, level)
@@ -201,7 +202,7 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     return Recommendation(
         fit.law, laws.reason if fit is laws.best else "named by hand", question, mixtures["recommended"], table,
         outcomes, _per_target(objective, mixtures), prices(objective, best, rivals),
-        path(objective, smallest, best, rivals, level), other_laws(laws, objective, best, rivals), noise,
+        path(objective, smallest, best, spread, rivals, level), other_laws(laws, objective, best, rivals), noise,
         [*fit.warnings_, *far_warnings(laws, fit, question, best), *gain_warnings(outcomes, noise, question)], laws,
     )  # fmt: skip
 

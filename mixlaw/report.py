@@ -229,7 +229,7 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
     if m.answer is not None:
         known, k = display.facts(m.answer), len(display.domains_of(m.answer))
         wanted |= {"optimum"} | ({"pull"} if "pull" in display.domains_of(m.answer) else set())
-        wanted |= {name for name in ("path", "prices") if known.get(name)}
+        wanted |= ({"path"} if display.path_steps(m.answer) else set()) | ({"prices"} if known.get("prices") else set())
         if "n_params" in known and _can_predict(m):
             wanted.add("ternary" if k == 3 else "parallel")
     wanted |= {"proof"} if m.outcome else set()

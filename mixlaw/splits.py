@@ -21,7 +21,7 @@ def held_out(table: Table, kind: str, fold: int = FOLDS - 1) -> NDArray[np.bool_
 
     Parameters
     ----------
-    fold : which fifth of the mixtures
+    fold : which fifth of the mixtures; where there are fewer, the last one
 
     Raises
     ------
@@ -37,7 +37,7 @@ def held_out(table: Table, kind: str, fold: int = FOLDS - 1) -> NDArray[np.bool_
         held = frame["n_tokens"] > 0.6 * frame.groupby("run_id")["n_tokens"].transform("max")
     else:
         number = pd.factorize(pd.Series(map(tuple, table.mixtures.round(4))))[0]
-        held = pd.Series(number % FOLDS == fold)
+        held = pd.Series(number % FOLDS == fold if number.max() >= fold else number == number.max())
     if held.all() or not held.any():
         raise FitError(f"--holdout {kind}: the table has nothing to hold out")
     return held.to_numpy(bool)

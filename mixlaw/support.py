@@ -34,9 +34,9 @@ def check_support(law: Law, table: Table, what: str = "this table", believing: b
         need(k >= 2, f"the law needs weights of at least 2 domains, there are {k}")
         need(mixtures >= k, f"{mixtures} different mixtures cannot tell {k} domains apart")
     if "N" in law.uses:
-        need(sizes >= 2, "it has one model size, so the N term cannot be fitted; use additive-fixed-n")
+        need(sizes >= 2, "it has one model size, so the N term cannot be fitted; use a law whose name ends in -fixed-n")
     if "D" in law.uses:
-        need(tokens >= 2, "it has one number of tokens, so the D term cannot be fitted; use additive-fixed-nd")
+        need(tokens >= 2, "it has one number of tokens, so the D term cannot be fitted; use one that ends in -fixed-nd")
     observations = n_runs * k if law.joint_targets else n_runs
     need(observations >= n_free, f"runs must decide {n_free} of its parameters, there are {n_runs} runs")
     return warnings_of(law, table)
@@ -58,6 +58,8 @@ def warnings_of(law: Law, table: Table) -> list[str]:
         warnings.append(
             "two model sizes fit any exponent of N: predictions at larger sizes rest on what is believed of it"
         )
+    if "N" not in law.uses and sizes > 1:
+        warnings.append(f"the law does not depend on N, and the table has {sizes} model sizes: it predicts their mean")
     if not law.mixes:
         return warnings
     if mixtures < 2 * k:

@@ -86,8 +86,38 @@ def test_limits_and_repetition_are_kept(laws, capsys):
 def test_compare_prints_json_for_scripts(table, capsys):
     arguments = ["--laws", "base,additive", "--holdout", "mixture", "--bootstrap", "4", "--starts", "8", "--json"]
     assert main(["compare", str(table), *arguments]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert {(r["law"], r["target"]) for r in rows} == {(law, t) for law in ("base", "additive") for t in ("x", "y")}
+    (found,) = json.loads(capsys.readouterr().out)
+    asked = {(law, t) for law in ("base", "additive") for t in ("x", "y")}
+    assert {(r["law"], r["target"]) for r in found["targets"]} == asked
+    assert {r["law"]: r["against"] for r in found["laws"]} == {"base": "base", "additive": "base"}
+    assert (found["kind"], found["chosen"]) == ("mixture", "additive")
+
+
+def test_compare_goes_on_where_a_table_has_nothing_to_hold_out_of_one_kind(table, tmp_path, capsys):
+    one = tmp_path / "one.csv"
+    frame = pd.read_csv(table)
+    frame[frame["n_params"] == 1e6].to_csv(one, index=False)
+    arguments = [
+        "--laws",
+        "linear,joint",
+        "--bootstrap",
+        "4",
+        "--starts",
+        "4",
+        "--holdout",
+        "scale",
+        "mixture",
+    ]
+    assert main(["compare", str(one), *arguments]) == 0
+    captured = capsys.readouterr()
+    assert "left out: --holdout scale: the table has nothing to hold out" in captured.err
+    assert "left out: joint: the joint law cannot be fitted" in captured.err
+    assert "chosen: linear" in captured.out
+
+
+def test_auto_stands_alone(table, capsys):
+    assert main(["fit", str(table), "--law", "auto,joint"]) == 2
+    assert "auto chooses its laws itself" in capsys.readouterr().err
 
 
 def test_a_report_is_one_file_without_a_network(laws, table, tmp_path):

@@ -76,7 +76,7 @@ def answer(k: int, target: str = "main", domains: list[str] | None = None) -> di
     ]  # fmt: skip
     around = {"interval": {d: [0.8 * w, 1.2 * w] for d, w in weights.items()}}
     path = [
-        {"n_params": n, "n_tokens": 20 * n, "regret": r} | weights | around
+        {"n_params": n, "n_tokens": 20 * n, "regret": r, "weights": weights} | around
         for n, r in ((1e8, 0.03), (1e9, 0.01), (7e9, 0.0))
     ]  # fmt: skip
     others = [{"law": "additive", "predicted": 2.01, "regret": 0.002, "weights": uniform}]

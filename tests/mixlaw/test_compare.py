@@ -44,11 +44,19 @@ def test_a_law_that_cannot_recommend_is_not_chosen_beside_one_that_can():
     assert choose_law([], ["base"], 3) == ("base", "the only fitted law")
 
 
-def test_of_too_few_runs_to_hold_any_out_the_law_of_fewest_parameters_is_chosen():
-    few = study("additive", n_mixtures=4, sizes=(1e8, 5e8))
-    with pytest.raises(FitError, match="--holdout mixture: the table has nothing to hold out"):
-        tried(few, ["additive", "simple"], "mixture")
-    assert choose_law([], ["additive", "simple"], 3) == ("simple", "fewest parameters; too few runs to hold any out")
+def test_where_nothing_can_be_held_out_the_law_of_fewest_parameters_is_chosen():
+    few = study("additive", n_mixtures=3, sizes=(1e8, 5e8))
+    with pytest.raises(FitError, match="--holdout mixture: no law can be fitted"):
+        tried(few, ["additive", "simple"], "mixture")  # two mixtures would be left, for three domains
+    nine = study("additive", n_mixtures=3)
+    nine = nine.rows(
+        nine.frame["n_tokens"] > 2e9
+    )  # two sizes, or one number of tokens, would be too few for either law
+    assert fit_and_choose(nine, ["multiplicative", "simple"], **QUICK).chosen == "simple"
+    assert choose_law([], ["additive", "simple"], 3) == (
+        "simple",
+        "fewest parameters; nothing could be held out to try them on",
+    )
 
 
 def test_every_law_has_scores_on_the_same_rows():
@@ -102,7 +110,7 @@ def test_auto_takes_the_form_that_the_tables_n_and_d_allow():
     assert auto_laws(one_d) == ["multiplicative-fixed-nd", "additive-fixed-nd"]
     few = table.rows(table.frame["run_id"].astype(int) % 15 < 4)  # 12 runs, of which joint wants 15
     assert auto_laws(few) == ["multiplicative", "additive"]
-    with pytest.raises(FitError, match="the joint law cannot be fitted"):
+    with pytest.raises(FitError, match="the multiplicative law cannot be fitted"):
         auto_laws(table.rows(table.frame["run_id"].astype(int) % 15 < 2))
 
 

@@ -103,8 +103,8 @@ def test_the_path_moves_with_scale_under_joint_only_and_its_regret_is_what_the_b
         path = answer.path
         assert path["n_params"].iloc[[0, -1]].tolist() == pytest.approx([2e7, 1e9])
         assert path["n_tokens"].iloc[[0, -1]].tolist() == pytest.approx([5e10, 1e11])
-        assert path.iloc[-1][DOMAINS].to_dict() == pytest.approx(answer.weights)
-        first = path.iloc[0][DOMAINS].to_dict()
+        assert path.iloc[-1]["weights"] == pytest.approx(answer.weights)
+        first = path.iloc[0]["weights"]
         assert first == pytest.approx(optimum(laws, Question(2e7, 5e10, {"main": 1.0})), abs=1e-4)
         lost = loss(laws, question, first) - loss(laws, question, answer.weights)
         assert path["regret"].iloc[0] == pytest.approx(lost, abs=1e-7)

@@ -95,7 +95,7 @@ def test_fitting_again_forgets_what_was_fitted_before():
         (
             "additive",
             lambda f: f["n_params"] == 1e8,
-            "one model size, so the N term cannot be fitted; use additive-fixed-n",
+            "one model size, so the N term cannot be fitted; use a law whose name ends in -fixed-n",
         ),
         (
             "additive",

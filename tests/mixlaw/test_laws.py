@@ -631,8 +631,15 @@ def test_no_law_has_a_cliff_between_a_weight_of_zero_and_the_next_one(name, seed
     np.testing.assert_allclose(at_zero, beside, rtol=3e-3)
 
 
-def test_units_are_powers_of_ten_in_the_middle_of_the_data():
-    assert Units.of(np.array([2e7, 1e8, 5e8]), np.array([2e9, 9e9])) == Units(1e8, 1e10)
+def test_units_are_the_middle_of_the_data_to_one_digit():
+    assert Units.of(np.array([2e7, 1e8, 5e8]), np.array([2e9, 9e9])) == Units(1e8, 4e9)
+
+
+@given(middle=st.floats(1.0, 1e13))
+def test_units_do_not_jump(middle):
+    """What is believed of a warm-up's tokens is relative to the unit."""
+    unit = Units.of(np.array([middle]), np.array([middle])).n_tokens
+    assert 0.66 < unit / middle < 1.5
 
 
 def test_the_truths_of_these_tests_lie_inside_the_bounds():

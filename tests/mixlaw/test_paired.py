@@ -58,3 +58,20 @@ def test_rows_of_one_run_are_not_independent_evidence():
     theirs = errors(np.full(600, 2.0), np.repeat([str(i) for i in range(12)], 50))
     found = difference(ours, theirs)
     assert found.high - found.low > 0.5  # as of 12 observations; of 600 it would be 0.13
+
+
+@pytest.mark.parametrize("n_runs", [2, 4, 10])
+def test_intervals_of_few_runs_hold_the_truth_as_often_as_they_say(n_runs):
+    inside, runs = 0, [str(i) for i in range(n_runs)]
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        found = difference(errors(5 + rng.normal(size=n_runs), runs), errors(5 + rng.normal(size=n_runs), runs))
+        inside += found.low <= 0 <= found.high
+    assert 0.8 <= inside / 200 <= 0.97
+
+
+def test_one_run_is_no_evidence():
+    found = difference(errors([5.0, 5.0], ["a", "a"]), errors([1.0, 1.0], ["a", "a"]))
+    assert found.mean == pytest.approx(4.0)
+    assert np.isnan(found.low)
+    assert np.isnan(found.high)

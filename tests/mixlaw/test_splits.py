@@ -35,9 +35,16 @@ def test_three_sizes_are_needed_to_hold_out_one():
     assert default_kind(study("base", sizes=(1e8, 5e8))) == "mixture"
 
 
+def test_of_fewer_mixtures_than_folds_the_last_is_held_out():
+    table = study("base", n_mixtures=3)
+    assert len(np.unique(table.mixtures[held_out(table, "mixture")], axis=0)) == 1
+    folds = [held_out(table, "mixture", fold) for fold in range(3)]
+    assert np.sum(folds, axis=0).tolist() == [1] * len(table.frame)
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_a_table_with_nothing_to_hold_out_is_refused(kind):
-    one = study("base", n_mixtures=4, sizes=(1e8,), tokens=(1e9,))
+    one = study("base", n_mixtures=1, sizes=(1e8,), tokens=(1e9,))
     with pytest.raises(FitError, match=f"--holdout {kind}: the table has nothing to hold out"):
         held_out(one, kind)
 
