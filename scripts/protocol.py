@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from mixlaw.fit import LawFit
 from mixlaw.hygiene import prepare
 from mixlaw.laws import get_law
 from mixlaw.protocol import judge
-from mixlaw.splits import held_out
+from mixlaw.splits import KINDS, held_out
 from mixlaw.tables import LOSS, Table, check_frame, read_table
 
 DATA = Path("../shared/data")
@@ -56,21 +57,17 @@ class Case:
 
 def cases() -> list[Case]:
     """Return all cases, in the order in which they are reported."""
-    found = [Case("slimpajama", kind, slimpajama) for kind in ("scale", "mixture", "tokens")]
+    found = [Case("slimpajama", kind, slimpajama) for kind in KINDS]
     fixed_n = ("additive-fixed-n", "multiplicative-fixed-n", "auto")
     found += [Case("slimpajama-122M", kind, one_size, fixed_n, fixed_n[0]) for kind in ("mixture", "tokens")]
-    for k in (2, 3, 5):
-        make = {2: mixinglaws_2, 3: mixinglaws_3, 5: mixinglaws_5}[k]
-        kinds = ("scale", "mixture", "tokens") if k == 3 else ("mixture", "tokens")  # the others have two sizes
-        found += [Case(f"mixinglaws-{k}", kind, make) for kind in kinds]
+    for k, name in ((2, "tidy_2Mix"), (3, "tidy_3Mix"), (5, "tidy_5Mix_small")):
+        kinds = KINDS if k == 3 else ("mixture", "tokens")  # the others have two sizes
+        found += [Case(f"mixinglaws-{k}", kind, partial(mixinglaws, name)) for kind in kinds]
     fixed = ("additive-fixed-nd", "multiplicative-fixed-nd", "auto")
     found += [Case("regmix", "mixture", regmix, fixed, fixed[0])]
-    found += [Case("quickstart", kind, quickstart) for kind in ("scale", "mixture", "tokens")]
+    found += [Case("quickstart", kind, quickstart) for kind in KINDS]
     found += [Case("quickstart-492k", "scale", quickstart_heldout)]
-    truths = {"additive": additive_truth, "joint": joint_truth, "multiplicative": multiplicative_truth}
-    return found + [
-        Case(f"truth-{name}", kind, truths[name]) for name in TRUTHS for kind in ("scale", "mixture", "tokens")
-    ]
+    return found + [Case(f"truth-{t}", kind, partial(truth, t)) for t in TRUTHS for kind in KINDS]
 
 
 def slimpajama() -> Table:
@@ -84,23 +81,9 @@ def one_size() -> Table:
     return table.rows(table.frame["n_params"] == table.frame["n_params"].min())
 
 
-def _mixinglaws(name: str) -> Table:
+def mixinglaws(name: str) -> Table:
+    """Ye et al. 2024: runs of 19M to 302M parameters on 2, 3 or 5 domains of RedPajama or the Pile."""
     return prepare(read_table([DATA / f"mixinglaws/{name}.csv"], layout="mixinglaws"))
-
-
-def mixinglaws_2() -> Table:
-    """Ye et al. 2024: 2 domains."""
-    return _mixinglaws("tidy_2Mix")
-
-
-def mixinglaws_3() -> Table:
-    """Ye et al. 2024: 3 domains."""
-    return _mixinglaws("tidy_3Mix")
-
-
-def mixinglaws_5() -> Table:
-    """Ye et al. 2024: 5 domains."""
-    return _mixinglaws("tidy_5Mix_small")
 
 
 def regmix() -> Table:
@@ -126,22 +109,8 @@ def quickstart_heldout() -> Table:
     return prepare(read_table(["runs/quickstart", "runs/quickstart_heldout"]))
 
 
-def additive_truth() -> Table:
-    """The paper's runs as the additive law would have them."""
-    return _truth("additive")
-
-
-def joint_truth() -> Table:
-    """The paper's runs as the joint law would have them."""
-    return _truth("joint")
-
-
-def multiplicative_truth() -> Table:
-    """The paper's runs as the multiplicative law would have them."""
-    return _truth("multiplicative")
-
-
-def _truth(name: str) -> Table:
+def truth(name: str) -> Table:
+    """The paper's runs as one law would have them."""
     table, rng = slimpajama(), np.random.default_rng(0)
     fit, frame = LawFit(name, n_bootstrap=1).fit(table), table.frame.copy()
     run = pd.factorize(frame["run_id"])[0]

@@ -97,17 +97,7 @@ def test_compare_goes_on_where_a_table_has_nothing_to_hold_out_of_one_kind(table
     one = tmp_path / "one.csv"
     frame = pd.read_csv(table)
     frame[frame["n_params"] == 1e6].to_csv(one, index=False)
-    arguments = [
-        "--laws",
-        "linear,joint",
-        "--bootstrap",
-        "4",
-        "--starts",
-        "4",
-        "--holdout",
-        "scale",
-        "mixture",
-    ]
+    arguments = "--laws linear,joint --bootstrap 4 --starts 4 --holdout scale mixture".split()
     assert main(["compare", str(one), *arguments]) == 0
     captured = capsys.readouterr()
     assert "left out: --holdout scale: the table has nothing to hold out" in captured.err
