@@ -139,24 +139,36 @@ def fit_and_choose(
             if progress:
                 progress(f"{name} law: left out, a target has too few rows for it")
     wanted = list(fits)
+    trials = _trials(table, wanted, kind, targets, progress, settings)
+    chosen, reason = choose_law(trials, wanted, len(table.domains))
+    tried = trials[0] if trials and (kind or trials[0].kind != "tokens") else None
+    return Choice(fits, trials, chosen, reason, [widen(fit, tried) for fit in fits.values()])
+
+
+def _trials(
+    table: Table,
+    names: list[str],
+    kind: str,
+    targets: Iterable[str],
+    progress: Progress | None,
+    settings: dict[str, Any],
+) -> list[Trial]:
+    """Try laws on one kind of split, or, where none is asked for, on sizes (else mixtures) and on the ends of runs."""
     fewer = settings | {"n_bootstrap": min(settings.get("n_bootstrap", TRIAL_RESAMPLES), TRIAL_RESAMPLES)}
-    kinds = [kind or default_kind(table)] + ["tokens"] * (not kind and len(wanted) > 1)
     trials: list[Trial] = []
-    for each in kinds:
+    for each in [kind] if kind else dict.fromkeys([default_kind(table), "mixture", "tokens"]):
+        if trials and (each == "mixture" or len(names) == 1):
+            continue
         try:
-            trial = try_laws(table, wanted, each, targets, progress, **fewer)
+            trial = try_laws(table, names, each, targets, progress, **fewer)
         except FitError:
             if kind:
                 raise
             continue
-        if not trials or not set(trial.refused) - set(
-            trials[0].refused
-        ):  # the second must not keep a law from the race
+        if not trials or not set(trial.refused) - set(trials[0].refused):  # a second split refuses no further law
             trials.append(trial)
         fewer["n_bootstrap"] = 1  # only the first is asked for intervals
-    chosen, reason = choose_law(trials, wanted, len(table.domains))
-    tried = next((trial for trial in trials if trial.kind == kinds[0]), None)
-    return Choice(fits, trials, chosen, reason, [widen(fit, tried) for fit in fits.values()])
+    return trials
 
 
 def try_laws(
