@@ -24,7 +24,7 @@
   Decreasing in N and in D for every q.
 * **A warm-up loses tokens.** Training time is the sum of learning rates: under a rate that rises linearly over W
   tokens and stays constant, D tokens are worth D - W/2. On the paper's runs, which warm up over 4B tokens, D0 fits
-  to 2.3 to 3.4B.
+  to 1.9 to 3.4B.
 * **A mixture is felt only after a while.** The first tokens of any text teach what all text shares; what a missing
   domain costs emerges with half-time D1. In tiny runs, mixtures lie up to twice as far apart after 360k tokens as
   after 75k.
