@@ -37,8 +37,9 @@ from mixlaw.protocol import judge
 from mixlaw.splits import KINDS, held_out
 from mixlaw.tables import LOSS, Table, check_frame, read_table
 
-DATA = Path("../shared/data")
-RESULT = Path("scripts/protocol.csv")
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared/data"
+RESULT = ROOT / "scripts/protocol.csv"
 LAWS = ("additive", "joint", "multiplicative", "auto")
 TRUTHS = ("additive", "joint", "multiplicative")
 SCATTER = 0.002  # of a run, and again of each of its rows, relative to the loss
@@ -101,12 +102,12 @@ def regmix() -> Table:
 
 def quickstart() -> Table:
     """Our own first study: 33 runs of 70k to 234k parameters on 4 domains, 5 targets."""
-    return prepare(read_table(["runs/quickstart"]))
+    return prepare(read_table([ROOT / "runs/quickstart"]))
 
 
 def quickstart_heldout() -> Table:
     """The same with the runs of 492k parameters on mixtures that no other run has."""
-    return prepare(read_table(["runs/quickstart", "runs/quickstart_heldout"]))
+    return prepare(read_table([ROOT / "runs/quickstart", ROOT / "runs/quickstart_heldout"]))
 
 
 def truth(name: str) -> Table:
