@@ -140,16 +140,21 @@ def _stack(tables: list[Table]) -> Table:
 
 
 def _from_runs(folders: list[Path], n_params: str) -> Table:
-    """Read run directories; evaluations of averaged or cooled weights are never mixed with plain ones."""
+    """Read run directories; evaluations of plain, averaged and cooled weights are never mixed."""
     runs = load_runs(*folders)
     notes = [f"left out: {sentence}" for sentence in runs.excluded.values()]
     long = runs.table
-    plain = long["lr_state"] == "constant"
-    if not plain.any():
-        raise RunLogError(f"the runs in {folders[0]} hold only evaluations of cooled or averaged weights")
-    if not plain.all():
-        notes.append(f"left out: {int((~plain).sum())} evaluations of cooled or averaged weights")
-    long = long[plain]
+    states = [state for state in ("constant", "averaged") if (long["lr_state"] == state).any()]
+    if not states:
+        raise RunLogError(f"the runs in {folders[0]} hold only evaluations of cooled weights")
+    of_kind = long["lr_state"] == states[0]
+    if not of_kind.all():
+        others = ", ".join(f"'{state}'" for state in sorted(set(long["lr_state"][~of_kind])))
+        notes.append(
+            f"left out: {int((~of_kind).sum())} evaluations with lr_state {others}: those with '{states[0]}' are kept, "
+            "and the kinds are never mixed. Put runs of another kind into a folder of their own"
+        )
+    long = long[of_kind]
     domains = names_after("requested_", long)
     of_domains = [f"{p}_{d}" for d in domains for p in ("weight", "requested", "epochs")]
     index = ["run_id", "study", "seed", n_params, "step", "n_tokens", *of_domains]

@@ -2,8 +2,9 @@
 
     checkpoints/step-00000100/
       model.safetensors, optimizer.safetensors   tensors by parameter name
+      average.safetensors   the same of the averaged weights, where evaluation.average is on
       state.json                                 step, and how long the run log was
-      manifest.json                              size and sha256 of the three, written last
+      manifest.json                              size and sha256 of the others, written last
 
 Saving: stage -> fsync -> manifest -> rename -> prune. Loading: the newest one whose manifest holds; a damaged one is
 passed over with a sentence. Nothing here can run code: no pickle.
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from data.shards import file_sha256
 from mixlaw.errors import CheckpointError
 from mixlaw.runlog import read_json, sync_path
+from train.average import WeightAverage
 
 log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -37,6 +39,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
     keep: int,
+    average: WeightAverage | None = None,
 ) -> Path:
     """Write a checkpoint and drop all others but the `keep - 1` before it.
 
@@ -54,6 +57,8 @@ def save_checkpoint(
         staged.mkdir()
         save_file(_cpu(model.state_dict()), staged / "model.safetensors")
         save_file(optimizer_tensors(model, optimizer), staged / "optimizer.safetensors")
+        if average:
+            save_file(_cpu(average.model.state_dict()), staged / "average.safetensors")
         (staged / "state.json").write_text(json.dumps({"step": step, **state}, sort_keys=True))
         _write_manifest(staged)
         if final.exists():  # a damaged one that loading passed over
@@ -63,7 +68,7 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(staged, ignore_errors=True)
         full = isinstance(error, SafetensorError) or error.errno in _FULL
-        need = sum(p.numel() * p.element_size() for p in model.parameters()) * 3
+        need = sum(p.numel() * p.element_size() for p in model.parameters()) * (4 if average else 3)
         advice = f"it needs about {need:,} bytes: free some space" if full else "see that its folder can be written"
         raise CheckpointError(f"cannot save {final}: {error}; {advice} and run the same command again") from None
     kept = [path for path in valid_names(folder) if path.name <= final.name][-keep:]
@@ -105,8 +110,10 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Fill model and optimizer from a verified checkpoint; return its state.
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
+) -> dict[str, Any]:
+    """Fill model, optimizer and average from a verified checkpoint; return its state.
 
     Raises
     ------
@@ -116,6 +123,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     try:
         model.load_state_dict(load_file(path / "model.safetensors"))
         restore_optimizer(model, optimizer, load_file(path / "optimizer.safetensors"))
+        if average:
+            average.model.load_state_dict(load_file(path / "average.safetensors"))
     except (RuntimeError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"{path} does not fit this model: {str(error).splitlines()[0]}") from None
     return read_json(path / "state.json")

@@ -109,9 +109,12 @@ class EvaluationConfig:
     ratio: float = 1.3  # between neighbouring points
     n_sequences: int = 96  # per domain, the same for all runs
     split: str = "eval"
+    average: float = 0.0  # 0: the weights as they are | the share of the training so far whose mean is evaluated
 
     def __post_init__(self) -> None:
         require_name("evaluation.split", self.split, ["eval", "test"])
+        if not 0 <= self.average <= 1:
+            raise ConfigError(f"evaluation.average is {self.average}; a share of the training lies in [0, 1]")
         require_at_least(1, evaluation_n_points=self.n_points, evaluation_n_sequences=self.n_sequences)
         if self.ratio <= 1:
             raise ConfigError(f"evaluation.ratio is {self.ratio}; a growing grid needs more than 1")
@@ -228,6 +231,8 @@ def science(config: TrainConfig, weights: dict[str, float], manifest: Manifest) 
     for machine_side in ("study_name", "machine", "logging", "checkpoint", "data"):
         del facts[machine_side]
     del facts["stream"]["max_epochs"]  # it refuses runs, and changes none
+    if not config.evaluation.average:
+        del facts["evaluation"]["average"]  # runs of the time before there were averages keep their names
     facts["mixture"] = {d: round(w, 12) for d, w in weights.items()}
     facts["data"] = {d: manifest.domain_sha256(d) for d in (*manifest.domains, *manifest.targets)}
     facts["tokenizer"] = manifest.facts["tokenizer"]

@@ -25,6 +25,7 @@ import mixlaw
 from data.stream import Batch, WeightedStream
 from mixlaw.errors import RunLogError
 from mixlaw.runlog import SCHEMA_VERSION, RunWriter, read_status
+from train.average import WeightAverage
 from train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from train.config import Plan, TrainConfig
 from train.distributed import World, join_world, leave_world
@@ -76,6 +77,7 @@ def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: 
     vocab_size, seq_len = plan.manifest.vocab_size, config.stream.seq_len
     model = build_model(config.model, vocab_size, seq_len, config.seed).to(world.device)
     optimizer = build_optimizer(model, config.optim, config.model.width)
+    average = WeightAverage(model, config.evaluation.average) if config.evaluation.average else None
     stream = WeightedStream(
         plan.manifest, plan.weights, seq_len, config.stream.batch_size, config.seed, world.rank, world.size
     )
@@ -84,7 +86,7 @@ def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: 
     journal = _Journal(folder, facts, config) if world.is_first else None
     if journal:
         at_end.callback(journal.close)
-    step = _resume(folder, model, optimizer, world, journal)
+    step = _resume(folder, model, optimizer, average, world, journal)
     replica = world.wrap(torch.compile(model) if config.machine.compile else model)  # type: ignore[arg-type]
     evaluation_steps = set(config.evaluation_steps())
     started = time.perf_counter()
@@ -101,6 +103,8 @@ def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: 
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
+        if average:
+            average.update(model, step)
         n_tokens = step * config.tokens_per_step
         progress(n_tokens, float(loss))
 
@@ -108,7 +112,7 @@ def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: 
         if journal and (evaluate_now or step % config.logging.every_steps == 0):
             journal.train_row(step, n_tokens, float(loss), float(grad_norm), lr, stream.tokens_by_domain(step))
         if evaluate_now:
-            losses = evaluator.measure(model, world, config.precision)
+            losses = evaluator.measure(average.model if average else model, world, config.precision)
             if not all(math.isfinite(measured["loss"]) for measured in losses.values()):
                 return _end(journal, "diverged", step, started)
             if journal:
@@ -116,7 +120,7 @@ def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: 
         stop_now = bool(world.maximum(stop.signal)) and step < config.n_steps
         if stop_now or step == config.n_steps or step % config.checkpoint.every_steps == 0:
             if journal:
-                journal.save(step, model, optimizer)
+                journal.save(step, model, optimizer, average)
             world.barrier()
         if stop_now:
             return "again"
@@ -137,14 +141,19 @@ def backward(model: nn.Module, batch: Batch, config: TrainConfig, world: World) 
 
 
 def _resume(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, world: World, journal: "_Journal | None"
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
+    world: World,
+    journal: "_Journal | None",
 ) -> int:
     """Go back to the newest checkpoint that the first rank holds valid; return the step it was taken after."""
     newest = newest_checkpoint(folder / "checkpoints") if world.is_first else None
     step = world.maximum(int(newest.name.removeprefix("step-")) if newest else 0)
     state: dict[str, Any] = {"log_bytes": 0}
     if step:
-        state = load_checkpoint(folder / "checkpoints" / f"step-{step:08d}", model, optimizer)
+        state = load_checkpoint(folder / "checkpoints" / f"step-{step:08d}", model, optimizer, average)
         log.info("resuming %s after step %d", folder, step)
     if journal:
         journal.cut(int(state["log_bytes"]))
@@ -188,7 +197,7 @@ class _Journal:
                 "step": step,
                 "n_tokens": n_tokens,
                 "domain": domain,
-                "lr_state": "constant",
+                "lr_state": "averaged" if self._config.evaluation.average else "constant",
             }
             self._append(row | measured)
         self._writer.sync()
@@ -198,10 +207,12 @@ class _Journal:
         if self._mirror:
             self._mirror.write(row)
 
-    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(
+        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+    ) -> None:
         self._writer.sync()
-        state = {"log_bytes": self._writer.offset}
-        save_checkpoint(self._folder / "checkpoints", step, model, optimizer, state, self._config.checkpoint.keep)
+        state, keep = {"log_bytes": self._writer.offset}, self._config.checkpoint.keep
+        save_checkpoint(self._folder / "checkpoints", step, model, optimizer, state, keep, average)
 
     def seal(self, status: str, step: int, wall_s: float) -> None:
         self._writer.seal(status, step=step, wall_s=round(wall_s, 3), hardware=hardware())

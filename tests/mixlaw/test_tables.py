@@ -278,11 +278,13 @@ def test_evaluations_of_averaged_weights_are_never_mixed_with_plain_ones(tmp_pat
     write_run(tmp_path, "aaa", rows=[train_row(1), averaged, eval_row(1, "web", 2.0)])
     table = read_table([tmp_path])
     assert table.frame["loss_web"].tolist() == [2.0]
-    assert table.notes == ["left out: 1 evaluations of cooled or averaged weights"]
-    only = tmp_path / "only"
-    write_run(only, "bbb", rows=[train_row(1), averaged])
-    with pytest.raises(RunLogError, match="hold only evaluations of cooled or averaged weights"):
-        read_table([only])
+    [note] = table.notes
+    assert note.startswith("left out: 1 evaluations with lr_state 'averaged': those with 'constant' are kept")
+    write_run(tmp_path / "only", "bbb", rows=[train_row(1), averaged])
+    assert read_table([tmp_path / "only"]).frame["loss_web"].tolist() == [1.0]
+    write_run(tmp_path / "cooled", "ccc", rows=[train_row(1), eval_row(1, "web", 1.0, lr_state="cooled")])
+    with pytest.raises(RunLogError, match="hold only evaluations of cooled weights"):
+        read_table([tmp_path / "cooled"])
 
 
 def test_runs_on_different_domains_are_refused(tmp_path):

@@ -77,6 +77,7 @@ MISTAKES = {
     "device": (["machine.device=gpu"], "machine.device: unknown value 'gpu'"),
     "runs": (["machine.runs="], "machine.runs is empty"),
     "warm-up": (["schedule.warmup_tokens=768"], "schedule.warmup_tokens 768 must be below schedule.n_tokens 768"),
+    "average": (["evaluation.average=1.5"], "evaluation.average is 1.5; a share of the training lies in [0, 1]"),
     "ratio": (["evaluation.ratio=1"], "evaluation.ratio is 1.0; a growing grid needs more than 1"),
     "study folder": (["study_name=../x"], "study_name '../x' names a folder"),
     "epochs": (["mixture.weights={code:1}", "schedule.n_tokens=20000"], "repeats a domain 5.03 times, stream.max"),
@@ -146,6 +147,7 @@ SCIENCE = [
     "seed=1", "precision=bf16", "optim.lr=1e-3", "optim.weight_decay=0", "optim.parametrization=standard",
     "mixture=uniform", "mixture.weights={code:1}", "model.width=32", "model.qk_norm=false", "stream.batch_size=8",
     "stream.seq_len=8", "schedule.n_tokens=700", "schedule.warmup_tokens=0", "evaluation.split=test",
+    "evaluation.average=0.1", "evaluation.average=0.2",
 ]  # fmt: skip
 
 

@@ -30,9 +30,9 @@ def rows(runs: Path) -> list[dict[str, Any]]:
 def test_two_processes_train_the_same_run_as_one(
     plan: Callable[..., Plan], tiny: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    run(plan(f"machine.runs={one}"))
-    code, _, err = call(*TWO, *tiny(f"machine.runs={two}", "machine.micro_batch=1"), **LOOPBACK)
+    one, two, average = tmp_path / "one", tmp_path / "two", "evaluation.average=0.5"
+    run(plan(f"machine.runs={one}", average))
+    code, _, err = call(*TWO, *tiny(f"machine.runs={two}", "machine.micro_batch=1", average), **LOOPBACK)
     assert code == 0, err
     assert len(list(two.glob("*/*/done.json"))) == 1
     for a, b in zip(rows(one), rows(two), strict=True):

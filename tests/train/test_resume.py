@@ -22,6 +22,7 @@ from train.loop import run
 
 Plans = Callable[..., Plan]
 Tiny = Callable[..., list[str]]
+Artefacts = dict[str, bytes]
 N_STEPS = 12  # of a tiny run; evaluated after 7, 9 and 12, saved after 5, 10 and 12
 
 
@@ -39,19 +40,25 @@ def stop_at(step: int, number: int = signal.SIGTERM) -> Callable[[int, float], N
     return progress
 
 
-def artefacts(plan: Plan) -> tuple[bytes, bytes, bytes]:
-    """Return the bytes of log, weights and optimizer of a run that is over."""
+def artefacts(plan: Plan) -> Artefacts:
+    """Return the bytes of log, weights, optimizer and averaged weights of a run that is over."""
     folder = folder_of(plan)
     last = folder / "checkpoints" / f"step-{plan.config.n_steps:08d}"
-    names = (folder / "metrics.jsonl", last / "model.safetensors", last / "optimizer.safetensors")
-    return names[0].read_bytes(), names[1].read_bytes(), names[2].read_bytes()
+    return {path.name: path.read_bytes() for path in (folder / "metrics.jsonl", *last.glob("*.safetensors"))}
+
+
+@pytest.fixture(params=[[], ["evaluation.average=0.3"]], ids=["raw", "averaged"])
+def settings(request: pytest.FixtureRequest) -> list[str]:
+    """Return the overrides of a run whose evaluations are of its weights, and of their average."""
+    return request.param
 
 
 @pytest.fixture
-def untouched(plan: Plans, tmp_path: Path) -> tuple[bytes, bytes, bytes]:
+def untouched(plan: Plans, settings: list[str], tmp_path: Path) -> Artefacts:
     """Return what a run leaves that was never interrupted."""
-    this = plan(f"machine.runs={tmp_path / 'untouched'}")
+    this = plan(*settings, f"machine.runs={tmp_path / 'untouched'}")
     assert run(this) == "finished"
+    assert ("average.safetensors" in artefacts(this)) == bool(settings)
     return artefacts(this)
 
 
@@ -61,9 +68,9 @@ def untouched(plan: Plans, tmp_path: Path) -> tuple[bytes, bytes, bytes]:
     ids=str,
 )
 def test_a_run_stopped_by_signals_is_resumed_to_the_same_bytes(
-    stops: list[int], plan: Plans, untouched: tuple[bytes, bytes, bytes]
+    stops: list[int], plan: Plans, settings: list[str], untouched: Artefacts
 ) -> None:
-    this = plan()
+    this = plan(*settings)
     for i, step in enumerate(stops):
         number = [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT][i % 4]
         again = run(this, stop_at(step, number))
@@ -83,9 +90,9 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("step", [3, 6, 8, 12])
 def test_a_run_that_dies_between_checkpoints_repeats_the_lost_steps(
-    step: int, plan: Plans, untouched: tuple[bytes, bytes, bytes]
+    step: int, plan: Plans, settings: list[str], untouched: Artefacts
 ) -> None:
-    this = plan()
+    this = plan(*settings)
 
     def die(n_tokens: int, loss: float) -> None:
         if n_tokens == step * 64:
@@ -98,11 +105,12 @@ def test_a_run_that_dies_between_checkpoints_repeats_the_lost_steps(
 
 
 def test_a_damaged_checkpoint_costs_steps_and_nothing_else(
-    plan: Plans, untouched: tuple[bytes, bytes, bytes], caplog: pytest.LogCaptureFixture
+    plan: Plans, settings: list[str], untouched: Artefacts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    this = plan()
+    this = plan(*settings)
     assert run(this, stop_at(8)) == "again"
-    damaged = folder_of(this) / "checkpoints" / "step-00000008" / "optimizer.safetensors"
+    name = "average.safetensors" if settings else "optimizer.safetensors"
+    damaged = folder_of(this) / "checkpoints" / "step-00000008" / name
     damaged.write_bytes(b"\0" * damaged.stat().st_size)
     assert run(this) == "finished"
     assert "step-00000008 is passed over" in caplog.text
@@ -110,16 +118,16 @@ def test_a_damaged_checkpoint_costs_steps_and_nothing_else(
 
 
 @pytest.fixture
-def hundred(plan: Plans, tiny: Tiny, tmp_path: Path) -> tuple[Plan, list[str], tuple[bytes, bytes, bytes]]:
+def hundred(plan: Plans, tiny: Tiny, tmp_path: Path) -> tuple[Plan, list[str], Artefacts]:
     """Return a run of 100 steps, its command line, and what it leaves if it is never interrupted."""
-    long = ("schedule.n_tokens=6400", "checkpoint.every_steps=1")
+    long = ("schedule.n_tokens=6400", "checkpoint.every_steps=1", "evaluation.average=0.1")
     untouched = plan(*long, "checkpoint.every_steps=1000", f"machine.runs={tmp_path / 'untouched'}")
     assert run(untouched) == "finished"
     return plan(*long), ["-m", "train", *tiny(*long)], artefacts(untouched)
 
 
 def test_a_process_killed_at_random_is_resumed_to_the_same_bytes(
-    hundred: tuple[Plan, list[str], tuple[bytes, bytes, bytes]],
+    hundred: tuple[Plan, list[str], Artefacts],
 ) -> None:
     """The real thing: kill -9 of a real process, as soon as its log has grown to some size."""
     this, command, untouched = hundred
@@ -137,7 +145,7 @@ def test_a_process_killed_at_random_is_resumed_to_the_same_bytes(
 
 
 def test_the_command_line_saves_on_sigterm_and_leaves_with_75(
-    hundred: tuple[Plan, list[str], tuple[bytes, bytes, bytes]],
+    hundred: tuple[Plan, list[str], Artefacts],
 ) -> None:
     this, command, untouched = hundred
     with start(*command) as process:
