@@ -52,7 +52,7 @@ import numpy as np
 
 from mixlaw.nodes import Nested
 from mixlaw.slopes import Array
-from mixlaw.terms import AMPLITUDE, SHAPE, TINY, Box, Constant, Inputs, Slot, Term, box, exponent
+from mixlaw.terms import AMPLITUDE, SHAPE, TINY, Box, Constant, Inputs, InverseSum, Slot, Term, box, exponent
 
 COUPLING = (0.0, 3.0)  # log q, from the sum of both terms to the larger one of them
 WARM_UP = (-8.0, 0.0)  # log of the tokens that a warm-up loses, in the fit's unit of D, which is near the data's middle
@@ -94,7 +94,7 @@ class Coupled(Nested):
         return direction
 
 
-class WarmDecay(Term):
+class WarmDecay(Nested):
     """D~^-beta, where D~ are the tokens weighted by their learning rate: what a warm-up loses is counted off.
 
     Under a rate that rises linearly over the first 2 D0 tokens and is constant after them, D~ = D - D0, and
@@ -104,61 +104,44 @@ class WarmDecay(Term):
     uses = frozenset("D")
 
     def __init__(self, rate: str, lost: str) -> None:
-        self.parts = (exponent(rate), Constant(lost, WARM_UP, (-2.5, 1.0), believed=True))
-
-    def bounds(self, k: int) -> Box:
-        low, high = zip(*(part.bounds(k) for part in self.parts), strict=True)
-        return np.concatenate(low), np.concatenate(high)
-
-    def start(self, rng: np.random.Generator, count: int, k: int) -> Array:
-        return np.hstack([part.start(rng, count, k) for part in self.parts])
-
-    def prior(self, k: int) -> Box:
-        centre, sd = zip(*(part.prior(k) for part in self.parts), strict=True)
-        return np.concatenate(centre), np.concatenate(sd)
-
-    def rates(self, k: int) -> list[int]:
-        return [0, 1]
+        self.children = (exponent(rate), Constant(lost, WARM_UP, (-2.5, 1.0), believed=True))
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
-        rate, lost = np.exp(theta[:, :1]), np.exp(theta[:, 1:] - x.log_d)  # as a share of D
-        warm = lost < 0.5
-        log_tokens = x.log_d + np.where(warm, np.log1p(-np.minimum(lost, 0.5)), -np.log(4 * np.maximum(lost, 0.5)))
+        (rate, lost), memo = self.values(theta, x)
+        share = lost * np.exp(-x.log_d)  # of D
+        warm, late = share < 0.5, 1 - np.minimum(share, 0.5)
+        log_tokens = x.log_d + np.where(warm, np.log(late), -np.log(4 * np.maximum(share, 0.5)))
         value = np.exp(-rate * log_tokens)
-        by_lost = np.where(warm, -lost / (1 - np.minimum(lost, 0.5)), -1.0)  # of log D~ by log D0
-        return value, (value, rate, log_tokens, by_lost)
+        by_lost = -np.where(warm, share / late, 1.0) / lost  # of the logarithm of D~
+        return value, (memo, value, (-log_tokens, -rate * by_lost))
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        value, rate, log_tokens, by_lost = memo
-        if by_theta is not None:
-            seeded = -seed * value * rate
-            by_theta[:, 0] = seeded * log_tokens
-            by_theta[:, 1] = seeded * by_lost
+    def inner(self, memo: Any) -> Any:
+        return memo[0]
 
-    def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
-        return {part.symbol: float(np.exp(t)) for part, t in zip(self.parts, theta, strict=True)}
+    def seed(self, i: int, memo: Any, seed: Array) -> Array:
+        by_child: Array = seed * memo[1] * memo[2][i]
+        return by_child
 
 
-class Emergence(Constant):
+class Emergence(Nested):
     """D / (D + D1): how much of a mixture's penalty is felt after D tokens."""
 
     uses = frozenset("D")
 
     def __init__(self, symbol: str) -> None:
-        super().__init__(symbol, EMERGENCE, (-3.0, 1.5), believed=True)
+        self.children = (Constant(symbol, EMERGENCE, (-3.0, 1.5), believed=True),)
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
-        ratio = np.exp(theta - x.log_d)
-        value = 1 / (1 + ratio)
-        return value, (value, ratio)
+        (half,), memo = self.values(theta, x)
+        felt = 1 / (1 + half * np.exp(-x.log_d))
+        return felt, (memo, -felt * felt * np.exp(-x.log_d))
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        value, ratio = memo
-        if by_theta is not None:
-            by_theta[:, 0] = -seed * value * value * ratio
+    def inner(self, memo: Any) -> Any:
+        return memo[0]
 
-    def amplitude(self, k: int) -> Array | None:
-        return None
+    def seed(self, i: int, memo: Any, seed: Array) -> Array:
+        by_half: Array = seed * memo[1]
+        return by_half
 
 
 class Shares(Term):
@@ -206,15 +189,13 @@ class Shares(Term):
         return True
 
 
-class Usefulness(Term):
+class Usefulness(InverseSum):
     """1 / sum_i C_i h_i^gamma with one gamma <= 1, so that it is always convex in h: k + 1 parameters.
 
     The C_i are believed to be within e^1.5 of e^0.5 or so, because no domain is quite useless: what is unlearned stands
     beside a floor of about 1. Where mixtures do not tell them apart, one of them could else vanish, and the loss of a
     mixture of this domain alone would have no end.
     """
-
-    uses = frozenset("h")
 
     def bounds(self, k: int) -> Box:
         return box(((-AMPLITUDE[1], -AMPLITUDE[0]), k), ((SHAPE[0], 0.0), 1))
@@ -225,27 +206,9 @@ class Usefulness(Term):
     def prior(self, k: int) -> Box:
         return np.append(np.full(k, 0.5), -0.7), np.append(np.full(k, 1.5), 0.7)
 
-    def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
-        gamma = np.exp(theta[:, -1:, None])
-        terms = np.exp(theta[:, :-1, None] + gamma * x.log_h)
-        value = 1 / np.maximum(terms.sum(-2), TINY)
-        return value, (value, terms, gamma, x)
-
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        value, terms, gamma, x = memo
-        by_terms = (-seed * value * value)[:, None, :] * terms
-        if by_theta is not None:
-            by_theta[:, :-1] = by_terms
-            by_theta[:, -1] = (by_terms * gamma * x.log_h).sum(1)
-        if by_h is not None:
-            by_h += by_terms * gamma / np.maximum(x.h, 1e-12)
-
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
         named = {f"C_{d}": float(np.exp(t)) for d, t in zip(domains, theta[:-1], strict=True)}
         return named | {"gamma": float(np.exp(theta[-1]))}
-
-    def amplitude(self, k: int) -> Array | None:
-        return np.append(-np.ones(k), 0.0)
 
     def convex(self, theta: Array, k: int) -> bool:
         return True

@@ -276,7 +276,8 @@ class InverseSum(Term):
         scaled = by_terms * gamma
         if by_theta is not None:
             by_theta[:, :k] = by_terms
-            np.multiply(scaled, log_h, out=by_theta[:, k:])
+            by_gamma = scaled * log_h
+            by_theta[:, k:] = by_gamma if by_theta.shape[1] == 2 * k else by_gamma.sum(1, keepdims=True)
         if by_h is not None:
             by_h += scaled / np.maximum(h, 1e-12)
 
@@ -286,7 +287,7 @@ class InverseSum(Term):
         return named | {f"gamma_{d}": float(np.exp(t)) for d, t in zip(domains, theta[k:], strict=True)}
 
     def amplitude(self, k: int) -> Array | None:
-        return np.concatenate([-np.ones(k), np.zeros(k)])
+        return np.append(-np.ones(k), np.zeros(self.size(k) - k))
 
     def convex(self, theta: Array, k: int) -> bool:
         return bool((theta[k:] <= 0).all())  # the sum is concave and positive, so its inverse is convex

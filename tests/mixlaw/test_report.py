@@ -134,6 +134,7 @@ def test_held_out_scores_are_drawn_without_a_table(tmp_path):
     scored = laws(3)
     scored.scores = [{"law": "additive", "target": "main", "mre": 1.0}]
     draw_one(tmp_path / "a.png", "errors", scored, None, None)
+    assert (tmp_path / "a.png").stat().st_size > 5_000
 
 
 def test_a_saved_answer_looks_like_a_live_one(live):
