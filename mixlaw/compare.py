@@ -236,7 +236,8 @@ def choose_law(trials: Sequence[Trial], names: list[str], k: int) -> tuple[str, 
     """Choose between fitted laws; return the name and the sentence why.
 
     Laws that cannot recommend a mixture only compete among themselves. The multiplicative law is chosen unless another
-    one is surely better on the held-out runs: on most tables it predicts best by far, and a few runs can mislead.
+    one is surely better on the held-out runs: on most tables it predicts best by far, and a few runs can mislead. Where
+    neither sizes nor the ends of runs could be held out, the law with the fewest parameters takes its place.
 
     Parameters
     ----------
@@ -255,7 +256,7 @@ def choose_law(trials: Sequence[Trial], names: list[str], k: int) -> tuple[str, 
         ), "fewest parameters; nothing could be held out to try them on"
     scores = pd.concat([trial.scores() for trial in trials])
     name, reason = choose(scores[scores["law"].isin(tried)], ", and ".join(KINDS[trial.kind] for trial in trials))
-    ours = next((n for n in (PREFERRED, f"{PREFERRED}-fixed-n", f"{PREFERRED}-fixed-nd") if n in tried), name)
+    ours = _kept(tried, {trial.kind for trial in trials}, k) or name
     if name != ours:
         sure, gap = surely_better(trials, name, ours)
         preferred = "" if sure else f"{ours} unless another law is surely better; "
@@ -263,6 +264,18 @@ def choose_law(trials: Sequence[Trial], names: list[str], k: int) -> tuple[str, 
         name = name if sure else ours
     left = [f"{law} could not be tried ({refused[law]})" for law in rivals if law in refused]
     return name, "; ".join([reason, *left])
+
+
+def _kept(tried: list[str], kinds: set[str], k: int) -> str | None:
+    """Return the law that is kept unless another is surely better; None where the preferred one is not in the race.
+
+    Where only mixtures were held out, nothing was seen of how laws that depend on N or D extrapolate in them: then it
+    is the law with the fewest parameters.
+    """
+    ours = next((n for n in (PREFERRED, f"{PREFERRED}-fixed-n", f"{PREFERRED}-fixed-nd") if n in tried), None)
+    if ours and kinds == {"mixture"} and get_law(ours).uses & {"N", "D"}:
+        return min(tried, key=lambda name: _n_free(name, k))
+    return ours
 
 
 def widen(fit: LawFit, trial: Trial | None) -> str:

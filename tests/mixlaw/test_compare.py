@@ -44,6 +44,16 @@ def test_a_law_that_cannot_recommend_is_not_chosen_beside_one_that_can():
     assert choose_law([], ["base"], 3) == ("base", "the only fitted law")
 
 
+def test_where_only_mixtures_can_be_held_out_the_law_of_fewest_parameters_is_kept():
+    """Two sizes and two numbers of tokens show nothing of extrapolation, where additive and multiplicative part."""
+    two = study("additive", noise=0.005, n_mixtures=8, sizes=(1e8, 5e8), tokens=(2e9, 1e10))
+    choice = fit_and_choose(two, ["auto"], **QUICK)
+    assert [trial.kind for trial in choice.trials] == ["mixture"]
+    assert choice.chosen == "additive"
+    one = two.rows((two.frame["n_params"] == 1e8) & (two.frame["n_tokens"] == 2e9))
+    assert fit_and_choose(one, ["auto"], **QUICK).chosen == "multiplicative-fixed-nd"  # nothing to extrapolate
+
+
 def test_where_nothing_can_be_held_out_the_law_of_fewest_parameters_is_chosen():
     few = study("additive", n_mixtures=3, sizes=(1e8, 5e8))
     with pytest.raises(FitError, match="--holdout mixture: no law can be fitted"):
