@@ -118,7 +118,9 @@ def _fill(
     _fill(node.right, first - base, places[~to_left], domain, draw)
 
 
-def keyed_permutation(items: NDArray[np.int64] | list[int], size: int, key: int) -> NDArray[np.int64]:
+def keyed_permutation(
+    items: NDArray[np.int64] | list[int], size: int, key: int | NDArray[np.uint64]
+) -> NDArray[np.int64]:
     """Return where a keyed permutation of range(size) sends each item, without building the permutation.
 
     A Feistel network of six rounds over the next even number of bits; values that fall outside the range walk on along
@@ -128,23 +130,24 @@ def keyed_permutation(items: NDArray[np.int64] | list[int], size: int, key: int)
     ----------
     items : (n,) numbers in [0, size)
     size : how many items there are
-    key : any non-negative integer; other keys give unrelated orders
+    key : any number of 64 bits, or (n,) one for each item; other keys give unrelated orders
     """
     half = max((max(size - 1, 1).bit_length() + 1) // 2, 1)
-    values = np.asarray(items, dtype=np.uint64)
-    outside = np.ones(len(values), dtype=bool)
-    while outside.any():
-        values[outside] = _feistel(values[outside], half, key)
-        outside = values >= size
+    values = np.array(items, dtype=np.uint64)
+    keys = np.broadcast_to(np.asarray(key, dtype=np.uint64), values.shape)
+    values = _feistel(values, half, keys)
+    while (outside := np.flatnonzero(values >= size)).size:
+        values[outside] = _feistel(values[outside], half, keys[outside])
     return values.astype(np.int64)
 
 
-def _feistel(values: NDArray[np.uint64], half: int, key: int) -> NDArray[np.uint64]:
+def _feistel(values: NDArray[np.uint64], half: int, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
     mask, shift = np.uint64((1 << half) - 1), np.uint64(half)
     left, right = values >> shift, values & mask
+    spread = keys * np.uint64(0x9E3779B97F4A7C15)
     for round_number in range(6):
-        round_key = np.uint64((key * 0x9E3779B97F4A7C15 + round_number * 0xD1B54A32D192ED03) & (1 << 64) - 1)
-        left, right = right, left ^ (_mix(right + round_key) & mask)
+        round_keys = spread + np.uint64(round_number * 0xD1B54A32D192ED03 & (1 << 64) - 1)
+        left, right = right, left ^ (_mix(right + round_keys) & mask)
     return (left << shift) | right
 
 

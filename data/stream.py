@@ -5,19 +5,21 @@ of the schedule is a fixed number of tokens and h is a share of tokens. The stre
 next step.
 """
 
-import hashlib
+import signal
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from data.schedule import MixtureSchedule, keyed_permutation
+from data.order import Draws, GlobalOrder
 from data.shards import Manifest, TokenReader
 from mixlaw.errors import ConfigError, DataError
 
 Batch = dict[str, torch.Tensor]
+_SEQUENCES_AHEAD = 8192  # drawn at a time: the order costs 10 times more one by one
 
 
 def n_sequences(manifest: Manifest, domain: str, seq_len: int, split: str = "train") -> int:
@@ -37,9 +39,9 @@ class PackedDomain:
                 f"domain '{domain}' has {self._reader.n_tokens} {split} tokens, too few for a sequence of {seq_len}"
             )
 
-    def sequence(self, item: int) -> NDArray[np.int64]:
-        """Return (seq_len + 1,) tokens."""
-        return self._reader.window(item * self._seq_len, self._seq_len + 1)
+    def sequences(self, items: NDArray[np.int64]) -> NDArray[Any]:
+        """Return (n, seq_len + 1) tokens in the type that they are stored in."""
+        return self._reader.windows(items * self._seq_len, self._seq_len + 1)
 
 
 class WeightedStream(Dataset[Batch]):
@@ -66,44 +68,56 @@ class WeightedStream(Dataset[Batch]):
         if batch_size % world_size:
             raise ConfigError(f"stream.batch_size {batch_size} is not a multiple of the {world_size} ranks")
         self.names = list(weights)
-        self._packed = {n: PackedDomain(manifest, n, "train", seq_len) for n, w in weights.items() if w > 0}
-        self._schedule = MixtureSchedule(list(weights.values()))
-        self._seq_len, self._batch_size, self._seed = seq_len, batch_size, seed
+        self._packed = {
+            i: PackedDomain(manifest, name, "train", seq_len) for i, (name, w) in enumerate(weights.items()) if w > 0
+        }
+        sizes = [self._packed[i].n_sequences if i in self._packed else 0 for i in range(len(self.names))]
+        self._order = GlobalOrder(self.names, list(weights.values()), sizes, batch_size, seed)
+        self._seq_len, self._batch_size = seq_len, batch_size
         self._rank, self._world_size = rank, world_size
+        self._ahead = max(_SEQUENCES_AHEAD // batch_size, 1)
+        self._draws, self._draws_from = self._order.steps(0, 0), 0
 
     def __getitem__(self, step: int) -> Batch:
         """Return `tokens` (B / world_size, seq_len + 1) and `domain` (B / world_size,), both int64."""
-        first = step * self._batch_size
-        domain, draw = self._schedule.block(first, first + self._batch_size)
-        mine = self._order_in_batch(step)[self._rank :: self._world_size]
-        rows = np.stack([self._sequence(self.names[domain[i]], int(draw[i])) for i in mine])
-        return {"tokens": torch.from_numpy(rows), "domain": torch.from_numpy(domain[mine])}
+        draws, row = self._draws_of(step)
+        mine = slice(self._rank, None, self._world_size)
+        domain, item = draws.domain[row, mine], draws.item[row, mine]
+        tokens = np.empty((len(domain), self._seq_len + 1), np.int64)
+        for i in np.unique(domain):
+            here = np.flatnonzero(domain == i)
+            tokens[here] = self._packed[int(i)].sequences(item[here])
+        return {"tokens": torch.from_numpy(tokens), "domain": torch.from_numpy(domain.copy())}
 
-    def _order_in_batch(self, step: int) -> NDArray[np.int64]:
-        """Shuffle inside the batch, so that no rank sees a periodic part of the schedule; counts stay as they are."""
-        return keyed_permutation(np.arange(self._batch_size), self._batch_size, derived_key(self._seed, "batch", step))
-
-    def _sequence(self, name: str, draw: int) -> NDArray[np.int64]:
-        packed = self._packed[name]
-        epoch, place = divmod(draw, packed.n_sequences)
-        item = keyed_permutation([place], packed.n_sequences, derived_key(self._seed, name, epoch))
-        return packed.sequence(int(item[0]))
+    def _draws_of(self, step: int) -> tuple[Draws, int]:
+        """Return draws that hold a step's, and its row: some steps at a time, because each costs less then."""
+        first = step - step % self._ahead
+        if first != self._draws_from or not len(self._draws.domain):
+            self._draws, self._draws_from = self._order.steps(first, self._ahead), first
+        return self._draws, step - first
 
     def tokens_by_domain(self, n_steps: int) -> dict[str, int]:
         """Return how many tokens each domain has given after `n_steps` steps, over all ranks."""
-        counts = self._schedule.counts(n_steps * self._batch_size)
+        counts = self._order.counts(n_steps)
         return {name: int(c) * self._seq_len for name, c in zip(self.names, counts, strict=True)}
 
     def batches(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
         """Yield the batches of steps [start, stop); worker processes only read ahead."""
-        loader = DataLoader(self, batch_size=None, sampler=range(start, stop), num_workers=workers)
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=workers,
+            worker_init_fn=_ignore_signals if workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
         return iter(loader)
 
 
-def derived_key(seed: int, what: str, number: int) -> int:
-    """Return a 64-bit key that differs for every (seed, purpose, number)."""
-    digest = hashlib.blake2b(f"{seed}/{what}/{number}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+def _ignore_signals(worker: int) -> None:
+    """Leave it to the run to decide: a scheduler's warning goes to all processes, and workers must outlive it."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def check_epochs(
@@ -140,6 +154,5 @@ def evaluation_batches(
     """
     packed = PackedDomain(manifest, domain, split, seq_len)
     n = min(n_wanted, packed.n_sequences)
-    items = np.arange(n) * packed.n_sequences // n
-    rows = torch.from_numpy(np.stack([packed.sequence(int(i)) for i in items]))
-    return list(rows.split(batch_size))
+    rows = packed.sequences(np.arange(n) * packed.n_sequences // n)
+    return list(torch.from_numpy(rows.astype(np.int64)).split(batch_size))

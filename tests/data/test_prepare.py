@@ -40,7 +40,7 @@ def decoded(manifest: Manifest, domain: str, split: str) -> list[str]:
     if not reader.n_tokens:
         return []
     texts: list[list[int]] = [[]]
-    for token in reader.window(0, reader.n_tokens).tolist():
+    for token in reader.windows([0], reader.n_tokens)[0].tolist():
         texts.append([]) if token == tokenizer.end_id else texts[-1].append(token)
     return [tokenizer.decode(ids) for ids in texts[:-1]]
 

@@ -49,13 +49,14 @@ def test_a_window_across_shards_is_a_slice_of_all_documents(
     manifest = Manifest(folder, facts, "")
     reader = TokenReader(manifest, "d", "train")
     assert reader.n_tokens == entry["n_tokens"] == len(text)
-    start = data.draw(st.integers(0, len(text) - 1))
-    length = data.draw(st.integers(1, len(text) - start))
-    window = reader.window(start, length)
-    assert window.dtype == np.int64
-    assert (window == text[start : start + length]).all()
-    with pytest.raises(DataError, match="outside"):
-        reader.window(start, len(text) - start + 1)
+    length = data.draw(st.integers(1, len(text)))
+    starts = data.draw(st.lists(st.integers(0, len(text) - length), max_size=12))
+    windows = reader.windows(np.array(starts, np.int64), length)
+    assert windows.dtype == token_dtype(vocab_size)
+    assert windows.tolist() == [text[start : start + length].tolist() for start in starts]
+    for start in (-1, len(text) - length + 1):
+        with pytest.raises(DataError, match="do not lie inside"):
+            reader.windows(np.array([0, start]), length)
 
 
 def test_the_document_index_says_where_each_document_starts(tmp_path: Path) -> None:

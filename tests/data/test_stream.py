@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.order import derived_key
 from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
 from data.stream import (
     Batch,
     PackedDomain,
     WeightedStream,
     check_epochs,
-    derived_key,
     evaluation_batches,
     n_sequences,
 )
@@ -57,15 +57,47 @@ def assert_same(left: list[Batch], right: list[Batch]) -> None:
         assert torch.equal(a["domain"], b["domain"])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # more than there are cores
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
 def test_ranks_and_workers_share_one_global_order(manifest: Manifest, world_size: int, workers: int) -> None:
-    whole = list(stream_of(manifest).batches(0, 6))
-    ranks = [list(stream_of(manifest, rank=r, world_size=world_size).batches(0, 6, workers)) for r in range(world_size)]
+    """Also where a domain has fewer shards than there are workers, and across the ends of epochs."""
+
+    def stream(**more: int) -> WeightedStream:
+        return WeightedStream(manifest, MIXTURE, SEQ_LEN, 24, 3, **more)
+
+    whole = list(stream().batches(0, 7))
+    ranks = [list(stream(rank=r, world_size=world_size).batches(0, 7, workers)) for r in range(world_size)]
     for step, batch in enumerate(whole):
         for key in ("tokens", "domain"):
             together = torch.stack([rank[step][key] for rank in ranks], dim=1).flatten(0, 1)
             assert torch.equal(together, batch[key])
+
+
+@st.composite
+def interrupted(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """Return legs of one training: [(steps, ranks), ...]."""
+    return draw(st.lists(st.tuples(st.integers(1, 9), st.sampled_from([1, 2, 3, 4, 8])), min_size=1, max_size=10))
+
+
+@given(
+    legs=interrupted(),
+    weights=st.lists(st.sampled_from([0.0, 1e-4, 0.2, 1.0]), min_size=3, max_size=3).filter(any),
+    first=st.sampled_from([0, 1, 341, 10**6, 10**12]),
+)
+@settings(max_examples=25)
+def test_a_training_stopped_on_some_ranks_goes_on_on_others(
+    manifest: Manifest, legs: list[tuple[int, int]], weights: list[float], first: int
+) -> None:
+    """Wherever it is, and however often: the sequences are those of one rank that was never stopped."""
+    mixture = dict(zip(SIZES, np.array(weights) / sum(weights), strict=True))
+    whole, step = WeightedStream(manifest, mixture, SEQ_LEN, 24, 5), first
+    for n_steps, world_size in legs:
+        ranks = [WeightedStream(manifest, mixture, SEQ_LEN, 24, 5, r, world_size) for r in range(world_size)]
+        for _ in range(n_steps):
+            together = torch.stack([rank[step]["tokens"] for rank in ranks], dim=1).flatten(0, 1)
+            assert torch.equal(together, whole[step]["tokens"])
+            step += 1
 
 
 @given(start=st.integers(0, 200), length=st.integers(1, 20))
@@ -134,7 +166,7 @@ def test_a_batch_is_shuffled_so_that_no_rank_sees_a_periodic_part(manifest: Mani
 
 def test_neighbouring_sequences_share_the_token_that_is_target_and_input(manifest: Manifest) -> None:
     packed = PackedDomain(manifest, "cats", "train", SEQ_LEN)
-    rows = np.stack([packed.sequence(i) for i in range(packed.n_sequences)])
+    rows = packed.sequences(np.arange(packed.n_sequences))
     assert (rows[:-1, -1] == rows[1:, 0]).all()
     assert (rows[:, :-1].ravel() == 200_000 + np.arange(packed.n_sequences * SEQ_LEN)).all()
 

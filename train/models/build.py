@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from data.stream import derived_key
+from data.order import derived_key
 from train.config import ModelConfig
 from train.models.text import TextModel
 
