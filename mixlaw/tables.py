@@ -144,9 +144,9 @@ def _from_runs(folders: list[Path], n_params: str) -> Table:
     runs = load_runs(*folders)
     notes = [f"left out: {sentence}" for sentence in runs.excluded.values()]
     long = runs.table
-    states = [state for state in ("constant", "averaged") if (long["lr_state"] == state).any()]
+    states = [state for state in ("constant", "averaged", "cooled") if (long["lr_state"] == state).any()]
     if not states:
-        raise RunLogError(f"the runs in {folders[0]} hold only evaluations of cooled weights")
+        raise RunLogError(f"the runs in {folders[0]} hold no evaluations of a kind that is known (lr_state)")
     of_kind = long["lr_state"] == states[0]
     if not of_kind.all():
         others = ", ".join(f"'{state}'" for state in sorted(set(long["lr_state"][~of_kind])))

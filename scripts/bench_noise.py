@@ -130,7 +130,7 @@ def train(plan: Plan, world: World, after_step: Callable[[nn.Module, int], None]
     stream = WeightedStream(plan.manifest, plan.weights, seq_len, config.stream.batch_size, config.seed)
     after_step(model, 0)
     for step, batch in enumerate(stream.batches(0, config.n_steps), 1):
-        factor = schedule_factor(config.schedule, step * config.tokens_per_step)
+        factor = schedule_factor(config.schedule, (step - 1) * config.tokens_per_step, config.tokens_per_step)
         set_learning_rate(optimizer, config.optim, factor)
         backward(model, batch, config, world)
         nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
@@ -172,7 +172,7 @@ class Watch:
     def _measure(self, name: str, model: nn.Module, step: int) -> None:
         with self._timed("measure"):
             losses = self._evaluators[SIZES[-1]].by_sequence(model, self._world, self._plan.config.precision)
-        for target, by_sequence in losses.items():
+        for target, by_sequence in (losses or {}).items():
             for n in SIZES:
                 loss = float(by_sequence[:: SIZES[-1] // n].mean())
                 self.rows.append({"weights": name, "n_sequences": n, "target": target, "step": step, "loss": loss})

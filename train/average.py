@@ -5,10 +5,9 @@ closer to it, and two runs that differ in luck only lie closer together. The par
 evaluation on a logarithmic grid of D is the same kind of point of the law.
 """
 
-import copy
-
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class WeightAverage:
@@ -19,18 +18,24 @@ class WeightAverage:
 
     Parameters
     ----------
+    model : that will hold the mean, of the same shape and on the same ranks as the one that is trained
     share : of the training so far, above 0, at most 1
     """
 
     def __init__(self, model: nn.Module, share: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.model = model.requires_grad_(False)
         self._share = share
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights after a step; steps count from 1."""
         weight = newest_weight(self._share, step)
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), weight)
+        torch._foreach_lerp_(_local(self.model), _local(model), weight)
+
+
+def _local(model: nn.Module) -> list[Tensor]:
+    """Return this rank's part of every parameter."""
+    return [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
 
 
 def newest_weight(share: float, step: int) -> float:

@@ -3,11 +3,13 @@
     checkpoints/step-00000100/
       model.safetensors, optimizer.safetensors   tensors by parameter name
       average.safetensors   the same of the averaged weights, where evaluation.average is on
-      state.json                                 step, and how long the run log was
-      manifest.json                              size and sha256 of the others, written last
+      model/, optimizer/, ...  instead of these, where ranks hold shards (FSDP): one safetensors file a rank
+      state.json            step, how long the run log was, whether the step's evaluation is still to be made
+      manifest.json         size and sha256 of the others, written last
 
 Saving: stage -> fsync -> manifest -> rename -> prune. Loading: the newest one whose manifest holds; a damaged one is
-passed over with a sentence. Nothing here can run code: no pickle.
+passed over with a sentence. Shards are written and read by torch.distributed.checkpoint in its safetensors format, so
+any number of ranks loads what any number saved. Nothing here can run code: no pickle.
 """
 
 import errno
@@ -15,81 +17,134 @@ import json
 import logging
 import os
 import shutil
+import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from data.shards import file_sha256
 from mixlaw.errors import CheckpointError
 from mixlaw.runlog import read_json, sync_path
-from train.average import WeightAverage
+from train.distributed import ALONE, World
+from train.state import Tensors, TrainState, fill
 
 log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OVERHEAD = 1.05  # of a checkpoint over its tensors: headers, JSON
 
 
 def save_checkpoint(
     folder: Path,
     step: int,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    state: dict[str, Any],
+    state: TrainState,
+    facts: dict[str, Any],
     keep: int,
-    average: WeightAverage | None = None,
+    world: World = ALONE,
+    permanent: Collection[int] = (),
 ) -> Path:
-    """Write a checkpoint and drop all others but the `keep - 1` before it.
+    """Write a checkpoint and drop all others but the `keep - 1` before it and those of `permanent` steps.
 
     Raises
     ------
     CheckpointError
-        If it cannot be written; earlier checkpoints stay as they were.
+        On all ranks, if one cannot write; earlier checkpoints stay as they were.
     """
-    final = folder / f"step-{step:08d}"
-    staged = folder / f".tmp-{step:08d}-{os.getpid()}"
+    final, staged = folder / f"step-{step:08d}", folder / f".tmp-{step:08d}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob(".tmp-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        staged.mkdir()
-        save_file(_cpu(model.state_dict()), staged / "model.safetensors")
-        save_file(optimizer_tensors(model, optimizer), staged / "optimizer.safetensors")
-        if average:
-            save_file(_cpu(average.model.state_dict()), staged / "average.safetensors")
-        (staged / "state.json").write_text(json.dumps({"step": step, **state}, sort_keys=True))
-        _write_manifest(staged)
-        if final.exists():  # a damaged one that loading passed over
-            shutil.rmtree(final)
-        os.replace(staged, final)
-        sync_path(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(staged, ignore_errors=True)
-        full = isinstance(error, SafetensorError) or error.errno in _FULL
-        need = sum(p.numel() * p.element_size() for p in model.parameters()) * (4 if average else 3)
-        advice = f"it needs about {need:,} bytes: free some space" if full else "see that its folder can be written"
-        raise CheckpointError(f"cannot save {final}: {error}; {advice} and run the same command again") from None
-    kept = [path for path in valid_names(folder) if path.name <= final.name][-keep:]
-    for path in folder.glob("step-*"):
-        if path not in kept:  # a later one is damaged (loading passed it over); one without a manifest is half deleted
-            shutil.rmtree(path, ignore_errors=True)
+        with world.together():
+            if world.is_first:
+                require_space(folder, state)
+                for stale in folder.glob(".tmp-*"):
+                    shutil.rmtree(stale, ignore_errors=True)
+                staged.mkdir()
+                (staged / "state.json").write_text(json.dumps({"step": step, **facts}, sort_keys=True))
+        with world.together():
+            _write_tensors(staged, state, world)
+        with world.together():
+            if world.is_first:
+                _publish(staged, final)
+    except OSError as error:
+        if world.is_first:
+            shutil.rmtree(staged, ignore_errors=True)
+        raise _cannot_save(final, state, error) from None
+    if world.is_first:
+        _prune(folder, final, keep, permanent)
     return final
 
 
-def _write_manifest(staged: Path) -> None:
-    """Make every staged file durable and list it."""
+def require_space(folder: Path, state: TrainState) -> None:
+    """See that a checkpoint fits on the disk, before the time for it is spent.
+
+    Raises
+    ------
+    OSError
+        ENOSPC, if it does not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < _OVERHEAD * state.n_bytes:
+        raise OSError(errno.ENOSPC, f"{free:,} bytes are free", str(folder))
+
+
+def _cannot_save(final: Path, state: TrainState, error: OSError) -> CheckpointError:
+    need = f"it needs about {int(_OVERHEAD * state.n_bytes):,} bytes: free some space"
+    advice = need if error.errno in _FULL else "see that its folder can be written"
+    return CheckpointError(f"cannot save {final}: {error}; {advice} and run the same command again")
+
+
+def _write_tensors(staged: Path, state: TrainState, world: World) -> None:
+    """Write all parts; what one of these libraries says of a disk becomes the OSError that it was."""
+    try:
+        for name, tensors in state.parts().items():
+            if state.is_sharded:
+                writer = HuggingFaceStorageWriter(str(staged / name), save_distributed=True)
+                dcp.save(tensors, storage_writer=writer)
+            elif world.is_first:
+                save_file(
+                    {k: t.detach().cpu().contiguous() for k, t in tensors.items()}, staged / f"{name}.safetensors"
+                )
+    except SafetensorError as error:
+        raise OSError(errno.ENOSPC, str(error)) from None
+    except dcp.CheckpointException as error:
+        raise OSError(errno.ENOSPC, str(next(iter(error.failures.values()))[0])) from None
+
+
+def _publish(staged: Path, final: Path) -> None:
+    """Make every staged file durable, list it, and give the folder its name."""
+    files = sorted(path for path in staged.rglob("*") if path.is_file())
     entries = {}
-    for path in sorted(staged.iterdir()):
+    for path in files:
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        entries[path.name] = {"n_bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        entries[str(path.relative_to(staged))] = {"n_bytes": path.stat().st_size, "sha256": file_sha256(path)}
     with (staged / "manifest.json").open("w") as file:
         json.dump(entries, file, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
-    sync_path(staged)
+    for folder in {path.parent for path in files}:
+        sync_path(folder)
+    if final.exists():  # a damaged one that loading passed over
+        shutil.rmtree(final)
+    os.replace(staged, final)
+    sync_path(final.parent)
+
+
+def _prune(folder: Path, newest: Path, keep: int, permanent: Collection[int]) -> None:
+    """Remove what is too old, and what is newer: damaged, or loading would have taken it."""
+    kept = [path for path in valid_names(folder) if path.name <= newest.name][-keep:]
+    names = {path.name for path in kept} | {f"step-{step:08d}" for step in permanent if step <= _step_of(newest)}
+    for path in folder.glob("step-*"):
+        if path.name not in names:  # one without a manifest is half deleted
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def valid_names(folder: Path) -> list[Path]:
@@ -97,23 +152,31 @@ def valid_names(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("step-*") if (p / "manifest.json").exists())
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint whose bytes are what its manifest says, or None."""
+def newest_checkpoint(folder: Path, at_most: int | None = None) -> Path | None:
+    """Return the newest checkpoint whose bytes are what its manifest says (of a step up to `at_most`), or None."""
     for path in reversed(valid_names(folder)):
+        if at_most is not None and _step_of(path) > at_most:
+            continue
         try:
-            for name, facts in read_json(path / "manifest.json").items():
-                if file_sha256(path / name) != facts["sha256"]:
-                    raise CheckpointError(f"{path / name} differs from its manifest")
+            _verify(path)
             return path
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is passed over: %s", path, error)
     return None
 
 
-def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
-) -> dict[str, Any]:
-    """Fill model, optimizer and average from a verified checkpoint; return its state.
+def _verify(path: Path) -> None:
+    for name, facts in read_json(path / "manifest.json").items():
+        if not (path / name).resolve().is_relative_to(path.resolve()):
+            raise CheckpointError(f"{path / 'manifest.json'} names a file outside of its folder")
+        if file_sha256(path / name) != facts["sha256"]:
+            raise CheckpointError(f"{path / name} differs from its manifest")
+    if read_json(path / "state.json")["step"] != _step_of(path):
+        raise CheckpointError(f"{path / 'state.json'} is of another step")
+
+
+def load_checkpoint(path: Path, state: TrainState, world: World = ALONE) -> dict[str, Any]:
+    """Fill the tensors of a run from a verified checkpoint; return what its state.json says.
 
     Raises
     ------
@@ -121,31 +184,25 @@ def load_checkpoint(
         If its tensors do not fit this model.
     """
     try:
-        model.load_state_dict(load_file(path / "model.safetensors"))
-        restore_optimizer(model, optimizer, load_file(path / "optimizer.safetensors"))
-        if average:
-            average.model.load_state_dict(load_file(path / "average.safetensors"))
-    except (RuntimeError, KeyError, SafetensorError) as error:
-        raise CheckpointError(f"{path} does not fit this model: {str(error).splitlines()[0]}") from None
+        for name, tensors in state.parts().items():
+            read_part(path, name, tensors, world)
+    except (RuntimeError, LookupError, ValueError, OSError, SafetensorError, dcp.CheckpointException) as error:
+        raise CheckpointError(f"{path} does not fit this model: {_first_line(error)}") from None
     return read_json(path / "state.json")
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimizer's tensors as {parameter name / statistic: tensor}."""
-    state = optimizer.state
-    named = ((name, state[p]) for name, p in model.named_parameters() if p in state)
-    return _cpu({f"{name}/{key}": value for name, s in named for key, value in s.items()})
+def read_part(path: Path, name: str, tensors: Tensors, world: World = ALONE) -> None:
+    """Fill live tensors from one part of a checkpoint ("model", "optimizer", "average"), whole or in shards."""
+    whole = path / f"{name}.safetensors"
+    if whole.exists() or not (path / name).is_dir():
+        fill(tensors, load_file(whole))
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process reads what several wrote
+        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(path / name)), no_dist=world.size == 1)
 
 
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put saved tensors back under their parameters, each where that parameter lives."""
-    by_name = dict(model.named_parameters())
-    for full_name, value in tensors.items():
-        name, _, key = full_name.rpartition("/")
-        parameter = by_name[name]
-        # fused AdamW keeps its step counter beside the parameter, in fp32
-        optimizer.state[parameter][key] = value.to(parameter.device).clone()
-
-
-def _cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, dcp.CheckpointException):
+        error = next(iter(error.failures.values()))[0]
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

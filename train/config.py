@@ -27,6 +27,7 @@ class ModelConfig:
     ffn_multiple_of: int = 16  # SwiGLU's hidden width is 8/3 of the width, rounded up to this
     qk_norm: bool = True
     rope_base: float = 10_000.0
+    document_mask: bool = False  # attend within the own document only, where a sequence holds several
 
     def __post_init__(self) -> None:
         require_name("model.family", self.family, ["text"])
@@ -95,8 +96,15 @@ class ScheduleConfig:
 
     n_tokens: int = 500_000
     warmup_tokens: int = 20_000
+    cooldown: float = 0.0  # the share of the tokens, at the end, over which the rate falls as 1 - sqrt(progress)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.cooldown <= 1:
+            raise ConfigError(f"schedule.cooldown is {self.cooldown}; a share of the tokens lies in [0, 1]")
+        if self.warmup_tokens > (1 - self.cooldown) * self.n_tokens:
+            raise ConfigError(
+                f"schedule.cooldown {self.cooldown} begins before schedule.warmup_tokens {self.warmup_tokens} are over"
+            )
         if not 0 <= self.warmup_tokens < self.n_tokens:
             raise ConfigError(
                 f"schedule.warmup_tokens {self.warmup_tokens} must be below schedule.n_tokens {self.n_tokens}"
@@ -124,6 +132,8 @@ class EvaluationConfig:
 class CheckpointConfig:
     every_steps: int = 100
     keep: int = 2
+    permanent: list[int] = field(default_factory=list)  # tokens after which a checkpoint is kept for good
+    branch_from: str = ""  # run directory whose checkpoint a run with a cool-down may begin with
 
     def __post_init__(self) -> None:
         require_at_least(1, checkpoint_every_steps=self.every_steps, checkpoint_keep=self.keep)
@@ -137,11 +147,15 @@ class MachineConfig:
     threads: int = 1  # one each: two runs side by side beat one run on two threads
     workers: int = 0  # processes that read ahead
     micro_batch: int = 0  # sequences per forward pass; 0: the rank's whole share
+    parallel: str = "ddp"  # of several ranks, each holds: ddp: the whole model | fsdp: a shard of it
     compile: bool = False
+    cuda_graphs: bool = False  # with compile: replay whole steps; for models too small to keep a GPU busy
+    activation_checkpointing: bool = False  # compute activations twice, and keep those between blocks only
     runs: str = "runs"
 
     def __post_init__(self) -> None:
         require_name("machine.device", self.device, ["auto", "cpu", "cuda"])
+        require_name("machine.parallel", self.parallel, ["ddp", "fsdp"])
         require_at_least(1, machine_threads=self.threads)
         require_at_least(0, machine_workers=self.workers, machine_micro_batch=self.micro_batch)
         if not self.runs:
@@ -191,8 +205,26 @@ class TrainConfig:
         """Steps of the run; D is rounded up to whole steps."""
         return -(-self.schedule.n_tokens // self.tokens_per_step)
 
+    def cooldown_step(self) -> int:
+        """Return the last step at the full rate."""
+        start = (1 - self.schedule.cooldown) * self.n_steps * self.tokens_per_step
+        return min(int(start // self.tokens_per_step) + 1, self.n_steps)
+
+    def permanent_steps(self) -> set[int]:
+        """Return the steps after which a checkpoint is kept for good."""
+        return {-(-n_tokens // self.tokens_per_step) for n_tokens in self.checkpoint.permanent}
+
+    def saves_after(self, step: int) -> bool:
+        """Return whether a step is followed by a checkpoint."""
+        return step == self.n_steps or step % self.checkpoint.every_steps == 0 or step in self.permanent_steps()
+
     def evaluation_steps(self) -> list[int]:
-        """Return the steps after which the run is evaluated, the last step among them."""
+        """Return the steps after which the run is evaluated, the last step among them; after a cool-down only that.
+
+        While the rate falls, a run is neither at its constant rate nor cooled down.
+        """
+        if self.schedule.cooldown:
+            return [self.n_steps]
         grid = (self.n_steps * self.evaluation.ratio**-i for i in range(self.evaluation.n_points))
         return sorted({max(round(step), 1) for step in grid})
 
@@ -209,6 +241,10 @@ class Plan:
     @property
     def folder_name(self) -> str:
         return f"{self.config.study_name}/{self.run_id}"
+
+    def data_hashes(self) -> dict[str, str]:
+        """Return what each domain and target is, down to the byte."""
+        return {d: self.manifest.domain_sha256(d) for d in (*self.manifest.domains, *self.manifest.targets)}
 
 
 def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
@@ -231,8 +267,9 @@ def science(config: TrainConfig, weights: dict[str, float], manifest: Manifest) 
     for machine_side in ("study_name", "machine", "logging", "checkpoint", "data"):
         del facts[machine_side]
     del facts["stream"]["max_epochs"]  # it refuses runs, and changes none
-    if not config.evaluation.average:
-        del facts["evaluation"]["average"]  # runs of the time before there were averages keep their names
+    for group, added in (("evaluation", "average"), ("schedule", "cooldown"), ("model", "document_mask")):
+        if not facts[group][added]:
+            del facts[group][added]  # runs of the time before there was this setting keep their names
     facts["mixture"] = {d: round(w, 12) for d, w in weights.items()}
     facts["data"] = {d: manifest.domain_sha256(d) for d in (*manifest.domains, *manifest.targets)}
     facts["tokenizer"] = manifest.facts["tokenizer"]

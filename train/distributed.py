@@ -1,13 +1,15 @@
 """Ranks: who this process is, and how all of them come to one decision. torch.distributed is the only engine."""
 
 import os
+import re
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
-from mixlaw.errors import ConfigError
+from mixlaw.errors import ConfigError, MixlawError
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,6 @@ class World:
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return int(flag.item())
 
-    def mean(self, value: torch.Tensor) -> torch.Tensor:
-        """Return the mean of a tensor over the ranks."""
-        if self.size > 1:
-            dist.all_reduce(value, op=dist.ReduceOp.SUM)
-            value /= self.size
-        return value
-
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over the ranks."""
         if self.size > 1:
@@ -49,9 +44,25 @@ class World:
         if self.size > 1:
             dist.barrier()
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the model with gradients averaged over the ranks."""
-        return nn.parallel.DistributedDataParallel(model) if self.size > 1 else model
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block that all ranks leave in the same way: an error of one of them stops the others, too.
+
+        Raises
+        ------
+        MixlawError, OSError
+            This rank's own, or one that says to look at the others.
+        """
+        failure: MixlawError | OSError | None = None
+        try:
+            yield
+        except (MixlawError, OSError) as error:
+            failure = error
+        if self.maximum(int(failure is not None)):
+            raise failure or MixlawError("stopped, because another rank of this run failed: see what it says")
+
+
+ALONE = World(0, 1, torch.device("cpu"))
 
 
 def join_world(device: str) -> World:
@@ -59,14 +70,36 @@ def join_world(device: str) -> World:
     use_cuda = device != "cpu" and torch.cuda.is_available()
     if device == "cuda" and not use_cuda:
         raise ConfigError("machine.device is cuda, but torch sees no GPU: use machine.device=auto")
+    adopt_slurm(os.environ)
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_RANK", 0))
-    chosen = torch.device("cuda", local) if use_cuda else torch.device("cpu")
+    # with --gpus-per-task each task sees one GPU only, whatever its number on the node
+    chosen = torch.device("cuda", local % torch.cuda.device_count()) if use_cuda else torch.device("cpu")
     if use_cuda:
         torch.cuda.set_device(chosen)
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if use_cuda else "gloo")
+        dist.init_process_group("nccl" if use_cuda else "gloo", device_id=chosen if use_cuda else None)
     return World(rank, size, chosen)
+
+
+def adopt_slurm(environment: MutableMapping[str, str]) -> None:
+    """Say in torch's words what `srun` says in its own; torchrun's words win where both are there."""
+    step = environment.get("SLURM_STEP_NUM_TASKS", "1")  # of the srun step, not of the allocation
+    if "RANK" in environment or step == "1":
+        return
+    environment["RANK"] = environment["SLURM_PROCID"]
+    environment["WORLD_SIZE"] = step
+    environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
+    environment.setdefault("MASTER_ADDR", first_host(environment["SLURM_STEP_NODELIST"]))
+    environment.setdefault("MASTER_PORT", str(20_000 + int(environment["SLURM_JOB_ID"]) % 20_000))
+
+
+def first_host(nodes: str) -> str:
+    """Return the first host of Slurm's short form of a list: gpu[03-05,9],x -> gpu03."""
+    match = re.match(r"([^,\[]+)(?:\[([^,\-\]]+))?", nodes)
+    if not match:
+        raise ConfigError(f"SLURM_STEP_NODELIST is {nodes!r}; it names no host: set MASTER_ADDR")
+    return match[1] + (match[2] or "")
 
 
 def leave_world() -> None:

@@ -7,6 +7,7 @@ from data.shards import Manifest
 from data.stream import evaluation_batches
 from train.config import EvaluationConfig
 from train.distributed import World
+from train.preempt import StopRequest
 
 Losses = dict[str, dict[str, float | int]]
 
@@ -27,27 +28,46 @@ class Evaluator:
             for name in names
         }
 
-    def measure(self, model: nn.Module, world: World, precision: str) -> Losses:
-        """Return per domain: loss [nats/token], its standard error over sequences, and the tokens it rests on."""
-        return {name: self._summary(means) for name, means in self.by_sequence(model, world, precision).items()}
+    def measure(self, model: nn.Module, world: World, precision: str, stop: StopRequest | None = None) -> Losses | None:
+        """Return per domain: loss [nats/token], its standard error over sequences, and the tokens it rests on.
+
+        None, on all ranks, if a signal came before all was measured.
+        """
+        means = self.by_sequence(model, world, precision, stop)
+        return None if means is None else {name: self._summary(losses) for name, losses in means.items()}
 
     @torch.no_grad()
-    def by_sequence(self, model: nn.Module, world: World, precision: str) -> dict[str, Tensor]:
-        """Return per domain the loss of every sequence [nats/token], float64 on the CPU."""
+    def by_sequence(
+        self, model: nn.Module, world: World, precision: str, stop: StopRequest | None = None
+    ) -> dict[str, Tensor] | None:
+        """Return per domain the loss of every sequence [nats/token], float64 on the CPU; None if stopped."""
         model.train(False)
-        losses = {name: self._domain(model, batches, world, precision) for name, batches in self._batches.items()}
+        losses = {}
+        for name, batches in self._batches.items():
+            measured = self._domain(model, batches, world, precision, stop)
+            if measured is None:
+                break
+            losses[name] = measured
         model.train(True)
-        return losses
+        return losses if len(losses) == len(self._batches) else None
 
-    def _domain(self, model: nn.Module, batches: list[Tensor], world: World, precision: str) -> Tensor:
-        means = torch.zeros(sum(len(b) for b in batches), dtype=torch.float64, device=world.device)
-        first = 0
-        for i, batch in enumerate(batches):
-            if i % world.size == world.rank:
-                with autocast(world.device, precision):
-                    nll_BS = model(batch.to(world.device))
-                means[first : first + len(batch)] = nll_BS.double().mean(1)
-            first += len(batch)
+    def _domain(
+        self, model: nn.Module, batches: list[Tensor], world: World, precision: str, stop: StopRequest | None
+    ) -> Tensor | None:
+        """Measure one domain, each rank every world.size-th batch. All ranks run the model equally often: where the
+        batches are used up, a rank repeats the last, because shards of a model meet in every forward pass."""
+        sizes = [len(batch) for batch in batches]
+        means = torch.zeros(sum(sizes), dtype=torch.float64, device=world.device)
+        for turn in range(0, len(batches), world.size):
+            if stop and world.maximum(stop.signal):
+                return None
+            i = turn + world.rank
+            batch = batches[min(i, len(batches) - 1)].to(world.device)
+            with autocast(world.device, precision):
+                nll_BS = model(batch)
+            if i < len(batches):
+                first = sum(sizes[:i])
+                means[first : first + sizes[i]] = nll_BS.double().mean(1)
         return world.total(means).cpu()
 
     def _summary(self, means: Tensor) -> dict[str, float | int]:

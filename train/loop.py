@@ -4,40 +4,36 @@ Everything it consumes is a pure function of (configuration, step), so resuming 
 the run log back to what it was then, go on with the next step.
 """
 
-import dataclasses
-import fcntl
 import logging
 import math
-import os
-import platform
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import mixlaw
+from data.shards import verify_touched
 from data.stream import Batch, WeightedStream
-from mixlaw.errors import RunLogError
-from mixlaw.runlog import SCHEMA_VERSION, RunWriter, read_status
+from mixlaw.runlog import read_status
 from train.average import WeightAverage
-from train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from train.branch import find_trunk
+from train.checkpoint import load_checkpoint, newest_checkpoint, require_space, save_checkpoint
 from train.config import Plan, TrainConfig
 from train.distributed import World, join_world, leave_world
 from train.evaluate import Evaluator, autocast
+from train.journal import Journal, only_process, run_facts
 from train.models.build import build_model
-from train.models.count import count_parameters, flops_per_token
 from train.optim import build_optimizer, schedule_factor, set_learning_rate
+from train.parallel import clip_gradients, place, summing_gradients, trainable
 from train.preempt import StopRequest
-from train.sinks import WandbMirror
+from train.state import TrainState
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, float], None]  # (tokens so far, latest training loss)
+_OVER = ("", "finished", "diverged")
 
 
 def no_progress(n_tokens: int, loss: float) -> None:
@@ -57,14 +53,18 @@ def run(plan: Plan, progress: Progress = no_progress) -> str:
         If data, run directory or checkpoint cannot be used.
     """
     folder = Path(plan.config.machine.runs) / plan.folder_name
-    if (status := read_status(folder)) in ("finished", "diverged"):
-        return status
     torch.set_num_threads(plan.config.machine.threads)
     torch.set_float32_matmul_precision("high")
     world = join_world(plan.config.machine.device)
     try:
-        with _only_process(folder, world), StopRequest() as stop, ExitStack() as at_end:
-            return _train(plan, folder, world, stop, progress, at_end)
+        if over := _over(folder, world):
+            return over
+        with StopRequest() as stop, ExitStack() as at_end:
+            with world.together():
+                if world.is_first:
+                    at_end.enter_context(only_process(folder))
+                    verify_touched(plan.manifest)
+            return _over(folder, world) or _Training(plan, folder, world, stop, at_end).train(progress)
     except OSError as error:
         error.filename = error.filename or folder  # a full disk does not say where
         raise
@@ -72,222 +72,158 @@ def run(plan: Plan, progress: Progress = no_progress) -> str:
         leave_world()
 
 
-def _train(plan: Plan, folder: Path, world: World, stop: StopRequest, progress: Progress, at_end: ExitStack) -> str:
-    config = plan.config
-    vocab_size, seq_len = plan.manifest.vocab_size, config.stream.seq_len
-    model = build_model(config.model, vocab_size, seq_len, config.seed).to(world.device)
-    optimizer = build_optimizer(model, config.optim, config.model.width)
-    average = WeightAverage(model, config.evaluation.average) if config.evaluation.average else None
-    stream = WeightedStream(
-        plan.manifest, plan.weights, seq_len, config.stream.batch_size, config.seed, world.rank, world.size
-    )
-    evaluator = Evaluator(plan.manifest, config.evaluation, seq_len, config.stream.batch_size)
-    facts = run_facts(plan, model, world)
-    journal = _Journal(folder, facts, config) if world.is_first else None
-    if journal:
-        at_end.callback(journal.close)
-    step = _resume(folder, model, optimizer, average, world, journal)
-    replica = world.wrap(torch.compile(model) if config.machine.compile else model)  # type: ignore[arg-type]
-    evaluation_steps = set(config.evaluation_steps())
-    started = time.perf_counter()
-    batches = stream.batches(step, config.n_steps, config.machine.workers)
+def _over(folder: Path, world: World) -> str:
+    """Return the status of a run that is over, as the first rank sees it, or the empty string."""
+    status = read_status(folder) if world.is_first else ""
+    return _OVER[world.maximum(_OVER.index(status) if status in _OVER else 0)]
 
-    while step < config.n_steps:
-        lr = set_learning_rate(
-            optimizer, config.optim, schedule_factor(config.schedule, (step + 1) * config.tokens_per_step)
+
+class _Training:
+    """One process's part in training a run."""
+
+    def __init__(self, plan: Plan, folder: Path, world: World, stop: StopRequest, at_end: ExitStack) -> None:
+        config = plan.config
+        self.plan, self.config, self.folder, self.world, self.stop = plan, config, folder, world, stop
+        seq_len, batch_size = config.stream.seq_len, config.stream.batch_size
+        self.model = self._model()
+        self.state = TrainState(self.model, build_optimizer(self.model, config.optim, config.model.width))
+        if config.evaluation.average:
+            self.state.average = WeightAverage(self._model(), config.evaluation.average)
+        self.stream = WeightedStream(
+            plan.manifest, plan.weights, seq_len, batch_size, config.seed, world.rank, world.size
         )
-        loss = backward(replica, next(batches), config, world)
-        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
-        if world.maximum(int(not bool(torch.isfinite(loss + grad_norm)))):
-            return _end(journal, "diverged", step, started)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        if average:
-            average.update(model, step)
-        n_tokens = step * config.tokens_per_step
-        progress(n_tokens, float(loss))
+        self.evaluator = Evaluator(plan.manifest, config.evaluation, seq_len, batch_size)
+        self.journal: Journal | None = None
+        with world.together():
+            if world.is_first:
+                self.journal = Journal(folder, run_facts(plan, self.model, world.size), config)
+                at_end.callback(self.journal.close)
+        self.resumed, self.step, self.evaluation_pending = -1, 0, False
+        self.data_wait_s = 0.0
 
-        evaluate_now = step in evaluation_steps
-        if journal and (evaluate_now or step % config.logging.every_steps == 0):
-            journal.train_row(step, n_tokens, float(loss), float(grad_norm), lr, stream.tokens_by_domain(step))
-        if evaluate_now:
-            losses = evaluator.measure(average.model if average else model, world, config.precision)
-            if not all(math.isfinite(measured["loss"]) for measured in losses.values()):
-                return _end(journal, "diverged", step, started)
-            if journal:
-                journal.eval_rows(step, n_tokens, losses)
-        stop_now = bool(world.maximum(stop.signal)) and step < config.n_steps
-        if stop_now or step == config.n_steps or step % config.checkpoint.every_steps == 0:
-            if journal:
-                journal.save(step, model, optimizer, average)
-            world.barrier()
-        if stop_now:
-            return "again"
-    return _end(journal, "finished", step, started)
+    def _model(self) -> nn.Module:
+        config = self.config
+        tokenizer = self.plan.manifest.facts["tokenizer"]
+        model = build_model(
+            config.model, tokenizer["vocab_size"], config.stream.seq_len, config.seed, tokenizer["end_id"]
+        )
+        return place(model, config.machine, config.precision, self.world)
+
+    def train(self, progress: Progress) -> str:
+        """Go from where the run stands to its end, or to where it is stopped."""
+        config, world, optimizer = self.config, self.world, self.state.optimizer
+        self._resume()
+        replica = trainable(self.model, config.machine, world)
+        evaluation_steps, started = set(config.evaluation_steps()), time.perf_counter()
+        batches = self.stream.batches(self.step, config.n_steps, config.machine.workers)
+        batch = self._next(batches)
+
+        while self.step < config.n_steps or self.evaluation_pending:
+            if not self.evaluation_pending:
+                n_before = self.step * config.tokens_per_step
+                factor = schedule_factor(config.schedule, n_before, config.tokens_per_step)
+                lr = set_learning_rate(optimizer, config.optim, factor)
+                loss = backward(replica, batch, config, world)
+                batch = self._next(batches)  # read while a GPU still computes
+                grad_norm = clip_gradients(self.model, config.optim.clip)
+                if world.maximum(int(not bool(torch.isfinite(loss + grad_norm)))):
+                    return self._end("diverged", started)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                self.step += 1
+                if self.state.average:
+                    self.state.average.update(self.model, self.step)
+                self.evaluation_pending = self.step in evaluation_steps
+                self._log(float(loss), float(grad_norm), lr)
+                progress(n_before + config.tokens_per_step, float(loss))
+            if self.evaluation_pending and (diverged := self._evaluate()):
+                return self._end(diverged, started)
+            stop_now = bool(world.maximum(self.stop.signal)) and (self.step < config.n_steps or self.evaluation_pending)
+            if stop_now or config.saves_after(self.step):
+                self._save()
+            if stop_now:
+                return "again"
+        return self._end("finished", started)
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        """Return the next batch, or an empty one behind the last, and count how long that took."""
+        started = time.perf_counter()
+        batch = next(batches, {})
+        self.data_wait_s += time.perf_counter() - started
+        return batch
+
+    def _log(self, loss: float, grad_norm: float, lr: float) -> None:
+        if self.journal and (self.evaluation_pending or self.step % self.config.logging.every_steps == 0):
+            n_tokens = self.step * self.config.tokens_per_step
+            self.journal.train_row(self.step, n_tokens, loss, grad_norm, lr, self.stream.tokens_by_domain(self.step))
+
+    def _evaluate(self) -> str:
+        """Measure and log all domains, unless a signal comes in between; say 'diverged' where a loss is no number."""
+        model = self.state.average.model if self.state.average else self.model
+        losses = self.evaluator.measure(model, self.world, self.config.precision, self.stop)
+        if losses is None:
+            return ""
+        if not all(math.isfinite(measured["loss"]) for measured in losses.values()):
+            return "diverged"
+        if self.journal:
+            self.journal.eval_rows(self.step, self.step * self.config.tokens_per_step, losses)
+        self.evaluation_pending = False
+        return ""
+
+    def _save(self) -> None:
+        """Save, unless this very step was resumed from: the weights are the same, only its evaluation was missing."""
+        if self.step == self.resumed:
+            return
+        facts: dict[str, Any] = {"evaluation_pending": self.evaluation_pending}
+        if self.journal:
+            facts["log_bytes"] = self.journal.position()
+        checkpoint, folder = self.config.checkpoint, self.folder / "checkpoints"
+        permanent = self.config.permanent_steps()
+        save_checkpoint(folder, self.step, self.state, facts, checkpoint.keep, self.world, permanent)
+
+    def _resume(self) -> None:
+        """Go back to the newest checkpoint that the first rank holds valid, or begin where another run can lend one."""
+        own = self.folder / "checkpoints"
+        newest, trunk = None, None
+        with self.world.together():
+            if self.world.is_first:
+                require_space(own, self.state)
+                newest = newest_checkpoint(own)
+                trunk = find_trunk(self.plan) if newest is None and self.config.checkpoint.branch_from else None
+        chosen = newest or trunk
+        step = self.world.maximum(int(chosen.name.removeprefix("step-")) if chosen else 0)
+        borrowed = bool(self.world.maximum(int(trunk is not None)))
+        facts: dict[str, Any] = {}
+        if step:
+            source = Path(self.config.checkpoint.branch_from) / "checkpoints" if borrowed else own
+            with self.world.together():
+                facts = load_checkpoint(source / f"step-{step:08d}", self.state, self.world)
+            log.info("%s goes on after step %d of %s", self.folder, step, source.parent)
+        self.step = step
+        if not borrowed and step:
+            self.resumed, self.evaluation_pending = step, bool(facts.get("evaluation_pending", False))
+        if self.journal:
+            self.journal.cut(0 if borrowed else int(facts.get("log_bytes", 0)))
+
+    def _end(self, status: str, started: float) -> str:
+        if self.journal:
+            self.journal.seal(status, self.step, time.perf_counter() - started, self.data_wait_s)
+        return status
 
 
 def backward(model: nn.Module, batch: Batch, config: TrainConfig, world: World) -> Tensor:
-    """Accumulate the gradient of the mean loss over the global batch; return that loss."""
+    """Accumulate the gradient of the mean loss over all valid tokens of the global batch; return that loss.
+
+    Micro-batches and ranks weigh by the tokens that carry loss, not by their number. Ranks exchange gradients once.
+    """
     tokens = batch["tokens"].to(world.device, non_blocking=True)
-    parts = tokens.split(config.machine.micro_batch or len(tokens))
+    n_valid = world.total((tokens[:, 1:] >= 0).sum())
     loss = torch.zeros((), device=world.device)
-    for part in parts:
-        with autocast(world.device, config.precision):
-            part_loss = model(part).mean() * (len(part) / len(tokens))
-        part_loss.backward()
+    parts = tokens.split(config.machine.micro_batch or len(tokens))
+    for i, part in enumerate(parts):
+        with summing_gradients(model, enabled=i == len(parts) - 1):
+            with autocast(world.device, config.precision):
+                part_loss = model(part).sum() / n_valid
+            (part_loss * world.size).backward()  # ranks average their gradients, and this is a sum
         loss += part_loss.detach()
-    return world.mean(loss)
-
-
-def _resume(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: WeightAverage | None,
-    world: World,
-    journal: "_Journal | None",
-) -> int:
-    """Go back to the newest checkpoint that the first rank holds valid; return the step it was taken after."""
-    newest = newest_checkpoint(folder / "checkpoints") if world.is_first else None
-    step = world.maximum(int(newest.name.removeprefix("step-")) if newest else 0)
-    state: dict[str, Any] = {"log_bytes": 0}
-    if step:
-        state = load_checkpoint(folder / "checkpoints" / f"step-{step:08d}", model, optimizer, average)
-        log.info("resuming %s after step %d", folder, step)
-    if journal:
-        journal.cut(int(state["log_bytes"]))
-    return step
-
-
-def _end(journal: "_Journal | None", status: str, step: int, started: float) -> str:
-    if journal:
-        journal.seal(status, step, time.perf_counter() - started)
-    return status
-
-
-class _Journal:
-    """What the first rank writes: the run log, its mirror, and the checkpoints that point into the log."""
-
-    def __init__(self, folder: Path, facts: dict[str, Any], config: TrainConfig) -> None:
-        self._folder, self._config = folder, config
-        self._writer = RunWriter(folder, facts)
-        self._mirror = WandbMirror(folder, facts, config.logging.project) if config.logging.wandb else None
-
-    def cut(self, log_bytes: int) -> None:
-        self._writer.cut(log_bytes)
-
-    def train_row(
-        self, step: int, n_tokens: int, loss: float, grad_norm: float, lr: float, spent: dict[str, int]
-    ) -> None:
-        row = {
-            "kind": "train",
-            "step": step,
-            "n_tokens": n_tokens,
-            "loss": loss,
-            "grad_norm": grad_norm,
-            "lr": lr,
-        }
-        self._append(row | {"tokens_by_domain": spent})
-
-    def eval_rows(self, step: int, n_tokens: int, losses: dict[str, dict[str, float | int]]) -> None:
-        for domain, measured in losses.items():
-            row = {
-                "kind": "eval",
-                "step": step,
-                "n_tokens": n_tokens,
-                "domain": domain,
-                "lr_state": "averaged" if self._config.evaluation.average else "constant",
-            }
-            self._append(row | measured)
-        self._writer.sync()
-
-    def _append(self, row: dict[str, Any]) -> None:
-        self._writer.append(row)
-        if self._mirror:
-            self._mirror.write(row)
-
-    def save(
-        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
-    ) -> None:
-        self._writer.sync()
-        state, keep = {"log_bytes": self._writer.offset}, self._config.checkpoint.keep
-        save_checkpoint(self._folder / "checkpoints", step, model, optimizer, state, keep, average)
-
-    def seal(self, status: str, step: int, wall_s: float) -> None:
-        self._writer.seal(status, step=step, wall_s=round(wall_s, 3), hardware=hardware())
-
-    def close(self) -> None:
-        self._writer.close()
-        if self._mirror:
-            self._mirror.close()
-
-
-@contextmanager
-def _only_process(folder: Path, world: World) -> Iterator[None]:
-    """Hold the run directory, so that a second process on it is refused by name."""
-    if not world.is_first:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise RunLogError(
-                f"{folder} is in use by {lock.read().strip() or 'another process'}: wait for it, or stop it"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
-        yield
-
-
-def run_facts(plan: Plan, model: nn.Module, world: World) -> dict[str, Any]:
-    """Return what run.json states: everything about a run that is fixed at its start."""
-    config, manifest = plan.config, plan.manifest
-    counts = count_parameters(model)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": plan.run_id,
-        "run_name": f"{config.model.family}-{counts['total'] // 1000}k-"
-        + "-".join(f"{w:.2f}" for w in plan.weights.values()),
-        "study": config.study_name,
-        "family": config.model.family,
-        "config": dataclasses.asdict(config),
-        "n_params": counts,
-        "flops_per_token": flops_per_token(config.model, counts, config.stream.seq_len),
-        "tokens_per_step": config.tokens_per_step,
-        "mixture": plan.weights,
-        "tokenizer": manifest.facts["tokenizer"],
-        "data": {
-            d: {"n_tokens": manifest.n_tokens(d, "train"), "sha256": manifest.domain_sha256(d)}
-            for d in (*manifest.domains, *manifest.targets)
-        },
-        "world_size": world.size,
-        "hardware": hardware(),
-        "mixlaw_version": mixlaw.__version__,
-        "git": git_revision(),
-    }
-
-
-def hardware() -> dict[str, str]:
-    """Return what this process computes on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {
-        "host": socket.gethostname(),
-        "device": device,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def git_revision() -> str:
-    """Return the checkout's commit, '-dirty' behind it where files were changed, or '' outside of git."""
-    root = Path(__file__).parent.parent
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+    return world.total(loss)

@@ -1,5 +1,7 @@
 """Parameter groups and the learning rate: AdamW under muP, so that one rate serves every width."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -31,6 +33,14 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: OptimConfig, fac
     return config.lr * factor
 
 
-def schedule_factor(config: ScheduleConfig, n_tokens: int) -> float:
-    """Return the share of the full rate after `n_tokens`: linear over the warm-up, then constant."""
-    return min((n_tokens + 1) / (config.warmup_tokens + 1), 1.0)
+def schedule_factor(config: ScheduleConfig, n_before: int, tokens_per_step: int) -> float:
+    """Return the share of the full rate at the step that follows `n_before` tokens.
+
+    Linear over the warm-up, then constant; over a cool-down 1 - sqrt(progress) (Haegele et al. 2024, arXiv:2405.18392).
+    """
+    warm = min((n_before + tokens_per_step + 1) / (config.warmup_tokens + 1), 1.0)
+    if not config.cooldown:
+        return warm
+    end = -(-config.n_tokens // tokens_per_step) * tokens_per_step
+    progress = (n_before / end - 1 + config.cooldown) / config.cooldown
+    return min(warm, 1 - math.sqrt(max(progress, 0.0)))

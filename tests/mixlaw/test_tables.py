@@ -283,8 +283,10 @@ def test_evaluations_of_averaged_weights_are_never_mixed_with_plain_ones(tmp_pat
     write_run(tmp_path / "only", "bbb", rows=[train_row(1), averaged])
     assert read_table([tmp_path / "only"]).frame["loss_web"].tolist() == [1.0]
     write_run(tmp_path / "cooled", "ccc", rows=[train_row(1), eval_row(1, "web", 1.0, lr_state="cooled")])
-    with pytest.raises(RunLogError, match="hold only evaluations of cooled weights"):
-        read_table([tmp_path / "cooled"])
+    assert read_table([tmp_path / "cooled"]).frame["loss_web"].tolist() == [1.0]
+    write_run(tmp_path / "odd", "ddd", rows=[train_row(1), eval_row(1, "web", 1.0, lr_state="warm")])
+    with pytest.raises(RunLogError, match="hold no evaluations of a kind that is known"):
+        read_table([tmp_path / "odd"])
 
 
 def test_runs_on_different_domains_are_refused(tmp_path):

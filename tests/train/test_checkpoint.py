@@ -20,6 +20,7 @@ from tests.train.tiny import call
 from train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from train.config import Plan
 from train.loop import run
+from train.state import TrainState
 
 LIMITED = """
 import resource, sys
@@ -37,6 +38,7 @@ class Trained:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(width, 4), nn.Linear(4, 2, bias=False))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1, fused=True)
+        self.state = TrainState(self.model, self.optimizer)
         for _ in range(n):
             self.step()
 
@@ -46,7 +48,7 @@ class Trained:
         self.optimizer.zero_grad()
 
     def save(self, folder: Path, step: int, keep: int = 2) -> Path:
-        return save_checkpoint(folder, step, self.model, self.optimizer, {"log_bytes": 10 * step}, keep)
+        return save_checkpoint(folder, step, self.state, {"log_bytes": 10 * step}, keep)
 
     def tensors(self) -> list[torch.Tensor]:
         state = [self.optimizer.state[p] for p in self.model.parameters()]
@@ -56,7 +58,7 @@ class Trained:
 def loaded(path: Path | None) -> tuple[Trained, dict[str, Any]]:
     assert path is not None
     fresh = Trained()
-    return fresh, load_checkpoint(path, fresh.model, fresh.optimizer)
+    return fresh, load_checkpoint(path, fresh.state)
 
 
 def assert_equal(one: Trained, two: Trained) -> None:

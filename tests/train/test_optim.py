@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from mixlaw.errors import ConfigError
 from train.config import ModelConfig, OptimConfig, ScheduleConfig
 from train.models.build import build_model
 from train.optim import build_optimizer, schedule_factor, set_learning_rate
@@ -86,15 +87,32 @@ def test_weight_decay_shrinks_matrices_by_itself_whatever_lr_and_width(width: in
     [(0, 1, 1.0), (0, 10**12, 1.0), (99, 0, 0.01), (99, 49, 0.5), (99, 99, 1.0), (99, 100, 1.0)],
 )
 def test_corners_of_the_schedule(warmup: int, n_tokens: int, factor: float) -> None:
-    assert schedule_factor(ScheduleConfig(n_tokens=1000, warmup_tokens=warmup), n_tokens) == pytest.approx(factor)
+    config = ScheduleConfig(n_tokens=1000, warmup_tokens=warmup)
+    assert schedule_factor(config, n_tokens, 0) == pytest.approx(factor)
 
 
 @given(warmup=st.integers(0, 10**9), n_tokens=st.integers(0, 10**12), more=st.integers(0, 10**9))
 def test_the_schedule_rises_to_one_and_stays(warmup: int, n_tokens: int, more: int) -> None:
     config = ScheduleConfig(n_tokens=10**13, warmup_tokens=warmup)
-    now, later = schedule_factor(config, n_tokens), schedule_factor(config, n_tokens + more)
+    now, later = schedule_factor(config, n_tokens, 0), schedule_factor(config, n_tokens + more, 0)
     assert 0 < now <= later <= 1
     assert (now == 1) == (n_tokens >= warmup)
+
+
+def test_a_cooldown_falls_as_one_minus_the_root_to_almost_nothing() -> None:
+    config = ScheduleConfig(n_tokens=1000, warmup_tokens=100, cooldown=0.4)
+    factors = {n: schedule_factor(config, n, 10) for n in range(0, 1000, 10)}
+    flat = ScheduleConfig(n_tokens=1000, warmup_tokens=100)
+    assert all(factors[n] == schedule_factor(flat, n, 10) for n in factors if n <= 600)
+    assert [factors[n] for n in (610, 700, 990)] == pytest.approx([1 - (d / 400) ** 0.5 for d in (10, 100, 390)])
+    assert 0 < factors[990] < 0.02
+
+
+def test_a_cooldown_that_begins_inside_the_warm_up_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"schedule\.cooldown 0\.8 begins before schedule\.warmup_tokens 300"):
+        ScheduleConfig(n_tokens=1000, warmup_tokens=300, cooldown=0.8)
+    with pytest.raises(ConfigError, match=r"schedule\.cooldown is 1\.5"):
+        ScheduleConfig(n_tokens=1000, warmup_tokens=0, cooldown=1.5)
 
 
 def test_the_rate_that_is_logged_is_the_one_before_width_scaling() -> None:

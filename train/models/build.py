@@ -12,9 +12,9 @@ from train.models.text import TextModel
 FAMILIES = {"text": TextModel}
 
 
-def build_model(config: ModelConfig, vocab_size: int, seq_len: int, seed: int) -> nn.Module:
+def build_model(config: ModelConfig, vocab_size: int, seq_len: int, seed: int, end_id: int = 0) -> nn.Module:
     """Return the model on the CPU with weights that depend on (config, seed) only."""
-    model = FAMILIES[config.family](config, vocab_size, seq_len)
+    model = FAMILIES[config.family](config, vocab_size, seq_len, end_id)
     generator = torch.Generator().manual_seed(derived_key(seed, "weights", 0) >> 1)
     initialise(model, config, generator)
     return model

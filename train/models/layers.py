@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.config import ModelConfig
+from train.models.attention import Mask, attend
 
 
 def ffn_width(config: ModelConfig) -> int:
@@ -38,13 +39,12 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(config.head_dim) if config.qk_norm else nn.Identity()
         self.k_norm = nn.RMSNorm(config.head_dim) if config.qk_norm else nn.Identity()
 
-    def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor, mask: Mask) -> Tensor:
         B, S, D = x_BSD.shape
         q, k, v = self.qkv(x_BSD).view(B, S, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q.float()), self.k_norm(k.float())  # as precise under autocast, and with the fused norm
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        mixed_BHSK = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.out(mixed_BHSK.transpose(1, 2).reshape(B, S, D))
+        return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(B, S, D))
 
 
 class SwiGLU(nn.Module):
@@ -66,6 +66,6 @@ class Block(nn.Module):
         self.ffn_norm = nn.RMSNorm(config.width)
         self.ffn = SwiGLU(config)
 
-    def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos, sin)
+    def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor, mask: Mask = None) -> Tensor:
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos, sin, mask)
         return x_BSD + self.ffn(self.ffn_norm(x_BSD))

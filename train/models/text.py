@@ -7,7 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.config import ModelConfig
+from train.models.attention import document_mask
 from train.models.layers import Block, rotary_table
+
+IGNORED = -100  # in place of a token: nothing is there, and nothing is learned from it
 
 
 class TextModel(nn.Module):
@@ -18,10 +21,12 @@ class TextModel(nn.Module):
     config : width, depth and heads
     vocab_size : V
     seq_len : S, the longest sequence that positions are prepared for
+    end_id : token that ends a document, where attention is to stay within documents
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, seq_len: int) -> None:
+    def __init__(self, config: ModelConfig, vocab_size: int, seq_len: int, end_id: int = 0) -> None:
         super().__init__()
+        self._end_id = end_id if config.document_mask else None
         self.embedding = nn.Embedding(vocab_size, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final_norm = nn.RMSNorm(config.width)
@@ -34,15 +39,16 @@ class TextModel(nn.Module):
 
     def logits(self, tokens_BS: Tensor) -> Tensor:
         """Return (B, S, V) scores of the token that follows each position."""
-        x_BSD = self.embedding(tokens_BS)
+        x_BSD = self.embedding(tokens_BS.clamp(min=0))
+        mask = None if self._end_id is None else document_mask(tokens_BS, self._end_id)
         cos, sin = self.cos[: tokens_BS.shape[1]], self.sin[: tokens_BS.shape[1]]
         for block in self.blocks:
-            x_BSD = block(x_BSD, cos, sin)
+            x_BSD = block(x_BSD, cos, sin, mask)
         return self.head(self.final_norm(x_BSD))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return (B, S) losses in nats per token for sequences of S + 1 tokens."""
+        """Return (B, S) losses in nats per token for sequences of S + 1 tokens; 0 where the next one is IGNORED."""
         logits_BSV = self.logits(tokens[:, :-1]).float()
-        return F.cross_entropy(logits_BSV.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none").view(
-            tokens.shape[0], -1
-        )
+        return F.cross_entropy(
+            logits_BSV.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none", ignore_index=IGNORED
+        ).view(tokens.shape[0], -1)

@@ -1,0 +1,57 @@
+"""Cool-down branches: a run whose rate falls at the end shares all steps before that with a run at a constant rate.
+
+So it may begin with a checkpoint of that one, its trunk, and ends with the same bytes as if it had trained from the
+start. Its own log begins where it leaves the trunk.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mixlaw.errors import ConfigError
+from mixlaw.runlog import read_facts
+from train.checkpoint import newest_checkpoint
+from train.config import Plan
+
+# What may differ: where and how long they run, and when they are measured.
+_FREE = ("study_name", "machine", "logging", "checkpoint", "data", "schedule", "evaluation", "mixture")
+
+
+def find_trunk(plan: Plan) -> Path | None:
+    """Return the trunk's newest checkpoint from before the rate begins to fall, or None if it kept none.
+
+    Raises
+    ------
+    ConfigError
+        If checkpoint.branch_from is no run, or one that trains anything else.
+    """
+    folder = Path(plan.config.checkpoint.branch_from)
+    if not (folder / "run.json").exists():
+        raise ConfigError(f"checkpoint.branch_from: {folder} is no run directory (it holds no run.json)")
+    facts = read_facts(folder)
+    ours, theirs = _shared(dataclasses.asdict(plan.config), plan.weights, plan.data_hashes()), _shared_of(facts)
+    for key in ours.keys() | theirs.keys():
+        if ours.get(key) != theirs.get(key):
+            raise ConfigError(
+                f"checkpoint.branch_from: {folder} differs in {key} ({theirs.get(key)!r:.80} there, "
+                f"{ours.get(key)!r:.80} here); only the end of the schedule and the evaluation may differ"
+            )
+    return newest_checkpoint(folder / "checkpoints", at_most=plan.config.cooldown_step())
+
+
+def _shared_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    hashes = {name: entry["sha256"] for name, entry in facts["data"].items()}
+    return _shared(facts["config"], facts["mixture"], hashes)
+
+
+def _shared(config: Mapping[str, Any], mixture: Mapping[str, float], data: Mapping[str, str]) -> dict[str, Any]:
+    """Return the facts that both must share, in JSON's types."""
+    facts = {key: value for key, value in config.items() if key not in _FREE}
+    facts["stream"] = {k: v for k, v in config["stream"].items() if k != "max_epochs"}
+    facts["schedule.warmup_tokens"] = config["schedule"]["warmup_tokens"]
+    facts["evaluation.average"] = config["evaluation"].get("average", 0.0)
+    facts |= {"mixture": {d: round(w, 12) for d, w in mixture.items()}, "data": dict(data)}
+    shared: dict[str, Any] = json.loads(json.dumps(facts))
+    return shared

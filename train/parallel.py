@@ -1,0 +1,66 @@
+"""How a model lies on its ranks: one copy each (DDP) or one shard each (FSDP2); what is compiled and recomputed."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from train.config import MachineConfig
+from train.distributed import World
+
+
+def place(model: nn.Module, machine: MachineConfig, precision: str, world: World) -> nn.Module:
+    """Move a model to this rank, where it is sharded if machine.parallel says so. Comes before the optimizer."""
+    model.to(world.device)
+    if machine.parallel == "fsdp" and world.size > 1:
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # returns a view: nothing writes into the losses
+        mesh = init_device_mesh(world.device.type, (world.size,))
+        half = torch.bfloat16 if precision == "bf16" else None
+        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
+        for module in (*model.blocks, model):  # type: ignore[misc]
+            # also the outermost goes back to shards after an evaluation, which no backward pass follows
+            fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+    return model
+
+
+def trainable(model: nn.Module, machine: MachineConfig, world: World) -> nn.Module:
+    """Return what the loop calls: compiled, recomputing activations, and summing gradients, as the machine wants."""
+    mode = "reduce-overhead" if machine.cuda_graphs else "default"
+    sharded = isinstance(model, FSDPModule)
+    for block in model.blocks:  # type: ignore[union-attr]
+        if machine.activation_checkpointing:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        if machine.compile and sharded:  # block by block, because gathering the shards breaks graphs
+            block.compile(mode=mode)
+    if sharded:
+        return model
+    replica = torch.compile(model, mode=mode) if machine.compile else model
+    if world.size > 1:
+        return DistributedDataParallel(replica, gradient_as_bucket_view=True)  # type: ignore[arg-type]
+    return replica  # type: ignore[return-value]
+
+
+@contextmanager
+def summing_gradients(model: nn.Module, enabled: bool) -> Iterator[None]:
+    """Let the ranks exchange gradients in this backward pass, or leave that to a later one of the same step."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(enabled)
+    if isinstance(model, DistributedDataParallel) and not enabled:
+        with model.no_sync():
+            yield
+    else:
+        yield
+
+
+def clip_gradients(model: nn.Module, limit: float) -> Tensor:
+    """Scale all gradients so that their norm is at most `limit`; return the norm before, over all ranks' shards."""
+    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

@@ -1,0 +1,77 @@
+"""What a run carries from step to step: weights, optimizer statistics, averaged weights, as named tensors."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from train.average import WeightAverage
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass
+class TrainState:
+    """The tensors of a run, whole on every rank, or sharded over the ranks (FSDP)."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None = None
+
+    def __post_init__(self) -> None:
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                _start_adam(self.optimizer, parameter)
+
+    def parts(self) -> dict[str, Tensors]:
+        """Return the live tensors by part and name: model, optimizer ("<parameter>/<statistic>"), average."""
+        parts = {"model": dict(self.model.state_dict()), "optimizer": self._statistics()}
+        if self.average:
+            parts["average"] = dict(self.average.model.state_dict())
+        return parts
+
+    def _statistics(self) -> Tensors:
+        named = ((name, self.optimizer.state[p]) for name, p in self.model.named_parameters())
+        return {f"{name}/{key}": value for name, statistics in named for key, value in statistics.items()}
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank holds a part of the tensors only."""
+        return any(isinstance(p, DTensor) for p in self.model.parameters())
+
+    @property
+    def n_bytes(self) -> int:
+        """What all ranks' tensors take together."""
+        return sum(t.numel() * t.element_size() for part in self.parts().values() for t in part.values())
+
+
+def _start_adam(optimizer: torch.optim.Optimizer, parameter: Tensor) -> None:
+    """Make the statistics that AdamW makes at its first step, so that saved ones have a place to go."""
+    if not optimizer.state[parameter]:
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+
+
+@torch.no_grad()
+def fill(targets: Tensors, values: Tensors) -> None:
+    """Copy whole tensors into the live ones of the same names; a sharded one takes this rank's part.
+
+    Raises
+    ------
+    KeyError, ValueError
+        Naming what is absent, left over, or of another shape.
+    """
+    if targets.keys() != values.keys():
+        raise KeyError(f"'{min(targets.keys() ^ values.keys())}' is in one of the two only")
+    for name, target in targets.items():
+        value = values[name]
+        if value.shape != target.shape:
+            raise ValueError(f"'{name}' has shape {list(value.shape)}, this model's has {list(target.shape)}")
+        if isinstance(target, DTensor):
+            value = value.to(target.device, target.dtype)
+            value = distribute_tensor(value, target.device_mesh, target.placements, src_data_rank=None)
+        target.copy_(value)
