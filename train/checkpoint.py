@@ -82,13 +82,16 @@ def require_space(folder: Path, state: TrainState) -> None:
 
     Raises
     ------
-    OSError
-        ENOSPC, if it does not.
+    CheckpointError
+        If it does not, or if there can be no such folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if free < _OVERHEAD * state.n_bytes:
-        raise OSError(errno.ENOSPC, f"{free:,} bytes are free", str(folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < _OVERHEAD * state.n_bytes:
+            raise OSError(errno.ENOSPC, f"only {free:,} bytes are free")
+    except OSError as error:
+        raise _cannot_save(folder, state, error) from None
 
 
 def _cannot_save(final: Path, state: TrainState, error: OSError) -> CheckpointError:

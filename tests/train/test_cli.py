@@ -99,7 +99,7 @@ def test_a_foreign_package_called_data_is_noticed(tiny: Tiny, tmp_path: Path) ->
     """`python -m train` from elsewhere: the checkout's parts are on the path, but not first."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "__init__.py").touch()
-    for name in ("config", "schedule", "shards", "stream"):
+    for name in ("config", "order", "schedule", "shards", "stream"):
         (tmp_path / "data" / f"{name}.py").symlink_to(ROOT / "data" / f"{name}.py")
     code, out, err = call("-P", "-m", "train", *tiny(), PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert (code, out) == (2, "")

@@ -7,17 +7,19 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from data.stream import WeightedStream
-from mixlaw.errors import RunLogError
+from mixlaw.errors import DataError, RunLogError
 from mixlaw.runlog import load_runs, read_status
 from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint
 from train.config import Plan
+from train.evaluate import Evaluator
 from train.loop import run
 
 Plans = Callable[..., Plan]
@@ -82,6 +84,31 @@ def test_a_run_stopped_by_signals_is_resumed_to_the_same_bytes(
     run(this)
     assert artefacts(this) == untouched
     assert read_status(folder_of(this)) == "finished"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_inside_an_evaluation_does_not_wait_for_its_end(
+    number: int, plan: Plans, settings: list[str], untouched: Artefacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation after step 7 is broken off at its second domain, twice, and made after the third start."""
+    this, plain = plan(*settings), Evaluator._domain
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls) == 2:
+            os.kill(os.getpid(), number)
+        return plain(*arguments)
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            calls = iter(range(1, 1000))
+            patch.setattr(Evaluator, "_domain", interrupted)
+            assert run(this) == "again"
+        newest = newest_checkpoint(folder_of(this) / "checkpoints")
+        assert newest is not None
+        assert newest.name == "step-00000007"
+        assert rows(this)[-1]["kind"] == "train"
+    assert run(this) == "finished"
+    assert artefacts(this) == untouched
 
 
 class Killed(BaseException):
@@ -230,7 +257,16 @@ def rows(plan: Plan) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder_of(plan) / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("setting", ["machine.micro_batch=1", "machine.micro_batch=3", "machine.workers=1"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "machine.micro_batch=1",
+        "machine.micro_batch=3",
+        "machine.workers=1",
+        "machine.activation_checkpointing=true",
+        "machine.parallel=fsdp",  # of one rank
+    ],
+)
 def test_machine_settings_change_no_loss(setting: str, plan: Plans, tmp_path: Path) -> None:
     one, other = plan(), plan(setting, f"machine.runs={tmp_path / 'other'}")
     run(one)
@@ -240,6 +276,21 @@ def test_machine_settings_change_no_loss(setting: str, plan: Plans, tmp_path: Pa
         assert {k: v for k, v in a.items() if k not in ("loss", "loss_se", "grad_norm")} == {
             k: v for k, v in b.items() if k not in ("loss", "loss_se", "grad_norm")
         }
+
+
+def test_data_that_changed_since_they_were_read_are_refused_by_name(plan: Plans, data_root: Path) -> None:
+    this = plan()
+    assert run(this, stop_at(3)) == "again"
+    path = this.manifest.folder / "docs" / "train-00001.tokens"
+    before, times = path.read_bytes(), path.stat()
+    try:
+        path.write_bytes(bytes([before[0] ^ 1]) + before[1:])
+        with pytest.raises(DataError, match=r"docs/train-00001\.tokens .*differs from its manifest \(sha256\)"):
+            run(this)
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run(this) == "finished"
 
 
 def test_bf16_is_close_to_fp32_and_keeps_fp32_weights(plan: Plans) -> None:

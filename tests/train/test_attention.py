@@ -1,0 +1,61 @@
+"""Masks of documents say who attends to whom; the block mask of GPUs and the mask of booleans mean the same."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from train.config import ModelConfig, Plan
+from train.models.attention import attend, block_mask, document_mask
+from train.models.build import build_model
+
+END = 0
+CONFIG = ModelConfig(width=32, depth=2, head_dim=8, document_mask=True)
+
+
+@given(tokens=st.lists(st.lists(st.integers(END, 3), min_size=7, max_size=7), min_size=1, max_size=3))
+def test_a_position_sees_itself_and_earlier_ones_of_its_document(tokens: list[list[int]]) -> None:
+    mask = document_mask(torch.tensor(tokens), END)
+    assert isinstance(mask, torch.Tensor)
+    for row, allowed in zip(tokens, mask[:, 0], strict=True):
+        for query in range(7):
+            start = max((i + 1 for i in range(query) if row[i] == END), default=0)
+            assert allowed[query].nonzero().flatten().tolist() == list(range(start, query + 1))
+
+
+@given(seed=st.integers(0, 2**31), share=st.sampled_from([0.0, 0.05, 0.5, 1.0]))
+@settings(max_examples=10)
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_the_block_mask_and_the_mask_of_booleans_attend_alike(seed: int, share: float) -> None:
+    torch.manual_seed(seed)
+    q, k, v = torch.randn(3, 2, 2, 128, 16)
+    tokens = (torch.rand(2, 128) > share).long()
+    ends = (tokens == END).int()
+    one = attend(q, k, v, document_mask(tokens, END))
+    other = attend(q, k, v, block_mask(ends.cumsum(1) - ends))
+    torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-5)
+
+
+def test_documents_do_not_change_the_losses_of_those_behind_them() -> None:
+    model = build_model(CONFIG, 50, 16, seed=0, end_id=END)
+    first, second, third = torch.randint(1, 50, (3, 1, 8))
+    first[0, -1] = second[0, -1] = END
+    after_one, after_other = (model(torch.cat((before, third), 1)) for before in (first, second))
+    torch.testing.assert_close(after_one[:, 8:], after_other[:, 8:])
+    assert not torch.equal(after_one[:, :7], after_other[:, :7])
+    without_end = first.clone()
+    without_end[0, -1] = 7
+    assert not torch.allclose(model(torch.cat((without_end, third), 1))[:, 8:], after_one[:, 8:])
+
+
+def test_one_long_document_is_plain_causal_attention() -> None:
+    masked = build_model(CONFIG, 50, 16, seed=0, end_id=END)
+    plain = build_model(ModelConfig(width=32, depth=2, head_dim=8), 50, 16, seed=0)
+    tokens = torch.randint(1, 50, (3, 17))
+    torch.testing.assert_close(masked(tokens), plain(tokens))
+
+
+def test_the_mask_is_part_of_what_a_run_is(plan: Callable[..., Plan]) -> None:
+    assert plan("model.document_mask=true").run_id != plan().run_id == plan("model.document_mask=false").run_id
