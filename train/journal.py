@@ -28,30 +28,28 @@ class Journal:
     def __init__(self, folder: Path, facts: dict[str, Any], config: TrainConfig) -> None:
         self._lr_state = lr_state(config)
         self._writer = RunWriter(folder, facts)
-        self._mirror = WandbMirror(folder, facts, config.logging.project) if config.logging.wandb else None
+        self._mirror: WandbMirror | None = None
+        self._folder, self._logging = folder, config.logging
 
-    def cut(self, log_bytes: int) -> None:
-        """Forget what was written after a checkpoint."""
+    def begin(self, log_bytes: int) -> None:
+        """Forget what was written after a checkpoint, and mirror what follows."""
         self._writer.cut(log_bytes)
+        if self._logging.wandb:
+            self._mirror = WandbMirror(self._folder, self._logging.project, log_bytes)
 
     def train_row(
         self, step: int, n_tokens: int, loss: float, grad_norm: float, lr: float, spent: dict[str, int]
     ) -> None:
         """Write how training goes, and how many tokens each domain has given so far."""
         row = {"kind": "train", "step": step, "n_tokens": n_tokens, "loss": loss, "grad_norm": grad_norm, "lr": lr}
-        self._append(row | {"tokens_by_domain": spent})
+        self._writer.append(row | {"tokens_by_domain": spent})
 
     def eval_rows(self, step: int, n_tokens: int, losses: dict[str, dict[str, float | int]]) -> None:
         """Write the held-out losses of all domains and targets, and make them durable."""
         for domain, measured in losses.items():
             row = {"kind": "eval", "step": step, "n_tokens": n_tokens, "domain": domain, "lr_state": self._lr_state}
-            self._append(row | measured)
+            self._writer.append(row | measured)
         self._writer.sync()
-
-    def _append(self, row: dict[str, Any]) -> None:
-        self._writer.append(row)
-        if self._mirror:
-            self._mirror.write(row)
 
     def position(self) -> int:
         """Make all rows durable; return how long the log is."""

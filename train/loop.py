@@ -203,7 +203,7 @@ class _Training:
         if not borrowed and step:
             self.resumed, self.evaluation_pending = step, bool(facts.get("evaluation_pending", False))
         if self.journal:
-            self.journal.cut(0 if borrowed else int(facts.get("log_bytes", 0)))
+            self.journal.begin(0 if borrowed else int(facts.get("log_bytes", 0)))
 
     def _end(self, status: str, started: float) -> str:
         if self.journal:

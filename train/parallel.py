@@ -44,7 +44,7 @@ def trainable(model: nn.Module, machine: MachineConfig, world: World) -> nn.Modu
         return model
     replica = torch.compile(model, mode=mode) if machine.compile else model
     if world.size > 1:
-        return DistributedDataParallel(replica, gradient_as_bucket_view=True)  # type: ignore[arg-type]
+        return DistributedDataParallel(replica, gradient_as_bucket_view=True)
     return replica  # type: ignore[return-value]
 
 

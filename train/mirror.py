@@ -1,0 +1,85 @@
+"""python -m train.mirror RUN_DIRECTORY PROJECT OFFSET: send a run's log to Weights & Biases while it grows.
+
+A process of its own beside the trainer, so that nothing W&B does can stop or delay a run. It reads the run log, which
+is the truth, from byte OFFSET (what is before, the process sent that this one resumes) until its standard input is
+closed, sends the rest, and leaves. Group is the study, id the run's id, so a resumed run goes on on its page; tokens
+are the x axis.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mixlaw.runlog import read_facts
+
+POLL_S = 1.0
+PATIENCE_S = 120  # from the end of the run: then even a W&B that hangs is left
+
+
+def main(folder: Path, project: str, offset: int) -> None:
+    """Mirror one run until its trainer is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # meant for the trainer, which still has rows to write
+    facts = read_facts(folder)
+    with (folder / "metrics.jsonl").open("rb") as log:
+        log.seek(offset)
+        run = open_run(folder, facts, project)
+        for row in follow(log):
+            run.log(as_metrics(row, facts))
+        run.finish()
+
+
+def follow(log: BinaryIO) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a log as they appear, and those that are left once standard input is closed."""
+    rest, over = b"", False
+    while True:
+        *lines, rest = (rest + log.read()).split(b"\n")
+        yield from map(json.loads, lines)
+        if over:
+            return
+        if select.select([sys.stdin], [], [], POLL_S)[0]:
+            over = True
+            signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
+            signal.alarm(PATIENCE_S)
+
+
+def open_run(folder: Path, facts: Mapping[str, Any], project: str) -> Any:
+    """Open the run's page."""
+    import wandb
+
+    run = wandb.init(
+        project=project,
+        group=facts["study"],
+        job_type="train",
+        id=facts["run_id"],
+        name=facts["run_name"],
+        resume="allow",
+        dir=str(folder),
+        config={k: v for k, v in facts.items() if k != "hardware"},
+        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True),
+    )
+    for prefix in ("train", "loss", "loss_se", "weight", "epochs"):
+        run.define_metric(f"{prefix}/*", step_metric="n_tokens")
+    return run
+
+
+def as_metrics(row: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Name a run-log row's numbers for a dashboard."""
+    metrics = {"n_tokens": row["n_tokens"]}
+    if row["kind"] == "eval":
+        return metrics | {f"{key}/{row['domain']}": row[key] for key in ("loss", "loss_se")}
+    metrics |= {f"train/{key}": row[key] for key in ("loss", "grad_norm", "lr")}
+    spent = row["tokens_by_domain"]
+    for domain, n_tokens in spent.items():
+        metrics[f"weight/{domain}"] = n_tokens / max(sum(spent.values()), 1)
+        metrics[f"epochs/{domain}"] = n_tokens / max(facts["data"][domain]["n_tokens"], 1)
+    return metrics
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
