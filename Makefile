@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-short test check format clean
+.PHONY: demo demo-short test crash check format clean
 
 demo: $(VENV)/.ready ## real text -> sweep -> laws -> recommended mixture -> proof -> report
 	$(BIN)/python -m scripts.demo
@@ -15,6 +15,9 @@ demo-short: $(VENV)/.ready ## the same road with fewer and shorter runs
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n auto
+
+crash: $(VENV)/.ready ## kills, full disks and broken shards by the hundred; about half an hour
+	$(BIN)/python -m pytest -n auto -m crash
 
 check: $(VENV)/.ready ## style, types, and who may import whom
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from train.compose import CONFIGS, ROOT, addable, explain, plan_run, read_config
 from train.config import Plan
 from train.console import RunBar
+from train.distributed import adopt_slurm
 from train.loop import run
 from train.preempt import EXIT_AGAIN
 
@@ -41,6 +42,9 @@ def one_run(cfg: DictConfig) -> None:
 
 def _train_one(cfg: DictConfig) -> int:
     plan = plan_run(read_config(cfg))
+    adopt_slurm(os.environ)
+    if os.environ.get("RANK", "0") != "0":  # one rank speaks for all
+        return EXIT_CODES[run(plan)]
     with RunBar(plan) as bar:
         status = run(plan, bar.update)
     _say(status, plan)
