@@ -2,11 +2,11 @@
 
 import codecs
 import glob
+import json
 import logging
-import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from data.budget import BadDocuments, Reader
 from data.config import SourceConfig
+from data.tar import TarShards
 from mixlaw.errors import DataError
 
 SUFFIXES = {  # which files of a folder each reader takes
@@ -23,9 +24,10 @@ SUFFIXES = {  # which files of a folder each reader takes
     "parquet": (".parquet",),
     "webdataset": (".tar",),
 }
-TAR_END = 1024  # a complete tar archive ends in two blocks of zeros
+CAPTION = "caption"  # what image-text sets call their text
 BLOCK = 1 << 20
 REPLACEMENT = "\ufffd"
+ZEROS = bytes(16)  # no text holds as many: where a write was lost, file systems give zeros
 
 
 def find_files(source: SourceConfig, where: str) -> list[Path]:
@@ -36,30 +38,51 @@ def find_files(source: SourceConfig, where: str) -> list[Path]:
     DataError
         If there is none.
     """
-    path = Path(source.path).expanduser()
+    path, suffixes = Path(source.path).expanduser(), SUFFIXES[source.reader]
     if path.is_file():
         return [path.resolve()]
     if path.is_dir():
-        suffixes = SUFFIXES[source.reader]
-        found = [p for p in path.rglob("*") if p.is_file() and p.name.endswith(suffixes)]
+        found = _readable((p for p in path.rglob("*") if p.name.endswith(suffixes)), suffixes)
         missing = f"{where}.path: the folder {path} holds no file that ends in {' or '.join(suffixes)}"
     else:
-        found = [p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file()]
+        found = _readable(map(Path, glob.glob(str(path), recursive=True)), suffixes)
         missing = f"{where}.path: {path} is neither a file nor a folder, and matches no file as a pattern"
     if not found:
         raise DataError(f"{missing} (looked from {Path.cwd()})")
     return sorted(p.resolve() for p in found)
 
 
+def _readable(paths: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    """Return the files; refuse what looks like one, but is a broken link, a device, or a folder without anything."""
+    files = []
+    for path in paths:
+        if path.is_file():
+            files.append(path)
+        elif not path.is_dir() or (path.name.endswith(suffixes) and not any(path.iterdir())):
+            raise DataError(f"{path}: is no file (a broken link, an empty folder or a device): repair or remove it")
+    return files
+
+
 def text(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
     """Yield the file as one document."""
-    document = bad.decode(path.read_bytes(), str(path))
+    document = _decode(path.read_bytes(), str(path), bad)
     if document is not None:
         yield document
 
 
+def _decode(raw: bytes, where: str, bad: BadDocuments) -> str | None:
+    _refuse_zeros(raw, where)
+    return bad.decode(raw, where)
+
+
+def _refuse_zeros(raw: bytes, where: str) -> None:
+    if ZEROS in raw:
+        raise DataError(f"{where}: a part of it was overwritten by zeros, or it is no text: write it again")
+
+
 def table(path: Path, source: SourceConfig, bad: BadDocuments, kind: str) -> Iterator[str]:
     """Yield the text column of a file, one document per record, by streaming with Hugging Face datasets."""
+    number = 0
     with _utf8(path, kind) as (readable, damaged), _quiet_datasets():
         for number, row in enumerate(_rows(readable, source, kind), 1):
             document = row.get(source.text_key)
@@ -69,11 +92,15 @@ def table(path: Path, source: SourceConfig, bad: BadDocuments, kind: str) -> Ite
                 bad.add(f"{path}, record {number}", "in this record")
             else:
                 yield document
+    if damaged and not number:
+        bad.add(str(path), "it holds no record")
 
 
 def _rows(path: Path, source: SourceConfig, kind: str) -> Iterator[dict[str, Any]]:
     import datasets  # a second of imports that the fast path never needs
 
+    # otherwise it asks the hub about every file, which takes up to 3 s where the network is closed
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
     key = source.text_key
     options: dict[str, dict[str, Any]] = {
         "csv": {"converters": {key: str}, "keep_default_na": False},  # "NA" and "12" are texts too
@@ -114,10 +141,12 @@ def _utf8(path: Path, kind: str) -> Iterator[tuple[Path, bool]]:
 
 
 def _is_utf8(path: Path) -> bool:
+    """Say whether a file is UTF-8; refuse one that was overwritten by zeros."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         with path.open("rb") as file:
             while block := file.read(BLOCK):
+                _refuse_zeros(block, str(path))
                 decoder.decode(block)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
@@ -140,24 +169,37 @@ def _quiet_datasets() -> Iterator[None]:
 
 
 def webdataset(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
-    """Yield the `.txt` members of a tar shard."""
-    from webdataset.tariterators import tar_file_iterator
-
-    _refuse_cut_tar(path)
-    with path.open("rb") as file:
-        for member in tar_file_iterator(file, select_files=lambda name: name.endswith(".txt")):
-            document = bad.decode(member["data"], f"{path}: {member['fname']}")
-            if document is not None:
-                yield document
+    """Yield the text of each sample of a tar shard."""
+    shards = TarShards([path])
+    for number, key in enumerate(shards.keys):
+        document = sample_text(shards.sample(number), f"{path}: {key}", source.text_key, bad)
+        if document is not None:
+            yield document
 
 
-def _refuse_cut_tar(path: Path) -> None:
-    """Tar readers take an archive that was cut between two members for a shorter one."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - TAR_END, 0))
-        if file.read() != bytes(TAR_END):
-            raise DataError(f"{path}: the shard is cut or no tar archive (its end mark is missing): write it again")
+def sample_text(sample: dict[str, bytes], where: str, text_key: str, bad: BadDocuments) -> str | None:
+    """Return a sample's `.txt`, or else what its `.json` has under `text_key` or "caption"; None where it is bad.
+
+    Raises
+    ------
+    DataError
+        Naming the member, if there is no such text, or more are not UTF-8 than allowed.
+    """
+    if "txt" in sample:
+        return _decode(sample["txt"], f"{where}.txt", bad)
+    if "json" not in sample:
+        raise DataError(f"{where}: no .txt or .json that could hold its text, it has .{', .'.join(sample)}")
+    raw = _decode(sample["json"], f"{where}.json", bad)
+    if raw is None:
+        return None
+    try:
+        facts = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise DataError(f"{where}.json: is damaged, it is not JSON: repair or remove the sample") from None
+    found = [facts[key] for key in (text_key, CAPTION) if key in facts] if isinstance(facts, dict) else []
+    if not found or not isinstance(found[0], str):
+        raise DataError(f"{where}.json: no text under '{text_key}' or '{CAPTION}': set text_key to what holds it")
+    return found[0]
 
 
 OWN_FILE_READERS: dict[str, Reader] = {

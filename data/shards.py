@@ -137,7 +137,7 @@ def open_manifest(folder: Path, how_to_prepare: str = "run `python -m data.prepa
         If the folder was never prepared, the manifest is damaged, or a file is missing or cut.
     """
     path = folder / "manifest.json"
-    if not path.exists():
+    if not path.is_file():  # a pipe of that name would be waited for
         raise DataError(f"{folder} holds no prepared data: {how_to_prepare}")
     try:
         raw = path.read_bytes()
@@ -201,7 +201,7 @@ def _files(manifest: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _verify_file(manifest: Manifest, path: Path, facts: dict[str, Any]) -> None:
-    if not path.exists() or file_sha256(path) != facts["sha256"]:
+    if not path.is_file() or file_sha256(path) != facts["sha256"]:
         advice = f"delete {manifest.folder} and prepare it again"
         raise DataError(f"{path} is missing or differs from its manifest (sha256): {advice}")
 
