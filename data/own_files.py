@@ -49,6 +49,9 @@ def find_files(source: SourceConfig, where: str) -> list[Path]:
         missing = f"{where}.path: {path} is neither a file nor a folder, and matches no file as a pattern"
     if not found:
         raise DataError(f"{missing} (looked from {Path.cwd()})")
+    for file in found:
+        if not str(file).isprintable():
+            raise DataError(f"{str(file)!r} has a name with control characters: rename it")
     return sorted(p.resolve() for p in found)
 
 

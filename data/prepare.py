@@ -23,6 +23,7 @@ from data.shards import Manifest, open_manifest
 from data.sources import check_source
 from data.tokenize import check_tokenizer
 from data.wheels import Echo
+from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -124,6 +125,7 @@ def compose_config(overrides: list[str]) -> DataConfig:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException, MissingConfigException
 
+    check_yaml_files([CONFIGS])
     try:
         with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
             cfg = compose("prepare", [_checked(override) for override in overrides])

@@ -9,6 +9,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from mixlaw.errors import DataError, unknown_name
+from mixlaw.mixture import check_domain_name
 from mixlaw.runlog import write_atomically
 
 SPLITS = ("train", "eval", "test")
@@ -146,7 +148,7 @@ def open_manifest(folder: Path, how_to_prepare: str = "run `python -m data.prepa
             raise ValueError("its content does not match its seal")
         listed = [(name, f) for name, e in facts["domains"].items() for s in e["splits"].values() for f in s["files"]]
         manifest = Manifest(folder, facts, hashlib.sha256(raw).hexdigest())
-        expected = [(folder / name / f["name"], int(f["n_bytes"])) for name, f in listed]
+        expected = [(folder / check_domain_name(name) / _plain(f["name"]), int(f["n_bytes"])) for name, f in listed]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged ({error}): delete {folder} and {how_to_prepare}") from None
     for file, n_bytes in expected:
@@ -155,6 +157,12 @@ def open_manifest(folder: Path, how_to_prepare: str = "run `python -m data.prepa
             state = "is missing" if actual < 0 else f"has {actual:,} bytes"
             raise DataError(f"{file} {state}, expected {n_bytes:,} bytes: delete {folder} and {how_to_prepare}")
     return manifest
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]+\.[a-z]+", name):
+        raise ValueError(f"it names a file {name!r:.80}")
+    return name
 
 
 def verify(manifest: Manifest) -> None:

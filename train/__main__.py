@@ -6,10 +6,12 @@ Exit codes: 0 finished; 75 stopped by a signal and saved, run the same command a
 sentence.
 """
 
+import argparse
 import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to main(), which turns them into sentences
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,6 +22,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import data
+from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from train.compose import CONFIGS, ROOT, addable, explain, plan_run, read_config
 from train.config import Plan
@@ -88,9 +91,19 @@ def in_words(task: Callable[[], int]) -> int:
 def _command_line() -> int:
     if ROOT not in [*map(type(ROOT), data.__path__), *(type(ROOT)(p).parent for p in data.__path__)]:
         raise ConfigError(f"`import data` finds {data.__path__[0]}, not this checkout: run from {ROOT}")
+    check_yaml_files([CONFIGS, ROOT / "sweeps", *added_folders(sys.argv[1:])])
     sys.argv[1:] = map(addable, sys.argv[1:])
     one_run()
     return 0
+
+
+def added_folders(arguments: list[str]) -> list[Path]:
+    """Return the folders of configurations that --config-dir and --config-path add."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=True)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument("--config-path", "-cp", type=Path)
+    known, _ = parser.parse_known_args(arguments)
+    return [path for path in (known.config_dir, known.config_path) if path and path.is_dir()]
 
 
 def main() -> int:

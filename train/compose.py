@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data.config import to_dataclass
 from data.shards import open_manifest
+from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, unknown_name
 from train.config import Plan, TrainConfig, make_plan
 
@@ -34,6 +35,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     ConfigError
         For anything that Hydra or the dataclasses refuse.
     """
+    check_yaml_files([CONFIGS, ROOT / "sweeps"])
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -47,6 +49,8 @@ def addable(override: str) -> str:
     """Let a setting of the data be given that its YAML leaves out; the dataclasses refuse one that does not exist."""
     if override.lstrip("+~").startswith("="):
         raise ConfigError(f"{override} names no setting: write <setting>=<value>")
+    if "_target_" in override.partition("=")[0]:
+        raise ConfigError(f"{override} names code to run: no setting here does")
     return f"++{override}" if override.startswith("data.") else override
 
 
