@@ -51,8 +51,8 @@ def start(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def call(*arguments: str, **environment: str) -> tuple[int, str, str]:
+def call(*arguments: str, timeout: float = 120, **environment: str) -> tuple[int, str, str]:
     """Run a Python process in the checkout to its end; return exit code, stdout and stderr."""
     with start(*arguments, **environment) as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err
