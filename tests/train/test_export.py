@@ -1,0 +1,134 @@
+"""An exported run is a model of transformers that says the same, and a card that says what it is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from mixlaw.artefact import FittedLaws
+from mixlaw.errors import MixlawError
+from mixlaw.fit import LawFit
+from mixlaw.tables import read_table
+from tests.train.ranks import run_ranks
+from tests.train.test_resume import folder_of, stop_at
+from tests.train.tiny import call
+from train.config import Plan
+from train.export import EPS, export, main, read_run
+from train.loop import run
+
+Plans = Callable[..., Plan]
+SHAPES = {
+    "LlamaForCausalLM": ["model.qk_norm=false"],
+    "Qwen3ForCausalLM": ["model.qk_norm=true"],
+    "two blocks": ["model.depth=2", "model.width=32", "model.qk_norm=false", "model.rope_base=500"],
+    "averaged": ["evaluation.average=0.5"],
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_an_exported_model_has_our_logits_and_generates(name: str, plan: Plans, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    this = plan(*SHAPES[name])
+    run(this)
+    out = export(folder_of(this), tmp_path / "out")
+    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    if "ForCausalLM" in name:
+        assert type(theirs).__name__ == name
+    tokens = torch.randint(0, 256, (3, 16), generator=torch.Generator().manual_seed(0))
+    ours = read_run(folder_of(this)).model
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(tokens).logits, ours.logits(tokens), rtol=1e-5, atol=1e-5)
+    assert theirs.config.rms_norm_eps == EPS
+    ids = tokenizer("A word", return_tensors="pt")["input_ids"]
+    assert ids.tolist() == [list(b"A word")]
+    made = theirs.generate(ids, max_new_tokens=4, do_sample=False)
+    assert made.shape[1] > ids.shape[1]
+    assert {p.suffix for p in out.iterdir()} <= {".json", ".safetensors", ".md", ".jinja"}
+
+
+def test_the_card_says_what_the_model_is(plan: Plans, tmp_path: Path) -> None:
+    this = plan("mixture.weights={code:0.75,docs:0.25}")
+    run(this)
+    text = (export(folder_of(this), tmp_path / "out") / "README.md").read_text()
+    facts = json.loads((folder_of(this) / "run.json").read_text())
+    losses = read_run(folder_of(this)).losses
+    assert f"{facts['n_params']['total']:,} parameters" in text
+    assert "trained on 768 tokens (step 12 of 12, status finished)" in text
+    assert f"run `{this.run_id}`" in text
+    assert (
+        f"| code | 0.7500 | 0.7500 | 3,984 | `{facts['data']['code']['sha256'][:12]}` |".replace(
+            "3,984", f"{facts['data']['code']['n_tokens']:,}"
+        )
+        in text
+    )
+    for domain, row in losses.items():
+        assert f"| {domain} | {row['loss']:.4f} ± {row['loss_se']:.4f} |" in text
+    assert set(losses) == {"code", "docs", "dict", "dialogue", "reviews"}
+
+
+def test_a_law_says_in_the_card_what_it_predicted(plan: Plans, tmp_path: Path) -> None:
+    runs = [
+        plan(f"model.width={w}", f"seed={s}", m)
+        for w in (16, 24)
+        for s in (0, 1)
+        for m in ("mixture=uniform", "mixture=natural")
+    ]
+    for this in runs:
+        run(this)
+    table = read_table([tmp_path / "runs"])
+    fit = LawFit("base").fit(table.frame)
+    FittedLaws.of({"base": fit}, table, "base", "the only one", pd.DataFrame()).save(tmp_path / "laws.json")
+    out = export(folder_of(runs[0]), tmp_path / "out", tmp_path / "laws.json")
+    text = (out / "README.md").read_text()
+    assert "The law `base` (the only one) predicts for this N, D and mixture:" in text
+    [line] = [line for line in text.splitlines() if line.startswith("| reviews |")]
+    measured, predicted = line.split("|")[2:4]
+    assert float(predicted.split()[0]) == pytest.approx(float(measured.split()[0]), rel=0.2)
+
+
+def test_shards_of_several_ranks_are_exported_as_one_model(
+    plan: Plans, tiny: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    this, whole = plan(), plan(f"machine.runs={tmp_path / 'whole'}")
+    assert run_ranks(2, tiny("machine.parallel=fsdp")) == ["finished"] * 2
+    run(whole)
+    one, two = (
+        AutoModelForCausalLM.from_pretrained(export(folder_of(p), tmp_path / n)) for p, n in ((this, "a"), (whole, "b"))
+    )
+    tokens = torch.arange(16)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(one(tokens).logits, two(tokens).logits, rtol=1e-3, atol=1e-4)
+
+
+def test_what_cannot_be_exported_is_refused_in_a_sentence(plan: Plans, tmp_path: Path) -> None:
+    this = plan()
+    assert run(this, stop_at(5)) == "again"
+    folder, out = folder_of(this), tmp_path / "out"
+    with pytest.raises(MixlawError, match=r"is unfinished: .* --unfinished"):
+        export(folder, out)
+    assert "step 5 of 12, status unfinished" in (export(folder, out, unfinished=True) / "README.md").read_text()
+    with pytest.raises(MixlawError, match="is not empty"):
+        export(folder, out, unfinished=True)
+    with pytest.raises(MixlawError, match=r"run\.json is missing"):
+        export(tmp_path, tmp_path / "other")
+    diverged = plan("optim.lr=1e30", "schedule.warmup_tokens=0")
+    run(diverged)
+    with pytest.raises(MixlawError, match="its status is 'diverged'"):
+        export(folder_of(diverged), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_command_line_exports(plan: Plans, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    this = plan()
+    run(this)
+    assert main([str(folder_of(this)), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.endswith(f"{tmp_path / 'out'}\n")
+    code, out, err = call("-m", "train.export", str(tmp_path), "--out", str(tmp_path / "none"))
+    assert (code, out) == (3, "")
+    assert err.count("\n") == 1

@@ -1,0 +1,243 @@
+"""python -m train.export RUN_DIRECTORY --out FOLDER [--law laws.json] [--unfinished]: a run in Hugging Face format.
+
+Writes config.json, model.safetensors, the tokenizer and a model card with the mixture, the losses and, where laws are
+given, what they predicted. Without QK-norm the model is a `LlamaForCausalLM`; with it, the same architecture has the
+name `Qwen3ForCausalLM` there.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from data.config import to_dataclass
+from data.tokenize import Tokenizer, load_tokenizer
+from mixlaw.artefact import FittedLaws
+from mixlaw.errors import CheckpointError, DataError, MixlawError, RunLogError
+from mixlaw.runlog import read_facts, read_status
+from train.checkpoint import newest_checkpoint, read_part
+from train.config import TrainConfig
+from train.models.build import build_model
+from train.models.layers import ffn_width
+
+EPS = torch.finfo(torch.float32).eps  # of torch's RMSNorm where none is given
+PARTS = {  # ours -> theirs, below a block; matrices that hold several of theirs are cut in that order
+    "attention_norm": ["input_layernorm"],
+    "attention.qkv": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    "attention.q_norm": ["self_attn.q_norm"],
+    "attention.k_norm": ["self_attn.k_norm"],
+    "attention.out": ["self_attn.o_proj"],
+    "ffn_norm": ["post_attention_layernorm"],
+    "ffn.gate_up": ["mlp.gate_proj", "mlp.up_proj"],
+    "ffn.down": ["mlp.down_proj"],
+}
+OUTSIDE = {"embedding.weight": "model.embed_tokens.weight", "final_norm.weight": "model.norm.weight"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run directory that was read: what it is, and its newest weights."""
+
+    folder: Path
+    facts: dict[str, Any]
+    config: TrainConfig
+    status: str
+    step: int
+    model: nn.Module
+    rows: list[dict[str, Any]]
+
+    @property
+    def n_tokens(self) -> int:
+        return self.step * self.config.tokens_per_step
+
+    @property
+    def losses(self) -> dict[str, dict[str, Any]]:
+        """The last evaluation of each domain and target."""
+        return {row["domain"]: row for row in self.rows if row["kind"] == "eval"}
+
+    @property
+    def realised(self) -> dict[str, float]:
+        """The share of the tokens that each domain gave."""
+        spent = next(row["tokens_by_domain"] for row in reversed(self.rows) if row["kind"] == "train")
+        return {domain: n / max(sum(spent.values()), 1) for domain, n in spent.items()}
+
+
+def read_run(folder: Path, unfinished: bool = False) -> Trained:
+    """Read a run and its newest checkpoint: the averaged weights where the run evaluates those.
+
+    Raises
+    ------
+    RunLogError, CheckpointError
+        If it is not over, diverged, or has no checkpoint.
+    """
+    facts, status = read_facts(folder), read_status(folder)
+    if status == "unfinished" and not unfinished:
+        raise RunLogError(f"{folder} is unfinished: the same command goes on with it, or export it with --unfinished")
+    if status not in ("finished", "unfinished"):
+        raise RunLogError(f"{folder} is not exported: its status is '{status}'")
+    config = to_dataclass(TrainConfig, OmegaConf.create(facts["config"]))
+    path = newest_checkpoint(folder / "checkpoints")
+    if path is None:
+        raise CheckpointError(f"{folder} has no checkpoint that is whole: run its command again")
+    tokenizer = facts["tokenizer"]
+    model = build_model(config.model, tokenizer["vocab_size"], config.stream.seq_len, 0, tokenizer["end_id"])
+    try:
+        read_part(path, "average" if config.evaluation.average else "model", model.state_dict())
+    except (LookupError, ValueError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not hold this run's weights: {error}") from None
+    step = int(path.name.removeprefix("step-"))
+    lines = (folder / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
+    rows = [row for row in map(json.loads, lines) if row["step"] <= step]
+    if not any(row["kind"] == "train" for row in rows):
+        raise RunLogError(f"{folder} has logged nothing before its newest checkpoint (step {step}): let it go on")
+    return Trained(folder, facts, config, status, step, model, rows)
+
+
+def to_transformers(run: Trained) -> Any:
+    """Return the run's model as a model of transformers, in evaluation mode."""
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+    model, end_id = run.config.model, run.facts["tokenizer"]["end_id"]
+    classes = (Qwen3Config, Qwen3ForCausalLM) if model.qk_norm else (LlamaConfig, LlamaForCausalLM)
+    config = classes[0](
+        vocab_size=run.facts["tokenizer"]["vocab_size"], hidden_size=model.width, intermediate_size=ffn_width(model),
+        num_hidden_layers=model.depth, num_attention_heads=model.width // model.head_dim, head_dim=model.head_dim,
+        num_key_value_heads=model.width // model.head_dim, max_position_embeddings=run.config.stream.seq_len,
+        rms_norm_eps=EPS, rope_parameters={"rope_type": "default", "rope_theta": model.rope_base},
+        tie_word_embeddings=False, eos_token_id=end_id, bos_token_id=None, dtype="float32",
+    )  # fmt: skip
+    theirs = classes[1](config)
+    theirs.load_state_dict(renamed(run.model.state_dict()))
+    return theirs.eval()
+
+
+def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return our weights under the names of transformers' Llama, fused matrices cut into its own."""
+    named: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        if not name.startswith("blocks."):
+            named[OUTSIDE.get(name, "lm_head.weight")] = value
+            continue
+        _, number, part = name.removesuffix(".weight").split(".", 2)
+        theirs = PARTS[part]
+        for their_name, piece in zip(theirs, value.chunk(len(theirs)), strict=True):
+            named[f"model.layers.{number}.{their_name}.weight"] = piece.contiguous()
+    return named
+
+
+def predictions(run: Trained, laws: FittedLaws) -> pd.DataFrame:
+    """Return what the chosen law predicts for this run: target, predicted, low, high [nats/token]."""
+    frame = pd.DataFrame({"n_params": [run.facts["n_params"]["total"]], "n_tokens": [run.n_tokens]})
+    return laws.best.predict(frame.assign(**{f"weight_{d}": share for d, share in run.realised.items()}))
+
+
+def card(run: Trained, class_name: str, laws: FittedLaws | None) -> str:
+    """Return the model card: YAML facts for the hub, then what a person asks first."""
+    facts, counts = run.facts, run.facts["n_params"]
+    lines = [
+        "---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [mixlaw, data-mixture]", "---", "",
+        f"# {facts['run_name']}", "",
+        f"A `{class_name}` of {counts['total']:,} parameters, trained on {run.n_tokens:,} tokens (step {run.step:,} of "
+        f"{run.config.n_steps:,}, status {run.status}) by mixlaw {facts.get('mixlaw_version', '?')}, run "
+        f"`{facts['run_id']}` of the study `{facts['study']}`, seed {run.config.seed}.",
+    ]  # fmt: skip
+    if run.config.evaluation.average:
+        lines.append("The weights are the average over the last part of the training, which is what was evaluated.")
+    if run.config.model.document_mask:
+        lines.append("It was trained with attention within documents only: give it one document at a time.")
+    lines += ["", "| parameters | |", "|---|---|", *(f"| {kind} | {n:,} |" for kind, n in counts.items())]
+    lines += ["", "| domain | weight asked for | realised | tokens available | sha256 |", "|---|---|---|---|---|"]
+    for domain, weight in facts["mixture"].items():
+        pool = facts["data"][domain]
+        realised = run.realised.get(domain, 0.0)
+        lines.append(f"| {domain} | {weight:.4f} | {realised:.4f} | {pool['n_tokens']:,} | `{pool['sha256'][:12]}` |")
+    lines += ["", *loss_table(run, laws), "", tokenizer_words(facts["tokenizer"]), ""]
+    return "\n".join(lines)
+
+
+def loss_table(run: Trained, laws: FittedLaws | None) -> list[str]:
+    """Return the last evaluation, beside what a law says of a run of this size and mixture."""
+    measured = {name: f"{row['loss']:.4f} ± {row['loss_se']:.4f}" for name, row in run.losses.items()}
+    if laws is None:
+        head = ["| held-out loss [nats/token] | measured |", "|---|---|"]
+        return head + [f"| {name} | {loss} |" for name, loss in measured.items()]
+    law = laws.best
+    rows = predictions(run, laws).set_index("target")
+    lines = [f"The law `{law.law}` ({laws.reason}) predicts for this N, D and mixture:", ""]
+    lines += ["| held-out loss [nats/token] | measured | predicted (90 %) |", "|---|---|---|"]
+    for name in [*measured, *(t for t in rows.index if t not in measured)]:
+        told = "{predicted:.4f} ({low:.4f} to {high:.4f})".format(**rows.loc[name]) if name in rows.index else ""
+        lines.append(f"| {name} | {measured.get(name, '')} | {told} |")
+    return lines
+
+
+def tokenizer_words(facts: Mapping[str, Any]) -> str:
+    """Return the sentence about the tokenizer and the texts."""
+    return (
+        f"Tokenizer: {facts['kind']}, {facts['vocab_size']:,} symbols, sha256 `{facts['sha256'][:12]}`. Losses are in "
+        "nats per token of it. The texts keep the licences that `python -m data.prepare` shows."
+    )
+
+
+def find_tokenizer(run: Trained) -> Tokenizer:
+    """Return the tokenizer of the run's prepared data.
+
+    Raises
+    ------
+    DataError
+        If the prepared folder is not on this machine.
+    """
+    try:
+        return load_tokenizer(run.config.data.folder, run.facts["tokenizer"])
+    except DataError as error:
+        raise DataError(f"{error} (a run is exported where its prepared data lie)") from None
+
+
+def export(folder: Path, out: Path, law: Path | None = None, unfinished: bool = False) -> Path:
+    """Write a run in Hugging Face format; return the folder.
+
+    Raises
+    ------
+    MixlawError
+        If the run, its tokenizer or the laws cannot be used, or if `out` holds something already.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise RunLogError(f"{out} is not empty: choose another --out, or remove it")
+    run, laws = read_run(folder, unfinished), FittedLaws.load(law) if law else None
+    tokenizer, model = find_tokenizer(run).to_transformers(), to_transformers(run)
+    text = card(run, type(model).__name__, laws)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    (out / "README.md").write_text(text, encoding="utf-8")
+    return out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Export from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_DIRECTORY")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write, absent or empty")
+    parser.add_argument("--law", type=Path, help="laws.json of `mixlaw fit`: its prediction goes into the card")
+    parser.add_argument("--unfinished", action="store_true", help="export the newest checkpoint of a run that goes on")
+    options = parser.parse_args(argv)
+    try:
+        export(options.run, options.out, options.law, options.unfinished)
+    except MixlawError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    sys.stdout.write(f"{options.out}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
