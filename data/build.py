@@ -16,7 +16,9 @@ from data.corpora import Corpus, collect, drop_shared_documents
 from data.shards import SPLITS, token_dtype, write_manifest, write_split
 from data.sources import documents, fingerprints, licence, locate, origin
 from data.staging import publish, staging_folder
-from data.tokenize import ByteTokenizer, Tokenizer, batches, train_bpe
+from data.synthetic import entropy_rate
+from data.token_files import STORED
+from data.tokenize import ByteTokenizer, GivenTokenizer, Tokenizer, batches, load_pretrained, train_bpe
 from data.wheels import Echo
 from mixlaw.errors import DataError
 
@@ -61,7 +63,9 @@ def _collect_all(config: DataConfig, files: dict[str, list[Path]], folder: Path,
     corpora = {}
     for _, name, source in sources(config):
         bad = BadDocuments(config.bad_document_budget)
-        read = tqdm(documents(source, files[name], bad), name, unit=" documents", leave=False, disable=None)
+        read = tqdm(
+            documents(source, files[name], bad, config.tokenizer), name, unit=" documents", leave=False, disable=None
+        )
         corpora[name] = collect(read, folder / name, config.min_chars, bad)
         n_bytes = corpora[name].path.stat().st_size
         echo(f"read {name}: {len(corpora[name].spans):,} documents, {n_bytes / 1e6:.1f} MB")
@@ -93,6 +97,10 @@ def _make_tokenizer(config: DataConfig, corpora: dict[str, Corpus], echo: Echo) 
     """Learn the tokenizer on training documents only, with as much text of one domain as of another."""
     if config.tokenizer.kind == "bytes":
         return ByteTokenizer()
+    if config.tokenizer.kind == "given":
+        return GivenTokenizer(config.tokenizer.vocab_size, config.tokenizer.end_id)
+    if config.tokenizer.kind == "pretrained":
+        return load_pretrained(config.tokenizer.path)
     echo(f"learning a tokenizer of {config.tokenizer.vocab_size:,} symbols")
     domains = ((corpora[name], _chosen(config, name, corpora[name], "train")) for name in config.domains)
     samples = (_sample(corpus.texts(chosen)) for corpus, chosen in domains)
@@ -113,7 +121,11 @@ def _write_splits(config: DataConfig, name: str, corpus: Corpus, tokenizer: Toke
     splits = {}
     for split in SPLITS:
         chosen = _chosen(config, name, corpus, split)
-        tokens = _tokens(corpus.texts(chosen), tokenizer)
+        tokens = (
+            _given(corpus.raw(chosen), tokenizer)
+            if tokenizer.kind == "given"
+            else _tokens(corpus.texts(chosen), tokenizer)
+        )
         entry = write_split(folder, split, tokens, token_dtype(tokenizer.vocab_size))
         splits[split] = {"n_bytes": corpus.n_bytes(chosen)} | entry
     return splits
@@ -127,6 +139,13 @@ def _tokens(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]
             yield np.append(ids, tokenizer.end_id).astype(dtype)
 
 
+def _given(documents: Iterable[bytes], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
+    """Yield the ids of documents that were tokenised already, with the end token."""
+    dtype = token_dtype(tokenizer.vocab_size)
+    for raw in documents:
+        yield np.append(np.frombuffer(raw, STORED), tokenizer.end_id).astype(dtype)
+
+
 def _entry(config: DataConfig, name: str, files: list[Path], corpus: Corpus, splits: dict[str, Any]) -> dict[str, Any]:
     source = config.domains.get(name) or config.targets[name]
     return {
@@ -137,6 +156,7 @@ def _entry(config: DataConfig, name: str, files: list[Path], corpus: Corpus, spl
         "inputs": fingerprints(source, files),
         "counts": dict(corpus.counts),
         "splits": splits,
+        **({"entropy_nats_per_byte": entropy_rate(source.markov)} if source.reader == "synthetic" else {}),
     }
 
 

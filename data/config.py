@@ -14,26 +14,55 @@ from omegaconf.errors import OmegaConfBaseException
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.mixture import check_domain_name
 
+TOKENIZERS = ("bytes", "bpe", "pretrained", "given")
 FORMAT_VERSION = 1  # of the prepared folder; part of its name, so old and new never mix
 
 
 @dataclass
+class HubConfig:
+    """Which slice of a Hugging Face dataset is read."""
+
+    subset: str = ""
+    split: str = "train"
+    revision: str = ""  # a commit, so that the same slice comes again
+    where: dict[str, str] = field(default_factory=dict)  # column -> value of the records that are taken
+    max_documents: int = 0  # 0: no limit
+    max_mb: float = 0.0  # of text
+
+
+@dataclass
+class MarkovConfig:
+    """A synthetic domain: a chain over a few letters; the smaller the concentration, the lower its entropy."""
+
+    n_symbols: int = 16
+    concentration: float = 0.3
+    n_documents: int = 2000
+    n_chars: int = 2000
+    seed: int = 0
+
+
+@dataclass
 class SourceConfig:
-    """Where one domain's documents come from: a pinned wheel of the package index, or files of one's own."""
+    """Where one domain's documents come from: wheels of the package index, own files, the hub, or nowhere."""
 
     reader: str = ""  # a name in data.sources.READERS
     package: str = ""  # wheel: name, version and sha256 of the file
     version: str = ""
     sha256: str = ""
     path: str = ""  # own files: a file, a folder or a glob
-    text_key: str = "text"  # own files: the column that holds the text
+    text_key: str = "text"  # own files and hub: the column that holds the text
+    dtype: str = ""  # tokenised files: uint16 | uint32
+    hub: HubConfig = field(default_factory=HubConfig)
+    markov: MarkovConfig = field(default_factory=MarkovConfig)
     licence: str = ""  # overrides what the wheel's metadata states
 
 
 @dataclass
 class TokenizerConfig:
-    kind: str = "bytes"  # bytes | bpe
-    vocab_size: int = 256  # bpe: merges are learned until this size; bytes: always 256
+    kind: str = "bytes"  # bytes | bpe | pretrained | given: files are tokenised already
+    vocab_size: int = 256  # bpe: merges are learned until this size; bytes: always 256; given: what the files need
+    path: str = ""  # pretrained: a repository of the hub, or a folder with a tokenizer.json
+    end_id: int = 0  # given: the token that ends a document
 
 
 @dataclass
@@ -58,10 +87,8 @@ class DataConfig:
             raise ConfigError(
                 f"data.targets: '{sorted(both)[0]}' is also a training domain; a target is never trained on"
             )
-        if self.tokenizer.kind not in ("bytes", "bpe"):
-            raise ConfigError(
-                f"data.tokenizer.kind: {unknown_name('tokenizer', self.tokenizer.kind, ['bytes', 'bpe'])}"
-            )
+        if self.tokenizer.kind not in TOKENIZERS:
+            raise ConfigError(f"data.tokenizer.kind: {unknown_name('tokenizer', self.tokenizer.kind, TOKENIZERS)}")
 
     @property
     def root_folder(self) -> Path:
@@ -73,12 +100,23 @@ class DataConfig:
     def identity(self) -> str:
         """12 hex digits over everything that decides the tokens; the root does not."""
         facts = dataclasses.asdict(self) | {"root": None, "format": FORMAT_VERSION}
+        drop_defaults(facts["tokenizer"], TokenizerConfig(), ("path", "end_id"))
+        for source in (*facts["domains"].values(), *facts["targets"].values()):
+            drop_defaults(source, SourceConfig(), ("dtype", "hub", "markov"))
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def folder(self) -> Path:
         """The prepared folder of this very configuration."""
         return self.root_folder / "prepared" / f"{self.name}-{self.identity}"
+
+
+def drop_defaults(facts: dict[str, Any], default: Any, added: tuple[str, ...]) -> None:
+    """Leave out settings that came later where they are not used, so that prepared folders keep their names."""
+    plain = dataclasses.asdict(default)
+    for key in added:
+        if facts[key] == plain[key]:
+            del facts[key]
 
 
 def to_dataclass(cls: type, cfg: DictConfig, where: str = "") -> Any:

@@ -39,7 +39,7 @@ class Corpus:
 
     Parameters
     ----------
-    path : the documents' UTF-8 texts, end to end
+    path : the documents' UTF-8 texts (or ids, where files were tokenised), end to end
     spans : digest of each document -> where its text starts and ends in the file
     counts : what became of every document that was read
     """
@@ -58,22 +58,26 @@ class Corpus:
 
     def texts(self, digests: Iterable[bytes]) -> Iterator[str]:
         """Yield the texts of these documents."""
+        return (raw.decode("utf-8") for raw in self.raw(digests))
+
+    def raw(self, digests: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the bytes of these documents: of their texts, or of their ids where files were tokenised."""
         if not self.spans:
             return
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
             for digest in digests:
                 start, end = self.spans[digest]
-                yield memory[start:end].decode("utf-8")
+                yield memory[start:end]
 
 
-def collect(documents: Iterable[str], path: Path, min_chars: int, bad: BadDocuments) -> Corpus:
+def collect(documents: Iterable[str | bytes], path: Path, min_chars: int, bad: BadDocuments) -> Corpus:
     """Clean the documents of one domain into a file, dropping short ones and exact duplicates."""
     corpus, end = Corpus(path, counts=Counter(dict.fromkeys(COUNTS, 0))), 0
     with path.open("wb") as file:
         for document in documents:
             corpus.counts["n_read"] += 1
-            text = clean(document)
-            raw = text.encode("utf-8")
+            text = clean(document) if isinstance(document, str) else document
+            raw = text.encode("utf-8") if isinstance(text, str) else text
             digest = hashlib.blake2b(raw, digest_size=DIGEST_BYTES).digest()
             if not text or len(text) < min_chars:
                 corpus.counts["n_short"] += 1

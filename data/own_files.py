@@ -23,6 +23,7 @@ SUFFIXES = {  # which files of a folder each reader takes
     "csv": (".csv", ".csv.gz"),
     "parquet": (".parquet",),
     "webdataset": (".tar",),
+    "tokens": (".bin",),
 }
 CAPTION = "caption"  # what image-text sets call their text
 BLOCK = 1 << 20

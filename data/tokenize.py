@@ -97,12 +97,12 @@ class BpeTokenizer:
 
     kind = "bpe"
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Any, end: str = BPE_END) -> None:
         backend.encode_special_tokens = True  # "<|end|>" within a text is text, not the end of it
-        self._backend = backend
+        self._backend, self._end = backend, end
         self._json = backend.to_str()
         self.vocab_size = int(backend.get_vocab_size())
-        self.end_id = int(backend.token_to_id(BPE_END))
+        self.end_id = int(backend.token_to_id(end))
         self.sha256 = hashlib.sha256(self._json.encode()).hexdigest()
 
     def encode(self, text: str) -> Ids:
@@ -124,7 +124,74 @@ class BpeTokenizer:
 
     def to_transformers(self) -> Any:
         """Return the same tokenizer as a `transformers.PreTrainedTokenizerFast`."""
-        return _wrapped(self._backend, BPE_END)
+        return _wrapped(self._backend, self._end)
+
+
+class PretrainedTokenizer(BpeTokenizer):
+    """Somebody else's tokenizer, whatever its kind.
+
+    Parameters
+    ----------
+    backend : a `tokenizers.Tokenizer`
+    end : the symbol that ends a document
+    """
+
+    kind = "pretrained"
+
+    def __init__(self, backend: Any, end: str) -> None:
+        super().__init__(backend, end)
+        ids = backend.get_vocab(with_added_tokens=True).values()
+        self.vocab_size = max(ids) + 1  # some leave out numbers
+
+
+class GivenTokenizer:
+    """The tokenizer of files that are tokenised already: nothing is known of it but its size and its end token."""
+
+    kind = "given"
+
+    def __init__(self, vocab_size: int, end_id: int) -> None:
+        self.vocab_size, self.end_id = vocab_size, end_id
+        self.sha256 = hashlib.sha256(f"given: {vocab_size} symbols, end = {end_id}".encode()).hexdigest()
+
+    def encode(self, text: str) -> Ids:
+        """Refuse: which ids a text has is not known."""
+        raise DataError("these data were tokenised elsewhere, and their tokenizer is not known here: give it ids")
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """Refuse."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the ids themselves, as numbers."""
+        return " ".join(str(int(i)) for i in ids)
+
+    def save(self, folder: Path) -> None:
+        """Write nothing: the manifest has all that is known."""
+
+    def to_transformers(self) -> Any:
+        """Refuse."""
+        raise DataError("these data were tokenised elsewhere: put that tokenizer beside the model yourself")
+
+
+def load_pretrained(path: str) -> PretrainedTokenizer:
+    """Return a tokenizer of the hub or of a local folder; its end-of-sequence symbol ends documents.
+
+    Raises
+    ------
+    DataError
+        If there is none, or one without a fast form or without such a symbol.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        cause = (str(error).strip().split("\n")[0] or type(error).__name__)[:200]
+        raise DataError(f"data.tokenizer.path: no tokenizer can be loaded from {path}: {cause}") from None
+    backend, end = getattr(tokenizer, "backend_tokenizer", None), tokenizer.eos_token
+    if backend is None or not end:
+        raise DataError(f"data.tokenizer.path: {path} has no fast tokenizer, or none with an end-of-sequence token")
+    return PretrainedTokenizer(backend, str(end))
 
 
 def _wrapped(backend: Any, end: str) -> Any:
@@ -172,6 +239,10 @@ def check_tokenizer(config: TokenizerConfig) -> None:
         If the kind cannot have it.
     """
     where = "data.tokenizer.vocab_size"
+    if config.kind == "pretrained" and not config.path:
+        raise ConfigError("data.tokenizer.path: missing; kind=pretrained needs a repository of the hub or a folder")
+    if config.kind == "given" and not 0 <= config.end_id < config.vocab_size:
+        raise ConfigError(f"data.tokenizer.end_id is {config.end_id}; it must be one of {config.vocab_size} symbols")
     if config.kind == "bytes" and config.vocab_size != BYTE_VOCAB:
         raise ConfigError(
             f"{where} is {config.vocab_size}, but bytes are always {BYTE_VOCAB}: set data.tokenizer.kind=bpe"
@@ -194,6 +265,8 @@ def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Tokenizer:
     """
     if facts["kind"] == "bytes":
         return ByteTokenizer()
+    if facts["kind"] == "given":
+        return GivenTokenizer(facts["vocab_size"], facts["end_id"])
     from tokenizers import Tokenizer as Backend
 
     path = folder / FILE_NAME
@@ -203,7 +276,10 @@ def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Tokenizer:
         raise DataError(f"{path} cannot be read ({error}): delete {folder} and run `python -m data.prepare`") from None
     if hashlib.sha256(text.encode()).hexdigest() != facts["sha256"]:
         raise DataError(f"{path} differs from its manifest (sha256): delete {folder} and run `python -m data.prepare`")
-    return BpeTokenizer(Backend.from_str(text))
+    backend = Backend.from_str(text)
+    if facts["kind"] == "pretrained":
+        return PretrainedTokenizer(backend, str(backend.id_to_token(facts["end_id"])))
+    return BpeTokenizer(backend)
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -1,34 +1,107 @@
 """The run that everything happens to."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.crash.harness import FINISHED, Case
+from data.shards import SPLITS, token_dtype, write_manifest, write_split
+from tests.crash.harness import Artefacts, Case
 from tests.train.tiny import TINY
-from train.compose import compose_config, plan_run
+from train.compose import compose_config
 
 SETTINGS = [
-    "schedule.n_tokens=1920",  # 30 steps of 4 sequences
+    "schedule.n_tokens=1536",  # 24 steps of 4 sequences
     "checkpoint.every_steps=2",
-    "evaluation.n_points=7",
+    "evaluation.n_points=6",
     "evaluation.n_sequences=4",
-    "mixture.weights={code:0.9,docs:0.1}",
+    "mixture.weights={code:0.6,docs:0.4}",
     "stream.max_epochs=100",
 ]
+AVERAGED = ["evaluation.average=0.3"]
+SHARDED = [*AVERAGED, "machine.parallel=fsdp", "schedule.n_tokens=384", "evaluation.n_points=3"]  # 6 steps
+DOMAINS = {  # role, documents, tokens in each, tokens in a shard
+    "code": ("train", 30, 100, 250),
+    "docs": ("train", 20, 8, 8),  # nine sequences, each of which crosses the ends of two shards or more
+    "reviews": ("target", 10, 20, 1000),
+}
+Cases = Callable[..., Case]
 
 
-@pytest.fixture(params=[[], ["evaluation.average=0.3"]], ids=["raw", "averaged"])
-def case(request: pytest.FixtureRequest, data_root: Path, tmp_path: Path) -> Iterator[Case]:
-    """Return a run and what it leaves when it is left alone; print in the end what happened to it."""
-    overrides = [*TINY, *SETTINGS, *request.param, f"data.root={data_root}", f"machine.runs={tmp_path / 'runs'}"]
-    case = Case(plan_run(compose_config(overrides)))
-    assert case.attempt() == FINISHED
-    case.reference = case.artefacts()
-    assert len(case.reference) == 3 + bool(request.param)
-    case.restart()
-    yield case
-    for what, n in case.counts.items():
+def write_corpus(folder: Path) -> None:
+    """Write a prepared folder: a large domain, a small one that a run reads several times, and a target."""
+    rng, domains = np.random.default_rng(0), {}
+    for name, (role, n_documents, n_tokens, shard_tokens) in DOMAINS.items():
+        splits = {}
+        for split in SPLITS:
+            documents = rng.integers(0, 256, (n_documents, n_tokens)) if (role, split) != ("target", "train") else []
+            splits[split] = write_split(folder / name, split, documents, token_dtype(256), shard_tokens)
+        domains[name] = {"role": role, "splits": splits}
+    tokenizer = {"kind": "bytes", "vocab_size": 256, "end_id": 0, "sha256": "0" * 64}
+    write_manifest(folder, {"format": 1, "tokenizer": tokenizer, "domains": domains})
+
+
+@pytest.fixture(scope="session")
+def crash_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data.root whose quick start is that corpus."""
+    root = tmp_path_factory.mktemp("data")
+    write_corpus(compose_config([f"data.root={root}"]).data.folder)
+    return root
+
+
+@pytest.fixture(scope="session")
+def learned() -> dict[tuple[str, ...], tuple[Artefacts, float]]:
+    """Return what runs of some settings leave, and how long they take, as far as it is known."""
+    return {}
+
+
+@pytest.fixture
+def cases(
+    crash_root: Path,
+    tmp_path: Path,
+    learned: dict[tuple[str, ...], tuple[Artefacts, float]],
+    request: pytest.FixtureRequest,
+) -> Iterator[Cases]:
+    """Return a maker of cases from overrides and a number of ranks; report in the end what happened to them."""
+    made = []
+
+    def make(*overrides: str, n_ranks: int = 1) -> Case:
+        places = [f"data.root={crash_root}", f"machine.runs={tmp_path / 'runs'}"]
+        case = Case([*TINY, *SETTINGS, *overrides, *places], n_ranks)
+        if overrides not in learned:
+            case.learn()
+            learned[overrides] = case.reference, case.duration_s
+        case.reference, case.duration_s = learned[overrides]
+        made.append(case)
+        return case
+
+    yield make
+    for what, n in sum((case.counts for case in made), Counter()).items():
         request.node.user_properties.append((what, n))
-        print(f"{request.node.name}: {n} {what}")
+
+
+@pytest.fixture(params=[[], AVERAGED], ids=["raw", "averaged"])
+def case(request: pytest.FixtureRequest, cases: Cases) -> Case:
+    """Return a run whose evaluations are of its weights, and one where they are of their average."""
+    return cases(*request.param)
+
+
+@pytest.fixture
+def averaged(cases: Cases) -> Case:
+    """Return the run that has more to lose."""
+    return cases(*AVERAGED)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how often what happened."""
+    counts: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "teardown" and "tests/crash" in report.nodeid:
+                counts.update(dict(report.user_properties))
+    if counts:
+        terminalreporter.write_sep("-", "crashes")
+        for what, n in sorted(counts.items()):
+            terminalreporter.write_line(f"{n:7,} {what}")

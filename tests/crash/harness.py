@@ -1,182 +1,226 @@
-"""Runs in processes that die: each is forked from a server that knows torch, so that a death costs a moment.
+"""Runs in processes that die, and what they leave.
 
-A `Case` is a small run with everything in it that can go wrong: a checkpoint every other step, evaluations of averaged
-weights, a domain that is read twice, windows that cross shards. Whatever happens to its processes, the same run started
-again must end with the bytes of one that was left alone.
+A process is forked from a server that has imported torch already, so that a death costs a fraction of a second. It
+leads a session of its own, of which nothing outlives the attempt. `tests.crash.harm` is what goes wrong inside.
 """
 
-import io
-import multiprocessing
+import json
 import os
+import resource
 import shutil
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import connection, get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
 
-from mixlaw.errors import MixlawError
+from train.checkpoint import newest_checkpoint
+from train.compose import compose_config, plan_run
 from train.config import Plan
 
-FINISHED, AGAIN, DIED = 0, 75, 137
-TIMEOUT_S = 60
+FINISHED, AGAIN = 0, 75
+TIMEOUT_S = 100  # of an attempt that takes a second on an idle machine
+GRACE_S = 3  # what ranks get to notice that one of them died; torchrun gives them 30 s
+Harm = Callable[[], Callable[[int, float], None]]  # does its work before the run, and returns the progress display
 Artefacts = dict[str, bytes]
-Disturb = Callable[..., None]  # a function of a module, called in the process before the run
 
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["train.loop", "train.compose", "torch._dynamo"])
+context = get_context("forkserver")
+context.set_forkserver_preload(["train.loop", "train.__main__", "torch._dynamo"])
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended: the exit code of each process (negative: the signal that killed it), and all of stderr."""
+
+    codes: tuple[int, ...]
+    said: str
+
+    @property
+    def code(self) -> int:
+        """The exit code, where there was one process."""
+        (code,) = self.codes
+        return code
 
 
 @dataclass
 class Case:
-    """One run, what it leaves when nothing happens to it, and what happened to it."""
+    """One run, what it leaves when nothing happens to it, and a count of what happened to it."""
 
-    plan: Plan
-    reference: Artefacts = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    overrides: Sequence[str]
+    n_ranks: int = 1
+    reference: Artefacts = field(default_factory=dict, repr=False)
+    duration_s: float = 0.0  # of an attempt that nothing happens to
+    counts: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def folder(self) -> Path:
-        """The run directory."""
-        return Path(self.plan.config.machine.runs) / self.plan.folder_name
+    def __post_init__(self) -> None:
+        self.plan = plan_run(compose_config(self.overrides))
+        self.folder = Path(self.plan.config.machine.runs) / self.plan.folder_name
+        self.checkpoints = self.folder / "checkpoints"
+        self._said = Path(self.plan.config.machine.runs).parent / "said"
+        self._said.mkdir(parents=True, exist_ok=True)
+        self._reached = self._said / "reached"
+
+    def learn(self) -> None:
+        """Let the run go undisturbed and remember what it leaves, which must be the same a second time."""
+        assert self.attempt().codes == (FINISHED,) * self.n_ranks
+        self.reference = self.artefacts()
+        self.restart()
+        began = time.monotonic()  # now the server is warm
+        self.finish()
+        self.duration_s = time.monotonic() - began
 
     def artefacts(self) -> Artefacts:
-        """Return the bytes of log, weights, optimizer and average of a run that is over."""
-        last = self.folder / "checkpoints" / f"step-{self.plan.config.n_steps:08d}"
-        return {path.name: path.read_bytes() for path in (self.folder / "metrics.jsonl", *last.glob("*.safetensors"))}
+        """Return the bytes of the log and of every file of tensors in the last checkpoint."""
+        last = self.checkpoints / f"step-{self.plan.config.n_steps:08d}"
+        whole = {path.name: path.read_bytes() for path in (self.folder / "metrics.jsonl", *last.glob("*.safetensors"))}
+        return whole | {str(path.relative_to(last)): _in_order(path) for path in last.glob("*/*.safetensors")}
 
-    def restart(self) -> None:
-        """Forget the run."""
+    def restart(self, origin: Path | None = None) -> None:
+        """Forget the run, or go back to a copy of its directory."""
+        self._reached.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+        if origin:
+            shutil.copytree(origin, self.folder)
 
-    def count(self, what: str) -> None:
-        """Count something that happened, for the report."""
-        self.counts[what] = self.counts.get(what, 0) + 1
+    def finish(self) -> None:
+        """Run the same command once more: it must end like a run that was left alone. Then forget it."""
+        end = self.attempt()
+        assert end.codes == (FINISHED,) * self.n_ranks, end.said
+        left = self.artefacts()
+        different = {name for name in left.keys() | self.reference.keys() if left.get(name) != self.reference.get(name)}
+        assert not different
+        self.counts["runs that ended with identical bytes"] += 1
+        self.restart()
 
     @contextmanager
-    def process(self, disturb: Disturb | None = None, *arguments: Any) -> Iterator[ForkServerProcess]:
-        """Start the run in a process of its own, which does not outlive the block."""
-        process = context.Process(target=_be, args=(self.plan, disturb, arguments), daemon=True)
-        process.start()
-        try:
-            yield process
-        finally:
-            process.join(TIMEOUT_S)
-            assert process.exitcode is not None, "the run hangs"
-            process.close()
+    def started(self, harm: Harm | None = None, hurt: int = 0) -> Iterator[list[ForkServerProcess]]:
+        """Start the run's processes, harm that of one rank, and kill in the end what is left of them."""
+        port = _free_port() if self.n_ranks > 1 else 0
+        places = [(rank, self.n_ranks, port) for rank in range(self.n_ranks)]
+        with _processes(
+            [(_train, self.plan, place, self._reached, harm if place[0] == hurt else None) for place in places],
+            self._said,
+        ) as processes:
+            yield processes
 
-    def attempt(self, disturb: Disturb | None = None, *arguments: Any) -> int:
-        """Run once; return the exit code (negative: the signal that killed it)."""
-        with self.process(disturb, *arguments) as process:
-            process.join(TIMEOUT_S)
-            code = process.exitcode
-        assert code is not None, "the run hangs"
-        return code
+    def attempt(self, harm: Harm | None = None, hurt: int = 0) -> End:
+        """Run the command once and see how it ends."""
+        with self.started(harm, hurt) as processes:
+            return self.ended(processes)
 
-    def struck(self, number: int, delay_s: float) -> int:
-        """Run, and send a signal after a while; return the exit code."""
-        with self.process() as process:
-            process.join(delay_s)
-            if process.exitcode is None and process.pid:
-                os.kill(process.pid, number)
-            process.join(TIMEOUT_S)
-            code = process.exitcode
-        assert code is not None, "the run hangs"
-        return code
+    def struck(self, number: int, delay_s: float) -> End:
+        """Run the command once, and send its process a signal after a while."""
+        with self.started() as processes:
+            connection.wait([process.sentinel for process in processes], delay_s)
+            for process in processes:
+                if process.exitcode is None and process.pid:
+                    os.kill(process.pid, number)
+            return self.ended(processes)
+
+    def ended(self, processes: list[ForkServerProcess]) -> End:
+        """Wait for all processes of an attempt, and see that no checkpoint was lost that was there before."""
+        codes = wait_for(processes)
+        n_tokens = int(self._reached.read_bytes() or 0) if self._reached.exists() else 0
+        step = n_tokens // self.plan.config.tokens_per_step  # what was saved after earlier ones must be there
+        saved = [earlier for earlier in range(1, step) if self.plan.config.saves_after(earlier)]
+        if saved:
+            newest = newest_checkpoint(self.checkpoints)
+            assert newest
+            assert newest.name >= f"step-{saved[-1]:08d}"
+        return End(codes, _all_said(self._said, processes))
 
 
-def _be(plan: Plan, disturb: Disturb | None, arguments: tuple[Any, ...]) -> None:
-    """Be one `python -m train`: the exit code says how it ended."""
-    from train.loop import run
+def _in_order(path: Path) -> bytes:
+    """Return a shard with its header sorted: safetensors writes the metadata that torch adds in any order."""
+    raw = path.read_bytes()
+    end = 8 + int.from_bytes(raw[:8], "little")
+    return json.dumps(json.loads(raw[8:end]), sort_keys=True).encode() + raw[end:]
 
-    if disturb:
-        disturb(*arguments)
+
+def wait_for(processes: list[ForkServerProcess]) -> tuple[int, ...]:
+    """Return the exit codes; ranks that outlive another's death are killed, as torchrun would. No hang survives."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while running := [process for process in processes if process.exitcode is None]:
+        left_s = deadline - time.monotonic()
+        if not connection.wait([process.sentinel for process in running], max(left_s, 0)):
+            assert any(process.exitcode for process in processes), f"the run hangs: nothing for {TIMEOUT_S} s"
+            for process in running:
+                process.kill()
+                process.join(TIMEOUT_S)
+        if any(process.exitcode for process in processes):
+            deadline = min(deadline, time.monotonic() + GRACE_S)
+    return tuple(process.exitcode or 0 for process in processes)
+
+
+def command(folder: Path, *arguments: str) -> End:
+    """Run `python -m train` with some arguments, in a process that may take two seconds of CPU time and not more."""
+    with _processes([(_command_line, list(arguments))], folder) as processes:
+        return End(wait_for(processes), _all_said(folder, processes))
+
+
+@contextmanager
+def _processes(tasks: list[tuple], said: Path) -> Iterator[list[ForkServerProcess]]:
+    processes = [context.Process(target=_lead, args=(said, *task), daemon=True) for task in tasks]
     try:
-        status = run(plan)
-    except MixlawError as error:
-        sys.stderr.write(f"{error}\n")
-        os._exit(error.exit_code)
-    except OSError as error:
-        sys.stderr.write(f"{error.filename}: {error.strerror}\n")
-        os._exit(3)
-    os._exit({"finished": FINISHED, "again": AGAIN}.get(status, 1))
+        for process in processes:
+            process.start()
+        yield processes
+    finally:
+        for process in processes:
+            if process.pid:
+                process.kill()
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # what it may have started itself
+                process.join(TIMEOUT_S)
+                (said / str(process.pid)).unlink(missing_ok=True)
 
 
-def die_at_steps(steps: list[int]) -> None:
-    """Kill this process after the first of these steps that it makes; those behind it were survived before."""
-    import train.loop
-
-    plain = train.loop._Training._log
-
-    def log(training: Any, *more: Any) -> None:
-        plain(training, *more)
-        if training.step in steps:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    train.loop._Training._log = log  # type: ignore[method-assign]
+def _all_said(folder: Path, processes: list[ForkServerProcess]) -> str:
+    files = [folder / str(process.pid) for process in processes]
+    return "".join(file.read_text() for file in files if file.exists())
 
 
-class FileOperations:
-    """Counts the file operations of this process that change something, and lets the n-th one go wrong.
-
-    Parameters
-    ----------
-    at : number of the operation, from 1
-    how : "before" or "after": the process ends there. "halfway": a file of tensors is half written when it ends.
-        "full": the disk is full from this operation on
-    """
-
-    names = ("mkdir", "fsync", "replace", "rename", "unlink", "remove", "rmdir", "truncate", "ftruncate", "write")
-
-    def __init__(self, at: int, how: str, note: str = "") -> None:
-        import train.checkpoint
-
-        self.count, self._at, self._how, self._note = 0, at, how, note
-        for name in self.names:
-            setattr(os, name, self._counted(getattr(os, name), name))
-        train.checkpoint.save_file = self._counted(train.checkpoint.save_file, "save_file")
-        io.open = self._opening(io.open)  # type: ignore[assignment]
-
-    def _opening(self, plain: Callable[..., Any]) -> Callable[..., Any]:
-        counted = self._counted(plain, "open")
-
-        def opened(file: Any, mode: str = "r", *more: Any, **named: Any) -> Any:
-            return (counted if set(mode) & set("wax+") else plain)(file, mode, *more, **named)
-
-        return opened
-
-    def _counted(self, plain: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def counted(*arguments: Any, **named: Any) -> Any:
-            self.count += 1
-            if (
-                self._how == "full"
-                and self.count >= self._at
-                and name in ("save_file", "open", "write", "fsync", "mkdir")
-            ):
-                raise OSError(28, "No space left on device")
-            if self.count != self._at or self._how == "full":
-                return plain(*arguments, **named)
-            if self._how == "after":
-                with suppress(Exception):  # making the folders above one begins with trying without them
-                    plain(*arguments, **named)
-            if self._how == "halfway" and name == "save_file":
-                plain(*arguments, **named)
-                os.truncate(arguments[1], os.stat(arguments[1]).st_size // 2)
-            os._exit(DIED)
-
-        return counted
+def _lead(said: Path, task: Callable[..., int], *arguments: object) -> None:
+    """Be a process of its own: the leader of a session, whose stderr is a file, whose exit code is the task's."""
+    os.setsid()
+    os.dup2(os.open(said / str(os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    sys.exit(task(*arguments))
 
 
-def break_file_operation(at: int, how: str) -> None:
-    """Let the n-th file operation of this process go wrong."""
-    FileOperations(at, how)
+def _train(plan: Plan, place: tuple[int, int, int], reached: Path, harm: Harm | None) -> int:
+    """Be one rank of `python -m train`; the first one notes how many tokens it has seen."""
+    from train.__main__ import EXIT_CODES, in_words
+    from train.loop import no_progress, run
+
+    rank, size, port = place
+    if size > 1:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    note = os.open(reached if rank == 0 else os.devnull, os.O_WRONLY | os.O_CREAT)
+    progress = harm() if harm else no_progress
+
+    def follow(n_tokens: int, loss: float) -> None:
+        os.pwrite(note, b"%20d" % n_tokens, 0)
+        progress(n_tokens, loss)
+
+    return in_words(lambda: EXIT_CODES[run(plan, follow)])
 
 
-def until(condition: Callable[[], bool], process: ForkServerProcess) -> None:
-    """Wait for something that a process does, as long as it lives."""
-    while process.exitcode is None and not condition():
-        time.sleep(0.002)
+def _command_line(arguments: list[str]) -> int:
+    from train.__main__ import main
+
+    resource.setrlimit(resource.RLIMIT_CPU, (2, 2))
+    sys.argv = ["train", *arguments]
+    return main()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

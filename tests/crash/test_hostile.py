@@ -4,8 +4,12 @@ import hashlib
 import json
 import pickle
 import random
+import shutil
 import struct
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,12 @@ import pytest
 
 from data.config import SourceConfig
 from data.own_files import find_files
-from data.shards import open_manifest, write_manifest
+from data.shards import open_manifest, verify_touched, write_manifest
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import CheckpointError, ConfigError, DataError, MixlawError
+from tests.crash.harness import command
 from tests.train.test_resume import folder_of, stop_at
-from tests.train.tiny import call, write_corpus
+from tests.train.tiny import write_corpus
 from train.checkpoint import newest_checkpoint
 from train.compose import compose_config
 from train.config import Plan
@@ -34,6 +39,14 @@ class Bomb:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.canary,)
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """A block that may take a second of CPU time and not more."""
+    before = time.process_time()
+    yield
+    assert time.process_time() - before < 1
 
 
 @pytest.fixture
@@ -83,7 +96,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_tensors_are_refused_though_their_manifest_vouches_for_them(name: str, stopped: Plan) -> None:
     plant(newest(stopped), "model.safetensors", HOSTILE[name])
-    with pytest.raises(CheckpointError, match="step-00000003 does not fit this model") as refused:
+    with at_once(), pytest.raises(CheckpointError, match="step-00000003 does not fit this model") as refused:
         run(stopped)
     assert "\n" not in str(refused.value)
 
@@ -92,22 +105,76 @@ def test_a_pickle_bomb_is_refused_and_does_not_go_off(stopped: Plan, tmp_path: P
     canary = tmp_path / "canary"
     bomb = pickle.dumps(Bomb(canary))
     plant(newest(stopped), "model.safetensors", bomb)
-    with pytest.raises(CheckpointError, match="does not fit this model"):
+    with at_once(), pytest.raises(CheckpointError, match="does not fit this model"):
         run(stopped)
     assert not canary.exists()
     pickle.loads(bomb)
     assert canary.exists()  # it was a live one
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [b'{"log_bytes": ' + b"9" * 100_000 + b', "step": 3}', b"[" * 100_000, b'{"step": 7}', b'{"step": NaN}', b"null"],
-    ids=["an endless number", "endless nesting", "another step", "no number", "null"],
-)
-def test_a_hostile_state_is_passed_over(raw: bytes, stopped: Plan, caplog: pytest.LogCaptureFixture) -> None:
-    plant(newest(stopped), "state.json", raw)
-    assert run(stopped) == "finished"  # from the start
+DEEP = b"[" * 100_000
+DIGITS = b"9" * 100_000
+STATES = {
+    "an endless number": b'{"log_bytes": ' + DIGITS + b', "step": 3}',
+    "endless nesting": DEEP,
+    "another step": b'{"step": 7}',
+    "not a number": b'{"step": NaN}',
+    "null": b"null",
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_hostile_state_is_passed_over(name: str, stopped: Plan, caplog: pytest.LogCaptureFixture) -> None:
+    plant(newest(stopped), "state.json", STATES[name])
+    with at_once():
+        assert run(stopped) == "finished"  # from the start
     assert "step-00000003 is passed over" in caplog.text
+
+
+@pytest.mark.xfail(strict=True, reason="log_bytes of a state.json is taken as it is, and ends in a traceback")
+@pytest.mark.parametrize(
+    "log_bytes", ["null", '"x"', "-5", "1.5", "true", "1e400", pytest.param("9" * 4000, id="9...")]
+)
+def test_a_state_that_cannot_be_of_this_log_costs_no_more_than_the_run(
+    log_bytes: str, stopped: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant(newest(stopped), "state.json", f'{{"step": 3, "log_bytes": {log_bytes}}}'.encode())
+    with at_once():
+        try:
+            assert run(stopped) == "finished"
+            assert "step-00000003 is passed over" in caplog.text
+        except MixlawError as error:
+            assert len(str(error)) < 1000  # noqa: PT017
+
+
+DEEP_NESTING = pytest.param(DEEP, marks=pytest.mark.xfail(strict=True, reason="RecursionError is not caught"))
+
+
+@pytest.mark.parametrize(
+    "raw", [DEEP_NESTING, b'{"a": ' + DIGITS + b"}", b'{"domains": {}}', b"[]", b"\xff\xfe"], ids=range(5)
+)
+def test_a_hostile_manifest_of_data_is_refused(raw: bytes, tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "prepared")
+    (manifest.folder / "manifest.json").write_bytes(raw)
+    with at_once(), pytest.raises(DataError, match="is damaged"):
+        open_manifest(manifest.folder)
+
+
+@pytest.mark.parametrize("raw", [DEEP_NESTING, b"[]", b'{"code/train-00000.tokens": ' + DIGITS + b"}"], ids=range(3))
+def test_a_hostile_note_of_what_was_verified_counts_for_nothing(raw: bytes, tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "prepared")
+    (manifest.folder / ".verified.json").write_bytes(raw)
+    with at_once():
+        verify_touched(manifest)
+
+
+@pytest.mark.parametrize("name", ["run.json", "done.json"])
+@pytest.mark.parametrize("raw", [DEEP, b'{"run_id": ' + DIGITS + b"}", b"[]", b"\xff\xfe", b""], ids=range(5))
+def test_a_hostile_run_log_is_refused(name: str, raw: bytes, stopped: Plan) -> None:
+    (folder_of(stopped) / name).write_bytes(raw)
+    with at_once(), pytest.raises(MixlawError, match=name) as refused:
+        run(stopped)
+    assert len(str(refused.value)) < 1000
 
 
 @pytest.mark.parametrize("name", ["../../run.json", "/etc/hostname"])
@@ -118,35 +185,62 @@ def test_a_manifest_that_points_out_of_its_folder_is_passed_over(
     facts = json.loads(path.read_text())
     facts[name] = {"n_bytes": 1, "sha256": hashlib.sha256((path.parent / name).read_bytes()).hexdigest()}
     path.write_text(json.dumps(facts))
-    assert run(stopped) == "finished"
+    with at_once():
+        assert run(stopped) == "finished"
     assert "names a file outside of its folder" in caplog.text
+
+
+def change_bytes(header: bytes, rng: random.Random) -> bytes:
+    """Change up to three bytes of a header."""
+    changed = bytearray(header)
+    for _ in range(rng.randint(1, 3)):
+        changed[rng.randrange(len(header))] = rng.randrange(256)
+    return bytes(changed)
+
+
+def change_facts(header: bytes, rng: random.Random) -> bytes:
+    """Let a header state something else about one tensor."""
+    facts = json.loads(header)
+    name = rng.choice(sorted(facts.keys() - {"__metadata__"}))
+    key, values = rng.choice(
+        [
+            ("dtype", ["F16", "F64", "BOOL", "I64", "F8_E4M3", "", None, 3]),
+            ("shape", [[], [0], [-1], [1 << 63], [1 << 32, 1 << 32], [4, 4], "x", None, DIGITS[:5000].decode()]),
+            ("data_offsets", [[0, 0], [0, 1], [1 << 63, 1 << 64], [16, 0], [0, 1 << 40], [], [0], None]),
+        ]
+    )
+    facts[name][key] = rng.choice(values)
+    if rng.random() < 0.1:
+        facts[rng.choice(["../x", "a" * 10_000, "\0", name + " "])] = facts.pop(name)
+    return json.dumps(facts).encode()
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(3000)
-def test_mutated_headers_are_refused_or_harmless(stopped: Plan) -> None:
-    """A header with a changed byte may still be one of these tensors; then the run goes on."""
-    import shutil
-
-    checkpoint, kept = newest(stopped), folder_of(stopped).with_name("kept")
-    shutil.copytree(folder_of(stopped), kept)
-    raw = (checkpoint / "model.safetensors").read_bytes()
-    length = 8 + struct.unpack("<Q", raw[:8])[0]
-    rng, outcomes = random.Random(0), dict.fromkeys(("refused", "went on"), 0)
-    for _ in range(2000):
-        changed = bytearray(raw)
-        for _ in range(rng.randint(1, 3)):
-            changed[rng.randrange(length)] = rng.randrange(256)
-        plant(checkpoint, "model.safetensors", bytes(changed))
+@pytest.mark.parametrize("change", [change_bytes, change_facts])
+def test_mutated_headers_are_refused_or_harmless(
+    change: Callable[[bytes, random.Random], bytes], plan: Plans, record_property: Callable[[str, object], None]
+) -> None:
+    """A changed header may still be one of these tensors; then the run goes on."""
+    this = plan("schedule.n_tokens=256", "evaluation.n_points=1")
+    assert run(this, stop_at(3)) == "again"
+    origin = Path(shutil.copytree(folder_of(this), folder_of(this).with_name("origin")))
+    raw = (newest(this) / "model.safetensors").read_bytes()
+    end = 8 + struct.unpack("<Q", raw[:8])[0]
+    rng, counts = random.Random(0), Counter[str]()
+    for _ in range(1000):
+        plant(newest(this), "model.safetensors", tensors(change(raw[8:end], rng), raw[end:]))
         try:
-            assert run(stopped) in ("finished", "diverged")
-            outcomes["went on"] += 1
+            with at_once():
+                assert run(this) in ("finished", "diverged")
+            counts["mutated headers that changed nothing, or the weights"] += 1
         except MixlawError:
-            outcomes["refused"] += 1
-        shutil.rmtree(folder_of(stopped))
-        shutil.copytree(kept, folder_of(stopped))
-    assert outcomes["refused"] > 1000
-    print(outcomes)
+            counts["mutated headers refused"] += 1
+        shutil.rmtree(folder_of(this))
+        shutil.copytree(origin, folder_of(this))
+    assert counts["mutated headers refused"] > 300
+    for what, n in counts.items():
+        record_property(what, n)
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc", "a/b", "x\ny", "", "X", "a" * 65])
@@ -182,7 +276,10 @@ ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 )
 YAML = {
     "an alias bomb": (ALIASES, "uses a YAML anchor"),
-    "code as a target": ("model:\n  _target_: os.system\n", "holds _target_, which names code to run"),
+    "code as a target": (
+        "model:\n  _target_: os.system\n  _args_: [touch CANARY]\n",
+        "holds _target_, which names code to run",
+    ),
     "a file without end": ("x: " + "y" * (1 << 21), "is larger than 1,048,576 bytes"),
 }
 
@@ -190,13 +287,14 @@ YAML = {
 @pytest.mark.parametrize("name", YAML)
 def test_hostile_configurations_are_refused(name: str, tmp_path: Path) -> None:
     text, sentence = YAML[name]
-    (tmp_path / "evil.yaml").write_text(text)
+    (tmp_path / "evil.yaml").write_text(text.replace("CANARY", str(tmp_path / "canary")))
     with pytest.raises(ConfigError, match=sentence):
         check_yaml_files([tmp_path])
-    code, out, err = call("-m", "train", "--config-dir", str(tmp_path), "+evil@model=evil")
-    assert (code, out) == (2, "")
-    assert sentence in err
-    assert err.count("\n") == 1
+    end = command(tmp_path, "--config-dir", str(tmp_path), "+evil@model=evil")
+    assert end.code == ConfigError.exit_code, end.said
+    assert sentence in end.said
+    assert end.said.count("\n") == 1
+    assert not (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize("text", ["# &a\nx: 1 # *", "path: /data/*.parquet", "x: R&D", "x: 'a & b'", "my_target_: 1"])
@@ -205,11 +303,22 @@ def test_ordinary_text_is_no_anchor_and_no_target(text: str, tmp_path: Path) -> 
     check_yaml_files([tmp_path])
 
 
-@pytest.mark.parametrize(
-    "override", ["+model._target_=os.system", "model._target_=os.system", "hydra.launcher._target_=os.system"]
-)
-def test_an_override_that_names_code_is_refused(override: str) -> None:
-    code, out, err = call("-m", "train", "-m", override)
-    assert (code, out) == (2, "")
-    assert "names code to run" in err
-    assert err.count("\n") == 1
+@pytest.mark.parametrize("key", ["+model", "model", "hydra.launcher", "++data.domains.x"])
+def test_an_override_that_names_code_is_refused(key: str, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    end = command(tmp_path, f"{key}._target_=os.system", f"{key}._args_=['touch {canary}']")
+    assert end.code == ConfigError.exit_code, end.said
+    assert "names code to run" in end.said
+    assert end.said.count("\n") == 1
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc", "'../x'", "'x\ny'"])
+def test_a_weight_of_a_domain_that_is_a_path_is_refused(
+    name: str, tiny: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    end = command(tmp_path, *tiny(f"mixture.weights={{{name}:1}}"))
+    assert end.code == ConfigError.exit_code, end.said
+    assert end.said.startswith("error: ")
+    assert end.said.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} <= {"runs"}

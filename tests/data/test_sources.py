@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data.budget import BadDocuments
-from data.config import SourceConfig
+from data.config import SourceConfig, TokenizerConfig
 from data.sources import READERS, check_source, documents, licence, locate
 from data.wheel_readers import plain_text
 from data.wheels import fetch_wheel
@@ -192,13 +192,13 @@ def test_the_licence_is_what_the_wheel_states(tmp_path: Path, lines: str, stated
 
 def test_an_unknown_reader_shows_the_near_match() -> None:
     with pytest.raises(ConfigError, match=r"data\.domains\.x\.reader: .*'jsnl'; did you mean 'jsonl'"):
-        check_source(SourceConfig("jsnl"), "data.domains.x")
+        check_source(SourceConfig("jsnl"), "data.domains.x", TokenizerConfig())
 
 
 @pytest.mark.parametrize("reader", sorted(READERS))
 def test_a_source_that_says_too_little_is_refused(reader: str) -> None:
     with pytest.raises(ConfigError, match="missing; the reader"):
-        check_source(SourceConfig(reader), "data.domains.x")
+        check_source(SourceConfig(reader), "data.domains.x", TokenizerConfig())
 
 
 def test_own_files_may_be_a_file_a_folder_or_a_glob(tmp_path: Path) -> None:

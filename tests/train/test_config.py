@@ -31,6 +31,7 @@ OWN_FILES = ["data.domains.web.path=w", "data.domains.books.path=b", "data.targe
 @pytest.mark.parametrize("path", GROUPS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_every_shipped_yaml_is_a_valid_configuration(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_FILES", "/data/web")
+    monkeypatch.setenv("DATACOMP_SHARDS", "/data/shards")
     config = compose_config([f"{path.parent.name}={path.stem}", *(OWN_FILES if path.stem == "own_files" else [])])
     assert config.n_steps > 0
 

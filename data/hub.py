@@ -1,0 +1,104 @@
+"""Reader of Hugging Face datasets: streamed from the hub, or from a local folder in the same layout.
+
+Nothing is downloaded beyond what a slice needs, and no code of a repository is ever run.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from data.budget import BadDocuments
+from data.config import SourceConfig
+from mixlaw.errors import ConfigError, DataError
+
+
+def check_hub(source: SourceConfig, where: str) -> None:
+    """Check that a source of the hub asks for a slice: whole corpora of the hub have terabytes.
+
+    Raises
+    ------
+    ConfigError
+        Naming the setting.
+    """
+    if min(source.hub.max_documents, source.hub.max_mb) < 0:
+        raise ConfigError(f"{where}.hub: max_documents and max_mb are at least 0; 0 is no limit")
+    if not (source.hub.max_documents or source.hub.max_mb or is_local(source)):
+        raise ConfigError(f"{where}.hub: set max_documents or max_mb, so that not all of {source.path} is read")
+
+
+def is_local(source: SourceConfig) -> bool:
+    """Return whether a source lies on this machine."""
+    return Path(source.path).expanduser().exists()
+
+
+def hub_origin(source: SourceConfig) -> str:
+    """Return what was read: the repository, its revision and subset, the filter and the slice."""
+    hub = source.hub
+    parts = [source.path + (f"@{hub.revision}" if hub.revision else ""), hub.subset, hub.split]
+    parts += [f"{key}={value}" for key, value in hub.where.items()]
+    limits = ((hub.max_documents, f"first {hub.max_documents:,} documents"), (hub.max_mb, f"first {hub.max_mb:g} MB"))
+    return ", ".join(filter(None, [*parts, *(words for limit, words in limits if limit)]))
+
+
+def hub(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
+    """Yield the text of each record that matches, up to the limits, one document per record."""
+    n_documents, n_bytes = 0, 0
+    for number, row in enumerate(_records(source), 1):
+        if any(str(lookup(row, key)) != value for key, value in source.hub.where.items()):
+            continue
+        document = as_text(lookup(row, source.text_key))
+        if document is None:
+            columns = ", ".join(sorted(row))
+            raise DataError(
+                f"{source.path}, record {number}: '{source.text_key}' is no text; it has the columns {columns}: set "
+                "text_key to the one that holds the text (a.b for b inside a)"
+            )
+        yield document
+        n_documents, n_bytes = n_documents + 1, n_bytes + len(document.encode("utf-8", "replace"))
+        if n_documents == source.hub.max_documents or (source.hub.max_mb and n_bytes >= 1e6 * source.hub.max_mb):
+            return
+    if not n_documents:
+        raise DataError(f"{hub_origin(source)}: no record matches")
+
+
+def _records(source: SourceConfig) -> Iterator[dict[str, Any]]:
+    import datasets  # a second of imports that other readers never need
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    logging.getLogger("datasets").setLevel(logging.ERROR)
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    path = str(Path(source.path).expanduser()) if is_local(source) else source.path
+    options = {"name": source.hub.subset or None, "revision": source.hub.revision or None}
+    try:
+        yield from datasets.load_dataset(path, split=source.hub.split, streaming=True, **options)
+    except (
+        datasets.exceptions.DatasetsError,
+        HfHubHTTPError,
+        HFValidationError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
+        raise DataError(f"{source.path}: datasets cannot stream it: {_first_line(error)}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{source.path}: it cannot be read: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().split("\n")[0] or type(error).__name__)[:300]
+
+
+def lookup(row: Mapping[str, Any], key: str) -> Any:
+    """Return a column of a record, or what lies inside of it: `meta.url` is `url` inside `meta`."""
+    value: Any = row
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def as_text(value: Any) -> str | None:
+    """Return a column as one text; of a list, as OBELICS has it, the texts between its images (None) as paragraphs."""
+    if isinstance(value, list):
+        texts = [part for part in value if isinstance(part, str)]
+        return "\n\n".join(texts) if texts else None
+    return value if isinstance(value, str) else None

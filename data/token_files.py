@@ -1,0 +1,53 @@
+"""Reader of tokenised binary files: token ids of documents end to end, each closed by an end token."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data.config import SourceConfig, TokenizerConfig
+from mixlaw.errors import ConfigError, DataError
+
+TYPES = {"uint16": "<u2", "uint32": "<u4"}
+STORED = np.dtype("<u4")  # of the documents that are handed on
+
+
+def check_token_files(source: SourceConfig, tokenizer: TokenizerConfig, where: str) -> None:
+    """Check what cannot be read from a file of numbers.
+
+    Raises
+    ------
+    ConfigError
+        Naming the setting.
+    """
+    if source.dtype not in TYPES:
+        raise ConfigError(f"{where}.dtype is '{source.dtype}'; the reader 'tokens' needs uint16 or uint32")
+    if tokenizer.kind != "given":
+        raise ConfigError(f"{where}: the reader 'tokens' needs data.tokenizer.kind=given, with vocab_size and end_id")
+
+
+def token_documents(path: Path, source: SourceConfig, tokenizer: TokenizerConfig) -> Iterator[bytes]:
+    """Yield the ids of each document without its end token, as little-endian uint32.
+
+    Raises
+    ------
+    DataError
+        Naming the file and the place of an id that the tokenizer does not have, or of a size that is no whole number.
+    """
+    dtype = np.dtype(TYPES[source.dtype])
+    size = path.stat().st_size
+    if size == 0 or size % dtype.itemsize:
+        raise DataError(f"{path} has {size:,} bytes, which are no whole tokens of {source.dtype}: the file is cut")
+    ids = np.memmap(path, dtype=dtype, mode="r")
+    start = 0
+    for end in [*np.flatnonzero(ids == tokenizer.end_id), len(ids)]:
+        document = np.asarray(ids[start:end])
+        if len(document):
+            if document.max() >= tokenizer.vocab_size:
+                at = start + int(np.argmax(document >= tokenizer.vocab_size))
+                raise DataError(
+                    f"{path}: token {at:,} is {ids[at]}, but data.tokenizer.vocab_size is {tokenizer.vocab_size}: "
+                    "the file is damaged, or of another tokenizer or dtype"
+                )
+            yield document.astype(STORED).tobytes()
+        start = int(end) + 1

@@ -1,0 +1,61 @@
+"""Chains of deaths: a run that is resumed many times ends as one that was never stopped."""
+
+import random
+import signal
+from functools import partial
+
+import pytest
+
+from data.stream import WeightedStream, n_sequences
+from tests.crash.harm import die_at
+from tests.crash.harness import Case
+
+
+def tender_steps(case: Case) -> dict[str, set[int]]:
+    """Return the steps where something special happens, by what it is."""
+    plan, config = case.plan, case.plan.config
+    seq_len, batch_size = config.stream.seq_len, config.stream.batch_size
+    stream = WeightedStream(plan.manifest, plan.weights, seq_len, batch_size, config.seed)
+    size = n_sequences(plan.manifest, "docs", seq_len) * seq_len
+    spent = [stream.tokens_by_domain(step)["docs"] for step in range(config.n_steps + 1)]
+    steps = range(1, config.n_steps + 1)
+    return {
+        "save": {step for step in steps if config.saves_after(step)},
+        "evaluation": set(config.evaluation_steps()),
+        "epoch wrap": {step for step in steps if spent[step] // size > spent[step - 1] // size},
+        "shard boundary": {step for step in steps if spent[step] > spent[step - 1]},  # every window of docs crosses one
+    }
+
+
+def test_the_run_has_all_that_can_go_wrong(case: Case) -> None:
+    found = tender_steps(case)
+    assert {what: len(steps) >= 3 for what, steps in found.items()} == dict.fromkeys(found, True)
+    files = case.plan.manifest.entry("docs")["splits"]["train"]["files"]
+    assert max(file["n_bytes"] for file in files) <= 2 * 8  # tokens of two bytes, in windows of 17
+    assert len(case.plan.manifest.entry("code")["splits"]["train"]["files"]) > 10
+    assert len(case.reference) == 3 + bool(case.plan.config.evaluation.average)
+
+
+def chain(case: Case, n: int, seed: int) -> None:
+    """Die n times on purpose at, before or after tender steps; where n is large, several times at one."""
+    rng, last = random.Random(seed), case.plan.config.n_steps
+    around = {what: {s + d for s in steps for d in (-1, 0, 1)} for what, steps in tender_steps(case).items()}
+    kinds = rng.sample(sorted(around), len(around))
+    deaths = sorted(rng.choice(sorted(around[kinds[i % len(kinds)]] & set(range(1, last + 1)))) for i in range(n))
+    for step in deaths:
+        end = case.attempt(partial(die_at, step * case.plan.config.tokens_per_step))
+        assert end.code == -signal.SIGKILL, end.said
+        case.counts["deaths in chains"] += 1
+    case.finish()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10])
+def test_a_chain_of_deaths(n: int, case: Case) -> None:
+    chain(case, n, seed=n)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_chain_of_deaths(seed: int, case: Case) -> None:
+    chain(case, 50, seed)

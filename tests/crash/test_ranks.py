@@ -1,0 +1,45 @@
+"""Two ranks that hold shards: one dies at any file operation, the other must not hang, and nothing is lost."""
+
+from functools import partial
+
+import pytest
+
+from tests.crash.conftest import SHARDED, Cases
+from tests.crash.harm import DIED, break_operation
+from tests.crash.harness import FINISHED, Case
+
+STEP = 4  # the second save of three
+
+
+@pytest.fixture
+def sharded(cases: Cases) -> Case:
+    """Return a run of two ranks whose checkpoints are shards."""
+    return cases(*SHARDED, n_ranks=2)
+
+
+def harmed_at(case: Case, n: int, how: str, rank: int, n_tokens: int = 0) -> bool:
+    """Let the n-th operation of a rank go wrong, then have the run end well; say whether there was such one."""
+    end = case.attempt(partial(break_operation, n, how, n_tokens), rank)
+    finished = end.codes == (FINISHED, FINISHED)
+    if not finished:
+        assert FINISHED not in end.codes, end.said
+        assert end.codes[rank] in ((3, 4) if how == "full" else (DIED,)), end.said
+        case.counts["full disks of a rank" if how == "full" else f"deaths of a rank {how} a file operation"] += 1
+    case.finish()
+    return not finished
+
+
+@pytest.mark.parametrize(("how", "rank", "n"), [("before", 0, 4), ("halfway", 1, 1), ("full", 1, 1)])
+def test_an_operation_of_a_save(how: str, rank: int, n: int, sharded: Case) -> None:
+    assert harmed_at(sharded, n, how, rank, STEP * sharded.plan.config.tokens_per_step)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("how", ["before", "after", "halfway", "full"])
+def test_every_operation_of_a_whole_run(how: str, rank: int, sharded: Case) -> None:
+    n = 1
+    while harmed_at(sharded, n, how, rank):
+        n += 1
+    assert n > {"before": 20, "after": 20, "halfway": 6, "full": 6}[how]
