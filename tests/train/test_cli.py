@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,12 +96,24 @@ def test_a_disk_that_fills_up_under_the_log_is_a_sentence_that_names_the_run(tin
     assert err == f"error: {folder}: File too large; choose another machine.runs, or free some space\n"
 
 
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile on CPUs needs a C++ compiler, and there is none")
+def test_a_compiled_run_has_the_losses_of_one_that_is_not(tiny: Tiny, tmp_path: Path) -> None:
+    shared = tiny("schedule.n_tokens=256", "evaluation.n_points=1", "machine.micro_batch=2")
+    for name, compiled in (("plain", "false"), ("compiled", "true")):
+        code, _, err = call("-m", "train", *shared, f"machine.compile={compiled}", f"machine.runs={tmp_path / name}")
+        assert code == 0, err
+    logs = [next((tmp_path / name).glob("*/*/metrics.jsonl")) for name in ("plain", "compiled")]
+    plain, compiled_rows = ([json.loads(line) for line in log.read_text().splitlines()] for log in logs)
+    for a, b in zip(plain, compiled_rows, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
+
+
 def test_a_foreign_package_called_data_is_noticed(tiny: Tiny, tmp_path: Path) -> None:
     """`python -m train` from elsewhere: the checkout's parts are on the path, but not first."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "__init__.py").touch()
-    for name in ("config", "order", "schedule", "shards", "stream"):
-        (tmp_path / "data" / f"{name}.py").symlink_to(ROOT / "data" / f"{name}.py")
+    for path in (ROOT / "data").glob("[!_]*.py"):
+        (tmp_path / "data" / path.name).symlink_to(path)
     code, out, err = call("-P", "-m", "train", *tiny(), PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert (code, out) == (2, "")
     assert err.startswith(f"error: `import data` finds {tmp_path}")

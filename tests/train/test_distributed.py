@@ -78,6 +78,17 @@ def test_ranks_train_the_run_that_one_process_trains(
         assert float((a - b).norm() / a.norm()) < 1e-5, name  # Adam makes steps of gradients that are rounding only
 
 
+def test_shards_in_bf16_are_close_to_one_process_in_bf16(plan: Plans, tiny: Tiny, tmp_path: Path) -> None:
+    """Shards are gathered in bf16 and summed in fp32; one process casts what autocast says."""
+    half = ["precision=bf16", "machine.compile=false"]
+    run(plan(*half, f"machine.runs={tmp_path / 'one'}"))
+    assert run_ranks(2, tiny(*half, "machine.parallel=fsdp")) == ["finished"] * 2
+    for a, b in zip(rows(tmp_path / "one"), rows(tmp_path / "runs"), strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=0.01)
+    weights = weights_of(plan(*half), tmp_path / "runs")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+
+
 def stop_after_ten_steps(rank: int) -> None:
     """Let the last rank get a scheduler's warning during step 10; the others hear of it from it."""
     if rank == int(os.environ["WORLD_SIZE"]) - 1:

@@ -30,6 +30,13 @@ def rotate(x_BHSK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
+def in_fp32(norm: nn.Module, x: Tensor) -> Tensor:
+    """Apply a norm as precisely in bf16 as in fp32, by the fused kernel, which wants weights of the input's type."""
+    if isinstance(norm, nn.RMSNorm):
+        return F.rms_norm(x.float(), norm.normalized_shape, norm.weight.float(), norm.eps)
+    return x.float()
+
+
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -42,7 +49,7 @@ class Attention(nn.Module):
     def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor, mask: Mask) -> Tensor:
         B, S, D = x_BSD.shape
         q, k, v = self.qkv(x_BSD).view(B, S, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
-        q, k = self.q_norm(q.float()), self.k_norm(k.float())  # as precise under autocast, and with the fused norm
+        q, k = in_fp32(self.q_norm, q), in_fp32(self.k_norm, k)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(B, S, D))
 
