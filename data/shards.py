@@ -149,7 +149,7 @@ def open_manifest(folder: Path, how_to_prepare: str = "run `python -m data.prepa
         listed = [(name, f) for name, e in facts["domains"].items() for s in e["splits"].values() for f in s["files"]]
         manifest = Manifest(folder, facts, hashlib.sha256(raw).hexdigest())
         expected = [(folder / check_domain_name(name) / _plain(f["name"]), int(f["n_bytes"])) for name, f in listed]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}): delete {folder} and {how_to_prepare}") from None
     for file, n_bytes in expected:
         actual = file.stat().st_size if file.exists() else -1
@@ -184,7 +184,7 @@ def verify_touched(manifest: Manifest) -> None:
     """
     note = manifest.folder / ".verified.json"
     found: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         found = json.loads(note.read_bytes())
     right: dict[str, list[Any]] = {}
     for path, facts in _files(manifest):

@@ -8,28 +8,29 @@
 
 MFU counts 6 FLOPs a matrix parameter and attention over all positions (PaLM, Chowdhery et al. 2022, appendix B) against
 the dense bf16 peak of the GPU's data sheet. No network; random tokens. Every measurement is a process of its own, so
-that one that runs out of memory costs one row. --smoke runs all of it in tiny shapes on any machine, to see that it
-runs.
+that one that runs out of memory costs one row. Each part has its share of the time; what does not fit is left out with
+a line that says so, and the JSON file holds what is known so far. --smoke runs all of it in tiny shapes on any machine,
+to see that it runs.
 """
 
 import argparse
 import itertools
 import json
 import os
-import subprocess
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from data.shards import SPLITS, open_manifest, token_dtype, write_manifest, write_split
+from scripts.bench_jobs import Row, Runner, say
 from train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from train.compose import compose_config
 from train.config import Plan, make_plan
@@ -41,8 +42,8 @@ from train.optim import build_optimizer
 from train.state import TrainState
 
 PEAKS = {"H200": 989.5e12, "H100": 989.5e12, "A100": 312e12}  # dense bf16 FLOP/s of the SXM cards, NVIDIA data sheets
+SLOWER = ("PCIe", "NVL")  # the same chips with less power
 VOCAB, END_ID = 50_432, 0
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Shape:
 
 SHAPES = {
     "125M": Shape(640, 12, 64, 2048, 64, 16, n_steps=30),
-    "350M": Shape(1024, 20, 64, 2048, 64, 16),
-    "1B": Shape(1792, 22, 128, 2048, 32, 8, n_steps=14),
+    "350M": Shape(1024, 20, 64, 2048, 64, 16, n_steps=16),
+    "1B": Shape(1792, 22, 128, 2048, 32, 8, n_steps=14, n_skipped=4),
     "1M": Shape(128, 4, 32, 256, 64, 64, n_steps=300, n_skipped=60, vocab_size=1024),
     "10M": Shape(384, 5, 64, 256, 64, 64, n_steps=200, n_skipped=60, vocab_size=1024),
 }
@@ -110,10 +111,10 @@ class Bench:
         return make_plan(config, open_manifest(self.folder / f"tokens-{shape.vocab_size}"))
 
 
-def write_tokens(folder: Path, vocab_size: int) -> None:
+def write_tokens(folder: Path, vocab_size: int, n_tokens: int) -> None:
     """Write a prepared folder of random tokens."""
-    tokens = np.random.default_rng(0).integers(1, vocab_size, 20_000_000, dtype=np.uint16)
-    parts = {"train": tokens, "eval": tokens[:100_000], "test": tokens[:100_000]}
+    tokens = np.random.default_rng(0).integers(1, vocab_size, n_tokens, dtype=np.uint16)
+    parts = {"train": tokens, "eval": tokens[:10_000], "test": tokens[:10_000]}
     splits = {s: write_split(folder / "noise", s, [parts[s]], token_dtype(vocab_size)) for s in SPLITS}
     tokenizer = {"kind": "bytes", "vocab_size": vocab_size, "end_id": END_ID, "sha256": "0" * 64}
     domains = {"noise": {"role": "train", "splits": splits}}
@@ -173,7 +174,7 @@ def measure_theirs(bench: Bench, name: str) -> Row:
     config = LlamaConfig(
         vocab_size=shape.vocab_size, hidden_size=shape.width, intermediate_size=ffn_width(model_config),
         num_hidden_layers=shape.depth, num_attention_heads=heads, num_key_value_heads=heads,
-        max_position_embeddings=shape.seq_len, tie_word_embeddings=False, attn_implementation="sdpa",
+        max_position_embeddings=shape.seq_len, tie_word_embeddings=False, attn_implementation="sdpa", use_cache=False,
     )  # fmt: skip
     torch.set_float32_matmul_precision("high")
     model = LlamaForCausalLM(config).to(device)
@@ -195,11 +196,12 @@ def measure_theirs(bench: Bench, name: str) -> Row:
 
 
 def measure_data_wait(bench: Bench, name: str) -> Row:
-    """Return the share of a whole run's time that went into waiting for data."""
-    plan = bench.plan(bench.shape(name), True, False, seed=1)
+    """Return the seconds that a whole run waited for data, its first batch among them, and those that it took."""
+    shape = bench.shape(name)
+    plan = bench.plan(replace(shape, n_steps=4 * shape.n_steps), True, False)
     run(plan)
     seal = json.loads((Path(plan.config.machine.runs) / plan.folder_name / "done.json").read_text())
-    return {"data_wait": seal["data_wait_s"] / seal["wall_s"]}
+    return {"data_wait_s": seal["data_wait_s"], "wall_s": seal["wall_s"]}
 
 
 def measure_checkpoint(bench: Bench, name: str) -> Row:
@@ -226,48 +228,6 @@ MEASURES: dict[str, Callable[..., Row]] = {
 }  # fmt: skip
 
 
-class Runner:
-    """Starts measurements in processes of their own, until the time is used up."""
-
-    def __init__(self, bench: Bench, minutes: float) -> None:
-        self.bench, self._end = bench, time.monotonic() + 60 * minutes
-        self.rows: list[Row] = []
-
-    def __call__(self, label: str, *jobs: Row) -> list[Row]:
-        """Run jobs at once; return what each found, or nothing where one failed or the time is over."""
-        left = self._end - time.monotonic()
-        if left < (5 if self.bench.smoke else 30):
-            say(f"{label}: left out, the time is used up")
-            return []
-        started = time.monotonic()
-        processes = [self._start(job) for job in jobs]
-        found = []
-        for process in processes:
-            try:
-                out, err = process.communicate(timeout=max(self._end - time.monotonic(), 1))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                out, err = process.communicate()
-            lines = out.strip().splitlines()
-            if process.returncode or not lines:
-                say(f"{label}: failed, {(err.strip().splitlines() or ['no message'])[-1][:200]}")
-            else:
-                found.append(json.loads(lines[-1]))
-        say(f"{label}: {time.monotonic() - started:.0f} s")
-        return found if len(found) == len(jobs) else []
-
-    def _start(self, job: Row) -> "subprocess.Popen[str]":
-        arguments = ["--one", json.dumps(job), "--folder", str(self.bench.folder), *["--smoke"] * self.bench.smoke]
-        command = [sys.executable, "-m", "scripts.bench_gpu", *arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def say(text: str) -> None:
-    """Write a line of progress."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
-
-
 def together(found: list[Row], shape: Shape) -> float:
     """Return the tokens/s of all runs in the time in which all of them ran; 0 where there is no such time."""
     start, stop = max(r["times"][0] for r in found), min(r["times"][-1] for r in found)
@@ -275,15 +235,13 @@ def together(found: list[Row], shape: Shape) -> float:
     return shape.tokens_per_step * steps / (stop - start) if stop > start else 0.0
 
 
-def bench_models(go: Runner, peak: float | None) -> list[str]:
+def bench_models(go: Runner, bench: Bench, peak: float | None) -> list[str]:
     """Measure the three sizes beside transformers; return the table."""
     lines = [f"{'model':<8}{'N':>12}{'tokens/s':>12}{'MFU':>8}{'transformers':>14}{'MFU':>8}{'GiB':>7}"]
-    for name in ("125M",) if go.bench.smoke else ("125M", "350M", "1B"):
+    for name in ("125M",) if bench.smoke else ("125M", "350M", "1B"):
         ours = next(iter(go(f"{name}, ours", {"what": "ours", "name": name})), None)
         theirs = next(iter(go(f"{name}, transformers", {"what": "theirs", "name": name})), None)
-        go.rows.append(
-            {"model": name, "ours": ours and {k: v for k, v in ours.items() if k != "times"}, "theirs": theirs}
-        )
+        go.note({"model": name, "ours": ours and {k: v for k, v in ours.items() if k != "times"}, "theirs": theirs})
         n_params, palm = (ours["n_params"], ours["palm"]) if ours else (0, 0.0)
         cells = [f"{name:<8}{n_params:>12,}"]
         for side, width in ((ours, 12), (theirs, 14)):
@@ -294,40 +252,54 @@ def bench_models(go: Runner, peak: float | None) -> list[str]:
     return lines
 
 
-def bench_tiny(go: Runner) -> list[str]:
+def bench_tiny(go: Runner, bench: Bench, peak: float | None) -> list[str]:
     """Measure small runs at once against one after another; return the table."""
     lines = [f"{'tiny runs':<12}{'at once':>8}{'graphs':>8}{'tokens/s':>14}{'of one alone':>14}"]
-    cases = [(False, 1), (True, 1), (True, 4), (True, 8), (True, 16), (False, 16)]
-    for name in ("1M",) if go.bench.smoke else ("1M", "10M"):
+    cases = [(False, 1), (True, 1), (False, 16), (True, 16), (True, 4), (False, 4), (True, 8), (False, 8)]
+    for name in ("1M",) if bench.smoke else ("1M", "10M"):
         alone = 0.0
-        for graphs, n in [(False, 1), (True, 2)] if go.bench.smoke else cases:
+        for graphs, n in [(False, 1), (True, 2)] if bench.smoke else cases:
             jobs = [{"what": "ours", "name": name, "graphs": graphs, "seed": seed, "at_once": n} for seed in range(n)]
             found = go(f"{name} x {n}{' with graphs' * graphs}", *jobs)
-            speed = together(found, go.bench.shape(name)) if found else 0.0
-            alone = alone or speed
-            go.rows.append({"tiny": name, "at_once": n, "graphs": graphs, "tokens_per_s": speed or None})
-            cells = f"{speed:>14,.0f}{speed / alone:>14.2f}" if speed else f"{'-':>14}{'-':>14}"
-            lines.append(f"{name:<12}{n:>8}{'yes' if graphs else 'no':>8}{cells}")
+            speed = together(found, bench.shape(name)) if found else 0.0
+            alone = speed if (graphs, n) == (False, 1) else alone
+            go.note({"tiny": name, "at_once": n, "graphs": graphs, "tokens_per_s": speed or None})
+            cells = (f"{speed:,.0f}" if speed else "-", f"{speed / alone:.2f}" if speed and alone else "-")
+            lines.append(f"{name:<12}{n:>8}{'yes' if graphs else 'no':>8}{cells[0]:>14}{cells[1]:>14}")
     return lines
 
 
-def bench_rest(go: Runner) -> list[str]:
+def bench_rest(go: Runner, bench: Bench, peak: float | None) -> list[str]:
     """Measure checkpoints and the wait for data; return the lines."""
     lines = []
     if found := go("checkpoint of 350M", {"what": "checkpoint", "name": "350M"}):
         row = found[0]
-        times = ", ".join(f"{key.removesuffix('_s')} {row[key]:.1f} s" for key in ("save_s", "verify_s", "load_s"))
+        times = ", ".join(
+            f"{key.removesuffix('_s')} {row[key]:.1f} s ({row['GB'] / row[key]:.1f} GB/s)"
+            for key in ("save_s", "verify_s", "load_s")
+        )
         lines.append(f"checkpoint of 350M, {row['GB']:.1f} GB: {times}")
-        go.rows.append({"checkpoint": "350M"} | row)
+        go.note({"checkpoint": "350M"} | row)
     if found := go("data wait at 125M", {"what": "data_wait", "name": "125M"}):
-        lines.append(f"data wait at 125M: {found[0]['data_wait']:.2%} of the run, reading ahead in 2 processes")
-        go.rows.append({"data_wait": found[0]["data_wait"]})
+        waited, took = found[0]["data_wait_s"], found[0]["wall_s"]
+        share = f"{waited:.1f} s of a whole run of {took:.1f} s ({waited / took:.1%})"
+        lines.append(f"data wait at 125M: {share}, first batch and compilation included, 2 processes read ahead")
+        go.note({"data_wait": "125M"} | found[0])
     return lines
+
+
+PARTS = {0.62: bench_models, 0.72: bench_rest, 1.0: bench_tiny}  # until which share of the time
 
 
 def gpu_name() -> str:
     """Return the GPU's name, or what there is in its place."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+
+
+def peak_of(gpu: str) -> float | None:
+    """Return the dense bf16 FLOP/s of a card of that name, or None where it is not known."""
+    known = {name: flops for name, flops in PEAKS.items() if re.search(rf"\b{name}\b", gpu)}
+    return None if any(word in gpu for word in SLOWER) else next(iter(known.values()), None)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -347,18 +319,21 @@ def main(argv: list[str] | None = None) -> int:
     if not (torch.cuda.is_available() or options.smoke):
         say("error: torch sees no GPU here; --smoke runs the same in tiny shapes")
         return 2
-    peak = next((flops for name, flops in PEAKS.items() if name in gpu_name()), None)
-    with tempfile.TemporaryDirectory() as temporary:
-        bench = Bench(Path(temporary), options.smoke)
-        for vocab_size in (VOCAB, 1024):
-            write_tokens(bench.folder / f"tokens-{vocab_size}", vocab_size)
-        go = Runner(bench, options.minutes)
-        lines = bench_models(go, peak) + bench_tiny(go) + bench_rest(go)
+    peak = peak_of(gpu_name())
     stated = f"peak {peak / 1e12:.1f} TFLOP/s bf16 dense" if peak else "peak unknown: no MFU"
     head = f"{date.today()}, {gpu_name()}, torch {torch.__version__}, {stated}{', SMOKE: no figures' * options.smoke}"
-    print("\n".join([head, *lines]))
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({"machine": head, "peak": peak, "rows": go.rows}, indent=1) + "\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        bench = Bench(Path(temporary), options.smoke)
+        command = [sys.executable, "-m", "scripts.bench_gpu", "--folder", temporary, *["--smoke"] * bench.smoke]
+        go = Runner(command, options.minutes, options.json, {"machine": head, "peak": peak})
+        for vocab_size in (VOCAB, 1024):
+            write_tokens(bench.folder / f"tokens-{vocab_size}", vocab_size, 100_000 if bench.smoke else 20_000_000)
+        lines = [head]
+        for share, part in PARTS.items():
+            go.until(share)
+            lines += part(go, bench, peak)
+    print("\n".join(lines))
     return 0
 
 

@@ -2,8 +2,9 @@
 
 Both train the same Llama architecture (about one million parameters) on the same token windows in batches of the same
 size, fp32, fused AdamW, gradients clipped, without evaluation, logging and saving; ours is `train.loop.run` as a run
-uses it. Sides take turns; the first steps of each turn are not counted. "compiled" lets both use torch.compile; "passes
-of 512" lets both accumulate a batch over micro-batches of that many tokens, which stay in a core's cache.
+uses it. Sides take turns; the first steps of each turn are not counted. Seconds are CPU time: all of it is one thread,
+and what else the machine does counts for less. "compiled" lets both use torch.compile; "passes of 512" lets both
+accumulate a batch over micro-batches of that many tokens, which stay in a core's cache.
 """
 
 import argparse
@@ -98,12 +99,12 @@ def ours(manifest: Manifest, case: Case, setting: Setting) -> float:
     times: list[float] = []
     with tempfile.TemporaryDirectory() as runs:
         plan = our_plan(manifest, case, setting, Path(runs))
-        run(plan, lambda n_tokens, loss: times.append(time.perf_counter()))
+        run(plan, lambda n_tokens, loss: times.append(time.process_time()))
     return rate(times, case)
 
 
 def rate(times: list[float], case: Case) -> float:
-    """Return tokens/s from the moments at which steps ended."""
+    """Return tokens/s from the CPU times at which steps ended."""
     counted = times[case.n_skipped :]
     return case.tokens_per_step * (len(counted) - 1) / (counted[-1] - counted[0])
 
@@ -134,7 +135,7 @@ def theirs(manifest: Manifest, case: Case, setting: Setting) -> float:
 
     class Clock(TrainerCallback):
         def on_step_end(self, *ignored: Any, **more: Any) -> None:
-            times.append(time.perf_counter())
+            times.append(time.process_time())
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -216,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
         rows = [compare(manifest, case, setting, options.turns) for setting in settings]
     size = count_parameters(build_model(our_model(case), VOCAB, case.seq_len, 0))["total"]
     print(f"{size:,} parameters, batches of {case.batch_size} x {case.seq_len} tokens, fp32, one CPU thread")
-    print(f"{'':<16}{'ours':>10}{'transformers':>14}{'ratio':>8}   tokens/s, median of {options.turns} turns")
+    print(f"{'':<16}{'ours':>10}{'transformers':>14}{'ratio':>8}   tokens/CPU s, median of {options.turns} turns")
     for row in rows:
         print(f"{row['setting']:<16}{row['ours']:>10,.0f}{row['theirs']:>14,.0f}{row['ratio']:>8.2f}")
     if options.json:

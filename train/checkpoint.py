@@ -29,7 +29,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 
 from data.shards import file_sha256
 from mixlaw.errors import CheckpointError
-from mixlaw.runlog import read_json, sync_path
+from mixlaw.runlog import MAX_NUMBER, read_json, sync_path
 from train.distributed import ALONE, World
 from train.state import Tensors, TrainState, fill
 
@@ -174,8 +174,12 @@ def _verify(path: Path) -> None:
             raise CheckpointError(f"{path / 'manifest.json'} names a file outside of its folder")
         if file_sha256(path / name) != facts["sha256"]:
             raise CheckpointError(f"{path / name} differs from its manifest")
-    if read_json(path / "state.json")["step"] != _step_of(path):
+    state = read_json(path / "state.json")
+    if state["step"] != _step_of(path):
         raise CheckpointError(f"{path / 'state.json'} is of another step")
+    log_bytes = state.get("log_bytes", 0)
+    if type(log_bytes) is not int or not 0 <= log_bytes <= MAX_NUMBER:
+        raise CheckpointError(f"{path / 'state.json'}: log_bytes is no count")
 
 
 def load_checkpoint(path: Path, state: TrainState, world: World = ALONE) -> dict[str, Any]:

@@ -16,12 +16,16 @@ from typing import Any
 import pandas as pd
 import torch
 from omegaconf import OmegaConf
+from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.checkpoint import CheckpointException
 
 from data.config import to_dataclass
+from data.shards import open_manifest
 from data.tokenize import Tokenizer, load_tokenizer
 from mixlaw.artefact import FittedLaws
 from mixlaw.errors import CheckpointError, DataError, MixlawError, RunLogError
+from mixlaw.laws import get_law
 from mixlaw.runlog import read_facts, read_status
 from train.checkpoint import newest_checkpoint, read_part
 from train.config import TrainConfig
@@ -91,7 +95,7 @@ def read_run(folder: Path, unfinished: bool = False) -> Trained:
     model = build_model(config.model, tokenizer["vocab_size"], config.stream.seq_len, 0, tokenizer["end_id"])
     try:
         read_part(path, "average" if config.evaluation.average else "model", model.state_dict())
-    except (LookupError, ValueError, OSError, RuntimeError) as error:
+    except (LookupError, ValueError, OSError, RuntimeError, SafetensorError, CheckpointException) as error:
         raise CheckpointError(f"{path} does not hold this run's weights: {error}") from None
     step = int(path.name.removeprefix("step-"))
     lines = (folder / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
@@ -153,14 +157,34 @@ def card(run: Trained, class_name: str, laws: FittedLaws | None) -> str:
         lines.append("The weights are the average over the last part of the training, which is what was evaluated.")
     if run.config.model.document_mask:
         lines.append("It was trained with attention within documents only: give it one document at a time.")
+    if run.config.model.qk_norm:
+        lines.append("It is a Llama with RMSNorm on queries and keys, which transformers calls Qwen3.")
     lines += ["", "| parameters | |", "|---|---|", *(f"| {kind} | {n:,} |" for kind, n in counts.items())]
-    lines += ["", "| domain | weight asked for | realised | tokens available | sha256 |", "|---|---|---|---|---|"]
-    for domain, weight in facts["mixture"].items():
-        pool = facts["data"][domain]
-        realised = run.realised.get(domain, 0.0)
-        lines.append(f"| {domain} | {weight:.4f} | {realised:.4f} | {pool['n_tokens']:,} | `{pool['sha256'][:12]}` |")
-    lines += ["", *loss_table(run, laws), "", tokenizer_words(facts["tokenizer"]), ""]
+    lines += ["", *mixture_table(run), "", *loss_table(run, laws), "", tokenizer_words(facts["tokenizer"]), ""]
     return "\n".join(lines)
+
+
+def mixture_table(run: Trained) -> list[str]:
+    """Return what the model was trained on."""
+    known, realised = licences(run), run.realised
+    lines = ["| domain | weight asked for | realised | tokens available | licence of the texts | sha256 |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for domain, weight in run.facts["mixture"].items():
+        pool, licence = run.facts["data"][domain], known.get(domain, "not stated")
+        shares = f"{weight:.4f} | {realised.get(domain, 0.0):.4f}"
+        lines.append(f"| {domain} | {shares} | {pool['n_tokens']:,} | {licence} | `{pool['sha256']}` |")
+    return lines
+
+
+def licences(run: Trained) -> dict[str, str]:
+    """Return the licence of each domain, as far as the data that the run was trained on are still prepared here."""
+    try:
+        manifest = open_manifest(run.config.data.folder)
+    except DataError:
+        return {}
+    here = [d for d in run.facts["data"] if d in manifest.facts["domains"]]
+    same = [d for d in here if manifest.domain_sha256(d) == run.facts["data"][d]["sha256"]]
+    return {d: manifest.entry(d)["licence"] for d in same if manifest.entry(d).get("licence")}
 
 
 def loss_table(run: Trained, laws: FittedLaws | None) -> list[str]:
@@ -169,21 +193,31 @@ def loss_table(run: Trained, laws: FittedLaws | None) -> list[str]:
     if laws is None:
         head = ["| held-out loss [nats/token] | measured |", "|---|---|"]
         return head + [f"| {name} | {loss} |" for name, loss in measured.items()]
-    law = laws.best
     rows = predictions(run, laws).set_index("target")
-    lines = [f"The law `{law.law}` ({laws.reason}) predicts for this N, D and mixture:", ""]
+    lines = [f"The law `{laws.best.law}` ({laws.reason}) predicts for this N, D and mixture:", ""]
     lines += ["| held-out loss [nats/token] | measured | predicted (90 %) |", "|---|---|---|"]
     for name in [*measured, *(t for t in rows.index if t not in measured)]:
         told = "{predicted:.4f} ({low:.4f} to {high:.4f})".format(**rows.loc[name]) if name in rows.index else ""
         lines.append(f"| {name} | {measured.get(name, '')} | {told} |")
-    return lines
+    return [*lines, "", *law_table(laws)]
+
+
+def law_table(laws: FittedLaws) -> list[str]:
+    """Return the formula of the chosen law, and its parameters by target."""
+    fit = laws.best
+    law, units, values = get_law(fit.law), fit.units_, fit.params_
+    told = f"`L = {' '.join(law.formula.split())}` ({law.source})"
+    lines = [f"{told}, N in {units.n_params:,.4g} parameters, D in {units.n_tokens:,.4g} tokens:", ""]
+    lines += [f"| | {' | '.join(map(str, values.columns))} |", "|---" * (1 + len(values.columns)) + "|"]
+    return lines + [f"| {target} | {' | '.join(f'{v:.4g}' for v in row)} |" for target, row in values.iterrows()]
 
 
 def tokenizer_words(facts: Mapping[str, Any]) -> str:
     """Return the sentence about the tokenizer and the texts."""
+    missing = "Its data were tokenised elsewhere: put that tokenizer beside it. " if facts["kind"] == "given" else ""
     return (
-        f"Tokenizer: {facts['kind']}, {facts['vocab_size']:,} symbols, sha256 `{facts['sha256'][:12]}`. Losses are in "
-        "nats per token of it. The texts keep the licences that `python -m data.prepare` shows."
+        f"{missing}Tokenizer: {facts['kind']}, {facts['vocab_size']:,} symbols, sha256 `{facts['sha256']}`. Losses are "
+        "in nats per token of it. The texts keep their licences, which may bind the weights as well."
     )
 
 
@@ -209,14 +243,20 @@ def export(folder: Path, out: Path, law: Path | None = None, unfinished: bool = 
     MixlawError
         If the run, its tokenizer or the laws cannot be used, or if `out` holds something already.
     """
-    if out.exists() and any(out.iterdir()):
-        raise RunLogError(f"{out} is not empty: choose another --out, or remove it")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunLogError(f"{out} is there already: choose another --out, or remove it")
     run, laws = read_run(folder, unfinished), FittedLaws.load(law) if law else None
-    tokenizer, model = find_tokenizer(run).to_transformers(), to_transformers(run)
+    tokenizer = None if run.facts["tokenizer"]["kind"] == "given" else find_tokenizer(run).to_transformers()
+    model = to_transformers(run)
     text = card(run, type(model).__name__, laws)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    (out / "README.md").write_text(text, encoding="utf-8")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(out)
+        if tokenizer:
+            tokenizer.save_pretrained(out)
+        (out / "README.md").write_text(text, encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise RunLogError(f"{out} cannot be written ({error}): choose another --out, or free some space") from None
     return out
 
 

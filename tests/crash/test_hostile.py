@@ -131,28 +131,19 @@ def test_a_hostile_state_is_passed_over(name: str, stopped: Plan, caplog: pytest
     assert "step-00000003 is passed over" in caplog.text
 
 
-@pytest.mark.xfail(strict=True, reason="log_bytes of a state.json is taken as it is, and ends in a traceback")
 @pytest.mark.parametrize(
     "log_bytes", ["null", '"x"', "-5", "1.5", "true", "1e400", pytest.param("9" * 4000, id="9...")]
 )
-def test_a_state_that_cannot_be_of_this_log_costs_no_more_than_the_run(
+def test_a_state_that_cannot_be_of_this_log_is_passed_over(
     log_bytes: str, stopped: Plan, caplog: pytest.LogCaptureFixture
 ) -> None:
     plant(newest(stopped), "state.json", f'{{"step": 3, "log_bytes": {log_bytes}}}'.encode())
     with at_once():
-        try:
-            assert run(stopped) == "finished"
-            assert "step-00000003 is passed over" in caplog.text
-        except MixlawError as error:
-            assert len(str(error)) < 1000  # noqa: PT017
+        assert run(stopped) == "finished"
+    assert "step-00000003 is passed over" in caplog.text
 
 
-DEEP_NESTING = pytest.param(DEEP, marks=pytest.mark.xfail(strict=True, reason="RecursionError is not caught"))
-
-
-@pytest.mark.parametrize(
-    "raw", [DEEP_NESTING, b'{"a": ' + DIGITS + b"}", b'{"domains": {}}', b"[]", b"\xff\xfe"], ids=range(5)
-)
+@pytest.mark.parametrize("raw", [DEEP, b'{"a": ' + DIGITS + b"}", b'{"domains": {}}', b"[]", b"\xff\xfe"], ids=range(5))
 def test_a_hostile_manifest_of_data_is_refused(raw: bytes, tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path / "prepared")
     (manifest.folder / "manifest.json").write_bytes(raw)
@@ -160,7 +151,7 @@ def test_a_hostile_manifest_of_data_is_refused(raw: bytes, tmp_path: Path) -> No
         open_manifest(manifest.folder)
 
 
-@pytest.mark.parametrize("raw", [DEEP_NESTING, b"[]", b'{"code/train-00000.tokens": ' + DIGITS + b"}"], ids=range(3))
+@pytest.mark.parametrize("raw", [DEEP, b"[]", b'{"code/train-00000.tokens": ' + DIGITS + b"}"], ids=range(3))
 def test_a_hostile_note_of_what_was_verified_counts_for_nothing(raw: bytes, tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path / "prepared")
     (manifest.folder / ".verified.json").write_bytes(raw)

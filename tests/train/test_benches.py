@@ -1,10 +1,13 @@
 """The benches run, from end to end, in shapes so small that their figures mean nothing."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from scripts.bench_gpu import peak_of
+from scripts.bench_jobs import Runner
 from tests.train.tiny import call
 
 
@@ -22,6 +25,56 @@ def test_the_gpu_bench_runs_all_of_its_parts(tmp_path: Path) -> None:
     assert sum("data_wait" in r or "checkpoint" in r for r in rows) == 2
 
 
+def runner(tmp_path: Path, code: str) -> Runner:
+    """Return a runner of one minute whose jobs are Python code that finds its job in `job`."""
+    start = "import json, pathlib, sys, time; job = json.loads(sys.argv[-1]); "
+    go = Runner([sys.executable, "-c", start + code], 1.0, tmp_path / "rows.json", {"machine": "this"})
+    go.until(1.0)
+    return go
+
+
+def test_jobs_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    code = (
+        f"here = pathlib.Path({str(tmp_path)!r}); (here / str(job)).touch()\n"
+        "while len(list(here.iterdir())) < 2: time.sleep(0.01)\n"
+        "print('x' * 300000, file=sys.stderr); print('noise'); print(json.dumps({'job': job}))"
+    )
+    assert runner(tmp_path, code)("pair", {"n": 1}, {"n": 2}) == [{"job": {"n": 1}}, {"job": {"n": 2}}]
+
+
+def test_a_job_that_fails_ends_those_that_wait_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = "time.sleep(600) if job else sys.exit('out of memory')"
+    assert runner(tmp_path, code)("pair", {"n": 1}, {}) == []
+    assert capsys.readouterr().err == "pair: failed, out of memory\n"
+
+
+def test_a_job_ends_with_the_time_of_its_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    go = runner(tmp_path, "time.sleep(600)")
+    go.until(2.2 / 60)
+    assert go("long", {}) == go("next", {}) == []
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("long: left out, stopped after 2 s")
+    assert second == "next: left out, the time is used up"
+    go.note({"model": "none"})
+    assert json.loads((tmp_path / "rows.json").read_text()) == {"machine": "this", "rows": [{"model": "none"}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H200", 989.5e12),
+        ("NVIDIA H100 80GB HBM3", 989.5e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA H100 PCIe", None),
+        ("NVIDIA H200 NVL", None),
+        ("NVIDIA RTX A1000", None),
+        ("no GPU", None),
+    ],
+)
+def test_a_peak_is_stated_for_known_cards_only(name: str, peak: float | None) -> None:
+    assert peak_of(name) == peak
+
+
 def test_without_a_gpu_the_gpu_bench_says_so(tmp_path: Path) -> None:
     code, out, err = call("-m", "scripts.bench_gpu", "--json", str(tmp_path / "x.json"), CUDA_VISIBLE_DEVICES="")
     assert (code, out) == (2, "")
@@ -29,19 +82,8 @@ def test_without_a_gpu_the_gpu_bench_says_so(tmp_path: Path) -> None:
 
 
 def test_the_trainers_bench_prints_both_sides(tmp_path: Path) -> None:
-    small = [
-        "--turns",
-        "1",
-        "--width",
-        "32",
-        "--seq-len",
-        "16",
-        "--batch-size",
-        "2",
-        "--json",
-        str(tmp_path / "b.json"),
-    ]
-    code, out, err = call("-m", "scripts.bench_trainer", *small)
+    small = "--turns 1 --width 32 --seq-len 16 --batch-size 2 --json".split()
+    code, out, err = call("-m", "scripts.bench_trainer", *small, str(tmp_path / "b.json"))
     assert code == 0, err
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert all(row["ratio"] == pytest.approx(row["ours"] / row["theirs"]) for row in rows)

@@ -8,13 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
+from data.shards import write_manifest
 from mixlaw.artefact import FittedLaws
 from mixlaw.errors import MixlawError
 from mixlaw.fit import LawFit
+from mixlaw.laws import get_law
 from mixlaw.tables import read_table
 from tests.train.ranks import run_ranks
 from tests.train.test_resume import folder_of, stop_at
-from tests.train.tiny import call
+from tests.train.tiny import TINY, call, write_corpus
+from train.compose import compose_config, plan_run
 from train.config import Plan
 from train.export import EPS, export, main, read_run
 from train.loop import run
@@ -59,15 +62,29 @@ def test_the_card_says_what_the_model_is(plan: Plans, tmp_path: Path) -> None:
     assert f"{facts['n_params']['total']:,} parameters" in text
     assert "trained on 768 tokens (step 12 of 12, status finished)" in text
     assert f"run `{this.run_id}`" in text
-    assert (
-        f"| code | 0.7500 | 0.7500 | 3,984 | `{facts['data']['code']['sha256'][:12]}` |".replace(
-            "3,984", f"{facts['data']['code']['n_tokens']:,}"
-        )
-        in text
-    )
+    pool = facts["data"]["code"]
+    assert f"| code | 0.7500 | 0.7500 | {pool['n_tokens']:,} | not stated | `{pool['sha256']}` |" in text
+    assert f"sha256 `{facts['tokenizer']['sha256']}`" in text
+    assert "which transformers calls Qwen3" in text
     for domain, row in losses.items():
         assert f"| {domain} | {row['loss']:.4f} ± {row['loss_se']:.4f} |" in text
     assert set(losses) == {"code", "docs", "dict", "dialogue", "reviews"}
+
+
+def test_the_card_states_licences_of_the_data_that_were_trained_on_only(tmp_path: Path) -> None:
+    config = compose_config([*TINY, f"data.root={tmp_path / 'data'}", f"machine.runs={tmp_path / 'runs'}"])
+    folder = config.data.folder
+    manifest = write_corpus(folder)
+    domains = {name: entry | {"licence": f"MIT-{name}"} for name, entry in manifest.facts["domains"].items()}
+    write_manifest(folder, manifest.facts | {"domains": domains})
+    this = plan_run(config)
+    run(this)
+    text = (export(folder_of(this), tmp_path / "out") / "README.md").read_text()
+    assert all(f"| MIT-{domain} | `" in text for domain in this.weights)
+    write_corpus(folder, seed=1)  # other texts, whose licences say nothing about the run
+    again = (export(folder_of(this), tmp_path / "again") / "README.md").read_text()
+    assert "MIT" not in again
+    assert again.count("| not stated | `") == len(this.weights)
 
 
 def test_a_law_says_in_the_card_what_it_predicted(plan: Plans, tmp_path: Path) -> None:
@@ -85,9 +102,12 @@ def test_a_law_says_in_the_card_what_it_predicted(plan: Plans, tmp_path: Path) -
     out = export(folder_of(runs[0]), tmp_path / "out", tmp_path / "laws.json")
     text = (out / "README.md").read_text()
     assert "The law `base` (the only one) predicts for this N, D and mixture:" in text
-    [line] = [line for line in text.splitlines() if line.startswith("| reviews |")]
+    line = next(line for line in text.splitlines() if line.startswith("| reviews |"))
     measured, predicted = line.split("|")[2:4]
     assert float(predicted.split()[0]) == pytest.approx(float(measured.split()[0]), rel=0.2)
+    assert f"`L = {get_law('base').formula}`" in text
+    values = " | ".join(f"{v:.4g}" for v in fit.params_.loc["reviews"])
+    assert f"| reviews | {values} |" in text
 
 
 def test_shards_of_several_ranks_are_exported_as_one_model(
@@ -113,8 +133,13 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(plan: Plans, tmp_path:
     with pytest.raises(MixlawError, match=r"is unfinished: .* --unfinished"):
         export(folder, out)
     assert "step 5 of 12, status unfinished" in (export(folder, out, unfinished=True) / "README.md").read_text()
-    with pytest.raises(MixlawError, match="is not empty"):
+    with pytest.raises(MixlawError, match="is there already"):
         export(folder, out, unfinished=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(MixlawError, match=r"file is there already: choose another --out"):
+        export(folder, tmp_path / "file", unfinished=True)
+    with pytest.raises(MixlawError, match=r"file.out cannot be written \(.*\): choose another --out"):
+        export(folder, tmp_path / "file" / "out", unfinished=True)
     with pytest.raises(MixlawError, match=r"run\.json is missing"):
         export(tmp_path, tmp_path / "other")
     diverged = plan("optim.lr=1e30", "schedule.warmup_tokens=0")
@@ -122,6 +147,18 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(plan: Plans, tmp_path:
     with pytest.raises(MixlawError, match="its status is 'diverged'"):
         export(folder_of(diverged), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_data_that_were_tokenised_elsewhere_give_a_model_without_a_tokenizer(plan: Plans, tmp_path: Path) -> None:
+    this = plan()
+    run(this)
+    path = folder_of(this) / "run.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"tokenizer": facts["tokenizer"] | {"kind": "given"}}))
+    out = export(folder_of(this), tmp_path / "out")
+    assert "put that tokenizer beside it" in (out / "README.md").read_text()
+    assert not list(out.glob("tokenizer*"))
+    assert (out / "model.safetensors").exists()
 
 
 def test_the_command_line_exports(plan: Plans, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,97 @@
+"""Measurements in processes of their own: one that dies costs its own row only, and none outlives its time."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+Row = dict[str, Any]
+LEAST = 2.0  # seconds that must be left for another measurement to begin
+
+
+def say(text: str) -> None:
+    """Write a line of progress."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+class Job:
+    """One measurement in a process of its own; it writes into files, because a full pipe would hold it up."""
+
+    def __init__(self, command: list[str], alone: bool) -> None:
+        self._out: IO[str] = tempfile.TemporaryFile("w+")
+        self._err: IO[str] = tempfile.TemporaryFile("w+")
+        few = {} if alone else {"TORCHINDUCTOR_COMPILE_THREADS": "2"}  # each would start one per core
+        self._process = subprocess.Popen(command, stdout=self._out, stderr=self._err, env=os.environ | few)
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self._process.poll()
+
+    def found(self) -> Row:
+        """Return what it measured."""
+        self._out.seek(0)
+        measured: Row = json.loads(self._out.read().strip().splitlines()[-1])
+        return measured
+
+    def last_line(self) -> str:
+        """Return the last thing it said."""
+        self._err.seek(0)
+        return (self._err.read().strip().splitlines() or ["no message"])[-1][:200]
+
+    def stop(self) -> None:
+        """End it, if it still runs."""
+        self._process.kill()
+        self._process.wait()
+        self._out.close()
+        self._err.close()
+
+
+@dataclass
+class Runner:
+    """Starts measurements in processes of their own, until the time of a part is used up."""
+
+    command: list[str]
+    minutes: float
+    json: Path
+    head: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    end: float = 0.0
+
+    def until(self, share: float) -> None:
+        """Let what follows take up to that share of all the time."""
+        self.end = self.started + 60 * self.minutes * share
+
+    def note(self, row: Row) -> None:
+        """Keep a row, also on the disk, where it outlives whatever comes."""
+        self.rows.append(row)
+        self.json.write_text(json.dumps(self.head | {"rows": self.rows}, indent=1) + "\n")
+
+    def __call__(self, label: str, *jobs: Row) -> list[Row]:
+        """Run jobs at once; return what each found, or nothing where one failed or the time is over."""
+        started = time.monotonic()
+        if self.end - started < LEAST:
+            say(f"{label}: left out, the time is used up")
+            return []
+        running = [Job([*self.command, "--one", json.dumps(job)], alone=len(jobs) == 1) for job in jobs]
+        try:
+            while any(job.code is None for job in running) and not any(job.code for job in running):
+                if time.monotonic() > self.end:
+                    say(f"{label}: left out, stopped after {time.monotonic() - started:.0f} s at the end of its time")
+                    return []
+                time.sleep(0.1)
+            if broken := next((job for job in running if job.code), None):  # the others would wait for it
+                say(f"{label}: failed, {broken.last_line()}")
+                return []
+            say(f"{label}: {time.monotonic() - started:.0f} s")
+            return [job.found() for job in running]
+        finally:
+            for job in running:
+                job.stop()
