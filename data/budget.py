@@ -1,21 +1,22 @@
-"""How many documents may be unreadable before the preparation stops."""
+"""How many documents may be unreadable before the preparation stops, and what a reader of documents is."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.config import SourceConfig
+from data.documents import Document
 from mixlaw.errors import DataError
 
 
 @dataclass
 class BadDocuments:
-    """The documents of one domain that are not UTF-8, counted against the budget that its config declares."""
+    """The documents of one domain that cannot be decoded, counted against the budget that its config declares."""
 
     budget: int = 0
     count: int = 0
 
-    def add(self, where: str, cause: str) -> None:
+    def add(self, where: str, cause: str, fault: str = "not UTF-8") -> None:
         """Count one more.
 
         Raises
@@ -26,7 +27,7 @@ class BadDocuments:
         self.count += 1
         if self.count > self.budget:
             raise DataError(
-                f"{where}: not UTF-8 ({cause}); {self.count} such documents, allowed are {self.budget}: "
+                f"{where}: {fault} ({cause}); {self.count} such documents, allowed are {self.budget}: "
                 "repair it, or raise data.bad_document_budget to leave such documents out"
             )
 
@@ -39,4 +40,4 @@ class BadDocuments:
             return None
 
 
-Reader = Callable[[Path, SourceConfig, BadDocuments], Iterator[str]]
+Reader = Callable[[Path, SourceConfig, BadDocuments], Iterator[str] | Iterator[Document]]

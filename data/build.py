@@ -13,6 +13,8 @@ from tqdm import tqdm
 from data.budget import BadDocuments
 from data.config import FORMAT_VERSION, DataConfig, SourceConfig
 from data.corpora import Corpus, collect, drop_shared_documents
+from data.documents import IMAGE, from_bytes
+from data.image_shards import write_images
 from data.shards import SPLITS, token_dtype, write_manifest, write_split
 from data.sources import documents, fingerprints, licence, locate, origin
 from data.staging import publish, staging_folder
@@ -66,7 +68,7 @@ def _collect_all(config: DataConfig, files: dict[str, list[Path]], folder: Path,
         read = tqdm(
             documents(source, files[name], bad, config.tokenizer), name, unit=" documents", leave=False, disable=None
         )
-        corpora[name] = collect(read, folder / name, config.min_chars, bad)
+        corpora[name] = collect(read, folder / name, config.min_chars, bad, config.image_size)
         n_bytes = corpora[name].path.stat().st_size
         echo(f"read {name}: {len(corpora[name].spans):,} documents, {n_bytes / 1e6:.1f} MB")
     drop_shared_documents(corpora.values())
@@ -103,8 +105,16 @@ def _make_tokenizer(config: DataConfig, corpora: dict[str, Corpus], echo: Echo) 
         return load_pretrained(config.tokenizer.path)
     echo(f"learning a tokenizer of {config.tokenizer.vocab_size:,} symbols")
     domains = ((corpora[name], _chosen(config, name, corpora[name], "train")) for name in config.domains)
-    samples = (_sample(corpus.texts(chosen)) for corpus, chosen in domains)
+    texts = (_texts(corpus, chosen, config.image_size) for corpus, chosen in domains)
+    samples = (_sample(text.replace(IMAGE, "") for text in of_domain) for of_domain in texts)
     return train_bpe(chain.from_iterable(samples), config.tokenizer.vocab_size)
+
+
+def _texts(corpus: Corpus, chosen: list[bytes], image_size: int) -> Iterator[str]:
+    """Yield the texts of some documents, IMAGE where they have images."""
+    if image_size:
+        return (from_bytes(raw, image_size)[0] for raw in corpus.raw(chosen))
+    return corpus.texts(chosen)
 
 
 def _sample(texts: Iterable[str]) -> Iterator[str]:
@@ -118,15 +128,20 @@ def _sample(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _write_splits(config: DataConfig, name: str, corpus: Corpus, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    splits = {}
+    splits, size = {}, config.image_size
+    dtype = token_dtype(tokenizer.vocab_size + bool(size))
     for split in SPLITS:
         chosen = _chosen(config, name, corpus, split)
-        tokens = (
-            _given(corpus.raw(chosen), tokenizer)
-            if tokenizer.kind == "given"
-            else _tokens(corpus.texts(chosen), tokenizer)
-        )
-        entry = write_split(folder, split, tokens, token_dtype(tokenizer.vocab_size))
+        if tokenizer.kind == "given":
+            tokens = _given(corpus.raw(chosen), tokenizer)
+        elif size:
+            tokens = _tokens_and_places(_texts(corpus, chosen, size), tokenizer)
+        else:
+            tokens = _tokens(corpus.texts(chosen), tokenizer)
+        entry = write_split(folder, split, tokens, dtype)
+        if size:
+            images = (from_bytes(raw, size)[1] for raw in corpus.raw(chosen))
+            write_images(folder, split, entry, images, image_id=tokenizer.vocab_size, dtype=dtype)
         splits[split] = {"n_bytes": corpus.n_bytes(chosen)} | entry
     return splits
 
@@ -137,6 +152,16 @@ def _tokens(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]
     for batch in batches(texts):
         for ids in tokenizer.encode_batch(batch):
             yield np.append(ids, tokenizer.end_id).astype(dtype)
+
+
+def _tokens_and_places(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
+    """Yield each document's ids with its end token; the first id that the tokenizer has not stands for an image."""
+    place, end = np.array([tokenizer.vocab_size]), np.array([tokenizer.end_id])
+    dtype = token_dtype(tokenizer.vocab_size + 1)
+    for text in texts:
+        parts = tokenizer.encode_batch(text.split(IMAGE))
+        between = [ids for part in parts for ids in (place, part)][1:]
+        yield np.concatenate([*between, end]).astype(dtype)
 
 
 def _given(documents: Iterable[bytes], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
@@ -165,6 +190,7 @@ def _manifest_facts(config: DataConfig, tokenizer: Tokenizer, entries: dict[str,
         "format": FORMAT_VERSION,
         "name": config.name,
         "identity": config.identity,
+        **({"image": {"size": config.image_size, "id": tokenizer.vocab_size}} if config.image_size else {}),
         "tokenizer": {
             "kind": tokenizer.kind,
             "vocab_size": tokenizer.vocab_size,

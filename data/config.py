@@ -42,6 +42,25 @@ class MarkovConfig:
 
 
 @dataclass
+class PackageConfig:
+    """A pinned file of a package index."""
+
+    package: str = ""
+    version: str = ""
+    sha256: str = ""  # of the file
+
+
+@dataclass
+class PicturesConfig:
+    """Which pictures of a package are read, and how their names become captions."""
+
+    members: str = ""  # a pattern over the package's files, as in icons/*.svg
+    names: PackageConfig = field(default_factory=PackageConfig)  # a second package that holds the names
+    languages: list[str] = field(default_factory=lambda: ["en"])  # of the names, where there are several
+    templates: list[str] = field(default_factory=lambda: ["{name}"])  # sentences; each picture gets one of them
+
+
+@dataclass
 class SourceConfig:
     """Where one domain's documents come from: wheels of the package index, own files, the hub, or nowhere."""
 
@@ -54,6 +73,9 @@ class SourceConfig:
     dtype: str = ""  # tokenised files: uint16 | uint32
     hub: HubConfig = field(default_factory=HubConfig)
     markov: MarkovConfig = field(default_factory=MarkovConfig)
+    images: bool = False  # webdataset and hub: documents keep their images
+    image_key: str = "images"  # hub: the column that holds them
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
     licence: str = ""  # overrides what the wheel's metadata states
 
 
@@ -77,7 +99,8 @@ class DataConfig:
     eval_percent: int = 5  # of the documents, chosen by the hash of their text
     test_percent: int = 5
     min_chars: int = 32  # shorter documents are dropped
-    bad_document_budget: int = 0  # documents that are not UTF-8: more than this many in a domain stop it
+    bad_document_budget: int = 0  # documents that cannot be decoded: more than this many in a domain stop it
+    image_size: int = 0  # pixels of a side, for documents with images; they are stored as squares of this size
 
     def __post_init__(self) -> None:
         for name in (*self.domains, *self.targets):
@@ -101,8 +124,9 @@ class DataConfig:
         """12 hex digits over everything that decides the tokens; the root does not."""
         facts = dataclasses.asdict(self) | {"root": None, "format": FORMAT_VERSION}
         drop_defaults(facts["tokenizer"], TokenizerConfig(), ("path", "end_id"))
+        drop_defaults(facts, DataConfig(), ("image_size",))
         for source in (*facts["domains"].values(), *facts["targets"].values()):
-            drop_defaults(source, SourceConfig(), ("dtype", "hub", "markov"))
+            drop_defaults(source, SourceConfig(), ("dtype", "hub", "markov", "images", "image_key", "pictures"))
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.budget import BadDocuments
+from data.documents import IMAGE, Document, to_bytes
+from data.images import UNDECODABLE, canonical
+from mixlaw.errors import ConfigError, DataError
 
 DIGEST_BYTES = 16  # 128 bits: no two of a billion documents are expected to collide
 COUNTS = ("n_read", "n_bad", "n_short", "n_duplicate", "n_in_other_domain", "n_documents")
@@ -39,18 +42,21 @@ class Corpus:
 
     Parameters
     ----------
-    path : the documents' UTF-8 texts (or ids, where files were tokenised), end to end
+    path : the documents' UTF-8 texts (or ids, where files were tokenised; or texts with images), end to end
     spans : digest of each document -> where its text starts and ends in the file
     counts : what became of every document that was read
+    concepts : digest -> digest of what the document is about, where its reader says that
     """
 
     path: Path
     spans: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    concepts: dict[bytes, bytes] = field(default_factory=dict)
 
     def digests(self, split: str, eval_percent: int, test_percent: int) -> list[bytes]:
         """Return the digests of a split in their own order, so that any window is a random sample."""
-        return sorted(d for d in self.spans if split_of(d, eval_percent, test_percent) == split)
+        key = self.concepts.get
+        return sorted(d for d in self.spans if split_of(key(d, d), eval_percent, test_percent) == split)
 
     def n_bytes(self, digests: Iterable[bytes]) -> int:
         """Return the UTF-8 bytes of these documents."""
@@ -70,15 +76,29 @@ class Corpus:
                 yield memory[start:end]
 
 
-def collect(documents: Iterable[str | bytes], path: Path, min_chars: int, bad: BadDocuments) -> Corpus:
-    """Clean the documents of one domain into a file, dropping short ones and exact duplicates."""
+def collect(
+    documents: Iterable[str | bytes | Document], path: Path, min_chars: int, bad: BadDocuments, image_size: int = 0
+) -> Corpus:
+    """Clean the documents of one domain into a file, dropping short ones and exact duplicates.
+
+    Parameters
+    ----------
+    image_size : of the squares that images become; 0 where documents are texts, which are then kept as they are
+
+    Raises
+    ------
+    DataError
+        If more documents are bad than the budget allows.
+    """
     corpus, end = Corpus(path, counts=Counter(dict.fromkeys(COUNTS, 0))), 0
     with path.open("wb") as file:
         for document in documents:
+            kept = _with_images(document, image_size, bad) if image_size else _cleaned(document)
+            if kept is None:
+                continue
+            text, raw = kept
             corpus.counts["n_read"] += 1
-            text = clean(document) if isinstance(document, str) else document
-            raw = text.encode("utf-8") if isinstance(text, str) else text
-            digest = hashlib.blake2b(raw, digest_size=DIGEST_BYTES).digest()
+            digest = _digest(raw)
             if not text or len(text) < min_chars:
                 corpus.counts["n_short"] += 1
             elif digest in corpus.spans:
@@ -86,11 +106,40 @@ def collect(documents: Iterable[str | bytes], path: Path, min_chars: int, bad: B
             else:
                 file.write(raw)
                 corpus.spans[digest] = (end, end + len(raw))
+                if isinstance(document, Document) and document.concept:
+                    corpus.concepts[digest] = _digest(document.concept.encode())
                 end += len(raw)
     corpus.counts["n_bad"] = bad.count
     corpus.counts["n_read"] += bad.count
     corpus.counts["n_documents"] = len(corpus.spans)
     return corpus
+
+
+def _digest(raw: bytes) -> bytes:
+    return hashlib.blake2b(raw, digest_size=DIGEST_BYTES).digest()
+
+
+def _cleaned(document: str | bytes | Document) -> tuple[str | bytes, bytes]:
+    """Return what counts as the document's text, and what is kept of it: of a text the same, as UTF-8."""
+    if isinstance(document, Document):
+        raise ConfigError(f"{document.where}: it has images: set data.image_size, the pixels of their sides")
+    text = clean(document) if isinstance(document, str) else document
+    return text, text.encode("utf-8") if isinstance(text, str) else text
+
+
+def _with_images(document: str | bytes | Document, size: int, bad: BadDocuments) -> tuple[str, bytes] | None:
+    """Return the clean text and what is kept of a document, or None where an image is damaged and that is allowed."""
+    if not isinstance(document, Document):
+        text = clean(str(document).replace(IMAGE, ""))
+        return text, to_bytes(text, [])
+    text = clean(document.text)
+    if text.count(IMAGE) != len(document.images):
+        raise DataError(f"{document.where}: {len(document.images)} images for {text.count(IMAGE)} places in its text")
+    try:
+        return text, to_bytes(text, [canonical(image, size) for image in document.images])
+    except UNDECODABLE as error:
+        bad.add(document.where, str(error).strip().split("\n")[0] or type(error).__name__, "an image cannot be decoded")
+        return None
 
 
 def drop_shared_documents(corpora: Iterable[Corpus]) -> None:

@@ -8,8 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from data.budget import BadDocuments
 from data.config import SourceConfig
+from data.documents import IMAGE, Document, Pixels, as_text
 from mixlaw.errors import ConfigError, DataError
 
 
@@ -41,25 +45,50 @@ def hub_origin(source: SourceConfig) -> str:
     return ", ".join(filter(None, [*parts, *(words for limit, words in limits if limit)]))
 
 
-def hub(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
-    """Yield the text of each record that matches, up to the limits, one document per record."""
+def hub(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | Iterator[Document]:
+    """Yield the text of each record that matches, up to the limits, one document per record, with its images."""
     n_documents, n_bytes = 0, 0
     for number, row in enumerate(_records(source), 1):
         if any(str(lookup(row, key)) != value for key, value in source.hub.where.items()):
             continue
-        document = as_text(lookup(row, source.text_key))
-        if document is None:
+        text = as_text(lookup(row, source.text_key), IMAGE if source.images else "")
+        if text is None:
             columns = ", ".join(sorted(row))
             raise DataError(
                 f"{source.path}, record {number}: '{source.text_key}' is no text; it has the columns {columns}: set "
                 "text_key to the one that holds the text (a.b for b inside a)"
             )
-        yield document
-        n_documents, n_bytes = n_documents + 1, n_bytes + len(document.encode("utf-8", "replace"))
+        yield _with_images(row, text, f"{source.path}, record {number}", source.image_key) if source.images else text
+        n_documents, n_bytes = n_documents + 1, n_bytes + len(text.encode("utf-8", "replace"))
         if n_documents == source.hub.max_documents or (source.hub.max_mb and n_bytes >= 1e6 * source.hub.max_mb):
             return
     if not n_documents:
         raise DataError(f"{hub_origin(source)}: no record matches")
+
+
+def _with_images(row: Mapping[str, Any], text: str, where: str, image_key: str) -> Document:
+    """Return a record as a document: its images where the text has null, or else before it."""
+    value = lookup(row, image_key)
+    images = tuple(_image(part, where, image_key) for part in (value if isinstance(value, list) else [value]) if part)
+    if not images:
+        columns = ", ".join(sorted(row))
+        raise DataError(f"{where}: no image in '{image_key}'; it has the columns {columns}: set image_key")
+    placed = text if text.count(IMAGE) == len(images) else IMAGE * len(images) + text.replace(IMAGE, "")
+    return Document(placed, images, where=where)
+
+
+def _image(value: Any, where: str, image_key: str) -> bytes | Pixels:
+    """Return an image as datasets gives it: decoded, as bytes, or as bytes in a record."""
+    if isinstance(value, Mapping):
+        value = value.get("bytes")
+    if isinstance(value, Image.Image):
+        return np.asarray(value.convert("RGB"))
+    if not isinstance(value, bytes):
+        raise DataError(
+            f"{where}: '{image_key}' holds {type(value).__name__}, not images; of addresses, download the images first "
+            "(img2dataset writes tar shards, for the reader webdataset)"
+        )
+    return value
 
 
 def _records(source: SourceConfig) -> Iterator[dict[str, Any]]:
@@ -94,11 +123,3 @@ def lookup(row: Mapping[str, Any], key: str) -> Any:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
-
-
-def as_text(value: Any) -> str | None:
-    """Return a column as one text; of a list, as OBELICS has it, the texts between its images (None) as paragraphs."""
-    if isinstance(value, list):
-        texts = [part for part in value if isinstance(part, str)]
-        return "\n\n".join(texts) if texts else None
-    return value if isinstance(value, str) else None

@@ -2,16 +2,16 @@
 
     python -m data.inspect                                                # the quick start's domains, natural mixture
     python -m data.inspect data=mine --mixture 'code=0.7,docs=0.3' --first 1000 --seq-len 256
+    python -m data.inspect data=multimodal --seq-len 256 --out sheet.png  # the first images of every domain
     python -m data.inspect --shards '/data/shards/*.tar' --out sheet.png  # samples, captions, and the first images
 
 Nothing is prepared or changed; indices of tar shards are kept in data.root.
 """
 
 import argparse
-import struct
+import itertools
 import sys
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,32 +22,23 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.budget import BadDocuments
 from data.config import DataConfig, SourceConfig
+from data.image_shards import ImageReader
+from data.images import SUFFIXES, UNDECODABLE
+from data.items import Layout, kinds_in
 from data.own_files import find_files, sample_text
+from data.pictures import View
 from data.prepare import compose_config, say
-from data.schedule import MixtureSchedule
 from data.shards import SPLITS, Manifest, TokenReader, open_manifest
-from data.stream import n_sequences
+from data.stream import WeightedStream
 from data.tar import TarShards
 from data.tokenize import Tokenizer, load_tokenizer
 from mixlaw.errors import ConfigError, DataError, MixlawError
 from mixlaw.mixture import check_weights, proportional
 
 TEXT_TOKENS, TEXT_CHARS, CAPTION_CHARS = 400, 100, 60  # of what is shown
+PLACE = "[image]"
 N_SAMPLES, N_IMAGES = 5, 24
 COLUMNS, TILE, LINE = 6, 160, 16  # of the contact sheet: images in a row, pixels of an image and of its caption
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
-UNDECODABLE = (  # what Pillow raises for damaged images
-    OSError,
-    ValueError,
-    SyntaxError,
-    LookupError,
-    EOFError,
-    TypeError,
-    ArithmeticError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 def aligned(rows: Sequence[Sequence[str]], n_names: int) -> str:
@@ -66,7 +57,14 @@ def shortened(text: str, length: int) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def describe(manifest: Manifest, seq_len: int) -> str:
+def layout_of(manifest: Manifest, seq_len: int, patch_size: int) -> Layout:
+    """Return how a text model, or where there are images a multimodal one, would read a prepared folder."""
+    if not manifest.image_size:
+        return Layout(seq_len)
+    return Layout(seq_len, "multimodal", patch_size, View(manifest.image_size))
+
+
+def describe(manifest: Manifest, layout: Layout) -> str:
     """Return the domains of a prepared folder: role, documents, tokens per split, sequences, and how their text begins.
 
     Raises
@@ -75,14 +73,26 @@ def describe(manifest: Manifest, seq_len: int) -> str:
         If the tokenizer's file is missing or damaged.
     """
     tokenizer = load_tokenizer(manifest.folder, manifest.facts["tokenizer"])
-    rows = [["domain", "role", "documents", *(f"{s} tokens" for s in SPLITS), f"sequences of {seq_len}"]]
+    images = ["images"] * bool(manifest.image_size)
+    rows = [
+        ["domain", "role", "documents", *images, *(f"{s} tokens" for s in SPLITS), f"sequences of {layout.seq_len}"]
+    ]
     texts = []
     for name, entry in manifest.facts["domains"].items():
-        n_documents = sum(split["n_documents"] for split in entry["splits"].values())
-        numbers = [n_documents, *(manifest.n_tokens(name, s) for s in SPLITS), n_sequences(manifest, name, seq_len)]
+        numbers = [sum(split["n_documents"] for split in entry["splits"].values())]
+        numbers += [sum(split["n_images"] for split in entry["splits"].values()) for _ in images]
+        numbers += [n_available(manifest, name, split, layout) for split in SPLITS]
+        numbers.append(kinds_in(manifest, name, "train", layout).size)
         rows.append([name, entry["role"], *(f"{n:,}" for n in numbers)])
         texts.append([name, shortened(_beginning(manifest, name, tokenizer), TEXT_CHARS)])
     return f"{aligned(rows, 2)}\n{aligned(texts, 2)}"
+
+
+def n_available(manifest: Manifest, domain: str, split: str, layout: Layout) -> int:
+    """Return the tokens of a split; an image counts as many as it has patches."""
+    if not manifest.image_size:
+        return manifest.n_tokens(domain, split)
+    return kinds_in(manifest, domain, split, layout).total("n_tokens")
 
 
 def _beginning(manifest: Manifest, domain: str, tokenizer: Tokenizer) -> str:
@@ -92,7 +102,17 @@ def _beginning(manifest: Manifest, domain: str, tokenizer: Tokenizer) -> str:
         return ""
     reader = TokenReader(manifest, domain, split)
     window = reader.windows(np.zeros(1, np.int64), min(TEXT_TOKENS, reader.n_tokens))[0]
-    return tokenizer.decode([t for t in window.tolist() if t != tokenizer.end_id])
+    tokens = (t for t in window.tolist() if t != tokenizer.end_id)
+    return decoded_text(tokenizer, tokens)
+
+
+def decoded_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> str:
+    """Return the text of tokens as they are stored, [image] where an image stands."""
+    parts = (
+        PLACE if is_image else tokenizer.decode(ids)
+        for is_image, ids in itertools.groupby(tokens, lambda token: token >= tokenizer.vocab_size)
+    )
+    return "".join(parts)
 
 
 def parse_mixture(text: str) -> dict[str, float]:
@@ -116,18 +136,19 @@ def parse_mixture(text: str) -> dict[str, float]:
     return weights
 
 
-def realised(manifest: Manifest, weights: dict[str, float], seq_len: int, first: int) -> str:
+def realised(manifest: Manifest, weights: dict[str, float], layout: Layout, first: int) -> str:
     """Return the mixture of the first sequences of the stream beside what was asked for, and the epochs they take."""
-    drawn = MixtureSchedule(list(weights.values())).block(0, first)[0]
-    counts = np.bincount(drawn, minlength=len(weights)).tolist()
-    rows = [["domain", "asked for", "realised", "sequences", "epochs"]]
-    for (name, weight), count in zip(weights.items(), counts, strict=True):
-        available = n_sequences(manifest, name, seq_len)
-        if count and not available:
-            raise DataError(f"domain '{name}' has too few tokens for a sequence of {seq_len}: lower --seq-len")
-        epochs = count / available if count else 0.0
-        rows.append([name, f"{weight:.4f}", f"{count / first:.4f}", f"{count:,}", f"{epochs:.4f}"])
-    return f"the first {first:,} sequences of {seq_len} tokens:\n{aligned(rows, 1)}"
+    kinds = {name: kinds_in(manifest, name, "train", layout) for name, weight in weights.items() if weight}
+    for name, here in kinds.items():
+        if not here.size:
+            raise DataError(f"domain '{name}' has too few tokens for a sequence of {layout.seq_len}: lower --seq-len")
+    spent = WeightedStream(manifest, weights, layout, 1, seed=0).tokens_by_domain(first)
+    rows = [["domain", "asked for", "realised", "tokens", "epochs"]]
+    for name, weight in weights.items():
+        epochs = spent[name] / kinds[name].total("n_tokens") if name in kinds else 0.0
+        share = spent[name] / sum(spent.values())
+        rows.append([name, f"{weight:.4f}", f"{share:.4f}", f"{spent[name]:,}", f"{epochs:.4f}"])
+    return f"the first {first:,} sequences of {layout.seq_len} tokens:\n{aligned(rows, 1)}"
 
 
 class Allowed:
@@ -170,7 +191,7 @@ def first_images(shards: TarShards, allowed: Allowed) -> list[tuple[Image.Image,
     found: list[tuple[Image.Image, int]] = []
     for number in range(len(shards)):
         for suffix, raw in shards.sample(number).items():
-            if suffix.rpartition(".")[2] in IMAGE_SUFFIXES:
+            if suffix.rpartition(".")[2] in SUFFIXES:
                 image = decoded(raw, f"{shards.where(number)}.{suffix}", allowed)
                 found += [(image, number)] if image else []
         if len(found) >= N_IMAGES:
@@ -212,7 +233,7 @@ def inspect_shards(args: argparse.Namespace) -> str:
     if args.out:
         images = first_images(shards, allowed)
         if not images:
-            raise DataError(f"{args.shards}: no image for {args.out}: no .{', .'.join(IMAGE_SUFFIXES)} can be decoded")
+            raise DataError(f"{args.shards}: no image for {args.out}: no .{', .'.join(SUFFIXES)} can be decoded")
         write_png(contact_sheet([(image, caption(shards, i, args.text_key)) for image, i in images]), args.out)
         lines.append(f"{len(images)} images in {args.out}; {allowed.count} could not be decoded\n")
     return "\n".join(lines)
@@ -240,14 +261,44 @@ def write_png(sheet: Image.Image, path: Path) -> None:
 
 
 def inspect_prepared(args: argparse.Namespace) -> str:
-    """Return what a prepared folder holds and the mixture that the stream makes of it."""
+    """Return what a prepared folder holds and the mixture that the stream makes of it; write the contact sheet."""
     manifest = open_manifest(compose_config(args.overrides).folder)
+    layout = layout_of(manifest, args.seq_len, args.patch_size)
+    if layout.n_patches >= layout.seq_len:
+        raise ConfigError(f"--seq-len {args.seq_len} must hold an image of {layout.n_patches} patches and a token")
     if args.mixture:
         weights = check_weights(parse_mixture(args.mixture), manifest.domains, "--mixture")
     else:
-        weights = proportional({name: manifest.n_tokens(name, "train") for name in manifest.domains})
-    parts = [describe(manifest, args.seq_len), realised(manifest, weights, args.seq_len, args.first)]
+        weights = proportional({name: n_available(manifest, name, "train", layout) for name in manifest.domains})
+    parts = [describe(manifest, layout), realised(manifest, weights, layout, args.first)]
+    if args.out:
+        images = prepared_images(manifest)
+        write_png(contact_sheet(images), args.out)
+        parts.append(f"{len(images)} images in {args.out}\n")
     return "\n".join([*parts, f"in {manifest.folder}\n"])
+
+
+def prepared_images(manifest: Manifest) -> list[tuple[Image.Image, str]]:
+    """Return the first images of every domain, with the text that follows each.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    tokenizer = load_tokenizer(manifest.folder, manifest.facts["tokenizer"])
+    shown = []
+    for domain in (*manifest.domains, *manifest.targets):
+        split = "train" if domain in manifest.domains else "eval"
+        reader, images = TokenReader(manifest, domain, split), ImageReader(manifest, domain, split)
+        for number, place in enumerate(images.places[: 2 * COLUMNS].tolist()):
+            window = reader.windows(np.array([place]), min(CAPTION_CHARS, reader.n_tokens - place))[0].tolist()
+            text = decoded_text(tokenizer, itertools.takewhile(lambda t: t != tokenizer.end_id, window[1:]))
+            image = Image.fromarray(images.image(number)).resize((TILE, TILE), Image.Resampling.NEAREST)
+            shown.append((image, shortened(f"{domain}: {text}", CAPTION_CHARS)))
+    if not shown:
+        raise DataError(f"{manifest.folder} holds no images, so there is nothing to draw")
+    return shown
 
 
 def positive(text: str) -> int:
@@ -267,9 +318,10 @@ def parse_args(argv: list[str] | None) -> Any:
     parser.add_argument("--mixture", metavar="DOMAIN=WEIGHT,...", help="instead of the natural mixture")
     parser.add_argument("--first", type=positive, default=1000, metavar="N", help="sequences to count (%(default)s)")
     parser.add_argument("--seq-len", type=positive, default=64, metavar="TOKENS", help="of a sequence (%(default)s)")
+    parser.add_argument("--patch-size", type=positive, default=8, metavar="PIXELS", help="of images (%(default)s)")
     parser.add_argument("--shards", metavar="PATH", help="tar shards instead: a file, a folder or a glob")
     parser.add_argument("--text-key", default="text", help="where .json members have the caption, or else in 'caption'")
-    parser.add_argument("--out", type=Path, metavar="PNG", help="with --shards: a contact sheet of the first images")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="a contact sheet of the first images")
     parser.add_argument("--bad-budget", type=int, default=0, metavar="N", help="images that may be undecodable")
     return parser.parse_args(argv)
 

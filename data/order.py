@@ -3,7 +3,8 @@
 `schedule.py` says which domain comes when; here each domain's draws walk through a keyed permutation of its items,
 another one every epoch, and the sequences of a step are shuffled among themselves. Nothing is remembered, so a stream
 is entered at any step in the same time. Whatever has numbered items can be read in this order: token windows, samples
-of tar shards.
+of tar shards. Where a domain's items are of several kinds, another schedule deals its draws to the kinds in proportion
+to their items, so that any stretch holds its fair share of each.
 """
 
 import hashlib
@@ -48,16 +49,23 @@ class GlobalOrder:
     ----------
     names : of the k domains; the order inside a domain depends on its name, not on its place
     weights : (k,) shares of the sequences; zeros are allowed and never drawn
-    n_items : (k,) items of each domain, at least one wherever the weight is not zero
+    n_items : (k,) items of each domain, at least one wherever the weight is not zero; or its items of each kind, which
+        are numbered kind after kind
     batch_size : sequences per step, over all ranks
     seed : of the order inside domains and batches; the mixture itself is not random
     """
 
     def __init__(
-        self, names: Sequence[str], weights: Sequence[float], n_items: Sequence[int], batch_size: int, seed: int
+        self,
+        names: Sequence[str],
+        weights: Sequence[float],
+        n_items: Sequence[int] | Sequence[Ints],
+        batch_size: int,
+        seed: int,
     ) -> None:
-        self.names, self.n_items = list(names), [int(n) for n in n_items]
+        self.names, self._n_items = list(names), [np.atleast_1d(np.asarray(n, np.int64)) for n in n_items]
         self._schedule = MixtureSchedule(list(weights))
+        self._kinds = [MixtureSchedule(n / n.sum()) if len(n) > 1 else None for n in self._n_items]
         self._batch_size, self._seed = batch_size, seed
 
     def steps(self, first: int, n_steps: int) -> Draws:
@@ -80,7 +88,20 @@ class GlobalOrder:
         return places + np.repeat(np.arange(n_steps) * size, size)
 
     def _items(self, domain: int, draw: Ints) -> tuple[Ints, Ints]:
-        size, name = self.n_items[domain], self.names[domain]
+        schedule, name = self._kinds[domain], self.names[domain]
+        if schedule is None:
+            return self._items_of(name, int(self._n_items[domain][0]), draw)
+        first = int(draw.min())
+        kind, draw_of_kind = (part[draw - first] for part in schedule.block(first, int(draw.max()) + 1))
+        epoch, item = np.empty_like(draw), np.empty_like(draw)
+        begins = np.cumsum(self._n_items[domain]) - self._n_items[domain]
+        for i in np.unique(kind):
+            here = kind == i
+            epoch[here], place = self._items_of(f"{name}/{i}", int(self._n_items[domain][i]), draw_of_kind[here])
+            item[here] = begins[i] + place
+        return epoch, item
+
+    def _items_of(self, name: str, size: int, draw: Ints) -> tuple[Ints, Ints]:
         epoch, place = np.divmod(draw, size)
         epochs, which = np.unique(epoch, return_inverse=True)
         keys = _keys(derived_key(self._seed, name, int(e)) for e in epochs)
@@ -89,6 +110,11 @@ class GlobalOrder:
     def counts(self, n_steps: int) -> Ints:
         """Return (k,) how many sequences of each domain the first `n_steps` steps hold."""
         return self._schedule.counts(n_steps * self._batch_size)
+
+    def counts_by_kind(self, n_steps: int) -> list[Ints]:
+        """Return for each domain (n_kinds,) how many items of each kind the first `n_steps` steps hold."""
+        counts = self.counts(n_steps).tolist()
+        return [np.array([n]) if s is None else s.counts(n) for n, s in zip(counts, self._kinds, strict=True)]
 
 
 def _keys(numbers: Iterable[int]) -> Keys:

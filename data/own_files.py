@@ -14,6 +14,8 @@ from typing import Any
 
 from data.budget import BadDocuments, Reader
 from data.config import SourceConfig
+from data.documents import IMAGE, Document, as_text
+from data.images import SUFFIXES as IMAGES
 from data.tar import TarShards
 from mixlaw.errors import DataError
 
@@ -172,17 +174,30 @@ def _quiet_datasets() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def webdataset(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
-    """Yield the text of each sample of a tar shard."""
+def webdataset(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | Iterator[Document]:
+    """Yield the text of each sample of a tar shard, with its images where these are wanted."""
     shards = TarShards([path])
     for number, key in enumerate(shards.keys):
-        document = sample_text(shards.sample(number), f"{path}: {key}", source.text_key, bad)
-        if document is not None:
-            yield document
+        sample, where = shards.sample(number), f"{path}: {key}"
+        text = sample_text(sample, where, source.text_key, bad, IMAGE if source.images else "")
+        if text is not None:
+            yield _with_images(sample, text, where) if source.images else text
 
 
-def sample_text(sample: dict[str, bytes], where: str, text_key: str, bad: BadDocuments) -> str | None:
+def _with_images(sample: dict[str, bytes], text: str, where: str) -> Document:
+    """Return a sample as a document: its images in the order of their suffixes, then what stands in the text after
+    them; where the text says where they stand (a list with null, as OBELICS has it), there."""
+    images = tuple(raw for suffix, raw in sorted(sample.items()) if suffix.rpartition(".")[2] in IMAGES)
+    if not images:
+        raise DataError(f"{where}: no image (.{', .'.join(IMAGES)}), it has .{', .'.join(sample)}")
+    placed = text if text.count(IMAGE) == len(images) else IMAGE * len(images) + text.replace(IMAGE, "")
+    return Document(placed, images, where=where)
+
+
+def sample_text(sample: dict[str, bytes], where: str, text_key: str, bad: BadDocuments, place: str = "") -> str | None:
     """Return a sample's `.txt`, or else what its `.json` has under `text_key` or "caption"; None where it is bad.
+
+    Of a list, the texts as paragraphs, with `place` for each null.
 
     Raises
     ------
@@ -201,9 +216,10 @@ def sample_text(sample: dict[str, bytes], where: str, text_key: str, bad: BadDoc
     except (ValueError, RecursionError):
         raise DataError(f"{where}.json: is damaged, it is not JSON: repair or remove the sample") from None
     found = [facts[key] for key in (text_key, CAPTION) if key in facts] if isinstance(facts, dict) else []
-    if not found or not isinstance(found[0], str):
+    text = as_text(found[0], place) if found else None
+    if text is None:
         raise DataError(f"{where}.json: no text under '{text_key}' or '{CAPTION}': set text_key to what holds it")
-    return found[0]
+    return text
 
 
 OWN_FILE_READERS: dict[str, Reader] = {

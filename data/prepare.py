@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from data.build import build, sources
 from data.config import DataConfig, to_dataclass
 from data.shards import Manifest, open_manifest
-from data.sources import check_source
+from data.sources import check_source, has_images
 from data.tokenize import check_tokenizer
 from data.wheels import Echo
 from data.yaml_files import check_yaml_files
@@ -29,6 +29,7 @@ from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 NUMBER_COLUMNS = range(2, 7)  # of the table
+MIN_PIXELS, MAX_PIXELS = 4, 2048
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -70,8 +71,14 @@ def check_config(config: DataConfig) -> None:
     if min(shares) < 0 or sum(shares) > 99:
         raise ConfigError(f"data: eval_percent {shares[0]} and test_percent {shares[1]} must be 0 to 99, also together")
     check_tokenizer(config.tokenizer)
+    if config.image_size and not MIN_PIXELS <= config.image_size <= MAX_PIXELS:
+        raise ConfigError(f"data.image_size is {config.image_size}; it must be {MIN_PIXELS} to {MAX_PIXELS} pixels")
+    if config.image_size and config.tokenizer.kind == "given":
+        raise ConfigError("data.tokenizer.kind=given: files of tokens hold no images: set data.image_size to 0")
     for where, _, source in sources(config):
         check_source(source, where, config.tokenizer)
+        if has_images(source) and not config.image_size:
+            raise ConfigError(f"{where} has images: set data.image_size, the pixels of their sides, as in 32 or 224")
 
 
 @contextmanager

@@ -114,8 +114,18 @@ class Manifest:
     def vocab_size(self) -> int:
         return int(self.facts["tokenizer"]["vocab_size"])
 
+    @property
+    def image_size(self) -> int:
+        """Pixels of a side of the stored images; 0 where there are texts only."""
+        return int(self.facts.get("image", {}).get("size", 0))
+
+    @property
+    def token_dtype(self) -> np.dtype[Any]:
+        """The type that tokens are stored in; one id more than the tokenizer has stands for an image."""
+        return token_dtype(self.vocab_size + bool(self.image_size))
+
     def n_tokens(self, domain: str, split: str) -> int:
-        """Return how many tokens a domain has in a split."""
+        """Return how many tokens a domain has in a split; an image counts as one."""
         return int(self.entry(domain)["splits"][split]["n_tokens"])
 
     def entry(self, domain: str) -> dict[str, Any]:
@@ -219,13 +229,20 @@ class TokenReader:
 
     def __init__(self, manifest: Manifest, domain: str, split: str) -> None:
         files = manifest.entry(domain)["splits"][split]["files"]
-        self._dtype = token_dtype(manifest.vocab_size)
+        self._dtype = manifest.token_dtype
         names = [f["name"] for f in files if f["name"].endswith(".tokens")]
         maps = [np.memmap(manifest.folder / domain / name, dtype=self._dtype, mode="r") for name in names]
         self._shards = [m.view(np.ndarray) for m in maps]  # the same memory; a memmap's own slicing costs 5 us
         self._ends = np.cumsum([len(s) for s in self._shards], dtype=np.int64)
         self._begins = self._ends - [len(s) for s in self._shards]
         self.n_tokens = int(self._ends[-1]) if len(self._ends) else 0
+        starts = [manifest.folder / domain / f["name"] for f in files if f["name"].endswith(".starts")]
+        self._starts = list(zip(starts, self._begins, strict=True))
+
+    def document_bounds(self) -> NDArray[np.int64]:
+        """Return where each document starts, and behind them where the last one ends: (n_documents + 1,)."""
+        starts = [np.fromfile(path, "<i8") + begin for path, begin in self._starts]
+        return np.concatenate([*starts, np.array([self.n_tokens])]).astype(np.int64)
 
     def windows(self, starts: NDArray[np.int64], length: int) -> NDArray[Any]:
         """Return tokens (n, length) of the windows at n places, in the stored type, crossing shards where needed.

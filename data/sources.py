@@ -9,22 +9,36 @@ from typing import Any
 
 from data.budget import BadDocuments, Reader
 from data.config import SourceConfig, TokenizerConfig
+from data.deb_readers import DEB_READERS
+from data.debs import fetch_deb
+from data.documents import Document
 from data.hub import check_hub, hub, hub_origin
 from data.own_files import OWN_FILE_READERS, find_files
+from data.picture_wheels import PICTURE_WHEEL_READERS, check_pictures
 from data.synthetic import check_markov, entropy_rate, synthetic
 from data.token_files import check_token_files, token_documents
 from data.wheel_readers import WHEEL_READERS
 from data.wheels import Echo, fetch_wheel, stated_licence
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
 
-READERS: dict[str, Reader] = {**WHEEL_READERS, **OWN_FILE_READERS, "hub": hub}
+FROM_WHEELS = (*WHEEL_READERS, *PICTURE_WHEEL_READERS)
+WITH_PICTURES = (*PICTURE_WHEEL_READERS, *DEB_READERS)
+READERS: dict[str, Reader] = {
+    **WHEEL_READERS,
+    **PICTURE_WHEEL_READERS,
+    **DEB_READERS,
+    **OWN_FILE_READERS,
+    "hub": hub,
+}
 ALL_READERS = (*READERS, "tokens", "synthetic")
 
 # Which settings each reader uses; any other that is set is a mistake.
 USED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(WHEEL_READERS, ("package", "version", "sha256", "text_key")),
+    **dict.fromkeys(WITH_PICTURES, ("package", "version", "sha256", "pictures")),
     **dict.fromkeys(OWN_FILE_READERS, ("path", "text_key")),
-    "hub": ("path", "text_key", "hub"),
+    "webdataset": ("path", "text_key", "images"),
+    "hub": ("path", "text_key", "hub", "images", "image_key"),
     "tokens": ("path", "dtype"),
     "synthetic": ("markov",),
 }
@@ -68,16 +82,26 @@ def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -
         check_hub(source, where)
     elif source.reader == "synthetic":
         check_markov(source.markov, where)
+    elif source.reader in WITH_PICTURES:
+        check_pictures(source, where)
     elif source.reader == "tokens":
         check_token_files(source, tokenizer, where)
     if tokenizer.kind == "given" and source.reader != "tokens":
         raise ConfigError(f"{where}: data.tokenizer.kind=given is for the reader 'tokens' only; this one reads text")
 
 
+def has_images(source: SourceConfig) -> bool:
+    """Return whether the documents of a source have images."""
+    return source.images or source.reader in WITH_PICTURES
+
+
 def locate(source: SourceConfig, where: str, downloads: Path, echo: Echo) -> list[Path]:
-    """Return the files of a source in reading order, fetching the wheel where it is not there yet."""
-    if source.reader in WHEEL_READERS:
-        return [fetch_wheel(source, downloads, echo)]
+    """Return the files of a source in reading order, fetching packages where they are not there yet."""
+    if source.reader in (*FROM_WHEELS, *DEB_READERS):
+        fetch = fetch_deb if source.reader in DEB_READERS else fetch_wheel
+        if source.pictures.names.package:
+            fetch(source.pictures.names, downloads, echo)  # the reader finds it beside the other
+        return [fetch(source, downloads, echo)]
     if source.reader in ("hub", "synthetic"):
         return []
     return find_files(source, where)
@@ -85,8 +109,8 @@ def locate(source: SourceConfig, where: str, downloads: Path, echo: Echo) -> lis
 
 def documents(
     source: SourceConfig, files: list[Path], bad: BadDocuments, tokenizer: TokenizerConfig | None = None
-) -> Iterator[str | bytes]:
-    """Yield every document of a source: its text, or the bytes of its ids where files are tokenised.
+) -> Iterator[str | bytes | Document]:
+    """Yield every document of a source: its text, the bytes of its ids where files are tokenised, or text with images.
 
     Raises
     ------
@@ -112,7 +136,7 @@ def documents(
 
 def origin(source: SourceConfig) -> str:
     """Return in a few words where a domain comes from."""
-    if source.reader in WHEEL_READERS:
+    if source.reader in (*FROM_WHEELS, *DEB_READERS):
         return f"{source.package} {source.version}"
     if source.reader == "synthetic":
         return f"Markov chain, entropy {entropy_rate(source.markov):.4f} nats/byte"
@@ -121,12 +145,12 @@ def origin(source: SourceConfig) -> str:
 
 def licence(source: SourceConfig, files: list[Path]) -> str:
     """Return the licence: the configured one, else what the wheel's metadata states, else "not stated"."""
-    stated = stated_licence(files[0]) if source.reader in WHEEL_READERS else ""
+    stated = stated_licence(files[0]) if source.reader in FROM_WHEELS else ""
     return source.licence or stated or "not stated"
 
 
 def fingerprints(source: SourceConfig, files: list[Path]) -> list[dict[str, Any]]:
-    """Return path, size and modification time of people's own files; wheels are pinned, and the rest has no files."""
-    if source.reader in WHEEL_READERS:
+    """Return path, size and modification time of people's own files; packages are pinned, and the rest has no files."""
+    if source.reader in (*FROM_WHEELS, *DEB_READERS):
         return []
     return [{"path": str(p), "n_bytes": p.stat().st_size, "mtime_ns": p.stat().st_mtime_ns} for p in files]

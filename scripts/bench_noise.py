@@ -36,12 +36,12 @@ from tqdm import tqdm
 from data.stream import WeightedStream
 from mixlaw.runlog import write_atomically
 from train.compose import compose_config, plan_run
-from train.config import Plan
 from train.distributed import World, join_world
 from train.evaluate import Evaluator
 from train.loop import backward
 from train.models.build import build_model
 from train.optim import build_optimizer, schedule_factor, set_learning_rate
+from train.plan import Plan
 
 CACHE = Path("runs/bench_noise")
 RESULT = Path("scripts/bench_noise.csv")
@@ -124,13 +124,13 @@ def averages(model: nn.Module, points: list[int]) -> dict[str, Average]:
 
 def train(plan: Plan, world: World, after_step: Callable[[nn.Module, int], None]) -> None:
     """Train the run of a plan as `train.loop` does, without log and checkpoints."""
-    config, seq_len = plan.config, plan.config.stream.seq_len
-    model = build_model(config.model, plan.manifest.vocab_size, seq_len, config.seed).to(world.device)
+    config, layout = plan.config, plan.config.layout()
+    model = build_model(config.model, plan.manifest.vocab_size, layout, config.seed).to(world.device)
     optimizer = build_optimizer(model, config.optim, config.model.width)
-    stream = WeightedStream(plan.manifest, plan.weights, seq_len, config.stream.batch_size, config.seed)
+    stream = WeightedStream(plan.manifest, plan.weights, layout, config.stream.batch_size, config.seed)
     after_step(model, 0)
-    for step, batch in enumerate(stream.batches(0, config.n_steps), 1):
-        factor = schedule_factor(config.schedule, (step - 1) * config.tokens_per_step, config.tokens_per_step)
+    for step, batch in enumerate(stream.batches(0, plan.n_steps), 1):
+        factor = schedule_factor(config.schedule, (step - 1) * plan.tokens_per_step, plan.tokens_per_step)
         set_learning_rate(optimizer, config.optim, factor)
         backward(model, batch, config, world)
         nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
@@ -144,7 +144,7 @@ class Watch:
 
     def __init__(self, plan: Plan, world: World) -> None:
         self._plan, self._world = plan, world
-        self._points = plan.config.evaluation_steps()
+        self._points = plan.evaluation_steps()
         self._evaluators = {n: self._evaluator(n) for n in SIZES}
         self._followed: dict[str, Average] = {}
         self.rows: list[dict[str, Any]] = []
@@ -153,7 +153,7 @@ class Watch:
     def _evaluator(self, n_sequences: int) -> Evaluator:
         config = self._plan.config
         evaluation = replace(config.evaluation, n_sequences=n_sequences)
-        return Evaluator(self._plan.manifest, evaluation, config.stream.seq_len, config.stream.batch_size)
+        return Evaluator(self._plan.manifest, evaluation, config.layout(), config.stream.batch_size)
 
     def after_step(self, model: nn.Module, step: int) -> None:
         """Do all that is due after a step; step 0 is before the first."""
@@ -172,7 +172,8 @@ class Watch:
     def _measure(self, name: str, model: nn.Module, step: int) -> None:
         with self._timed("measure"):
             losses = self._evaluators[SIZES[-1]].by_sequence(model, self._world, self._plan.config.precision)
-        for target, by_sequence in (losses or {}).items():
+        for target, sums in (losses or {}).items():
+            by_sequence = sums["text"][:, 0] / sums["text"][:, 1]
             for n in SIZES:
                 loss = float(by_sequence[:: SIZES[-1] // n].mean())
                 self.rows.append({"weights": name, "n_sequences": n, "target": target, "step": step, "loss": loss})

@@ -28,6 +28,7 @@ import numpy as np
 import webdataset as wds
 from numpy.typing import NDArray
 
+from data.items import Layout
 from data.order import GlobalOrder
 from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
 from data.stream import WeightedStream
@@ -115,7 +116,7 @@ def interleaved(manifest: Manifest, weights: Floats, folder: Path) -> dict[str, 
     feature = datasets.Features({"tokens": datasets.List(datasets.Value("uint16"), length=SEQ_LEN + 1)})
     parts = []
     for name in manifest.domains:
-        stream = WeightedStream(manifest, {name: 1.0}, SEQ_LEN, BATCH, seed=0)
+        stream = WeightedStream(manifest, {name: 1.0}, Layout(SEQ_LEN), BATCH, seed=0)
         rows = np.concatenate([b["tokens"].numpy() for b in stream.batches(0, TOKENS // SEQ_LEN // BATCH)])
         datasets.Dataset.from_dict({"tokens": rows.astype(np.uint16)}, features=feature).save_to_disk(folder / name)
         parts.append(datasets.load_from_disk(folder / name))
@@ -128,7 +129,7 @@ def interleaved(manifest: Manifest, weights: Floats, folder: Path) -> dict[str, 
 def bench_windows(manifest: Manifest, folder: Path, n_repeats: int) -> dict[str, float]:
     """Return windows per second of all sides."""
     weights = random_mixtures(1)[0]
-    stream = WeightedStream(manifest, dict(zip(manifest.domains, weights, strict=True)), SEQ_LEN, BATCH, seed=0)
+    stream = WeightedStream(manifest, dict(zip(manifest.domains, weights, strict=True)), Layout(SEQ_LEN), BATCH, seed=0)
     theirs = interleaved(manifest, weights, folder)
 
     def read(side: str) -> int:
@@ -183,7 +184,7 @@ def bench_resume(folder: Path, n_repeats: int) -> dict[str, float]:
         manifest = open_manifest(folder)
         weights = dict.fromkeys(manifest.domains, 1 / N_DOMAINS)
         step = sequence // BATCH
-        return len(list(WeightedStream(manifest, weights, SEQ_LEN, BATCH, seed=0).batches(step, step + 1)))
+        return len(list(WeightedStream(manifest, weights, Layout(SEQ_LEN), BATCH, seed=0).batches(step, step + 1)))
 
     places = {"0": 0, "1e6": 10**6, "1e9": 10**9}
     sides: dict[str, Callable[[], int]] = {name: partial(first_batch, at) for name, at in places.items()}
@@ -192,7 +193,7 @@ def bench_resume(folder: Path, n_repeats: int) -> dict[str, float]:
 
 def bench_step(manifest: Manifest, n_repeats: int) -> float:
     """Return microseconds for a batch of 256 x 1,024 tokens."""
-    stream = WeightedStream(manifest, dict.fromkeys(manifest.domains, 1 / N_DOMAINS), 1024, 256, seed=0)
+    stream = WeightedStream(manifest, dict.fromkeys(manifest.domains, 1 / N_DOMAINS), Layout(1024), 256, seed=0)
 
     def batches() -> int:
         return sum(1 for _ in stream.batches(0, 64))

@@ -26,13 +26,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import torch
 
+from data.items import Layout
 from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
 from train.compose import compose_config
-from train.config import Plan, make_plan
 from train.loop import run
 from train.models.build import build_model
 from train.models.count import count_parameters
 from train.models.layers import ffn_width
+from train.plan import Plan, make_plan
 
 VOCAB = 256
 
@@ -215,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_tokens(Path(folder) / "tokens", case)
         rows = [compare(manifest, case, setting, options.turns) for setting in settings]
-    size = count_parameters(build_model(our_model(case), VOCAB, case.seq_len, 0))["total"]
+    size = count_parameters(build_model(our_model(case), VOCAB, Layout(case.seq_len), 0))["total"]
     print(f"{size:,} parameters, batches of {case.batch_size} x {case.seq_len} tokens, fp32, one CPU thread")
     print(f"{'':<16}{'ours':>10}{'transformers':>14}{'ratio':>8}   tokens/CPU s, median of {options.turns} turns")
     for row in rows:

@@ -24,7 +24,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from mixlaw.runlog import read_status
 
 if TYPE_CHECKING:
-    from train.config import Plan
+    from train.plan import Plan
 
 POLL_S = 0.2
 LINE_EVERY_S = 10.0
@@ -78,10 +78,10 @@ def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
     sizes: dict[str, int] = {}
     for overrides in job_overrides:
         plan = plan_run(compose_config(overrides))
-        model, seq_len = plan.config.model, plan.config.stream.seq_len
+        model, layout = plan.config.model, plan.config.layout()
         if repr(model) not in sizes:
-            sizes[repr(model)] = count_parameters(build_model(model, plan.manifest.vocab_size, seq_len, 0))["total"]
-        flops = 6.0 * sizes[repr(model)] * plan.config.n_steps * plan.config.tokens_per_step
+            sizes[repr(model)] = count_parameters(build_model(model, plan.manifest.vocab_size, layout, 0))["total"]
+        flops = 6.0 * sizes[repr(model)] * plan.n_steps * plan.tokens_per_step
         folder = Path(plan.config.machine.runs) / plan.folder_name
         jobs[str(folder)] = Job(plan, list(overrides), flops, read_status(folder), log=folder / "log.txt")
     return list(jobs.values())
@@ -138,8 +138,7 @@ class Pool:
         return job
 
     def _progress(self, job: Job) -> float:
-        config = job.plan.config
-        return job.flops * min(self._tokens[job.slot] / (config.n_steps * config.tokens_per_step), 1.0)
+        return job.flops * min(self._tokens[job.slot] / (job.plan.n_steps * job.plan.tokens_per_step), 1.0)
 
     def _report(self, job: Job, n_over: int, n_all: int, bar: Any) -> None:
         shares = " ".join(f"{d} {w:.2f}" for d, w in job.plan.weights.items())

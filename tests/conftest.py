@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from train.config import Plan
+    from train.plan import Plan
 
 settings.register_profile("untimed", deadline=None)  # property tests are never judged by their time
 settings.load_profile("untimed")

@@ -25,10 +25,10 @@ import data
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from train.compose import CONFIGS, ROOT, addable, explain, plan_run, read_config
-from train.config import Plan
 from train.console import RunBar
 from train.distributed import adopt_slurm
 from train.loop import run
+from train.plan import Plan
 from train.preempt import EXIT_AGAIN
 
 EXIT_CODES = {"finished": 0, "again": EXIT_AGAIN, "diverged": 76}

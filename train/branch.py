@@ -13,7 +13,7 @@ from typing import Any
 from mixlaw.errors import ConfigError
 from mixlaw.runlog import read_facts
 from train.checkpoint import newest_checkpoint
-from train.config import Plan
+from train.plan import Plan
 
 # What may differ: where and how long they run, and when they are measured.
 _FREE = ("study_name", "machine", "logging", "checkpoint", "data", "schedule", "evaluation", "mixture")
@@ -38,7 +38,7 @@ def find_trunk(plan: Plan) -> Path | None:
                 f"checkpoint.branch_from: {folder} differs in {key} ({theirs.get(key)!r:.80} there, "
                 f"{ours.get(key)!r:.80} here); only the end of the schedule and the evaluation may differ"
             )
-    return newest_checkpoint(folder / "checkpoints", at_most=plan.config.cooldown_step())
+    return newest_checkpoint(folder / "checkpoints", at_most=plan.cooldown_step())
 
 
 def _shared_of(facts: Mapping[str, Any]) -> dict[str, Any]:

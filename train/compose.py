@@ -19,7 +19,8 @@ from data.config import to_dataclass
 from data.shards import open_manifest
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, unknown_name
-from train.config import Plan, TrainConfig, make_plan
+from train.config import TrainConfig
+from train.plan import Plan, make_plan
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"

@@ -6,19 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.config import DataConfig
-from data.schedule import SCHEDULE_VERSION
-from data.shards import Manifest
-from data.stream import check_epochs
+from data.items import FAMILIES, UNITS, Layout
+from data.pictures import View
 from mixlaw.errors import ConfigError, unknown_name
-from mixlaw.mixture import check_weights, proportional, uniform
-from mixlaw.runlog import SCHEMA_VERSION, run_id
-
-TRAINER_VERSION = 1  # raised when the same configuration would give other losses
 
 
 @dataclass
 class ModelConfig:
-    """A decoder whose size is set by its width alone; depth stays fixed within a study, as in the paper."""
+    """A model whose size is set by its width alone; depth stays fixed within a study, as in the paper."""
 
     family: str = "text"
     width: int = 64
@@ -27,16 +22,33 @@ class ModelConfig:
     ffn_multiple_of: int = 16  # SwiGLU's hidden width is 8/3 of the width, rounded up to this
     qk_norm: bool = True
     rope_base: float = 10_000.0
-    document_mask: bool = False  # attend within the own document only, where a sequence holds several
+    document_mask: bool = False  # text: attend within the own document only, where a sequence holds several
+    image_size: int = 32  # multimodal and vision: pixels of a side that the model reads
+    patch_size: int = 8  # pixels of a side of a patch, which is a token
+    decoder_depth: int = 2  # vision: blocks of the decoder; depth counts those of the image encoder
+    image_loss_weight: float = 0.4  # vision: of predicted patches, as in AIMv2
+    text_loss_weight: float = 1.0  # vision: of predicted captions; 0: the image-only autoregressive form
 
     def __post_init__(self) -> None:
-        require_name("model.family", self.family, ["text"])
+        require_name("model.family", self.family, list(FAMILIES))
         require_at_least(1, model_width=self.width, model_depth=self.depth, model_head_dim=self.head_dim)
         require_at_least(1, model_ffn_multiple_of=self.ffn_multiple_of, model_rope_base=self.rope_base)
         if self.width % self.head_dim or self.head_dim % 2:
             raise ConfigError(
                 f"model.width {self.width} must be a multiple of model.head_dim {self.head_dim}, an even number"
             )
+        require_at_least(1, model_image_size=self.image_size, model_patch_size=self.patch_size)
+        require_at_least(1, model_decoder_depth=self.decoder_depth)
+        require_at_least(
+            0, model_image_loss_weight=self.image_loss_weight, model_text_loss_weight=self.text_loss_weight
+        )
+        if self.image_size % self.patch_size or self.image_size < 2 * self.patch_size:
+            raise ConfigError(
+                f"model.image_size {self.image_size} must be at least twice model.patch_size {self.patch_size}, and a "
+                "multiple of it"
+            )
+        if not self.image_loss_weight + self.text_loss_weight > 0:
+            raise ConfigError("model.image_loss_weight and model.text_loss_weight are both 0: nothing would be learned")
 
 
 @dataclass
@@ -49,23 +61,24 @@ class MixtureConfig:
     def __post_init__(self) -> None:
         require_name("mixture.named", self.named, ["natural", "uniform"])
 
-    def resolve(self, manifest: Manifest) -> dict[str, float]:
-        """Return domain -> weight over all training domains of the data, zeros included."""
-        if self.weights:
-            return check_weights(self.weights, manifest.domains, "mixture.weights")
-        if self.named == "uniform":
-            return uniform(manifest.domains)
-        return proportional({d: manifest.n_tokens(d, "train") for d in manifest.domains})
-
 
 @dataclass
 class StreamConfig:
     seq_len: int = 64  # tokens in a packed sequence
     batch_size: int = 16  # sequences in a step, over all ranks
     max_epochs: float = 4.0  # a mixture that repeats a domain more often is refused
+    unit: str = "tokens"  # what weights are shares of: tokens, text and patches alike | samples: documents
+    min_crop: float = 1.0  # images are seen in random parts of at least this share of their area; 1: whole
+    flip: float = 0.0  # probability of seeing an image mirrored
 
     def __post_init__(self) -> None:
         require_at_least(1, stream_seq_len=self.seq_len, stream_batch_size=self.batch_size)
+        require_name("stream.unit", self.unit, list(UNITS))
+        if not (0 < self.min_crop <= 1 and 0 <= self.flip <= 1):
+            raise ConfigError(
+                f"stream.min_crop is {self.min_crop} and stream.flip {self.flip}; the one lies in (0, 1], the other in "
+                "[0, 1]"
+            )
 
 
 @dataclass
@@ -196,85 +209,23 @@ class TrainConfig:
             raise ConfigError(f"study_name {self.study_name!r} names a folder: use letters, digits, '-' and '_'")
         require_finite(dataclasses.asdict(self))
 
-    @property
-    def tokens_per_step(self) -> int:
-        return self.stream.seq_len * self.stream.batch_size
+    def layout(self) -> Layout:
+        """Return how this model reads documents.
 
-    @property
-    def n_steps(self) -> int:
-        """Steps of the run; D is rounded up to whole steps."""
-        return -(-self.schedule.n_tokens // self.tokens_per_step)
-
-    def cooldown_step(self) -> int:
-        """Return the last step at the full rate."""
-        start = (1 - self.schedule.cooldown) * self.n_steps * self.tokens_per_step
-        return min(int(start // self.tokens_per_step) + 1, self.n_steps)
-
-    def permanent_steps(self) -> set[int]:
-        """Return the steps after which a checkpoint is kept for good."""
-        return {-(-n_tokens // self.tokens_per_step) for n_tokens in self.checkpoint.permanent}
-
-    def saves_after(self, step: int) -> bool:
-        """Return whether a step is followed by a checkpoint."""
-        return step == self.n_steps or step % self.checkpoint.every_steps == 0 or step in self.permanent_steps()
-
-    def evaluation_steps(self) -> list[int]:
-        """Return the steps after which the run is evaluated, the last step among them; after a cool-down only that.
-
-        While the rate falls, a run is neither at its constant rate nor cooled down.
+        Raises
+        ------
+        ConfigError
+            If a sequence cannot hold an image and a token.
         """
-        if self.schedule.cooldown:
-            return [self.n_steps]
-        grid = (self.n_steps * self.evaluation.ratio**-i for i in range(self.evaluation.n_points))
-        return sorted({max(round(step), 1) for step in grid})
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A configuration checked against the data it names: what there is to know before anything is trained."""
-
-    config: TrainConfig
-    manifest: Manifest
-    weights: dict[str, float]
-    run_id: str
-
-    @property
-    def folder_name(self) -> str:
-        return f"{self.config.study_name}/{self.run_id}"
-
-    def data_hashes(self) -> dict[str, str]:
-        """Return what each domain and target is, down to the byte."""
-        return {d: self.manifest.domain_sha256(d) for d in (*self.manifest.domains, *self.manifest.targets)}
-
-
-def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
-    """Check mixture and repetition against the data, and name the run.
-
-    Raises
-    ------
-    ConfigError
-        For unknown domains, weights that do not sum to one, or more epochs than allowed.
-    """
-    weights = config.mixture.resolve(manifest)
-    n_tokens = config.n_steps * config.tokens_per_step
-    check_epochs(manifest, weights, n_tokens, config.stream.seq_len, config.stream.max_epochs)
-    return Plan(config, manifest, weights, run_id(science(config, weights, manifest)))
-
-
-def science(config: TrainConfig, weights: dict[str, float], manifest: Manifest) -> dict[str, Any]:
-    """Return everything that decides the losses of a run: what its id is the hash of."""
-    facts = dataclasses.asdict(config)
-    for machine_side in ("study_name", "machine", "logging", "checkpoint", "data"):
-        del facts[machine_side]
-    del facts["stream"]["max_epochs"]  # it refuses runs, and changes none
-    for group, added in (("evaluation", "average"), ("schedule", "cooldown"), ("model", "document_mask")):
-        if not facts[group][added]:
-            del facts[group][added]  # runs of the time before there was this setting keep their names
-    facts["mixture"] = {d: round(w, 12) for d, w in weights.items()}
-    facts["data"] = {d: manifest.domain_sha256(d) for d in (*manifest.domains, *manifest.targets)}
-    facts["tokenizer"] = manifest.facts["tokenizer"]
-    facts["versions"] = {"run_log": SCHEMA_VERSION, "schedule": SCHEDULE_VERSION, "trainer": TRAINER_VERSION}
-    return facts
+        if self.model.family == "text":
+            return Layout(self.stream.seq_len)
+        view = View(self.model.image_size, self.stream.min_crop, self.stream.flip)
+        layout = Layout(self.stream.seq_len, self.model.family, self.model.patch_size, view)
+        if layout.n_patches >= self.stream.seq_len:
+            raise ConfigError(
+                f"stream.seq_len {self.stream.seq_len} must hold an image of {layout.n_patches} patches and a token"
+            )
+        return layout
 
 
 def require_name(where: str, name: str, known: list[str]) -> None:

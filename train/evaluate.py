@@ -3,13 +3,16 @@
 import torch
 from torch import Tensor, nn
 
+from data.items import Layout
 from data.shards import Manifest
-from data.stream import evaluation_batches
+from data.stream import Batch, evaluation_batches
+from mixlaw.errors import ConfigError
 from train.config import EvaluationConfig
 from train.distributed import World
 from train.preempt import StopRequest
 
 Losses = dict[str, dict[str, float | int]]
+Sums = dict[str, Tensor]  # kind of loss -> (n_sequences, 2): the sum of a sequence's losses, and how many they are
 
 
 class Evaluator:
@@ -20,60 +23,96 @@ class Evaluator:
     batch_size : sequences per forward pass; changes no result beyond rounding
     """
 
-    def __init__(self, manifest: Manifest, config: EvaluationConfig, seq_len: int, batch_size: int) -> None:
-        self._seq_len = seq_len
+    def __init__(self, manifest: Manifest, config: EvaluationConfig, layout: Layout, batch_size: int) -> None:
         names = [*manifest.domains, *manifest.targets]
         self._batches = {
-            name: evaluation_batches(manifest, name, config.split, seq_len, config.n_sequences, batch_size)
+            name: evaluation_batches(manifest, name, config.split, layout, config.n_sequences, batch_size)
             for name in names
         }
 
     def measure(self, model: nn.Module, world: World, precision: str, stop: StopRequest | None = None) -> Losses | None:
-        """Return per domain: loss [nats/token], its standard error over sequences, and the tokens it rests on.
+        """Return per domain: its loss, the standard error over sequences, and how many tokens (or patches) it rests on.
 
+        Where a model has several kinds of losses, a domain's is their weighted sum, and `<domain>-<kind>` is each.
         None, on all ranks, if a signal came before all was measured.
         """
-        means = self.by_sequence(model, world, precision, stop)
-        return None if means is None else {name: self._summary(losses) for name, losses in means.items()}
+        sums = self.by_sequence(model, world, precision, stop)
+        return None if sums is None else summaries(sums, model.loss_weights)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def by_sequence(
         self, model: nn.Module, world: World, precision: str, stop: StopRequest | None = None
-    ) -> dict[str, Tensor] | None:
-        """Return per domain the loss of every sequence [nats/token], float64 on the CPU; None if stopped."""
+    ) -> dict[str, Sums] | None:
+        """Return per domain the losses of every sequence, float64 on the CPU; None if stopped."""
         model.train(False)
-        losses = {}
+        found = {}
         for name, batches in self._batches.items():
             measured = self._domain(model, batches, world, precision, stop)
             if measured is None:
                 break
-            losses[name] = measured
+            found[name] = measured
         model.train(True)
-        return losses if len(losses) == len(self._batches) else None
+        return found if len(found) == len(self._batches) else None
 
     def _domain(
-        self, model: nn.Module, batches: list[Tensor], world: World, precision: str, stop: StopRequest | None
-    ) -> Tensor | None:
+        self, model: nn.Module, batches: list[Batch], world: World, precision: str, stop: StopRequest | None
+    ) -> Sums | None:
         """Measure one domain, each rank every world.size-th batch. All ranks run the model equally often: where the
         batches are used up, a rank repeats the last, because shards of a model meet in every forward pass."""
-        sizes = [len(batch) for batch in batches]
-        means = torch.zeros(sum(sizes), dtype=torch.float64, device=world.device)
+        sizes = [len(next(iter(batch.values()))) for batch in batches]
+        kinds = list(model.loss_weights)  # type: ignore[arg-type]
+        sums = {kind: torch.zeros(sum(sizes), 2, dtype=torch.float64, device=world.device) for kind in kinds}
         for turn in range(0, len(batches), world.size):
             if stop and world.maximum(stop.signal):
                 return None
             i = turn + world.rank
-            batch = batches[min(i, len(batches) - 1)].to(world.device)
+            batch = inputs_of(model, batches[min(i, len(batches) - 1)], world.device)
             with autocast(world.device, precision):
-                nll_BS = model(batch)
+                losses = model(batch)
             if i < len(batches):
                 first = sum(sizes[:i])
-                means[first : first + sizes[i]] = nll_BS.double().mean(1)
-        return world.total(means).cpu()
+                for kind, counts in model.predicted(batch).items():  # type: ignore[operator]
+                    sums[kind][first : first + sizes[i], 0] = losses[kind].double().sum(1)
+                    sums[kind][first : first + sizes[i], 1] = counts
+        return {kind: world.total(values).cpu() for kind, values in sums.items()}
 
-    def _summary(self, means: Tensor) -> dict[str, float | int]:
-        n = len(means)
-        spread = float(means.std()) / n**0.5 if n > 1 else 0.0
-        return {"loss": float(means.mean()), "loss_se": spread, "n_eval_tokens": n * self._seq_len}
+
+def summaries(sums: dict[str, Sums], weights: dict[str, float]) -> Losses:
+    """Return the losses of domains from those of their sequences.
+
+    Raises
+    ------
+    ConfigError
+        If the evaluation sequences of a domain have nothing to predict.
+    """
+    losses: Losses = {}
+    for domain, by_kind in sums.items():
+        empty = [kind for kind, values in by_kind.items() if not values[:, 1].any()]
+        if empty:
+            raise ConfigError(f"domain '{domain}': its evaluation sequences hold no {empty[0]} to predict")
+        losses[domain] = summary(by_kind, weights)
+        if len(weights) > 1:
+            losses |= {f"{domain}-{kind}": summary({kind: by_kind[kind]}, {kind: 1.0}) for kind in weights}
+    return losses
+
+
+def summary(by_kind: Sums, weights: dict[str, float]) -> dict[str, float | int]:
+    """Return the weighted sum of the mean losses of each kind, and its standard error over sequences."""
+    n, loss, n_tokens = 0, 0.0, 0
+    residuals = torch.zeros(())
+    for kind, values in by_kind.items():
+        n, total = len(values), float(values[:, 1].sum())
+        mean = float(values[:, 0].sum()) / total
+        loss += weights[kind] * mean
+        n_tokens += int(total)
+        residuals = residuals + weights[kind] * (values[:, 0] - mean * values[:, 1]) / total
+    spread = float(residuals.square().sum() * n / (n - 1)) ** 0.5 if n > 1 else 0.0
+    return {"loss": loss, "loss_se": spread, "n_eval_tokens": n_tokens}
+
+
+def inputs_of(model: nn.Module, batch: Batch, device: torch.device) -> Batch:
+    """Return what the model reads of a batch, on its device."""
+    return {name: batch[name].to(device, non_blocking=True) for name in model.inputs}  # type: ignore[union-attr]
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

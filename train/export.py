@@ -60,7 +60,11 @@ class Trained:
 
     @property
     def n_tokens(self) -> int:
-        return self.step * self.config.tokens_per_step
+        return self.step * int(self.facts["tokens_per_step"])
+
+    @property
+    def n_steps(self) -> int:
+        return -(-self.config.schedule.n_tokens // int(self.facts["tokens_per_step"]))
 
     @property
     def losses(self) -> dict[str, dict[str, Any]]:
@@ -92,7 +96,7 @@ def read_run(folder: Path, unfinished: bool = False) -> Trained:
     if path is None:
         raise CheckpointError(f"{folder} has no checkpoint that is whole: run its command again")
     tokenizer = facts["tokenizer"]
-    model = build_model(config.model, tokenizer["vocab_size"], config.stream.seq_len, 0, tokenizer["end_id"])
+    model = build_model(config.model, tokenizer["vocab_size"], config.layout(), 0, tokenizer["end_id"])
     try:
         read_part(path, "average" if config.evaluation.average else "model", model.state_dict())
     except (LookupError, ValueError, OSError, RuntimeError, SafetensorError, CheckpointException) as error:
@@ -150,7 +154,7 @@ def card(run: Trained, class_name: str, laws: FittedLaws | None) -> str:
         "---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [mixlaw, data-mixture]", "---", "",
         f"# {facts['run_name']}", "",
         f"A `{class_name}` of {counts['total']:,} parameters, trained on {run.n_tokens:,} tokens (step {run.step:,} of "
-        f"{run.config.n_steps:,}, status {run.status}) by mixlaw {facts.get('mixlaw_version', '?')}, run "
+        f"{run.n_steps:,}, status {run.status}) by mixlaw {facts.get('mixlaw_version', '?')}, run "
         f"`{facts['run_id']}` of the study `{facts['study']}`, seed {run.config.seed}.",
     ]  # fmt: skip
     if run.config.evaluation.average:

@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 import mixlaw
+from data.stream import WeightedStream
 from mixlaw.errors import RunLogError
 from mixlaw.runlog import SCHEMA_VERSION, RunWriter
-from train.config import Plan, TrainConfig
+from train.config import TrainConfig
 from train.models.count import count_parameters, flops_per_token
+from train.plan import Plan
 from train.sinks import WandbMirror
 
 
@@ -37,12 +39,14 @@ class Journal:
         if self._logging.wandb:
             self._mirror = WandbMirror(self._folder, self._logging.project, log_bytes)
 
-    def train_row(
-        self, step: int, n_tokens: int, loss: float, grad_norm: float, lr: float, spent: dict[str, int]
-    ) -> None:
-        """Write how training goes, and how many tokens each domain has given so far."""
-        row = {"kind": "train", "step": step, "n_tokens": n_tokens, "loss": loss, "grad_norm": grad_norm, "lr": lr}
-        self._writer.append(row | {"tokens_by_domain": spent})
+    def train_row(self, step: int, loss: float, grad_norm: float, lr: float, stream: WeightedStream) -> None:
+        """Write how training goes, and how many tokens each domain has given so far; with images, of which kind."""
+        totals = stream.totals(step)
+        row = {"kind": "train", "step": step, "loss": loss, "grad_norm": grad_norm, "lr": lr}
+        row |= {"n_tokens": totals["n_tokens"], "tokens_by_domain": stream.tokens_by_domain(step)}
+        if totals["n_image_tokens"] or totals["n_samples"]:
+            row |= {key: totals[key] for key in ("n_image_tokens", "n_loss_tokens", "n_samples")}
+        self._writer.append(row)
 
     def eval_rows(self, step: int, n_tokens: int, losses: dict[str, dict[str, float | int]]) -> None:
         """Write the held-out losses of all domains and targets, and make them durable."""
@@ -112,13 +116,12 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
         "family": config.model.family,
         "config": dataclasses.asdict(config),
         "n_params": counts,
-        "flops_per_token": flops_per_token(config.model, counts, config.stream.seq_len),
-        "tokens_per_step": config.tokens_per_step,
+        "flops_per_token": flops_per_token(config.model, counts, config.stream.seq_len, plan.image_share),
+        "tokens_per_step": round(plan.tokens_per_step),
         "mixture": plan.weights,
         "tokenizer": manifest.facts["tokenizer"],
         "data": {
-            d: {"n_tokens": manifest.n_tokens(d, "train"), "sha256": manifest.domain_sha256(d)}
-            for d in (*manifest.domains, *manifest.targets)
+            d: plan.available(d) | {"sha256": manifest.domain_sha256(d)} for d in (*manifest.domains, *manifest.targets)
         },
         "world_size": world_size,
         "hardware": hardware(),

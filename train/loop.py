@@ -21,13 +21,14 @@ from mixlaw.runlog import read_status
 from train.average import WeightAverage
 from train.branch import find_trunk
 from train.checkpoint import load_checkpoint, newest_checkpoint, require_space, save_checkpoint
-from train.config import Plan, TrainConfig
+from train.config import TrainConfig
 from train.distributed import World, join_world, leave_world
-from train.evaluate import Evaluator, autocast
+from train.evaluate import Evaluator, autocast, inputs_of
 from train.journal import Journal, only_process, run_facts
 from train.models.build import build_model
 from train.optim import build_optimizer, schedule_factor, set_learning_rate
 from train.parallel import clip_gradients, place, summing_gradients, trainable
+from train.plan import Plan
 from train.preempt import StopRequest
 from train.state import TrainState
 
@@ -84,15 +85,15 @@ class _Training:
     def __init__(self, plan: Plan, folder: Path, world: World, stop: StopRequest, at_end: ExitStack) -> None:
         config = plan.config
         self.plan, self.config, self.folder, self.world, self.stop = plan, config, folder, world, stop
-        seq_len, batch_size = config.stream.seq_len, config.stream.batch_size
+        layout, batch_size = config.layout(), config.stream.batch_size
         self.model = self._model()
         self.state = TrainState(self.model, build_optimizer(self.model, config.optim, config.model.width))
         if config.evaluation.average:
             self.state.average = WeightAverage(self._model(), config.evaluation.average)
         self.stream = WeightedStream(
-            plan.manifest, plan.weights, seq_len, batch_size, config.seed, world.rank, world.size
+            plan.manifest, plan.weights, layout, batch_size, config.seed, world.rank, world.size, config.stream.unit
         )
-        self.evaluator = Evaluator(plan.manifest, config.evaluation, seq_len, batch_size)
+        self.evaluator = Evaluator(plan.manifest, config.evaluation, layout, batch_size)
         self.journal: Journal | None = None
         with world.together():
             if world.is_first:
@@ -104,24 +105,22 @@ class _Training:
     def _model(self) -> nn.Module:
         config = self.config
         tokenizer = self.plan.manifest.facts["tokenizer"]
-        model = build_model(
-            config.model, tokenizer["vocab_size"], config.stream.seq_len, config.seed, tokenizer["end_id"]
-        )
+        model = build_model(config.model, tokenizer["vocab_size"], config.layout(), config.seed, tokenizer["end_id"])
         return place(model, config.machine, config.precision, self.world)
 
     def train(self, progress: Progress) -> str:
         """Go from where the run stands to its end, or to where it is stopped."""
-        config, world, optimizer = self.config, self.world, self.state.optimizer
+        plan, config, world, optimizer = self.plan, self.config, self.world, self.state.optimizer
         self._resume()
         replica = trainable(self.model, config.machine, world)
-        evaluation_steps, started = set(config.evaluation_steps()), time.perf_counter()
-        batches = self.stream.batches(self.step, config.n_steps, config.machine.workers)
+        evaluation_steps, started = set(plan.evaluation_steps()), time.perf_counter()
+        batches = self.stream.batches(self.step, plan.n_steps, config.machine.workers)
         batch = self._next(batches)
 
-        while self.step < config.n_steps or self.evaluation_pending:
+        while self.step < plan.n_steps or self.evaluation_pending:
             if not self.evaluation_pending:
-                n_before = self.step * config.tokens_per_step
-                factor = schedule_factor(config.schedule, n_before, config.tokens_per_step)
+                n_before = self.step * plan.tokens_per_step
+                factor = schedule_factor(config.schedule, n_before, plan.tokens_per_step)
                 lr = set_learning_rate(optimizer, config.optim, factor)
                 loss = backward(replica, batch, config, world)
                 batch = self._next(batches)  # read while a GPU still computes
@@ -135,11 +134,11 @@ class _Training:
                     self.state.average.update(self.model, self.step)
                 self.evaluation_pending = self.step in evaluation_steps
                 self._log(float(loss), float(grad_norm), lr)
-                progress(n_before + config.tokens_per_step, float(loss))
+                progress(round(n_before + plan.tokens_per_step), float(loss))
             if self.evaluation_pending and (diverged := self._evaluate()):
                 return self._end(diverged, started)
-            stop_now = bool(world.maximum(self.stop.signal)) and (self.step < config.n_steps or self.evaluation_pending)
-            if stop_now or config.saves_after(self.step):
+            stop_now = bool(world.maximum(self.stop.signal)) and (self.step < plan.n_steps or self.evaluation_pending)
+            if stop_now or plan.saves_after(self.step):
                 self._save()
             if stop_now:
                 return "again"
@@ -154,8 +153,7 @@ class _Training:
 
     def _log(self, loss: float, grad_norm: float, lr: float) -> None:
         if self.journal and (self.evaluation_pending or self.step % self.config.logging.every_steps == 0):
-            n_tokens = self.step * self.config.tokens_per_step
-            self.journal.train_row(self.step, n_tokens, loss, grad_norm, lr, self.stream.tokens_by_domain(self.step))
+            self.journal.train_row(self.step, loss, grad_norm, lr, self.stream)
 
     def _evaluate(self) -> str:
         """Measure and log all domains, unless a signal comes in between; say 'diverged' where a loss is no number."""
@@ -166,7 +164,7 @@ class _Training:
         if not all(math.isfinite(measured["loss"]) for measured in losses.values()):
             return "diverged"
         if self.journal:
-            self.journal.eval_rows(self.step, self.step * self.config.tokens_per_step, losses)
+            self.journal.eval_rows(self.step, self.stream.totals(self.step)["n_tokens"], losses)
         self.evaluation_pending = False
         return ""
 
@@ -178,7 +176,7 @@ class _Training:
         if self.journal:
             facts["log_bytes"] = self.journal.position()
         checkpoint, folder = self.config.checkpoint, self.folder / "checkpoints"
-        permanent = self.config.permanent_steps()
+        permanent = self.plan.permanent_steps()
         save_checkpoint(folder, self.step, self.state, facts, checkpoint.keep, self.world, permanent)
 
     def _resume(self) -> None:
@@ -215,15 +213,21 @@ def backward(model: nn.Module, batch: Batch, config: TrainConfig, world: World) 
     """Accumulate the gradient of the mean loss over all valid tokens of the global batch; return that loss.
 
     Micro-batches and ranks weigh by the tokens that carry loss, not by their number. Ranks exchange gradients once.
+    Where there are several kinds of losses, each is a mean of its own, and their weighted sum is what falls.
     """
-    tokens = batch["tokens"].to(world.device, non_blocking=True)
-    n_valid = world.total((tokens[:, 1:] >= 0).sum())
+    family: Any = getattr(model, "module", model)  # beneath DDP
+    batch = inputs_of(family, batch, world.device)
+    n_valid = {kind: world.total(n.sum()) for kind, n in family.predicted(batch).items()}
     loss = torch.zeros((), device=world.device)
-    parts = tokens.split(config.machine.micro_batch or len(tokens))
-    for i, part in enumerate(parts):
-        with summing_gradients(model, enabled=i == len(parts) - 1):
+    n_sequences = len(next(iter(batch.values())))
+    firsts = range(0, n_sequences, config.machine.micro_batch or n_sequences)
+    for first in firsts:
+        part = {name: values[first : first + firsts.step] for name, values in batch.items()}
+        with summing_gradients(model, enabled=first == firsts[-1]):
             with autocast(world.device, config.precision):
-                part_loss = model(part).sum() / n_valid
+                losses = model(part)
+                means = [w * losses[kind].sum() / n_valid[kind].clamp(min=1) for kind, w in family.loss_weights.items()]
+                part_loss = torch.stack(means).sum()
             (part_loss * world.size).backward()  # ranks average their gradients, and this is a sum
         loss += part_loss.detach()
     return world.total(loss)

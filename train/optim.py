@@ -7,16 +7,18 @@ from torch import nn
 
 from train.config import OptimConfig, ScheduleConfig
 
+INPUTS = ("embedding.", "patches.")  # matrices whose fan-in does not grow with width
+
 
 def build_optimizer(model: nn.Module, config: OptimConfig, width: int) -> torch.optim.AdamW:
     """Return AdamW with two groups: matrices whose fan-in grows with width, and everything else.
 
-    Under muP (Yang et al. 2022, table 3, Adam) the matrices' rate falls as base_width / width; lookup table and norms
-    keep theirs. Weight decay is fully decoupled, as in the paper: a step shrinks weights by `weight_decay` whatever
-    the rate, so each group's setting is divided by its rate.
+    Under muP (Yang et al. 2022, table 3, Adam) the matrices' rate falls as base_width / width; lookup table, patches
+    and norms keep theirs. Weight decay is fully decoupled, as in the paper: a step shrinks weights by `weight_decay`
+    whatever the rate, so each group's setting is divided by its rate.
     """
     scale = config.base_width / width if config.parametrization == "mup" else 1.0
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and not name.startswith("embedding.")]
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and not name.startswith(INPUTS)]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     groups = [
@@ -33,7 +35,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: OptimConfig, fac
     return config.lr * factor
 
 
-def schedule_factor(config: ScheduleConfig, n_before: int, tokens_per_step: int) -> float:
+def schedule_factor(config: ScheduleConfig, n_before: float, tokens_per_step: float) -> float:
     """Return the share of the full rate at the step that follows `n_before` tokens.
 
     Linear over the warm-up, then constant; over a cool-down 1 - sqrt(progress) (Haegele et al. 2024, arXiv:2405.18392).

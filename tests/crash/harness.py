@@ -22,7 +22,7 @@ from pathlib import Path
 
 from train.checkpoint import newest_checkpoint
 from train.compose import compose_config, plan_run
-from train.config import Plan
+from train.plan import Plan
 
 FINISHED, AGAIN = 0, 75
 TIMEOUT_S = 100  # of an attempt that takes a second on an idle machine
@@ -77,7 +77,7 @@ class Case:
 
     def artefacts(self) -> Artefacts:
         """Return the bytes of the log and of every file of tensors in the last checkpoint."""
-        last = self.checkpoints / f"step-{self.plan.config.n_steps:08d}"
+        last = self.checkpoints / f"step-{self.plan.n_steps:08d}"
         whole = {path.name: path.read_bytes() for path in (self.folder / "metrics.jsonl", *last.glob("*.safetensors"))}
         return whole | {str(path.relative_to(last)): _in_order(path) for path in last.glob("*/*.safetensors")}
 
@@ -127,8 +127,8 @@ class Case:
         """Wait for all processes of an attempt, and see that no checkpoint was lost that was there before."""
         codes = wait_for(processes)
         n_tokens = int(self._reached.read_bytes() or 0) if self._reached.exists() else 0
-        step = n_tokens // self.plan.config.tokens_per_step  # what was saved after earlier ones must be there
-        saved = [earlier for earlier in range(1, step) if self.plan.config.saves_after(earlier)]
+        step = n_tokens // self.plan.tokens_per_step  # what was saved after earlier ones must be there
+        saved = [earlier for earlier in range(1, step) if self.plan.saves_after(earlier)]
         if saved:
             newest = newest_checkpoint(self.checkpoints)
             assert newest

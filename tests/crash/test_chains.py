@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from data.stream import WeightedStream, n_sequences
+from data.stream import WeightedStream
 from tests.crash.harm import die_at
 from tests.crash.harness import Case
 
@@ -14,14 +14,13 @@ from tests.crash.harness import Case
 def tender_steps(case: Case) -> dict[str, set[int]]:
     """Return the steps where something special happens, by what it is."""
     plan, config = case.plan, case.plan.config
-    seq_len, batch_size = config.stream.seq_len, config.stream.batch_size
-    stream = WeightedStream(plan.manifest, plan.weights, seq_len, batch_size, config.seed)
-    size = n_sequences(plan.manifest, "docs", seq_len) * seq_len
-    spent = [stream.tokens_by_domain(step)["docs"] for step in range(config.n_steps + 1)]
-    steps = range(1, config.n_steps + 1)
+    stream = WeightedStream(plan.manifest, plan.weights, config.layout(), config.stream.batch_size, config.seed)
+    size = plan.kinds["docs"].total("n_tokens")
+    spent = [stream.tokens_by_domain(step)["docs"] for step in range(plan.n_steps + 1)]
+    steps = range(1, plan.n_steps + 1)
     return {
-        "save": {step for step in steps if config.saves_after(step)},
-        "evaluation": set(config.evaluation_steps()),
+        "save": {step for step in steps if plan.saves_after(step)},
+        "evaluation": set(plan.evaluation_steps()),
         "epoch wrap": {step for step in steps if spent[step] // size > spent[step - 1] // size},
         "shard boundary": {step for step in steps if spent[step] > spent[step - 1]},  # every window of docs crosses one
     }
@@ -38,12 +37,12 @@ def test_the_run_has_all_that_can_go_wrong(case: Case) -> None:
 
 def chain(case: Case, n: int, seed: int) -> None:
     """Die n times on purpose at, before or after tender steps; where n is large, several times at one."""
-    rng, last = random.Random(seed), case.plan.config.n_steps
+    rng, last = random.Random(seed), case.plan.n_steps
     around = {what: {s + d for s in steps for d in (-1, 0, 1)} for what, steps in tender_steps(case).items()}
     kinds = rng.sample(sorted(around), len(around))
     deaths = sorted(rng.choice(sorted(around[kinds[i % len(kinds)]] & set(range(1, last + 1)))) for i in range(n))
     for step in deaths:
-        end = case.attempt(partial(die_at, step * case.plan.config.tokens_per_step))
+        end = case.attempt(partial(die_at, step * case.plan.tokens_per_step))
         assert end.code == -signal.SIGKILL, end.said
         case.counts["deaths in chains"] += 1
     case.finish()

@@ -42,19 +42,19 @@ def assert_one_sentence(said: str, folder: Path) -> None:
 
 def saved_at(case: Case, step: int, folder: Path) -> Path:
     """Return the directory of a run that was killed in the step after one that was saved."""
-    assert case.attempt(partial(die_at, (step + 1) * case.plan.config.tokens_per_step)).code < 0
+    assert case.attempt(partial(die_at, (step + 1) * case.plan.tokens_per_step)).code < 0
     return Path(shutil.copytree(case.folder, folder))
 
 
 @pytest.mark.parametrize("how", HOW)
 def test_every_operation_of_one_save(how: str, averaged: Case, tmp_path: Path) -> None:
-    assert STEP in averaged.plan.config.evaluation_steps()
+    assert STEP in averaged.plan.evaluation_steps()
     origin, n = saved_at(averaged, SAVED, tmp_path / "origin"), 0
     harmed = True
     while harmed:
         n += 1
         averaged.restart(origin)
-        harmed = harmed_at(averaged, n, how, STEP * averaged.plan.config.tokens_per_step)
+        harmed = harmed_at(averaged, n, how, STEP * averaged.plan.tokens_per_step)
     assert n > {"before": 20, "after": 20, "halfway": 5, "full": 7}[how]
 
 
@@ -73,7 +73,7 @@ def test_every_operation_of_a_whole_run(how: str, case: Case) -> None:
 @pytest.mark.parametrize("how", HOW)
 def test_every_operation_among_the_debris_of_a_death(how: str, averaged: Case, tmp_path: Path) -> None:
     """The process before died with a checkpoint half written, and so does the one that resumes it, anywhere."""
-    tokens = STEP * averaged.plan.config.tokens_per_step
+    tokens = STEP * averaged.plan.tokens_per_step
     assert averaged.attempt(partial(break_operation, 3, "halfway", tokens)).code == DIED
     assert list(averaged.checkpoints.glob(".tmp-*"))
     origin, n = Path(shutil.copytree(averaged.folder, tmp_path / "origin")), 0
@@ -105,7 +105,7 @@ def test_a_disk_that_really_refuses_the_log(cases: Cases) -> None:
 def test_a_log_that_lost_what_was_never_synced(averaged: Case) -> None:
     """What a power cut may leave behind the last checkpoint's rows: nothing, zeros, half a row."""
     for garbage in (b"", b"\0" * 100, b'{"kind": "tr'):
-        assert averaged.attempt(partial(die_at, 15 * averaged.plan.config.tokens_per_step)).code < 0
+        assert averaged.attempt(partial(die_at, 15 * averaged.plan.tokens_per_step)).code < 0
         state = json.loads((averaged.checkpoints / "step-00000014" / "state.json").read_bytes())
         log = averaged.folder / "metrics.jsonl"
         log.write_bytes(log.read_bytes()[: state["log_bytes"]] + garbage)

@@ -25,8 +25,8 @@ from tests.train.test_resume import folder_of, stop_at
 from tests.train.tiny import write_corpus
 from train.checkpoint import newest_checkpoint
 from train.compose import compose_config
-from train.config import Plan
 from train.loop import run
+from train.plan import Plan
 
 Plans = Callable[..., Plan]
 

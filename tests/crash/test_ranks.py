@@ -32,7 +32,7 @@ def harmed_at(case: Case, n: int, how: str, rank: int, n_tokens: int = 0) -> boo
 
 @pytest.mark.parametrize(("how", "rank", "n"), [("before", 0, 4), ("halfway", 1, 1), ("full", 1, 1)])
 def test_an_operation_of_a_save(how: str, rank: int, n: int, sharded: Case) -> None:
-    assert harmed_at(sharded, n, how, rank, STEP * sharded.plan.config.tokens_per_step)
+    assert harmed_at(sharded, n, how, rank, STEP * sharded.plan.tokens_per_step)
 
 
 @pytest.mark.crash

@@ -11,6 +11,7 @@ from PIL import Image
 from webdataset import TarWriter
 
 from data.inspect import COLUMNS, LINE, TILE, main, parse_mixture, shortened
+from data.items import Layout
 from data.prepare import compose_config, prepare
 from data.shards import open_manifest
 from data.stream import WeightedStream
@@ -76,10 +77,12 @@ def test_a_prepared_folder_is_shown_as_its_manifest_states_it(inspect: Command, 
 
 def test_the_realised_mixture_is_that_of_the_stream(inspect: Command, settings: list[str]) -> None:
     _, out, _ = inspect(*settings, "--mixture", "web=0.37, books=0.63", "--first", 60, "--seq-len", 16)
-    stream = WeightedStream(open_manifest(compose_config(settings).folder), {"web": 0.37, "books": 0.63}, 16, 20, 0)
+    stream = WeightedStream(
+        open_manifest(compose_config(settings).folder), {"web": 0.37, "books": 0.63}, Layout(16), 20, 0
+    )
     counts = [sum(int((batch["domain"] == i).sum()) for batch in stream.batches(0, 3)) for i in range(2)]
     rows = table(out, "domain  asked for")
-    assert [rows[name][2] for name in ("web", "books")] == [str(n) for n in counts]
+    assert [rows[name][2] for name in ("web", "books")] == [f"{16 * n:,}" for n in counts]
     assert rows["web"][:2] == ["0.3700", f"{counts[0] / 60:.4f}"]
     assert abs(counts[0] - 0.37 * 60) <= 2
 

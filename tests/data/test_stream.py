@@ -9,19 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.items import Layout, kinds_in, open_items
 from data.order import derived_key
 from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
-from data.stream import (
-    Batch,
-    PackedDomain,
-    WeightedStream,
-    check_epochs,
-    evaluation_batches,
-    n_sequences,
-)
+from data.stream import Batch, WeightedStream, check_epochs, evaluation_batches
 from mixlaw.errors import ConfigError, DataError
 
 SEQ_LEN, BATCH = 8, 8
+LAYOUT = Layout(SEQ_LEN)
 SIZES = {"ants": 200, "bees": 81, "cats": 1000}  # tokens: 24, 10 and 124 sequences
 MIXTURE = {"ants": 0.5, "bees": 0.2, "cats": 0.3}
 
@@ -41,7 +36,16 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def stream_of(manifest: Manifest, weights: dict[str, float] = MIXTURE, **more: int) -> WeightedStream:
-    return WeightedStream(manifest, weights, SEQ_LEN, BATCH, **({"seed": 3} | more))
+    return WeightedStream(manifest, weights, LAYOUT, BATCH, **({"seed": 3} | more))
+
+
+def n_sequences(manifest: Manifest, domain: str) -> int:
+    return kinds_in(manifest, domain, "train", LAYOUT).size
+
+
+def check(manifest: Manifest, weights: dict[str, float], n_tokens: int, seq_len: int, most: float) -> None:
+    kinds = {name: kinds_in(manifest, name, "train", Layout(seq_len)) for name in weights}
+    check_epochs(kinds, {name: w * n_tokens for name, w in weights.items()}, most)
 
 
 def drawn(stream: WeightedStream, n_steps: int, name: str) -> list[int]:
@@ -64,7 +68,7 @@ def test_ranks_and_workers_share_one_global_order(manifest: Manifest, world_size
     """Also where a domain has fewer shards than there are workers, and across the ends of epochs."""
 
     def stream(**more: int) -> WeightedStream:
-        return WeightedStream(manifest, MIXTURE, SEQ_LEN, 24, 3, **more)
+        return WeightedStream(manifest, MIXTURE, LAYOUT, 24, 3, **more)
 
     whole = list(stream().batches(0, 7))
     ranks = [list(stream(rank=r, world_size=world_size).batches(0, 7, workers)) for r in range(world_size)]
@@ -91,9 +95,9 @@ def test_a_training_stopped_on_some_ranks_goes_on_on_others(
 ) -> None:
     """Wherever it is, and however often: the sequences are those of one rank that was never stopped."""
     mixture = dict(zip(SIZES, np.array(weights) / sum(weights), strict=True))
-    whole, step = WeightedStream(manifest, mixture, SEQ_LEN, 24, 5), first
+    whole, step = WeightedStream(manifest, mixture, LAYOUT, 24, 5), first
     for n_steps, world_size in legs:
-        ranks = [WeightedStream(manifest, mixture, SEQ_LEN, 24, 5, r, world_size) for r in range(world_size)]
+        ranks = [WeightedStream(manifest, mixture, LAYOUT, 24, 5, r, world_size) for r in range(world_size)]
         for _ in range(n_steps):
             together = torch.stack([rank[step]["tokens"] for rank in ranks], dim=1).flatten(0, 1)
             assert torch.equal(together, whole[step]["tokens"])
@@ -108,8 +112,8 @@ def test_a_stream_entered_at_any_step_is_the_stream_from_there_on(manifest: Mani
 
 
 def test_every_epoch_of_a_domain_visits_each_sequence_once(manifest: Manifest) -> None:
-    n = n_sequences(manifest, "bees", SEQ_LEN)
-    items = drawn(WeightedStream(manifest, {"bees": 1.0}, SEQ_LEN, batch_size=1, seed=3), 4 * n, "bees")
+    n = n_sequences(manifest, "bees")
+    items = drawn(WeightedStream(manifest, {"bees": 1.0}, LAYOUT, batch_size=1, seed=3), 4 * n, "bees")
     epochs = np.reshape(items, (4, n))
     assert (np.sort(epochs, axis=1) == np.arange(n)).all()
     assert len({tuple(epoch) for epoch in epochs}) == 4  # in another order each time
@@ -119,7 +123,7 @@ def test_in_a_mixture_no_sequence_comes_back_before_its_epoch_is_over(manifest: 
     n_steps = 40
     stream = stream_of(manifest)
     for name in SIZES:
-        n = n_sequences(manifest, name, SEQ_LEN)
+        n = n_sequences(manifest, name)
         seen = Counter(drawn(stream, n_steps, name))
         draws = sum(seen.values())
         assert draws == stream.tokens_by_domain(n_steps)[name] // SEQ_LEN
@@ -165,16 +169,16 @@ def test_a_batch_is_shuffled_so_that_no_rank_sees_a_periodic_part(manifest: Mani
 
 
 def test_neighbouring_sequences_share_the_token_that_is_target_and_input(manifest: Manifest) -> None:
-    packed = PackedDomain(manifest, "cats", "train", SEQ_LEN)
-    rows = packed.sequences(np.arange(packed.n_sequences))
+    n = np.arange(n_sequences(manifest, "cats"))
+    rows = open_items(manifest, "cats", "train", LAYOUT).arrays(n, n, 0)["tokens"]
     assert (rows[:-1, -1] == rows[1:, 0]).all()
-    assert (rows[:, :-1].ravel() == 200_000 + np.arange(packed.n_sequences * SEQ_LEN)).all()
+    assert (rows[:, :-1].ravel() == 200_000 + np.arange(len(n) * SEQ_LEN)).all()
 
 
 def test_a_domain_too_small_for_one_sequence_is_refused_by_name(manifest: Manifest) -> None:
     with pytest.raises(DataError, match="'bees' has 81 train tokens, too few for a sequence of 81"):
-        WeightedStream(manifest, MIXTURE, 81, BATCH, 0)
-    assert PackedDomain(manifest, "bees", "train", 80).n_sequences == 1
+        WeightedStream(manifest, MIXTURE, Layout(81), BATCH, 0)
+    assert kinds_in(manifest, "bees", "train", Layout(80)).size == 1
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_refused(manifest: Manifest) -> None:
@@ -184,7 +188,7 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused(manifest: Manifest) -> N
 
 def test_a_mixture_with_too_many_epochs_is_refused_with_a_table(manifest: Manifest) -> None:
     with pytest.raises(ConfigError) as refused:
-        check_epochs(manifest, MIXTURE, 1600, SEQ_LEN, 3.9)
+        check(manifest, MIXTURE, 1600, SEQ_LEN, 3.9)
     head, titles, *rows = str(refused.value).splitlines()
     assert "4.17 times, stream.max_epochs allows 3.9" in head
     assert titles.split() == ["domain", "tokens", "needed", "available", "epochs"]
@@ -196,20 +200,23 @@ def test_a_mixture_with_too_many_epochs_is_refused_with_a_table(manifest: Manife
 
 
 def test_exactly_as_many_epochs_as_allowed_are_accepted(manifest: Manifest) -> None:
-    check_epochs(manifest, {"bees": 1.0}, 320, SEQ_LEN, 4.0)
-    check_epochs(manifest, {"bees": 0.0, "cats": 1.0}, 992, SEQ_LEN, 1.0)
+    check(manifest, {"bees": 1.0}, 320, SEQ_LEN, 4.0)
+    check(manifest, {"bees": 0.0, "cats": 1.0}, 992, SEQ_LEN, 1.0)
     with pytest.raises(ConfigError, match="inf times"):
-        check_epochs(manifest, {"bees": 1.0}, 100, 81, 4.0)
+        check(manifest, {"bees": 1.0}, 100, 81, 4.0)
 
 
 def test_evaluation_sequences_are_fixed_distinct_and_spread_over_the_split(manifest: Manifest) -> None:
-    batches = evaluation_batches(manifest, "cats", "eval", SEQ_LEN, 31, 10)
+    def batches_of(domain: str, batch_size: int) -> list[torch.Tensor]:
+        return [b["tokens"] for b in evaluation_batches(manifest, domain, "eval", LAYOUT, 31, batch_size)]
+
+    batches = batches_of("cats", 10)
     assert [len(b) for b in batches] == [10, 10, 10, 1]
     items = (torch.cat(batches)[:, 0] - 200_000) // SEQ_LEN
     assert torch.equal(items, torch.arange(31) * 124 // 31)
-    again = evaluation_batches(manifest, "cats", "eval", SEQ_LEN, 31, 31)
+    again = batches_of("cats", 31)
     assert torch.equal(again[0], torch.cat(batches))
-    assert sum(map(len, evaluation_batches(manifest, "bees", "eval", SEQ_LEN, 31, 10))) == 10  # all there are
+    assert sum(map(len, batches_of("bees", 10))) == 10  # all there are
 
 
 @given(st.tuples(st.integers(0, 5), st.sampled_from(["batch", "ants", "weights"]), st.integers(0, 99)))

@@ -61,4 +61,6 @@ def test_the_proof_s_sweep_is_what_the_trainer_takes(tmp_path):
 def test_the_question_asks_for_the_tokens_that_the_proof_trains():
     for road in (FULL, SHORT):
         config = compose_config([f"study={road.study}_proof"])
-        assert config.n_steps * config.tokens_per_step == road.n_tokens
+        tokens_per_step = config.stream.seq_len * config.stream.batch_size
+        assert config.schedule.n_tokens == road.n_tokens
+        assert road.n_tokens % tokens_per_step == 0

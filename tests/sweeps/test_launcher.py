@@ -15,8 +15,8 @@ from mixlaw.runlog import read_status
 from sweeps.launcher import plan_jobs, run_study
 from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint
-from train.config import Plan
 from train.loop import run
+from train.plan import Plan
 
 Tiny = Callable[..., list[str]]
 Plans = Callable[..., Plan]

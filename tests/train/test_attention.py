@@ -1,15 +1,18 @@
 """Masks of documents say who attends to whom; the block mask of GPUs and the mask of booleans mean the same."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.config import ModelConfig, Plan
-from train.models.attention import attend, block_mask, document_mask
+from data.items import Layout
+from train.config import ModelConfig
+from train.models.attention import attend, document_mask, image_mask, prefix_mask
 from train.models.build import build_model
+from train.plan import Plan
 
 END = 0
 CONFIG = ModelConfig(width=32, depth=2, head_dim=8, document_mask=True)
@@ -32,29 +35,34 @@ def test_the_block_mask_and_the_mask_of_booleans_attend_alike(seed: int, share: 
     torch.manual_seed(seed)
     q, k, v = torch.randn(3, 2, 2, 128, 16)
     tokens = (torch.rand(2, 128) > share).long()
-    ends = (tokens == END).int()
-    one = attend(q, k, v, document_mask(tokens, END))
-    other = attend(q, k, v, block_mask(ends.cumsum(1) - ends))
-    torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-5)
+    documents, images = (torch.randint(0, 4, (2, 128)).cumsum(1) // 60 for _ in range(2))
+    masks = {
+        "documents": partial(document_mask, tokens, END),
+        "images": partial(image_mask, documents, images - 1),
+        "prefix": partial(prefix_mask, torch.tensor([3, 70]), 128),
+    }
+    for name, mask in masks.items():
+        one, other = attend(q, k, v, mask()), attend(q, k, v, mask(flex=True))
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-5, msg=name)
 
 
 def test_documents_do_not_change_the_losses_of_those_behind_them() -> None:
-    model = build_model(CONFIG, 50, 16, seed=0, end_id=END)
+    model = build_model(CONFIG, 50, Layout(16), seed=0, end_id=END)
     first, second, third = torch.randint(1, 50, (3, 1, 8))
     first[0, -1] = second[0, -1] = END
-    after_one, after_other = (model(torch.cat((before, third), 1)) for before in (first, second))
+    after_one, after_other = (model({"tokens": torch.cat((before, third), 1)})["text"] for before in (first, second))
     torch.testing.assert_close(after_one[:, 8:], after_other[:, 8:])
     assert not torch.equal(after_one[:, :7], after_other[:, :7])
     without_end = first.clone()
     without_end[0, -1] = 7
-    assert not torch.allclose(model(torch.cat((without_end, third), 1))[:, 8:], after_one[:, 8:])
+    assert not torch.allclose(model({"tokens": torch.cat((without_end, third), 1)})["text"][:, 8:], after_one[:, 8:])
 
 
 def test_one_long_document_is_plain_causal_attention() -> None:
-    masked = build_model(CONFIG, 50, 16, seed=0, end_id=END)
-    plain = build_model(ModelConfig(width=32, depth=2, head_dim=8), 50, 16, seed=0)
-    tokens = torch.randint(1, 50, (3, 17))
-    torch.testing.assert_close(masked(tokens), plain(tokens))
+    masked = build_model(CONFIG, 50, Layout(16), seed=0, end_id=END)
+    plain = build_model(ModelConfig(width=32, depth=2, head_dim=8), 50, Layout(16), seed=0)
+    batch = {"tokens": torch.randint(1, 50, (3, 17))}
+    torch.testing.assert_close(masked(batch), plain(batch))
 
 
 def test_the_mask_is_part_of_what_a_run_is(plan: Callable[..., Plan]) -> None:

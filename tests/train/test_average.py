@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from mixlaw.runlog import load_runs
 from train.average import WeightAverage, newest_weight
 from train.checkpoint import newest_checkpoint
-from train.config import Plan
 from train.distributed import join_world
 from train.evaluate import Evaluator
 from train.loop import run
 from train.models.build import build_model
+from train.plan import Plan
 
 Plans = Callable[..., Plan]
 
@@ -93,11 +93,11 @@ def test_what_is_logged_is_the_loss_of_the_saved_average(plan: Plans) -> None:
     config = this.config
     newest = newest_checkpoint(Path(config.machine.runs) / this.folder_name / "checkpoints")
     assert newest is not None
-    model = build_model(config.model, 256, config.stream.seq_len, config.seed)
+    model = build_model(config.model, 256, config.layout(), config.seed)
     model.load_state_dict(load_file(newest / "average.safetensors"))
-    evaluator = Evaluator(this.manifest, config.evaluation, config.stream.seq_len, config.stream.batch_size)
+    evaluator = Evaluator(this.manifest, config.evaluation, config.layout(), config.stream.batch_size)
     measured = evaluator.measure(model, join_world("cpu"), config.precision)
-    logged = {r["domain"]: r["loss"] for r in rows(this) if r["kind"] == "eval" and r["step"] == config.n_steps}
+    logged = {r["domain"]: r["loss"] for r in rows(this) if r["kind"] == "eval" and r["step"] == this.n_steps}
     assert logged == {domain: losses["loss"] for domain, losses in measured.items()}
 
 

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from data.items import IGNORED, Layout
 from train.config import MachineConfig, ModelConfig, TrainConfig
 from train.distributed import ALONE
 from train.loop import backward
 from train.models.build import build_model
-from train.models.text import IGNORED
 
 Gradients = list[torch.Tensor]
 
@@ -24,7 +24,7 @@ def gradients(model: nn.Module, tokens: torch.Tensor, micro_batch: int) -> tuple
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    return build_model(ModelConfig(width=16, depth=1, head_dim=8), 32, 12, seed=0)
+    return build_model(ModelConfig(width=16, depth=1, head_dim=8), 32, Layout(12), seed=0)
 
 
 @given(lengths=st.lists(st.integers(1, 12), min_size=6, max_size=6), micro_batch=st.integers(1, 6))
@@ -42,5 +42,5 @@ def test_accumulated_gradients_are_those_of_one_big_batch(
     assert part_loss == pytest.approx(loss, rel=1e-5)
     for a, b in zip(whole, parts, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-6)
-    alone = [model(tokens[i : i + 1, : n + 1])[0] for i, n in enumerate(lengths)]
+    alone = [model({"tokens": tokens[i : i + 1, : n + 1]})["text"][0] for i, n in enumerate(lengths)]
     assert loss == pytest.approx(float(torch.cat(alone).mean().detach()), rel=1e-5)

@@ -8,15 +8,15 @@ import pytest
 from mixlaw.errors import ConfigError
 from mixlaw.runlog import load_runs
 from tests.train.test_resume import folder_of, rows
-from train.config import Plan
 from train.loop import run
+from train.plan import Plan
 
 Plans = Callable[..., Plan]
 COOLED = ["schedule.n_tokens=640", "schedule.cooldown=0.4"]  # 10 steps; the rate falls from the eighth on
 
 
 def weights(plan: Plan) -> dict[str, bytes]:
-    last = folder_of(plan) / "checkpoints" / f"step-{plan.config.n_steps:08d}"
+    last = folder_of(plan) / "checkpoints" / f"step-{plan.n_steps:08d}"
     return {path.name: path.read_bytes() for path in last.glob("*.safetensors")}
 
 
@@ -49,7 +49,7 @@ def test_the_rate_is_the_trunks_until_the_cooldown_begins(plan: Plans, trunk: Pl
     cooled = plan(*COOLED)
     run(cooled)
     there, here = ({r["step"]: r for r in rows(p) if r["kind"] == "train"} for p in (trunk, cooled))
-    assert cooled.config.cooldown_step() == 7
+    assert cooled.cooldown_step() == 7
     assert all(here[step] == there[step] for step in (2, 4, 6))
     assert here[10]["lr"] < here[8]["lr"] < there[8]["lr"]
 

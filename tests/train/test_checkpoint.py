@@ -18,8 +18,8 @@ import train.checkpoint
 from mixlaw.errors import CheckpointError
 from tests.train.tiny import call
 from train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from train.config import Plan
 from train.loop import run
+from train.plan import Plan
 from train.state import TrainState
 
 LIMITED = """

@@ -13,7 +13,7 @@ from mixlaw.runlog import load_runs, read_facts
 from tests.train.tiny import call
 from train.__main__ import EXIT_CODES, main
 from train.compose import ROOT
-from train.config import Plan
+from train.plan import Plan
 
 Tiny = Callable[..., list[str]]
 Plans = Callable[..., Plan]

@@ -21,7 +21,8 @@ from mixlaw.runlog import canonical_json
 from tests.train.tiny import call, write_corpus
 from train.__main__ import main
 from train.compose import CONFIGS, ROOT, compose_config, plan_run
-from train.config import EvaluationConfig, Plan, ScheduleConfig, TrainConfig
+from train.config import EvaluationConfig, ScheduleConfig, TrainConfig
+from train.plan import Plan, Timetable
 
 Tiny = Callable[..., list[str]]
 GROUPS = sorted(p for p in CONFIGS.glob("*/*.yaml")) + sorted((ROOT / "sweeps").glob("study/*.yaml"))
@@ -33,7 +34,7 @@ def test_every_shipped_yaml_is_a_valid_configuration(path: Path, monkeypatch: py
     monkeypatch.setenv("WEB_FILES", "/data/web")
     monkeypatch.setenv("DATACOMP_SHARDS", "/data/shards")
     config = compose_config([f"{path.parent.name}={path.stem}", *(OWN_FILES if path.stem == "own_files" else [])])
-    assert config.n_steps > 0
+    assert config.layout().seq_len == config.stream.seq_len
 
 
 def test_the_main_files_compose_by_themselves() -> None:
@@ -137,7 +138,7 @@ values = st.sampled_from(
 @given(keys | st.text(max_size=9), values | st.text(max_size=9))
 def test_no_override_ends_in_anything_but_a_configuration_or_a_sentence(key: str, value: str) -> None:
     with suppress(MixlawError):
-        assert compose_config([f"{key}={value}"]).n_steps > 0
+        assert compose_config([f"{key}={value}"]).layout().seq_len > 0
 
 
 MACHINE_SIDE = [
@@ -184,12 +185,14 @@ def test_evaluations_end_with_the_last_step(n_tokens: int, n_points: int, ratio:
     config = TrainConfig(
         schedule=ScheduleConfig(n_tokens, 0), evaluation=EvaluationConfig(n_points=n_points, ratio=ratio)
     )
-    steps = config.evaluation_steps()
-    assert steps[-1] == config.n_steps
+    tokens_per_step = config.stream.seq_len * config.stream.batch_size
+    times = Timetable(config, tokens_per_step)
+    steps = times.evaluation_steps()
+    assert steps[-1] == times.n_steps
     assert steps[0] >= 1
     assert all(a < b for a, b in itertools.pairwise(steps))
     assert len(steps) <= n_points
-    assert 0 <= config.n_steps * config.tokens_per_step - n_tokens < config.tokens_per_step
+    assert 0 <= times.n_steps * tokens_per_step - n_tokens < tokens_per_step
 
 
 def test_a_structured_error_is_a_config_error() -> None:

@@ -19,10 +19,10 @@ from mixlaw.runlog import load_runs, read_status
 from tests.train.ranks import run_ranks
 from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint, read_part
-from train.config import Plan
 from train.distributed import ALONE, World, adopt_slurm, first_host, join_world, leave_world
 from train.loop import run
 from train.models.build import build_model
+from train.plan import Plan
 
 Plans = Callable[..., Plan]
 Tiny = Callable[..., list[str]]
@@ -50,7 +50,7 @@ def weights_of(plan: Plan, runs: Path) -> dict[str, torch.Tensor]:
     """Return the weights of a run's last checkpoint, read by one process whoever wrote it."""
     path = newest_checkpoint(runs / plan.folder_name / "checkpoints")
     assert path is not None
-    weights = build_model(plan.config.model, 256, plan.config.stream.seq_len, seed=99).state_dict()
+    weights = build_model(plan.config.model, 256, plan.config.layout(), seed=99).state_dict()
     read_part(path, "model", weights)
     return weights
 

@@ -18,9 +18,9 @@ from tests.train.ranks import run_ranks
 from tests.train.test_resume import folder_of, stop_at
 from tests.train.tiny import TINY, call, write_corpus
 from train.compose import compose_config, plan_run
-from train.config import Plan
 from train.export import EPS, export, main, read_run
 from train.loop import run
+from train.plan import Plan
 
 Plans = Callable[..., Plan]
 SHAPES = {

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from data.items import Layout
 from train.compose import CONFIGS, compose_config
 from train.config import ModelConfig, OptimConfig
 from train.models.build import build_model
@@ -16,6 +17,7 @@ from train.models.layers import rotary_table, rotate
 from train.optim import build_optimizer
 
 SEQ_LEN, VOCAB = 16, 40
+LAYOUT = Layout(SEQ_LEN)
 SMALL = ModelConfig(width=16, depth=2, head_dim=8)
 
 configs = st.builds(
@@ -30,6 +32,12 @@ def sequences(seed: int, n: int = 3, vocab_size: int = VOCAB) -> Tensor:
     return torch.randint(0, vocab_size, (n, SEQ_LEN + 1), generator=torch.Generator().manual_seed(seed))
 
 
+def losses(model: nn.Module, tokens: Tensor) -> Tensor:
+    found = model({"tokens": tokens})
+    assert set(found) == set(model.loss_weights) == {"text"}
+    return found["text"]
+
+
 def weights(model: nn.Module) -> list[Tensor]:
     return [p.detach() for p in model.parameters()]
 
@@ -37,7 +45,7 @@ def weights(model: nn.Module) -> list[Tensor]:
 @given(config=configs, vocab_size=st.integers(2, 300))
 @settings(max_examples=30)
 def test_parameter_counts_follow_from_width_and_depth(config: ModelConfig, vocab_size: int) -> None:
-    model = build_model(config, vocab_size, SEQ_LEN, seed=0)
+    model = build_model(config, vocab_size, LAYOUT, seed=0)
     D, K, F = (
         config.width,
         config.head_dim,
@@ -56,17 +64,17 @@ def test_parameter_counts_follow_from_width_and_depth(config: ModelConfig, vocab
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "model").glob("text_*.yaml")))
 def test_the_shipped_sizes_are_what_their_names_say(name: str) -> None:
-    total = count_parameters(build_model(compose_config([f"model={name}"]).model, 256, 128, seed=0))["total"]
+    total = count_parameters(build_model(compose_config([f"model={name}"]).model, 256, Layout(128), seed=0))["total"]
     assert abs(total / 1000 - int(name.removeprefix("text_").removesuffix("k"))) < 1
 
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_flops_agree_with_torchs_own_counter(depth: int) -> None:
     config = ModelConfig(width=64, depth=depth)
-    model = build_model(config, 256, 32, seed=0)
+    model = build_model(config, 256, Layout(32), seed=0)
     tokens = torch.zeros(4, 33, dtype=torch.int64)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # it does not know the fused kernel
-        model(tokens)
+        model({"tokens": tokens})
     counted = 3 * counter.get_total_flops() / (4 * 32)  # the backward pass costs twice the forward pass
     stated = flops_per_token(config, count_parameters(model), seq_len=32)
     assert stated["palm"] == pytest.approx(counted, rel=0.01)
@@ -78,10 +86,10 @@ def test_flops_agree_with_torchs_own_counter(depth: int) -> None:
 @given(at=st.integers(1, SEQ_LEN), seed=st.integers(0, 5))
 @settings(max_examples=20)
 def test_a_changed_token_changes_no_loss_before_it(at: int, seed: int) -> None:
-    model, tokens = build_model(SMALL, VOCAB, SEQ_LEN, seed), sequences(seed)
+    model, tokens = build_model(SMALL, VOCAB, LAYOUT, seed), sequences(seed)
     changed = tokens.clone()
     changed[:, at] = (changed[:, at] + 1) % VOCAB
-    before, after = model(tokens).detach(), model(changed).detach()
+    before, after = losses(model, tokens).detach(), losses(model, changed).detach()
     assert torch.equal(before[:, : at - 1], after[:, : at - 1])
     assert (before[:, at - 1] != after[:, at - 1]).all()  # this one has it as its target
     if at < SEQ_LEN:
@@ -89,28 +97,28 @@ def test_a_changed_token_changes_no_loss_before_it(at: int, seed: int) -> None:
 
 
 def test_a_sequence_does_not_see_its_neighbours_in_the_batch() -> None:
-    model, tokens = build_model(SMALL, VOCAB, SEQ_LEN, 0), sequences(0)
-    torch.testing.assert_close(model(tokens)[1:2], model(tokens[1:2]))
+    model, tokens = build_model(SMALL, VOCAB, LAYOUT, 0), sequences(0)
+    torch.testing.assert_close(losses(model, tokens)[1:2], losses(model, tokens[1:2]))
 
 
 def test_initial_losses_are_those_of_a_uniform_guess() -> None:
-    losses = build_model(ModelConfig(), 256, SEQ_LEN, seed=0)(sequences(0, 32, 256)).detach()
-    assert losses.shape == (32, SEQ_LEN)
-    assert losses.mean().item() == pytest.approx(torch.tensor(256.0).log().item(), rel=0.02)
+    first = losses(build_model(ModelConfig(), 256, LAYOUT, seed=0), sequences(0, 32, 256)).detach()
+    assert first.shape == (32, SEQ_LEN)
+    assert first.mean().item() == pytest.approx(torch.tensor(256.0).log().item(), rel=0.02)
 
 
 def test_initial_weights_depend_on_configuration_and_seed_only() -> None:
     torch.manual_seed(1)
-    one = build_model(SMALL, VOCAB, SEQ_LEN, seed=5)
+    one = build_model(SMALL, VOCAB, LAYOUT, seed=5)
     torch.manual_seed(2)
-    same, other = build_model(SMALL, VOCAB, SEQ_LEN, seed=5), build_model(SMALL, VOCAB, SEQ_LEN, seed=6)
+    same, other = build_model(SMALL, VOCAB, LAYOUT, seed=5), build_model(SMALL, VOCAB, LAYOUT, seed=6)
     assert all(map(torch.equal, weights(one), weights(same)))
     assert not any(torch.equal(a, b) for a, b in zip(weights(one), weights(other), strict=True) if a.ndim == 2)
 
 
 def test_initial_spreads_are_those_of_mup() -> None:
     config = ModelConfig(width=256, depth=2)
-    spread = {n: p.std().item() for n, p in build_model(config, 256, SEQ_LEN, seed=0).named_parameters() if p.ndim == 2}
+    spread = {n: p.std().item() for n, p in build_model(config, 256, LAYOUT, seed=0).named_parameters() if p.ndim == 2}
     assert spread["embedding.weight"] == pytest.approx(1.0, rel=0.05)
     assert spread["blocks.0.attention.qkv.weight"] == pytest.approx(256**-0.5, rel=0.05)
     assert spread["blocks.1.ffn.down.weight"] == pytest.approx(688**-0.5 / 2, rel=0.05)  # sqrt(2 depth) = 2
@@ -132,12 +140,12 @@ def test_rotary_scores_depend_on_distance_only(shift: int, seed: int) -> None:
 
 def test_it_learns_a_periodic_sequence() -> None:
     config = OptimConfig(base_width=16, lr=1e-2)
-    model = build_model(SMALL, VOCAB, SEQ_LEN, seed=0)
+    model = build_model(SMALL, VOCAB, LAYOUT, seed=0)
     optimizer = build_optimizer(model, config, SMALL.width)
     tokens = (torch.arange(SEQ_LEN + 1) + torch.arange(4)[:, None]) % 5
-    first = model(tokens).mean().item()
+    first = losses(model, tokens).mean().item()
     for _ in range(40):
-        model(tokens).mean().backward()
+        losses(model, tokens).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert model(tokens).mean().item() < 0.2 * first
+    assert losses(model, tokens).mean().item() < 0.2 * first

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from data.items import Layout
 from mixlaw.errors import ConfigError
 from train.config import ModelConfig, OptimConfig, ScheduleConfig
 from train.models.build import build_model
@@ -18,17 +19,17 @@ def changes(width: int, parametrization: str, lr: float, n_steps: int = 4) -> di
     """Return the rms change of each block's output and of the logits after a few steps on one batch."""
     tokens = torch.randint(0, 64, (8, 17), generator=torch.Generator().manual_seed(0))
     config = OptimConfig(parametrization=parametrization, base_width=WIDTHS[0], lr=lr)
-    model = build_model(ModelConfig(width=width, depth=2), 64, 16, seed=0)
+    model = build_model(ModelConfig(width=width, depth=2), 64, Layout(16), seed=0)
     optimizer = build_optimizer(model, config, width)
     outputs: dict[str, list[torch.Tensor]] = {}
     for name, part in [("block 0", model.blocks[0]), ("block 1", model.blocks[1]), ("logits", model.head)]:
         part.register_forward_hook(lambda _, __, out, name=name: outputs.setdefault(name, []).append(out.detach()))
     for _ in range(n_steps):
-        model(tokens).mean().backward()
+        model({"tokens": tokens})["text"].mean().backward()
         set_learning_rate(optimizer, config, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    model(tokens)
+    model({"tokens": tokens})
     return {name: (seen[-1] - seen[0]).square().mean().sqrt().item() for name, seen in outputs.items()}
 
 
@@ -50,7 +51,7 @@ def test_at_the_base_width_both_parametrisations_are_one() -> None:
 
 def groups(width: int = 32, **settings: float) -> tuple[nn.Module, torch.optim.Optimizer, OptimConfig]:
     config = OptimConfig(**settings)
-    model = build_model(ModelConfig(width=width, depth=1), 64, 16, seed=0)
+    model = build_model(ModelConfig(width=width, depth=1), 64, Layout(16), seed=0)
     return model, build_optimizer(model, config, width), config
 
 

@@ -13,14 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data.items import Layout
 from data.stream import WeightedStream
 from mixlaw.errors import DataError, RunLogError
 from mixlaw.runlog import load_runs, read_status
 from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint
-from train.config import Plan
 from train.evaluate import Evaluator
 from train.loop import run
+from train.plan import Plan
 
 Plans = Callable[..., Plan]
 Tiny = Callable[..., list[str]]
@@ -45,7 +46,7 @@ def stop_at(step: int, number: int = signal.SIGTERM) -> Callable[[int, float], N
 def artefacts(plan: Plan) -> Artefacts:
     """Return the bytes of log, weights, optimizer and averaged weights of a run that is over."""
     folder = folder_of(plan)
-    last = folder / "checkpoints" / f"step-{plan.config.n_steps:08d}"
+    last = folder / "checkpoints" / f"step-{plan.n_steps:08d}"
     return {path.name: path.read_bytes() for path in (folder / "metrics.jsonl", *last.glob("*.safetensors"))}
 
 
@@ -245,7 +246,7 @@ def test_a_finished_run_is_read_with_the_mixture_it_realised(plan: Plans) -> Non
     assert set(table["step"]) == {7, 9, 12}
     assert set(table["domain"]) == {"code", "docs", "dict", "dialogue", "reviews"}
     last = table[table["step"] == 12].iloc[0]
-    stream = WeightedStream(this.manifest, this.weights, 16, 4, seed=0)
+    stream = WeightedStream(this.manifest, this.weights, Layout(16), 4, seed=0)
     spent = stream.tokens_by_domain(N_STEPS)
     assert {d: last[f"weight_{d}"] * 768 for d in spent} == pytest.approx(spent)
     assert max(abs(last[f"weight_{d}"] - w) for d, w in this.weights.items()) <= 2 / 48

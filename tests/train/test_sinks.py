@@ -13,9 +13,9 @@ import pytest
 import train.sinks
 from tests.train.test_resume import stop_at
 from tests.train.tiny import call
-from train.config import Plan
 from train.loop import run
 from train.mirror import as_metrics
+from train.plan import Plan
 
 Plans = Callable[..., Plan]
 Tiny = Callable[..., list[str]]

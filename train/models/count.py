@@ -15,25 +15,39 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     total = sum(sizes.values())
     embedding = sum(n for name, n in sizes.items() if name.startswith("embedding."))
     head = sum(n for name, n in sizes.items() if name.startswith("head."))
-    non_embedding = total - embedding - head
-    return {
+    patches = sum(n for name, n in sizes.items() if name.startswith(("patches.", "image_head.")))
+    counts = {
         "total": total,
         "embedding": embedding,
         "head": head,
-        "non_embedding": non_embedding,
+        "non_embedding": total - embedding - head,
         "active": total,
     }
+    return counts | ({"patches": patches} if patches else {})
 
 
-def flops_per_token(config: ModelConfig, counts: dict[str, int], seq_len: int) -> dict[str, float]:
-    """Return training FLOPs per token (forward and backward).
+def flops_per_token(
+    config: ModelConfig, counts: dict[str, int], seq_len: int, image_share: float = 0.0
+) -> dict[str, float]:
+    """Return training FLOPs per token (forward and backward), averaged over text and patches.
 
     exact: 6 per matrix parameter (the lookup table costs nothing), and attention over the (S + 1) / 2 positions that
     a causal mask leaves on average; palm: attention over all S, the convention of model FLOPs utilisation (Chowdhery
-    et al. 2022, appendix B); six_n: the paper's 6N.
+    et al. 2022, appendix B); six_n: the paper's 6N. Text does not pass the matrices of patches, nor the encoder of a
+    vision model, and patches do not pass the head.
+
+    Parameters
+    ----------
+    image_share : of the tokens that are patches
     """
-    matrices = 6 * (counts["total"] - counts["embedding"])
-    attention_per_position = 12 * config.depth * config.width
+    patches = counts.get("patches", 0)
+    blocks = counts["total"] - counts["embedding"] - counts["head"] - patches
+    depth: float = config.depth
+    if config.family == "vision":
+        depth = config.depth * image_share + config.decoder_depth
+        blocks *= depth / (config.depth + config.decoder_depth)  # type: ignore[assignment]
+    matrices = 6 * (blocks + (1 - image_share) * counts["head"] + image_share * patches)
+    attention_per_position = 12 * depth * config.width
     return {
         "exact": matrices + attention_per_position * (seq_len + 1) / 2,
         "palm": float(matrices + attention_per_position * seq_len),

@@ -30,6 +30,13 @@ def rotate(x_BHSK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
+def patches_of(images: Tensor, size: int) -> Tensor:
+    """Return the patches of images (B, M, height, width, 3) of 8 bits, row by row: (B, M, P, 3 size^2), in [-1, 1]."""
+    B, M, height, width, _ = images.shape
+    cut = images.view(B, M, height // size, size, width // size, size, 3).transpose(3, 4)
+    return cut.reshape(B, M, -1, 3 * size * size).float() / 127.5 - 1
+
+
 def in_fp32(norm: nn.Module, x: Tensor) -> Tensor:
     """Apply a norm as precisely in bf16 as in fp32, by the fused kernel, which wants weights of the input's type."""
     if isinstance(norm, nn.RMSNorm):

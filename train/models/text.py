@@ -3,14 +3,15 @@
 Shapes: B sequences, S positions, D width, V vocabulary.
 """
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data.items import IGNORED, Layout
 from train.config import ModelConfig
 from train.models.attention import document_mask
 from train.models.layers import Block, rotary_table
-
-IGNORED = -100  # in place of a token: nothing is there, and nothing is learned from it
 
 
 class TextModel(nn.Module):
@@ -20,18 +21,21 @@ class TextModel(nn.Module):
     ----------
     config : width, depth and heads
     vocab_size : V
-    seq_len : S, the longest sequence that positions are prepared for
+    layout : S, the longest sequence that positions are prepared for
     end_id : token that ends a document, where attention is to stay within documents
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, seq_len: int, end_id: int = 0) -> None:
+    inputs = ("tokens",)  # of a batch
+
+    def __init__(self, config: ModelConfig, vocab_size: int, layout: Layout, end_id: int = 0) -> None:
         super().__init__()
+        self.loss_weights = {"text": 1.0}
         self._end_id = end_id if config.document_mask else None
         self.embedding = nn.Embedding(vocab_size, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final_norm = nn.RMSNorm(config.width)
         self.head = nn.Linear(config.width, vocab_size, bias=False)
-        cos, sin = rotary_table(seq_len, config.head_dim, config.rope_base)
+        cos, sin = rotary_table(layout.seq_len, config.head_dim, config.rope_base)
         self.cos: Tensor
         self.sin: Tensor
         self.register_buffer("cos", cos, persistent=False)
@@ -46,9 +50,18 @@ class TextModel(nn.Module):
             x_BSD = block(x_BSD, cos, sin, mask)
         return self.head(self.final_norm(x_BSD))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return (B, S) losses in nats per token for sequences of S + 1 tokens; 0 where the next one is IGNORED."""
-        logits_BSV = self.logits(tokens[:, :-1]).float()
-        return F.cross_entropy(
-            logits_BSV.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none", ignore_index=IGNORED
-        ).view(tokens.shape[0], -1)
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return (B, S) losses in nats per token for `tokens` (B, S + 1); 0 where the next one is IGNORED."""
+        logits_BSV = self.logits(batch["tokens"][:, :-1]).float()
+        return {"text": token_losses(logits_BSV, batch["tokens"][:, 1:])}
+
+    @staticmethod
+    def predicted(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return (B,) how many tokens of each sequence are predicted."""
+        return {"text": (batch["tokens"][:, 1:] >= 0).sum(1)}
+
+
+def token_losses(logits_BSV: Tensor, targets_BS: Tensor) -> Tensor:
+    """Return the loss of each place in nats, 0 where the target is IGNORED."""
+    losses = F.cross_entropy(logits_BSV.flatten(0, 1), targets_BS.flatten(), reduction="none", ignore_index=IGNORED)
+    return losses.view(targets_BS.shape)

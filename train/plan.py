@@ -1,0 +1,156 @@
+"""A configuration checked against the data it names: the mixture, the steps, and the run's name."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from data.items import Kinds, kinds_in
+from data.schedule import SCHEDULE_VERSION
+from data.shards import Manifest
+from data.stream import check_epochs, shares_of_items
+from mixlaw.mixture import check_weights, proportional, uniform
+from mixlaw.runlog import SCHEMA_VERSION, run_id
+from train.config import MixtureConfig, TrainConfig
+
+TRAINER_VERSION = 1  # raised when the same configuration would give other losses
+# Settings that came later: where they are not used, runs of the time before keep their names.
+_ADDED: dict[str, tuple[str, ...]] = {
+    "evaluation": ("average",),
+    "schedule": ("cooldown",),
+    "model": (
+        "document_mask", "image_size", "patch_size", "decoder_depth", "image_loss_weight", "text_loss_weight",
+    ),
+    "stream": ("unit", "min_crop", "flip"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """What happens after which step. D is what the stream gives: tokens without padding.
+
+    Attributes
+    ----------
+    tokens_per_step : the mean, where items differ in length
+    """
+
+    config: TrainConfig
+    tokens_per_step: float
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the run; D is rounded up to whole steps."""
+        return -int(-self.config.schedule.n_tokens // self.tokens_per_step)
+
+    def cooldown_step(self) -> int:
+        """Return the last step at the full rate."""
+        start = (1 - self.config.schedule.cooldown) * self.n_steps * self.tokens_per_step
+        return min(int(start // self.tokens_per_step) + 1, self.n_steps)
+
+    def permanent_steps(self) -> set[int]:
+        """Return the steps after which a checkpoint is kept for good."""
+        return {-int(-n_tokens // self.tokens_per_step) for n_tokens in self.config.checkpoint.permanent}
+
+    def saves_after(self, step: int) -> bool:
+        """Return whether a step is followed by a checkpoint."""
+        return step == self.n_steps or step % self.config.checkpoint.every_steps == 0 or step in self.permanent_steps()
+
+    def evaluation_steps(self) -> list[int]:
+        """Return the steps after which the run is evaluated, the last step among them; after a cool-down only that.
+
+        While the rate falls, a run is neither at its constant rate nor cooled down.
+        """
+        if self.config.schedule.cooldown:
+            return [self.n_steps]
+        evaluation = self.config.evaluation
+        grid = (self.n_steps * evaluation.ratio**-i for i in range(evaluation.n_points))
+        return sorted({max(round(step), 1) for step in grid})
+
+
+@dataclass(frozen=True)
+class Plan(Timetable):
+    """What there is to know about a run before anything is trained."""
+
+    manifest: Manifest
+    weights: dict[str, float]
+    run_id: str
+    kinds: dict[str, Kinds]
+
+    @property
+    def folder_name(self) -> str:
+        return f"{self.config.study_name}/{self.run_id}"
+
+    @property
+    def image_share(self) -> float:
+        """The share of the tokens that are patches of images."""
+        parts = [
+            (w, self.kinds[d].per_item("n_image_tokens"), self.kinds[d].per_item("n_tokens"))
+            for d, w in self.weights.items()
+            if w > 0
+        ]
+        return sum(w * n_image / n for w, n_image, n in parts)
+
+    def available(self, domain: str) -> dict[str, int]:
+        """Return how many tokens a domain has to train on: text, and patches as this model cuts them; and samples."""
+        if not self.manifest.image_size:
+            return {"n_tokens": self.manifest.n_tokens(domain, "train")}
+        kinds = self.kinds.get(domain)
+        return {what: kinds.total(what) if kinds else 0 for what in ("n_tokens", "n_samples")}
+
+    def data_hashes(self) -> dict[str, str]:
+        """Return what each domain and target is, down to the byte."""
+        return {d: self.manifest.domain_sha256(d) for d in (*self.manifest.domains, *self.manifest.targets)}
+
+
+def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
+    """Check mixture and repetition against the data, and name the run.
+
+    Raises
+    ------
+    ConfigError
+        For unknown domains, weights that do not sum to one, or more epochs than allowed.
+    """
+    layout = config.layout()
+    kinds = {domain: kinds_in(manifest, domain, "train", layout) for domain in manifest.domains}
+    weights = resolve(config.mixture, manifest, kinds)
+    if any(w > 0 and not kinds[d].size for d, w in weights.items()):  # said with a table
+        check_epochs(kinds, {d: w * config.schedule.n_tokens for d, w in weights.items()}, config.stream.max_epochs)
+    shares = shares_of_items(weights, kinds, config.stream.unit)
+    per_item = {d: kinds[d].per_item("n_tokens") for d, w in weights.items() if w > 0}
+    alike = len(set(per_item.values())) == 1
+    mean = next(iter(per_item.values())) if alike else sum(shares[d] * n for d, n in per_item.items())
+    name = run_id(science(config, weights, manifest))
+    per_step = int(mean) * config.stream.batch_size if mean == int(mean) else mean * config.stream.batch_size
+    plan = Plan(config, per_step, manifest, weights, name, kinds)
+    n_items = plan.n_steps * config.stream.batch_size
+    taken = {d: shares[d] * n_items * per_item.get(d, 0.0) for d in weights}
+    check_epochs(kinds, taken, config.stream.max_epochs)
+    return plan
+
+
+def resolve(mixture: MixtureConfig, manifest: Manifest, kinds: dict[str, Kinds]) -> dict[str, float]:
+    """Return domain -> weight over all training domains of the data, zeros included."""
+    if mixture.weights:
+        return check_weights(mixture.weights, manifest.domains, "mixture.weights")
+    if mixture.named == "uniform":
+        return uniform(manifest.domains)
+    if manifest.image_size:
+        return proportional({d: kinds[d].total("n_tokens") for d in manifest.domains})
+    return proportional({d: manifest.n_tokens(d, "train") for d in manifest.domains})
+
+
+def science(config: TrainConfig, weights: dict[str, float], manifest: Manifest) -> dict[str, Any]:
+    """Return everything that decides the losses of a run: what its id is the hash of."""
+    facts = dataclasses.asdict(config)
+    for machine_side in ("study_name", "machine", "logging", "checkpoint", "data"):
+        del facts[machine_side]
+    del facts["stream"]["max_epochs"]  # it refuses runs, and changes none
+    plain = dataclasses.asdict(TrainConfig())
+    for group, added in _ADDED.items():
+        for name in added:
+            if facts[group][name] == plain[group][name]:
+                del facts[group][name]
+    facts["mixture"] = {d: round(w, 12) for d, w in weights.items()}
+    facts["data"] = {d: manifest.domain_sha256(d) for d in (*manifest.domains, *manifest.targets)}
+    facts["tokenizer"] = manifest.facts["tokenizer"]
+    facts["versions"] = {"run_log": SCHEMA_VERSION, "schedule": SCHEDULE_VERSION, "trainer": TRAINER_VERSION}
+    return facts
