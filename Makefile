@@ -5,13 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-short test crash check format clean
+.PHONY: demo demo-short demo-multimodal demo-vision test crash check format clean
 
 demo: $(VENV)/.ready ## real text -> sweep -> laws -> recommended mixture -> proof -> report
 	$(BIN)/python -m scripts.demo
 
 demo-short: $(VENV)/.ready ## the same road with fewer and shorter runs
-	$(BIN)/python -m scripts.demo --short
+	$(BIN)/python -m scripts.demo short
+
+demo-multimodal: $(VENV)/.ready ## the same road for early fusion of real images and text
+	$(BIN)/python -m scripts.demo multimodal_short
+
+demo-vision: $(VENV)/.ready ## the same road for captioned images
+	$(BIN)/python -m scripts.demo vision_short
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n auto

@@ -170,6 +170,7 @@ def _report_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs that the laws were scored on")
     sub.add_argument("--recommendation", type=Path, help="JSON written by `mixlaw recommend --out`")
     sub.add_argument("--proof", nargs="+", default=[], metavar="TABLE", help="runs that test the recommendation")
+    sub.add_argument("--picture", type=Path, help="PNG of what a model predicts, by `python -m train.show`")
     sub.add_argument("--out", type=Path, default=Path("report.html"))
 
 

@@ -338,7 +338,8 @@ def run_report(options: argparse.Namespace) -> None:
     answer = _read_answer(options.recommendation) if options.recommendation else None
     laws = FittedLaws.load(options.laws)
     table = read_clean(options.table, options)
-    pictures = write_report(options.out, laws, table, optional(options.test), answer, optional(options.proof))
+    test, proof = optional(options.test), optional(options.proof)
+    pictures = write_report(options.out, laws, table, test, answer, proof, options.picture)
     say(f"{options.out} and {len(pictures)} PNGs in {pictures[0].parent}")
 
 

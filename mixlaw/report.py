@@ -177,6 +177,7 @@ def write_report(
     test: Table | None = None,
     answer: Mapping[str, Any] | None = None,
     proof: Table | None = None,
+    predictions: Path | None = None,
 ) -> list[Path]:
     """Write the report and its figures: as many as what is given allows.
 
@@ -187,10 +188,16 @@ def write_report(
     test : runs that no law saw
     answer : what `mixlaw recommend --out` wrote
     proof : runs trained on the recommended and the other mixtures
+    predictions : PNG of what a model of the proof predicts, beside the truth
 
     Returns
     -------
     The PNGs, in the order of the report, and the overview of the four that tell most.
+
+    Raises
+    ------
+    ConfigError
+        If the picture cannot be read.
     """
     folder = out.parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,6 +212,8 @@ def write_report(
             figures[name] = _figure(ax)
         pictures.append(overview(drawings, folder / "overview.png"))
     title = "Which mixture should the big run use?"
+    if predictions:
+        figures["predictions"] = _png(predictions)
     body = "\n".join([f"<h1>{title}</h1>", *sections(material, figures)])
     out.write_text(PAGE.substitute(title=title, body=body, version=mixlaw.__version__), encoding="utf-8")
     return pictures
@@ -298,6 +307,8 @@ def sections(m: Material, figures: dict[str, str]) -> list[str]:
     if m.outcome:
         parts += ["<h2>The proof</h2>", f"<p>{html.escape(verdict(m.outcome))}</p>", _pictures(figures, "proof")]
         parts.append(_scroll(html_table(proof_table(m.outcome))))
+    if "predictions" in figures:
+        parts += ["<h2>What a model of the proof predicts</h2>", _pictures(figures, "predictions")]
     chosen = f"<p>Chosen: <b>{html.escape(m.laws.chosen)}</b>, {html.escape(m.laws.reason)}.</p>"
     parts += ["<h2>Can the laws be trusted?</h2>", chosen]
     parts.append(_pictures(figures, "predicted", "errors", "residuals", "tokens", "realised"))
@@ -358,6 +369,16 @@ def _pictures(figures: dict[str, str], *names: str) -> str:
 
 def _scroll(table: str) -> str:
     return f'<div class="scroll">{table}</div>'
+
+
+def _png(path: Path) -> str:
+    """Return a picture as HTML that needs no other file."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    data = base64.b64encode(raw).decode()
+    return f'<figure class="wide"><img alt="predictions beside the truth" src="data:image/png;base64,{data}"></figure>'
 
 
 def _figure(ax: Axes) -> str:

@@ -1,8 +1,12 @@
-"""python -m scripts.demo [--short]: real text -> a sweep of small models -> laws -> mixture -> proof -> report.
+"""python -m scripts.demo [ROAD]: real data -> a sweep of small models -> laws -> mixture -> proof -> report.
+
+    quickstart         text: code, docs, dict and dialogue, judged by film reviews
+    multimodal         early fusion: text, captioned images, interleaved documents; judged by captions of other images
+    vision             images and captions of four kinds, judged by a fifth
+    short, multimodal_short, vision_short    fewer or shorter runs over the same roads
 
 Every stage is an ordinary command of the project, printed before it runs: copy any of them. Stages that are done are
-skipped, stages that were cut off are resumed, so the same command always goes on from where it was. --short trains
-fewer and shorter runs over the same road.
+skipped, stages that were cut off are resumed, so the same command always goes on from where it was.
 """
 
 import argparse
@@ -19,7 +23,6 @@ from pathlib import Path
 from mixlaw.mixture import hydra_override
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = "reviews"
 
 
 @dataclass
@@ -27,18 +30,42 @@ class Road:
     """One demo: its studies, and what is asked of the laws."""
 
     study: str  # fitted; its larger size is STUDY_heldout, its proof STUDY_proof
-    extra: list[str]  # further studies whose runs land in the same folder
+    data: str
+    target: str
     laws: str
-    n_tokens: int  # D of the recommendation and of the proof: a whole number of steps
+    n_tokens: int  # D of the recommendation and of the proof
+    extra: list[str] = field(default_factory=list)  # further studies whose runs land in the same folder
+    short: int = 0  # tokens of each run of a shorter form, with folders of its own; 0: the studies as they are
+    shows: bool = False  # whether there are images to show
     stages: dict[str, float] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """The folder of the fitted runs, below runs/."""
+        return self.study + "_short" * bool(self.short)
+
+    @property
     def folder(self) -> Path:
-        return ROOT / "runs" / self.study
+        return ROOT / "runs" / self.name
+
+    def train(self, part: str = "") -> list[str]:
+        """Return the command that trains a part of the road: "", "_heldout" or "_proof"."""
+        command = [sys.executable, "-m", "train", f"study={self.study}{part}"]
+        if not self.short:
+            return command
+        n_tokens = self.n_tokens if part == "_proof" else self.short
+        return [*command, f"study_name={self.name}{part}", f"schedule.n_tokens={n_tokens}"]
 
 
-FULL = Road("quickstart", ["quickstart_seeds"], "base,additive,joint,multiplicative", 540_672)
-SHORT = Road("short", [], "base,additive,multiplicative", 81_920)
+ALL = "base,additive,joint,multiplicative"
+ROADS = {
+    "quickstart": Road("quickstart", "quickstart", "reviews", ALL, 540_672, ["quickstart_seeds"]),
+    "short": Road("short", "quickstart", "reviews", "base,additive,multiplicative", 81_920),
+    "multimodal": Road("multimodal", "multimodal", "icons", ALL, 600_000, ["multimodal_seeds"], shows=True),
+    "multimodal_short": Road("multimodal", "multimodal", "icons", ALL, 150_000, short=100_000, shows=True),
+    "vision": Road("vision", "vision", "icons", ALL, 600_000, ["vision_seeds"], shows=True),
+    "vision_short": Road("vision", "vision", "icons", ALL, 150_000, short=100_000, shows=True),
+}
 
 
 def main() -> int:
@@ -46,10 +73,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m scripts.demo", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        "--short", action="store_true", help="fewer and shorter runs, for a quick check of the whole road"
-    )
-    road = SHORT if parser.parse_args().short else FULL
+    parser.add_argument("road", nargs="?", choices=list(ROADS), default="quickstart", metavar="ROAD")
+    road = ROADS[parser.parse_args().road]
     os.chdir(ROOT)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     started = time.monotonic()
@@ -67,50 +92,61 @@ def main() -> int:
 
 def walk(road: Road) -> None:
     """Take every stage in order."""
-    folder, held = road.folder, f"runs/{road.study}_heldout"
-    laws, answer, report = folder / "laws.json", folder / "recommendation.json", folder / "report.html"
-    train, mixlaw = [sys.executable, "-m", "train"], [sys.executable, "-m", "mixlaw.cli"]
-    stage(road, "domains", [sys.executable, "-m", "data.prepare"])
-    for study in (road.study, *road.extra, f"{road.study}_heldout"):
-        stage(road, study, [*train, f"study={study}"])
-    fit = [
-        *mixlaw,
-        "fit",
-        f"runs/{road.study}",
-        "--law",
-        road.laws,
-        "--test",
-        held,
-        "--out",
-        str(laws.relative_to(ROOT)),
-    ]
-    stage(road, "laws", fit, laws, seals(folder, ROOT / held))
+    runs, held, proof = (f"runs/{road.name}{part}" for part in ("", "_heldout", "_proof"))
+    laws, answer, report, pictures = (
+        road.folder / name for name in ("laws.json", "recommendation.json", "report.html", "predictions.png")
+    )
+    mixlaw = [sys.executable, "-m", "mixlaw.cli"]
+    stage(road, "domains", [sys.executable, "-m", "data.prepare", f"data={road.data}"])
+    stage(road, road.name, road.train())
+    for study in road.extra:
+        stage(road, study, [sys.executable, "-m", "train", f"study={study}"])
+    stage(road, f"{road.name}_heldout", road.train("_heldout"))
+    fit = [*mixlaw, "fit", runs, "--law", road.laws, "--test", held, "--out", shown(laws)]
+    stage(road, "laws", fit, laws, seals(road.folder, ROOT / held))
     n_params = max(json.loads(p.read_text())["n_params"]["total"] for p in (ROOT / held).glob("*/run.json"))
-    asked = ["--n-params", str(n_params), "--n-tokens", str(road.n_tokens), "--target", TARGET]
-    ask = [*mixlaw, "recommend", str(laws.relative_to(ROOT)), *asked, "--out", str(answer.relative_to(ROOT))]
-    stage(road, "recommendation", ask, answer, [laws])
-    stage(road, "proof", [*train, f"study={road.study}_proof", proof_mixtures(answer)])
-    drawn = ["--test", held, "--laws", str(laws.relative_to(ROOT)), "--recommendation", str(answer.relative_to(ROOT))]
-    drawn += ["--proof", f"runs/{road.study}_proof", "--out", str(report.relative_to(ROOT))]
-    inputs = [laws, answer, *seals(ROOT / f"runs/{road.study}_proof")]
-    stage(road, "report", [*mixlaw, "report", f"runs/{road.study}", *drawn], report, inputs)
+    asked = ["--n-params", str(n_params), "--n-tokens", str(road.n_tokens), "--target", road.target]
+    stage(road, "recommendation", [*mixlaw, "recommend", shown(laws), *asked, "--out", shown(answer)], answer, [laws])
+    stage(road, "proof", [*road.train("_proof"), proof_mixtures(answer)])
+    drawn = ["--test", held, "--laws", shown(laws), "--recommendation", shown(answer), "--proof", proof]
+    inputs = [laws, answer, *seals(ROOT / proof)]
+    if road.shows:
+        run = recommended_run(answer, ROOT / proof)
+        show = [sys.executable, "-m", "train.show", shown(run), "--out", shown(pictures)]
+        stage(road, "predictions", show, pictures, seals(ROOT / proof))
+        drawn, inputs = [*drawn, "--picture", shown(pictures)], [*inputs, pictures]
+    stage(road, "report", [*mixlaw, "report", runs, *drawn, "--out", shown(report)], report, inputs)
+
+
+def shown(path: Path) -> str:
+    """Return a path as it is typed in the checkout."""
+    return str(path.relative_to(ROOT))
+
+
+def recommended_run(answer: Path, proof: Path) -> Path:
+    """Return the run of the proof that was trained on the recommended mixture."""
+    wanted = json.loads(answer.read_text())["outcomes"][0]["weights"]
+
+    def distance(path: Path) -> float:
+        mixture = json.loads(path.read_text())["mixture"]
+        return max(abs(mixture[domain] - weight) for domain, weight in wanted.items())
+
+    return min(proof.glob("*/run.json"), key=distance).parent
 
 
 def stage(road: Road, name: str, command: list[str], output: Path | None = None, inputs: Iterable[Path] = ()) -> None:
     """Run one command with its time, unless its output is newer than all it depends on."""
-    shown = shlex.join(["python" if part == sys.executable else part for part in command]).replace(
-        "python -m mixlaw.cli", "mixlaw"
-    )
-    print(f"\n[{name}] {shown}", flush=True)
+    words = shlex.join(["python" if part == sys.executable else part for part in command])
+    print(f"\n[{name}] {words.replace('python -m mixlaw.cli', 'mixlaw')}", flush=True)
     started = time.monotonic()
     if output and output.exists() and all(p.stat().st_mtime <= output.stat().st_mtime for p in [*inputs, *code()]):
-        print(f"{output.relative_to(ROOT)} is up to date", flush=True)
+        print(f"{shown(output)} is up to date", flush=True)
     else:
-        run(command)
+        call(command)
     road.stages[name] = time.monotonic() - started
 
 
-def run(command: list[str]) -> None:
+def call(command: list[str]) -> None:
     """Run a command to its end; on Ctrl-C let it save what it has."""
     process = subprocess.Popen(command)
     try:
@@ -146,11 +182,11 @@ def summarise(road: Road, total: float) -> None:
     from mixlaw.tables import read_table
 
     answer = json.loads((road.folder / "recommendation.json").read_text())
-    rows = prove(answer, read_table([ROOT / f"runs/{road.study}_proof"]))
+    rows = prove(answer, read_table([ROOT / f"runs/{road.name}_proof"]))
     print(f"\n{proof_table(rows).to_string(index=False, float_format=lambda v: f'{v:.4f}')}\n\n{verdict(rows)}\n")
     for name, seconds in road.stages.items():
         print(f"{name:<22}{seconds:>8.1f} s")
-    print(f"{'in all':<22}{total:>8.1f} s\n\nreport: {road.folder.relative_to(ROOT)}/report.html")
+    print(f"{'in all':<22}{total:>8.1f} s\n\nreport: {shown(road.folder)}/report.html")
 
 
 if __name__ == "__main__":

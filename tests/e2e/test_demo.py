@@ -6,7 +6,7 @@ import pandas as pd
 
 from mixlaw.report import prove, verdict
 from mixlaw.tables import check_frame
-from scripts.demo import FULL, SHORT, proof_mixtures
+from scripts.demo import ROADS, proof_mixtures
 from train.compose import compose_config
 
 
@@ -59,8 +59,9 @@ def test_the_proof_s_sweep_is_what_the_trainer_takes(tmp_path):
 
 
 def test_the_question_asks_for_the_tokens_that_the_proof_trains():
-    for road in (FULL, SHORT):
-        config = compose_config([f"study={road.study}_proof"])
-        tokens_per_step = config.stream.seq_len * config.stream.batch_size
+    for road in ROADS.values():
+        config = compose_config(road.train("_proof")[3:])
         assert config.schedule.n_tokens == road.n_tokens
-        assert road.n_tokens % tokens_per_step == 0
+        assert config.data.name == road.data
+        assert road.target in config.data.targets
+        assert config.study_name == f"{road.name}_proof"

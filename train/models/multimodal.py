@@ -60,8 +60,9 @@ class MultimodalModel(nn.Module):
         image_BS = patch_BS.div(self._n_patches, rounding_mode="floor")  # -1 where there is none
         mask = image_mask(batch["document"], image_BS)
         x_BSD = self.embed(batch)
+        cos, sin = self.cos[: x_BSD.shape[1]], self.sin[: x_BSD.shape[1]]
         for block in self.blocks:
-            x_BSD = block(x_BSD, self.cos, self.sin, mask)
+            x_BSD = block(x_BSD, cos, sin, mask)
         return self.head(self.final_norm(x_BSD))
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

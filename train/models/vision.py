@@ -72,6 +72,10 @@ class VisionModel(nn.Module):
             x_BSD = block(x_BSD, self.cos[:S], self.sin[:S])
         return self.final_norm(x_BSD)
 
+    def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return (B, P + T - 1, V) scores of the token that follows each place; of patches only the last has one."""
+        return self.head(self.decode(batch))
+
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return image (B, P - 1): mean squared error of each predicted patch that lies behind the prefix, in units of
         its own variance; and text (B, T): nats per token. 0 where nothing is predicted."""

@@ -1,0 +1,177 @@
+"""python -m train.show RUN_DIRECTORY --out PNG [--n 24]: held-out images, their captions, and what the model says.
+
+A model of the multimodal family writes a caption for each image, one most likely token after the other. A vision model
+does that, too, and predicts the patches behind a prefix, each from those before it.
+"""
+
+import argparse
+import itertools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from data.image_shards import ImageReader
+from data.inspect import decoded_text, positive, shortened, write_png
+from data.items import IGNORED, NO_IMAGE, Layout
+from data.pictures import seen
+from data.shards import Manifest, TokenReader, open_manifest
+from data.tokenize import Tokenizer
+from mixlaw.errors import ConfigError, MixlawError
+from train.export import Trained, find_tokenizer, read_run
+from train.models.layers import patches_of
+from train.models.vision import EPS
+
+MOST_TOKENS = 60  # of a caption
+TILE, COLUMNS, LINE, GAP = 96, 4, 15, 10
+CHARS = 44  # of a line of text
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image with its true caption, and what the model says."""
+
+    domain: str
+    image: NDArray[np.uint8]
+    caption: str
+    said: str = ""
+    predicted: NDArray[np.uint8] | None = None
+
+
+def captioned_images(manifest: Manifest, domain: str, layout: Layout, tokenizer: Tokenizer, n: int) -> list[Shown]:
+    """Return the first captioned images of a domain's evaluation split."""
+    reader, images = TokenReader(manifest, domain, "eval"), ImageReader(manifest, domain, "eval")
+    bounds, shown = reader.document_bounds(), []
+    for start, stop in itertools.pairwise(bounds):
+        first, last = np.searchsorted(images.places, (start, stop))
+        if last - first != 1 or images.places[first] != start:
+            continue  # text, or a page
+        tokens = reader.windows(np.array([start + 1]), int(stop - start) - 2)[0].tolist()
+        image = seen(images.image(int(first)), layout.view, None)
+        shown.append(Shown(domain, image, decoded_text(tokenizer, tokens)))
+        if len(shown) == n:
+            break
+    return shown
+
+
+@torch.no_grad()
+def say(run: Trained, images: NDArray[np.uint8], end_id: int) -> list[list[int]]:
+    """Return the most likely caption of each image (n, size, size, 3), token by token."""
+    layout = run.config.layout()
+    said = np.full((len(images), 0), IGNORED, np.int64)
+    for _ in range(min(MOST_TOKENS, layout.seq_len - layout.n_patches)):
+        batch = {k: torch.from_numpy(v) for k, v in asked(run.config.model.family, layout, images, said).items()}
+        scores = run.model.logits(batch)[:, layout.n_patches - 1 + said.shape[1]]  # type: ignore[operator]
+        said = np.concatenate([said, scores.argmax(-1, keepdim=True).numpy()], 1)
+    rows = [row.tolist() for row in said]
+    return [row[: row.index(end_id)] if end_id in row else row for row in rows]
+
+
+def asked(family: str, layout: Layout, images: NDArray[np.uint8], said: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return the batch that asks a model to go on after an image and what it has said so far."""
+    n, P = len(images), layout.n_patches
+    if family == "vision":
+        behind = np.full((n, 1), IGNORED, np.int64)  # the last token is a target only
+        return {"images": images, "prefix": np.full(n, P), "tokens": np.concatenate([said, behind], 1)}
+    text, patches = np.full((n, P), IGNORED, np.int64), np.tile(np.arange(P), (n, 1))
+    tokens = np.concatenate([text, said], 1)
+    most = layout.seq_len // P
+    padded = np.zeros((n, most, *images.shape[1:]), np.uint8)
+    padded[:, 0] = images
+    return {
+        "tokens": tokens,
+        "document": np.zeros_like(tokens),
+        "patch": np.concatenate([patches, np.full(said.shape, NO_IMAGE)], 1),
+        "images": padded,
+    }
+
+
+@torch.no_grad()
+def predict_patches(run: Trained, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return images whose second half is what a vision model predicts, each patch from the true ones before it."""
+    layout = run.config.layout()
+    P, size = layout.n_patches, layout.patch_size
+    batch = asked("vision", layout, images, np.zeros((len(images), 0), np.int64))
+    batch["prefix"] = np.full(len(images), P // 2)
+    tensors = {k: torch.from_numpy(v) for k, v in batch.items()}
+    guessed_BPC = run.model.image_head(run.model.decode(tensors)[:, : P - 1])  # type: ignore[operator]
+    true_BPC = patches_of(tensors["images"][:, None], size)[:, 0]
+    spread = (true_BPC.var(-1, keepdim=True, unbiased=False) + EPS).sqrt()
+    pixels_BPC = true_BPC.clone()
+    pixels_BPC[:, P // 2 :] = (guessed_BPC * spread[:, 1:] + true_BPC.mean(-1, keepdim=True)[:, 1:])[:, P // 2 - 1 :]
+    side = layout.view.size // size
+    cut = pixels_BPC.view(-1, side, side, size, size, 3).transpose(2, 3).reshape(images.shape)
+    return ((cut + 1) * 127.5).clamp(0, 255).round().to(torch.uint8).numpy()
+
+
+def show(run: Trained, n: int) -> list[Shown]:
+    """Return held-out images of all domains and targets with what the model says of them.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the model reads no images, or its data are not on this machine.
+    """
+    if run.config.model.family == "text":
+        raise ConfigError(f"{run.folder} is a model of text: it has no images to show")
+    manifest, layout, tokenizer = open_manifest(run.config.data.folder), run.config.layout(), find_tokenizer(run)
+    names = [*manifest.targets, *manifest.domains]
+    by_domain = [captioned_images(manifest, name, layout, tokenizer, n) for name in names]
+    kept = [found for found in by_domain if found]
+    asked_of = [shown for found in kept for shown in found[: max(n // len(kept), 1)]]
+    images = np.stack([shown.image for shown in asked_of])
+    vision = run.config.model.family == "vision"
+    captions = say(run, images, tokenizer.end_id) if "text" in run.model.loss_weights else [[]] * len(images)  # type: ignore[operator]
+    predicted = predict_patches(run, images) if vision and "image" in run.model.loss_weights else None  # type: ignore[operator]
+    return [
+        Shown(s.domain, s.image, s.caption, tokenizer.decode(said), None if predicted is None else predicted[i])
+        for i, (s, said) in enumerate(zip(asked_of, captions, strict=True))
+    ]
+
+
+def draw(shown: list[Shown]) -> Image.Image:
+    """Return one picture: each image (and its predicted form), its true caption and the model's."""
+    from matplotlib import get_data_path
+
+    font = ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 11)
+    width, height = 300, TILE + 3 * LINE + GAP
+    rows = -(-len(shown) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * width, rows * height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, one in enumerate(shown):
+        left, top = i % COLUMNS * width + GAP, i // COLUMNS * height
+        for column, pixels in enumerate(p for p in (one.image, one.predicted) if p is not None):
+            tile = Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.NEAREST)
+            sheet.paste(tile, (left + column * (TILE + GAP), top))
+        lines = [(f"{one.domain}:", "#777"), (f"true: {one.caption}", "#111"), (f"said: {one.said}", "#1650a0")]
+        for line, (text, colour) in enumerate(lines):
+            pen.text((left, top + TILE + line * LINE), shortened(text, CHARS), colour, font)
+    return sheet
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_DIRECTORY")
+    parser.add_argument("--out", type=Path, required=True, metavar="PNG")
+    parser.add_argument("--n", type=positive, default=24, help="images (%(default)s)")
+    options = parser.parse_args(argv)
+    try:
+        shown = show(read_run(options.run, unfinished=True), options.n)
+        write_png(draw(shown), options.out)
+    except MixlawError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    sys.stdout.write(f"{len(shown)} images in {options.out}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
