@@ -1,8 +1,8 @@
 """python -m train.export RUN_DIRECTORY --out FOLDER [--law laws.json] [--unfinished]: a run in Hugging Face format.
 
 Writes config.json, model.safetensors, the tokenizer and a model card with the mixture, the losses and, where laws are
-given, what they predicted. Without QK-norm the model is a `LlamaForCausalLM`; with it, the same architecture has the
-name `Qwen3ForCausalLM` there.
+given, what they predicted. Without QK-norm a model of text is a `LlamaForCausalLM`; with it, the same architecture has
+the name `Qwen3ForCausalLM` there. Models of images have no class there: they are a `train.hf.MixlawModel`.
 """
 
 import argparse
@@ -43,6 +43,7 @@ PARTS = {  # ours -> theirs, below a block; matrices that hold several of theirs
     "ffn.gate_up": ["mlp.gate_proj", "mlp.up_proj"],
     "ffn.down": ["mlp.down_proj"],
 }
+TASKS = {"text": "text-generation", "multimodal": "image-text-to-text", "vision": "image-feature-extraction"}
 OUTSIDE = {"embedding.weight": "model.embed_tokens.weight", "final_norm.weight": "model.norm.weight"}
 
 
@@ -110,7 +111,13 @@ def read_run(folder: Path, unfinished: bool = False) -> Trained:
 
 
 def to_transformers(run: Trained) -> Any:
-    """Return the run's model as a model of transformers, in evaluation mode."""
+    """Return the run's model as a model of transformers, in evaluation mode: one of theirs where they have it."""
+    if run.config.model.family != "text":
+        from train.hf import to_own_model
+
+        return to_own_model(
+            run.model, run.config.model, run.facts["tokenizer"]["vocab_size"], run.config.stream.seq_len
+        )
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
     model, end_id = run.config.model, run.facts["tokenizer"]["end_id"]
@@ -151,7 +158,8 @@ def card(run: Trained, class_name: str, laws: FittedLaws | None) -> str:
     """Return the model card: YAML facts for the hub, then what a person asks first."""
     facts, counts = run.facts, run.facts["n_params"]
     lines = [
-        "---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [mixlaw, data-mixture]", "---", "",
+        "---", "library_name: transformers", f"pipeline_tag: {TASKS[run.config.model.family]}",
+        "tags: [mixlaw, data-mixture]", "---", "",
         f"# {facts['run_name']}", "",
         f"A `{class_name}` of {counts['total']:,} parameters, trained on {run.n_tokens:,} tokens (step {run.step:,} of "
         f"{run.n_steps:,}, status {run.status}) by mixlaw {facts.get('mixlaw_version', '?')}, run "
@@ -161,7 +169,9 @@ def card(run: Trained, class_name: str, laws: FittedLaws | None) -> str:
         lines.append("The weights are the average over the last part of the training, which is what was evaluated.")
     if run.config.model.document_mask:
         lines.append("It was trained with attention within documents only: give it one document at a time.")
-    if run.config.model.qk_norm:
+    if run.config.model.family != "text":
+        lines.append("In a checkout of mixlaw, `train.hf.MixlawModel.from_pretrained` loads it.")
+    elif run.config.model.qk_norm:
         lines.append("It is a Llama with RMSNorm on queries and keys, which transformers calls Qwen3.")
     lines += ["", "| parameters | |", "|---|---|", *(f"| {kind} | {n:,} |" for kind, n in counts.items())]
     lines += ["", *mixture_table(run), "", *loss_table(run, laws), "", tokenizer_words(facts["tokenizer"]), ""]

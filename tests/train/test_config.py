@@ -29,11 +29,18 @@ GROUPS = sorted(p for p in CONFIGS.glob("*/*.yaml")) + sorted((ROOT / "sweeps").
 OWN_FILES = ["data.domains.web.path=w", "data.domains.books.path=b", "data.targets.wiki.path=t"]
 
 
+def set_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set every variable that says where own files lie."""
+    for name in ("DATACOMP", "CAPTION", "PAGE", "TARGET", "NOISY", "GOOD1", "GOOD2", "SYNTHETIC"):
+        monkeypatch.setenv(f"{name}_SHARDS", "/data/shards")
+    monkeypatch.setenv("WEB_FILES", "/data/web")
+
+
 @pytest.mark.parametrize("path", GROUPS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_every_shipped_yaml_is_a_valid_configuration(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEB_FILES", "/data/web")
-    monkeypatch.setenv("DATACOMP_SHARDS", "/data/shards")
-    config = compose_config([f"{path.parent.name}={path.stem}", *(OWN_FILES if path.stem == "own_files" else [])])
+    set_all(monkeypatch)
+    more = OWN_FILES if path.stem == "own_files" else ["stream.seq_len=128"] if path.parent.name == "model" else []
+    config = compose_config([f"{path.parent.name}={path.stem}", *more])
     assert config.layout().seq_len == config.stream.seq_len
 
 
@@ -207,13 +214,14 @@ def test_the_quick_start_is_prepared_where_training_looks_for_it(tiny: Tiny) -> 
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("study/*.yaml")), ids=lambda p: p.stem)
-def test_every_run_of_a_study_is_possible_and_no_two_are_one(path: Path) -> None:
+def test_every_run_of_a_study_is_possible_and_no_two_are_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch)
     parameters = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
     overrides = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in parameters.items()])
     choices = [list(o.sweep_string_iterator()) if o.is_sweep_override() else [o.value()] for o in overrides]
     runs = list(itertools.product(*choices))
     assert len(set(runs)) == len(runs)
-    domains = compose_config([]).data.domains
+    domains = compose_config([f"study={path.stem}"]).data.domains
     for i, override in enumerate(overrides):
         for value in choices[i]:
             config = compose_config([f"study={path.stem}", f"{override.get_key_element()}={value}"])

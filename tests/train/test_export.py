@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from data.shards import write_manifest
+from data.stream import WeightedStream
 from mixlaw.artefact import FittedLaws
 from mixlaw.errors import MixlawError
 from mixlaw.fit import LawFit
@@ -16,7 +17,7 @@ from mixlaw.laws import get_law
 from mixlaw.tables import read_table
 from tests.train.ranks import run_ranks
 from tests.train.test_resume import folder_of, stop_at
-from tests.train.tiny import TINY, call, write_corpus
+from tests.train.tiny import TINY, call, image_run, write_corpus
 from train.compose import compose_config, plan_run
 from train.export import EPS, export, main, read_run
 from train.loop import run
@@ -169,3 +170,19 @@ def test_the_command_line_exports(plan: Plans, tmp_path: Path, capsys: pytest.Ca
     code, out, err = call("-m", "train.export", str(tmp_path), "--out", str(tmp_path / "none"))
     assert (code, out) == (3, "")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("family", ["multimodal", "vision"])
+def test_a_model_of_images_is_exported_with_its_own_class(family: str, tmp_path: Path) -> None:
+    from train.hf import MixlawModel
+
+    this = plan_run(compose_config(image_run(tmp_path, family)))
+    run(this)
+    out = export(folder_of(this), tmp_path / "out")
+    theirs, ours = MixlawModel.from_pretrained(out), read_run(folder_of(this)).model
+    stream = WeightedStream(this.manifest, this.weights, this.config.layout(), 4, seed=0)
+    batch = {name: stream[0][name] for name in ours.inputs}
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(**batch), ours.logits(batch), rtol=1e-5, atol=1e-5)
+    assert "MixlawModel.from_pretrained" in (out / "README.md").read_text()
+    assert {p.suffix for p in out.iterdir()} <= {".json", ".safetensors", ".md", ".jinja"}

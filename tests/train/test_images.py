@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,14 +16,18 @@ from data.shards import Manifest
 from data.stream import Batch, WeightedStream
 from mixlaw.runlog import load_runs
 from tests.data.pictures import SIZE, write_pictures
+from tests.train.ranks import run_ranks
+from tests.train.tiny import image_run
+from train.compose import compose_config, plan_run
 from train.config import ModelConfig, OptimConfig, TrainConfig
 from train.distributed import ALONE
-from train.loop import backward
+from train.loop import backward, run
 from train.models.build import build_model
 from train.models.count import count_parameters, flops_per_token
 from train.models.layers import patches_of
 from train.models.vision import behind, normalised
 from train.optim import build_optimizer
+from train.plan import Plan
 
 P = 4
 COMMON = {"width": 32, "depth": 2, "head_dim": 8, "image_size": SIZE, "patch_size": 4, "decoder_depth": 1}
@@ -210,26 +215,65 @@ def test_every_token_that_nothing_precedes_is_ignored() -> None:
     assert model_of(MULTIMODAL).predicted(batch)["text"].tolist() == [1]
 
 
-def test_a_finished_run_of_images_is_read_like_any_other(tmp_path: Path) -> None:
-    from tests.train.tiny import image_plan
-    from train.loop import run
+@pytest.mark.parametrize("family", ["multimodal", "vision"])
+def test_a_finished_run_of_images_is_read_like_any_other(family: str, tmp_path: Path) -> None:
+    plan = plan_run(compose_config(image_run(tmp_path, family)))
+    assert run(plan) == "finished"
+    table = load_runs(tmp_path / "runs" / family).table
+    last = table[table["step"] == plan.n_steps]
+    names = {"captions", "loud", "other"}
+    kinds = {f"{name}-{kind}" for name in names for kind in ("image", "text")} if family == "vision" else set()
+    assert set(last["domain"]) == names | kinds
+    train = [row for row in logged(plan) if row["kind"] == "train"][-1]
+    assert last["n_tokens"].iloc[0] == train["n_tokens"] == sum(train["tokens_by_domain"].values())
+    assert 0 < train["n_image_tokens"] < train["n_tokens"]
+    assert 0 < train["n_loss_tokens"] < train["n_tokens"]
+    for domain, weight in plan.weights.items():
+        assert last[f"weight_{domain}"].iloc[0] == pytest.approx(weight, abs=0.05)
+    if family == "vision":
+        losses = last.set_index("domain")["loss"]
+        assert losses["loud"] == pytest.approx(0.4 * losses["loud-image"] + losses["loud-text"])
 
-    for family in ("multimodal", "vision"):
-        plan = image_plan(tmp_path, family)
-        assert run(plan) == "finished"
-        table = load_runs(tmp_path / "runs" / family).table
-        last = table[table["step"] == plan.n_steps]
-        names = {"captions", "loud", "other"}
-        kinds = {f"{name}-{kind}" for name in names for kind in ("image", "text")} if family == "vision" else set()
-        assert set(last["domain"]) == names | kinds
-        log = Path(plan.config.machine.runs) / plan.folder_name / "metrics.jsonl"
-        rows = [json.loads(line) for line in log.read_text().splitlines()]
-        train = [row for row in rows if row["kind"] == "train"][-1]
-        assert last["n_tokens"].iloc[0] == train["n_tokens"] == sum(train["tokens_by_domain"].values())
-        assert 0 < train["n_image_tokens"] < train["n_tokens"]
-        assert 0 < train["n_loss_tokens"] < train["n_tokens"]
-        for domain, weight in plan.weights.items():
-            assert last[f"weight_{domain}"].iloc[0] == pytest.approx(weight, abs=0.05)
-        if family == "vision":
-            losses = last.set_index("domain")["loss"]
-            assert losses["loud"] == pytest.approx(0.4 * losses["loud-image"] + losses["loud-text"])
+
+def test_weights_of_samples_are_read_as_samples(tmp_path: Path) -> None:
+    plan = plan_run(compose_config(image_run(tmp_path, "vision", "stream.unit=samples")))
+    assert run(plan) == "finished"
+    last = load_runs(tmp_path / "runs").table.iloc[-1]
+    assert last["weight_captions"] == pytest.approx(0.7, abs=0.03)
+    spent = [row for row in logged(plan) if row["kind"] == "train"][-1]["tokens_by_domain"]
+    assert spent["captions"] / sum(spent.values()) < 0.67  # their captions are shorter
+
+
+@pytest.mark.parametrize("family", ["multimodal", "vision"])
+def test_a_run_of_images_that_is_cut_off_ends_with_the_same_bytes(family: str, tmp_path: Path) -> None:
+    whole = plan_run(compose_config(image_run(tmp_path, family)))
+    run(whole)
+    cut = plan_run(compose_config(image_run(tmp_path, family, f"machine.runs={tmp_path / 'cut'}")))
+
+    def die(n_tokens: int, loss: float) -> None:
+        if n_tokens > 500:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(cut, die)
+    assert run(cut) == "finished"
+    assert logged(cut) == logged(whole)
+    one, other = (Path(p.config.machine.runs) / p.folder_name / "checkpoints" for p in (whole, cut))
+    last = f"step-{whole.n_steps:08d}/model.safetensors"
+    assert (one / last).read_bytes() == (other / last).read_bytes()
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("family", ["multimodal", "vision"])
+def test_ranks_train_the_run_of_images_that_one_process_trains(family: str, parallel: str, tmp_path: Path) -> None:
+    alone = plan_run(compose_config(image_run(tmp_path, family)))
+    run(alone)
+    overrides = image_run(tmp_path, family, f"machine.runs={tmp_path / 'many'}", f"machine.parallel={parallel}")
+    assert run_ranks(2, overrides) == ["finished"] * 2
+    for one, two in zip(logged(alone), logged(plan_run(compose_config(overrides))), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+
+
+def logged(plan: Plan) -> list[dict[str, Any]]:
+    log = Path(plan.config.machine.runs) / plan.folder_name / "metrics.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()]

@@ -62,10 +62,11 @@ def test_parameter_counts_follow_from_width_and_depth(config: ModelConfig, vocab
     }
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "model").glob("text_*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml")))
 def test_the_shipped_sizes_are_what_their_names_say(name: str) -> None:
-    total = count_parameters(build_model(compose_config([f"model={name}"]).model, 256, Layout(128), seed=0))["total"]
-    assert abs(total / 1000 - int(name.removeprefix("text_").removesuffix("k"))) < 1
+    config = compose_config([f"model={name}", "stream.seq_len=128"])
+    total = count_parameters(build_model(config.model, 256, config.layout(), seed=0))["total"]
+    assert abs(total / 1000 - int(name.partition("_")[2].removesuffix("k"))) < 1
 
 
 @pytest.mark.parametrize("depth", [1, 3])

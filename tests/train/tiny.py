@@ -12,7 +12,6 @@ import numpy as np
 
 from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
 from train.compose import ROOT, compose_config
-from train.plan import Plan, make_plan
 
 ROLES = {"code": "train", "docs": "train", "dict": "train", "dialogue": "train", "reviews": "target"}
 TINY = (
@@ -59,18 +58,19 @@ def call(*arguments: str, timeout: float = 120, **environment: str) -> tuple[int
     return process.returncode, out, err
 
 
-def image_plan(folder: Path, family: str, *more: str) -> Plan:
-    """Return the plan of a run of some steps on tiny pictures, prepared below the folder where they are not yet."""
+def image_run(folder: Path, family: str, *more: str) -> list[str]:
+    """Return the overrides of a run of some steps on tiny pictures, which are written below the folder first."""
     from tests.data.pictures import SIZE, write_pictures
 
-    prepared, names = folder / "pictures", ("captions", "loud", "other")
-    manifest = open_manifest(prepared) if prepared.exists() else write_pictures(prepared, names=names)
-    overrides = [
-        f"model={family}_{'72k' if family == 'multimodal' else '100k'}", "model.width=16", "model.depth=1",
+    data = [f"data={family}", f"data.root={folder}"]
+    prepared = compose_config(data).data.folder
+    if not prepared.exists():
+        write_pictures(prepared, names=("captions", "loud", "other"))
+    return [
+        *data, f"model={family}_{'72k' if family == 'multimodal' else '100k'}", "model.width=16", "model.depth=1",
         "model.head_dim=8", f"model.image_size={SIZE}", "model.patch_size=4", f"study_name={family}",
         f"stream.seq_len={32 if family == 'multimodal' else 20}", "stream.batch_size=4", "schedule.n_tokens=900",
         "schedule.warmup_tokens=64", "stream.min_crop=0.5", "evaluation.n_sequences=8", "evaluation.n_points=3",
         "checkpoint.every_steps=3", "logging.every_steps=2", "machine.device=cpu", f"machine.runs={folder / 'runs'}",
         "mixture.weights={captions:0.7,loud:0.3}", *more,
     ]  # fmt: skip
-    return make_plan(compose_config(overrides), manifest)
