@@ -57,6 +57,7 @@ class PicturesConfig:
     members: str = ""  # a pattern over the package's files, as in icons/*.svg
     names: PackageConfig = field(default_factory=PackageConfig)  # a second package that holds the names
     languages: list[str] = field(default_factory=lambda: ["en"])  # of the names, where there are several
+    joined: bool = False  # all names of a picture make one rich caption, and not a document each
     templates: list[str] = field(default_factory=lambda: ["{name}"])  # sentences; each picture gets one of them
 
 

@@ -31,7 +31,7 @@ MAX_OUTPUT_LINES = 20  # of what a notebook's cell prints
 MAX_OUTPUT_IMAGES = 24  # of a cell: one loop draws 131 plots, as many as half of all other cells together
 # Which settings under `pictures` each reader uses; `members` and `names` are needed where they are used.
 USES: dict[str, tuple[str, ...]] = {
-    "openmoji": ("names", "languages", "templates"),
+    "openmoji": ("names", "languages", "joined", "templates"),
     "icons": ("members", "templates"),
     "mnist": ("templates",),
     "notebooks": (),
@@ -111,7 +111,7 @@ def in_words(name: str) -> str:
 
 
 def openmoji(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[Document]:
-    """Yield one document per emoji of OpenMoji and name that it has in the languages asked for.
+    """Yield one document per emoji of OpenMoji and name that it has in the languages asked for; or of all its names.
 
     Skin tones are left out, because they are one drawing in other colours.
 
@@ -126,7 +126,8 @@ def openmoji(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[Do
             key = _without_style(PurePosixPath(member).stem.split("-"))
             if key in _HAIR or not _SKIN_TONES.isdisjoint(key.split("-")):
                 continue
-            for name in names.get(key, ()):
+            found = names.get(key, [])
+            for name in ["; ".join(found)] if found and source.pictures.joined else found:
                 where = f"{path.name}: {member}"
                 yield captioned(archive.read(member), name, source, emoji_concept(key), where)
 

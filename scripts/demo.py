@@ -61,9 +61,9 @@ ALL = "base,additive,joint,multiplicative"
 ROADS = {
     "quickstart": Road("quickstart", "quickstart", "reviews", ALL, 540_672, ["quickstart_seeds"]),
     "short": Road("short", "quickstart", "reviews", "base,additive,multiplicative", 81_920),
-    "multimodal": Road("multimodal", "multimodal", "icons", ALL, 600_000, ["multimodal_seeds"], shows=True),
+    "multimodal": Road("multimodal", "multimodal", "icons", ALL, 1_200_000, ["multimodal_seeds"], shows=True),
     "multimodal_short": Road("multimodal", "multimodal", "icons", ALL, 150_000, short=100_000, shows=True),
-    "vision": Road("vision", "vision", "icons", ALL, 600_000, ["vision_seeds"], shows=True),
+    "vision": Road("vision", "vision", "icons", ALL, 900_000, ["vision_seeds"], shows=True),
     "vision_short": Road("vision", "vision", "icons", ALL, 150_000, short=100_000, shows=True),
 }
 
