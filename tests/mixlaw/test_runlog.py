@@ -178,6 +178,8 @@ def test_the_error_of_a_cut_log_names_file_line_and_remedy(tmp_path):
         (canonical_json(eval_row(1, "web", 2.0, kind="train")), "neither a train row nor an eval row"),
         (canonical_json(train_row(1, tokens_by_domain={"web": -1})), "something other than counts"),
         (canonical_json(train_row(1, tokens_by_domain={"web": 10**300})), "something other than counts"),
+        (canonical_json(train_row(1, n_image_tokens=1.5)), "'n_image_tokens' is 1.5"),
+        (canonical_json(eval_row(1, "web", 2.0, n_samples=1)), "neither a train row nor an eval row"),
         (canonical_json({"kind": "eval"}), "neither a train row nor an eval row"),
         ("[" * 100_000, "is not valid JSON"),
         ('"' + "x" * (1 << 20) + '"', "a row has fewer than"),
@@ -299,3 +301,18 @@ def test_the_id_of_a_run_never_changes_and_ignores_the_order_of_keys():
 def test_an_id_of_something_that_json_cannot_say_is_refused():
     with pytest.raises(ValueError, match="Out of range float values"):
         run_id({"lr": float("nan")})
+
+
+def test_rows_of_images_may_say_what_they_hold(tmp_path):
+    more = {"n_image_tokens": 60, "n_loss_tokens": 40, "n_samples": 3}
+    write_run(tmp_path, rows=[train_row(1, **more), eval_row(1, "web", 2.0)])
+    assert len(load_runs(tmp_path).table) == 1
+
+
+def test_weights_of_samples_are_shares_of_samples(tmp_path):
+    data = {"code": {"n_tokens": 500, "n_samples": 50}, "web": {"n_tokens": 1000, "n_samples": 200}}
+    config = {"seed": 3, "stream": {"unit": "samples"}}
+    write_run(tmp_path, rows=[train_row(1), eval_row(1, "web", 2.0)], data=data, config=config)
+    row = load_runs(tmp_path).table.iloc[0]
+    assert row["weight_code"] == pytest.approx(4 / (4 + 12))  # 40 tokens of 10, and 60 of 5
+    assert row["epochs_code"] == pytest.approx(40 / 500)

@@ -1,0 +1,74 @@
+"""What a model says is drawn beside the truth."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mixlaw.errors import ConfigError
+from tests.data.pictures import COLOURS, PLACES
+from tests.train.tiny import image_run
+from train.compose import compose_config, plan_run
+from train.export import read_run
+from train.loop import run
+from train.plan import Plan
+from train.show import asked, main, predict_patches, say, show
+
+
+def trained(tmp_path: Path, family: str, *more: str) -> Path:
+    plan = plan_run(compose_config(image_run(tmp_path, family, *more)))
+    assert run(plan) == "finished"
+    return Path(plan.config.machine.runs) / plan.folder_name
+
+
+@pytest.mark.parametrize("family", ["multimodal", "vision"])
+def test_images_are_drawn_with_their_captions_and_what_the_model_says(family: str, tmp_path: Path) -> None:
+    folder = trained(tmp_path, family)
+    shown = show(read_run(folder), 9)
+    assert [one.domain for one in shown] == ["other"] * 3 + ["captions"] * 3 + ["loud"] * 3
+    for one in shown:
+        colour, place = one.caption.rstrip("!").split()
+        assert place in PLACES
+        half = {"top": np.s_[:4], "bottom": np.s_[4:], "left": np.s_[:, :4], "right": np.s_[:, 4:]}[place]
+        assert (one.image[half] == COLOURS[colour]).all()
+        assert (one.predicted is not None) == (family == "vision")
+    assert main([str(folder), "--out", str(tmp_path / "p.png"), "--n", "9"]) == 0
+    with Image.open(tmp_path / "p.png") as drawn:
+        assert drawn.width > 600
+
+
+@pytest.mark.parametrize("family", ["multimodal", "vision"])
+def test_a_model_says_the_most_likely_token_each_time(family: str, tmp_path: Path) -> None:
+    trained_run = read_run(trained(tmp_path, family))
+    layout = trained_run.config.layout()
+    images = np.stack([one.image for one in show(trained_run, 3)])
+    first = say(trained_run, images, end_id=-1)[0]
+    batch = {k: torch.from_numpy(v) for k, v in asked(family, layout, images[:1], np.array([first])).items()}
+    scores = trained_run.model.logits(batch)[0, layout.n_patches - 1 :]  # of all places at once, as in training
+    assert scores[: len(first)].argmax(-1).tolist() == first
+
+
+def test_predicted_patches_leave_the_prefix_as_it_is(tmp_path: Path) -> None:
+    trained_run = read_run(trained(tmp_path, "vision"))
+    images = np.stack([one.image for one in show(trained_run, 6)])
+    predicted = predict_patches(trained_run, images)
+    assert np.array_equal(predicted[:, :4], images[:, :4])  # two of four patches
+    assert not np.array_equal(predicted[:, 4:], images[:, 4:])
+
+
+def test_models_of_text_have_nothing_to_show(
+    tmp_path: Path, plan: Callable[..., Plan], capsys: pytest.CaptureFixture[str]
+) -> None:
+    this = plan()
+    run(this)
+    folder = Path(this.config.machine.runs) / this.folder_name
+    assert main([str(folder), "--out", str(tmp_path / "x.png")]) == ConfigError.exit_code
+    assert "is a model of text" in capsys.readouterr().err
+
+
+def test_without_captions_only_patches_are_shown(tmp_path: Path) -> None:
+    shown = show(read_run(trained(tmp_path, "vision", "model.text_loss_weight=0")), 3)
+    assert all(one.said == "" and one.predicted is not None for one in shown)
