@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -48,7 +48,7 @@ code { background: var(--soft); padding: .1rem .3rem; border-radius: 4px; overfl
 summary { cursor: pointer; }
 </style></head><body>
 $body
-<p><small>Made by mixlaw $version. Losses in nats per token; intervals are 90 %, from resampling whole runs.</small></p>
+<p><small>Made by mixlaw $version. Losses in $unit; intervals are 90 %, from resampling whole runs.</small></p>
 </body></html>
 """)
 
@@ -215,8 +215,19 @@ def write_report(
     if predictions:
         figures["predictions"] = _png(predictions)
     body = "\n".join([f"<h1>{title}</h1>", *sections(material, figures)])
-    out.write_text(PAGE.substitute(title=title, body=body, version=mixlaw.__version__), encoding="utf-8")
+    page = PAGE.substitute(title=title, body=body, version=mixlaw.__version__, unit=unit_of(list(laws.best.targets_)))
+    out.write_text(page, encoding="utf-8")
     return pictures
+
+
+def unit_of(targets: Sequence[str]) -> str:
+    """Return what losses are measured in; patches of images have no nats."""
+    if not any(target.endswith("-image") for target in targets):
+        return "nats per token"
+    return (
+        "nats per token (-text), in squared errors of patches in units of their own variance (-image), and of a whole "
+        "domain in the sum of both that was trained"
+    )
 
 
 def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:

@@ -1,5 +1,6 @@
 """The report, single figures as files, and what notebooks show: self-contained, escaped, and as much as is given."""
 
+import base64
 import json
 import re
 
@@ -13,7 +14,7 @@ from mixlaw.examples import small_study
 from mixlaw.fit import LawFit
 from mixlaw.question import Question
 from mixlaw.recommend import Recommendation, recommend
-from mixlaw.report import DRAWN, choose_drawings, draw_one, prove, write_report
+from mixlaw.report import DRAWN, choose_drawings, draw_one, prove, unit_of, write_report
 from tests.mixlaw.answers import answer, laws, names, runs
 
 STRANGE = ["<b>", "a&b", "<script>alert(1)</script>"]
@@ -173,3 +174,20 @@ def test_a_proof_of_other_targets_or_domains_is_refused():
         prove(answer(3, "other"), runs(3))
     with pytest.raises(RunLogError, match="no weight_domain2"):
         prove(answer(3), runs(2))
+
+
+def test_a_picture_of_predictions_is_taken_in_and_a_missing_one_is_named(tmp_path):
+    picture = tmp_path / "p.png"
+    picture.write_bytes(b"\x89PNG a picture")
+    write_report(tmp_path / "r.html", laws(3), predictions=picture)
+    page = (tmp_path / "r.html").read_text()
+    assert "What a model of the proof predicts" in page
+    assert base64.b64encode(b"\x89PNG a picture").decode() in page
+    assert "Losses in nats per token;" in page
+    with pytest.raises(ConfigError, match=r"none\.png: cannot be read"):
+        write_report(tmp_path / "r.html", laws(3), predictions=tmp_path / "none.png")
+
+
+def test_patches_have_a_unit_of_their_own():
+    assert unit_of(["web", "web-image", "web-text"]).count("-image") == 1
+    assert unit_of(["web", "images"]) == "nats per token"
