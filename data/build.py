@@ -158,10 +158,12 @@ def _tokens_and_places(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[N
     """Yield each document's ids with its end token; the first id that the tokenizer has not stands for an image."""
     place, end = np.array([tokenizer.vocab_size]), np.array([tokenizer.end_id])
     dtype = token_dtype(tokenizer.vocab_size + 1)
-    for text in texts:
-        parts = tokenizer.encode_batch(text.split(IMAGE))
-        between = [ids for part in parts for ids in (place, part)][1:]
-        yield np.concatenate([*between, end]).astype(dtype)
+    for batch in batches(texts):
+        parts = [text.split(IMAGE) for text in batch]
+        encoded = iter(tokenizer.encode_batch(list(chain.from_iterable(parts))))
+        for of_document in parts:
+            between = [ids for _ in of_document for ids in (place, next(encoded))][1:]
+            yield np.concatenate([*between, end]).astype(dtype)
 
 
 def _given(documents: Iterable[bytes], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.budget import BadDocuments
-from data.documents import IMAGE, Document, to_bytes
+from data.documents import IMAGE, Document, from_bytes, to_bytes
 from data.images import UNDECODABLE, canonical
 from mixlaw.errors import ConfigError, DataError
 
@@ -106,8 +106,8 @@ def collect(
             else:
                 file.write(raw)
                 corpus.spans[digest] = (end, end + len(raw))
-                if isinstance(document, Document) and document.concept:
-                    corpus.concepts[digest] = _digest(document.concept.encode())
+                if isinstance(document, Document) and (concept := _concept(document, raw, image_size)):
+                    corpus.concepts[digest] = concept
                 end += len(raw)
     corpus.counts["n_bad"] = bad.count
     corpus.counts["n_read"] += bad.count
@@ -117,6 +117,13 @@ def collect(
 
 def _digest(raw: bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=DIGEST_BYTES).digest()
+
+
+def _concept(document: Document, raw: bytes, image_size: int) -> bytes | None:
+    """Return what decides the split: what a document is about, or what its one image shows, whatever is said of it."""
+    if document.concept:
+        return _digest(document.concept.encode())
+    return _digest(from_bytes(raw, image_size)[1].tobytes()) if len(document.images) == 1 else None
 
 
 def _cleaned(document: str | bytes | Document) -> tuple[str | bytes, bytes]:
@@ -136,7 +143,7 @@ def _with_images(document: str | bytes | Document, size: int, bad: BadDocuments)
     if text.count(IMAGE) != len(document.images):
         raise DataError(f"{document.where}: {len(document.images)} images for {text.count(IMAGE)} places in its text")
     try:
-        return text, to_bytes(text, [canonical(image, size) for image in document.images])
+        return text, to_bytes(text, [canonical(image, size, document.drawings) for image in document.images])
     except UNDECODABLE as error:
         bad.add(document.where, str(error).strip().split("\n")[0] or type(error).__name__, "an image cannot be decoded")
         return None

@@ -179,7 +179,7 @@ def html_pages(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[
         page.feed(markup or "")
         page.close()
         if page.images:
-            yield Document(page.text(), tuple(page.images), member, f"{path.name}: {member}")
+            yield Document(page.text(), tuple(page.images), member, f"{path.name}: {member}", drawings=True)
 
 
 class _Page(HTMLParser):

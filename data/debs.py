@@ -124,6 +124,8 @@ def _seek_data(file: BinaryIO) -> str:
         if name.startswith("data.tar"):
             return _packing(name)
         size = int(header[48:58])
+        if size < 0:
+            raise ValueError("it is damaged")
         file.seek(size + size % 2, os.SEEK_CUR)
     raise ValueError("it has no data.tar")
 

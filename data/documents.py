@@ -19,14 +19,41 @@ class Document:
     ----------
     text : with IMAGE where an image stands, once for each
     images : in the order of their places, as files (PNG, JPEG, SVG, ...) or as pixels (height, width[, 3])
-    concept : what it is about: all documents of one concept, in all domains, land in the same split; empty: its content
+    concept : what it is about: all documents of one concept, in all domains, land in the same split; empty: what its
+        one image shows, or else its content
     where : file and member, for messages
+    drawings : whether images may be SVG, a program of a kind: only of packages whose content is pinned
     """
 
     text: str
     images: tuple[bytes | Pixels, ...] = field(default=(), repr=False)
     concept: str = ""
     where: str = ""
+    drawings: bool = False
+
+
+def placed(text: str, images: Sequence[bytes | Pixels | None], where: str) -> Document:
+    """Return a document of a text and its images, where None is an image that was lost.
+
+    Images stand at the text's places, one for each, or before a text that has none.
+
+    Raises
+    ------
+    ValueError
+        If there are other numbers of images than of places.
+    """
+    n_places = text.count(IMAGE)
+    if not any(image is not None for image in images):
+        raise ValueError("no image")
+    if n_places not in (0, len(images)):
+        raise ValueError(f"{len(images)} images for {n_places} places")
+    kept = tuple(image for image in images if image is not None)
+    if not n_places:
+        return Document(IMAGE * len(kept) + text, kept, where=where)
+    parts = text.split(IMAGE)
+    marks = ["" if image is None else IMAGE for image in images]
+    joined = parts[0] + "".join(mark + part for mark, part in zip(marks, parts[1:], strict=True))
+    return Document(joined, kept, where=where)
 
 
 def as_text(value: Any, place: str = "") -> str | None:

@@ -8,12 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from data.budget import BadDocuments
 from data.config import SourceConfig
-from data.documents import IMAGE, Document, Pixels, as_text
+from data.documents import IMAGE, Document, as_text, placed
 from mixlaw.errors import ConfigError, DataError
 
 
@@ -58,7 +55,11 @@ def hub(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | 
                 f"{source.path}, record {number}: '{source.text_key}' is no text; it has the columns {columns}: set "
                 "text_key to the one that holds the text (a.b for b inside a)"
             )
-        yield _with_images(row, text, f"{source.path}, record {number}", source.image_key) if source.images else text
+        where = f"{source.path}, record {number}"
+        document = _with_images(row, text, where, source.image_key, bad) if source.images else text
+        if document is None:
+            continue
+        yield document
         n_documents, n_bytes = n_documents + 1, n_bytes + len(text.encode("utf-8", "replace"))
         if n_documents == source.hub.max_documents or (source.hub.max_mb and n_bytes >= 1e6 * source.hub.max_mb):
             return
@@ -66,24 +67,27 @@ def hub(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | 
         raise DataError(f"{hub_origin(source)}: no record matches")
 
 
-def _with_images(row: Mapping[str, Any], text: str, where: str, image_key: str) -> Document:
-    """Return a record as a document: its images where the text has null, or else before it."""
+def _with_images(row: Mapping[str, Any], text: str, where: str, image_key: str, bad: BadDocuments) -> Document | None:
+    """Return a record as a document: its images where the text has null, or else before it; None where they lack."""
+    if image_key.split(".")[0] not in row:
+        raise DataError(f"{where}: no column '{image_key}', it has {', '.join(sorted(row))}: set image_key")
     value = lookup(row, image_key)
-    images = tuple(_image(part, where, image_key) for part in (value if isinstance(value, list) else [value]) if part)
-    if not images:
-        columns = ", ".join(sorted(row))
-        raise DataError(f"{where}: no image in '{image_key}'; it has the columns {columns}: set image_key")
-    placed = text if text.count(IMAGE) == len(images) else IMAGE * len(images) + text.replace(IMAGE, "")
-    return Document(placed, images, where=where)
+    parts = value if isinstance(value, list) else [value]
+    if len(parts) > text.count(IMAGE):  # a list as long as that of the texts, null where these have words
+        parts = [part for part in parts if part is not None]
+    try:
+        return placed(text, [_image(part, where, image_key) for part in parts], where)
+    except ValueError as error:
+        bad.add(where, str(error), "its images are not there")
+        return None
 
 
-def _image(value: Any, where: str, image_key: str) -> bytes | Pixels:
-    """Return an image as datasets gives it: decoded, as bytes, or as bytes in a record."""
+def _image(value: Any, where: str, image_key: str) -> bytes | None:
+    """Return an image as datasets gives it undecoded: bytes, or bytes or a path in a record."""
     if isinstance(value, Mapping):
-        value = value.get("bytes")
-    if isinstance(value, Image.Image):
-        return np.asarray(value.convert("RGB"))
-    if not isinstance(value, bytes):
+        path = value.get("path")
+        value = value.get("bytes") or (Path(path).read_bytes() if path and Path(path).is_file() else None)
+    if value is not None and not isinstance(value, bytes):
         raise DataError(
             f"{where}: '{image_key}' holds {type(value).__name__}, not images; of addresses, download the images first "
             "(img2dataset writes tar shards, for the reader webdataset)"
@@ -100,7 +104,8 @@ def _records(source: SourceConfig) -> Iterator[dict[str, Any]]:
     path = str(Path(source.path).expanduser()) if is_local(source) else source.path
     options = {"name": source.hub.subset or None, "revision": source.hub.revision or None}
     try:
-        yield from datasets.load_dataset(path, split=source.hub.split, streaming=True, **options)
+        found = datasets.load_dataset(path, split=source.hub.split, streaming=True, **options)
+        yield from _undecoded(found, source.image_key) if source.images else found
     except (
         datasets.exceptions.DatasetsError,
         HfHubHTTPError,
@@ -111,6 +116,19 @@ def _records(source: SourceConfig) -> Iterator[dict[str, Any]]:
         raise DataError(f"{source.path}: datasets cannot stream it: {_first_line(error)}") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{source.path}: it cannot be read: {_first_line(error)}") from None
+
+
+def _undecoded(found: Any, image_key: str) -> Any:
+    """Let a column of images come as bytes, so that a damaged one is a bad document, and not the end of all."""
+    import datasets
+
+    kind = (found.features or {}).get(image_key)
+    plain = datasets.Image(decode=False)
+    if isinstance(kind, datasets.Image):
+        return found.cast_column(image_key, plain)
+    if isinstance(kind, datasets.List | datasets.Sequence) and isinstance(kind.feature, datasets.Image):
+        return found.cast_column(image_key, datasets.List(plain))
+    return found
 
 
 def _first_line(error: Exception) -> str:

@@ -57,11 +57,22 @@ def shortened(text: str, length: int) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def layout_of(manifest: Manifest, seq_len: int, patch_size: int) -> Layout:
-    """Return how a text model, or where there are images a multimodal one, would read a prepared folder."""
+def layout_of(manifest: Manifest, seq_len: int, image_size: int, patch_size: int) -> Layout:
+    """Return how a text model, or where there are images a multimodal one, would read a prepared folder.
+
+    Raises
+    ------
+    ConfigError
+        If images cannot be cut into such patches, or a sequence cannot hold one of them and a token.
+    """
     if not manifest.image_size:
         return Layout(seq_len)
-    return Layout(seq_len, "multimodal", patch_size, View(manifest.image_size))
+    layout = Layout(seq_len, "multimodal", patch_size, View(image_size or manifest.image_size))
+    if layout.view.size % patch_size or layout.n_patches < 2:
+        raise ConfigError(f"--patch-size {patch_size}: images of {layout.view.size} pixels cannot be cut like that")
+    if layout.n_patches >= seq_len:
+        raise ConfigError(f"--seq-len {seq_len} must hold an image of {layout.n_patches} patches and a token")
+    return layout
 
 
 def describe(manifest: Manifest, layout: Layout) -> str:
@@ -263,9 +274,7 @@ def write_png(sheet: Image.Image, path: Path) -> None:
 def inspect_prepared(args: argparse.Namespace) -> str:
     """Return what a prepared folder holds and the mixture that the stream makes of it; write the contact sheet."""
     manifest = open_manifest(compose_config(args.overrides).folder)
-    layout = layout_of(manifest, args.seq_len, args.patch_size)
-    if layout.n_patches >= layout.seq_len:
-        raise ConfigError(f"--seq-len {args.seq_len} must hold an image of {layout.n_patches} patches and a token")
+    layout = layout_of(manifest, args.seq_len, args.image_size, args.patch_size)
     if args.mixture:
         weights = check_weights(parse_mixture(args.mixture), manifest.domains, "--mixture")
     else:
@@ -318,7 +327,8 @@ def parse_args(argv: list[str] | None) -> Any:
     parser.add_argument("--mixture", metavar="DOMAIN=WEIGHT,...", help="instead of the natural mixture")
     parser.add_argument("--first", type=positive, default=1000, metavar="N", help="sequences to count (%(default)s)")
     parser.add_argument("--seq-len", type=positive, default=64, metavar="TOKENS", help="of a sequence (%(default)s)")
-    parser.add_argument("--patch-size", type=positive, default=8, metavar="PIXELS", help="of images (%(default)s)")
+    parser.add_argument("--patch-size", type=positive, default=4, metavar="PIXELS", help="of images (%(default)s)")
+    parser.add_argument("--image-size", type=int, default=0, metavar="PIXELS", help="that a model reads (as stored)")
     parser.add_argument("--shards", metavar="PATH", help="tar shards instead: a file, a folder or a glob")
     parser.add_argument("--text-key", default="text", help="where .json members have the caption, or else in 'caption'")
     parser.add_argument("--out", type=Path, metavar="PNG", help="a contact sheet of the first images")

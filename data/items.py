@@ -37,12 +37,14 @@ class Layout:
         and its caption
     patch_size : pixels of a side of a patch
     view : how images are looked at
+    captions : vision: whether captions are read
     """
 
     seq_len: int
     family: str = "text"
     patch_size: int = 0
     view: View = field(default_factory=View)
+    captions: bool = True
 
     @property
     def n_patches(self) -> int:
@@ -243,7 +245,7 @@ class Samples:
                 "images), which is what model.family=vision reads; model.family=multimodal reads all kinds"
             )
         self._caption = bounds[:-1] + 1
-        self._n_text = np.minimum(np.diff(bounds) - 1, layout.seq_len - layout.n_patches)
+        self._n_text = np.minimum(np.diff(bounds) - 1, (layout.seq_len - layout.n_patches) * layout.captions)
         n_patches = np.full(len(first), layout.n_patches)
         columns = (n_patches + self._n_text, n_patches, self._n_text, np.ones_like(n_patches))
         self.kinds, self._numbered = kinds_of(columns)

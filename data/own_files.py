@@ -14,7 +14,7 @@ from typing import Any
 
 from data.budget import BadDocuments, Reader
 from data.config import SourceConfig
-from data.documents import IMAGE, Document, as_text
+from data.documents import IMAGE, Document, as_text, placed
 from data.images import SUFFIXES as IMAGES
 from data.tar import TarShards
 from mixlaw.errors import DataError
@@ -181,17 +181,29 @@ def webdataset(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[
         sample, where = shards.sample(number), f"{path}: {key}"
         text = sample_text(sample, where, source.text_key, bad, IMAGE if source.images else "")
         if text is not None:
-            yield _with_images(sample, text, where) if source.images else text
+            document = _with_images(sample, text, where, bad) if source.images else text
+            if document is not None:
+                yield document
 
 
-def _with_images(sample: dict[str, bytes], text: str, where: str) -> Document:
-    """Return a sample as a document: its images in the order of their suffixes, then what stands in the text after
-    them; where the text says where they stand (a list with null, as OBELICS has it), there."""
-    images = tuple(raw for suffix, raw in sorted(sample.items()) if suffix.rpartition(".")[2] in IMAGES)
-    if not images:
-        raise DataError(f"{where}: no image (.{', .'.join(IMAGES)}), it has .{', .'.join(sample)}")
-    placed = text if text.count(IMAGE) == len(images) else IMAGE * len(images) + text.replace(IMAGE, "")
-    return Document(placed, images, where=where)
+def _with_images(sample: dict[str, bytes], text: str, where: str, bad: BadDocuments) -> Document | None:
+    """Return a sample as a document, or None where it has no images, or not those that its text has places for.
+
+    Images stand before the text; where that is a list with null (as OBELICS has it), there: <key>.0.jpg at the first
+    null, <key>.1.jpg at the second, and a null whose image was lost is nothing.
+    """
+    found = {suffix: raw for suffix, raw in sample.items() if suffix.rpartition(".")[2] in IMAGES}
+    numbers = {suffix: int(number) for suffix in found if (number := suffix.partition(".")[0]).isdigit()}
+    n_places = text.count(IMAGE)
+    images: list[bytes | None] = [found[suffix] for suffix in sorted(found, key=lambda s: (numbers.get(s, -1), s))]
+    if len(numbers) == len(found) <= n_places and all(number < n_places for number in numbers.values()):
+        by_number = {number: found[suffix] for suffix, number in numbers.items()}
+        images = [by_number.get(number) for number in range(n_places)]
+    try:
+        return placed(text, images, where)
+    except ValueError as error:
+        bad.add(where, f"{error}, it has .{', .'.join(sample)}", "its images are not there")
+        return None
 
 
 def sample_text(sample: dict[str, bytes], where: str, text_key: str, bad: BadDocuments, place: str = "") -> str | None:

@@ -5,8 +5,8 @@ put into sequences of their own domain, each where it leaves least room (best fi
 counts for nothing.
 """
 
+import heapq
 import itertools
-from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,17 +70,20 @@ def best_fit(sizes: Ints, capacity: int) -> Ints:
     sizes : (n,) of the pieces, each at most `capacity`
     """
     chosen = np.empty(len(sizes), np.int64)
-    rooms: list[tuple[int, int]] = []  # (room, sequence), rising
-    smallest = int(sizes.min()) if len(sizes) else 0
+    with_room: list[list[int]] = [[] for _ in range(capacity + 1)]  # heaps of sequences by the room that they have
+    some = 0  # bit r: there is a sequence with room r
     n_sequences = 0
     for i, size in enumerate(sizes.tolist()):
-        place = bisect_left(rooms, (size, -1))
-        if place < len(rooms):
-            room, sequence = rooms.pop(place)
+        if fitting := some >> size:
+            room = size + (fitting & -fitting).bit_length() - 1
+            sequence = heapq.heappop(with_room[room])
+            if not with_room[room]:
+                some &= ~(1 << room)
         else:
             room, sequence = capacity, n_sequences
             n_sequences += 1
         chosen[i] = sequence
-        if room - size >= smallest:
-            insort(rooms, (room - size, sequence))
+        if room > size:
+            heapq.heappush(with_room[room - size], sequence)
+            some |= 1 << (room - size)
     return chosen

@@ -102,7 +102,7 @@ def captioned(image: bytes | Pixels, name: str, source: SourceConfig, concept: s
     templates = source.pictures.templates
     digest = hashlib.blake2b(f"{concept or where}\n{name}".encode(), digest_size=8).digest()
     template = templates[int.from_bytes(digest) % len(templates)]
-    return Document(IMAGE + template.replace(NAME, name), (image,), concept, where)
+    return Document(IMAGE + template.replace(NAME, name), (image,), concept, where, drawings=True)
 
 
 def in_words(name: str) -> str:
@@ -324,7 +324,7 @@ def _notebook(archive: zipfile.ZipFile, file: str, member: str, concept: str) ->
         raise DataError(f"{where}: is no notebook that can be read ({error or type(error).__name__})") from None
     texts = (IMAGE if isinstance(part, bytes) else part.strip("\n") for part in parts)
     images = tuple(part for part in parts if isinstance(part, bytes))
-    return Document("\n\n".join(text for text in texts if text.strip()), images, concept, where)
+    return Document("\n\n".join(text for text in texts if text.strip()), images, concept, where, drawings=True)
 
 
 def _cell(cell: dict[str, Any], archive: zipfile.ZipFile, member: str) -> Iterator[str | bytes]:

@@ -104,17 +104,18 @@ class WeightedStream(Dataset[Batch]):
 
     def tokens_by_domain(self, n_steps: int) -> dict[str, int]:
         """Return how many tokens each domain has given after `n_steps` steps, over all ranks; no padding."""
-        return self._by_domain(n_steps, "n_tokens")
+        counts = self._order.counts_by_kind(n_steps)
+        return {
+            name: int(counts[i] @ self._items[i].kinds.n_tokens) if i in self._items else 0
+            for i, name in enumerate(self.names)
+        }
 
     def totals(self, n_steps: int) -> dict[str, int]:
         """Return what all domains have given together: n_tokens, n_image_tokens, n_loss_tokens, n_samples."""
-        return {what: sum(self._by_domain(n_steps, what).values()) for what in _COUNTED}
-
-    def _by_domain(self, n_steps: int, what: str) -> dict[str, int]:
         counts = self._order.counts_by_kind(n_steps)
         return {
-            name: int(counts[i] @ getattr(self._items[i].kinds, what)) if i in self._items else 0
-            for i, name in enumerate(self.names)
+            what: sum(int(counts[i] @ getattr(items.kinds, what)) for i, items in self._items.items())
+            for what in _COUNTED
         }
 
     def batches(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:

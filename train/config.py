@@ -220,7 +220,8 @@ class TrainConfig:
         if self.model.family == "text":
             return Layout(self.stream.seq_len)
         view = View(self.model.image_size, self.stream.min_crop, self.stream.flip)
-        layout = Layout(self.stream.seq_len, self.model.family, self.model.patch_size, view)
+        captions = self.model.text_loss_weight > 0
+        layout = Layout(self.stream.seq_len, self.model.family, self.model.patch_size, view, captions)
         if layout.n_patches >= self.stream.seq_len:
             raise ConfigError(
                 f"stream.seq_len {self.stream.seq_len} must hold an image of {layout.n_patches} patches and a token"

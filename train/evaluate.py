@@ -33,7 +33,7 @@ class Evaluator:
     def measure(self, model: nn.Module, world: World, precision: str, stop: StopRequest | None = None) -> Losses | None:
         """Return per domain: its loss, the standard error over sequences, and how many tokens (or patches) it rests on.
 
-        Where a model has several kinds of losses, a domain's is their weighted sum, and `<domain>-<kind>` is each.
+        Where a model predicts images, a domain's is the weighted sum of its losses, and `<domain>-<kind>` is each.
         None, on all ranks, if a signal came before all was measured.
         """
         sums = self.by_sequence(model, world, precision, stop)
@@ -91,7 +91,7 @@ def summaries(sums: dict[str, Sums], weights: dict[str, float]) -> Losses:
         if empty:
             raise ConfigError(f"domain '{domain}': its evaluation sequences hold no {empty[0]} to predict")
         losses[domain] = summary(by_kind, weights)
-        if len(weights) > 1:
+        if list(weights) != ["text"]:
             losses |= {f"{domain}-{kind}": summary({kind: by_kind[kind]}, {kind: 1.0}) for kind in weights}
     return losses
 

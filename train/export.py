@@ -61,11 +61,13 @@ class Trained:
 
     @property
     def n_tokens(self) -> int:
-        return self.step * int(self.facts["tokens_per_step"])
+        logged = [row["n_tokens"] for row in self.rows if row["step"] == self.step]
+        return int(logged[0]) if logged else self.step * int(self.facts["tokens_per_step"])
 
     @property
     def n_steps(self) -> int:
-        return -(-self.config.schedule.n_tokens // int(self.facts["tokens_per_step"]))
+        known = self.facts.get("n_steps")
+        return int(known or -(-self.config.schedule.n_tokens // int(self.facts["tokens_per_step"])))
 
     @property
     def losses(self) -> dict[str, dict[str, Any]]:

@@ -118,6 +118,7 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
         "n_params": counts,
         "flops_per_token": flops_per_token(config.model, counts, config.stream.seq_len, plan.image_share),
         "tokens_per_step": round(plan.tokens_per_step),
+        "n_steps": plan.n_steps,
         "mixture": plan.weights,
         "tokenizer": manifest.facts["tokenizer"],
         "data": {

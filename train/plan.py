@@ -8,6 +8,7 @@ from data.items import Kinds, kinds_in
 from data.schedule import SCHEDULE_VERSION
 from data.shards import Manifest
 from data.stream import check_epochs, shares_of_items
+from mixlaw.errors import ConfigError
 from mixlaw.mixture import check_weights, proportional, uniform
 from mixlaw.runlog import SCHEMA_VERSION, run_id
 from train.config import MixtureConfig, TrainConfig
@@ -82,12 +83,13 @@ class Plan(Timetable):
     @property
     def image_share(self) -> float:
         """The share of the tokens that are patches of images."""
-        parts = [
-            (w, self.kinds[d].per_item("n_image_tokens"), self.kinds[d].per_item("n_tokens"))
-            for d, w in self.weights.items()
-            if w > 0
-        ]
-        return sum(w * n_image / n for w, n_image, n in parts)
+        drawn = {d: w for d, w in self.weights.items() if w > 0}
+        shares = shares_of_items(drawn, self.kinds, self.config.stream.unit)
+        n_image, n = (
+            sum(share * self.kinds[d].per_item(what) for d, share in shares.items())
+            for what in ("n_image_tokens", "n_tokens")
+        )
+        return n_image / n
 
     def available(self, domain: str) -> dict[str, int]:
         """Return how many tokens a domain has to train on: text, and patches as this model cuts them; and samples."""
@@ -110,6 +112,10 @@ def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
         For unknown domains, weights that do not sum to one, or more epochs than allowed.
     """
     layout = config.layout()
+    if layout.family == "vision":
+        for name in (*manifest.domains, *manifest.targets):
+            if name.endswith(("-image", "-text")):
+                raise ConfigError(f"domain '{name}': its losses would be taken for a part of another's: rename it")
     kinds = {domain: kinds_in(manifest, domain, "train", layout) for domain in manifest.domains}
     weights = resolve(config.mixture, manifest, kinds)
     if any(w > 0 and not kinds[d].size for d, w in weights.items()):  # said with a table

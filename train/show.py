@@ -22,7 +22,7 @@ from data.items import IGNORED, NO_IMAGE, Layout
 from data.pictures import seen
 from data.shards import Manifest, TokenReader, open_manifest
 from data.tokenize import Tokenizer
-from mixlaw.errors import ConfigError, MixlawError
+from mixlaw.errors import ConfigError, DataError, MixlawError
 from train.export import Trained, find_tokenizer, read_run
 from train.models.layers import patches_of
 from train.models.vision import EPS
@@ -124,6 +124,8 @@ def show(run: Trained, n: int) -> list[Shown]:
     by_domain = [captioned_images(manifest, name, layout, tokenizer, n) for name in names]
     kept = [found for found in by_domain if found]
     asked_of = [shown for found in kept for shown in found[: max(n // len(kept), 1)]]
+    if not asked_of:
+        raise DataError(f"{manifest.folder} has no captioned images to evaluate, so there is nothing to show")
     images = np.stack([shown.image for shown in asked_of])
     vision = run.config.model.family == "vision"
     captions = say(run, images, tokenizer.end_id) if "text" in run.model.loss_weights else [[]] * len(images)  # type: ignore[operator]

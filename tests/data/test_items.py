@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.items import IGNORED, Layout, kinds_in, open_items
+from data.items import IGNORED, Kinds, Layout, kinds_in, open_items
 from data.pictures import View
 from data.shards import Manifest
 from data.stream import WeightedStream, evaluation_batches, shares_of_items
@@ -156,11 +156,24 @@ def test_each_epoch_shows_every_sample_once_and_from_another_side(captions: Mani
 
 
 def test_prefixes_and_plain_views_are_the_same_in_every_evaluation(captions: Manifest) -> None:
-    one, two = (evaluation_batches(captions, "captions", "eval", SAMPLES, 20, size) for size in (20, 7))
+    layout = Layout(16, "vision", PATCH, View(SIZE, min_crop=0.3, flip=0.5))
+    one, two = (evaluation_batches(captions, "captions", "eval", layout, 20, size) for size in (20, 7))
     for name in one[0]:
         assert torch.equal(torch.cat([b[name] for b in two]), one[0][name])
-    assert one[0]["prefix"].min() >= 1
-    assert one[0]["prefix"].max() <= P - 1
+    stored = {d.images[0].tobytes() for d in documents("captions", "eval", 200)}
+    assert all(image.numpy().tobytes() in stored for image in one[0]["images"])
+
+
+def test_prefixes_are_spread_evenly_and_others_in_each_epoch(captions: Manifest) -> None:
+    stream = WeightedStream(captions, {"captions": 1.0}, SAMPLES, 1, seed=0)
+    n = kinds_in(captions, "captions", "train", SAMPLES).size
+    drawn = [int(stream[i]["prefix"]) for i in range(2 * n)]
+    for prefix in range(1, P):
+        assert drawn.count(prefix) / len(drawn) == pytest.approx(1 / (P - 1), abs=0.1)
+    seen = {}
+    for i in range(2 * n):
+        seen.setdefault(stream[i]["images"].numpy().tobytes(), set()).add(drawn[i])
+    assert sum(len(found) for found in seen.values()) > 1.5 * len(seen)
 
 
 def test_families_refuse_what_they_cannot_read(manifest: Manifest, tmp_path: Path) -> None:
@@ -172,6 +185,16 @@ def test_families_refuse_what_they_cannot_read(manifest: Manifest, tmp_path: Pat
         open_items(manifest, "text", "train", Layout(16))
 
 
-def test_text_windows_count_no_samples(manifest: Manifest) -> None:
-    packed = {name: kinds_in(manifest, name, "train", PACKED) for name in DOMAINS[PACKED]}
-    assert sum(shares_of_items(dict.fromkeys(packed, 1 / 3), packed, "samples").values()) == pytest.approx(1)
+def test_text_windows_count_no_samples() -> None:
+    one, zero = np.array([1]), np.array([0])
+    windows = {"web": Kinds(np.array([9]), 16 * one, zero, 16 * one, zero)}
+    assert shares_of_items({"web": 1.0}, windows, "tokens") == {"web": 1.0}
+    with pytest.raises(ConfigError, match="unit=samples: this family does not count samples"):
+        shares_of_items({"web": 1.0}, windows, "samples")
+
+
+def test_without_captions_only_patches_count(captions: Manifest) -> None:
+    layout = Layout(16, "vision", PATCH, VIEW, captions=False)
+    kinds = kinds_in(captions, "loud", "train", layout)
+    assert kinds.total("n_tokens") == kinds.total("n_image_tokens") == P * kinds.size
+    assert kinds.total("n_loss_tokens") == 0

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from data.items import IGNORED, Layout
 from data.pictures import View
-from data.shards import Manifest
+from data.shards import Manifest, open_manifest
 from data.stream import Batch, WeightedStream
+from mixlaw.errors import ConfigError
 from mixlaw.runlog import load_runs
 from tests.data.pictures import SIZE, write_pictures
 from tests.train.ranks import run_ranks
@@ -27,7 +28,7 @@ from train.models.count import count_parameters, flops_per_token
 from train.models.layers import patches_of
 from train.models.vision import behind, normalised
 from train.optim import build_optimizer
-from train.plan import Plan
+from train.plan import Plan, make_plan
 
 P = 4
 COMMON = {"width": 32, "depth": 2, "head_dim": 8, "image_size": SIZE, "patch_size": 4, "decoder_depth": 1}
@@ -133,6 +134,15 @@ def test_without_text_nothing_of_captions_is_read() -> None:
     assert not [name for name, _ in model.named_parameters() if name.startswith(("embedding.", "head."))]
     captions_only = model_of(ModelConfig("vision", **COMMON, image_loss_weight=0.0))
     assert list(captions_only.loss_weights) == ["text"]
+    assert not hasattr(captions_only, "image_head")  # nothing that is never trained
+
+
+def test_domains_that_are_named_like_parts_of_others_are_refused(tmp_path: Path) -> None:
+    config = compose_config(image_run(tmp_path, "vision"))
+    facts = open_manifest(config.data.folder).facts
+    domains = {"captions-text": facts["domains"]["captions"]} | facts["domains"]
+    with pytest.raises(ConfigError, match="'captions-text': its losses would be taken for a part of another's"):
+        make_plan(config, Manifest(config.data.folder, facts | {"domains": domains}, ""))
 
 
 def learn(model: nn.Module, config: ModelConfig, manifest: Manifest, layout: Layout, n_steps: int) -> None:
@@ -233,6 +243,18 @@ def test_a_finished_run_of_images_is_read_like_any_other(family: str, tmp_path: 
     if family == "vision":
         losses = last.set_index("domain")["loss"]
         assert losses["loud"] == pytest.approx(0.4 * losses["loud-image"] + losses["loud-text"])
+
+
+def test_a_run_of_images_alone_logs_what_it_consumes(tmp_path: Path) -> None:
+    plan = plan_run(compose_config(image_run(tmp_path, "vision", "model.text_loss_weight=0")))
+    assert run(plan) == "finished"
+    rows = logged(plan)
+    train = [row for row in rows if row["kind"] == "train"][-1]
+    assert train["n_tokens"] == train["n_image_tokens"]
+    assert {row["domain"] for row in rows if row["kind"] == "eval"} == {
+        f"{name}{part}" for name in ("captions", "loud", "other") for part in ("", "-image")
+    }
+    assert plan.image_share == 1.0
 
 
 def test_weights_of_samples_are_read_as_samples(tmp_path: Path) -> None:

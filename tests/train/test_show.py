@@ -1,5 +1,6 @@
 """What a model says is drawn beside the truth."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mixlaw.errors import ConfigError
-from tests.data.pictures import COLOURS, PLACES
+from mixlaw.errors import ConfigError, DataError
+from tests.data.pictures import COLOURS, PLACES, write_pictures
 from tests.train.tiny import image_run
 from train.compose import compose_config, plan_run
 from train.export import read_run
@@ -72,3 +73,15 @@ def test_models_of_text_have_nothing_to_show(
 def test_without_captions_only_patches_are_shown(tmp_path: Path) -> None:
     shown = show(read_run(trained(tmp_path, "vision", "model.text_loss_weight=0")), 3)
     assert all(one.said == "" and one.predicted is not None for one in shown)
+
+
+def test_data_without_captioned_images_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = [o for o in image_run(tmp_path, "multimodal") if not o.startswith("mixture")]
+    folder = compose_config(overrides).data.folder
+    shutil.rmtree(folder)
+    write_pictures(folder, names=("text", "pages"))
+    plan = plan_run(compose_config(overrides))
+    run(plan)
+    folder = Path(plan.config.machine.runs) / plan.folder_name
+    assert main([str(folder), "--out", str(tmp_path / "x.png")]) == DataError.exit_code
+    assert "no captioned images" in capsys.readouterr().err

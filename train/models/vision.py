@@ -43,7 +43,8 @@ class VisionModel(nn.Module):
         self._depth = config.depth
         self.encoder_norm = nn.RMSNorm(config.width)
         self.final_norm = nn.RMSNorm(config.width)
-        self.image_head = nn.Linear(config.width, 3 * layout.patch_size**2, bias=False)
+        if "image" in self.loss_weights:
+            self.image_head = nn.Linear(config.width, 3 * layout.patch_size**2, bias=False)
         if "text" in self.loss_weights:
             self.embedding = nn.Embedding(vocab_size, config.width)
             self.head = nn.Linear(config.width, vocab_size, bias=False)
@@ -55,12 +56,12 @@ class VisionModel(nn.Module):
 
     def encode(self, images: Tensor, prefix_B: Tensor) -> Tensor:
         """Return (B, P, D) features of the patches; with prefix_B = P every patch sees all others."""
-        x_BPD = self.patches(patches_of(images[:, None], self._patch_size)[:, 0])
+        x_BPD = self.patches(patches_of(images[:, None], self._patch_size)[:, 0]).float()  # the residual stream is fp32
         P = x_BPD.shape[1]
         mask = prefix_mask(prefix_B, P)
         for block in self.blocks[: self._depth]:
             x_BPD = block(x_BPD, self.cos[:P], self.sin[:P], mask)
-        return self.encoder_norm(x_BPD)
+        return self.encoder_norm(x_BPD.float())
 
     def decode(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return (B, P [+ T - 1], D): what each place knows of the next."""
