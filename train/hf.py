@@ -16,7 +16,7 @@ from data.items import Layout
 from data.pictures import View
 from train.config import ModelConfig
 from train.models.build import FAMILIES
-from train.models.layers import rotary_table
+from train.models.layers import Positions, rotary_table
 
 
 class MixlawConfig(PretrainedConfig):
@@ -54,12 +54,12 @@ class MixlawModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Make again what is not saved, the table of positions; all else is."""
-        if module is self.inner:
+        if isinstance(module, Positions):
             ours = ModelConfig(**self.config.model)
             cos, sin = rotary_table(self.config.seq_len, ours.head_dim, ours.rope_base)
             with torch.no_grad():
-                module.cos.copy_(cos)  # type: ignore[operator]
-                module.sin.copy_(sin)  # type: ignore[operator]
+                module.cos.copy_(cos)
+                module.sin.copy_(sin)
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Return the scores (B, S, V) of the token that follows each place."""

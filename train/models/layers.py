@@ -24,6 +24,22 @@ def rotary_table(seq_len: int, head_dim: int, base: float) -> tuple[Tensor, Tens
     return angles.cos(), angles.sin()
 
 
+class Positions(nn.Module):
+    """The rotary table of a model: made from its configuration, never saved."""
+
+    def __init__(self, config: ModelConfig, seq_len: int) -> None:
+        super().__init__()
+        cos, sin = rotary_table(seq_len, config.head_dim, config.rope_base)
+        self.cos: Tensor
+        self.sin: Tensor
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, n_places: int) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines (S, K/2) of the first places."""
+        return self.cos[:n_places], self.sin[:n_places]
+
+
 def rotate(x_BHSK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn the two halves of each head by the angle of its position."""
     first, second = x_BHSK.chunk(2, dim=-1)

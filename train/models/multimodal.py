@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from data.items import IGNORED, Layout
 from train.config import ModelConfig
 from train.models.attention import image_mask
-from train.models.layers import Block, patches_of, rotary_table
+from train.models.layers import Block, Positions, patches_of
 from train.models.text import token_losses
 
 
@@ -40,11 +40,7 @@ class MultimodalModel(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final_norm = nn.RMSNorm(config.width)
         self.head = nn.Linear(config.width, vocab_size, bias=False)
-        cos, sin = rotary_table(layout.seq_len, config.head_dim, config.rope_base)
-        self.cos: Tensor
-        self.sin: Tensor
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.positions = Positions(config, layout.seq_len)
 
     def embed(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return (B, S, D) what each place holds: a token, a patch, or nothing that is ever attended to."""
@@ -60,7 +56,7 @@ class MultimodalModel(nn.Module):
         image_BS = patch_BS.div(self._n_patches, rounding_mode="floor")  # -1 where there is none
         mask = image_mask(batch["document"], image_BS)
         x_BSD = self.embed(batch)
-        cos, sin = self.cos[: x_BSD.shape[1]], self.sin[: x_BSD.shape[1]]
+        cos, sin = self.positions(x_BSD.shape[1])
         for block in self.blocks:
             x_BSD = block(x_BSD, cos, sin, mask)
         return self.head(self.final_norm(x_BSD))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from data.items import IGNORED, Layout
 from train.config import ModelConfig
 from train.models.attention import document_mask
-from train.models.layers import Block, rotary_table
+from train.models.layers import Block, Positions
 
 
 class TextModel(nn.Module):
@@ -35,17 +35,13 @@ class TextModel(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final_norm = nn.RMSNorm(config.width)
         self.head = nn.Linear(config.width, vocab_size, bias=False)
-        cos, sin = rotary_table(layout.seq_len, config.head_dim, config.rope_base)
-        self.cos: Tensor
-        self.sin: Tensor
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.positions = Positions(config, layout.seq_len)
 
     def logits(self, tokens_BS: Tensor) -> Tensor:
         """Return (B, S, V) scores of the token that follows each position."""
         x_BSD = self.embedding(tokens_BS.clamp(min=0))
         mask = None if self._end_id is None else document_mask(tokens_BS, self._end_id)
-        cos, sin = self.cos[: tokens_BS.shape[1]], self.sin[: tokens_BS.shape[1]]
+        cos, sin = self.positions(tokens_BS.shape[1])
         for block in self.blocks:
             x_BSD = block(x_BSD, cos, sin, mask)
         return self.head(self.final_norm(x_BSD))

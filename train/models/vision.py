@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from data.items import Layout
 from train.config import ModelConfig
 from train.models.attention import prefix_mask
-from train.models.layers import Block, patches_of, rotary_table
+from train.models.layers import Block, Positions, patches_of
 from train.models.text import token_losses
 
 EPS = 1e-6  # of a patch's variance: an empty patch has none
@@ -48,11 +48,7 @@ class VisionModel(nn.Module):
         if "text" in self.loss_weights:
             self.embedding = nn.Embedding(vocab_size, config.width)
             self.head = nn.Linear(config.width, vocab_size, bias=False)
-        cos, sin = rotary_table(layout.seq_len, config.head_dim, config.rope_base)
-        self.cos: Tensor
-        self.sin: Tensor
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.positions = Positions(config, layout.seq_len)
 
     def encode(self, images: Tensor, prefix_B: Tensor) -> Tensor:
         """Return (B, P, D) features of the patches; with prefix_B = P every patch sees all others."""
@@ -60,7 +56,7 @@ class VisionModel(nn.Module):
         P = x_BPD.shape[1]
         mask = prefix_mask(prefix_B, P)
         for block in self.blocks[: self._depth]:
-            x_BPD = block(x_BPD, self.cos[:P], self.sin[:P], mask)
+            x_BPD = block(x_BPD, *self.positions(P), mask)
         return self.encoder_norm(x_BPD.float())
 
     def decode(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -70,7 +66,7 @@ class VisionModel(nn.Module):
             x_BSD = torch.cat((x_BSD, self.embedding(batch["tokens"][:, :-1].clamp(min=0))), 1)
         S = x_BSD.shape[1]
         for block in self.blocks[self._depth :]:
-            x_BSD = block(x_BSD, self.cos[:S], self.sin[:S])
+            x_BSD = block(x_BSD, *self.positions(S))
         return self.final_norm(x_BSD)
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
