@@ -158,9 +158,11 @@ def residuals(ax: Axes | None, fit: LawFit, data: Data, against: str = "", title
 def trend(x: Array, y: Array, bins: int = 12) -> tuple[Array, Array, Array, Array]:
     """Return the middle of each bin of x > 0, and the median and quartiles of y in it, each (m,).
 
-    Few values of x are bins of their own; more are put together by their logarithms.
+    Few values of x are bins of their own, and those within 3 % of the one before are the same value: runs of other
+    mixtures end a few tokens apart. More are put together by their logarithms.
     """
     values = np.unique(x)
+    values = values[np.append(True, values[1:] > 1.03 * values[:-1])]
     edges = values if len(values) <= bins else np.geomspace(values[0], values[-1], bins + 1)[1:-1]
     own = np.searchsorted(edges, x, side="right")
     parts = [own == i for i in np.unique(own)]

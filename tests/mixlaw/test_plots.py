@@ -223,6 +223,11 @@ def test_residuals_of_one_size_and_one_number_of_tokens_are_over_the_loss():
     drawn(plots.loss_against_tokens(None, one, laws(3).best, "main"))
 
 
+def test_runs_that_end_a_few_tokens_apart_are_one_place_of_a_trend():
+    x = np.array([1000.0, 1004, 1001, 2000, 2010, 2003])
+    assert len(plots.trend(x, np.arange(6.0))[0]) == 2
+
+
 @given(st.lists(st.floats(1e6, 1e12), min_size=1, max_size=40))
 def test_a_trend_s_bins_hold_everything_in_order(x):
     places, middle, low, high = plots.trend(np.array(x), np.arange(len(x), dtype=float))
