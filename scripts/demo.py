@@ -54,7 +54,8 @@ class Road:
         if not self.short:
             return command
         n_tokens = self.n_tokens if part == "_proof" else self.short
-        return [*command, f"study_name={self.name}{part}", f"schedule.n_tokens={n_tokens}"]
+        shorter = [f"schedule.n_tokens={n_tokens}", "evaluation.n_sequences=32"]
+        return [*command, f"study_name={self.name}{part}", *shorter]
 
 
 ALL = "base,additive,joint,multiplicative"
