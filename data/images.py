@@ -27,7 +27,7 @@ SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "p
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # others run programs, or are none of photographs
 MOST_PIXELS = 1 << 26
 _SVG_HEAD = 1024  # bytes in which an SVG file says that it is one
-_OUTSIDE = re.compile(rb"""href\s*=\s*["'](?!\s*(?:#|data:image/))""", re.I)
+_OUTSIDE = re.compile(rb"""<(?:\w+:)?(?:image|feImage|use)\b[^>]*?href\s*=\s*["'](?!\s*(?:#|data:image/))""", re.I)
 
 
 def canonical(image: bytes | Pixels, size: int, drawings: bool = False) -> Pixels:
