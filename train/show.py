@@ -1,7 +1,8 @@
 """python -m train.show RUN_DIRECTORY --out PNG [--n 24]: held-out images, their captions, and what the model says.
 
 A model of the multimodal family writes a caption for each image, one most likely token after the other. A vision model
-does that, too, and predicts the patches behind a prefix, each from those before it.
+does that, too, and predicts the patches behind a prefix, each from those before it (in the true patch's brightness and
+contrast, which it does not predict). Above them stand its held-out losses, beside those of knowing frequencies alone.
 """
 
 import argparse
@@ -21,13 +22,15 @@ from data.inspect import decoded_text, positive, shortened, write_png
 from data.items import IGNORED, NO_IMAGE, Layout
 from data.pictures import seen
 from data.shards import Manifest, TokenReader, open_manifest
+from data.stream import Batch, evaluation_batches
 from data.tokenize import Tokenizer
 from mixlaw.errors import ConfigError, DataError, MixlawError
 from train.export import Trained, find_tokenizer, read_run
 from train.models.layers import patches_of
-from train.models.vision import EPS
+from train.models.multimodal import targets as following
+from train.models.vision import EPS, behind, normalised
 
-MOST_TOKENS = 60  # of a caption
+MOST_TOKENS, MOST_SEQUENCES = 60, 512  # of a caption; of a domain, for what is known without a model
 TILE, COLUMNS, LINE, GAP = 96, 4, 15, 10
 CHARS = 44  # of a line of text
 
@@ -136,23 +139,56 @@ def show(run: Trained, n: int) -> list[Shown]:
     ]
 
 
-def draw(shown: list[Shown]) -> Image.Image:
-    """Return one picture: each image (and its predicted form), its true caption and the model's."""
+def against_nothing(run: Trained) -> list[str]:
+    """Return a table of the last losses, beside what knows only how often a token, or what patch on average, occurs."""
+    manifest, config = open_manifest(run.config.data.folder), run.config
+    lines = [f"{'held-out':<14}{'captions and text':>20}{'letters alone':>16}{'patches':>12}{'mean patch':>14}"]
+    for name in (*manifest.domains, *manifest.targets):
+        batches = evaluation_batches(manifest, name, config.evaluation.split, config.layout(), MOST_SEQUENCES, 64)
+        whole = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
+        image = run.losses.get(f"{name}-image")
+        text = run.losses.get(f"{name}-text") if image else run.losses.get(name, run.losses.get(f"{name}-text"))
+        cells = [f"{name:<14}", f"{text['loss']:>20.3f}" if text else f"{'':>20}", f"{letters_alone(whole):>16.3f}"]
+        if image:
+            cells += [f"{image['loss']:>12.3f}", f"{mean_patch(whole, config.model.patch_size):>14.3f}"]
+        lines.append("".join(cells))
+    return lines
+
+
+def letters_alone(batch: Batch) -> float:
+    """Return the entropy [nats per token] of the tokens that are predicted: the loss of knowing their frequencies."""
+    tokens = following(batch) if "document" in batch else batch["tokens"]
+    shares = torch.bincount(tokens[tokens >= 0]).double()
+    return float(torch.distributions.Categorical(shares / shares.sum()).entropy())
+
+
+def mean_patch(batch: Batch, patch_size: int) -> float:
+    """Return the error of predicting the mean of all patches that are predicted."""
+    patches = normalised(patches_of(batch["images"][:, None], patch_size)[:, 0])
+    wanted = patches[:, 1:][behind(batch["prefix"], patches.shape[1])]
+    return float((wanted - wanted.mean(0)).square().mean())
+
+
+def draw(shown: list[Shown], lines: list[str]) -> Image.Image:
+    """Return one picture: lines of text, and each image (and its predicted form), its true caption and the model's."""
     from matplotlib import get_data_path
 
-    font = ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 11)
-    width, height = 300, TILE + 3 * LINE + GAP
+    fonts = Path(get_data_path()) / "fonts/ttf"
+    font, mono = (ImageFont.truetype(str(fonts / name), 11) for name in ("DejaVuSans.ttf", "DejaVuSansMono.ttf"))
+    width, height, head = 300, TILE + 3 * LINE + GAP, LINE * len(lines) + 2 * GAP
     rows = -(-len(shown) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * width, rows * height), "white")
+    sheet = Image.new("RGB", (COLUMNS * width, head + rows * height), "white")
     pen = ImageDraw.Draw(sheet)
+    for i, line in enumerate(lines):
+        pen.text((GAP, GAP + i * LINE), line, "#111", mono)
     for i, one in enumerate(shown):
-        left, top = i % COLUMNS * width + GAP, i // COLUMNS * height
+        left, top = i % COLUMNS * width + GAP, head + i // COLUMNS * height
         for column, pixels in enumerate(p for p in (one.image, one.predicted) if p is not None):
             tile = Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.NEAREST)
             sheet.paste(tile, (left + column * (TILE + GAP), top))
-        lines = [(f"{one.domain}:", "#777"), (f"true: {one.caption}", "#111"), (f"said: {one.said}", "#1650a0")]
-        for line, (text, colour) in enumerate(lines):
-            pen.text((left, top + TILE + line * LINE), shortened(text, CHARS), colour, font)
+        told = [(f"{one.domain}:", "#777"), (f"true: {one.caption}", "#111"), (f"said: {one.said}", "#1650a0")]
+        for row, (text, colour) in enumerate(told):
+            pen.text((left, top + TILE + row * LINE), shortened(text, CHARS), colour, font)
     return sheet
 
 
@@ -166,8 +202,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--n", type=positive, default=24, help="images (%(default)s)")
     options = parser.parse_args(argv)
     try:
-        shown = show(read_run(options.run, unfinished=True), options.n)
-        write_png(draw(shown), options.out)
+        trained = read_run(options.run, unfinished=True)
+        shown = show(trained, options.n)
+        write_png(draw(shown, against_nothing(trained)), options.out)
     except MixlawError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -16,7 +16,7 @@ from train.compose import compose_config, plan_run
 from train.export import read_run
 from train.loop import run
 from train.plan import Plan
-from train.show import asked, main, predict_patches, say, show
+from train.show import against_nothing, asked, letters_alone, main, mean_patch, predict_patches, say, show
 
 
 def trained(tmp_path: Path, family: str, *more: str) -> Path:
@@ -85,3 +85,25 @@ def test_data_without_captioned_images_are_named(tmp_path: Path, capsys: pytest.
     folder = Path(plan.config.machine.runs) / plan.folder_name
     assert main([str(folder), "--out", str(tmp_path / "x.png")]) == DataError.exit_code
     assert "no captioned images" in capsys.readouterr().err
+
+
+def test_losses_stand_beside_what_frequencies_alone_would_give(tmp_path: Path) -> None:
+    for family, n_columns in (("multimodal", 3), ("vision", 5)):
+        trained_run = read_run(trained(tmp_path, family))
+        head, *rows = against_nothing(trained_run)
+        assert head.startswith("held-out")
+        assert [row.split()[0] for row in rows] == ["captions", "loud", "other"]
+        assert all(len(row.split()) == n_columns for row in rows)
+        part = "-text" if family == "vision" else ""
+        assert float(rows[0].split()[1]) == pytest.approx(trained_run.losses[f"captions{part}"]["loss"], abs=1e-3)
+
+
+def test_frequencies_alone_are_entropies_and_variances() -> None:
+    tokens = torch.tensor([[1, 1, 2, 2], [3, 3, 4, -100]])
+    assert letters_alone({"tokens": tokens}) == pytest.approx(-(3 * 2 / 7 * np.log(2 / 7) + np.log(1 / 7) / 7))
+    images = torch.zeros(50, 8, 8, 3, dtype=torch.uint8)
+    images[::2, :, ::2] = 255  # stripes, and the same stripes shifted: their mean is grey
+    images[1::2, :, 1::2] = 255
+    batch = {"images": images, "prefix": torch.ones(50, dtype=torch.int64)}
+    assert mean_patch(batch, 4) == pytest.approx(1.0, abs=1e-3)
+    assert mean_patch({key: values[::2] for key, values in batch.items()}, 4) == pytest.approx(0.0, abs=1e-6)
