@@ -29,7 +29,7 @@ def clean(text: str) -> str:
 
 
 def split_of(digest: bytes, eval_percent: int, test_percent: int) -> str:
-    """Return the split of a document, a function of its text alone: other documents cannot move it."""
+    """Return the split of a document, a function of its text or concept alone: other documents cannot move it."""
     percentile = int.from_bytes(digest) % 100
     if percentile < eval_percent:
         return "eval"
@@ -59,7 +59,7 @@ class Corpus:
         return sorted(d for d in self.spans if split_of(key(d, d), eval_percent, test_percent) == split)
 
     def n_bytes(self, digests: Iterable[bytes]) -> int:
-        """Return the UTF-8 bytes of these documents."""
+        """Return the bytes of these documents: of their UTF-8 text, and of their pixels."""
         return sum(self.spans[d][1] - self.spans[d][0] for d in digests)
 
     def texts(self, digests: Iterable[bytes]) -> Iterator[str]:

@@ -17,9 +17,9 @@ from data.budget import BadDocuments, Reader
 from data.config import SourceConfig
 from data.debs import deb_members, deb_path
 from data.documents import IMAGE, Document
-from data.images import UNDECODABLE
-from data.picture_wheels import captioned, in_words
-from mixlaw.errors import ConfigError, DataError, unknown_name
+from data.images import FORMATS, UNDECODABLE
+from data.picture_wheels import captioned, check_languages, in_words
+from mixlaw.errors import DataError
 
 MAX_SHARED_TITLE = 10  # a title of more pictures than this is a collection's ("Lemon SVG theme"), not a picture's
 MAX_PIXELS = 16_000_000  # of clip art; a few have up to 623 million, which take seconds and gigabytes to decode
@@ -135,7 +135,7 @@ def stamps(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[Docu
     for member in sorted(name for name in files if "/stamps/" in name and name.endswith(".txt")):
         text = bad.decode(files[member], f"{path.name}: {member}")
         captions[member.removesuffix(".txt")] = stamp_captions(text or "")
-    _check_languages(source.pictures.languages, {code for known in captions.values() for code in known})
+    check_languages(source.pictures.languages, {code for known in captions.values() for code in known}, "pictures")
     for stem, known in captions.items():
         image = next((stem + suffix for suffix in (".png", ".svg") if stem + suffix in files), None)  # the same drawing
         for language in source.pictures.languages if image else ():
@@ -153,12 +153,6 @@ def stamp_captions(text: str) -> dict[str, str]:
         if sign and code.endswith(".utf8"):
             captions.setdefault(code.removesuffix(".utf8"), _tidy(caption))
     return captions
-
-
-def _check_languages(languages: list[str], known: set[str]) -> None:
-    for language in languages:
-        if language not in known:
-            raise ConfigError(f"pictures.languages: {unknown_name('language', language, known)}")
 
 
 def html_pages(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[Document]:
@@ -254,7 +248,7 @@ class _Page(HTMLParser):
 def _is_large(image: bytes) -> bool:
     """Return whether both sides have MIN_SIDE pixels, by its header; a damaged one is kept, to be counted later."""
     try:
-        with Image.open(BytesIO(image)) as opened:
+        with Image.open(BytesIO(image), formats=FORMATS) as opened:
             return min(opened.size) >= MIN_SIDE
     except UNDECODABLE:
         return True

@@ -52,7 +52,7 @@ def canonical(image: bytes | Pixels, size: int, drawings: bool = False) -> Pixel
     return np.asarray(square)
 
 
-def open_image(image: bytes | Pixels, size: int, drawings: bool) -> Image.Image:
+def open_image(image: bytes | Pixels, size: int, drawings: bool = False) -> Image.Image:
     """Return a decoded image, upright and without transparency; drawings (SVG) are rendered at the given size."""
     if not isinstance(image, bytes):
         return Image.fromarray(image).convert("RGB")

@@ -12,7 +12,6 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterable, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from data.budget import BadDocuments
 from data.config import DataConfig, SourceConfig
 from data.image_shards import ImageReader
-from data.images import SUFFIXES, UNDECODABLE
+from data.images import SUFFIXES, UNDECODABLE, open_image
 from data.items import Layout, kinds_in
 from data.own_files import find_files, sample_text
 from data.pictures import View
@@ -189,9 +188,9 @@ def caption(shards: TarShards, number: int, text_key: str) -> str:
 def decoded(raw: bytes, where: str, allowed: Allowed) -> Image.Image | None:
     """Return an image no larger than a tile, None where it cannot be decoded and that is allowed."""
     try:
-        with Image.open(BytesIO(raw)) as image:
-            image.thumbnail((TILE, TILE))
-            return image.convert("RGB")
+        image = open_image(raw, TILE)
+        image.thumbnail((TILE, TILE))
+        return image
     except UNDECODABLE as error:
         allowed.add(where, shortened(str(error), CAPTION_CHARS) or type(error).__name__)
         return None

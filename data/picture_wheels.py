@@ -10,7 +10,7 @@ import re
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -70,7 +70,10 @@ def check_pictures(source: SourceConfig, where: str) -> None:
     if "names" in used:
         _check_names(pictures.names, where)
     _check_templates(pictures.templates, where)
-    _check_languages(pictures.languages, source.reader, where)
+    if not pictures.languages:
+        raise ConfigError(f"{where}.pictures.languages: empty; name at least one, as in [en]")
+    if source.reader == "openmoji":  # what other packages have, only they know
+        check_languages(pictures.languages, LANGUAGES, f"{where}.pictures")
 
 
 def _check_names(names: PackageConfig, where: str) -> None:
@@ -89,12 +92,11 @@ def _check_templates(templates: list[str], where: str) -> None:
             )
 
 
-def _check_languages(languages: list[str], reader: str, where: str) -> None:
-    if not languages:
-        raise ConfigError(f"{where}.pictures.languages: empty; name at least one, as in [en]")
-    for language in languages if reader == "openmoji" else ():
-        if language not in LANGUAGES:
-            raise ConfigError(f"{where}.pictures.languages: {unknown_name('language', language, LANGUAGES)}")
+def check_languages(languages: Iterable[str], known: Collection[str], where: str) -> None:
+    """Raise ConfigError for the first language that is not known, with the near match."""
+    for language in languages:
+        if language not in known:
+            raise ConfigError(f"{where}.languages: {unknown_name('language', language, known)}")
 
 
 def captioned(image: bytes | Pixels, name: str, source: SourceConfig, concept: str, where: str) -> Document:
@@ -149,7 +151,7 @@ def _without_style(codepoints: Iterable[str]) -> str:
 def _emoji_names(folder: Path, source: SourceConfig) -> dict[str, list[str]]:
     """Return the codepoints of each emoji -> its names in all languages asked for."""
     package = source.pictures.names
-    wheel = find_wheel(folder, SourceConfig(package=package.package, version=package.version))
+    wheel = find_wheel(folder, package)
     if wheel is None:
         raise DataError(f"{folder}: no wheel of {package.package} {package.version}, which holds the pictures' names")
     names: dict[str, dict[str, None]] = {}

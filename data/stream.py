@@ -139,7 +139,7 @@ def _ignore_signals(worker: int) -> None:
 
 def stored_type(array: np.ndarray) -> np.dtype:
     """Return the type in which a model wants an array: token ids as int64, pixels as they are."""
-    return array.dtype if array.dtype == np.uint8 and array.ndim > 2 else np.dtype(np.int64)
+    return array.dtype if array.dtype == np.uint8 else np.dtype(np.int64)
 
 
 def check_epochs(kinds: Mapping[str, Kinds], tokens: Mapping[str, float], max_epochs: float) -> None:

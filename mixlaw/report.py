@@ -224,10 +224,7 @@ def unit_of(targets: Sequence[str]) -> str:
     """Return what losses are measured in; patches of images have no nats."""
     if not any(target.endswith("-image") for target in targets):
         return "nats per token"
-    return (
-        "nats per token (-text), in squared errors of patches in units of their own variance (-image), and of a whole "
-        "domain in the sum of both that was trained"
-    )
+    return "nats per token (-text), squared errors of patches over their variance (-image), and sums of both as trained"
 
 
 def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:
@@ -388,8 +385,7 @@ def _png(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    data = base64.b64encode(raw).decode()
-    return f'<figure class="wide"><img alt="predictions beside the truth" src="data:image/png;base64,{data}"></figure>'
+    return _embedded(raw, "png", "predictions beside the truth", wide=True)
 
 
 def _figure(ax: Axes) -> str:
@@ -397,7 +393,9 @@ def _figure(ax: Axes) -> str:
     buffer, figure = io.BytesIO(), figure_of(ax)
     width, height = figure.get_size_inches()
     figure.savefig(buffer, format="svg", dpi=110, metadata={"Date": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    wide = ' class="wide"' if width > WIDE * height else ""
-    title = html.escape(ax.get_title().strip())
-    return f'<figure{wide}><img alt="{title}" src="data:image/svg+xml;base64,{data}"></figure>'
+    return _embedded(buffer.getvalue(), "svg+xml", ax.get_title().strip(), wide=width > WIDE * height)
+
+
+def _embedded(raw: bytes, kind: str, title: str, wide: bool) -> str:
+    data, shape = base64.b64encode(raw).decode(), ' class="wide"' if wide else ""
+    return f'<figure{shape}><img alt="{html.escape(title)}" src="data:image/{kind};base64,{data}"></figure>'

@@ -266,12 +266,10 @@ def _read_row(line: bytes, where: str) -> dict[str, Any]:
     keys, optional = _ROW_KEYS.get(kind, {}), _OPTIONAL_KEYS.get(kind, {})
     if not keys or not set(keys) <= set(row) <= {*keys, *optional}:
         raise RunLogError(f"{where} is neither a train row nor an eval row: {line[:80].decode(errors='replace')}")
-    for key, expected in (keys | optional).items():
-        if key not in row:
-            continue
-        value = row[key]
-        if not isinstance(value, expected) or isinstance(value, bool):
-            raise RunLogError(f"{where}: '{key}' is {value!r:.60}, expected {expected}")
+    for key in (key for key in keys | optional if key in row):
+        expected = (keys | optional)[key]
+        if not isinstance(row[key], expected) or isinstance(row[key], bool):
+            raise RunLogError(f"{where}: '{key}' is {row[key]!r:.60}, expected {expected}")
         if isinstance(row[key], _NUMBER) and not 0 <= row[key] <= MAX_NUMBER:  # also refuses NaN
             raise RunLogError(f"{where}: '{key}' is {row[key]!r:.60}, expected a finite number of at least 0")
     if not all(_is_count(v) for v in row.get("tokens_by_domain", {}).values()):

@@ -46,9 +46,11 @@ class Shown:
     predicted: NDArray[np.uint8] | None = None
 
 
-def captioned_images(manifest: Manifest, domain: str, layout: Layout, tokenizer: Tokenizer, n: int) -> list[Shown]:
-    """Return the first captioned images of a domain's evaluation split."""
-    reader, images = TokenReader(manifest, domain, "eval"), ImageReader(manifest, domain, "eval")
+def captioned_images(
+    manifest: Manifest, domain: str, split: str, layout: Layout, tokenizer: Tokenizer, n: int
+) -> list[Shown]:
+    """Return the first captioned images of a domain's split."""
+    reader, images = TokenReader(manifest, domain, split), ImageReader(manifest, domain, split)
     bounds, shown = reader.document_bounds(), []
     for start, stop in itertools.pairwise(bounds):
         first, last = np.searchsorted(images.places, (start, stop))
@@ -124,7 +126,8 @@ def show(run: Trained, n: int) -> list[Shown]:
         raise ConfigError(f"{run.folder} is a model of text: it has no images to show")
     manifest, layout, tokenizer = open_manifest(run.config.data.folder), run.config.layout(), find_tokenizer(run)
     names = [*manifest.targets, *manifest.domains]
-    by_domain = [captioned_images(manifest, name, layout, tokenizer, n) for name in names]
+    split = run.config.evaluation.split
+    by_domain = [captioned_images(manifest, name, split, layout, tokenizer, n) for name in names]
     kept = [found for found in by_domain if found]
     asked_of = [shown for found in kept for shown in found[: max(n // len(kept), 1)]]
     if not asked_of:
@@ -147,8 +150,11 @@ def against_nothing(run: Trained) -> list[str]:
         batches = evaluation_batches(manifest, name, config.evaluation.split, config.layout(), MOST_SEQUENCES, 64)
         whole = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
         image = run.losses.get(f"{name}-image")
-        text = run.losses.get(f"{name}-text") if image else run.losses.get(name, run.losses.get(f"{name}-text"))
-        cells = [f"{name:<14}", f"{text['loss']:>20.3f}" if text else f"{'':>20}", f"{letters_alone(whole):>16.3f}"]
+        text = run.losses.get(f"{name}-text") if config.model.family == "vision" else run.losses.get(name)
+        cells = [
+            f"{name:<14}",
+            f"{text['loss']:>20.3f}{letters_alone(whole):>16.3f}" if text else f"{'-':>20}{'-':>16}",
+        ]
         if image:
             cells += [f"{image['loss']:>12.3f}", f"{mean_patch(whole, config.model.patch_size):>14.3f}"]
         lines.append("".join(cells))

@@ -71,8 +71,10 @@ def test_models_of_text_have_nothing_to_show(
 
 
 def test_without_captions_only_patches_are_shown(tmp_path: Path) -> None:
-    shown = show(read_run(trained(tmp_path, "vision", "model.text_loss_weight=0")), 3)
-    assert all(one.said == "" and one.predicted is not None for one in shown)
+    folder = trained(tmp_path, "vision", "model.text_loss_weight=0", "evaluation.split=test")
+    assert all(one.said == "" and one.predicted is not None for one in show(read_run(folder), 3))
+    assert main([str(folder), "--out", str(tmp_path / "p.png")]) == 0
+    assert against_nothing(read_run(folder))[1].split()[:3] == ["captions", "-", "-"]
 
 
 def test_data_without_captioned_images_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
