@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.shards import Manifest, file_sha256
+from data.shards import Manifest
 from mixlaw.errors import DataError
+from mixlaw.runlog import file_sha256
 
 SHARD_BYTES = 1 << 30  # a shard is closed by the document that takes it past this many bytes
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import DataError, unknown_name
 from mixlaw.mixture import check_domain_name
-from mixlaw.runlog import write_atomically
+from mixlaw.runlog import file_sha256, write_atomically
 
 SPLITS = ("train", "eval", "test")
 SHARD_TOKENS = 1 << 26  # 64 Mi tokens: 128 MiB a shard with 16-bit tokens
@@ -31,12 +31,6 @@ SHARD_TOKENS = 1 << 26  # 64 Mi tokens: 128 MiB a shard with 16-bit tokens
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
     """Return the smallest of uint16 and uint32 that holds every token id."""
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_split(

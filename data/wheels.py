@@ -10,9 +10,9 @@ from email.parser import HeaderParser
 from pathlib import Path
 
 from data.config import PackageConfig, SourceConfig
-from data.shards import file_sha256
 from data.staging import staging_folder
 from mixlaw.errors import DataError
+from mixlaw.runlog import file_sha256
 
 Echo = Callable[[str], None]
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixlaw.errors import RunLogError, unknown_name
 from mixlaw.layouts import LOSS, LOSS_SE, WEIGHT, listed, load_files, note_rows, ranges, suggestion, unknown_column
-from mixlaw.runlog import load_runs
+from mixlaw.runs import load_runs
 
 __all__ = ["LOSS", "LOSS_SE", "WEIGHT", "Table", "check_frame", "names_after", "pick_targets", "read_table"]
 Array = NDArray[np.float64]

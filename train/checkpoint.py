@@ -27,9 +27,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
-from data.shards import file_sha256
 from mixlaw.errors import CheckpointError
-from mixlaw.runlog import MAX_NUMBER, read_json, sync_path
+from mixlaw.runlog import MAX_NUMBER, file_sha256, read_json, sync_path
 from train.distributed import ALONE, World
 from train.state import Tensors, TrainState, fill
 

@@ -12,8 +12,6 @@ from mixlaw.errors import RunLogError
 from mixlaw.runlog import (
     RunWriter,
     canonical_json,
-    find_runs,
-    load_runs,
     read_facts,
     read_json,
     read_rows,
@@ -21,6 +19,7 @@ from mixlaw.runlog import (
     run_id,
     write_atomically,
 )
+from mixlaw.runs import find_runs, load_runs
 from tests.mixlaw.run_logs import TARGETS, eval_row, facts, run_rows, train_row, write_run
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.runlog import load_runs, read_facts
+from mixlaw.runlog import read_facts
+from mixlaw.runs import load_runs
 from tests.train.tiny import call
 from train.__main__ import EXIT_CODES, main
 from train.compose import ROOT

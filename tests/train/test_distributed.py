@@ -15,7 +15,8 @@ import torch.distributed as dist
 import train.loop
 from data.stream import Batch
 from mixlaw.errors import ConfigError, MixlawError
-from mixlaw.runlog import load_runs, read_status
+from mixlaw.runlog import read_status
+from mixlaw.runs import load_runs
 from tests.train.ranks import run_ranks
 from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint, read_part

@@ -15,7 +15,7 @@ from data.pictures import View
 from data.shards import Manifest, open_manifest
 from data.stream import Batch, WeightedStream
 from mixlaw.errors import ConfigError
-from mixlaw.runlog import load_runs
+from mixlaw.runs import load_runs
 from tests.data.pictures import SIZE, write_pictures
 from tests.train.ranks import run_ranks
 from tests.train.tiny import image_run

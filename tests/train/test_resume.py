@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from data.items import Layout
 from data.stream import WeightedStream
 from mixlaw.errors import DataError, RunLogError
-from mixlaw.runlog import load_runs, read_status
+from mixlaw.runlog import read_status
+from mixlaw.runs import load_runs
 from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint
 from train.evaluate import Evaluator
