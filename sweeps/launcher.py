@@ -70,19 +70,21 @@ def run_study(job_overrides: Sequence[Sequence[str]], n_jobs: int, first_index: 
 
 def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
     """Compose and check every run; the same run twice is one run."""
-    from train.compose import compose_config, plan_run
-    from train.models.build import build_model
-    from train.models.count import count_parameters
+    from train.compose import compose_study, open_data
+    from train.models.build import count_of
+    from train.plan import make_plan
 
     jobs: dict[str, Job] = {}
     sizes: dict[str, int] = {}
-    for overrides in job_overrides:
-        plan = plan_run(compose_config(overrides))
-        model, layout = plan.config.model, plan.config.layout()
-        if repr(model) not in sizes:
-            sizes[repr(model)] = count_parameters(build_model(model, plan.manifest.vocab_size, layout, 0))["total"]
-        flops = 6.0 * sizes[repr(model)] * plan.n_steps * plan.tokens_per_step
-        folder = Path(plan.config.machine.runs) / plan.folder_name
+    manifests: dict[Path, Any] = {}
+    for overrides, config in zip(job_overrides, compose_study(job_overrides), strict=True):
+        if config.data.folder not in manifests:
+            manifests[config.data.folder] = open_data(config)
+        plan = make_plan(config, manifests[config.data.folder])
+        if repr(config.model) not in sizes:
+            sizes[repr(config.model)] = count_of(config.model, plan.manifest.vocab_size, config.layout())["total"]
+        flops = 6.0 * sizes[repr(config.model)] * plan.n_steps * plan.tokens_per_step
+        folder = Path(config.machine.runs) / plan.folder_name
         jobs[str(folder)] = Job(plan, list(overrides), flops, read_status(folder), log=folder / "log.txt")
     return list(jobs.values())
 

@@ -1,5 +1,6 @@
 """From a command line to a checked plan, every mistake becoming one sentence with the near match."""
 
+import copy
 import dataclasses
 import os
 import re
@@ -11,12 +12,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data.config import to_dataclass
-from data.shards import open_manifest
+from data.shards import Manifest, open_manifest
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, unknown_name
 from train.config import TrainConfig
@@ -26,6 +28,9 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 os.environ.setdefault("MIXLAW_ROOT", str(ROOT))  # configs/train.yaml finds sweeps/study by it, from any folder
 sys.path.append(str(ROOT / "sweeps"))  # Hydra finds plugins as modules of hydra_plugins on the path
+_VALUE = re.compile(
+    r"(?!hydra\.)([a-z_]+\.[a-z_.]+|seed|study_name|precision)="
+)  # not a choice of a file, nothing added
 
 
 def compose_config(overrides: Sequence[str]) -> TrainConfig:
@@ -36,14 +41,75 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     ConfigError
         For anything that Hydra or the dataclasses refuse.
     """
+    return read_config(_compose(overrides))
+
+
+def compose_study(jobs: Sequence[Sequence[str]]) -> list[TrainConfig]:
+    """Return `compose_config` of every run of a study, doing once what runs share: 0.1 s each otherwise.
+
+    Raises
+    ------
+    ConfigError
+        For anything that Hydra or the dataclasses refuse, in any run.
+    """
+    shared = set(jobs[0]).intersection(*jobs) if jobs else set()
+    bases: dict[tuple[str, ...], _Base] = {}
+    configs = []
+    for job in jobs:
+        own = [o for o in job if o not in shared and _VALUE.match(o)]
+        base = tuple(o for o in job if o not in own)
+        try:
+            if len({o.partition("=")[0] for o in job}) < len(job):
+                raise ConfigError("a setting is given twice: the order counts")
+            if base not in bases:
+                bases[base] = _Base(_compose(base))
+            configs.append(bases[base].with_values(own))
+        except (HydraException, OmegaConfBaseException, ConfigError, AttributeError):
+            configs.append(compose_config(job))  # which knows the words for whatever is wrong
+    return configs
+
+
+class _Base:
+    """What many runs have in common, composed once; some values of it can be changed."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        if "${" in str(OmegaConf.to_container(cfg, resolve=False)):
+            raise ConfigError("a setting takes its value from another one, which may change")
+        self._cfg, self._config = cfg, read_config(cfg)
+        self._read: dict[tuple[str, ...], Any] = {}
+
+    def with_values(self, overrides: Sequence[str]) -> TrainConfig:
+        """Return the configuration with some values changed, reading again only the groups that hold them."""
+        by_name: dict[str, tuple[str, ...]] = {}
+        for override in overrides:
+            name = re.split(r"[.=]", override, maxsplit=1)[0]
+            by_name[name] = (*by_name.get(name, ()), override)
+        for name, own in by_name.items():
+            if own not in self._read:
+                self._read[own] = self._changed(name, own)
+        return dataclasses.replace(self._config, **{name: self._read[own] for name, own in by_name.items()})
+
+    def _changed(self, name: str, overrides: Sequence[str]) -> Any:
+        """Return one setting or group of settings after some overrides."""
+        kinds: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(TrainConfig)}
+        group: Any = copy.deepcopy(self._cfg._get_node(name))
+        for override in OverridesParser.create().parse_overrides(list(overrides)):
+            rest = override.key_or_group.partition(".")[2]
+            if not rest:  # OmegaConf checks the type
+                top: Any = OmegaConf.merge(OmegaConf.structured(TrainConfig), {name: override.value()})
+                return top[name]
+            OmegaConf.update(group, rest, override.value(), merge=True)
+        return to_dataclass(kinds[name], group, name)
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
     check_yaml_files([CONFIGS, ROOT / "sweeps"])
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            cfg = compose("train", overrides=[addable(o) for o in overrides])
+            return compose("train", overrides=[addable(o) for o in overrides])
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: of Hydra, for `model=3`
         raise ConfigError(explain(error)) from None
-    return read_config(cfg)
 
 
 def addable(override: str) -> str:
@@ -71,8 +137,18 @@ def plan_run(config: TrainConfig) -> Plan:
     MixlawError
         Before anything is trained: unprepared or damaged data, or a mixture that the data cannot give.
     """
-    manifest = open_manifest(config.data.folder, f"run `python -m data.prepare data={config.data.name}`")
-    return make_plan(config, manifest)
+    return make_plan(config, open_data(config))
+
+
+def open_data(config: TrainConfig) -> Manifest:
+    """Open the prepared data that a configuration names.
+
+    Raises
+    ------
+    MixlawError
+        If they were not prepared, or are damaged.
+    """
+    return open_manifest(config.data.folder, f"run `python -m data.prepare data={config.data.name}`")
 
 
 def explain(error: Exception) -> str:

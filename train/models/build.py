@@ -9,6 +9,7 @@ from torch import nn
 from data.items import Layout
 from data.order import derived_key
 from train.config import ModelConfig
+from train.models.count import count_parameters
 from train.models.multimodal import MultimodalModel
 from train.models.text import TextModel
 from train.models.vision import VisionModel
@@ -22,10 +23,21 @@ def build_model(config: ModelConfig, vocab_size: int, layout: Layout, seed: int,
     All families have `blocks`; `inputs`, what they read of a batch; `forward(batch)`, their losses by kind, element by
     element; `predicted(batch)`, how many elements of each sequence these are; `loss_weights`, what each kind counts.
     """
-    model: nn.Module = FAMILIES[config.family](config, vocab_size, layout, end_id)
+    model = _shaped(config, vocab_size, layout, end_id)
     generator = torch.Generator().manual_seed(derived_key(seed, "weights", 0) >> 1)
     initialise(model, config, generator)
     return model
+
+
+def _shaped(config: ModelConfig, vocab_size: int, layout: Layout, end_id: int) -> nn.Module:
+    model: nn.Module = FAMILIES[config.family](config, vocab_size, layout, end_id)
+    return model
+
+
+def count_of(config: ModelConfig, vocab_size: int, layout: Layout) -> dict[str, int]:
+    """Return `count_parameters` of a model of any size, none of whose weights is made."""
+    with torch.device("meta"):
+        return count_parameters(_shaped(config, vocab_size, layout, 0))
 
 
 @torch.no_grad()

@@ -1,0 +1,47 @@
+"""The runs of a study: every combination of every one of its grids."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+
+def combinations(
+    params: Mapping[str, str], grids: Sequence[Mapping[str, str]], arguments: Sequence[str] = ()
+) -> list[list[str]]:
+    """Return the overrides of every run.
+
+    Parameters
+    ----------
+    params : setting -> its values with commas between, in every grid
+    grids : more of them, one mapping per grid; a run that is in two grids comes twice
+    arguments : overrides of the command line, which win
+
+    Raises
+    ------
+    HydraException
+        If values cannot be read, or a setting sweeps over an interval instead of values.
+    """
+    known = choices(arguments)
+    shared = choices([f"{key}={values}" for key, values in params.items() if key not in known])
+    jobs = []
+    for grid in grids or [{}]:
+        own = choices([f"{key}={values}" for key, values in grid.items() if key not in known])
+        axes = (shared | own | known).values()
+        jobs += [list(job) for job in itertools.product(*axes)]
+    return jobs
+
+
+def choices(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Return setting -> the overrides that it sweeps over, one where it has a single value."""
+    found = {}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            found[key] = [f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
+            found[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            raise HydraException(f"{key} sweeps over an interval; a study needs values with commas between")
+    return found

@@ -1,0 +1,58 @@
+"""A study is every combination of every grid, and composing it at once is composing each of its runs."""
+
+import pytest
+from hydra.errors import HydraException
+
+from mixlaw.errors import ConfigError
+from sweeps.grids import combinations
+from train.compose import compose_config, compose_study
+
+SIZES, MIXES = "text_70k, text_136k", "{code: 1.0, docs: 0.0}, {code: 0.5, docs: 0.5}"
+
+
+def test_one_grid_is_the_product_of_its_settings() -> None:
+    jobs = combinations({"model": SIZES, "seed": "0,1,2"}, [])
+    assert len(jobs) == 6
+    assert jobs[0] == ["model=text_70k", "seed=0"]
+    assert jobs[-1] == ["model=text_136k", "seed=2"]
+
+
+def test_grids_add_up_and_share_params() -> None:
+    jobs = combinations({"seed": "0"}, [{"model": SIZES, "mixture": "uniform"}, {"mixture.weights": MIXES}])
+    assert len(jobs) == 4
+    assert jobs[2] == ["seed=0", "mixture.weights={code:1.0,docs:0.0}"]
+    assert all("seed=0" in job for job in jobs)
+
+
+def test_the_command_line_wins_over_the_study_and_may_sweep_itself() -> None:
+    jobs = combinations({"seed": "0,1"}, [{"model": SIZES}], ["seed=7", "optim.lr=1e-3,2e-3", "study=s"])
+    assert len(jobs) == 4
+    assert {o for job in jobs for o in job if o.startswith("seed")} == {"seed=7"}
+
+
+def test_an_interval_has_no_values() -> None:
+    with pytest.raises(HydraException, match=r"optim.lr sweeps over an interval"):
+        combinations({}, [], ["optim.lr=interval(0,1)"])
+
+
+def test_composing_a_study_at_once_is_composing_every_run() -> None:
+    weights = ["mixture.weights={code:1.0}", "mixture.weights={code:0.5,docs:0.5}"]
+    jobs = [
+        ["study=quickstart", f"model={model}", weight, f"seed={seed}", "++data.root=/d", f"optim.lr={lr}"]
+        for model in ("text_70k", "text_136k") for weight in weights for seed in (0, 1) for lr in ("1e-3", "2e-3")
+    ]  # fmt: skip
+    jobs += [["study=quickstart", "mixture=uniform"], ["seed=1", "seed=2"], ["model.width=64"], ["precision=bf16"]]
+    assert compose_study(jobs) == [compose_config(job) for job in jobs]
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    ["mixture.weights={a:x}", "mixture.weight={a:1}", "model.widht=3", "seed=a", "mixtur.x=3", "model.width=33",
+     "model=text_71k", "+model.typo=1", "precision=fp8"],
+)  # fmt: skip
+def test_a_mistake_in_a_study_is_said_in_the_words_of_a_run(mistake: str) -> None:
+    with pytest.raises(ConfigError) as alone:
+        compose_config([mistake])
+    with pytest.raises(ConfigError) as together:
+        compose_study([["seed=0"], [mistake], ["seed=1"]])
+    assert str(together.value) == str(alone.value)
