@@ -3,31 +3,38 @@
 Hydra's basic launcher runs one after the other in one process. Here each run is what `python -m train` with its
 overrides would be: its own process, log and exit code. Processes are forked from a server that has imported torch
 once. All runs are planned before the first one starts, so a mistake in any of them costs nothing; finished runs are
-skipped, runs that were cut off are resumed, and the longest start first so that none is left alone at the end.
+skipped, runs that were cut off are resumed, and the longest start first so that none is left alone at the end. What is
+planned and who tried it stands in the study's ledger (`mixlaw/ledger.py`).
 """
 
 import ctypes
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from mixlaw.ledger import PlannedRun, begin_attempt, end_attempt, write_plan
 from mixlaw.runlog import read_status
+from mixlaw.study import run_states
+from sweeps.slurm import ask_queue
+from sweeps.status import describe
 
 if TYPE_CHECKING:
     from train.plan import Plan
 
 POLL_S = 0.2
 LINE_EVERY_S = 10.0
+IN_QUEUE = "in Slurm's queue"
 
 
 @dataclass
@@ -36,14 +43,38 @@ class Job:
 
     plan: "Plan"
     overrides: list[str]
-    flops: float  # 6 N D: only to order the runs and to tell how long they take
+    n_params: int
     status: str
     process: ForkServerProcess | None = None
     slot: int = -1
-    log: Path = field(default_factory=Path)
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return Path(self.plan.config.machine.runs) / self.plan.folder_name
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    @property
+    def flops(self) -> float:
+        """6 N D: only to order the runs and to tell how long they take."""
+        return 6.0 * self.n_params * self.plan.n_steps * self.plan.tokens_per_step
+
+    def planned(self) -> PlannedRun:
+        """Return the run's line in the ledger."""
+        chosen = [o.partition("=")[2] for o in self.overrides if o.startswith("study=")]
+        n_tokens = round(self.plan.n_steps * self.plan.tokens_per_step)
+        run_id, weights, seed = self.plan.run_id, self.plan.weights, self.plan.config.seed
+        return PlannedRun(
+            run_id, chosen[0] if chosen else "", self.overrides, self.n_params, n_tokens, self.flops, weights, seed
+        )
 
 
-def run_study(job_overrides: Sequence[Sequence[str]], n_jobs: int, first_index: int) -> list[JobReturn]:
+def run_study(
+    job_overrides: Sequence[Sequence[str]], n_jobs: int, first_index: int, dry_run: bool = False
+) -> list[JobReturn]:
     """Run all jobs; raise SystemExit unless every one is over: 75 if they were stopped, 1 if one failed.
 
     Parameters
@@ -51,6 +82,7 @@ def run_study(job_overrides: Sequence[Sequence[str]], n_jobs: int, first_index: 
     job_overrides : the command line of each run
     n_jobs : how many at a time; 0: one per GPU, or one per core where there is no GPU
     first_index : Hydra's number of the first of them
+    dry_run : print what would run, and do nothing
 
     Raises
     ------
@@ -58,14 +90,48 @@ def run_study(job_overrides: Sequence[Sequence[str]], n_jobs: int, first_index: 
         Before anything is trained, if any of the runs is not possible.
     """
     jobs = plan_jobs(job_overrides)
+    for folder, runs in by_study(jobs).items():
+        if dry_run:
+            say(
+                describe(
+                    folder, run_states(folder, ask_queue(folder), [job.planned() for job in runs]), everything=True
+                )
+            )
+        else:
+            queued = queued_runs(folder)
+            write_plan(folder, [job.planned() for job in runs], queued)
+            for job in runs:
+                job.status = IN_QUEUE if job.plan.run_id in queued else job.status
+    return returns(jobs, first_index) if dry_run else run_jobs(jobs, n_jobs, first_index)
+
+
+def run_jobs(jobs: list[Job], n_jobs: int, first_index: int = 0) -> list[JobReturn]:
+    """Run planned jobs, as `run_study` does."""
     todo = sorted((j for j in jobs if j.status in ("planned", "unfinished")), key=lambda j: -j.flops)
     study = jobs[0].plan.config.study_name if jobs else ""
     resumed = sum(j.status == "unfinished" for j in todo)
-    done, new = len(jobs) - len(todo), len(todo) - resumed
-    say(f"study {study}: {len(jobs)} runs, {done} done before, {resumed} to resume, {new} new")
+    queued = sum(j.status == IN_QUEUE for j in jobs)
+    done, new = len(jobs) - len(todo) - queued, len(todo) - resumed
+    left = f", {queued} left to Slurm, which has them" if queued else ""
+    say(f"study {study}: {len(jobs)} runs, {done} done before, {resumed} to resume, {new} new{left}")
     if todo:
         Pool(n_jobs or default_n_jobs()).run(todo)
     return finish(jobs, first_index)
+
+
+def by_study(jobs: Sequence[Job]) -> dict[Path, list[Job]]:
+    """Return the folder of each study -> its jobs."""
+    found: dict[Path, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.folder.parent, []).append(job)
+    return found
+
+
+def queued_runs(folder: Path) -> set[str]:
+    """Return the ids of a study's runs that Slurm has."""
+    if not (folder / "jobs.jsonl").exists():
+        return set()
+    return {s.run.run_id for s in run_states(folder, ask_queue(folder)) if s.in_queue}
 
 
 def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
@@ -83,9 +149,8 @@ def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
         plan = make_plan(config, manifests[config.data.folder])
         if repr(config.model) not in sizes:
             sizes[repr(config.model)] = count_of(config.model, plan.manifest.vocab_size, config.layout())["total"]
-        flops = 6.0 * sizes[repr(config.model)] * plan.n_steps * plan.tokens_per_step
         folder = Path(config.machine.runs) / plan.folder_name
-        jobs[str(folder)] = Job(plan, list(overrides), flops, read_status(folder), log=folder / "log.txt")
+        jobs[str(folder)] = Job(plan, list(overrides), sizes[repr(config.model)], read_status(folder))
     return list(jobs.values())
 
 
@@ -118,6 +183,7 @@ class Pool:
                     for job in [j for j in running if j.process and not j.process.is_alive()]:
                         running.remove(job)
                         over += job.flops
+                        note_killed(job)
                         job.status = status_of(job, bool(request.signal))
                         self._report(job, len(todo) - len(waiting) - len(running), len(todo), bar)
                     bar.n = min(over + sum(self._progress(j) for j in running), total)
@@ -133,8 +199,7 @@ class Pool:
     def _start(self, job: Job, taken: set[int]) -> Job:
         job.slot = min(set(range(self._n_jobs)) - taken)
         self._tokens[job.slot] = 0.0
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        arguments = (job.overrides, str(job.log), job.slot, self._tokens)
+        arguments = (job.overrides, str(job.folder), job.slot, self._tokens)
         job.process = self._context.Process(target=run_job, args=arguments, daemon=False)
         job.process.start()
         return job
@@ -155,9 +220,26 @@ def status_of(job: Job, stopping: bool) -> str:
     return statuses.get(code or 0, "unfinished" if stopping else f"failed (exit {code})")
 
 
-def run_job(overrides: list[str], log: str, slot: int, tokens: "ctypes.Array[ctypes.c_double]") -> None:
+def note_killed(job: Job) -> None:
+    """Write down the end of a process that could not do so itself."""
+    if job.process and (job.process.exitcode or 0) < 0:
+        end_attempt(job.folder, job.process.exitcode or 0)
+
+
+def run_job(overrides: list[str], folder: str, slot: int, tokens: "ctypes.Array[ctypes.c_double]") -> None:
     """Be one `python -m train OVERRIDES`: own log, own GPU, real exit code."""
-    with open(log, "a", buffering=1) as file:
+    begin_attempt(Path(folder), f"process {os.getpid()} on {socket.gethostname()}")
+    code = 1
+    try:
+        code = train_into(Path(folder) / "log.txt", overrides, slot, tokens)
+    finally:
+        end_attempt(Path(folder), code)
+    sys.exit(code)
+
+
+def train_into(log: Path, overrides: list[str], slot: int, tokens: "ctypes.Array[ctypes.c_double]") -> int:
+    """Train one run, all words into its log; return the exit code."""
+    with log.open("a", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     import torch
@@ -172,7 +254,7 @@ def run_job(overrides: list[str], log: str, slot: int, tokens: "ctypes.Array[cty
         tokens[slot] = float(n_tokens)
 
     leave_with_parent()
-    sys.exit(in_words(lambda: EXIT_CODES[run(plan_run(compose_config(overrides)), progress)]))
+    return in_words(lambda: EXIT_CODES[run(plan_run(compose_config(overrides)), progress)])
 
 
 def leave_with_parent() -> None:
@@ -197,25 +279,32 @@ def stop(running: list[Job]) -> None:
     for process in processes:
         process.join(60)
     for job in running:
+        note_killed(job)
         job.status = "unfinished"
 
 
 def finish(jobs: list[Job], first_index: int) -> list[JobReturn]:
     """Return Hydra's record of every job, or leave with an exit code that says that some are not over."""
     left = [j for j in jobs if j.status not in ("finished", "diverged")]
-    failed = [j for j in left if j.status not in ("planned", "unfinished")]
+    failed = [j for j in left if j.status not in ("planned", "unfinished", IN_QUEUE)]
     for job in failed:
         tail = job.log.read_text(errors="replace").splitlines()[-3:] if job.log.exists() else []
         say(f"  {job.plan.run_id} {job.status}; {job.log} ends: {' / '.join(tail) or 'empty'}")
     if left:
         say(f"{len(left)} of {len(jobs)} runs are not over; the same command goes on with them")
         raise SystemExit(1 if failed else 75)
-    returns = []
+    return returns(jobs, first_index)
+
+
+def returns(jobs: Sequence[Job], first_index: int) -> list[JobReturn]:
+    """Return what Hydra wants to know of every job; it is not over if it was only planned or handed to Slurm."""
+    found = []
     for i, job in enumerate(jobs):
-        record = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
+        over = job.status in ("finished", "diverged")
+        record = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED if over else JobStatus.UNKNOWN)
         record.return_value = {"run_id": job.plan.run_id, "status": job.status, "index": first_index + i}
-        returns.append(record)
-    return returns
+        found.append(record)
+    return found
 
 
 def default_n_jobs() -> int:

@@ -1,5 +1,7 @@
 """python -m train [OVERRIDE...]         train one run (resume it, or say that it is done)
 python -m train study=NAME           train every run of a study, several at a time
+python -m train study=NAME hydra/launcher=slurm      hand every run of a study to Slurm
+python -m train ... --dry-run        print what would run
 
 Overrides are Hydra's: model=text_135k mixture=uniform schedule.n_tokens=1000000 'mixture.weights={code:0.7,docs:0.3}'
 Exit codes: 0 finished; 75 stopped by a signal and saved, run the same command again; 76 diverged; others: see the
@@ -17,6 +19,7 @@ os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to main(), which turns them 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -45,6 +48,11 @@ def one_run(cfg: DictConfig) -> None:
 
 def _train_one(cfg: DictConfig) -> int:
     plan = plan_run(read_config(cfg))
+    if HydraConfig.get().launcher.get("dry_run", False):
+        from sweeps.launcher import run_study
+
+        run_study([list(HydraConfig.get().overrides.task)], 1, 0, dry_run=True)
+        return 0
     adopt_slurm(os.environ)
     if os.environ.get("RANK", "0") != "0":  # one rank speaks for all
         return EXIT_CODES[run(plan)]
@@ -92,7 +100,8 @@ def _command_line() -> int:
     if ROOT not in [*map(type(ROOT), data.__path__), *(type(ROOT)(p).parent for p in data.__path__)]:
         raise ConfigError(f"`import data` finds {data.__path__[0]}, not this checkout: run from {ROOT}")
     check_yaml_files([CONFIGS, ROOT / "sweeps", *added_folders(sys.argv[1:])])
-    sys.argv[1:] = map(addable, sys.argv[1:])
+    arguments = ["hydra.launcher.dry_run=true" if a == "--dry-run" else a for a in sys.argv[1:]]
+    sys.argv[1:] = map(addable, arguments)
     one_run()
     return 0
 

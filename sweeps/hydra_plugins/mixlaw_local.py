@@ -11,10 +11,17 @@ from hydra.plugins.launcher import Launcher
 
 @dataclass
 class LocalConf:
-    """Hydra's own field names the plugin's class; n_jobs: runs at a time, 0: one per GPU or core."""
+    """Hydra's own field names the plugin's class.
+
+    Attributes
+    ----------
+    n_jobs : runs at a time, 0: one per GPU or core
+    dry_run : print what would run
+    """
 
     _target_: str = "hydra_plugins.mixlaw_local.LocalLauncher"
     n_jobs: int = 0
+    dry_run: bool = False
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalConf, provider="mixlaw")
@@ -23,8 +30,8 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalCon
 class LocalLauncher(Launcher):
     """Runs the jobs of a multirun side by side on this machine."""
 
-    def __init__(self, n_jobs: int = 0) -> None:
-        self._n_jobs = n_jobs
+    def __init__(self, n_jobs: int = 0, dry_run: bool = False) -> None:
+        self._n_jobs, self._dry_run = n_jobs, dry_run
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Accept what Hydra hands over; runs are composed from their overrides alone."""
@@ -33,4 +40,4 @@ class LocalLauncher(Launcher):
         """Run all jobs of one batch of the sweep."""
         from sweeps.launcher import run_study
 
-        return run_study(job_overrides, self._n_jobs, initial_job_idx)
+        return run_study(job_overrides, self._n_jobs, initial_job_idx, self._dry_run)
