@@ -1,0 +1,230 @@
+"""How many runs does it take to decide? Runs that fill the simplex against those that `mixlaw.information` chooses.
+
+    python -m scripts.bench_design              # all cases; those that are in the result table already are skipped
+    python -m scripts.bench_design --studies 8  # fewer studies of each case
+
+Each study has a truth: a law with parameters of its own, which writes the losses of all runs, with scatter. Its first
+stage fills the simplex at three sizes. Then one arm goes on filling, the other chooses (`next_runs`, which sees fits
+only), both at the middle size, so that their runs cost the same; after every few runs both are fitted and asked for the
+mixture of a run ten times as large. Regret is how much higher the true loss of their answer is than the lowest there
+is. In the cases "x by y" another law than the truth's own is fitted. The case "by FLOPs" lets the choice take any of
+the three sizes, and compares at equal FLOPs.
+
+The result is `scripts/design.csv`: mean regret of each arm after each stage. "Fewer runs" is how many runs fewer, first
+stage included, the choosing arm needs for the regret at which the filling arm ends.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from mixlaw.artefact import FittedLaws
+from mixlaw.design import Size, anchors, as_runs, candidates, spread
+from mixlaw.fit import LawFit, TargetFit
+from mixlaw.information import Decision, believable, curves, next_runs
+from mixlaw.laws import Units, get_law
+from mixlaw.objective import Objective, optimum
+from mixlaw.question import Question
+from mixlaw.slopes import Array
+from mixlaw.tables import Table, check_frame
+
+RESULT = Path(__file__).resolve().parent / "design.csv"
+UNITS = Units(1e8, 2e9)
+SIZES = [Size("50M", 5e7, 1e9), Size("100M", 1e8, 2e9), Size("200M", 2e8, 4e9)]
+BIG = Question(2e9, 4e10, {"loss": 1.0})
+POINTS = (7, 1.3)
+RUN_SCATTER, ROW_SCATTER = 0.003, 0.001  # relative to the loss
+STAGES = 5  # after the first
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is compared: how many domains, which law writes the losses, which one is fitted, what is paid."""
+
+    k: int
+    truth: str
+    fitted: str
+    by: str = "runs"
+
+    @property
+    def name(self) -> str:
+        """What the case is called in the table."""
+        by = f" by {self.fitted}" if self.fitted != self.truth else ""
+        return f"k={self.k} {self.truth}{by}" + (", by FLOPs" if self.by == "flops" else "")
+
+
+CASES = [
+    Case(4, "multiplicative", "multiplicative"), Case(7, "multiplicative", "multiplicative"),
+    Case(5, "additive", "additive"), Case(5, "joint", "joint"), Case(5, "additive", "multiplicative"),
+    Case(5, "joint", "multiplicative"), Case(5, "multiplicative", "multiplicative", "flops"),
+]  # fmt: skip
+
+
+def additive(k: int, rng: np.random.Generator) -> Array:
+    """Return parameters of an additive law: domains differ in use by a factor e, powers lie in 0.3 to 0.9."""
+    rates = np.log([0.5, 0.35, 0.6, 0.35]) + 0.1 * rng.normal(size=4)  # A, alpha, B, beta
+    useful = np.concatenate([rng.normal(1.0, 1.0, k), np.log(rng.uniform(0.3, 0.9, k))])
+    return np.concatenate([[np.log(1.7)], useful, rates])
+
+
+def joint(k: int, rng: np.random.Generator) -> Array:
+    """Return parameters of a joint law: the same, and A and B depend on the mixture by some ten per cent."""
+    plain = additive(k, rng)
+    mixed = [np.concatenate([[plain[2 * k + i]], [rng.normal(0, 0.3)], rng.normal(0, 0.7, k - 1)]) for i in (1, 3)]
+    return np.concatenate([plain[: 2 * k + 1], mixed[0], plain[[2 * k + 2]], mixed[1], plain[[2 * k + 4]]])
+
+
+def multiplicative(k: int, rng: np.random.Generator) -> Array:
+    """Return parameters of a multiplicative law, drawn from its beliefs."""
+    return believable(get_law("multiplicative"), k, 1, rng)[0]
+
+
+TRUTHS = {"additive": additive, "joint": joint, "multiplicative": multiplicative}
+
+
+@dataclass
+class World:
+    """A law that is true, and the runs that it answers for."""
+
+    case: Case
+    fit: LawFit
+    rng: np.random.Generator
+
+    @classmethod
+    def of(cls, case: Case, study: int) -> "World":
+        """Draw a truth."""
+        rng = np.random.default_rng([study, case.k])
+        theta = TRUTHS[case.truth](case.k, rng)
+        fit = LawFit(case.truth)
+        fit.domains_, fit.units_ = [f"d{i}" for i in range(case.k)], UNITS
+        fit.targets_ = {"loss": TargetFit(theta, theta[None], np.zeros(1), 0.0, "", 0, 0)}
+        return cls(case, fit, rng)
+
+    def train(self, runs: pd.DataFrame, tag: str) -> pd.DataFrame:
+        """Return the rows of the runs' logs."""
+        rows = curves(runs, POINTS)
+        h = rows[[f"weight_{d}" for d in self.fit.domains_]].to_numpy(float)
+        n, d = (rows[c].to_numpy(float) for c in ("n_params", "n_tokens"))
+        loss = get_law(self.case.truth).loss(self.fit.target("loss").theta[None], UNITS.inputs(n, d, h.T))[0]
+        scatter = RUN_SCATTER * self.rng.normal(size=len(runs))[rows["run_id"]]
+        scatter = scatter + ROW_SCATTER * self.rng.normal(size=len(rows))
+        return rows.assign(loss_loss=loss * (1 + scatter), run_id=tag + rows["run_id"].astype(str))
+
+    def regret(self, h: Array) -> float:
+        """Return by how much the big run's true loss on a mixture is higher than on the best one [nats]."""
+        true = Objective(self.fit, BIG, {}, "best")
+        return true.at(h) - true.at(optimum(true, {}))
+
+
+def first_stage(world: World) -> pd.DataFrame:
+    """Return runs at three sizes: corners and 2 k mixtures at the smallest, k and k / 2 at the others."""
+    k = world.case.k
+    counts, used, parts = (2 * k, k, k // 2 + 1), 0, [as_runs("fit", SIZES[0], anchors(k), world.fit.domains_)]
+    for size, count in zip(SIZES, counts, strict=True):
+        parts.append(as_runs("fit", size, spread(k, count, skip=used), world.fit.domains_))
+        used += count
+    return pd.concat(parts, ignore_index=True)
+
+
+def fitted(world: World, frame: pd.DataFrame) -> tuple[FittedLaws, Table]:
+    """Fit the case's law."""
+    table = check_frame(frame.drop(columns=["role", "model", "flops", "seed"]), "runs")
+    fit = LawFit(world.case.fitted, n_bootstrap=60).fit(table)
+    ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
+    return FittedLaws({fit.law: fit}, fit.law, "", ranges, table.mixtures, {}, {}, [], ""), table
+
+
+def fill(world: World, laws: FittedLaws, table: Table, batch: int, used: int) -> pd.DataFrame:
+    """Return the next mixtures of the sequence that fills the simplex."""
+    sizes = SIZES if world.case.by == "flops" else SIZES[1:2]
+    mixtures = spread(world.case.k, batch, skip=used)
+    return pd.concat([as_runs("fit", s, mixtures, world.fit.domains_) for s in sizes], ignore_index=True)
+
+
+def choose(world: World, laws: FittedLaws, table: Table, batch: int, used: int) -> pd.DataFrame:
+    """Return the runs that tell most about the decision, for as many FLOPs or runs as `fill` takes."""
+    by_flops = world.case.by == "flops"
+    near = Decision(laws.best, BIG, {}, table, POINTS).contenders
+    offered = candidates(world.fit.domains_, SIZES if by_flops else SIZES[1:2], near, seed=used)
+    if not by_flops:
+        return next_runs(laws, BIG, table, offered, batch, POINTS, "runs").runs
+    budget = fill(world, laws, table, batch, used)["flops"].sum()
+    many = next_runs(laws, BIG, table, offered, 4 * batch * len(SIZES), POINTS, "flops").runs
+    return many[many["flops"].cumsum() <= budget * 1.0001]
+
+
+ARMS = {"filling": fill, "choosing": choose}
+
+
+def study(case: Case, number: int) -> pd.DataFrame:
+    """Return the regret of both arms after every stage of one study."""
+    rows, batch = [], max(4, case.k)
+    for arm, more in ARMS.items():
+        world = World.of(case, number)
+        runs = first_stage(world)
+        frame, used, flops = world.train(runs, "0-"), 4 * case.k, runs["flops"].sum()
+        for stage in range(STAGES + 1):
+            laws, table = fitted(world, frame)
+            h = optimum(Objective(laws.best, BIG, {}), {})
+            rows.append({"case": case.name, "study": number, "arm": arm, "stage": stage, "flops": flops,
+                         "runs": table.frame["run_id"].nunique(), "regret": world.regret(h)})  # fmt: skip
+            if stage < STAGES:
+                new = more(world, laws, table, batch, used).drop(columns=["sd_before", "sd_after"], errors="ignore")
+                frame = pd.concat([frame, world.train(new.reset_index(drop=True), f"{stage + 1}-")], ignore_index=True)
+                used, flops = used + batch, flops + new["flops"].sum()
+    return pd.DataFrame(rows)
+
+
+def finished(wanted: list[tuple[Case, int]], n_processes: int) -> Iterator[pd.DataFrame]:
+    """Run studies side by side; yield each as it ends."""
+    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(partial(study, case, number)) for case, number in wanted]
+        for future in tqdm(as_completed(waiting), total=len(waiting), unit="study", mininterval=5):
+            yield future.result()
+
+
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """Return, per case: mean regret at the first stage and at the end of each arm, and what choosing saves."""
+    rows = []
+    for name, group in results.groupby("case", sort=False):
+        paid = "flops" if str(name).endswith("FLOPs") else "runs"
+        mean = group.groupby(["arm", "stage"])[[paid, "regret"]].mean()
+        filling, choosing = mean.loc["filling"], mean.loc["choosing"]
+        goal, spent = filling["regret"].iloc[-1], filling[paid].iloc[-1]
+        reached = choosing[choosing["regret"] <= goal]
+        needed = reached[paid].iloc[0] if len(reached) else np.nan
+        rows.append({
+            "case": name, "studies": group["study"].nunique(), "first stage": filling["regret"].iloc[0],
+            "filling": goal, "choosing": choosing["regret"].iloc[-1], paid: spent, "needed": needed,
+            f"fewer {paid} %": 100 * (1 - needed / spent),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def main() -> int:
+    """Run what is missing, write the table, print the summary."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--studies", type=int, default=24, help="of each case")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    known = pd.read_csv(RESULT) if RESULT.exists() else pd.DataFrame(columns=["case", "study"])
+    done = set(zip(known["case"], known["study"], strict=True))
+    wanted = [(c, i) for c in CASES for i in range(options.studies) if (c.name, i) not in done]
+    for rows in finished(wanted, options.processes):
+        known = pd.concat([known, rows], ignore_index=True)
+        known.to_csv(RESULT, index=False, float_format="%.6g")
+    print(summary(known).to_string(index=False, float_format=lambda v: f"{v:.4g}"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
