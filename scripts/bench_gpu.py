@@ -17,7 +17,6 @@ import argparse
 import itertools
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -38,11 +37,10 @@ from train.models.build import FAMILIES, build_model
 from train.models.count import count_parameters, flops_per_token
 from train.models.layers import ffn_width
 from train.optim import build_optimizer
+from train.peaks import peak_of
 from train.plan import Plan, make_plan
 from train.state import TrainState
 
-PEAKS = {"H200": 989.5e12, "H100": 989.5e12, "A100": 312e12}  # dense bf16 FLOP/s of the SXM cards, NVIDIA data sheets
-SLOWER = ("PCIe", "NVL")  # the same chips with less power
 VOCAB, END_ID = 50_432, 0
 
 
@@ -294,12 +292,6 @@ PARTS = {0.62: bench_models, 0.72: bench_rest, 1.0: bench_tiny}  # until which s
 def gpu_name() -> str:
     """Return the GPU's name, or what there is in its place."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-
-
-def peak_of(gpu: str) -> float | None:
-    """Return the dense bf16 FLOP/s of a card of that name, or None where it is not known."""
-    known = {name: flops for name, flops in PEAKS.items() if re.search(rf"\b{name}\b", gpu)}
-    return None if any(word in gpu for word in SLOWER) else next(iter(known.values()), None)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,9 +1,13 @@
-"""python -m train.mirror RUN_DIRECTORY PROJECT OFFSET: send a run's log to Weights & Biases while it grows.
+"""python -m train.mirror RUN_DIRECTORY PROJECT OFFSET PEAK: send a run's log to Weights & Biases while it grows.
 
 A process of its own beside the trainer, so that nothing W&B does can stop or delay a run. It reads the run log, which
 is the truth, from byte OFFSET (what is before, the process sent that this one resumes) until its standard input is
 closed, sends the rest, and leaves. Group is the study, id the run's id, so a resumed run goes on on its page; tokens
-are the x axis.
+are the x axis. W&B's step is the number of the row in the log, so a row that is written again after a resume keeps its
+number and is no second point.
+
+How fast a run is depends on the day and is no part of its log: tokens/s and MFU are of the times at which rows reached
+the disk. PEAK is the FLOP/s that MFU is a share of, 0 where it is not known.
 """
 
 import json
@@ -17,35 +21,69 @@ from typing import Any, BinaryIO
 
 from mixlaw.runlog import read_facts
 
+Row = dict[str, Any]
 POLL_S = 1.0
 PATIENCE_S = 120  # from the end of the run: then even a W&B that hangs is left
 
 
-def main(folder: Path, project: str, offset: int) -> None:
+def main(folder: Path, project: str, offset: int, peak: float) -> None:
     """Mirror one run until its trainer is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # meant for the trainer, which still has rows to write
     facts = read_facts(folder)
+    speed = Speed(facts["flops_per_token"]["palm"], peak)
     with (folder / "metrics.jsonl").open("rb") as log:
-        log.seek(offset)
+        step = log.read(offset).count(b"\n")
         run = open_run(folder, facts, project)
-        for row in follow(log):
-            run.log(as_metrics(row, facts))
+        for rows, written_at in follow(log):
+            sent = [as_metrics(row, facts) for row in rows]
+            sent[-1] |= speed.reached(rows[-1]["n_tokens"], written_at)
+            for metrics in sent:
+                run.log(metrics, step=step, commit=True)
+                step += 1
         run.finish()
 
 
-def follow(log: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a log as they appear, and those that are left once standard input is closed."""
+def follow(log: BinaryIO) -> Iterator[tuple[list[Row], float]]:
+    """Yield the rows of a log as they appear, and when [s]; and those that are left once standard input is closed."""
     rest, over = b"", False
     while True:
         *lines, rest = (rest + log.read()).split(b"\n")
-        yield from map(json.loads, lines)
+        if lines:
+            yield [json.loads(line) for line in lines], os.fstat(log.fileno()).st_mtime
         if over:
             return
         if select.select([sys.stdin], [], [], POLL_S)[0]:
             over = True
             signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
             signal.alarm(PATIENCE_S)
+
+
+class Speed:
+    """Tokens/s and MFU between the moments at which rows were written: what the run gets, evaluations included.
+
+    Parameters
+    ----------
+    flops_per_token : by the convention of MFU, see `train.models.count`
+    peak : FLOP/s of all GPUs together; 0: not known, so no MFU
+    """
+
+    def __init__(self, flops_per_token: float, peak: float) -> None:
+        self._flops_per_token, self._peak = flops_per_token, peak
+        self._last: tuple[int, float] | None = None  # tokens, and when
+
+    def reached(self, n_tokens: int, moment: float) -> dict[str, float]:
+        """Return the rates since the tokens reached before; none at first, as a start, a resume and compiling wait."""
+        last = self._last
+        if last and n_tokens <= last[0]:  # an evaluation
+            return {}
+        self._last = n_tokens, moment
+        if not last or moment <= last[1]:
+            return {}
+        rates = {"train/tokens_per_s": (n_tokens - last[0]) / (moment - last[1])}
+        if self._peak:
+            rates["train/mfu"] = rates["train/tokens_per_s"] * self._flops_per_token / self._peak
+        return rates
 
 
 def open_run(folder: Path, facts: Mapping[str, Any], project: str) -> Any:
@@ -56,6 +94,7 @@ def open_run(folder: Path, facts: Mapping[str, Any], project: str) -> Any:
         project=project,
         group=facts["study"],
         job_type="train",
+        tags=[facts["family"]],
         id=facts["run_id"],
         name=facts["run_name"],
         resume="allow",
@@ -82,4 +121,4 @@ def as_metrics(row: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from train.peaks import peak_in_use
+
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_S = 4.0  # the most that a mirror may cost a run, in all
@@ -22,7 +24,8 @@ class WandbMirror:
 
     def __init__(self, folder: Path, project: str, offset: int) -> None:
         self._messages = folder / "wandb.log"
-        command = [sys.executable, "-m", "train.mirror", str(folder.resolve()), project, str(offset)]
+        more = [project, str(offset), str(peak_in_use() or 0)]
+        command = [sys.executable, "-m", "train.mirror", str(folder.resolve()), *more]
         with self._messages.open("wb") as messages:
             self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=messages, stderr=messages

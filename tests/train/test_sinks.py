@@ -3,18 +3,27 @@
 import json
 import logging
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 import train.sinks
+from mixlaw.runlog import RunWriter
+from tests.mixlaw.run_logs import eval_row, train_row
+from tests.mixlaw.run_logs import facts as some_facts
+from tests.scripts.wandb_files import Record, history, inspect, of_type, private, summary
 from tests.train.test_resume import stop_at
 from tests.train.tiny import call
+from train.compose import ROOT
 from train.loop import run
-from train.mirror import as_metrics
+from train.mirror import Speed, as_metrics
+from train.peaks import peak_in_use, peak_of
 from train.plan import Plan
 
 Plans = Callable[..., Plan]
@@ -31,7 +40,7 @@ Settings = dict
 def write(what, **more): open(os.environ["SEEN"], "a").write(json.dumps([what, more]) + chr(10))
 class Run:
     def define_metric(self, name, step_metric): write("metric", name=name, step=step_metric)
-    def log(self, row): write("row", **row)
+    def log(self, row, step, commit): write("row", step=step, **row)
     def finish(self): write("finish")
 def init(**more): write("init", **more); return Run()
 """
@@ -43,7 +52,7 @@ DEAD = {
     "raises at the 7th row": WORKING
     + """
 count = iter(range(1, 100))
-def log(self, row):
+def log(self, row, **more):
     if next(count) == 7: raise ConnectionError("gone")
 Run.log = log
 """,
@@ -84,18 +93,53 @@ def test_wandb_offline_gets_a_run_with_our_id_and_the_log_stays_the_same(
     plan: Plans, tiny: Tiny, unmirrored: bytes, tmp_path: Path
 ) -> None:
     this = plan("study_name=mirrored")
-    private = {"HOME": str(tmp_path), "WANDB_MODE": "offline", "WANDB_CACHE_DIR": str(tmp_path / "cache")}
-    code, _, err = call(
-        "-c", PATIENT, *tiny("study_name=mirrored", "logging=wandb", "logging.every_steps=2"), **private
-    )
+    overrides = tiny("study_name=mirrored", "logging=wandb", "logging.every_steps=2")
+    code, _, err = call("-c", PATIENT, *overrides, **private(tmp_path))
     assert code == 0, err
     assert "left behind" not in err
     assert log_of(this) == unmirrored
-    folder = tmp_path / "runs" / "mirrored" / this.run_id
-    [record] = folder.glob(f"wandb/offline-run-*-{this.run_id}/run-{this.run_id}.wandb")
-    raw = record.read_bytes()
-    for text in ("mirrored", this.run_id, "loss/reviews", "weight/code", "epochs/code", "train/grad_norm"):
-        assert text.encode() in raw
+    folder = folder_of(this)
+    [written] = folder.glob(f"wandb/offline-run-*-{this.run_id}")
+    records = inspect(written)
+    facts = json.loads((folder / "run.json").read_text())
+    [page] = [record for record in of_type(records, "run") if "project" in record]
+    assert (page["run_group"], page["job_type"], page["run_id"]) == ("mirrored", "train", this.run_id)
+    assert (page["project"], page["display_name"], page["tags"]) == ("mixlaw", facts["run_name"], ["text"])
+    stated = {key: value for key, value in page["config"]["update"].items() if key != "_wandb"}
+    assert stated == {key: value for key, value in facts.items() if key != "hardware"}
+    assert x_axes(records) == {f"{p}/*": "n_tokens" for p in ("train", "loss", "loss_se", "weight", "epochs")}
+    assert without_rates(history(records)) == expected(log_of(this), facts)
+    last = dict(pair for _, row in expected(log_of(this), facts) for pair in row.items())
+    assert {name: summary(records)[name] for name in last} == last  # what tables and scatter plots show of a run
+
+
+def x_axes(records: list[tuple[str, Record]]) -> dict[str, str]:
+    """Return which metrics W&B draws over which other one."""
+    metrics = [record for record in of_type(records, "metric") if "glob_name" in record]
+    return {metric["glob_name"]: metric["step_metric"] for metric in metrics}
+
+
+def without_rates(rows: list[tuple[int, Record]]) -> list[tuple[int, Record]]:
+    """Return rows without how fast they came: these few steps give no rate, unless the machine is loaded."""
+    return [(step, {k: v for k, v in row.items() if k != "train/tokens_per_s"}) for step, row in rows]
+
+
+def expected(log: bytes, facts: dict[str, Any], first: int = 0) -> list[tuple[int, Record]]:
+    """Return a run log as the mirror names its numbers, each row with its number."""
+    rows = [as_metrics(json.loads(line), facts) for line in log.splitlines()]
+    return list(enumerate(rows))[first:]
+
+
+def test_a_resumed_mirror_goes_on_with_the_next_row(plan: Plans, tmp_path: Path) -> None:
+    """As the step is the row's number, rows that are written twice are one row of the page."""
+    this = plan()
+    assert run(this) == "finished"
+    folder, log = folder_of(this), log_of(this)
+    offset = len(b"".join(log.splitlines(keepends=True)[:5]))
+    code, _, err = call("-m", "train.mirror", str(folder), "mixlaw", str(offset), "0", **private(tmp_path))
+    assert code == 0, err
+    [written] = folder.glob(f"wandb/offline-run-*-{this.run_id}")
+    assert history(inspect(written)) == expected(log, json.loads((folder / "run.json").read_text()), 5)
 
 
 @pytest.mark.parametrize("name", DEAD)
@@ -171,9 +215,9 @@ def test_rows_arrive_in_order_under_dashboard_names(
         assert (start["id"], start["group"], start["resume"]) == (this.run_id, "solo", "allow")
         assert "hardware" not in start["config"]  # where it ran is nobody else's business
     rows = [more for what, more in said if what == "row"]
-    assert rows == [as_metrics(json.loads(line), facts) for line in log_of(this).splitlines()]  # each once
-    last = rows[-1]
-    assert last.keys() == {"n_tokens", "loss/reviews", "loss_se/reviews"}
+    bare = without_rates([(row.pop("step"), row) for row in rows])
+    assert bare == expected(log_of(this), facts)  # each once
+    assert bare[-1][1].keys() == {"n_tokens", "loss/reviews", "loss_se/reviews"}
 
 
 def test_a_train_row_becomes_shares_and_epochs() -> None:
@@ -189,3 +233,67 @@ def test_a_train_row_becomes_shares_and_epochs() -> None:
         "epochs/a": 2.0,
         "epochs/b": 0.1,
     }
+
+
+def seen_rows(seen: Path, n_rows: int) -> list[Record]:
+    """Wait until a mirror has sent that many rows; return them."""
+    for _ in range(600):
+        said = [json.loads(line) for line in seen.read_text().splitlines()] if seen.exists() else []
+        rows = [more for what, more in said if what == "row"]
+        if len(rows) >= n_rows:
+            return rows
+        time.sleep(0.1)
+    raise AssertionError(f"{len(rows)} of {n_rows} rows in a minute")
+
+
+def test_speed_is_of_the_times_at_which_rows_were_written(stub: Callable[[str], Path], tmp_path: Path) -> None:
+    seen, peak, palm = stub(WORKING), 1e6, 500.0
+    writer = RunWriter(tmp_path / "run", some_facts(run_name="x", flops_per_token={"palm": palm}))
+    log, moments = tmp_path / "run" / "metrics.jsonl", []
+    command = [sys.executable, "-m", "train.mirror", str(tmp_path / "run"), "p", "0", str(peak)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as mirror:
+        for step in (1, 3):
+            for row in (train_row(step), train_row(step + 1), eval_row(step + 1, "code", 2.0)):
+                writer.append(row)
+            writer.sync()
+            moments.append(log.stat().st_mtime)
+            rows = seen_rows(seen, 3 * len(moments))
+        mirror.communicate(timeout=60)
+    writer.close()
+    rates = [{k: v for k, v in row.items() if k in ("train/tokens_per_s", "train/mfu")} for row in rows]
+    rate = (400 - 200) / (moments[1] - moments[0])
+    assert rates[:5] == [{}] * 5
+    assert rates[5] == pytest.approx({"train/tokens_per_s": rate, "train/mfu": rate * palm / peak})
+
+
+def test_an_evaluation_counts_as_time_and_a_start_does_not() -> None:
+    speed = Speed(flops_per_token=6.0, peak=0.0)
+    assert speed.reached(100, 50.0) == {}  # since when is not known: it may have waited, or compiled
+    assert speed.reached(100, 58.0) == {}  # evaluated
+    assert speed.reached(300, 60.0) == {"train/tokens_per_s": 20.0}  # and no MFU without a peak
+    assert Speed(6.0, 600.0).reached(100, 50.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA B200", 2250e12),
+        ("NVIDIA H100 80GB HBM3", 989.5e12),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),  # a slice
+        ("NVIDIA H100 NVL", None),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA A100-PCIE-40GB", None),
+        ("NVIDIA L40S", 362e12),
+        ("NVIDIA L40", None),
+        ("Tesla V100-SXM2-32GB", 125e12),
+        ("NVIDIA GeForce RTX 4090", 165.2e12),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("x86_64", None),
+    ],
+)
+def test_a_peak_is_known_for_whole_cards_of_the_data_sheets(name: str, peak: float | None) -> None:
+    assert peak_of(name) == peak
+
+
+def test_a_run_on_a_cpu_has_no_peak() -> None:
+    assert peak_in_use() is None

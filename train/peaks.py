@@ -1,0 +1,33 @@
+"""How fast GPUs can be at most: what model FLOPs utilisation (MFU) is a share of."""
+
+import re
+
+import torch
+import torch.distributed as dist
+
+# Dense bf16 tensor FLOP/s of NVIDIA's data sheets, which mostly print twice as many, "with sparsity". By the names that
+# CUDA gives; slower forms of a chip are left out, because they throttle below what their data sheets state.
+PEAKS = {
+    r"B200": 2250e12,  # HGX B200: 36 PFLOP/s of eight with sparsity
+    r"H200(?! NVL)": 989.5e12,  # H200 SXM: 1,979 with sparsity
+    r"H100(?! PCIe| NVL)": 989.5e12,  # H100 SXM: 1,979 with sparsity
+    r"A100-SXM\d": 312e12,
+    r"L40S": 362e12,
+    r"V100-SXM\d": 125e12,  # fp16: it has no bf16
+    r"RTX 4090$": 165.2e12,  # Ada architecture, appendix A; sums in fp32
+}
+
+
+def peak_of(gpu: str) -> float | None:
+    """Return the dense bf16 FLOP/s of a GPU of that name, or None where it is not known, as for a slice of one."""
+    if " MIG " in gpu:
+        return None
+    return next((flops for name, flops in PEAKS.items() if re.search(rf"\b{name}(?!\w)", gpu)), None)
+
+
+def peak_in_use() -> float | None:
+    """Return the peak FLOP/s of all GPUs that train this run, or None on CPUs and where the GPU is not known."""
+    if not (torch.cuda.is_available() and torch.cuda.memory_allocated()):  # a GPU may be there and machine.device=cpu
+        return None
+    peak = peak_of(torch.cuda.get_device_name())
+    return peak and peak * (dist.get_world_size() if dist.is_initialized() else 1)
