@@ -1,0 +1,232 @@
+"""python -m scripts.wandb_fit runs/STUDY [--test runs/STUDY_heldout] [--project mixlaw]: a fit as a W&B page.
+
+The page has job type "fit" and the study as its group, beside the runs that the laws were fitted to. On it:
+
+    law-STUDY     artifact of type "law": laws.json, runs.csv (the table that was fitted), and report.html and
+                  recommendation.json where there are any; its metadata name the law, the scores, h* and the runs
+    scores        table: each law's errors per target, on held-out runs and on the fitted ones
+    predictions   table: predicted and observed losses of the chosen law, with intervals
+    optimum       table: h* with its interval per domain, where mixlaw recommended
+
+Lineage: the page uses the artifact runs-STUDY (type "runs": run.json, metrics.jsonl and done.json of each run that the
+laws were fitted to) and logs law-STUDY. W&B's `use_artifact` refuses to work offline, so the use is recorded together
+with the log records of the artifact, for `wandb sync` to carry out; and law-STUDY states run ids and the digest of
+runs-STUDY itself. W&B keeps all its files below runs/STUDY/wandb, where scripts/sync_wandb.sh finds them. The same laws
+again are the same page.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mixlaw.artefact import FittedLaws, data_sha256
+from mixlaw.errors import ConfigError, FitError, MixlawError
+from mixlaw.hygiene import prepare
+from mixlaw.runlog import file_sha256, read_facts, read_json
+from mixlaw.runs import find_runs
+from mixlaw.tables import Table, read_table
+
+SCORES, PREDICTIONS, OPTIMUM = "scores", "predictions", "optimum"  # tables; scripts.wandb_dashboard draws them
+FITTED, HELD_OUT = "fitted", "held_out"  # kinds of runs
+LOGS = ("run.json", "metrics.jsonl", "done.json")
+OUTPUTS = ("laws.json", "report.html", "recommendation.json")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A study's laws, the table that they were fitted to, and what followed.
+
+    Attributes
+    ----------
+    folder : runs/STUDY, with laws.json
+    runs : run id -> run directory, of the runs in the table
+    answer : recommendation.json, or nothing
+    """
+
+    folder: Path
+    laws: FittedLaws
+    table: Table
+    runs: dict[str, Path]
+    answer: dict[str, Any]
+
+    @property
+    def study(self) -> str:
+        return self.folder.resolve().name
+
+
+def read_fit(folder: Path) -> Fit:
+    """Read a study and the laws that were fitted to it.
+
+    Raises
+    ------
+    MixlawError
+        If runs or laws cannot be read, or these laws were fitted to other runs.
+    """
+    laws = FittedLaws.load(folder / "laws.json")
+    table = fitted_table(folder, laws)
+    ids = set(table.frame["run_id"])
+    runs = {run_id: path for path in find_runs([folder]) if (run_id := read_facts(path)["run_id"]) in ids}
+    answer = folder / "recommendation.json"
+    return Fit(folder, laws, table, runs, read_json(answer) if answer.exists() else {})
+
+
+def fitted_table(folder: Path, laws: FittedLaws) -> Table:
+    """Return the table of a study's runs that has the hash which the laws state: lineage is checked, not claimed."""
+    for count in ("n_params", "n_params_non_embedding"):
+        table = read_table([folder], n_params=count)
+        for keep_warmup in (False, True):
+            if data_sha256(cleaned := prepare(table, keep_warmup)) == laws.data_sha256:
+                return cleaned
+    raise FitError(
+        f"{folder}/laws.json was fitted to other runs than those in {folder}: `mixlaw fit {folder} --out "
+        f"{folder}/laws.json` fits them"
+    )
+
+
+def score_table(fit: Fit) -> pd.DataFrame:
+    """Return each law's errors per target, on the held-out runs that `mixlaw fit` saw and on the fitted runs."""
+    held_out = pd.DataFrame(fit.laws.scores).assign(runs=HELD_OUT)
+    fitted = [law.score(fit.table).assign(runs=FITTED) for law in fit.laws.fits.values()]
+    return pd.concat([held_out, *fitted], ignore_index=True)
+
+
+def prediction_table(laws: FittedLaws, table: Table, runs: str) -> pd.DataFrame:
+    """Return what the chosen law predicts for every row, beside what was observed and the run's N, D and h."""
+    wanted = ["row", "run_id", "n_params", "n_tokens", *(f"weight_{d}" for d in table.domains)]
+    predicted = laws.best.predict(table).dropna(subset="observed")
+    return predicted.merge(table.frame[wanted], on="row").assign(runs=runs)
+
+
+def metadata_of(fit: Fit, runs_digest: str) -> dict[str, Any]:
+    """Return what the law's artifact states about itself: which law, how good, h*, and of which runs."""
+    laws, answer = fit.laws, fit.answer
+    facts: dict[str, Any] = {
+        "law": laws.chosen,
+        "reason": laws.reason,
+        "laws": list(laws.fits),
+        "data_sha256": laws.data_sha256,
+        "scores": laws.scores,
+        "run_ids": sorted(fit.runs),
+        "runs_digest": runs_digest,
+    }
+    if answer:
+        facts |= {key: answer[key] for key in ("n_params", "n_tokens", "targets")}
+        facts["optimum"] = {d["domain"]: {k: d[k] for k in ("weight", "low", "high")} for d in answer["domains"]}
+    return facts
+
+
+def numbers_of(fit: Fit, scores: pd.DataFrame) -> dict[str, float]:
+    """Return the page's summary: mean errors [%] by law and kind of runs, and h* with its interval."""
+    by_law = scores.groupby(["runs", "law"])["mre"]
+    numbers = {"/".join(["mre", *map(str, key)]): float(errors.mean()) for key, errors in by_law}
+    for row in fit.answer.get("domains", []):
+        numbers |= {f"{OPTIMUM}_{key}/{row['domain']}": row[key] for key in ("weight", "low", "high")}
+    return numbers
+
+
+@contextmanager
+def wandb_in_words() -> Iterator[None]:
+    """A block in which W&B that is missing or refuses becomes a sentence.
+
+    Raises
+    ------
+    ConfigError
+        Saying what to do.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError(f"W&B is not installed ({error}): pip install -e '.[train]'") from None
+    try:
+        yield
+    except wandb.errors.Error as error:
+        said = str(error).splitlines()[0]
+        raise ConfigError(f"W&B does not take it ({said}): `wandb login` first") from None
+
+
+def log_fit(fit: Fit, project: str, test: Table | None) -> None:
+    """Write a fit to W&B, online or offline."""
+    import wandb
+
+    os.environ["WANDB_DATA_DIR"] = str((fit.folder / "wandb").resolve())  # copies of files lie beside their records
+    sha256 = file_sha256(fit.folder / "laws.json")
+    run = wandb.init(
+        project=project,
+        group=fit.study,
+        job_type="fit",
+        tags=[fit.laws.chosen],
+        id=f"fit-{fit.study}-{sha256[:12]}",
+        name=f"fit-{fit.study}",
+        resume="allow",
+        dir=str(fit.folder),
+        config={key: getattr(fit.laws, key) for key in ("chosen", "reason", "data_sha256")},
+        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True),
+    )
+    runs = runs_artifact(fit)
+    run._log_artifact(runs, use_after_commit=True)  # what use_artifact does where it works: online only
+    scores = score_table(fit)
+    predictions = [prediction_table(fit.laws, fit.table, FITTED)]
+    if test is not None:
+        predictions.append(prediction_table(fit.laws, test, HELD_OUT))
+    run.log_artifact(law_artifact(fit, runs.digest))
+    tables = {SCORES: scores, PREDICTIONS: pd.concat(predictions, ignore_index=True)}
+    if fit.answer:
+        tables[OPTIMUM] = pd.DataFrame(fit.answer["domains"])
+    run.log({name: wandb.Table(dataframe=table) for name, table in tables.items()})
+    run.summary.update(numbers_of(fit, scores))
+    run.finish()
+
+
+def runs_artifact(fit: Fit) -> Any:
+    """Return the artifact of the run logs that the laws rest on."""
+    import wandb
+
+    ids = sorted(fit.runs)
+    artifact = wandb.Artifact(f"runs-{fit.study}", "runs", metadata={"study": fit.study, "run_ids": ids})
+    for run_id, folder in sorted(fit.runs.items()):
+        for name in LOGS:
+            artifact.add_file(str(folder / name), name=f"{run_id}/{name}")
+    return artifact
+
+
+def law_artifact(fit: Fit, runs_digest: str) -> Any:
+    """Return the artifact of the laws, their table, and what followed from them."""
+    import wandb
+
+    artifact = wandb.Artifact(f"law-{fit.study}", "law", metadata=metadata_of(fit, runs_digest))
+    for name in OUTPUTS:
+        if (fit.folder / name).exists():
+            artifact.add_file(str(fit.folder / name), name=name)
+    with artifact.new_file("runs.csv", encoding="utf-8") as file:
+        fit.table.frame.to_csv(file, index=False)
+    return artifact
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Log one study's fit."""
+    parser = argparse.ArgumentParser("python -m scripts.wandb_fit", description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", type=Path, help="runs/STUDY, with laws.json in it")
+    parser.add_argument("--test", nargs="*", default=[], help="held-out runs, for the table of predictions")
+    parser.add_argument("--project", default="mixlaw")
+    options = parser.parse_args(argv)
+    try:
+        fit = read_fit(options.folder)
+        test = read_table(options.test) if options.test else None
+        with wandb_in_words():
+            log_fit(fit, options.project, test)
+    except MixlawError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"fit-{fit.study}: {fit.laws.chosen} law of {len(fit.runs)} runs, below {fit.folder}/wandb")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""A fit on W&B, read back from the files that W&B wrote; and dashboards, whose panels name what is really logged."""
+
+import base64
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mixlaw.artefact import FittedLaws
+from mixlaw.cli import main as mixlaw
+from mixlaw.tables import read_table
+from scripts.wandb_dashboard import build_report, build_workspace, read_study
+from tests.mixlaw.run_logs import eval_row, train_row, write_run
+from tests.scripts.wandb_files import Record, history, inspect, of_type, private, summary
+from tests.train.tiny import call
+from train.compose import ROOT
+from train.mirror import Speed, as_metrics
+
+LOGS = {"run.json", "metrics.jsonl", "done.json"}
+needs_workspaces = pytest.mark.skipif(
+    importlib.util.find_spec("wandb_workspaces") is None,
+    reason="wandb-workspaces is not installed: pip install -e '.[dashboards]'",
+)
+
+
+def write_study(root: Path) -> Path:
+    """Write twelve runs of three sizes and four mixtures, whose losses fall with N, D and the share of code."""
+    for i, n_params in enumerate((1_000_000, 4_000_000, 16_000_000)):
+        for j, share in enumerate((0.2, 0.4, 0.6, 0.8)):
+            rows = []
+            for step in (100, 200, 400, 800):
+                spent = {"code": round(100 * step * share), "web": round(100 * step * (1 - share))}
+                rows.append(train_row(step, tokens_by_domain=spent))
+                for target, worth in (("code", 1.0), ("web", -0.6), ("held", 0.4)):
+                    loss = 1.5 + 20 / n_params**0.3 + 9 / (100 * step) ** 0.25 + 0.3 * (1 - worth * share) ** 2
+                    rows.append(eval_row(step, target, loss))
+            counts = {"total": n_params, "non_embedding": n_params}
+            write_run(root, f"{i}{j}", rows, n_params=counts, mixture={"code": share, "web": 1 - share})
+    return root / "s"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a fitted study with a recommendation."""
+    folder = write_study(tmp_path_factory.mktemp("runs"))
+    laws, answer = str(folder / "laws.json"), str(folder / "recommendation.json")
+    settings = ["--law", "base,additive", "--bootstrap", "10", "--starts", "2"]
+    assert mixlaw(["fit", str(folder), "--out", laws, *settings]) == 0
+    asked = ["--n-params", "64e6", "--n-tokens", "160000", "--target", "held"]
+    assert mixlaw(["recommend", laws, *asked, "--out", answer]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def logged(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Log the fit offline, with itself as the held-out runs; return the folder of its page."""
+    environment = private(tmp_path_factory.mktemp("home"))
+    code, out, err = call("-m", "scripts.wandb_fit", str(study), "--test", str(study), **environment)
+    assert (code, err) == (0, "")
+    assert out.startswith("fit-s: ")
+    [page] = (study / "wandb").glob("offline-run-*")
+    return page
+
+
+@pytest.fixture(scope="module")
+def records(logged: Path) -> list[tuple[str, Record]]:
+    return inspect(logged)
+
+
+@pytest.fixture(scope="module")
+def artifacts(records: list[tuple[str, Record]]) -> dict[str, Record]:
+    return {record["name"]: record for record in of_type(records, "artifact")}
+
+
+def files_of(artifact: Record) -> dict[str, Path]:
+    """Return an artifact's files, after checking that the copies to be sent are what the manifest says."""
+    files = {}
+    for entry in artifact["manifest"]["contents"]:
+        files[entry["path"]] = Path(entry["local_path"])
+        md5 = hashlib.md5(files[entry["path"]].read_bytes(), usedforsecurity=False).digest()
+        assert entry["digest"] == base64.b64encode(md5).decode()
+    return files
+
+
+def table(logged: Path, records: list[tuple[str, Record]], name: str) -> pd.DataFrame:
+    """Return a table that was logged."""
+    [(_, row)] = history(records)
+    content = json.loads((logged / "files" / row[f"{name}.path"]).read_text())
+    return pd.DataFrame(content["data"], columns=content["columns"])
+
+
+def test_a_fit_is_a_page_of_its_study(study: Path, records: list[tuple[str, Record]]) -> None:
+    [page] = [record for record in of_type(records, "run") if "project" in record]
+    sha256 = hashlib.sha256((study / "laws.json").read_bytes()).hexdigest()
+    laws = FittedLaws.load(study / "laws.json")
+    assert (page["run_group"], page["job_type"], page["run_id"]) == ("s", "fit", f"fit-s-{sha256[:12]}")
+    assert page["tags"] == [laws.chosen]
+    assert page["config"]["update"]["data_sha256"] == laws.data_sha256
+
+
+def test_the_runs_that_laws_rest_on_are_used(study: Path, artifacts: dict[str, Record]) -> None:
+    runs = artifacts["runs-s"]
+    assert (runs["type"], runs["use_after_commit"]) == ("runs", True)
+    files = files_of(runs)
+    ids = sorted(path.parent.name for path in study.glob("*/run.json"))
+    assert files.keys() == {f"{run_id}/{name}" for run_id in ids for name in LOGS}
+    assert len(ids) == 12
+    for name, copy in files.items():
+        assert copy.is_relative_to(study / "wandb")  # beside the records: what is synced is complete
+        assert copy.read_bytes() == (study / name).read_bytes()
+
+
+def test_the_law_states_what_it_is_and_where_it_comes_from(study: Path, artifacts: dict[str, Record]) -> None:
+    law, laws = artifacts["law-s"], FittedLaws.load(study / "laws.json")
+    answer = json.loads((study / "recommendation.json").read_text())
+    stated = json.loads(law["metadata"])
+    assert (law["type"], "use_after_commit" in law) == ("law", False)
+    assert (stated["law"], stated["reason"], stated["data_sha256"]) == (laws.chosen, laws.reason, laws.data_sha256)
+    assert (stated["n_params"], stated["n_tokens"]) == (64e6, 160000)
+    assert stated["run_ids"] == sorted(path.parent.name for path in study.glob("*/run.json"))
+    assert stated["runs_digest"] == artifacts["runs-s"]["digest"]
+    assert stated["optimum"] == {d["domain"]: {k: d[k] for k in ("weight", "low", "high")} for d in answer["domains"]}
+    files = files_of(law)
+    assert files.keys() == {"laws.json", "recommendation.json", "runs.csv"}  # no report was drawn
+    copy = shutil.copy(files["runs.csv"], files["runs.csv"].with_suffix(".csv"))
+    fitted, again = read_table([study]).frame, read_table([copy]).frame  # the same laws can be fitted to it
+    pd.testing.assert_frame_equal(again[fitted.columns], fitted, check_dtype=False, check_exact=True)
+
+
+def test_tables_and_summary_hold_the_fits_numbers(study: Path, logged: Path, records: list[tuple[str, Record]]) -> None:
+    laws, numbers = FittedLaws.load(study / "laws.json"), summary(records)
+    runs = read_table([study])
+    predicted = laws.best.predict(runs)
+    shown = table(logged, records, "predictions")
+    assert shown["runs"].value_counts().to_dict() == {"fitted": len(predicted), "held_out": len(predicted)}
+    first = shown[shown["runs"] == "fitted"]
+    assert first["predicted"].tolist() == predicted["predicted"].tolist()
+    assert first["observed"].tolist() == predicted["observed"].tolist()
+    assert set(first["run_id"]) == set(runs.frame["run_id"])
+    scores = table(logged, records, "scores")
+    for name, law in laws.fits.items():
+        mre = scores[(scores["runs"] == "fitted") & (scores["law"] == name)].set_index("target")["mre"]
+        assert mre.to_dict() == law.score(runs).set_index("target")["mre"].to_dict()
+        assert numbers[f"mre/fitted/{name}"] == pytest.approx(mre.mean())
+    optimum = table(logged, records, "optimum").set_index("domain")
+    answer = json.loads((study / "recommendation.json").read_text())
+    assert optimum["weight"].to_dict() == answer["weights"]
+    for row in answer["domains"]:
+        assert numbers[f"optimum_low/{row['domain']}"] == row["low"] == optimum.loc[row["domain"], "low"]
+
+
+def test_laws_of_other_runs_are_refused_before_anything_is_written(study: Path, tmp_path: Path) -> None:
+    fewer = shutil.copytree(study, tmp_path / "s", ignore=shutil.ignore_patterns("wandb", "23"))
+    code, out, err = call("-m", "scripts.wandb_fit", str(fewer), **private(tmp_path))
+    assert (code, out) == (5, "")
+    assert err.startswith(f"error: {fewer}/laws.json was fitted to other runs than those in {fewer}: `mixlaw fit ")
+    assert not (fewer / "wandb").exists()
+
+
+def test_syncing_sends_runs_before_the_fits_that_use_them(tmp_path: Path) -> None:
+    for place in ("s/wandb/offline-run-1-fit-s-aa", "s/0d87/wandb/offline-run-3-0d87", "s/f1/wandb/offline-run-2-f1"):
+        (tmp_path / place).mkdir(parents=True)
+    stub = tmp_path / "bin" / "wandb"
+    stub.parent.mkdir()
+    stub.write_text('#!/bin/sh\necho "$@"\n')
+    stub.chmod(0o755)
+    path = {"PATH": f"{stub.parent}:{os.environ['PATH']}"}
+    command = [str(ROOT / "scripts" / "sync_wandb.sh"), str(tmp_path / "s")]
+    sent = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | path).stdout
+    assert re.findall(r"^sync .*/offline-run-\d-(.*)$", sent, re.MULTILINE) == ["0d87", "f1", "fit-s-aa"]
+
+
+def test_without_the_extra_dashboards_say_so(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "wandb_workspaces.py").write_text("raise ModuleNotFoundError('not here')")
+    command = ["-m", "scripts.wandb_dashboard", str(study), "--entity", "us"]
+    code, _, err = call(*command, **private(tmp_path), PYTHONPATH=str(tmp_path))
+    assert (code, err) == (2, "error: dashboards need an optional extra (not here): pip install -e '.[dashboards]'\n")
+
+
+@needs_workspaces
+def test_without_a_login_dashboards_say_so(study: Path, tmp_path: Path) -> None:
+    code, _, err = call("-m", "scripts.wandb_dashboard", str(study), "--entity", "us", **private(tmp_path))
+    assert code == 2
+    assert err.startswith("error: W&B does not take it (")
+    assert err.count("\n") == 1
+
+
+def all_of(spec: Any, key: str) -> Iterator[Any]:
+    """Yield every value of that key, at any depth."""
+    for name, part in spec.items() if isinstance(spec, dict) else enumerate(spec) if isinstance(spec, list) else ():
+        if name == key:
+            yield part
+        yield from all_of(part, key)
+
+
+@pytest.fixture
+def shown(study: Path) -> Callable[[Callable[..., Any]], dict[str, Any]]:
+    """Return a view as it would be sent."""
+
+    def build(view: Callable[..., Any]) -> dict[str, Any]:
+        spec = view(read_study(study), "us", "mixlaw")._to_model().spec
+        return json.loads(spec.model_dump_json(by_alias=True, exclude_none=True))
+
+    return build
+
+
+@pytest.fixture
+def mirrored(study: Path) -> set[str]:
+    """Return the names under which the mirror sends a run's numbers."""
+    run = study / "00"
+    facts = json.loads((run / "run.json").read_text())
+    rows = [as_metrics(json.loads(line), facts) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    speed = Speed(1.0, 1.0)
+    speed.reached(1, 1.0)
+    return {name for row in rows for name in row} | set(speed.reached(2, 2.0))
+
+
+@needs_workspaces
+def test_the_workspace_draws_what_is_mirrored_by_study(
+    shown: Callable[[Callable[..., Any]], dict[str, Any]], mirrored: set[str]
+) -> None:
+    section = shown(build_workspace)["section"]
+    drawn = {s["name"]: list(all_of(s, "metrics")) for s in section["panelBankConfig"]["sections"]}
+    assert drawn["loss per domain"] == [["loss/code"], ["loss/web"], ["loss/held"]]
+    assert drawn["realised weights"] == [["weight/code"], ["weight/web"]]
+    assert ["train/mfu"] in drawn["training"]
+    assert {name for panels in drawn.values() for [name] in panels} <= mirrored
+    assert set(all_of(section["panelBankConfig"]["sections"], "xAxis")) - {"_step"} == {"n_tokens"}
+    [runs] = section["runSets"]
+    assert [key["name"] for key in runs["grouping"]] == ["group"]
+    assert [(f["key"]["name"], f["value"]) for f in runs["filters"]["filters"]] == [("jobType", "train")]
+
+
+@needs_workspaces
+def test_the_report_draws_what_runs_and_fit_log(
+    shown: Callable[[Callable[..., Any]], dict[str, Any]], mirrored: set[str], records: list[tuple[str, Record]]
+) -> None:
+    blocks = shown(build_report)["blocks"]
+    headings = [b["children"][0]["text"] for b in blocks if b["type"] == "heading"]
+    assert headings == ["Loss per domain", "The simplex", "Predicted and observed", "The optimal mixture"]
+    grids = [block["metadata"] for block in blocks if block["type"] == "panel-grid"]
+    filters = [[f["value"] for f in next(all_of(grid, "filters"))["filters"]] for grid in grids]
+    assert filters == [["s", "train"], ["s", "train"], ["s", "fit"], ["s", "fit"]]
+    losses, simplex, predictions, optimum = grids
+    fit = summary(records)
+    assert list(all_of(losses, "metrics")) == [["loss/code"], ["loss/web"], ["loss/held"]]
+    summaries = {a.removeprefix("summary:") for a in all_of(simplex, "accessor")} - {"config:n_params.value.total"}
+    assert {"weight/code", "weight/web", "loss/held"} <= summaries <= mirrored
+    bars = {name.removeprefix("summary_metrics.") for names in all_of(optimum, "metrics") for name in names}
+    assert {"optimum_low/code", "optimum_weight/web", "optimum_high/web"} <= bars <= fit.keys()
+    assert list(all_of(predictions, "fieldSettings")) == [{"x": "observed", "y": "predicted"}]
+    assert {"name": "tableKey", "value": "predictions"} in [a for args in all_of(predictions, "args") for a in args]
+    tables = {value for grid in (predictions, optimum) for value in all_of(grid, "val") if f"{value}.path" in fit}
+    assert tables == {"scores", "optimum"}
