@@ -12,6 +12,7 @@ Legend of shapes: b parameter vectors, p parameters, n rows, c candidate runs of
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,8 +97,8 @@ class Knowledge:
         number = pd.factorize(rows["run_id"])[0]
         seen = self.noise.whiten(self.slopes(*_inputs(rows, domains)), number)
         information = np.linalg.inv(self.covariance) + seen @ seen.swapaxes(1, 2)
-        covariance: Array = np.linalg.inv(information)
-        return Knowledge(self.law, self.units, self.theta, self.noise, covariance)
+        covariance: Any = np.linalg.inv(information)
+        return replace(self, covariance=covariance)
 
     def spread(self, slopes: Array) -> Array:
         """Return (b, q) the sd [nats] of what depends on the parameters by these slopes (b, p, q)."""
