@@ -1,0 +1,102 @@
+# shellcheck shell=bash
+# What train.sbatch and sweep.sbatch share: one run inside a job, from its start to its exit code. Source it in the
+# checkout, then `train_run ATTEMPTS OVERRIDE...`, where ATTEMPTS is a file that lists who tried the run (mixlaw/ledger.py).
+#
+# One task per GPU: srun starts the ranks. One task per node and several GPUs: torchrun starts one rank per GPU.
+#   exit 75          saved after a signal: the job is put back into the queue, and goes on there
+#   signal (> 128)   put back, too, but at most MIXLAW_TRIES times (2)
+#   others           the job's exit code: 0 COMPLETED, anything else FAILED
+#
+# MIXLAW_PYTHON   the words of python, e.g. 'apptainer exec --nv mixlaw.sif python'; .venv/bin/python by default
+# MIXLAW_SRUN     more words for srun, e.g. '--container-image=mixlaw.sqsh'
+
+exec 3>&1 # for notices, wherever the run's own words go
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+job=${job:-$SLURM_JOB_ID} # the bare number of a task may be that of its whole array
+step=''
+warned=0
+
+notice() {
+    echo "$(date '+%F %T') job $job on ${SLURM_JOB_NODELIST:-?}: $*" >&3
+}
+
+relay() { # tell the run to save; of these signals srun hands on USR2, but takes TERM as an order to kill
+    warned=1
+    [ -z "$step" ] || kill -USR2 "$step" 2>/dev/null || true
+}
+
+command_of() { # put the words that start this run into the array `words`
+    local python more port first
+    read -ra python <<<"${MIXLAW_PYTHON:-.venv/bin/python}"
+    read -ra more <<<"${MIXLAW_SRUN:-}"
+    words=(srun --kill-on-bad-exit=1 "${more[@]}")
+    if [ "${SLURM_GPUS_ON_NODE:-0}" -gt 1 ] && [ "${SLURM_NTASKS:-1}" -eq "${SLURM_JOB_NUM_NODES:-1}" ]; then
+        first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+        port=$((10000 + SLURM_JOB_ID % 10000))
+        words+=("${python[@]}" scripts/slurm/torchrun.py --nnodes="${SLURM_JOB_NUM_NODES:-1}"
+            --nproc-per-node="$SLURM_GPUS_ON_NODE" --rdzv-backend=c10d --rdzv-endpoint="$first:$port"
+            --rdzv-id="$job" -m)
+    else
+        words+=("${python[@]}" -m)
+    fi
+    words+=(train "$@")
+}
+
+run_step() { # run `words` in the background, because bash runs traps only between commands; set `code`
+    "${words[@]}" &
+    step=$!
+    while kill -0 "$step" 2>/dev/null; do
+        wait "$step" || true # a trap ends the waiting, not the run
+    done
+    code=0
+    wait "$step" || code=$?
+    step=''
+}
+
+own_code() { # $1: where this attempt begins in the log. srun tells the highest code, also of tasks it killed itself
+    local log told=''
+    log=$(readlink "/proc/$$/fd/2")
+    if [ "$code" -ne 0 ] && [ -f "$log" ]; then
+        told=$(tail -c "+$(($1 + 1))" "$log" | sed -n 's/^srun: error: .*: Exited with exit code \([0-9]*\)$/\1/p' |
+            awk '$1 > 1 && $1 < 128' | sort -n | tail -n 1)
+    fi
+    code=${told:-$code}
+    if [ "$warned" -eq 1 ] && [ "$code" -gt 128 ]; then
+        code=75 # it was told to leave before it could save: its last checkpoint stands
+    fi
+}
+
+put_back() { # $1: why
+    local state
+    state=$(scontrol show job "$job" 2>/dev/null | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1)
+    if [ "$state" != RUNNING ]; then
+        notice "$1; not put back by itself, as it is $state"
+    elif scontrol requeue "$job"; then
+        notice "$1; put back into the queue"
+    else
+        notice "$1; it could not be put back into the queue: submit it again"
+    fi
+}
+
+train_run() { # ATTEMPTS OVERRIDE...: train, and leave with the exit code
+    local attempts=$1 begin=0 code=0 kills words=()
+    shift
+    export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since 22.05 srun does not take it from the job
+    command_of "$@"
+    begin=$(stat -L -c %s "/proc/$$/fd/2" 2>/dev/null || echo 0)
+    printf '{"event":"start","time":%d,"where":"slurm %s on %s","job":"%s"}\n' \
+        "$(date +%s)" "$job" "${SLURM_JOB_NODELIST:-?}" "$job" >>"$attempts"
+    trap relay USR1 USR2 TERM
+    run_step
+    own_code "$begin"
+    printf '{"event":"end","time":%d,"code":%d,"job":"%s"}\n' "$(date +%s)" "$code" "$job" >>"$attempts"
+    kills=$(grep -cE "\"code\":(129|1[3-9][0-9]|2[0-9][0-9]),\"job\":\"$job\"" "$attempts" || true)
+    if [ "$code" -eq 75 ]; then
+        put_back "saved after a signal"
+    elif [ "$code" -gt 128 ] && [ "$kills" -le "${MIXLAW_TRIES:-2}" ]; then
+        put_back "killed by signal $((code - 128))"
+    elif [ "$code" -ne 0 ]; then
+        notice "failed with exit code $code"
+    fi
+    exit "$code"
+}

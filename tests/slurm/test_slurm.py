@@ -1,0 +1,165 @@
+"""A study on a Slurm of two nodes: whatever happens to its jobs, its runs end as if nothing had happened."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mixlaw.ledger import read_attempts, read_jobs, read_plan
+from mixlaw.runlog import read_rows, read_status
+from mixlaw.study import RunState, counts
+from sweeps.status import look, main
+from tests.slurm.cluster import Cluster, ask, kill, preempt, requeue, warn
+from tests.train.tiny import call
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+Tiny = Callable[..., list[str]]
+SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=2", "hydra.launcher.time=10"]
+ONE = [*SLURM, "hydra.launcher.gpus_per_node=1"]
+LONG = ["schedule.n_tokens=153600", "checkpoint.every_steps=50", "study_name=s"]  # 2,400 steps, about 10 s
+
+
+def submit(*overrides: str) -> str:
+    code, out, err = call("-m", "train", "-m", *overrides)
+    assert (code, err) == (0, ""), out
+    return out
+
+
+def losses(run: Path) -> list[tuple[int, str, float]]:
+    return [(row["step"], row.get("domain", "train"), row["loss"]) for row in read_rows(run)]
+
+
+def trained(state: RunState) -> bool:
+    """Return whether a run has something to lose."""
+    return state.state == "running" and state.progress > 0.1
+
+
+def test_a_disturbed_study_ends_as_if_nothing_had_happened(
+    cluster: Cluster, tiny: Tiny, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, jobs = runs / "s", ["seed=0,1,2,3", "model.width=16,32", *LONG]
+    out = submit(*ONE, "hydra.launcher.max_running=3", "--dry-run", *tiny(*jobs))
+    assert "8 runs: 8 planned; 8 to submit" in out
+    assert "MaxArraySize is 6: 8 runs become 2 arrays" in out
+    assert "sbatch --parsable --array=0-3%2 --time=10" in out
+    assert not study.exists()
+
+    names = [line.split()[0] for line in out.splitlines() if " planned " in line]
+    failing, *unlucky = names[-5:]
+    (study / failing).mkdir(parents=True)
+    (study / failing / "checkpoints").touch()
+    out = submit(*ONE, "hydra.launcher.max_running=3", *tiny(*jobs))
+    assert "8 to submit\n" in out
+    assert "4 runs, 2 at a time" in out
+    assert "4 runs, 1 at a time" in out
+    assert [len(job.runs) for job in read_jobs(study)] == [4, 4]
+    assert "0 to submit" in submit(*ONE, *tiny(*jobs))  # twice is once
+    assert len(read_jobs(study)) == 2
+
+    for bad_luck, name in zip((kill, requeue, warn, preempt), unlucky, strict=True):
+        cluster.wait(study, lambda states, name=name: trained(states[name]) or states[name].state == "done")
+        bad_luck(next(s for s in look(study) if s.run.run_id == name))
+        cluster.wait(study, lambda states, name=name: states[name].state == "preempted")
+        main([str(study)])
+    states = cluster.wait_until_over(study)
+    assert counts(states.values()) == {"failed": 1, "done": 7}
+    assert {name: [a.code for a in read_attempts(study / name)] for name in unlucky} == {
+        name: [code, 0] for name, code in zip(unlucky, (137, 75, 75, 75), strict=True)
+    }
+    assert states[failing].reason.startswith("a checkpoint cannot be written or read (exit 4): error: cannot save")
+    told = cluster.job(states[failing].task)
+    assert (told["JobState"], told["ExitCode"]) == ("FAILED", "4:0")
+
+    (study / failing / "checkpoints").unlink()
+    assert main(["retry", str(study)]) == 0
+    printed = capsys.readouterr().out
+    assert "1 of 8 runs again\n" in printed
+    print(printed)
+    assert counts(cluster.wait_until_over(study).values()) == {"done": 8}
+    assert "0 to submit" in submit(*ONE, *tiny(*jobs))
+
+    alone = runs.with_name("alone")
+    code, _, err = call("-m", "train", "-m", *tiny(*jobs, f"machine.runs={alone}", "hydra.launcher.n_jobs=2"))
+    assert (code, err) == (0, "")
+    for name in names:
+        assert (study / name / "metrics.jsonl").read_bytes() == (alone / "s" / name / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "parallel", "bad_luck"), [(2, "fsdp", requeue), (2, "ddp", warn), (1, "fsdp", warn), (1, "ddp", kill)]
+)
+def test_two_nodes_give_the_losses_of_one_process(
+    tasks: int, parallel: str, bad_luck: Callable[[RunState], None], cluster: Cluster, tiny: Tiny, runs: Path
+) -> None:
+    """With one task a node, torchrun starts two processes there."""
+    study, long = runs / "s", [*LONG, "schedule.n_tokens=51200"]
+    two = ["nodes=2", f"tasks_per_node={tasks}", "gpus_per_node=2"]
+    where = [*SLURM, *(f"hydra.launcher.{o}" for o in two), f"machine.parallel={parallel}"]
+    submit(*where, *tiny(*long))
+    (name,) = read_plan(study)
+    cluster.wait(study, lambda states: trained(states[name]))
+    bad_luck(look(study)[0])
+    cluster.wait(study, lambda states: states[name].state == "preempted")
+    assert cluster.wait_until_over(study)[name].state == "done"
+    assert len(read_attempts(study / name)) == 2
+    assert json.loads((study / name / "run.json").read_text())["world_size"] == 4
+
+    alone = runs.with_name("alone")
+    assert call("-m", "train", *tiny(*long, f"machine.runs={alone}"))[0] == 0
+    ours, theirs = losses(study / name), losses(alone / "s" / name)
+    assert [row[:2] for row in ours] == [row[:2] for row in theirs]
+    assert [row[2] for row in ours] == pytest.approx([row[2] for row in theirs], rel=1e-6)
+
+
+def test_a_cancelled_study_saves_and_is_not_put_back(
+    cluster: Cluster, tiny: Tiny, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = runs / "s"
+    submit(*ONE, "hydra.launcher.max_running=1", *tiny(*LONG, "seed=0,1"))
+    cluster.wait(study, lambda states: any(trained(s) for s in states.values()))
+    assert main(["cancel", str(study)]) == 0
+    assert "2 runs cancelled" in capsys.readouterr().out
+    cluster.wait(study, lambda states: not any(s.in_queue for s in states.values()))
+    assert counts(look(study)) == {"planned": 1, "preempted": 1}
+    assert (
+        next(s for s in look(study) if s.attempts).reason
+        == "saved after a signal (exit 75); the same command resumes it"
+    )
+    time.sleep(3)
+    assert not cluster.queue()
+    assert "2 to submit" in submit(*ONE, *tiny(*LONG, "seed=0,1"))
+    assert counts(cluster.wait_until_over(study).values()) == {"done": 2}
+
+
+def test_one_run_of_its_own_is_put_back_by_train_sbatch(
+    cluster: Cluster, tiny: Tiny, runs: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "slurm.log"
+    options = ["--gpus-per-node=1", "--cpus-per-task=2", "--time=10", f"--output={log}"]
+    job = ask("sbatch", "--parsable", *options, "scripts/slurm/train.sbatch", *tiny(*LONG)).strip()
+
+    def status() -> str:
+        cluster.hurry()
+        time.sleep(0.2)
+        return " ".join(read_status(run.parent) for run in runs.glob("s/*/metrics.jsonl"))
+
+    end = time.monotonic() + 180
+    while not any(run.read_bytes().count(b"\n") > 99 for run in runs.glob("s/*/metrics.jsonl")):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    ask("scancel", "--batch", "--signal=USR2", job)
+    while status() != "finished":
+        assert time.monotonic() < end, log.read_text()
+    assert "saved after a signal; put back into the queue" in log.read_text()
+    assert log.read_text().count("finished\n") == 1
+
+
+def test_what_sbatch_refuses_is_a_sentence(cluster: Cluster, tiny: Tiny, runs: Path) -> None:
+    code, _, err = call("-m", "train", "-m", *ONE, "hydra.launcher.partition=nowhere", *tiny(*LONG))
+    assert code == 2
+    assert err.startswith("error: sbatch refused: ")
+    assert "invalid partition specified: nowhere" in err
+    assert err.count("\n") == 1
+    assert not read_jobs(runs / "s")
