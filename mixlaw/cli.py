@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --max-epochs 4 --available wiki=24e9,code=60e9 \\
       --min code=0.05 --group web=c4+cc:0.2:0.6 --prior natural --pull 0.02 --override configs/mixture/big.yaml
   mixlaw compare table.csv --laws base,additive,joint --holdout scale
+  mixlaw report runs/quickstart
   mixlaw plot laws.json optimum --n-params 7e9 --n-tokens 150e9 --out optimum.png
   mixlaw laws
 
@@ -166,12 +167,12 @@ def _report_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--keep-warmup", action="store_true", help="do not leave out checkpoints that are still in warm-up"
     )
-    sub.add_argument("--laws", required=True, type=Path)
-    sub.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs that the laws were scored on")
-    sub.add_argument("--recommendation", type=Path, help="JSON written by `mixlaw recommend --out`")
-    sub.add_argument("--proof", nargs="+", default=[], metavar="TABLE", help="runs that test the recommendation")
+    sub.add_argument("--laws", type=Path, help="by default laws.json in the study's folder, as all of these")
+    sub.add_argument("--test", nargs="+", metavar="TABLE", help="runs that the laws were scored on; STUDY_heldout")
+    sub.add_argument("--recommendation", type=Path, help="by `mixlaw recommend --out`; recommendation.json")
+    sub.add_argument("--proof", nargs="+", metavar="TABLE", help="runs that test the recommendation; STUDY_proof")
     sub.add_argument("--picture", type=Path, help="PNG of what a model predicts, by `python -m train.show`")
-    sub.add_argument("--out", type=Path, default=Path("report.html"))
+    sub.add_argument("--out", type=Path, help="report.html in the study's folder, or here where TABLE is a file")
 
 
 def _laws_options(sub: argparse.ArgumentParser) -> None:

@@ -329,18 +329,33 @@ def run_plot(options: argparse.Namespace) -> None:
 
 
 def run_report(options: argparse.Namespace) -> None:
-    """Draw the report."""
-    from mixlaw.report import write_report
+    """Draw the report of a table, or of a study by the files that its folder holds."""
+    from mixlaw.report import write_report, write_status
 
-    def optional(paths: list[str]) -> Table | None:
-        return read(paths, options) if paths else None
+    study = Path(options.table[0]) if len(options.table) == 1 and Path(options.table[0]).is_dir() else None
+    out = options.out or (study or Path()) / "report.html"
+    laws = options.laws or _beside(study, "laws.json")
+    if laws is None:
+        if study is None:
+            raise ConfigError("a report needs laws: --laws laws.json, by `mixlaw fit TABLE --out laws.json`")
+        write_status(out, study)
+        say(f"{out}: the status of the study only, because it has no laws.json yet")
+        return
+    asked = options.recommendation or _beside(study, "recommendation.json")
+    held, proof = (
+        [str(folder)] if given is None and study and (folder := study.with_name(study.name + part)).is_dir() else given
+        for given, part in ((options.test, "_heldout"), (options.proof, "_proof"))
+    )
+    test, proven = (read(paths, options) if paths else None for paths in (held, proof if asked else None))
+    answer = _read_answer(asked) if asked else None
+    table, picture = read_clean(options.table, options), options.picture or _beside(study, "predictions.png")
+    pictures = write_report(out, FittedLaws.load(laws), table, test, answer, proven, picture, study)
+    say(f"{out} and {len(pictures)} PNGs in {pictures[0].parent}")
 
-    answer = _read_answer(options.recommendation) if options.recommendation else None
-    laws = FittedLaws.load(options.laws)
-    table = read_clean(options.table, options)
-    test, proof = optional(options.test), optional(options.proof)
-    pictures = write_report(options.out, laws, table, test, answer, proof, options.picture)
-    say(f"{options.out} and {len(pictures)} PNGs in {pictures[0].parent}")
+
+def _beside(study: Path | None, name: str) -> Path | None:
+    """Return a file of a study's folder, if it is there."""
+    return study / name if study and (study / name).exists() else None
 
 
 def _read_answer(path: Path) -> dict[str, Any]:

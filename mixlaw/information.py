@@ -154,7 +154,8 @@ def next_runs(
     laws : what was fitted; the trusted law is asked
     question : the big run, and which targets count how much
     table : the runs that the laws were fitted to
-    candidates : n_params, n_tokens, flops and weight_<domain> of runs that could be trained
+    candidates : n_params, n_tokens, flops and weight_<domain> of runs that could be trained; those that the table has
+        already are left out, because the same run again is the same run
     count : how many are wanted
     by : "flops": what a run tells for each FLOP; "runs": what it tells, whatever it costs
 
@@ -163,6 +164,7 @@ def next_runs(
     ConfigError
         If there are fewer candidates than wanted runs.
     """
+    candidates = candidates[~trained(candidates, table)].reset_index(drop=True)
     if count > len(candidates):
         raise ConfigError(f"{count} runs are wanted, and there are {len(candidates)} candidates")
     fit = laws.best
@@ -182,6 +184,19 @@ def next_runs(
     picked = candidates.iloc[chosen].reset_index(drop=True)
     picked[["sd_before", "sd_after"]] = trail
     return Proposal(picked, decision.contenders, decision.best)
+
+
+def trained(candidates: pd.DataFrame, table: Table) -> NDArray[np.bool_]:
+    """Return (c,) which candidates a table's runs are already: same N, same D to 2 %, weights to 0.003."""
+    last = table.frame.sort_values("n_tokens").groupby("run_id").tail(1)
+    near = np.ones((len(candidates), len(last)), dtype=bool)
+    for name in ("n_params", "n_tokens"):
+        near &= np.abs(np.log(np.divide.outer(candidates[name].to_numpy(float), last[name].to_numpy(float)))) < 0.02
+    for domain in table.domains:
+        asked = f"requested_{domain}" if f"requested_{domain}" in last else f"weight_{domain}"
+        own, there = candidates[f"weight_{domain}"].to_numpy(float), last[asked].to_numpy(float)
+        near &= np.abs(np.subtract.outer(own, there)) < 0.003
+    return np.array([bool(row.any()) for row in near], dtype=bool)
 
 
 class Decision:

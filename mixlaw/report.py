@@ -1,56 +1,32 @@
 """One self-contained HTML file: the figures, the tables behind them, and what they say. No network, no script."""
 
-import base64
 import html
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from string import Template
-from typing import Any, cast
+from typing import Any
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import mixlaw
 from mixlaw import display, plots, plots_mixture
 from mixlaw.artefact import FittedLaws
 from mixlaw.display import Answer, folded, html_table
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
+from mixlaw.page import drawn, figure_of, png, scroll, side_by_side, write_page
 from mixlaw.plots_ternary import ternary
 from mixlaw.recommend import Recommendation
+from mixlaw.report_study import next_section, status_section
 from mixlaw.tables import LOSS, Table, names_after
 from mixlaw.uncertainty import seed_noise
 
 Drawing = Callable[[Axes | None], Axes]
-WIDE = 1.7  # figures whose width is more than this times their height take a whole row
+TITLE = "Which mixture should the big run use?"
 TOLD = ("optimum", "proof", "predicted", "errors", "tokens", "residuals")  # what the overview shows, the first four
-
-PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title><style>
-:root { color-scheme: light dark; --line: #8884; --soft: #8882; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
-h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
-.answer { font-size: 1.15rem; padding: 1rem 1.2rem; border: 1px solid var(--line); border-radius: 8px; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 460px), 1fr)); gap: 1rem; }
-figure { margin: 0; background: white; border: 1px solid var(--line); border-radius: 8px; padding: .5rem; }
-figure svg, figure img { width: 100%; height: auto; display: block; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--soft); }
-figure.wide { grid-column: 1 / -1; }
-th:first-child, td:first-child { text-align: left; }
-code { background: var(--soft); padding: .1rem .3rem; border-radius: 4px; overflow-wrap: anywhere; }
-summary { cursor: pointer; }
-</style></head><body>
-$body
-<p><small>Made by mixlaw $version. Losses in $unit; intervals are 90 %, from resampling whole runs.</small></p>
-</body></html>
-""")
 
 
 @dataclass(frozen=True)
@@ -143,11 +119,6 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
 }
 
 
-def figure_of(ax: Axes) -> Figure:
-    """Return the figure that Axes are in."""
-    return cast(Figure, ax.figure)
-
-
 def draw_one(out: Path, kind: str, laws: FittedLaws, table: Table | None, answer: Recommendation | None) -> None:
     """Draw one figure into a file, whose type follows its suffix.
 
@@ -178,6 +149,7 @@ def write_report(
     answer: Mapping[str, Any] | None = None,
     proof: Table | None = None,
     predictions: Path | None = None,
+    study: Path | None = None,
 ) -> list[Path]:
     """Write the report and its figures: as many as what is given allows.
 
@@ -189,6 +161,7 @@ def write_report(
     answer : what `mixlaw recommend --out` wrote
     proof : runs trained on the recommended and the other mixtures
     predictions : PNG of what a model of the proof predicts, beside the truth
+    study : the folder of the study's runs, whose status is told
 
     Returns
     -------
@@ -209,15 +182,31 @@ def write_report(
             ax = draw(None)
             figure_of(ax).savefig(folder / f"{name}.png", dpi=130)
             pictures.append(folder / f"{name}.png")
-            figures[name] = _figure(ax)
+            figures[name] = drawn(ax)
         pictures.append(overview(drawings, folder / "overview.png"))
-    title = "Which mixture should the big run use?"
     if predictions:
-        figures["predictions"] = _png(predictions)
-    body = "\n".join([f"<h1>{title}</h1>", *sections(material, figures)])
-    page = PAGE.substitute(title=title, body=body, version=mixlaw.__version__, unit=unit_of(list(laws.best.targets_)))
-    out.write_text(page, encoding="utf-8")
+        figures["predictions"] = png(predictions)
+    remark = f"Losses in {unit_of(list(laws.best.targets_))}; intervals are 90 %, from resampling whole runs."
+    parts = sections(material, figures) + (status_section(study) if study else [])
+    if answer and table:
+        parts += next_section(laws, table, answer)
+    write_page(out, TITLE, parts, remark)
     return pictures
+
+
+def write_status(out: Path, study: Path) -> None:
+    """Write a report of a study that nothing was fitted to yet: how far its runs are.
+
+    Raises
+    ------
+    RunLogError
+        If there is no run, planned or begun.
+    """
+    parts = status_section(study)
+    if not parts:
+        raise RunLogError(f"{study} holds no runs, and none are planned there")
+    advice = f"No laws yet: <code>mixlaw fit {html.escape(str(study))} --out {html.escape(str(study))}/laws.json</code>"
+    write_page(out, TITLE, [*parts, f"<p>{advice}</p>"])
 
 
 def unit_of(targets: Sequence[str]) -> str:
@@ -313,19 +302,19 @@ def sections(m: Material, figures: dict[str, str]) -> list[str]:
     """Return the report's parts as HTML."""
     parts = _about_answer(m.answer, figures) if m.answer is not None else []
     if m.outcome:
-        parts += ["<h2>The proof</h2>", f"<p>{html.escape(verdict(m.outcome))}</p>", _pictures(figures, "proof")]
-        parts.append(_scroll(html_table(proof_table(m.outcome))))
+        parts += ["<h2>The proof</h2>", f"<p>{html.escape(verdict(m.outcome))}</p>", side_by_side(figures, "proof")]
+        parts.append(scroll(html_table(proof_table(m.outcome))))
     if "predictions" in figures:
-        parts += ["<h2>What a model of the proof predicts</h2>", _pictures(figures, "predictions")]
+        parts += ["<h2>What a model of the proof predicts</h2>", side_by_side(figures, "predictions")]
     chosen = f"<p>Chosen: <b>{html.escape(m.laws.chosen)}</b>, {html.escape(m.laws.reason)}.</p>"
     parts += ["<h2>Can the laws be trusted?</h2>", chosen]
-    parts.append(_pictures(figures, "predicted", "errors", "residuals", "tokens", "realised"))
+    parts.append(side_by_side(figures, "predicted", "errors", "residuals", "tokens", "realised"))
     if m.laws.scores:
-        parts.append(folded("the held-out errors in numbers", _scroll(html_table(pd.DataFrame(m.laws.scores)))))
+        parts.append(folded("the held-out errors in numbers", scroll(html_table(pd.DataFrame(m.laws.scores)))))
     noise = seed_noise(m.table) if m.table else pd.DataFrame()
     if len(noise):
         parts += ["<p>Runs that differ in their seed only, a floor for every law's error:</p>", html_table(noise)]
-    parts += ["<h2>The laws</h2>", _pictures(figures, "parameters"), *[_law(m.laws, name) for name in m.laws.fits]]
+    parts += ["<h2>The laws</h2>", side_by_side(figures, "parameters"), *[_law(m.laws, name) for name in m.laws.fits]]
     if m.table:
         notes = [f"<p>{html.escape(note)}</p>" for note in m.table.notes]
         parts += ["<h2>The runs</h2>", _runs(m.table), *notes]
@@ -340,8 +329,8 @@ def _about_answer(answer: Answer, figures: dict[str, str]) -> list[str]:
     lines += [f"<code>{html.escape(known['override'])}</code>"]
     lines += [f"Warning: {html.escape(w)}" for w in known.get("warnings", [])]
     parts = [f'<div class="answer">{"<br>".join(lines)}</div>']
-    parts += [_pictures(figures, "optimum", "ternary", "parallel", "path", "prices", "pull")]
-    parts += [_scroll(html_table(display.weights_table(answer))), _scroll(html_table(display.outcomes_table(answer)))]
+    parts += [side_by_side(figures, "optimum", "ternary", "parallel", "path", "prices", "pull")]
+    parts += [scroll(html_table(display.weights_table(answer))), scroll(html_table(display.outcomes_table(answer)))]
     per_target = pd.DataFrame(known.get("per_target", []))
     for title, table in (
         ("What limits cost", display.prices_table(answer)),
@@ -349,7 +338,7 @@ def _about_answer(answer: Answer, figures: dict[str, str]) -> list[str]:
         ("What other laws would recommend, and what that would cost by this one", display.others_table(answer)),
         ("Predicted loss of every target", per_target),
     ):
-        parts += [] if table.empty else [f"<h3>{title}</h3>", _scroll(html_table(table))]
+        parts += [] if table.empty else [f"<h3>{title}</h3>", scroll(html_table(table))]
     return parts
 
 
@@ -358,7 +347,7 @@ def _law(laws: FittedLaws, name: str) -> str:
     unit = f"N in {fit.units_.n_params:g} parameters, D in {fit.units_.n_tokens:g} tokens"
     lines = "".join(f"<li>{html.escape(t)}: {html.escape(f.statement)}</li>" for t, f in fit.targets_.items())
     formula = f"<code>L = {html.escape(law.formula)}</code> ({html.escape(law.source)}), {unit}"
-    values = _scroll(html_table(fit.params_.reset_index(names="target")))
+    values = scroll(html_table(fit.params_.reset_index(names="target")))
     intervals = folded("with their intervals", html_table(fit.intervals_of_params()))
     head = f"<h3>{html.escape(name)}</h3><p>{formula}</p>{display.warnings_html(fit.warnings_)}"
     return f"{head}{values}{intervals}<ul>{lines}</ul>"
@@ -368,34 +357,4 @@ def _runs(table: Table) -> str:
     rows = table.frame.groupby("n_params").agg(
         runs=("run_id", "nunique"), points=("n_tokens", "size"), most_tokens=("n_tokens", "max")
     )
-    return _scroll(html_table(rows.reset_index()))
-
-
-def _pictures(figures: dict[str, str], *names: str) -> str:
-    return f'<div class="figures">{"".join(figures[name] for name in names if name in figures)}</div>'
-
-
-def _scroll(table: str) -> str:
-    return f'<div class="scroll">{table}</div>'
-
-
-def _png(path: Path) -> str:
-    """Return a picture as HTML that needs no other file."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    return _embedded(raw, "png", "predictions beside the truth", wide=True)
-
-
-def _figure(ax: Axes) -> str:
-    """Return a figure as HTML that needs no other file."""
-    buffer, figure = io.BytesIO(), figure_of(ax)
-    width, height = figure.get_size_inches()
-    figure.savefig(buffer, format="svg", dpi=110, metadata={"Date": None})
-    return _embedded(buffer.getvalue(), "svg+xml", ax.get_title().strip(), wide=width > WIDE * height)
-
-
-def _embedded(raw: bytes, kind: str, title: str, wide: bool) -> str:
-    data, shape = base64.b64encode(raw).decode(), ' class="wide"' if wide else ""
-    return f'<figure{shape}><img alt="{html.escape(title)}" src="data:image/{kind};base64,{data}"></figure>'
+    return scroll(html_table(rows.reset_index()))

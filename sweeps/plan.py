@@ -72,7 +72,12 @@ def parser() -> argparse.ArgumentParser:
     both = found.add_argument_group("the decision")
     both.add_argument("--n-params", type=float, help="N of the big run")
     both.add_argument("--n-tokens", type=float, help="D of the big run")
-    found.add_argument("--out", type=Path, default=STUDIES, help="where study files are")
+    found.add_argument(
+        "--out",
+        type=Path,
+        default=STUDIES,
+        help="where study files are: sweeps/study, or study/ below $MIXLAW_CONFIGS, a folder of your own",
+    )
     return found
 
 

@@ -1,6 +1,7 @@
 """Study files: what `sweeps.plan` writes, and what it reads of any study to go on with it."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from mixlaw.errors import ConfigError
 from mixlaw.mixture import hydra_override
 from sweeps.grids import combinations
 
-STUDIES = Path(__file__).resolve().parent / "study"
+STUDIES = Path(os.environ.get("MIXLAW_CONFIGS") or Path(__file__).resolve().parent) / "study"
 _MIXTURE = ("mixture", "mixture.weights", "mixture.named", "seed")  # what runs of one size differ in
 
 

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 import data
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
-from train.compose import CONFIGS, ROOT, addable, explain, plan_run, read_config
+from train.compose import CONFIGS, ROOT, addable, config_folders, explain, plan_run, read_config
 from train.console import RunBar
 from train.distributed import adopt_slurm
 from train.loop import run
@@ -99,7 +99,7 @@ def in_words(task: Callable[[], int]) -> int:
 def _command_line() -> int:
     if ROOT not in [*map(type(ROOT), data.__path__), *(type(ROOT)(p).parent for p in data.__path__)]:
         raise ConfigError(f"`import data` finds {data.__path__[0]}, not this checkout: run from {ROOT}")
-    check_yaml_files([CONFIGS, ROOT / "sweeps", *added_folders(sys.argv[1:])])
+    check_yaml_files([*config_folders(), *added_folders(sys.argv[1:])])
     arguments = ["hydra.launcher.dry_run=true" if a == "--dry-run" else a for a in sys.argv[1:]]
     sys.argv[1:] = map(addable, arguments)
     one_run()

@@ -27,6 +27,7 @@ from train.plan import Plan, make_plan
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 os.environ.setdefault("MIXLAW_ROOT", str(ROOT))  # configs/train.yaml finds sweeps/study by it, from any folder
+os.environ.setdefault("MIXLAW_CONFIGS", str(ROOT / "sweeps"))
 sys.path.append(str(ROOT / "sweeps"))  # Hydra finds plugins as modules of hydra_plugins on the path
 _VALUE = re.compile(
     r"(?!hydra\.)([a-z_]+\.[a-z_.]+|seed|study_name|precision)="
@@ -69,6 +70,11 @@ def compose_study(jobs: Sequence[Sequence[str]]) -> list[TrainConfig]:
     return configs
 
 
+def config_folders() -> list[Path]:
+    """Return the folders that configurations come from: the checkout's, and the user's own, $MIXLAW_CONFIGS."""
+    return [CONFIGS, ROOT / "sweeps", Path(os.environ["MIXLAW_CONFIGS"])]
+
+
 class _Base:
     """What many runs have in common, composed once; some values of it can be changed."""
 
@@ -103,7 +109,7 @@ class _Base:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    check_yaml_files([CONFIGS, ROOT / "sweeps"])
+    check_yaml_files(config_folders())
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):

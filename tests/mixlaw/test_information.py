@@ -19,6 +19,7 @@ from mixlaw.information import (
     expected,
     knowledge_of,
     next_runs,
+    trained,
 )
 from mixlaw.laws import Units, get_law
 from mixlaw.question import Question
@@ -123,6 +124,17 @@ def test_of_two_runs_that_tell_the_same_the_cheaper_one_is_chosen(table: Table) 
     told = [row["sd_before"] ** 2 - row["sd_after"] ** 2 for row in (first, second)]
     assert told[0] > told[1] > 0  # the same run once more tells less
     assert next_runs(laws, BIG, table, offered, 1, by="runs").runs["flops"].item() == offered["flops"][0]
+
+
+def test_a_run_that_was_trained_already_is_no_candidate(table: Table) -> None:
+    last = table.frame.sort_values("n_tokens").groupby("run_id").tail(1).head(3)
+    same = last.assign(flops=1.0).drop(columns=["run_id", "row", "loss_main"])
+    longer = same.assign(n_tokens=1.1 * same["n_tokens"])
+    other = same.assign(weight_code=same["weight_code"] - 0.01, weight_web=same["weight_web"] + 0.01)
+    offered = pd.concat([same, longer, other], ignore_index=True)
+    assert trained(offered, table).tolist() == [True] * 3 + [False] * 6
+    with pytest.raises(ConfigError, match="7 runs are wanted, and there are 6 candidates"):
+        next_runs(laws_of(table), BIG, table, offered, 7)
 
 
 def test_more_runs_are_expected_to_tell_more() -> None:

@@ -1,0 +1,128 @@
+"""What a report says of a study itself: how far its runs are, what failed and why, and what to run next."""
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixlaw.artefact import FittedLaws
+from mixlaw.design import Size, candidates
+from mixlaw.display import html_table, in_words, percent
+from mixlaw.errors import MixlawError
+from mixlaw.information import Decision, Points, Proposal, next_runs
+from mixlaw.page import scroll
+from mixlaw.question import Question
+from mixlaw.study import STATES, RunState, counts, eta_s, progress, run_states
+from mixlaw.tables import Table
+
+COLOURS = {
+    "done": "#2e8b57", "running": "#3b7dd8", "queued": "#9db8dd", "planned": "#8886", "preempted": "#d9a441",
+    "failed": "#c8453c", "diverged": "#7d4a8d",
+}  # fmt: skip
+MOST_ROWS = 20  # runs in need of somebody that are named one by one
+N_NEXT = 8  # runs that are proposed
+MOST_SHARES = 4  # weights that a mixture is named by
+
+
+def status_section(folder: Path) -> list[str]:
+    """Return how far a study is, as HTML; nothing where the folder holds no runs."""
+    states = run_states(folder)
+    if not states:
+        return []
+    found, left = counts(states), eta_s(states)
+    words = ", ".join(f"{n} {state}" for state, n in found.items())
+    ends = f"; about {_duration(left)} to go" if left is not None else ""
+    head = f"{len(states)} runs: {words}. {progress(states):.0%} of {sum(s.run.flops for s in states):.3g} FLOPs{ends}."
+    parts = ["<h2>The study</h2>", f"<p>{html.escape(head)}</p>", _bar(found), scroll(html_table(_by_size(states)))]
+    needy = [s for s in states if s.state in ("failed", "preempted", "diverged")]
+    if needy:
+        parts += ["<h3>Runs that are in need of somebody</h3>", scroll(html_table(_named(needy[:MOST_ROWS])))]
+    if len(needy) > MOST_ROWS:
+        command = f"python -m sweeps.status {html.escape(folder.name)} --all"
+        parts.append(f"<p>and {len(needy) - MOST_ROWS} more: <code>{command}</code></p>")
+    return parts
+
+
+def _bar(found: Mapping[str, int]) -> str:
+    """Return one bar whose parts are as long as there are runs."""
+    parts = "".join(
+        f'<span style="flex:{n};background:{COLOURS[state]}" title="{n} {state}"></span>' for state, n in found.items()
+    )
+    key = "".join(f'<li><i style="background:{COLOURS[s]}"></i>{n} {s}</li>' for s, n in found.items())
+    return f'<div class="bar" role="img" aria-label="runs by state">{parts}</div><ul class="key">{key}</ul>'
+
+
+def _by_size(states: Sequence[RunState]) -> pd.DataFrame:
+    frame = pd.DataFrame({"N": [s.run.n_params for s in states], "state": [s.state for s in states]})
+    table = frame.value_counts().unstack(fill_value=0)
+    table = table[[s for s in STATES if s in table]].sort_index().reset_index()
+    return table.assign(N=[in_words(n) for n in table["N"]])
+
+
+def _named(states: Sequence[RunState]) -> pd.DataFrame:
+    return pd.DataFrame([
+        {"run": s.run.run_id, "N": in_words(s.run.n_params), "mixture": mixture_in_words(s.run.mixture),
+         "state": s.state, "reason": s.reason, "attempts": s.attempts}
+        for s in states
+    ])  # fmt: skip
+
+
+def mixture_in_words(weights: Mapping[str, float]) -> str:
+    """Return a mixture by its largest weights.
+
+    >>> mixture_in_words({"a": 0.1, "b": 0.9, "c": 0.0})
+    'b 90 %, a 10 %'
+    """
+    largest = sorted(((w, name) for name, w in weights.items() if w > 0), reverse=True)
+    shown = ", ".join(f"{name} {percent(w)}" for w, name in largest[:MOST_SHARES])
+    rest = sum(w for w, _ in largest[MOST_SHARES:])
+    return shown + (f", others {percent(rest)}" if rest else "")
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = seconds / 3600, seconds / 60
+    return f"{hours:.1f} h" if hours >= 2 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
+
+
+def next_section(laws: FittedLaws, table: Table, answer: Mapping[str, Any]) -> list[str]:
+    """Return what to run next, as HTML: the runs that would tell most about the recommendation."""
+    title = "<h2>What to run next</h2>"
+    try:
+        proposal = propose(laws, table, answer)
+    except MixlawError as error:
+        return [title, f"<p>Nothing is proposed: {html.escape(str(error))}.</p>"]
+    runs, domains = proposal.runs, laws.best.domains_
+    before, after = runs["sd_before"].iloc[0], runs["sd_after"].iloc[-1]
+    head = (
+        f"How uncertain the differences between mixtures that may be the best one are: {before:.4f} nats. These "
+        f"{len(runs)} runs, chosen for what they tell for each FLOP, are expected to make that {after:.4f}."
+    )
+    rows = [
+        {"N": in_words(row["n_params"]), "D": in_words(row["n_tokens"]), "FLOPs": f"{row['flops']:.2g}",
+         "mixture": mixture_in_words({d: row[f"weight_{d}"] for d in domains}), "then uncertain by": row["sd_after"]}
+        for row in runs.to_dict("records")
+    ]  # fmt: skip
+    return [title, f"<p>{html.escape(head)}</p>", scroll(html_table(pd.DataFrame(rows)))]
+
+
+def propose(laws: FittedLaws, table: Table, answer: Mapping[str, Any], count: int = N_NEXT) -> Proposal:
+    """Return the runs that would tell most about an answer, of the sizes and lengths that a table has."""
+    available = {d: float(n) for d, n in (answer.get("available") or {}).items()}
+    question = Question(answer["n_params"], answer["n_tokens"], dict(answer["targets"]), available=available)
+    longest = table.frame.groupby("n_params")["n_tokens"].max()
+    sizes = [Size(in_words(float(n)), float(n), float(d)) for n, d in longest.items()]  # type: ignore[arg-type]
+    points = points_of(table)
+    near = Decision(laws.best, question, laws.sizes, table, points).contenders
+    offered = candidates(laws.best.domains_, sizes, near)
+    return next_runs(laws, question, table, offered, count, points)
+
+
+def points_of(table: Table) -> Points:
+    """Return how many evaluations the runs of a table have, and the ratio of D between neighbours; medians."""
+    by_run = table.frame.sort_values("n_tokens").groupby("run_id")["n_tokens"]
+    ratios = (table.frame.sort_values("n_tokens")["n_tokens"] / by_run.shift()).dropna()
+    count = int(np.median(by_run.size()))
+    return (count, float(ratios[ratios > 1].median())) if count > 1 and (ratios > 1).any() else (1, 1.3)
