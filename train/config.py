@@ -20,6 +20,7 @@ class ModelConfig:
     depth: int = 4
     head_dim: int = 16
     ffn_multiple_of: int = 16  # SwiGLU's hidden width is 8/3 of the width, rounded up to this
+    vocab_multiple_of: int = 1  # embeddings and head get rows up to the next multiple, which no token uses
     qk_norm: bool = True
     rope_base: float = 10_000.0
     document_mask: bool = False  # text: attend within the own document only, where a sequence holds several
@@ -33,6 +34,7 @@ class ModelConfig:
         require_name("model.family", self.family, list(FAMILIES))
         require_at_least(1, model_width=self.width, model_depth=self.depth, model_head_dim=self.head_dim)
         require_at_least(1, model_ffn_multiple_of=self.ffn_multiple_of, model_rope_base=self.rope_base)
+        require_at_least(1, model_vocab_multiple_of=self.vocab_multiple_of)
         if self.width % self.head_dim or self.head_dim % 2:
             raise ConfigError(
                 f"model.width {self.width} must be a multiple of model.head_dim {self.head_dim}, an even number"

@@ -20,6 +20,7 @@ _ADDED: dict[str, tuple[str, ...]] = {
     "schedule": ("cooldown",),
     "model": (
         "document_mask", "image_size", "patch_size", "decoder_depth", "image_loss_weight", "text_loss_weight",
+        "vocab_multiple_of",
     ),
     "stream": ("unit", "min_crop", "flip"),
 }  # fmt: skip

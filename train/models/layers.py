@@ -17,6 +17,11 @@ def ffn_width(config: ModelConfig) -> int:
     return -(-8 * config.width // (3 * multiple)) * multiple
 
 
+def n_symbols(config: ModelConfig, vocab_size: int) -> int:
+    """Return V: the tokenizer's vocabulary and what pads it, as 50,432 rows for the 50,277 symbols of GPT-NeoX."""
+    return -(-vocab_size // config.vocab_multiple_of) * config.vocab_multiple_of
+
+
 def rotary_table(seq_len: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
     """Return cosines and sines (S, K/2) of rotary position embedding (Su et al. 2021)."""
     rates = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)

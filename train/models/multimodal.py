@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from data.items import IGNORED, Layout
 from train.config import ModelConfig
 from train.models.attention import image_mask
-from train.models.layers import Block, Positions, patches_of
+from train.models.layers import Block, Positions, n_symbols, patches_of
 from train.models.text import token_losses
 
 
@@ -24,7 +24,7 @@ class MultimodalModel(nn.Module):
     Parameters
     ----------
     config : width, depth, heads and patches
-    vocab_size : V
+    vocab_size : of the tokenizer; V is this or more
     layout : S and P
     end_id : unused: the batch says which document each place belongs to
     """
@@ -35,11 +35,11 @@ class MultimodalModel(nn.Module):
         super().__init__()
         self.loss_weights = {"text": 1.0}
         self._n_patches, self._patch_size = layout.n_patches, layout.patch_size
-        self.embedding = nn.Embedding(vocab_size, config.width)
+        self.embedding = nn.Embedding(n_symbols(config, vocab_size), config.width)
         self.patches = nn.Linear(3 * layout.patch_size**2, config.width, bias=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final_norm = nn.RMSNorm(config.width)
-        self.head = nn.Linear(config.width, vocab_size, bias=False)
+        self.head = nn.Linear(config.width, n_symbols(config, vocab_size), bias=False)
         self.positions = Positions(config, layout.seq_len)
 
     def embed(self, batch: Mapping[str, Tensor]) -> Tensor:

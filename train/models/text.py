@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from data.items import IGNORED, Layout
 from train.config import ModelConfig
 from train.models.attention import document_mask
-from train.models.layers import Block, Positions
+from train.models.layers import Block, Positions, n_symbols
 
 
 class TextModel(nn.Module):
@@ -20,7 +20,7 @@ class TextModel(nn.Module):
     Parameters
     ----------
     config : width, depth and heads
-    vocab_size : V
+    vocab_size : of the tokenizer; V is this or more
     layout : S, the longest sequence that positions are prepared for
     end_id : token that ends a document, where attention is to stay within documents
     """
@@ -31,10 +31,10 @@ class TextModel(nn.Module):
         super().__init__()
         self.loss_weights = {"text": 1.0}
         self._end_id = end_id if config.document_mask else None
-        self.embedding = nn.Embedding(vocab_size, config.width)
+        self.embedding = nn.Embedding(n_symbols(config, vocab_size), config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final_norm = nn.RMSNorm(config.width)
-        self.head = nn.Linear(config.width, vocab_size, bias=False)
+        self.head = nn.Linear(config.width, n_symbols(config, vocab_size), bias=False)
         self.positions = Positions(config, layout.seq_len)
 
     def logits(self, tokens_BS: Tensor) -> Tensor:

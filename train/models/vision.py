@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from data.items import Layout
 from train.config import ModelConfig
 from train.models.attention import prefix_mask
-from train.models.layers import Block, Positions, patches_of
+from train.models.layers import Block, Positions, n_symbols, patches_of
 from train.models.text import token_losses
 
 EPS = 1e-6  # of a patch's variance: an empty patch has none
@@ -27,7 +27,7 @@ class VisionModel(nn.Module):
     Parameters
     ----------
     config : width, depths, heads, patches, and the weights of the two losses; text_loss_weight 0 reads no captions
-    vocab_size : V
+    vocab_size : of the tokenizer; V is this or more
     layout : P + T
     end_id : unused: captions are apart already
     """
@@ -46,8 +46,8 @@ class VisionModel(nn.Module):
         if "image" in self.loss_weights:
             self.image_head = nn.Linear(config.width, 3 * layout.patch_size**2, bias=False)
         if "text" in self.loss_weights:
-            self.embedding = nn.Embedding(vocab_size, config.width)
-            self.head = nn.Linear(config.width, vocab_size, bias=False)
+            self.embedding = nn.Embedding(n_symbols(config, vocab_size), config.width)
+            self.head = nn.Linear(config.width, n_symbols(config, vocab_size), bias=False)
         self.positions = Positions(config, layout.seq_len)
 
     def encode(self, images: Tensor, prefix_B: Tensor) -> Tensor:
