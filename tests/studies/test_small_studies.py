@@ -1,0 +1,51 @@
+"""Some runs of each small study of the paper, on small local data in the layouts of the large ones, to their ends."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import data.prepare
+from mixlaw.runs import load_runs
+from sweeps.grids import choices
+from tests.studies.small_data import write_all
+from tests.train.tiny import call
+from train.compose import ROOT
+
+TARGETS = {"llm": {"openhermes"}, "nmm": {"highquality"}, "lvm": set()}
+SIZES = {"llm": "412m 834m", "nmm": "106m 275m", "lvm": "89m 157m"}
+SHORT = "schedule.n_tokens=6144 schedule.warmup_tokens=1024 evaluation.n_sequences=4 stream.max_epochs=20".split()
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return where small data lie, by the variables that the configurations name."""
+    folder = tmp_path_factory.mktemp("small")
+    return write_all(folder / "source", 160_000, 250) | {"MIXLAW_CACHE": str(folder)}
+
+
+@pytest.mark.parametrize("family", TARGETS)
+def test_runs_of_two_sizes_and_mixtures_finish(
+    family: str, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    prepared = data.prepare.prepare(data.prepare.compose_config([f"data=paper_{family}_small"]), lambda line: None)
+    study = yaml.safe_load((ROOT / f"sweeps/study/paper_{family}_small.yaml").read_text())
+    weights = study["hydra"]["sweeper"]["grids"][0]["mixture.weights"]
+    mixtures = choices([f"mixture.weights={weights}"])["mixture.weights"][:2]
+    sizes = ",".join(f"paper_{family}_small/{size}" for size in SIZES[family].split())
+    code, out, err = call(
+        "-m", "train", "-m", f"study=paper_{family}_small", f"experiment={sizes}",
+        "mixture.weights=" + ",".join(m.partition("=")[2] for m in mixtures), *SHORT, f"machine.runs={tmp_path}",
+        timeout=280,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert out.count(": finished\n") == 4
+    table = load_runs(tmp_path / f"paper_{family}_small").table
+    assert table["run_id"].nunique() == 4
+    assert {*prepared.domains, *TARGETS[family]} <= set(table["domain"])
+    last = table[table["n_tokens"] == table.groupby("run_id")["n_tokens"].transform("max")]
+    for domain in (*prepared.domains, *TARGETS[family]):
+        first = table[(table["domain"] == domain) & (table["n_tokens"] == table["n_tokens"].min())]["loss"].mean()
+        assert last[last["domain"] == domain]["loss"].mean() < first
