@@ -187,11 +187,11 @@ def next_runs(
 
 
 def trained(candidates: pd.DataFrame, table: Table) -> NDArray[np.bool_]:
-    """Return (c,) which candidates a table's runs are already: same N, same D to 2 %, weights to 0.003."""
+    """Return (c,) which candidates a table's runs are already: same N, same D to 5 % (whole steps), weights to 0.003."""
     last = table.frame.sort_values("n_tokens").groupby("run_id").tail(1)
     near = np.ones((len(candidates), len(last)), dtype=bool)
     for name in ("n_params", "n_tokens"):
-        near &= np.abs(np.log(np.divide.outer(candidates[name].to_numpy(float), last[name].to_numpy(float)))) < 0.02
+        near &= np.abs(np.log(np.divide.outer(candidates[name].to_numpy(float), last[name].to_numpy(float)))) < 0.05
     for domain in table.domains:
         asked = f"requested_{domain}" if f"requested_{domain}" in last else f"weight_{domain}"
         own, there = candidates[f"weight_{domain}"].to_numpy(float), last[asked].to_numpy(float)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from mixlaw.artefact import FittedLaws
@@ -210,11 +211,30 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def draw(results: pd.DataFrame, path: Path) -> None:
+    """Draw the mean regret of both arms over what was paid, a panel per case."""
+    cases = results["case"].unique()
+    figure = Figure(figsize=(12.4, 2.9 * -(-len(cases) // 4)), layout="constrained")
+    for ax, name in zip(figure.subplots(-(-len(cases) // 4), 4, squeeze=False).flat, cases, strict=False):
+        paid = "flops" if str(name).endswith("FLOPs") else "runs"
+        for arm, colour in (("filling", "#8a8a8a"), ("choosing", "#1f6fb4")):
+            group = results[(results["case"] == name) & (results["arm"] == arm)].groupby("stage")
+            mean, error = group[[paid, "regret"]].mean(), group["regret"].sem()
+            ax.errorbar(mean[paid], mean["regret"], error, color=colour, marker="o", ms=4, capsize=2, label=arm)
+        ax.set(title=name, xlabel=paid if paid == "runs" else "FLOPs", yscale="log", ylabel="regret [nats]")
+        ax.title.set_fontsize(9)
+    figure.axes[0].legend(frameon=False)
+    for ax in figure.axes[len(cases) :]:
+        ax.set_axis_off()
+    figure.savefig(path, dpi=110)
+
+
 def main() -> int:
     """Run what is missing, write the table, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--studies", type=int, default=24, help="of each case")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--picture", type=Path, help="also draw it, e.g. .github/design.png")
     options = parser.parse_args()
     known = pd.read_csv(RESULT) if RESULT.exists() else pd.DataFrame(columns=["case", "study"])
     done = set(zip(known["case"], known["study"], strict=True))
@@ -222,6 +242,8 @@ def main() -> int:
     for rows in finished(wanted, options.processes):
         known = pd.concat([known, rows], ignore_index=True)
         known.to_csv(RESULT, index=False, float_format="%.6g")
+    if options.picture:
+        draw(known, options.picture)
     print(summary(known).to_string(index=False, float_format=lambda v: f"{v:.4g}"))
     return 0
 
