@@ -1,14 +1,19 @@
 """Finished run directories as one tidy table: what a fit is made of."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from mixlaw.errors import RunLogError
 from mixlaw.runlog import file_sha256, read_facts, read_json, read_rows, read_status
+
+ROWS_AT_ONCE = 20_000  # that wait as dictionaries to become a part of the table
+PATIENCE_S = 3.0  # after which a terminal shows how far reading is
 
 
 @dataclass
@@ -55,25 +60,30 @@ def load_runs(*paths: str | Path) -> Runs:
     if not folders:
         raise RunLogError(f"no run directory below {', '.join(str(p) for p in paths)} (a run directory holds run.json)")
     tables: list[pd.DataFrame] = []
+    records: list[dict[str, Any]] = []
     excluded: dict[str, str] = {}
     sizes: dict[str, float] = {}
-    for folder in folders:
+    silent = not sys.stderr.isatty()
+    for folder in tqdm(folders, desc="reading runs", unit="run", delay=PATIENCE_S, leave=False, disable=silent):
         try:
-            tables.append(_load_run(folder))
             facts = read_facts(folder)
-            sizes |= {d: float(facts["data"][d]["n_tokens"]) for d in facts["mixture"]}
+            records += _load_run(folder, facts)
         except RunLogError as error:
             excluded[str(folder)] = str(error)
-    if not tables:
+            continue
+        sizes |= {d: float(facts["data"][d]["n_tokens"]) for d in facts["mixture"]}
+        if len(records) > ROWS_AT_ONCE:
+            tables.append(pd.DataFrame(records))
+            records = []
+    if not tables and not records:
         reasons = "\n".join(list(excluded.values())[:3])
         raise RunLogError(f"none of {len(folders)} runs can be used. The first reasons:\n{reasons}")
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat([*tables, pd.DataFrame(records)] if records else tables, ignore_index=True)
     return Runs(table.drop_duplicates(["run_id", "step", "domain", "lr_state"], ignore_index=True), excluded, sizes)
 
 
-def _load_run(folder: Path) -> pd.DataFrame:
+def _load_run(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the evaluation rows of one finished run."""
-    facts = read_facts(folder)
     status = read_status(folder)
     if status == "unfinished":
         raise RunLogError(f"{folder} is unfinished (no done.json): the same command resumes it")
@@ -95,7 +105,7 @@ def _load_run(folder: Path) -> pd.DataFrame:
             records.append(common | _eval_columns(row, spent[row["step"]], facts))
     if not records:
         raise RunLogError(f"{folder} is left out: it holds no evaluation")
-    return pd.DataFrame(records)
+    return records
 
 
 def _run_columns(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -170,7 +170,8 @@ def _judge(
         if word in _WAITING or (word == "COMPLETING" and _comes_back(ended)):
             if last is None:
                 return "queued", reason, True
-            return "preempted", f"{_end_in_words(folder, last)}; waits in the queue ({reason})", True
+            why = f" ({reason})" * (reason not in ("", "None"))
+            return "preempted", f"{_end_in_words(folder, last)}; waits in the queue{why}", True
     if last is None:
         return _without_attempt(folder, status, tasks, queue)
     if last.code is None:

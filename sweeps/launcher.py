@@ -30,6 +30,7 @@ from sweeps.slurm import ask_queue
 from sweeps.status import describe
 
 if TYPE_CHECKING:
+    from data.shards import Manifest
     from train.plan import Plan
 
 POLL_S = 0.2
@@ -141,16 +142,23 @@ def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
     from train.plan import make_plan
 
     jobs: dict[str, Job] = {}
-    sizes: dict[str, int] = {}
-    manifests: dict[Path, Any] = {}
-    for overrides, config in zip(job_overrides, compose_study(job_overrides), strict=True):
-        if config.data.folder not in manifests:
-            manifests[config.data.folder] = open_data(config)
-        plan = make_plan(config, manifests[config.data.folder])
-        if repr(config.model) not in sizes:
-            sizes[repr(config.model)] = count_of(config.model, plan.manifest.vocab_size, config.layout())["total"]
+    configs = compose_study(job_overrides)
+    data = {id(config.data): config.data for config in configs}  # runs share these parts; the configs keep them alive
+    models = {id(config.model): config.model for config in configs}
+    folders = {key: part.folder for key, part in data.items()}
+    names = {key: repr(part) for key, part in models.items()}
+    manifests: dict[Path, Manifest] = {}
+    sizes: dict[tuple[str, Path], int] = {}
+    for overrides, config in zip(job_overrides, configs, strict=True):
+        data_folder = folders[id(config.data)]
+        if data_folder not in manifests:
+            manifests[data_folder] = open_data(config)
+        plan = make_plan(config, manifests[data_folder])
+        size = names[id(config.model)], data_folder
+        if size not in sizes:
+            sizes[size] = count_of(config.model, plan.manifest.vocab_size, config.layout())["total"]
         folder = Path(config.machine.runs) / plan.folder_name
-        jobs[str(folder)] = Job(plan, list(overrides), sizes[repr(config.model)], read_status(folder))
+        jobs[str(folder)] = Job(plan, list(overrides), sizes[size], read_status(folder))
     return list(jobs.values())
 
 

@@ -57,8 +57,12 @@ own_code() { # $1: where this attempt begins in the log. srun tells the highest 
     local log told=''
     log=$(readlink "/proc/$$/fd/2")
     if [ "$code" -ne 0 ] && [ -f "$log" ]; then
-        told=$(tail -c "+$(($1 + 1))" "$log" | sed -n 's/^srun: error: .*: Exited with exit code \([0-9]*\)$/\1/p' |
-            awk '$1 > 1 && $1 < 128' | sort -n | tail -n 1)
+        told=$(tail -c "+$(($1 + 1))" "$log" | awk '
+            /^srun: .*: Exited with exit code [0-9]+$/ && $NF > 1 && $NF < 128 && $NF > own { own = $NF }
+            /^srun: .*: (Killed|Out Of Memory)/ && !ending { first = 137 }
+            /^srun: .*: Segmentation fault/ && !ending { first = 139 }
+            /^srun: .*Terminating StepId/ { ending = 1 }
+            END { print own ? own : first }')
     fi
     code=${told:-$code}
     if [ "$warned" -eq 1 ] && [ "$code" -gt 128 ]; then

@@ -29,7 +29,7 @@ class Cluster:
     seen: dict[str, float] = field(default_factory=dict)
 
     def hurry(self) -> None:
-        """Let jobs that were put back begin soon: Slurm makes them wait two minutes, and at once a node refuses them."""
+        """Let jobs that were put back begin soon: Slurm waits for two minutes, and at once a node refuses them."""
         lines = ask("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i|%r").splitlines()
         waiting = {line.split("|")[0] for line in lines if line.endswith("|BeginTime")}
         now = time.monotonic()

@@ -1,0 +1,124 @@
+"""How a study is cut into arrays, and what is said where there is no Slurm: none of this needs one."""
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mixlaw.errors import ConfigError
+from mixlaw.ledger import PlannedRun, read_plan
+from sweeps.launcher import plan_jobs
+from sweeps.slurm import SlurmOptions, ask_queue, submit, submit_study, write_tasks
+from tests.train.tiny import call
+from train.compose import ROOT
+
+Tiny = Callable[..., list[str]]
+RUNS = [PlannedRun(name, flops=float(i)) for i, name in enumerate("abcdefghij")]
+
+
+def empty_path(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path, **commands: str) -> None:
+    """Put shell scripts with the names of Slurm's commands before anything else on PATH."""
+    for name, body in commands.items():
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def arrays(out: str) -> list[str]:
+    return [line.split("--parsable ")[1].split(" --time")[0] for line in out.splitlines() if "sbatch" in line]
+
+
+@pytest.mark.parametrize(
+    ("size", "max_running", "expected"),
+    [
+        (100, 0, ["--array=0-9"]),
+        (100, 4, ["--array=0-9%4"]),
+        (4, 0, ["--array=0-3", "--array=0-2", "--array=0-2"]),
+        (4, 5, ["--array=0-3%2", "--array=0-2%2", "--array=0-2%1"]),
+        (4, 2, ["--array=0-3%1", "--array=0-2%1", "--array=0-2%1 '--dependency=afterany:<0>'"]),
+        (3, 1, ["--array=0-2%1", *(f"--array=0-{n}%1 '--dependency=afterany:<{i}>'" for i, n in enumerate((2, 1, 1)))]),
+    ],
+)
+def test_arrays_are_no_longer_than_allowed_and_never_run_more_than_asked_for(
+    size: int,
+    max_running: int,
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    install(monkeypatch, tmp_path, scontrol=f"echo 'MaxArraySize            = {size}'")
+    submit(tmp_path, RUNS, ["--time=1"], max_running, dry_run=True)
+    assert arrays(capsys.readouterr().out) == expected
+
+
+def test_options_left_empty_are_left_to_the_cluster_and_extra_ones_are_passed_on() -> None:
+    folder = Path("runs/s")
+    given = ["--signal=B:USR2@180", "--job-name=s", "--output=runs/s/slurm/%A.log"]
+    plain = ["--time=04:00:00", "--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=1", "--cpus-per-task=8"]
+    assert SlurmOptions().arguments(folder) == plain + given
+    many = replace(SlurmOptions(), gpus_per_node=8, partition="gpu", extra=["--nice=5"])
+    assert {"--partition=gpu", "--ntasks-per-node=8", "--gpus-per-node=8", "--nice=5"} < set(many.arguments(folder))
+    assert "--gpus-per-node=0" not in replace(SlurmOptions(), gpus_per_node=0).arguments(folder)
+
+
+def test_a_dry_run_needs_no_slurm_and_writes_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    code, out, err = call("-m", "train", "-m", "--dry-run", "hydra/launcher=slurm", *tiny("seed=0,1", "study_name=s"))
+    assert (code, err) == (0, "")
+    assert "study s: 2 runs: 2 planned; 2 to submit" in out
+    assert "sbatch --parsable --array=0-1 --time=04:00:00" in out
+    assert not (tmp_path / "runs" / "s").exists()
+
+
+def test_a_machine_without_slurm_is_a_sentence(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="needs sbatch, which is not on PATH"):
+        submit_study([tiny()], SlurmOptions(), 0)
+
+
+def test_an_unknown_option_of_the_launcher_is_a_sentence(tiny: Tiny) -> None:
+    code, out, err = call("-m", "train", "-m", "hydra/launcher=slurm", "hydra.launcher.gpus=2", *tiny())
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_a_task_of_an_array_is_the_run_that_was_planned(tiny: Tiny, tmp_path: Path) -> None:
+    """What sweep.sbatch reads and starts has the identity of what the study planned, mode and all."""
+    jobs = plan_jobs(
+        [tiny("study=quickstart", f"seed={seed}", "mixture.weights={code:0.5,docs:0.5}") for seed in (0, 1)]
+    )
+    write_tasks(tmp_path / "tasks", tmp_path / "runs/quickstart", [job.planned() for job in jobs])
+    for line, job in zip((tmp_path / "tasks").read_text().splitlines(), jobs, strict=True):
+        folder, *overrides = line.split("\t")
+        assert folder == str(job.folder)
+        code, _, err = call("-m", "train", "hydra.mode=RUN", *overrides)
+        assert (code, err) == (0, "")
+        assert (Path(folder) / "done.json").exists()
+    assert len(list((tmp_path / "runs/quickstart").glob("*/done.json"))) == 2
+    with pytest.raises(ConfigError, match="a tab or a line break"):
+        write_tasks(tmp_path / "x", tmp_path, [PlannedRun("a", overrides=["a=1\t2"])])
+
+
+def test_what_sbatch_refuses_is_a_sentence_and_what_it_took_is_not_forgotten(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm's limits on jobs, as its commands word them: real ones are in tests/slurm."""
+    limit = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, ...)"
+    once = f'[ ! -e {tmp_path}/one ] || {{ echo "sbatch: error: {limit}" >&2; exit 1; }}; touch {tmp_path}/one; echo 41'
+    install(monkeypatch, tmp_path, sbatch=once, scontrol="echo 'MaxArraySize = 2'", squeue="echo '41_0|PENDING|None'")
+    monkeypatch.chdir(ROOT)
+    jobs = [tiny("study_name=s", f"seed={seed}") for seed in range(3)]
+    with pytest.raises(ValueError, match=r"sbatch refused: Batch job .* 2 of 3 runs were submitted before"):
+        submit_study(jobs, SlurmOptions(), 0)
+    study = tmp_path / "runs/s"
+    assert len(read_plan(study)) == 3
+    assert ask_queue(study) == {"41_0": ("PENDING", "None")}
