@@ -79,7 +79,7 @@ class _Base:
     """What many runs have in common, composed once; some values of it can be changed."""
 
     def __init__(self, cfg: DictConfig) -> None:
-        if "${" in str(OmegaConf.to_container(cfg, resolve=False)):
+        if re.search(r"\$\{(?!oc\.env:)", str(OmegaConf.to_container(cfg, resolve=False))):
             raise ConfigError("a setting takes its value from another one, which may change")
         self._cfg, self._config = cfg, read_config(cfg)
         self._read: dict[tuple[str, ...], Any] = {}

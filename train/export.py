@@ -30,7 +30,7 @@ from mixlaw.runlog import read_facts, read_status
 from train.checkpoint import newest_checkpoint, read_part
 from train.config import TrainConfig
 from train.models.build import build_model
-from train.models.layers import ffn_width
+from train.models.layers import ffn_width, n_symbols
 
 EPS = torch.finfo(torch.float32).eps  # of torch's RMSNorm where none is given
 PARTS = {  # ours -> theirs, below a block; matrices that hold several of theirs are cut in that order
@@ -125,8 +125,9 @@ def to_transformers(run: Trained) -> Any:
     model, end_id = run.config.model, run.facts["tokenizer"]["end_id"]
     classes = (Qwen3Config, Qwen3ForCausalLM) if model.qk_norm else (LlamaConfig, LlamaForCausalLM)
     config = classes[0](
-        vocab_size=run.facts["tokenizer"]["vocab_size"], hidden_size=model.width, intermediate_size=ffn_width(model),
-        num_hidden_layers=model.depth, num_attention_heads=model.width // model.head_dim, head_dim=model.head_dim,
+        vocab_size=n_symbols(model, run.facts["tokenizer"]["vocab_size"]), hidden_size=model.width,
+        intermediate_size=ffn_width(model), num_hidden_layers=model.depth,
+        num_attention_heads=model.width // model.head_dim, head_dim=model.head_dim,
         num_key_value_heads=model.width // model.head_dim, max_position_embeddings=run.config.stream.seq_len,
         rms_norm_eps=EPS, rope_parameters={"rope_type": "default", "rope_theta": model.rope_base},
         tie_word_embeddings=False, eos_token_id=end_id, bos_token_id=None, dtype="float32",

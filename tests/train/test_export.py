@@ -29,6 +29,7 @@ SHAPES = {
     "Qwen3ForCausalLM": ["model.qk_norm=true"],
     "two blocks": ["model.depth=2", "model.width=32", "model.qk_norm=false", "model.rope_base=500"],
     "averaged": ["evaluation.average=0.5"],
+    "padded": ["model.vocab_multiple_of=96"],
 }
 
 
