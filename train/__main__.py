@@ -100,6 +100,9 @@ def _command_line() -> int:
     if ROOT not in [*map(type(ROOT), data.__path__), *(type(ROOT)(p).parent for p in data.__path__)]:
         raise ConfigError(f"`import data` finds {data.__path__[0]}, not this checkout: run from {ROOT}")
     check_yaml_files([*config_folders(), *added_folders(sys.argv[1:])])
+    if any("submitit" in argument for argument in sys.argv[1:]):  # its jobs read our sweeper from a pickle
+        paths = [str(ROOT), str(ROOT / "sweeps"), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     arguments = ["hydra.launcher.dry_run=true" if a == "--dry-run" else a for a in sys.argv[1:]]
     sys.argv[1:] = map(addable, arguments)
     one_run()

@@ -148,6 +148,22 @@ def test_a_cancelled_study_saves_and_is_not_put_back(
     assert "2 to submit" in submit(*ONE, "--dry-run", *tiny(*LONG, "seed=0,1"))
 
 
+def test_a_run_that_is_killed_too_often_fails(
+    cluster: Cluster, tiny: Tiny, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = runs / "s"
+    monkeypatch.setenv("MIXLAW_TRIES", "0")
+    submit(*ONE, *tiny(*LONG))
+    (name,) = read_plan(study)
+    cluster.wait(study, lambda states: trained(states[name]))
+    kill(look(study)[0])
+    state = cluster.wait_until_over(study)[name]
+    assert (state.state, state.attempts) == ("failed", 1)
+    assert state.reason.startswith("killed by signal 9 (SIGKILL)")
+    told = cluster.job(state.task)
+    assert (told["JobState"], told["ExitCode"]) == ("FAILED", "137:0")
+
+
 def test_one_run_of_its_own_is_put_back_by_train_sbatch(
     cluster: Cluster, tiny: Tiny, runs: Path, tmp_path: Path
 ) -> None:

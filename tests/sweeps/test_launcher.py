@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from mixlaw.errors import ConfigError
+from mixlaw.ledger import read_attempts
 from mixlaw.runlog import read_status
+from mixlaw.study import run_states
 from sweeps.launcher import plan_jobs, run_study
 from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint
@@ -148,3 +150,16 @@ def test_a_sweep_that_is_stopped_saves_its_runs_and_leaves_no_process(
         run_study([tiny(*job, *LONG) for job in JOBS], 2, 0)
         assert f" {len(left)} to resume, " in capsys.readouterr().out
         assert [read_status(run) for run in runs] == ["finished"] * 4
+
+
+def test_a_run_that_is_killed_is_told_from_one_that_was_stopped(tiny: Tiny, plan: Plans, tmp_path: Path) -> None:
+    (run,) = folders(plan, *LONG)[:1]
+    with start("-m", "train", "-m", *tiny(*JOBS[0], *LONG)) as process:
+        wait_until(lambda: (run / "run.json").exists() or process.poll() is not None)
+        os.kill(int((run / ".lock").read_text().split()[1]), signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert process.returncode == 1
+    (state,) = run_states(tmp_path / "runs/s")
+    assert (state.state, state.reason, state.attempts) == ("failed", "killed by signal 9 (SIGKILL)", 1)
+    run_study([tiny(*JOBS[0], *LONG)], 1, 0)
+    assert [attempt.code for attempt in read_attempts(run)] == [-9, 0]
