@@ -17,6 +17,19 @@ from mixlaw.recommend import Recommendation
 
 Answer = Recommendation | Mapping[str, Any]
 FLATTEST = 3  # domains that the sentence about the flat frontier names
+MOST_NAMED = 6  # targets of equal weight that a sentence names
+MOST_COLUMNS = 8  # tables with more are turned, so that they grow downwards
+WORDS = {  # what a reader of the report may not know
+    "h*": "the recommended mixture: the share of the training tokens that each domain should have",
+    "90 % interval": "whole runs are drawn again with replacement and the laws fitted to them, many times; nine of ten"
+    " of these fits lie inside. Intervals of losses also hold the scatter of single runs",
+    "equally good": "how far one weight may go, the others following, before the loss rises by the noise of one run",
+    "regret": "how much worse the big run would be if it were trained on the best mixture of a smaller one",
+    "price of a limit": "the loss that keeping the limit adds",
+    "pull": "what 1 % more of a domain does to the loss, beginning at the uniform mixture",
+    "mean relative error": "of predicted losses, against measured ones [%]; bias is its mean with sign",
+}
+LONG = 28  # letters of a cell that may go over several lines
 
 
 def facts(answer: Answer) -> Mapping[str, Any]:
@@ -42,11 +55,11 @@ def domains_of(answer: Answer) -> pd.DataFrame:
 def in_words(count: float) -> str:
     """Return a count as people say it: 492k, 1.4B.
 
-    >>> in_words(492_512), in_words(1.4e9), in_words(812)
-    ('493k', '1.4B', '812')
+    >>> in_words(492_512), in_words(1.4e9), in_words(812), in_words(999_999)
+    ('493k', '1.4B', '812', '1M')
     """
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
+        if count >= 0.9995 * size:
             return f"{count / size:.3g}{unit}"
     return f"{count:.3g}"
 
@@ -54,10 +67,21 @@ def in_words(count: float) -> str:
 def percent(weight: float) -> str:
     """Return a weight as text.
 
-    >>> percent(0.0812), percent(0.5), percent(0.0)
-    ('8.1 %', '50 %', '0 %')
+    >>> percent(0.0812), percent(0.5), percent(0.0), percent(0.0002)
+    ('8.1 %', '50 %', '0 %', '< 0.1 %')
     """
+    if 0 < weight < 0.0005:
+        return "< 0.1 %"
     return f"{100 * weight:.0f} %" if weight >= 0.0995 or weight == 0 else f"{100 * weight:.1f} %"
+
+
+def span(low: float, high: float) -> str:
+    """Return an interval of a weight as text.
+
+    >>> span(0.24, 0.381), span(0.0002, 0.02)
+    ('24 to 38 %', '0 to 2.0 %')
+    """
+    return f"{percent(low if low >= 0.0005 else 0.0).removesuffix(' %')} to {percent(high)}"
 
 
 def price(cost: float) -> str:
@@ -70,8 +94,41 @@ def price(cost: float) -> str:
 
 
 def html_table(frame: pd.DataFrame) -> str:
-    """Return a DataFrame as an HTML table with four digits, empty where nothing is known."""
-    return str(frame.to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", na_rep=""))
+    """Return a DataFrame as an HTML table with four digits, empty where nothing is known; words stand on the left."""
+    cells = [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    kinds = [_kind([row[i] for row in cells]) for i in range(frame.shape[1])]
+    head = "".join(f"<th{_class(k)}>{html.escape(str(c))}</th>" for c, k in zip(frame.columns, kinds, strict=True))
+    rows = "".join(
+        f"<tr>{''.join(f'<td{_class(k)}>{html.escape(text)}</td>' for text, k in zip(row, kinds, strict=True))}</tr>\n"
+        for row in cells
+    )
+    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.4g}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}"
+    return "" if value is None else str(value)
+
+
+def _kind(column: Iterable[str]) -> str:
+    """Return whether a column holds sentences, words or numbers."""
+    known = [text for text in column if text]
+    if max(map(len, known), default=0) > LONG and any(text[:1].isalpha() for text in known):
+        return "long"
+    return "text" if any(text[0] not in "0123456789+-<" for text in known) else ""
+
+
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""
+
+
+def upright(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with many columns and few rows turned, so that it fits a page; others as they are."""
+    if table.shape[1] <= max(MOST_COLUMNS, len(table)):
+        return table
+    turned = table.set_index(table.columns[0]).T
+    return turned.rename_axis(table.columns[0]).reset_index().rename_axis(None, axis=1)
 
 
 def weights_table(answer: Answer) -> pd.DataFrame:
@@ -80,9 +137,9 @@ def weights_table(answer: Answer) -> pd.DataFrame:
     names = {"unconstrained": "without limits", "uniform": "uniform", "natural": "natural"}
     for row in domains.to_dict("records"):
         shown = {"domain": row["domain"], "h*": percent(row["weight"])}
-        shown["90 % interval"] = f"{percent(row['low'])} to {percent(row['high'])}"
+        shown["90 % interval"] = span(row["low"], row["high"])
         if "flat_low" in row:
-            shown["equally good"] = f"{percent(row['flat_low'])} to {percent(row['flat_high'])}"
+            shown["equally good"] = span(row["flat_low"], row["flat_high"])
         rows.append(shown | {words: percent(row[name]) for name, words in names.items() if name in row})
     return pd.DataFrame(rows)
 
@@ -111,7 +168,8 @@ def prices_table(answer: Answer) -> pd.DataFrame:
         shares = {"weight": row.get("weight"), "weight without it": row.get("weight_without")}
         known = {name: "" if pd.isna(w) else percent(w) for name, w in shares.items()}  # a group has no single weight
         rows.append({"limit": row["constraint"], "cost [nats]": price(row["cost"])} | known)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.loc[:, (table != "").any()]
 
 
 def path_table(answer: Answer) -> pd.DataFrame:
@@ -124,16 +182,16 @@ def path_table(answer: Answer) -> pd.DataFrame:
             "regret [nats]": f"{row['regret']:.4f}",
         }
         ends = row["interval"]
-        shown |= {
-            d: f"{percent(w)} ({percent(ends[d][0])} to {percent(ends[d][1])})" for d, w in row["weights"].items()
-        }
+        shown |= {d: f"{percent(w)} ({span(*ends[d])})" for d, w in row["weights"].items()}
         rows.append(shown)
     return pd.DataFrame(rows)
 
 
 def path_steps(answer: Answer) -> list[dict[str, Any]]:
-    """Return the steps of the path, none where an answer was saved before they had intervals."""
-    return [row for row in facts(answer).get("path", []) if "interval" in row and "weights" in row]
+    """Return the steps of the path; none where it goes nowhere, or was saved before its steps had intervals."""
+    steps = [row for row in facts(answer).get("path", []) if "interval" in row and "weights" in row]
+    ends = [{in_words(row[count]) for row in steps} for count in ("n_params", "n_tokens")]
+    return steps if max(map(len, ends)) > 1 else []
 
 
 def others_table(answer: Answer) -> pd.DataFrame:
@@ -154,6 +212,8 @@ def question(answer: Answer) -> str:
     size = f"For {in_words(known['n_params'])} parameters on " if "n_params" in known else "On "
     targets = known["targets"]
     shown = ", ".join(targets if len(set(targets.values())) == 1 else (f"{t} {w:.2f}" for t, w in targets.items()))
+    if len(targets) > MOST_NAMED and len(set(targets.values())) == 1:
+        shown = f"{len(targets)} targets"
     best = f"best at {shown}" if len(targets) == 1 else f"best at the mean of {shown}"
     return f"{size}{in_words(known['n_tokens'])} tokens, {best}:"
 
@@ -179,8 +239,7 @@ def flat_sentence(answer: Answer) -> list[str]:
         return []
     widest = (domains["flat_high"] - domains["flat_low"]).nlargest(FLATTEST).index
     reach = ", ".join(
-        f"{row['domain']} {percent(row['flat_low'])} to {percent(row['flat_high'])}"
-        for row in domains.loc[widest].to_dict("records")
+        f"{row['domain']} {span(row['flat_low'], row['flat_high'])}" for row in domains.loc[widest].to_dict("records")
     )
     return [f"Equally good within the noise of one run ({noise:.4f} nats), the other weights following: {reach}."]
 
@@ -231,6 +290,12 @@ def laws_html(laws: FittedLaws) -> str:
 def folded(title: str, content: str) -> str:
     """Return HTML that opens at a click."""
     return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
+
+
+def words_html() -> str:
+    """Return what the report's words mean; they fold out."""
+    said = "".join(f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>" for word, text in WORDS.items())
+    return folded("What the words mean", f"<dl>{said}</dl>")
 
 
 def warnings_html(warnings: Iterable[str]) -> str:

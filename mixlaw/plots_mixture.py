@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mixlaw.artefact import FittedLaws
 from mixlaw.display import Answer, domains_of, facts, in_words, path_steps, percent, price
@@ -108,6 +108,8 @@ def optimum(ax: Axes | None, answer: Answer) -> Axes:
 def pull(ax: Axes | None, answer: Answer) -> Axes:
     """Draw what a little more of each domain does to the loss, beginning at the uniform mixture."""
     domains = domains_of(answer)
+    if len(domains) > LYING:
+        domains = domains.sort_values("pull", kind="stable")
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.27 * len(domains) + 1.3)))
     per_point = domains["pull"] / 100
     colour = [COLOURS[2] if value < 0 else COLOURS[1] for value in per_point]
@@ -146,6 +148,7 @@ def prices(ax: Axes | None, answer: Answer) -> Axes:
         legend_above(ax)
     ax.set_yticks(range(len(rows)), [plain(row["constraint"]) for row in rows])
     ax.set(xlabel=f"loss that the limit adds {NATS}", xlim=(0, right), ylim=(len(rows) - 0.4, -0.6))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.grid(axis="y", visible=False)
     return ax
 
@@ -165,7 +168,9 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
     """
     steps, names = path_steps(answer), list(domains_of(answer)["domain"])
     if not steps:
-        raise ConfigError("the saved answer has no path with intervals: ask again with `mixlaw recommend`")
+        raise ConfigError(
+            "the answer has no path: its runs are as large as the big one, or `mixlaw recommend` wants asking again"
+        )
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.24 * len(names) + 1.4)))
     place, shares = np.arange(len(steps)), np.array([[row["weights"][name] for row in steps] for name in names])
     palette = list(colours(names).values())

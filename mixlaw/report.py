@@ -13,19 +13,23 @@ from matplotlib.figure import Figure
 
 from mixlaw import display, plots, plots_mixture
 from mixlaw.artefact import FittedLaws
-from mixlaw.display import Answer, folded, html_table
+from mixlaw.display import Answer, folded, html_table, in_words, upright
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
 from mixlaw.page import drawn, figure_of, png, scroll, side_by_side, write_page
 from mixlaw.plots_ternary import ternary
 from mixlaw.recommend import Recommendation
-from mixlaw.report_study import next_section, status_section
+from mixlaw.report_study import next_section, status_section, unfinished
+from mixlaw.study import run_states
 from mixlaw.tables import LOSS, Table, names_after
 from mixlaw.uncertainty import seed_noise
 
 Drawing = Callable[[Axes | None], Axes]
+SCORES = {"mre": "mean relative error [%]", "mae": "mean error [nats]", "bias": "bias [%]",
+          "spearman": "rank correlation", "coverage": "inside 90 % intervals [%]", "n": "losses"}  # fmt: skip
 TITLE = "Which mixture should the big run use?"
+MOST_NOTES = 3  # more notes about the runs are folded
 TOLD = ("optimum", "proof", "predicted", "errors", "tokens", "residuals")  # what the overview shows, the first four
 
 
@@ -187,7 +191,8 @@ def write_report(
     if predictions:
         figures["predictions"] = png(predictions)
     remark = f"Losses in {unit_of(list(laws.best.targets_))}; intervals are 90 %, from resampling whole runs."
-    parts = sections(material, figures) + (status_section(study) if study else [])
+    states = run_states(study) if study else []
+    parts = [*unfinished(states), *sections(material, figures), *(status_section(study, states) if study else [])]
     if answer and table:
         parts += next_section(laws, table, answer)
     write_page(out, TITLE, parts, remark)
@@ -202,7 +207,7 @@ def write_status(out: Path, study: Path) -> None:
     RunLogError
         If there is no run, planned or begun.
     """
-    parts = status_section(study)
+    parts = status_section(study, run_states(study))
     if not parts:
         raise RunLogError(f"{study} holds no runs, and none are planned there")
     advice = f"No laws yet: <code>mixlaw fit {html.escape(str(study))} --out {html.escape(str(study))}/laws.json</code>"
@@ -293,9 +298,16 @@ def verdict(rows: list[dict[str, Any]]) -> str:
 
 def proof_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return predicted against measured losses, one row per mixture."""
-    table = pd.DataFrame(rows)[["mixture", "predicted", "low", "high", "measured"]]
-    table["error %"] = 100 * (table["predicted"] - table["measured"]) / table["measured"]
-    return table
+    return pd.DataFrame(
+        {
+            "mixture": r["mixture"],
+            "predicted": f"{r['predicted']:.4f}",
+            "90 % interval": f"{r['low']:.4f} to {r['high']:.4f}",
+            "measured": f"{r['measured']:.4f}",
+            "error [%]": f"{100 * (r['predicted'] / r['measured'] - 1):+.2f}",
+        }
+        for r in rows
+    )
 
 
 def sections(m: Material, figures: dict[str, str]) -> list[str]:
@@ -306,49 +318,55 @@ def sections(m: Material, figures: dict[str, str]) -> list[str]:
         parts.append(scroll(html_table(proof_table(m.outcome))))
     if "predictions" in figures:
         parts += ["<h2>What a model of the proof predicts</h2>", side_by_side(figures, "predictions")]
-    chosen = f"<p>Chosen: <b>{html.escape(m.laws.chosen)}</b>, {html.escape(m.laws.reason)}.</p>"
+    chosen = f"<p>Chosen: <b>{html.escape(m.laws.chosen)}</b> ({html.escape(m.laws.reason)}).</p>"
     parts += ["<h2>Can the laws be trusted?</h2>", chosen]
     parts.append(side_by_side(figures, "predicted", "errors", "residuals", "tokens", "realised"))
     if m.laws.scores:
-        parts.append(folded("the held-out errors in numbers", scroll(html_table(pd.DataFrame(m.laws.scores)))))
+        scores = pd.DataFrame(m.laws.scores).rename(columns=SCORES)
+        parts.append(folded("the held-out errors in numbers", scroll(html_table(scores))))
     noise = seed_noise(m.table) if m.table else pd.DataFrame()
     if len(noise):
-        parts += ["<p>Runs that differ in their seed only, a floor for every law's error:</p>", html_table(noise)]
-    parts += ["<h2>The laws</h2>", side_by_side(figures, "parameters"), *[_law(m.laws, name) for name in m.laws.fits]]
-    if m.table:
-        notes = [f"<p>{html.escape(note)}</p>" for note in m.table.notes]
-        parts += ["<h2>The runs</h2>", _runs(m.table), *notes]
-    return parts
+        noise = noise.rename(columns={"sd": "sd [nats]", "percent": "sd [%]", "n_runs": "runs"})
+        parts += ["<p>Runs that differ in their seed only, a floor for every law's error:</p>"]
+        parts.append(scroll(html_table(noise)))
+    parts += ["<h2>The laws</h2>", side_by_side(figures, "parameters"), _law(m.laws, m.fit.law)]
+    parts += [folded(f"the {name} law", _law(m.laws, name)) for name in m.laws.fits if name != m.fit.law]
+    return parts + (["<h2>The runs</h2>", _runs(m.table), _notes(m.table)] if m.table else [])
 
 
 def _about_answer(answer: Answer, figures: dict[str, str]) -> list[str]:
     known = display.facts(answer)
-    shares = ", ".join(f"{name} {display.percent(w)}" for name, w in known["weights"].items())
+    ordered = sorted(known["weights"].items(), key=lambda pair: -pair[1])
+    shares = ", ".join(f"{name} {display.percent(w)}" for name, w in ordered)
     lines = [f"{html.escape(display.question(answer))} <b>{html.escape(shares)}</b>."]
     lines += [html.escape(text) for text in display.sentences(answer)]
-    lines += [f"<code>{html.escape(known['override'])}</code>"]
     lines += [f"Warning: {html.escape(w)}" for w in known.get("warnings", [])]
-    parts = [f'<div class="answer">{"<br>".join(lines)}</div>']
-    parts += [side_by_side(figures, "optimum", "ternary", "parallel", "path", "prices", "pull")]
-    parts += [scroll(html_table(display.weights_table(answer))), scroll(html_table(display.outcomes_table(answer)))]
+    lines += [f"<small>Train it with <code>{html.escape(known['override'])}</code></small>"]
+    parts = [f'<div class="answer"><p>{"</p><p>".join(lines)}</p></div>', "<h2>The recommendation</h2>"]
+    parts += [display.words_html(), side_by_side(figures, "optimum", "ternary", "parallel", "path", "prices", "pull")]
     per_target = pd.DataFrame(known.get("per_target", []))
     for title, table in (
+        ("The weights", display.weights_table(answer)),
+        ("What it gains", display.outcomes_table(answer)),
         ("What limits cost", display.prices_table(answer)),
         ("h* on the way to the big run, and what training the big run on it would cost", display.path_table(answer)),
         ("What other laws would recommend, and what that would cost by this one", display.others_table(answer)),
         ("Predicted loss of every target", per_target),
     ):
-        parts += [] if table.empty else [f"<h3>{title}</h3>", scroll(html_table(table))]
+        parts += [] if table.empty else [f"<h3>{title}</h3>", scroll(html_table(upright(table)))]
     return parts
 
 
 def _law(laws: FittedLaws, name: str) -> str:
     fit, law = laws.fits[name], get_law(name)
-    unit = f"N in {fit.units_.n_params:g} parameters, D in {fit.units_.n_tokens:g} tokens"
-    lines = "".join(f"<li>{html.escape(t)}: {html.escape(f.statement)}</li>" for t, f in fit.targets_.items())
+    unit = f"N in units of {in_words(fit.units_.n_params)} parameters, D of {in_words(fit.units_.n_tokens)} tokens"
+    alike: dict[str, list[str]] = {}
+    for target, found in fit.targets_.items():
+        alike.setdefault(found.statement, []).append(target)
+    lines = "".join(f"<li>{html.escape(', '.join(names))}: {html.escape(said)}</li>" for said, names in alike.items())
     formula = f"<code>L = {html.escape(law.formula)}</code> ({html.escape(law.source)}), {unit}"
-    values = scroll(html_table(fit.params_.reset_index(names="target")))
-    intervals = folded("with their intervals", html_table(fit.intervals_of_params()))
+    values = scroll(html_table(upright(fit.params_.reset_index(names="target"))))
+    intervals = folded("with their intervals", scroll(html_table(fit.intervals_of_params())))
     head = f"<h3>{html.escape(name)}</h3><p>{formula}</p>{display.warnings_html(fit.warnings_)}"
     return f"{head}{values}{intervals}<ul>{lines}</ul>"
 
@@ -357,4 +375,13 @@ def _runs(table: Table) -> str:
     rows = table.frame.groupby("n_params").agg(
         runs=("run_id", "nunique"), points=("n_tokens", "size"), most_tokens=("n_tokens", "max")
     )
-    return scroll(html_table(rows.reset_index()))
+    rows = rows.reset_index().rename(columns={"n_params": "N", "points": "evaluations", "most_tokens": "longest, D"})
+    words = {name: rows[name].map(in_words) for name in ("N", "longest, D")}
+    return scroll(html_table(rows.assign(**words)))
+
+
+def _notes(table: Table) -> str:
+    """Return what was found about the runs, folded where it is much."""
+    said = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+    listed = f"<ul>{said}</ul>" if said else ""
+    return folded(f"{len(table.notes)} notes about them", listed) if len(table.notes) > MOST_NOTES else listed

@@ -18,28 +18,41 @@ from mixlaw.question import Question
 from mixlaw.study import STATES, RunState, counts, eta_s, progress, run_states
 from mixlaw.tables import Table
 
-COLOURS = {
-    "done": "#2e8b57", "running": "#3b7dd8", "queued": "#9db8dd", "planned": "#8886", "preempted": "#d9a441",
-    "failed": "#c8453c", "diverged": "#7d4a8d",
+COLOURS = {  # of Okabe and Ito's palette, as in the figures
+    "done": "#009E73", "running": "#0072B2", "queued": "#56B4E9", "planned": "#999999", "preempted": "#F0E442",
+    "failed": "#D55E00", "diverged": "#CC79A7",
 }  # fmt: skip
+NEEDY = ("failed", "diverged", "preempted")  # the most urgent first
+LOST = "its loss became no number; fits leave it out"
 MOST_ROWS = 20  # runs in need of somebody that are named one by one
 N_NEXT = 8  # runs that are proposed
 MOST_SHARES = 4  # weights that a mixture is named by
 
 
-def status_section(folder: Path) -> list[str]:
+def unfinished(states: Sequence[RunState]) -> list[str]:
+    """Return one line, as HTML, about the runs that are not done; nothing where all are."""
+    missing = {state: n for state, n in counts(states).items() if state != "done"}
+    if not missing:
+        return []
+    words = ", ".join(f"{n} {state}" for state, n in missing.items())
+    return [f'<p class="note">Not all of {len(states)} runs are done: {words}. <a href="#the-study">The study</a></p>']
+
+
+def status_section(folder: Path, states: Sequence[RunState] | None = None) -> list[str]:
     """Return how far a study is, as HTML; nothing where the folder holds no runs."""
-    states = run_states(folder)
+    states = run_states(folder) if states is None else states
     if not states:
         return []
     found, left = counts(states), eta_s(states)
     words = ", ".join(f"{n} {state}" for state, n in found.items())
     ends = f"; about {_duration(left)} to go" if left is not None else ""
-    head = f"{len(states)} runs: {words}. {progress(states):.0%} of {sum(s.run.flops for s in states):.3g} FLOPs{ends}."
+    flops = sum(s.run.flops for s in states)
+    share = f" {percent(progress(states))} of {flops:.3g} FLOPs{ends}." if flops else ""
+    head = f"{len(states)} runs: {words}.{share}"
     parts = ["<h2>The study</h2>", f"<p>{html.escape(head)}</p>", _bar(found), scroll(html_table(_by_size(states)))]
-    needy = [s for s in states if s.state in ("failed", "preempted", "diverged")]
+    needy = sorted((s for s in states if s.state in NEEDY), key=lambda s: NEEDY.index(s.state))
     if needy:
-        parts += ["<h3>Runs that are in need of somebody</h3>", scroll(html_table(_named(needy[:MOST_ROWS])))]
+        parts += ["<h3>Runs to look at</h3>", scroll(html_table(_named(needy[:MOST_ROWS])))]
     if len(needy) > MOST_ROWS:
         command = f"python -m sweeps.status {html.escape(folder.name)} --all"
         parts.append(f"<p>and {len(needy) - MOST_ROWS} more: <code>{command}</code></p>")
@@ -59,13 +72,13 @@ def _by_size(states: Sequence[RunState]) -> pd.DataFrame:
     frame = pd.DataFrame({"N": [s.run.n_params for s in states], "state": [s.state for s in states]})
     table = frame.value_counts().unstack(fill_value=0)
     table = table[[s for s in STATES if s in table]].sort_index().reset_index()
-    return table.assign(N=[in_words(n) for n in table["N"]])
+    return table.assign(N=[in_words(n) for n in table["N"]]).rename_axis(None, axis=1).replace(0, "")
 
 
 def _named(states: Sequence[RunState]) -> pd.DataFrame:
     return pd.DataFrame([
-        {"run": s.run.run_id, "N": in_words(s.run.n_params), "mixture": mixture_in_words(s.run.mixture),
-         "state": s.state, "reason": s.reason, "attempts": s.attempts}
+        {"run": s.run.run_id, "state": s.state, "reason": s.reason or (LOST if s.state == "diverged" else ""),
+         "attempts": s.attempts, "N": in_words(s.run.n_params), "mixture": mixture_in_words(s.run.mixture)}
         for s in states
     ])  # fmt: skip
 
@@ -97,12 +110,13 @@ def next_section(laws: FittedLaws, table: Table, answer: Mapping[str, Any]) -> l
     runs, domains = proposal.runs, laws.best.domains_
     before, after = runs["sd_before"].iloc[0], runs["sd_after"].iloc[-1]
     head = (
-        f"How uncertain the differences between mixtures that may be the best one are: {before:.4f} nats. These "
-        f"{len(runs)} runs, chosen for what they tell for each FLOP, are expected to make that {after:.4f}."
+        f"How uncertain the differences between mixtures that may be the best one are: {before:#.3g} nats. These "
+        f"{len(runs)} runs, chosen for what they tell for each FLOP, are expected to make that {after:#.3g}."
     )
     rows = [
         {"N": in_words(row["n_params"]), "D": in_words(row["n_tokens"]), "FLOPs": f"{row['flops']:.2g}",
-         "mixture": mixture_in_words({d: row[f"weight_{d}"] for d in domains}), "then uncertain by": row["sd_after"]}
+         "mixture": mixture_in_words({d: row[f"weight_{d}"] for d in domains}),
+         "then uncertain by [nats]": f"{row['sd_after']:#.3g}"}
         for row in runs.to_dict("records")
     ]  # fmt: skip
     return [title, f"<p>{html.escape(head)}</p>", scroll(html_table(pd.DataFrame(rows)))]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mixlaw.cli import KINDS
-from mixlaw.display import answer_html, fit_html, laws_html, sentences
+from mixlaw.display import answer_html, fit_html, html_table, laws_html, path_steps, question, sentences, upright
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.examples import small_study
 from mixlaw.fit import LawFit
@@ -142,6 +142,41 @@ def test_a_saved_answer_looks_like_a_live_one(live):
     saved = json.loads(json.dumps(live.to_json()))
     assert answer_html(saved) == answer_html(live)
     assert sentences(saved) == sentences(live)
+
+
+def test_tables_of_many_columns_grow_downwards():
+    wide = pd.DataFrame([{"mixture": "uniform"} | {f"t{i}": 0.5 for i in range(9)}])
+    assert list(upright(wide).columns) == ["mixture", "uniform"]
+    assert list(upright(wide)["mixture"]) == [f"t{i}" for i in range(9)]
+    assert upright(wide.iloc[:, :8]).shape == (1, 8)
+
+
+def test_words_stand_on_the_left_and_numbers_have_four_digits():
+    page = html_table(
+        pd.DataFrame({"a": ["x", ""], "b": [1.23456, float("nan")], "c": [1.2e-7, 801685], "d": ["y" * 99, ""]})
+    )
+    assert '<td class="text">x</td><td>1.235</td><td>1.2e-07</td><td class="long">y' in page
+    assert '<td class="text"></td><td></td><td>8.017e+05</td>' in page
+
+
+def test_a_path_that_goes_nowhere_is_not_shown():
+    here = answer(3)
+    assert len(path_steps(here)) == 3
+    for step in here["path"]:
+        step |= {"n_params": 1e6, "n_tokens": 1e9 * (1 - 1e-12)}
+    assert path_steps(here) == []
+
+
+def test_many_targets_are_counted_not_listed():
+    assert question(answer(3) | {"targets": {f"t{i}": 1 / 13 for i in range(13)}}).endswith("the mean of 13 targets:")
+
+
+def test_headings_can_be_jumped_to(tmp_path, live):
+    write_report(tmp_path / "report.html", laws(3), runs(3), None, live.to_json())
+    page = without_pictures((tmp_path / "report.html").read_text())
+    links = re.findall(r'<a href="#([\w-]+)">', page)
+    assert links[:2] == ["the-recommendation", "can-the-laws-be-trusted"]
+    assert links == re.findall(r'<h2 id="([\w-]+)">', page)
 
 
 def test_what_notebooks_show():

@@ -11,7 +11,8 @@ from mixlaw.fit import LawFit
 from mixlaw.ledger import PlannedRun, begin_attempt, end_attempt, write_plan
 from mixlaw.question import Question
 from mixlaw.recommend import recommend
-from mixlaw.report_study import mixture_in_words, next_section, points_of, propose, status_section
+from mixlaw.report_study import mixture_in_words, next_section, points_of, propose, status_section, unfinished
+from mixlaw.study import run_states
 from mixlaw.tables import Table
 from tests.mixlaw.run_logs import write_run
 from tests.mixlaw.synthetic import study
@@ -42,6 +43,18 @@ def test_a_study_is_told_with_what_failed_and_why(folder: Path) -> None:
     assert "web 75 %, code 25 %" in page
 
 
+def test_a_report_begins_with_what_is_not_done(folder: Path) -> None:
+    states = run_states(folder)
+    assert "Not all of 4 runs are done: 1 planned, 1 preempted, 1 failed." in unfinished(states)[0]
+    assert unfinished([s for s in states if s.state == "done"]) == []
+
+
+def test_runs_whose_size_nobody_wrote_down_have_no_share_of_flops(tmp_path: Path) -> None:
+    (tmp_path / "aaa").mkdir()
+    (tmp_path / "aaa" / "run.json").write_text("{}")
+    assert "<p>1 runs: 1 preempted.</p>" in status_section(tmp_path)
+
+
 def test_many_failures_are_counted_not_listed(folder: Path) -> None:
     for i in range(30):
         run = folder / f"x{i}"
@@ -49,7 +62,7 @@ def test_many_failures_are_counted_not_listed(folder: Path) -> None:
         for name in ("run.json", "attempts.jsonl", "log.txt"):
             os.link(folder / "bbb" / name, run / name)
     page = "\n".join(status_section(folder))
-    assert page.count("cannot be used") == 19  # beside the run that is preempted
+    assert page.count("cannot be used") == 20  # the run that is preempted can wait
     assert "and 12 more" in page
 
 
