@@ -187,7 +187,7 @@ def next_runs(
 
 
 def trained(candidates: pd.DataFrame, table: Table) -> NDArray[np.bool_]:
-    """Return (c,) which candidates a table's runs are already: same N, same D to 5 % (whole steps), weights to 0.003."""
+    """Return (c,) which candidates a table has already: same N, D to 5 % (steps are whole), weights to 0.003."""
     last = table.frame.sort_values("n_tokens").groupby("run_id").tail(1)
     near = np.ones((len(candidates), len(last)), dtype=bool)
     for name in ("n_params", "n_tokens"):
