@@ -105,7 +105,7 @@ up() { # $1 nodes, $2 GPUs on each
     done
     for i in $(seq "$1"); do # so that the first node of a job can be found by its name
         mkdir -p "$dir/spool/mixlaw$i"
-        grep -qw "mixlaw$i" /etc/hosts || echo "127.0.0.1 mixlaw$i $mark" >>/etc/hosts
+        echo "127.0.0.1 mixlaw$i $mark" >>/etc/hosts # another cluster's names go when it goes
     done
     write_config "$1" "$2"
     start_munge
@@ -133,7 +133,7 @@ down() {
     for pid in "${pids[@]}"; do
         wait_for eval "! kill -0 $pid 2>/dev/null" || kill -KILL "$pid"
     done
-    hosts=$(grep -vF "$mark" /etc/hosts || true)
+    hosts=$(grep -v -- "$mark\$" /etc/hosts || true)
     echo "$hosts" >/etc/hosts # written over, as some containers mount this very file
 }
 
