@@ -203,7 +203,7 @@ def _end_in_words(folder: Path, attempt: Attempt) -> str:
         return "stopped by Slurm"
     if attempt.code == AGAIN:
         return in_words(AGAIN)
-    said = last_words(folder)
+    said = last_words(folder, sentence=1 < attempt.code < AGAIN)
     return in_words(attempt.code) + (f": {said}" if said and attempt.code > 0 else "")
 
 
@@ -240,11 +240,12 @@ def _process_is_alive(words: str) -> bool:
     return True
 
 
-def last_words(run_folder: Path) -> str:
-    """Return the last line of a run's log that is not Slurm's own, shortened."""
+def last_words(run_folder: Path, sentence: bool = False) -> str:
+    """Return the last line of a run's log that is not Slurm's own, shortened; or its last sentence about an error."""
     lines = _tail(run_folder / "log.txt").decode(errors="replace").splitlines()
-    own = [line.strip() for line in lines if line.strip() and not line.startswith(("srun:", "slurmstepd:"))]
-    return own[-1][:300] if own else ""
+    own = [line.strip() for line in lines if line.strip() and not line.startswith(("srun:", "slurmstepd"))]
+    errors = [line for line in own if sentence and line.startswith("error: ")]
+    return (errors or own or [""])[-1][:300]
 
 
 def _progress(folder: Path, run: PlannedRun) -> float:

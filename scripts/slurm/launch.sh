@@ -53,7 +53,8 @@ run_step() { # run `words` in the background, because bash runs traps only betwe
     step=''
 }
 
-own_code() { # $1: where this attempt begins in the log. srun tells the highest code, also of tasks it killed itself
+own_code() { # $1: where this attempt begins in the log, $2: the seal of a run that is over
+    # srun tells the highest code, also of tasks that it killed itself because another one had failed
     local log told=''
     log=$(readlink "/proc/$$/fd/2")
     if [ "$code" -ne 0 ] && [ -f "$log" ]; then
@@ -65,8 +66,13 @@ own_code() { # $1: where this attempt begins in the log. srun tells the highest 
             END { print own ? own : first }')
     fi
     code=${told:-$code}
-    if [ "$warned" -eq 1 ] && [ "$code" -gt 128 ]; then
-        code=75 # it was told to leave before it could save: its last checkpoint stands
+    if [ "$code" -eq 1 ] || [ "$code" -gt 128 ]; then # a crash, but of what?
+        if [ -f "$2" ]; then
+            notice "crashed with $code when the run was over already"
+            code=$(grep -q '"status": "finished"' "$2" && echo 0 || echo 76)
+        elif [ "$warned" -eq 1 ] && [ "$code" -gt 128 ]; then
+            code=75 # it was told to leave before it could save: its last checkpoint stands
+        fi
     fi
 }
 
@@ -92,7 +98,7 @@ train_run() { # ATTEMPTS OVERRIDE...: train, and leave with the exit code
         "$(date +%s)" "$job" "${SLURM_JOB_NODELIST:-?}" "$job" >>"$attempts"
     trap relay USR1 USR2 TERM
     run_step
-    own_code "$begin"
+    own_code "$begin" "$(dirname "$attempts")/done.json"
     printf '{"event":"end","time":%d,"code":%d,"job":"%s"}\n' "$(date +%s)" "$code" "$job" >>"$attempts"
     kills=$(grep -cE "\"code\":(129|1[3-9][0-9]|2[0-9][0-9]),\"job\":\"$job\"" "$attempts" || true)
     if [ "$code" -eq 75 ]; then

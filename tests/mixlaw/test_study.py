@@ -123,7 +123,9 @@ def test_a_run_that_ended_tells_why(tmp_path, code, told, reason):
     folder = begin(tmp_path, "a")
     begin_attempt(folder, "process 1 on x")
     end_attempt(folder, code)
-    (folder / "log.txt").write_text("error: no such thing\nsrun: error: fake1: task 0: Exited with exit code 2\n")
+    theirs = "E1128 failed (exitcode: 4) local_rank: 0\n" if code in (2, 4) else ""  # torchrun's, behind ours
+    slurms = "srun: error: fake1: task 0: Exited with exit code 2\n"
+    (folder / "log.txt").write_text(f"error: no such thing\n{theirs}{slurms}")
     found = state(tmp_path)
     assert found.state == told
     assert found.reason.startswith(reason)
