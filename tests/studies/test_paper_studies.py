@@ -192,7 +192,7 @@ def test_runs_share_the_gpus_of_their_nodes_evenly(study: str, monkeypatch: pyte
 
 
 def test_a_padded_vocabulary_has_more_rows_and_runs_without_one_keep_their_names(plan: Callable[..., Plan]) -> None:
-    padded = plan("+model.vocab_multiple_of=100")
+    padded = plan("model.vocab_multiple_of=100")
     models = [science(p.config, p.weights, p.manifest)["model"] for p in (plan(), padded)]
     assert ["vocab_multiple_of" in model for model in models] == [False, True]
     counts = count_of(padded.config.model, padded.manifest.vocab_size, padded.config.layout())
