@@ -19,10 +19,11 @@ import pandas as pd
 import mixlaw
 from mixlaw.errors import FitError
 from mixlaw.fit import LawFit, TargetFit
+from mixlaw.hygiene import prepare
 from mixlaw.laws import Units, get_law
 from mixlaw.runlog import canonical_json, strict_json, write_atomically
 from mixlaw.slopes import Array
-from mixlaw.tables import Table
+from mixlaw.tables import Table, read_table
 from mixlaw.uncertainty import seed_noise
 
 FORMAT = 2
@@ -69,6 +70,21 @@ class FittedLaws:
         mixtures = np.unique(table.mixtures.round(4), axis=0)[:MOST_MIXTURES]
         rows = [{str(k): v for k, v in row.items()} for row in scores.to_dict("records")]
         return cls(fits, chosen, reason, ranges, mixtures, table.sizes, floor, rows, data_sha256(table))
+
+    def table_of(self, folder: Path) -> Table:
+        """Return the runs in a folder as the table that these laws were fitted to, whose hash they state.
+
+        Raises
+        ------
+        FitError
+            If they were fitted to other runs.
+        """
+        for count in ("n_params", "n_params_non_embedding"):
+            table = read_table([folder], n_params=count)
+            for keep_warmup in (False, True):
+                if data_sha256(cleaned := prepare(table, keep_warmup)) == self.data_sha256:
+                    return cleaned
+        raise FitError(f"these laws were fitted to other runs than those in {folder} now: `mixlaw fit {folder}` again")
 
     def _repr_html_(self) -> str:
         from mixlaw.display import laws_html

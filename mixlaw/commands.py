@@ -330,6 +330,7 @@ def run_plot(options: argparse.Namespace) -> None:
 
 def run_report(options: argparse.Namespace) -> None:
     """Draw the report of a table, or of a study by the files that its folder holds."""
+    from mixlaw.recommend import read_answer
     from mixlaw.report import write_report, write_status
 
     study = Path(options.table[0]) if len(options.table) == 1 and Path(options.table[0]).is_dir() else None
@@ -347,7 +348,7 @@ def run_report(options: argparse.Namespace) -> None:
         for given, part in ((options.test, "_heldout"), (options.proof, "_proof"))
     )
     test, proven = (read(paths, options) if paths else None for paths in (held, proof if asked else None))
-    answer = _read_answer(asked) if asked else None
+    answer = read_answer(asked) if asked else None
     table, picture = read_clean(options.table, options), options.picture or _beside(study, "predictions.png")
     pictures = write_report(out, FittedLaws.load(laws), table, test, answer, proven, picture, study)
     say(f"{out} and {len(pictures)} PNGs in {pictures[0].parent}")
@@ -356,16 +357,6 @@ def run_report(options: argparse.Namespace) -> None:
 def _beside(study: Path | None, name: str) -> Path | None:
     """Return a file of a study's folder, if it is there."""
     return study / name if study and (study / name).exists() else None
-
-
-def _read_answer(path: Path) -> dict[str, Any]:
-    try:
-        answer = json.loads(path.read_text(encoding="utf-8"))
-        if not {"outcomes", "domains", "weights", "n_tokens", "targets", "override"} <= set(answer):
-            raise ValueError("keys are missing")
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is not what `mixlaw recommend --out` writes: {str(error)[:100]}") from None
-    return dict(answer)
 
 
 def run_laws(options: argparse.Namespace) -> None:

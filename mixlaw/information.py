@@ -44,6 +44,7 @@ class Noise:
     @classmethod
     def of(cls, fit: LawFit, table: Table, target: str) -> "Noise":
         """Return what the residuals of a fit say: how far runs lie apart, and how far the rows of one run do."""
+        table = table.rows(table.frame[LOSS + target].notna())
         seen = fit.predict(table, [target])
         residual = (seen["predicted"] - seen["observed"]).to_numpy(float)
         runs = pd.Series(residual).groupby(table.runs())
@@ -175,6 +176,8 @@ def next_runs(
     trail = []
     for _ in range(count):
         gain = sum(k.gain(o) for k, o in zip(decision.parts, offers, strict=True)) / cost
+        if not np.isfinite(gain).all():
+            raise FitError("what runs would tell is no number: look at the laws' parameters, or fit again")
         gain[chosen] = -np.inf
         best = int(np.argmax(gain))
         for part, offer in zip(decision.parts, offers, strict=True):

@@ -13,13 +13,16 @@ directory alone (`runlog.py`); the ledger tells of the others.
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import RunLogError
 from mixlaw.runlog import write_atomically
+
+_NUMBER = (int, float)
+_TYPES = {"str": str, "int": int, "float": _NUMBER, "list": list, "dict": dict}  # of the fields below
 
 
 @dataclass(frozen=True)
@@ -178,8 +181,17 @@ def _read_lines(path: Path, strict: bool = False) -> list[dict[str, Any]]:
     return found
 
 
-def _read(kind: Callable[..., Any], line: Mapping[str, Any], path: Path) -> Any:
+def _read(kind: type[PlannedRun] | type[Job], line: Mapping[str, Any], path: Path) -> Any:
+    """Return a line as what it should be, every value of the type that its field has by default."""
     try:
-        return kind(**line)
+        read = kind(**line)
+        for f in fields(kind):
+            known: Any = _TYPES[getattr(f.type, "__name__", "")]  # of list[str]: list
+            value = getattr(read, f.name)
+            inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            numbers = isinstance(value, dict)
+            if not isinstance(value, known) or not all(isinstance(v, _NUMBER if numbers else str) for v in inside):
+                raise TypeError(f.name)
+        return read
     except TypeError:
         raise RunLogError(f"{path}: {str(dict(line))[:80]} is not a line of this mixlaw's") from None

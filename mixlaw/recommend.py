@@ -1,7 +1,9 @@
 """The mixture for a big run: where the predicted loss is lowest, how sure that is, and what it costs."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pandas as pd
 
 from mixlaw.artefact import FittedLaws
 from mixlaw.costs import flat_frontier, other_laws, path, prices
-from mixlaw.errors import FitError, unknown_name
+from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
 from mixlaw.mixture import hydra_override, proportional, uniform
@@ -169,6 +171,28 @@ class Recommendation:
                 f"{row['mixture']:<16}{row['predicted']:>9.4f}   {row['low']:.4f} to {row['high']:.4f}   {shown}"
             )
         return lines
+
+
+def read_answer(path: Path) -> dict[str, Any]:
+    """Read a recommendation that `mixlaw recommend --out` wrote.
+
+    Raises
+    ------
+    ConfigError
+        If the file holds anything else.
+    """
+    wanted = {"outcomes": list, "domains": list, "weights": dict, "targets": dict, "override": str}
+    try:
+        answer = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(answer, dict) or not isinstance(answer.get("n_tokens"), int | float):
+            raise ValueError("n_tokens is missing")
+        for key, kind in wanted.items():
+            parts = answer.get(key)
+            if not isinstance(parts, kind) or (kind is list and not all(isinstance(part, dict) for part in parts)):
+                raise ValueError(f"{key} is missing")
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is not what `mixlaw recommend --out` writes: {str(error)[:100]}") from None
+    return answer
 
 
 def recommend(laws: FittedLaws, question: Question, law: str | None = None, level: float = 0.9) -> Recommendation:

@@ -5,6 +5,7 @@ What Slurm knows of jobs may be handed over as a mapping; without it, runs that 
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -229,7 +230,7 @@ def _is_alive(folder: Path, attempt: Attempt, queue: Queue | None) -> bool:
 def _process_is_alive(words: str) -> bool:
     """Return whether 'process 77 on gpu03' is true, if gpu03 is this machine."""
     parts = words.split()
-    if len(parts) != 4 or not parts[1].isdigit() or parts[3] != socket.gethostname():
+    if len(parts) != 4 or not re.fullmatch(r"[0-9]{1,9}", parts[1]) or parts[3] != socket.gethostname():
         return False
     try:
         os.kill(int(parts[1]), 0)

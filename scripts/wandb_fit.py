@@ -26,10 +26,11 @@ from typing import Any
 
 import pandas as pd
 
-from mixlaw.artefact import FittedLaws, data_sha256
-from mixlaw.errors import ConfigError, FitError, MixlawError
+from mixlaw.artefact import FittedLaws
+from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.hygiene import prepare
-from mixlaw.runlog import file_sha256, read_facts, read_json
+from mixlaw.recommend import read_answer
+from mixlaw.runlog import file_sha256, read_facts
 from mixlaw.runs import find_runs
 from mixlaw.tables import Table, read_table
 
@@ -70,24 +71,11 @@ def read_fit(folder: Path) -> Fit:
         If runs or laws cannot be read, or these laws were fitted to other runs.
     """
     laws = FittedLaws.load(folder / "laws.json")
-    table = fitted_table(folder, laws)
+    table = laws.table_of(folder)
     ids = set(table.frame["run_id"])
     runs = {run_id: path for path in find_runs([folder]) if (run_id := read_facts(path)["run_id"]) in ids}
     answer = folder / "recommendation.json"
-    return Fit(folder, laws, table, runs, read_json(answer) if answer.exists() else {})
-
-
-def fitted_table(folder: Path, laws: FittedLaws) -> Table:
-    """Return the table of a study's runs that has the hash which the laws state: lineage is checked, not claimed."""
-    for count in ("n_params", "n_params_non_embedding"):
-        table = read_table([folder], n_params=count)
-        for keep_warmup in (False, True):
-            if data_sha256(cleaned := prepare(table, keep_warmup)) == laws.data_sha256:
-                return cleaned
-    raise FitError(
-        f"{folder}/laws.json was fitted to other runs than those in {folder}: `mixlaw fit {folder} --out "
-        f"{folder}/laws.json` fits them"
-    )
+    return Fit(folder, laws, table, runs, read_answer(answer) if answer.exists() else {})
 
 
 def score_table(fit: Fit) -> pd.DataFrame:
@@ -117,7 +105,7 @@ def metadata_of(fit: Fit, runs_digest: str) -> dict[str, Any]:
         "runs_digest": runs_digest,
     }
     if answer:
-        facts |= {key: answer[key] for key in ("n_params", "n_tokens", "targets")}
+        facts |= {key: answer[key] for key in ("n_params", "n_tokens", "targets") if key in answer}
         facts["optimum"] = {d["domain"]: {k: d[k] for k in ("weight", "low", "high")} for d in answer["domains"]}
     return facts
 
@@ -218,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         fit = read_fit(options.folder)
-        test = read_table(options.test) if options.test else None
+        test = prepare(read_table(options.test)) if options.test else None
         with wandb_in_words():
             log_fit(fit, options.project, test)
     except MixlawError as error:

@@ -1,31 +1,38 @@
 """python -m sweeps.plan NAME --models M,M,M --flops C [OVERRIDE...]    write a study of runs worth C FLOPs
 python -m sweeps.plan NAME --next 12 --n-params N --n-tokens D         write the runs that would tell most next
 
-The first writes sweeps/study/NAME.yaml, NAME_seeds.yaml (the noise floor) and NAME_heldout.yaml (never fitted): train
+The first writes sweeps/study/NAME.yaml, NAME_seeds.yaml (the noise floor) and NAME_heldout.yaml (never fitted), or into
+study/ below $MIXLAW_CONFIGS, a folder of your own, where `python -m train` finds them too: train
 them with `python -m train study=NAME`. Overrides (data=mine stream.seq_len=1024) are part of the study. Once its laws
 are fitted (`mixlaw fit runs/NAME --test runs/NAME_heldout --out runs/NAME/laws.json`), the second writes
 NAME_next1.yaml, whose runs join those of NAME; fit again, and so on until the recommendation is sure enough.
 """
 
 import argparse
+import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.question import Question
-from sweeps.study_file import STUDIES, Shape, shapes_of, write_study
+from sweeps.study_file import Shape, mixtures_of, shapes_of, studies, write_study
 
 LEAST_WARMUP = 0.05  # of the shortest run's tokens
+ENDLESS = 1e12  # epochs: the planner says itself which runs repeat a domain too often
+OWN = re.compile(r"[~+]|(model|schedule\.(n|warmup)_tokens|seed|study_name)=|(mixture|study|hydra)[./@=]")
+RESERVED = {"on", "off", "yes", "no", "null", "true", "false", "nan", "inf", "y", "n"}  # YAML reads them as no names
 
 
 @dataclass(frozen=True)
 class Trainable:
-    """A size that the checkout can train: what it is made of, N, D, and the data it reads."""
+    """A size that the checkout can train: what it is made of, N, D, the data it reads, and where its runs go."""
 
     shape: Shape
     n_params: int
@@ -33,13 +40,16 @@ class Trainable:
     available: dict[str, float]
     points: tuple[int, float]
     max_epochs: float
+    tokens_per_step: float
+    runs: Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Plan; a mistake ends in one sentence."""
     options = parser().parse_intermixed_args(arguments)
     try:
-        return plan_next(options) if options.next else plan_first(options)
+        check_options(options)
+        return plan_next(options) if options.next is not None else plan_first(options)
     except MixlawError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
@@ -56,29 +66,53 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings of every run, e.g. data=mine")
     first = found.add_argument_group("a first study")
     first.add_argument("--models", help="at least three choices of configs/model, with commas between")
-    first.add_argument("--flops", type=float, help="budget for all runs, 6 N D each")
-    first.add_argument("--gpu-hours", type=float, help="the same in hours of one GPU; needs --tokens-per-second")
+    first.add_argument("--flops", type=_number, help="budget for all runs, 6 N D each")
+    first.add_argument("--gpu-hours", type=_number, help="the same in hours of one GPU; needs --tokens-per-second")
     first.add_argument(
-        "--tokens-per-second", type=float, help="of the largest model on one GPU; smaller ones as many FLOPs a second"
+        "--tokens-per-second", type=_number, help="of the largest model on one GPU; smaller ones as many FLOPs a second"
     )
-    first.add_argument("--tokens-per-param", type=float, default=20.0, help="D / N of most runs; others have 0.5, 2 x")
+    first.add_argument(
+        "--tokens-per-param", type=_number, default=20.0, help="D / N of most runs; others have 0.5, 2 x"
+    )
     first.add_argument("--floor", type=float, default=0.01, help="least weight of mixtures that are no corners")
     first.add_argument("--seed", type=int, default=0, help="of the sequence of mixtures")
-    first.add_argument("--noise", type=float, default=0.01, help="how far runs scatter, in nats, for expected errors")
+    first.add_argument("--noise", type=_number, default=0.01, help="how far runs scatter, in nats, for expected errors")
     more = found.add_argument_group("the next runs")
-    more.add_argument("--next", type=int, default=0, metavar="RUNS", help="how many")
+    more.add_argument("--next", type=int, metavar="RUNS", help="how many")
     more.add_argument("--laws", type=Path, help="by default runs/NAME/laws.json")
     more.add_argument("--target", default="average", help="as for `mixlaw recommend`")
     both = found.add_argument_group("the decision")
-    both.add_argument("--n-params", type=float, help="N of the big run")
-    both.add_argument("--n-tokens", type=float, help="D of the big run")
-    found.add_argument(
-        "--out",
-        type=Path,
-        default=STUDIES,
-        help="where study files are: sweeps/study, or study/ below $MIXLAW_CONFIGS, a folder of your own",
-    )
+    both.add_argument("--n-params", type=_number, help="N of the big run")
+    both.add_argument("--n-tokens", type=_number, help="D of the big run")
     return found
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse names that Hydra would read as something else, and overrides that a plan sets itself.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", options.name) or options.name.lower() in RESERVED:
+        raise ConfigError(
+            f"the name {options.name!r} becomes a file and a folder: a letter, then letters, digits, _ and -"
+        )
+    for override in options.overrides:
+        if OWN.match(override):
+            raise ConfigError(f"{override}: a plan sets this itself, or it is no part of a study: leave it out")
+        if "=" not in override:
+            raise ConfigError(f"{override}: write <setting>=<value>")
+    if options.seed < 0 or (options.next is not None and options.next < 1):
+        raise ConfigError("--seed must be at least 0, and --next at least 1")
 
 
 def plan_first(options: argparse.Namespace) -> int:
@@ -88,14 +122,16 @@ def plan_first(options: argparse.Namespace) -> int:
 
     if not options.models:
         raise ConfigError("name at least three models: --models text_70k,text_136k,text_234k")
-    _refuse_existing(options.out, [options.name, f"{options.name}_seeds", f"{options.name}_heldout"])
+    _refuse_existing([options.name, f"{options.name}_seeds", f"{options.name}_heldout"])
     shapes = [Shape((*options.overrides, f"model={m}")) for m in options.models.split(",")]
     sizes = {t.shape.label: t for t in trainable(shapes)}
     biggest = max(sizes.values(), key=lambda t: t.n_params)
     domains, natural = list(biggest.available), proportional(biggest.available)
     wanted = [Size(name, t.n_params, options.tokens_per_param * t.n_params) for name, t in sizes.items()]
     runs = plan_study(domains, wanted, _budget(options, biggest), natural, options.floor, options.seed)
-    runs["n_tokens"] = runs["n_tokens"].round().astype(int)
+    step = biggest.tokens_per_step
+    runs["n_tokens"] = (np.ceil(runs["n_tokens"] / step) * step).round().astype(int)
+    runs["flops"] = 6 * runs["n_params"] * runs["n_tokens"]
     check_epochs(runs, biggest)
     warmup = round(LEAST_WARMUP * runs["n_tokens"].min())
     runs["shape"] = [
@@ -107,7 +143,7 @@ def plan_first(options: argparse.Namespace) -> int:
     for role, part in (("fit", ""), ("seeds", "_seeds"), ("heldout", "_heldout")):
         some, name = runs[runs["role"] == role], options.name + part
         folder = options.name + ("_heldout" if role == "heldout" else "")
-        path = options.out / f"{name}.yaml"
+        path = studies() / f"{name}.yaml"
         write_study(path, folder, about(role, options.name, some), shared, some, domains)
         say(f"written: {path}")
     say(f"next: python -m train study={options.name} --dry-run")
@@ -126,8 +162,8 @@ def about(role: str, name: str, runs: pd.DataFrame) -> list[str]:
     return [head, what[role]]
 
 
-def trainable(shapes: Sequence[Shape]) -> list[Trainable]:
-    """Return what shapes come to: parameters, tokens, data.
+def trainable(shapes: Sequence[Shape], study: str = "") -> list[Trainable]:
+    """Return what shapes come to, on top of a study's own settings: parameters, tokens, data.
 
     Raises
     ------
@@ -138,14 +174,16 @@ def trainable(shapes: Sequence[Shape]) -> list[Trainable]:
     from train.models.build import count_of
     from train.plan import make_plan
 
-    found = []
-    for shape, config in zip(shapes, compose_study([s.overrides for s in shapes]), strict=True):
-        max_epochs, config.stream.max_epochs = config.stream.max_epochs, float("inf")
-        plan = make_plan(config, open_data(config))
+    found, base = [], (f"study={study}",) * bool(study)
+    for shape, config in zip(shapes, compose_study([(*base, *s.overrides) for s in shapes]), strict=True):
+        free = replace(config, stream=replace(config.stream, max_epochs=ENDLESS))
+        plan = make_plan(free, open_data(config))
         n_params = count_of(config.model, plan.manifest.vocab_size, config.layout())["total"]
         available = {d: float(plan.available(d)["n_tokens"]) for d in plan.manifest.domains}
-        points = config.evaluation.n_points, config.evaluation.ratio
-        found.append(Trainable(shape, n_params, config.schedule.n_tokens, available, points, max_epochs))
+        points, limit = (config.evaluation.n_points, config.evaluation.ratio), config.stream.max_epochs
+        n_tokens = float(plan.n_steps * plan.tokens_per_step)
+        runs = Path(config.machine.runs)
+        found.append(Trainable(shape, n_params, n_tokens, available, points, limit, plan.tokens_per_step, runs))
     return found
 
 
@@ -215,56 +253,68 @@ def plan_next(options: argparse.Namespace) -> int:
     """Write the runs that would tell most about the decision, given what was fitted."""
     from mixlaw.artefact import FittedLaws
     from mixlaw.design import Size, candidates
-    from mixlaw.hygiene import prepare
     from mixlaw.information import Decision, next_runs
     from mixlaw.question import read_targets
-    from mixlaw.tables import read_table
 
     if not (options.n_params and options.n_tokens):
         raise ConfigError("say which run is to be decided: --n-params 7e9 --n-tokens 150e9")
-    folder, shapes = shapes_of(options.out / f"{options.name}.yaml")
-    sizes = {str(i): t for i, t in enumerate(trainable([Shape((*options.overrides, *s.overrides)) for s in shapes]))}
-    runs_folder = _runs_folder(options.overrides) / folder
+    path = studies() / f"{options.name}.yaml"
+    folder, shapes = shapes_of(path)
+    own = trainable([Shape((*s.overrides, *options.overrides)) for s in shapes], options.name)
+    sizes = {str(i): replace(t, shape=shape) for i, (t, shape) in enumerate(zip(own, shapes, strict=True))}
+    runs_folder = own[0].runs / folder
     laws = FittedLaws.load(options.laws or runs_folder / "laws.json")
-    table = prepare(read_table([runs_folder]))
+    table = laws.table_of(runs_folder)
     question = Question(options.n_params, options.n_tokens, read_targets(options.target, laws.best))
-    points = next(iter(sizes.values())).points
-    near = Decision(laws.best, question, laws.sizes, table, points).contenders
+    near = Decision(laws.best, question, laws.sizes, table, own[0].points).contenders
     offered = candidates(laws.best.domains_, [Size(i, t.n_params, t.n_tokens) for i, t in sizes.items()], near)
-    chosen = next_runs(laws, question, table, offered, options.next, points).runs
+    offered = possible(offered, sizes, path)
+    chosen = next_runs(laws, question, table, offered, options.next, own[0].points).runs
     chosen["shape"] = [sizes[i].shape.key for i in chosen["model"]]
     chosen["model"] = [sizes[i].shape.label for i in chosen["model"]]
     weights = [f"weight_{d}" for d in laws.best.domains_]
+    name = _free_name(options.name)
+    comment, shared = about("next", options.name, chosen), dict(o.partition("=")[::2] for o in options.overrides)
+    domains = laws.best.domains_
+    write_study(studies() / f"{name}.yaml", folder, comment, shared, chosen, domains, after=options.name)
     say(
         f"how uncertain the differences between mixtures that may be best are at N = {options.n_params:.3g}, "
         f"D = {options.n_tokens:.3g}: {chosen['sd_before'].iloc[0]:.4f} nats, and after these runs "
         f"{chosen['sd_after'].iloc[-1]:.4f}",
         _shown(chosen[["model", "n_params", "n_tokens", *weights, "flops", "sd_after"]]),
+        f"written: {studies() / name}.yaml",
+        f"next: python -m train study={name}, then fit {runs_folder} again",
     )
-    name = _free_name(options.out, options.name)
-    write_study(
-        options.out / f"{name}.yaml", folder, about("next", options.name, chosen), {}, chosen, laws.best.domains_
-    )
-    say(f"written: {options.out / name}.yaml", f"next: python -m train study={name}, then fit {runs_folder} again")
     return 0
 
 
-def _runs_folder(overrides: Sequence[str]) -> Path:
-    from train.compose import compose_config
+def possible(offered: pd.DataFrame, sizes: Mapping[str, Trainable], path: Path) -> pd.DataFrame:
+    """Return the candidates that the trainer would take, that are not planned yet, and that no law is scored on."""
+    domains = sorted(next(iter(sizes.values())).available)
+    later = [mixtures_of(p) for p in sorted(path.parent.glob(f"{path.stem}_next*.yaml"))]
+    held_path = path.with_name(f"{path.stem}_heldout.yaml")
+    held = set().union(*mixtures_of(held_path).values()) if held_path.exists() else set()
 
-    return Path(compose_config(overrides).machine.runs)
+    def is_open(row: Mapping[Any, Any]) -> bool:
+        size = sizes[row["model"]]
+        weights = {d: float(row[f"weight_{d}"]) for d in domains}
+        mixture = tuple((d, round(w, 3)) for d, w in weights.items())
+        often = any(w * row["n_tokens"] > size.max_epochs * size.available[d] for d, w in weights.items())
+        return not often and mixture not in held and not any(mixture in p.get(size.shape.key, set()) for p in later)
+
+    return offered[[is_open(row) for row in offered.to_dict("records")]].reset_index(drop=True)
 
 
-def _refuse_existing(folder: Path, names: Sequence[str]) -> None:
+def _refuse_existing(names: Sequence[str]) -> None:
     for name in names:
-        if (folder / f"{name}.yaml").exists():
-            raise ConfigError(f"{folder / name}.yaml is there already: choose another name, or delete it")
+        if (studies() / f"{name}.yaml").exists():
+            raise ConfigError(f"{studies() / name}.yaml is there already: choose another name, or delete it")
 
 
-def _free_name(folder: Path, name: str) -> str:
+def _free_name(name: str) -> str:
     """Return the first of NAME_next1, NAME_next2, ... that is not taken."""
     number = 1
-    while (folder / f"{name}_next{number}.yaml").exists():
+    while (studies() / f"{name}_next{number}.yaml").exists():
         number += 1
     return f"{name}_next{number}"
 

@@ -59,6 +59,12 @@ class SlurmOptions:
     extra: list[str] = field(default_factory=list)
     dry_run: bool = False
 
+    def __post_init__(self) -> None:
+        least = {"nodes": 1, "tasks_per_node": 0, "gpus_per_node": 0, "cpus_per_task": 1, "max_running": 0, "warn_s": 1}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ConfigError(f"hydra.launcher.{name} is {getattr(self, name)}; it must be at least {low}")
+
     def arguments(self, folder: Path) -> list[str]:
         """Return the arguments of sbatch."""
         named = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint", "time", "mem")}
@@ -86,7 +92,7 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
     jobs = plan_jobs(job_overrides)
     for folder, group in by_study(jobs).items():
         planned = [job.planned() for job in group]
-        states = run_states(folder, ask_queue(folder), planned)
+        states = run_states(folder, ask_queue(folder, must=not options.dry_run), planned)
         todo = [s.run for s in states if not s.in_queue and s.state in ("planned", "preempted", "failed")]
         words = ", ".join(f"{n} {state}" for state, n in counts(states).items())
         say(f"study {folder.name}: {len(states)} runs: {words}; {len(todo)} to submit")
@@ -96,7 +102,8 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
             write_plan(folder, planned, {s.run.run_id for s in states if s.in_queue})
         submit(folder, todo, options.arguments(folder), options.max_running, options.dry_run)
         if todo and not options.dry_run:
-            say(f"how far it is: python -m sweeps.status {folder}; stop it: python -m sweeps.status cancel {folder}")
+            name = shlex.quote(str(folder))
+            say(f"how far it is: python -m sweeps.status {name}; stop it: python -m sweeps.status cancel {name}")
     return returns(jobs, first_index)
 
 
@@ -168,13 +175,23 @@ def max_array_size() -> int:
     return max(int(found[1]), 1) if found else MAX_ARRAY_SIZE
 
 
-def ask_queue(folder: Path) -> Queue | None:
-    """Return what Slurm knows of a study's jobs, or None if it cannot be asked, or has none."""
+def ask_queue(folder: Path, must: bool = False) -> Queue | None:
+    """Return what Slurm knows of a study's jobs, or None if it has none, or cannot be asked.
+
+    Raises
+    ------
+    MixlawError
+        If it cannot be asked and `must` be: runs that it still has would be submitted twice.
+    """
     jobs = {job.job for job in read_jobs(folder)}
     if not jobs:
         return None
     answer = _ask("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}")
     if answer is None or (answer.returncode and "Invalid job id" not in answer.stderr):
+        if must:
+            raise MixlawError(
+                "squeue does not answer, and runs that Slurm still has must not be submitted twice: later"
+            )
         return None
     lines = (line.split("|") for line in answer.stdout.splitlines())
     return {line[0]: (line[1], line[2]) for line in lines if len(line) == 3}

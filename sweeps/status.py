@@ -10,6 +10,7 @@ waits in the queue, by the same command if not), failed (see the reason, then `r
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(f"'{' '.join(options.words)}': write STUDY, retry STUDY or cancel STUDY")
         folder, plan = find_study(name)
         if verb:
-            return {"retry": retry, "cancel": cancel}[verb[0]](folder, look(folder, plan))
+            return {"retry": retry, "cancel": cancel}[verb[0]](folder, look(folder, plan, must=True))
         return show(folder, plan, options)
     except MixlawError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -58,11 +59,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m sweeps.status", usage, __doc__, formatter_class=raw)
     parser.add_argument("words", nargs="+", metavar="STUDY", help=argparse.SUPPRESS)
     parser.add_argument(
-        "--watch", nargs="?", type=float, const=WATCH_S, metavar="S", help="again every S seconds until nothing runs"
+        "--watch", nargs="?", type=_seconds, const=WATCH_S, metavar="S", help="again every S seconds until nothing runs"
     )
     parser.add_argument("--all", action="store_true", help=f"every run, not only those {', '.join(SHOWN)}")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return value
 
 
 def show(folder: Path, plan: str, options: argparse.Namespace) -> int:
@@ -99,9 +107,9 @@ def find_study(name: str) -> tuple[Path, str]:
     return known[name], name
 
 
-def look(folder: Path, plan: str = "") -> list[RunState]:
-    """Return how far the runs of a study are, as its folder and Slurm know it."""
-    queue = slurm.ask_queue(folder)
+def look(folder: Path, plan: str = "", must: bool = False) -> list[RunState]:
+    """Return how far the runs of a study are, as its folder and Slurm know it, which `must` answer or need not."""
+    queue = slurm.ask_queue(folder, must)
     states = run_states(folder, queue)
     forgotten = [s.task for s in states if s.task and s.state in ("failed", "planned")]
     if queue is not None and (ends := slurm.ask_accounting(forgotten)):
@@ -120,7 +128,7 @@ def describe(folder: Path, states: Sequence[RunState], everything: bool = False)
         words.append(f"about {duration(left)} to go with {found['running']} at a time")
     lines = [f"{folder}: {len(states)} runs: {'; '.join(words)}", *table(shown)]
     if found.get("failed") or any(s.state == "preempted" and not s.in_queue for s in states):
-        lines.append(f"again: python -m sweeps.status retry {folder}")
+        lines.append(f"again: python -m sweeps.status retry {shlex.quote(str(folder))}")
     return "\n".join(lines)
 
 

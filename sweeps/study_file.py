@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from data.yaml_files import MAX_BYTES
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import hydra_override
 from sweeps.grids import combinations
 
-STUDIES = Path(os.environ.get("MIXLAW_CONFIGS") or Path(__file__).resolve().parent) / "study"
 _MIXTURE = ("mixture", "mixture.weights", "mixture.named", "seed")  # what runs of one size differ in
+
+
+def studies() -> Path:
+    """Return the folder of study files: study/ below $MIXLAW_CONFIGS, a folder of your own, or else sweeps/study."""
+    return Path(os.environ.get("MIXLAW_CONFIGS") or Path(__file__).resolve().parent) / "study"
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,25 @@ def shapes_of(path: Path) -> tuple[str, list[Shape]]:
     ConfigError
         If there is no such study, or it cannot be read.
     """
+    name, jobs = _jobs_of(path)
+    found = dict.fromkeys(tuple(o for o in job if o.partition("=")[0] not in _MIXTURE) for job in jobs)
+    return name, [Shape(overrides) for overrides in found]
+
+
+def mixtures_of(path: Path) -> dict[str, set[tuple[tuple[str, float], ...]]]:
+    """Return shape -> the mixtures that a study file gives it, each as its domains and weights in order of names."""
+    found: dict[str, set[tuple[tuple[str, float], ...]]] = {}
+    for job in _jobs_of(path)[1]:
+        shape = Shape(tuple(o for o in job if o.partition("=")[0] not in _MIXTURE))
+        for override in OverridesParser.create().parse_overrides([o for o in job if o.startswith("mixture.weights=")]):
+            weights = override.value()
+            if isinstance(weights, dict):
+                pairs = sorted((str(d), round(float(w), 3)) for d, w in weights.items())
+                found.setdefault(shape.key, set()).add(tuple(pairs))
+    return found
+
+
+def _jobs_of(path: Path) -> tuple[str, list[list[str]]]:
     try:
         study = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:
@@ -55,12 +80,17 @@ def shapes_of(path: Path) -> tuple[str, list[Shape]]:
         raise ConfigError(f"{path} is no study: it holds no settings")
     sweeper = (study.get("hydra") or {}).get("sweeper") or {}
     jobs = combinations(sweeper.get("params") or {}, sweeper.get("grids") or [])
-    found = dict.fromkeys(tuple(o for o in job if o.partition("=")[0] not in _MIXTURE) for job in jobs)
-    return str(study.get("study_name", path.stem)), [Shape(overrides) for overrides in found]
+    return str(study.get("study_name", path.stem)), jobs
 
 
 def write_study(
-    path: Path, name: str, about: Sequence[str], shared: Mapping[str, str], runs: pd.DataFrame, domains: Sequence[str]
+    path: Path,
+    name: str,
+    about: Sequence[str],
+    shared: Mapping[str, str],
+    runs: pd.DataFrame,
+    domains: Sequence[str],
+    after: str = "",
 ) -> None:
     """Write one study file.
 
@@ -71,8 +101,16 @@ def write_study(
     about : lines of the comment at the top
     shared : setting -> value, in every run
     runs : shape (the key of one), seed and weight_<domain> of every run
+    after : a study whose settings, but not whose runs, this one has
+
+    Raises
+    ------
+    ConfigError
+        If the file would be larger than any configuration may be.
     """
-    lines = ["# @package _global_", *(f"# {line}".rstrip() for line in about), f"study_name: {name}", ""]
+    lines = ["# @package _global_", *(f"# {line}".rstrip() for line in about)]
+    lines += ["defaults:", f"  - {after}", "  - _self_", ""] if after else []
+    lines += [f"study_name: {name}", ""]
     lines += ["hydra:", "  mode: MULTIRUN", "  sweeper:"]
     lines += ["    params:", *(f"      {k}: {json.dumps(str(v))}" for k, v in shared.items())] if shared else []
     lines += ["    grids:"]
@@ -80,12 +118,15 @@ def write_study(
         for seeds, some in _by_seeds(group, domains):
             pairs = (o.partition("=")[::2] for o in str(shape).split("\t"))
             grid = {key: value for key, value in pairs if key not in shared}
-            grid |= {"seed": ", ".join(map(str, seeds))} if seeds != (0,) else {}
+            grid |= {"seed": ", ".join(map(str, seeds))} if seeds != (0,) or after else {}
             first, *rest = [f"{k}: {json.dumps(v)}" for k, v in grid.items()] + ["mixture.weights: >-"]
             lines += [f"      - {first}", *(f"        {line}" for line in rest)]
             lines += [f"          {mixture}{',' * (i < len(some) - 1)}" for i, mixture in enumerate(some)]
+    text = "\n".join(lines) + "\n"
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"{len(runs)} runs make a study file of {len(text):,} bytes; the most is {MAX_BYTES:,}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
 
 
 def _by_seeds(group: pd.DataFrame, domains: Sequence[str]) -> list[tuple[tuple[int, ...], list[str]]]:

@@ -4,12 +4,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mixlaw.design import Size, as_runs, spread
+from mixlaw.errors import ConfigError
 from mixlaw.tables import read_table
 from sweeps.plan import main
-from sweeps.study_file import Shape, shapes_of
+from sweeps.study_file import Shape, mixtures_of, shapes_of, write_study
 from tests.train.tiny import call
+from train.compose import ROOT, compose_study
 
 Tiny = Callable[..., list[str]]
 SHORT = ("stream.seq_len=16 stream.batch_size=4 evaluation.n_sequences=8 evaluation.n_points=3 model.depth=1 "
@@ -24,14 +28,18 @@ def overrides(data_root: Path, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-def test_the_two_stages(overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_two_stages(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, runs = tmp_path / "conf" / "study", tmp_path / "runs" / "tale"
-    assert main(["tale", *overrides, *PLAN, "--flops", "1.5e11", "--tokens-per-second", "5000", "--out", str(out)]) == 0
+    out.mkdir(parents=True)
+    monkeypatch.setenv("MIXLAW_CONFIGS", str(out.parent))
+    assert main(["tale", *overrides, *PLAN, "--flops", "1.5e11", "--tokens-per-second", "5000"]) == 0
     said = capsys.readouterr().out
     assert "GPU hours at 5000 tokens/s" in said
     assert "standard error of a predicted loss" in said
     for study in ("tale", "tale_seeds"):
-        code, printed, err = call("-m", "train", f"study={study}", timeout=280, MIXLAW_CONFIGS=str(out.parent))
+        code, printed, err = call("-m", "train", f"study={study}", timeout=280)
         assert (code, err) == (0, ""), printed + err
     planned = read_table([runs])
     assert planned.frame["n_params"].nunique() == 3
@@ -40,14 +48,14 @@ def test_the_two_stages(overrides: list[str], tmp_path: Path, capsys: pytest.Cap
     fit = ["fit", str(runs), "--law", "multiplicative", "--bootstrap", "20", "--out", str(laws)]
     assert call("-m", "mixlaw.cli", *fit)[0] == 0
     capsys.readouterr()
-    again = ["tale", "--next", "4", "--laws", str(laws), *BIG, "--out", str(out), f"machine.runs={tmp_path / 'runs'}"]
+    again = ["tale", "--next", "4", *BIG]
     assert main(again) == 0
     assert "may be best" in capsys.readouterr().out
     name, shapes = shapes_of(out / "tale_next1.yaml")
     assert name == "tale"
     lengths = {s.overrides[-3:] for s in shapes_of(out / "tale.yaml")[1]}  # model, tokens, warm-up
     assert {s.overrides[-3:] for s in shapes} <= lengths
-    code, printed, err = call("-m", "train", "study=tale_next1", timeout=280, MIXLAW_CONFIGS=str(out.parent))
+    code, printed, err = call("-m", "train", "study=tale_next1", timeout=280)
     assert (code, err) == (0, ""), printed + err
     more = read_table([runs]).frame["run_id"].nunique() - planned.frame["run_id"].nunique()
     assert more == 4
@@ -67,23 +75,39 @@ def test_the_two_stages(overrides: list[str], tmp_path: Path, capsys: pytest.Cap
         ([*PLAN[:3], "1e6", "--flops", "1e30"], "times, and stream.max_epochs is 50"),
         (["--models", "text_70k,text_71k,text_234k", "--flops", "1e30"], "did you mean"),
         (["--models", "text_70k,text_136k", "--flops", "1e30"], "3 sizes"),
+        ([*PLAN, "--flops", "1e12", "model=text_492k"], "model=text_492k: a plan sets this itself"),
+        ([*PLAN, "--flops", "1e12", "hydra/launcher=slurm"], "a plan sets this itself"),
+        ([*PLAN, "--flops", "1e12", "~study"], "a plan sets this itself"),
+        ([*PLAN, "--flops", "1e12", "mixture.weights={code:1}"], "a plan sets this itself"),
+        ([*PLAN, "--flops", "1e12", "--seed", "-1"], "--seed must be at least 0"),
+        (["--next", "-3", *BIG], "--next at least 1"),
         (["--next", "3"], "say which run is to be decided"),
         (["--next", "3", *BIG], "plan it without --next first"),
     ],
 )
 def test_a_plan_that_cannot_be_is_one_sentence(
-    arguments: list[str], said: str, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    said: str,
+    overrides: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert main(["tale", *overrides, *arguments, "--out", str(tmp_path)]) == 2
+    monkeypatch.setenv("MIXLAW_CONFIGS", str(tmp_path))
+    assert main(["tale", *overrides, *arguments]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert said in err
     assert err.count("\n") == 1
 
 
-def test_a_study_is_not_overwritten(overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "tale_seeds.yaml").touch()
-    assert main(["tale", *overrides, *PLAN, "--flops", "1e12", "--out", str(tmp_path)]) == 2
+def test_a_study_is_not_overwritten(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIXLAW_CONFIGS", str(tmp_path))
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "tale_seeds.yaml").touch()
+    assert main(["tale", *overrides, *PLAN, "--flops", "1e12"]) == 2
     assert "tale_seeds.yaml is there already" in capsys.readouterr().err
 
 
@@ -93,3 +117,38 @@ def test_shapes_of_a_study_that_no_planner_wrote() -> None:
     assert name == "quickstart"
     assert shapes == [Shape((f"model={m}",)) for m in ("text_70k", "text_136k", "text_234k")]
     assert [s.label for s in shapes] == ["text_70k", "text_136k", "text_234k"]
+
+
+@pytest.mark.parametrize("name", ["../esc", "", "a b", "a.b", "on", "null", "1e5", "x:", "a\nb"])
+def test_a_name_that_is_no_name_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, *PLAN, "--flops", "1e12"]) == 2
+    assert "becomes a file and a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["nan", "-1", "0", "inf", "x"])
+def test_numbers_are_above_zero(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--flops", "--tokens-per-param", "--n-params", "--noise", "--gpu-hours"):
+        with pytest.raises(SystemExit):
+            main(["tale", *PLAN, f"{option}={number}"])
+
+
+def test_shapes_on_top_of_a_study_have_its_settings() -> None:
+    shapes = shapes_of(ROOT / "sweeps/study/quickstart.yaml")[1]
+    configs = compose_study([("study=quickstart", *s.overrides) for s in shapes])
+    assert {c.schedule.n_tokens for c in configs} == {360_448}
+
+
+def test_a_study_file_is_no_larger_than_any_configuration_may_be(tmp_path: Path) -> None:
+    runs = as_runs("fit", Size("m", 1.0, 1.0), spread(30, 3000), [f"domain{i}" for i in range(30)])
+    with pytest.raises(ConfigError, match=r"3000 runs make a study file of .* bytes; the most is 1,048,576"):
+        write_study(tmp_path / "x.yaml", "x", [], {}, runs.assign(shape="model=m"), [f"domain{i}" for i in range(30)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_mixtures_of_a_study_file_are_read_back(tmp_path: Path) -> None:
+    runs = as_runs("next", Size("m", 1.0, 1.0), np.array([[0.25, 0.75], [1.0, 0.0]]), ["b", "a"])
+    path = tmp_path / "x_next1.yaml"
+    write_study(path, "x", ["why"], {"data": "d"}, runs.assign(shape="model=m\tseed_free=1"), ["b", "a"], after="x")
+    (found,) = mixtures_of(path).values()
+    assert found == {(("a", 0.75), ("b", 0.25)), (("a", 0.0), ("b", 1.0))}
+    assert "  - x\n  - _self_" in path.read_text()

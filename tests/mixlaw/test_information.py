@@ -137,6 +137,14 @@ def test_a_run_that_was_trained_already_is_no_candidate(table: Table) -> None:
         next_runs(laws_of(table), BIG, table, offered, 7)
 
 
+def test_an_empty_loss_changes_little(table: Table) -> None:
+    frame = table.frame.assign(loss_main=table.frame["loss_main"].where(table.frame.index != 7))
+    holed = Table(frame, table.domains, table.targets)
+    whole, less = (Noise.of(LawFit("multiplicative", n_bootstrap=1).fit(t), t, "main") for t in (table, holed))
+    assert less.run == pytest.approx(whole.run, rel=0.2)
+    assert less.row == pytest.approx(whole.row, rel=0.2)
+
+
 def test_more_runs_are_expected_to_tell_more() -> None:
     sizes = [Size("a", 1e7, 2e8), Size("b", 4e7, 8e8), Size("c", 1e8, 2e9)]
     found = []

@@ -220,3 +220,27 @@ def test_a_log_that_is_cut_in_a_line_tells_the_line_before(tmp_path):
     with (folder / "metrics.jsonl").open("ab") as file:
         file.write(b'{"n_tokens":999')
     assert state(tmp_path).progress == 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("plan.jsonl", '{"run_id": 5}'),
+        ("plan.jsonl", '{"run_id": "abc", "flops": "x"}'),
+        ("plan.jsonl", '{"run_id": "abc", "flops": null}'),
+        ("plan.jsonl", '{"run_id": "abc", "mixture": {"a": "b"}}'),
+        ("jobs.jsonl", '{"job": "1", "time": 0, "runs": null}'),
+        ("jobs.jsonl", '{"job": "1", "time": 0, "runs": [["a"]]}'),
+    ],
+)
+def test_lines_of_other_types_are_one_sentence(name: str, line: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(line + "\n")
+    with pytest.raises(RunLogError, match="is not a line of this mixlaw"):
+        run_states(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["process 99999999999999999999 on {}", "process ² on {}"])
+def test_a_process_that_cannot_be_is_not_alive(where: str, tmp_path: Path) -> None:
+    begin_attempt(tmp_path / "aaa", where.format(socket.gethostname()))
+    (tmp_path / "aaa" / "run.json").write_text("{}")
+    assert run_states(tmp_path)[0].state == "failed"

@@ -162,7 +162,7 @@ def test_laws_of_other_runs_are_refused_before_anything_is_written(study: Path, 
     fewer = shutil.copytree(study, tmp_path / "s", ignore=shutil.ignore_patterns("wandb", "23"))
     code, out, err = call("-m", "scripts.wandb_fit", str(fewer), **private(tmp_path))
     assert (code, out) == (5, "")
-    assert err.startswith(f"error: {fewer}/laws.json was fitted to other runs than those in {fewer}: `mixlaw fit ")
+    assert err.startswith(f"error: these laws were fitted to other runs than those in {fewer} now: `mixlaw fit ")
     assert not (fewer / "wandb").exists()
 
 

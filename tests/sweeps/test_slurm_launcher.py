@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.errors import ConfigError
-from mixlaw.ledger import PlannedRun, read_plan
+from mixlaw.errors import ConfigError, MixlawError
+from mixlaw.ledger import PlannedRun, read_plan, record_job
 from sweeps.launcher import plan_jobs
 from sweeps.slurm import SlurmOptions, ask_queue, submit, submit_study, write_tasks
 from tests.train.tiny import call
@@ -122,3 +122,21 @@ def test_what_sbatch_refuses_is_a_sentence_and_what_it_took_is_not_forgotten(
     study = tmp_path / "runs/s"
     assert len(read_plan(study)) == 3
     assert ask_queue(study) == {"41_0": ("PENDING", "None")}
+
+
+@pytest.mark.parametrize("option", ["nodes=0", "gpus_per_node=-1", "max_running=-1", "warn_s=0", "cpus_per_task=0"])
+def test_options_that_cannot_be_are_a_sentence(option: str) -> None:
+    name, value = option.split("=")
+    with pytest.raises(ConfigError, match=rf"hydra.launcher.{name} is {value}; it must be at least"):
+        SlurmOptions(**{name: int(value)})
+
+
+def test_runs_are_not_submitted_where_the_queue_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_job(tmp_path, "101", ["aaa"])
+    install(monkeypatch, tmp_path, squeue="echo 'Unable to contact slurm controller' >&2; exit 1")
+    assert ask_queue(tmp_path) is None
+    with pytest.raises(MixlawError, match="must not be submitted twice"):
+        ask_queue(tmp_path, must=True)
+    assert ask_queue(tmp_path / "other", must=True) is None  # nothing was ever submitted there
