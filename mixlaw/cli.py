@@ -111,8 +111,8 @@ def _predict_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
-    sub.add_argument("--n-params", type=_number, required=needed, help="N of the big run, e.g. 7e9")
-    sub.add_argument("--n-tokens", type=_number, required=needed, help="D of the big run, e.g. 150e9")
+    sub.add_argument("--n-params", type=number, required=needed, help="N of the big run, e.g. 7e9")
+    sub.add_argument("--n-tokens", type=number, required=needed, help="D of the big run, e.g. 150e9")
     sub.add_argument("--target", default="average", help="average (of the domains), NAME, or NAME:2,OTHER:1")
     sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
     limits = sub.add_argument_group("what the mixture may be")
@@ -122,10 +122,10 @@ def _question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
     limits.add_argument(
         "--group", nargs="+", default=[], metavar="NAME=D+D:LEAST:MOST", help="limits of a sum of weights"
     )
-    limits.add_argument("--max-epochs", type=_number, help="cap weights so that no domain is repeated more often")
+    limits.add_argument("--max-epochs", type=number, help="cap weights so that no domain is repeated more often")
     limits.add_argument("--available", default="", metavar="D=TOKENS,...", help="tokens of domains, for --max-epochs")
     limits.add_argument("--prior", default="", metavar="MIXTURE", help="uniform, natural, or D=W,...: stay near it")
-    limits.add_argument("--pull", type=_number, help="how much that counts [nats per unit of KL]; 0.01 by default")
+    limits.add_argument("--pull", type=number, help="how much that counts [nats per unit of KL]; 0.01 by default")
 
 
 def _recommend_options(sub: argparse.ArgumentParser) -> None:
@@ -182,7 +182,7 @@ def _laws_options(sub: argparse.ArgumentParser) -> None:
 
 def _solver_options(sub: argparse.ArgumentParser) -> None:
     solver = sub.add_argument_group("how laws are fitted")
-    solver.add_argument("--delta", type=_number, default=1e-3, help="Huber threshold [nats]")
+    solver.add_argument("--delta", type=number, default=1e-3, help="Huber threshold [nats]")
     solver.add_argument("--residuals", choices=["raw", "log"], default="raw", help="of losses, or of their logarithms")
     solver.add_argument("--weights", choices=["equal", "error"], default="equal", help="error: by columns loss_se_*")
     solver.add_argument(
@@ -195,7 +195,8 @@ def _solver_options(sub: argparse.ArgumentParser) -> None:
     solver.add_argument("--seed", type=int, default=0)
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """Return an option's value that must be finite and above 0."""
     value = _amount(text)
     if value == 0:
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")

@@ -1,11 +1,11 @@
 """python -m sweeps.plan NAME --models M,M,M --flops C [OVERRIDE...]    write a study of runs worth C FLOPs
 python -m sweeps.plan NAME --next 12 --n-params N --n-tokens D         write the runs that would tell most next
 
-The first writes sweeps/study/NAME.yaml, NAME_seeds.yaml (the noise floor) and NAME_heldout.yaml (never fitted), or into
-study/ below $MIXLAW_CONFIGS, a folder of your own, where `python -m train` finds them too: train
-them with `python -m train study=NAME`. Overrides (data=mine stream.seq_len=1024) are part of the study. Once its laws
-are fitted (`mixlaw fit runs/NAME --test runs/NAME_heldout --out runs/NAME/laws.json`), the second writes
-NAME_next1.yaml, whose runs join those of NAME; fit again, and so on until the recommendation is sure enough.
+The first writes sweeps/study/NAME.yaml, NAME_seeds.yaml (the noise floor) and NAME_heldout.yaml (never fitted); where
+$MIXLAW_CONFIGS names a folder of your own, into its study/, which `python -m train` reads too. Train them with `python
+-m train study=NAME`. Overrides (data=mine stream.seq_len=1024) are part of the study. Once its laws are fitted (`mixlaw
+fit runs/NAME --test runs/NAME_heldout --out runs/NAME/laws.json`), the second writes NAME_next1.yaml, whose runs join
+those of NAME; fit again, and so on until the recommendation is sure enough.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixlaw.cli import number
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.question import Question
 from sweeps.study_file import Shape, mixtures_of, shapes_of, studies, write_study
@@ -66,32 +67,23 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings of every run, e.g. data=mine")
     first = found.add_argument_group("a first study")
     first.add_argument("--models", help="at least three choices of configs/model, with commas between")
-    first.add_argument("--flops", type=_number, help="budget for all runs, 6 N D each")
-    first.add_argument("--gpu-hours", type=_number, help="the same in hours of one GPU; needs --tokens-per-second")
+    first.add_argument("--flops", type=number, help="budget for all runs, 6 N D each")
+    first.add_argument("--gpu-hours", type=number, help="the same in hours of one GPU; needs --tokens-per-second")
     first.add_argument(
-        "--tokens-per-second", type=_number, help="of the largest model on one GPU; smaller ones as many FLOPs a second"
+        "--tokens-per-second", type=number, help="of the largest model on one GPU; smaller ones as many FLOPs a second"
     )
-    first.add_argument(
-        "--tokens-per-param", type=_number, default=20.0, help="D / N of most runs; others have 0.5, 2 x"
-    )
+    first.add_argument("--tokens-per-param", type=number, default=20.0, help="D / N of most runs; others have 0.5, 2 x")
     first.add_argument("--floor", type=float, default=0.01, help="least weight of mixtures that are no corners")
     first.add_argument("--seed", type=int, default=0, help="of the sequence of mixtures")
-    first.add_argument("--noise", type=_number, default=0.01, help="how far runs scatter, in nats, for expected errors")
+    first.add_argument("--noise", type=number, default=0.01, help="how far runs scatter, in nats, for expected errors")
     more = found.add_argument_group("the next runs")
     more.add_argument("--next", type=int, metavar="RUNS", help="how many")
     more.add_argument("--laws", type=Path, help="by default runs/NAME/laws.json")
     more.add_argument("--target", default="average", help="as for `mixlaw recommend`")
     both = found.add_argument_group("the decision")
-    both.add_argument("--n-params", type=_number, help="N of the big run")
-    both.add_argument("--n-tokens", type=_number, help="D of the big run")
+    both.add_argument("--n-params", type=number, help="N of the big run")
+    both.add_argument("--n-tokens", type=number, help="D of the big run")
     return found
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -225,7 +217,11 @@ def describe(runs: pd.DataFrame, biggest: Trainable, options: argparse.Namespace
     if speed:
         table["gpu_hours"] = table["flops"] / speed / 3600
     lines = [f"{len(runs)} runs, {runs['flops'].sum():.3g} FLOPs" + _hours(runs, speed, options), "", _shown(table), ""]
-    lines += ["tokens of each domain, over all runs:", _shown(epochs(runs, biggest.available)), ""]
+    lines += [
+        "tokens that one run takes of each domain, and how often it then sees them:",
+        _shown(epochs(runs, biggest.available)),
+        "",
+    ]
     big = (options.n_params or 10 * biggest.n_params, options.n_tokens or 10 * runs["n_tokens"].max())
     fitted, half = runs[runs["role"] == "fit"], options.noise / 2**0.5
     found = expected(fitted, domains, Question(*big, {"loss": 1.0}), Noise(half, half), biggest.points)
