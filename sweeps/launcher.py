@@ -93,11 +93,8 @@ def run_study(
     jobs = plan_jobs(job_overrides)
     for folder, runs in by_study(jobs).items():
         if dry_run:
-            say(
-                describe(
-                    folder, run_states(folder, ask_queue(folder), [job.planned() for job in runs]), everything=True
-                )
-            )
+            states = run_states(folder, ask_queue(folder), [job.planned() for job in runs])
+            say(describe(folder, states, everything=True))
         else:
             queued = queued_runs(folder)
             write_plan(folder, [job.planned() for job in runs], queued)
@@ -142,23 +139,18 @@ def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
     from train.plan import make_plan
 
     jobs: dict[str, Job] = {}
-    configs = compose_study(job_overrides)
-    data = {id(config.data): config.data for config in configs}  # runs share these parts; the configs keep them alive
-    models = {id(config.model): config.model for config in configs}
-    folders = {key: part.folder for key, part in data.items()}
-    names = {key: repr(part) for key, part in models.items()}
-    manifests: dict[Path, Manifest] = {}
-    sizes: dict[tuple[str, Path], int] = {}
+    configs = compose_study(job_overrides)  # they live on below, so the ids of the parts that they share stay theirs
+    manifests: dict[int, Manifest] = {}
+    sizes: dict[tuple[int, int], int] = {}
     for overrides, config in zip(job_overrides, configs, strict=True):
-        data_folder = folders[id(config.data)]
-        if data_folder not in manifests:
-            manifests[data_folder] = open_data(config)
-        plan = make_plan(config, manifests[data_folder])
-        size = names[id(config.model)], data_folder
-        if size not in sizes:
-            sizes[size] = count_of(config.model, plan.manifest.vocab_size, config.layout())["total"]
+        data, model = id(config.data), id(config.model)
+        if data not in manifests:
+            manifests[data] = open_data(config)
+        plan = make_plan(config, manifests[data])
+        if (model, data) not in sizes:
+            sizes[model, data] = count_of(config.model, plan.manifest.vocab_size, config.layout())["total"]
         folder = Path(config.machine.runs) / plan.folder_name
-        jobs[str(folder)] = Job(plan, list(overrides), sizes[size], read_status(folder))
+        jobs[str(folder)] = Job(plan, list(overrides), sizes[model, data], read_status(folder))
     return list(jobs.values())
 
 
