@@ -62,6 +62,7 @@ own_code() { # $1: where this attempt begins in the log, $2: the seal of a run t
             /^srun: .*: Exited with exit code [0-9]+$/ && $NF > 1 && $NF < 128 && $NF > own { own = $NF }
             /^srun: .*: (Killed|Out Of Memory)/ && !ending { first = 137 }
             /^srun: .*: Segmentation fault/ && !ending { first = 139 }
+            /^srun: .*: Terminated/ && !ending { first = 143 }
             /^srun: .*Terminating StepId/ { ending = 1 }
             END { print own ? own : first }')
     fi
@@ -70,7 +71,7 @@ own_code() { # $1: where this attempt begins in the log, $2: the seal of a run t
         if [ -f "$2" ]; then
             notice "crashed with $code when the run was over already"
             code=$(grep -q '"status": "finished"' "$2" && echo 0 || echo 76)
-        elif [ "$warned" -eq 1 ] && [ "$code" -gt 128 ]; then
+        elif [ "${told:-0}" -eq 143 ] || { [ "$warned" -eq 1 ] && [ "$code" -gt 128 ]; }; then
             code=75 # it was told to leave before it could save: its last checkpoint stands
         fi
     fi
