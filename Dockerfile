@@ -1,12 +1,12 @@
 # syntax=docker/dockerfile:1
 # docker build --target cpu --tag mixlaw:cpu .    laptops and CI
 # docker build --tag mixlaw .                     GPU nodes: PyPI's torch with its CUDA 13 (driver 580 or newer)
-# Not built where it was written: no engine was at hand; `python -m scripts.check_dockerfile` checks it without one.
+# Built where it was written by scripts/image.sh, on another base: no registry could be reached there.
 
 # The digest is the one that public projects pin for this tag; it was not looked up in the registry here.
 FROM python:3.12.14-slim-bookworm@sha256:392307d22300de8b5986851a12d9176dfc0fc073e65bf6523ebd7dcbeb23564e AS base
 ENV PYTHONUNBUFFERED=1 PYTHONPATH=/app OMP_NUM_THREADS=1 \
-    MIXLAW_CACHE=/work/cache HF_HOME=/work/hf WANDB_DIR=/work/wandb
+    MIXLAW_CACHE=/work/cache HF_HOME=/work/hf MPLCONFIGDIR=/work/cache/matplotlib WANDB_DIR=/work/wandb
 # g++: torch.compile. git: the revision in run.json, where a checkout is mounted. Versions are those of bookworm: Debian
 # deletes a point release when the next one comes, so exact pins would soon break the build.
 # hadolint ignore=DL3008

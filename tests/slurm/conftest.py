@@ -28,7 +28,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         subprocess.run([SCRIPT, "up", str(folder), "2", "2"], check=True, timeout=120, stdout=subprocess.PIPE)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-            patch.setenv("MIXLAW_PYTHON", sys.executable)
+            patch.setenv("MIXLAW_PYTHON", os.environ.get("MIXLAW_PYTHON", sys.executable))
             patch.setenv("GLOO_SOCKET_IFNAME", "lo")
             patch.chdir(ROOT)
             yield Cluster(folder)
