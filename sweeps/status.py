@@ -193,8 +193,8 @@ def retry(folder: Path, states: Sequence[RunState]) -> int:
 
 
 def cancel(folder: Path, states: Sequence[RunState]) -> int:
-    """Take a study's tasks from Slurm."""
-    tasks = [s.task for s in states if s.in_queue]
+    """Take a study's tasks from Slurm: those that wait first, or they would begin as the others leave."""
+    tasks = [s.task for s in sorted(states, key=lambda s: s.state == "running") if s.in_queue]
     slurm.cancel(tasks)
     sys.stdout.write(f"{len(tasks)} runs cancelled; those that ran save before they leave\n")
     if elsewhere := [s for s in states if s.state == "running" and not s.in_queue]:

@@ -145,19 +145,19 @@ def test_a_cancelled_study_saves_and_is_not_put_back(
     cluster: Cluster, tiny: Tiny, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = runs / "s"
-    submit(*ONE, "hydra.launcher.max_running=1", *tiny(*LONG, "seed=0,1"))
+    submit(*ONE, "hydra.launcher.max_running=1", *tiny(*LONG, "seed=0,1,2,3,4,5"))
     cluster.wait(study, lambda states: any(trained(s) for s in states.values()))
     assert main(["cancel", str(study)]) == 0
-    assert "2 runs cancelled" in capsys.readouterr().out
+    assert "6 runs cancelled" in capsys.readouterr().out
     cluster.wait(study, lambda states: not any(s.in_queue for s in states.values()))
-    assert counts(look(study)) == {"planned": 1, "preempted": 1}
+    assert counts(look(study)) == {"planned": 5, "preempted": 1}
     assert (
         next(s for s in look(study) if s.attempts).reason
         == "saved after a signal (exit 75); the same command resumes it"
     )
     time.sleep(3)
     assert not cluster.queue()
-    assert "2 to submit" in submit(*ONE, "--dry-run", *tiny(*LONG, "seed=0,1"))
+    assert "6 to submit" in submit(*ONE, "--dry-run", *tiny(*LONG, "seed=0,1,2,3,4,5"))
 
 
 def test_a_run_that_is_killed_too_often_fails(
