@@ -194,7 +194,7 @@ def write_report(
     states = run_states(study) if study else []
     parts = [*unfinished(states), *sections(material, figures), *(status_section(study, states) if study else [])]
     if answer and table:
-        parts += next_section(laws, table, answer)
+        parts += next_section(laws, table, answer, next((s.run.plan for s in states if s.run.plan), ""))
     write_page(out, TITLE, parts, remark)
     return pictures
 

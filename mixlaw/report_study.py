@@ -1,6 +1,7 @@
 """What a report says of a study itself: how far its runs are, what failed and why, and what to run next."""
 
 import html
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,8 @@ def _duration(seconds: float) -> str:
     return f"{hours:.1f} h" if hours >= 2 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
 
 
-def next_section(laws: FittedLaws, table: Table, answer: Mapping[str, Any]) -> list[str]:
-    """Return what to run next, as HTML: the runs that would tell most about the recommendation."""
+def next_section(laws: FittedLaws, table: Table, answer: Mapping[str, Any], study: str = "") -> list[str]:
+    """Return what to run next, as HTML: the runs that would tell most about the recommendation; of which study."""
     title = "<h2>What to run next</h2>"
     try:
         proposal = propose(laws, table, answer)
@@ -119,7 +120,18 @@ def next_section(laws: FittedLaws, table: Table, answer: Mapping[str, Any]) -> l
          "then uncertain by [nats]": f"{row['sd_after']:#.3g}"}
         for row in runs.to_dict("records")
     ]  # fmt: skip
-    return [title, f"<p>{html.escape(head)}</p>", scroll(html_table(pd.DataFrame(rows)))]
+    parts = [title, f"<p>{html.escape(head)}</p>", scroll(html_table(pd.DataFrame(rows)))]
+    return [*parts, f"<p>{_how_to_plan(study, answer)}</p>"] if study else parts
+
+
+def _how_to_plan(study: str, answer: Mapping[str, Any]) -> str:
+    target = ",".join(f"{t}:{w:.3g}" for t, w in answer["targets"].items())
+    options = f"--n-params {answer['n_params']:.4g} --n-tokens {answer['n_tokens']:.4g} --target {shlex.quote(target)}"
+    command = f"python -m sweeps.plan {shlex.quote(study)} --next {N_NEXT} {options}"
+    return (
+        f"<code>{html.escape(command)}</code> writes such runs as a study to launch, without mixtures that are held out "
+        "or planned already, and without those that would read a domain too often."
+    )
 
 
 def propose(laws: FittedLaws, table: Table, answer: Mapping[str, Any], count: int = N_NEXT) -> Proposal:

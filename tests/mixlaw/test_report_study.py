@@ -104,6 +104,9 @@ def test_the_next_runs_are_of_the_table_s_own_sizes_and_lengths(asked: tuple[Fit
     page = "\n".join(next_section(laws, table, answer))
     assert "What to run next" in page
     assert page.count("<tr>") >= 8
+    assert "sweeps.plan" not in page
+    command = "python -m sweeps.plan mine --next 8 --n-params 1e+09 --n-tokens 1e+11 --target main:1"
+    assert f"<code>{command}</code>" in next_section(laws, table, answer, "mine")[-1]
 
 
 def test_a_law_that_cannot_choose_says_so(asked: tuple[FittedLaws, Table, dict]) -> None:
