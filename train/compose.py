@@ -161,12 +161,21 @@ def explain(error: Exception) -> str:
     """Return one sentence for an error of Hydra's: what is unknown, and what was probably meant."""
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
+        inner = error.__cause__
+        if (
+            match[1].startswith("hydra.")
+            and isinstance(inner, OmegaConfBaseException)
+            and inner.parent_node is not None
+        ):
+            return f"{match[1]}: {unknown_name('setting', str(inner.key), map(str, inner.parent_node))}"
         return _unknown_key(match[1])
     if match := re.search(r"Could not (?:find|load) '([^']+)'.*?Available options in '([^']+)':\s*(.*)", text, re.S):
         known = [line.strip() for line in match[3].splitlines() if line.strip() and " " not in line.strip()]
         return f"{match[2]}={match[1].split('/')[-1]}: {unknown_name('choice', match[1].split('/')[-1], known)}"
     if match := re.search(r"Could not find '([^']+)'", text):
         return f"unknown choice '{match[1]}': no such file below configs/ or sweeps/"
+    if match := re.match(r"(.+)\n\s*full_key: (hydra\.\S+)", text):
+        return f"{match[2]}: {match[1]}"
     return " ".join(line.strip() for line in text.splitlines() if line.strip())[:400]
 
 

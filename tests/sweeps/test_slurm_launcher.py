@@ -84,10 +84,18 @@ def test_a_machine_without_slurm_is_a_sentence(tiny: Tiny, tmp_path: Path, monke
         submit_study([tiny()], SlurmOptions(), 0)
 
 
-def test_an_unknown_option_of_the_launcher_is_a_sentence(tiny: Tiny) -> None:
-    code, out, err = call("-m", "train", "-m", "hydra/launcher=slurm", "hydra.launcher.gpus=2", *tiny())
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("launcher.tiem=2", "unknown setting 'tiem'; did you mean 'time'? known: "),
+        ("launcher.nodes=two", "Value 'two' of type 'str' could not be converted to Integer\n"),
+        ("nosuch.x=2", "unknown setting 'nosuch'; known: "),
+    ],
+)
+def test_a_wrong_option_of_the_launcher_is_a_sentence(option: str, words: str, tiny: Tiny) -> None:
+    code, out, err = call("-m", "train", "-m", "hydra/launcher=slurm", f"hydra.{option}", *tiny())
     assert (code, out) == (2, "")
-    assert err.startswith("error: ")
+    assert err.startswith(f"error: hydra.{option.partition('=')[0]}: {words}")
     assert err.count("\n") == 1
 
 
