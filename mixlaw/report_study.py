@@ -129,8 +129,8 @@ def _how_to_plan(study: str, answer: Mapping[str, Any]) -> str:
     options = f"--n-params {answer['n_params']:.4g} --n-tokens {answer['n_tokens']:.4g} --target {shlex.quote(target)}"
     command = f"python -m sweeps.plan {shlex.quote(study)} --next {N_NEXT} {options}"
     return (
-        f"<code>{html.escape(command)}</code> writes such runs as a study to launch, without mixtures that are held out "
-        "or planned already, and without those that would read a domain too often."
+        f"<code>{html.escape(command)}</code> writes such runs as a study to launch, without mixtures that are "
+        "held out or planned already, and without those that would read a domain too often."
     )
 
 
