@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 # docker build --target cpu --tag mixlaw:cpu .    laptops and CI
 # docker build --tag mixlaw .                     GPU nodes: PyPI's torch with its CUDA 13 (driver 580 or newer)
+# --build-arg REVISION=$(git describe --always --dirty --abbrev=12) gives runs in the image their commit.
 # Built where it was written by scripts/image.sh, on another base: no registry could be reached there.
 
 # The digest is the one that public projects pin for this tag; it was not looked up in the registry here.
@@ -28,6 +29,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-build-isolation --constraint .docker/constraints-cpu.txt \
     --extra-index-url https://download.pytorch.org/whl/cpu --editable ".[train]"
 COPY --chmod=755 . .
+ARG REVISION=""
+ENV MIXLAW_REVISION=$REVISION
 USER 1000
 ENTRYPOINT ["/usr/bin/tini", "--"]
 CMD ["python", "-m", "train", "--help"]
@@ -38,6 +41,8 @@ ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-build-isolation --constraint .docker/constraints.txt --editable ".[train]"
 COPY --chmod=755 . .
+ARG REVISION=""
+ENV MIXLAW_REVISION=$REVISION
 USER 1000
 ENTRYPOINT ["/usr/bin/tini", "--"]
 CMD ["python", "-m", "train", "--help"]

@@ -37,4 +37,6 @@ make_base() {
 }
 
 buildah inspect --type image "$base" >/dev/null 2>&1 || make_base
-buildah build --format docker --layers "${shared[@]}" --from "$base" --target "$target" --tag "localhost/mixlaw:$target" .
+revision=$(git describe --always --dirty --abbrev=12)
+buildah build --format docker --layers "${shared[@]}" --from "$base" --build-arg "REVISION=$revision" \
+    --target "$target" --tag "localhost/mixlaw:$target" .

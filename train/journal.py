@@ -142,9 +142,13 @@ def hardware() -> dict[str, str]:
     }
 
 
-def git_revision() -> str:
-    """Return the checkout's commit, '-dirty' behind it where files were changed, or '' outside of git."""
-    root = Path(__file__).parent.parent
+def git_revision(root: Path = Path(__file__).parent.parent) -> str:
+    """Return a checkout's commit, '-dirty' behind it where files were changed.
+
+    An image has no history: there it is what its build was told ($MIXLAW_REVISION), or ''.
+    """
+    if not (root / ".git").exists():
+        return os.environ.get("MIXLAW_REVISION", "")
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
