@@ -21,7 +21,8 @@ DIGITS = 3  # weights are multiples of 0.001, so that a study's file shows what 
 D_FACTORS = (1.0, 0.5, 2.0)  # tokens of a size's runs, in turns, so that D varies beside N
 SHRINK = 0.5  # mixtures of a size, relative to the next smaller one
 LEAST = 3  # mixtures of every size
-HELD_OUT = 0.1  # share of the fitted runs that is trained besides, at the largest size, and never fitted
+HELD_OUT = 0.1  # as many runs besides, relative to the fitted ones, at the largest size and never fitted,
+HELD_OUT_FLOPS = 1 / 3  # but not so many that they take more than this, relative to the fitted ones
 N_SEEDS = 3  # runs beside the first that repeat the uniform mixture, at the middle size: the noise floor
 
 
@@ -50,7 +51,7 @@ def spread(k: int, count: int, floor: float = 0.01, seed: int = 0, skip: int = 0
         If k weights of at least `floor` cannot sum to 1.
     """
     if not 0 <= floor * k < 1:
-        raise ConfigError(f"{k} weights of at least {floor:g} do not sum to 1: choose a floor below {1 / k:.3g}")
+        raise ConfigError(f"the floor of {k} weights is {floor:g}: it must be at least 0 and below {1 / k:.3g}")
     points = qmc.Sobol(k, seed=seed).random_base2(int(np.ceil(np.log2(max(skip + count, 2)))))[skip : skip + count]
     exponential = -np.log(np.clip(points, 1e-12, 1 - 1e-12))
     filled: Array = floor + (1 - k * floor) * exponential / exponential.sum(1, keepdims=True)
@@ -100,8 +101,9 @@ def plan_study(
     """
     sizes = sorted(sizes, key=lambda s: s.n_params)
     k = len(domains)
-    if k < 2 or len({s.n_params for s in sizes}) < 3:
-        raise ConfigError(f"a study needs at least 2 domains and 3 sizes, not {k} and {len(sizes)}")
+    n_sizes = len({s.n_params for s in sizes})
+    if k < 2 or n_sizes < 3:
+        raise ConfigError(f"a study needs at least 2 domains and 3 numbers of parameters, not {k} and {n_sizes}")
     fixed = anchors(k, [natural[d] for d in domains] if natural else [])
     counts = _affordable(sizes, budget, max(12, 3 * k), len(fixed))
     parts, used = [], 0
@@ -114,27 +116,37 @@ def plan_study(
     middle = sizes[len(sizes) // 2]
     repeated = np.tile(fixed[:1], (N_SEEDS, 1))
     parts.append(as_runs("seeds", middle, repeated, domains).assign(seed=range(1, N_SEEDS + 1)))
-    held = as_runs("heldout", sizes[-1], spread(k, 4 * _n_held_out(counts), floor, seed, used), domains)
+    n_held_out = _n_held_out(sizes, counts)
+    held = as_runs("heldout", sizes[-1], spread(k, 4 * n_held_out, floor, seed, used), domains)
     weights = [f"weight_{d}" for d in domains]
     seen = pd.MultiIndex.from_frame(pd.concat(parts)[weights])
     unseen = held[~pd.MultiIndex.from_frame(held[weights]).isin(seen)]
-    return pd.concat([*parts, unseen.head(_n_held_out(counts))], ignore_index=True)
+    return pd.concat([*parts, unseen.head(n_held_out)], ignore_index=True)
 
 
-def _n_held_out(counts: Sequence[int]) -> int:
-    return max(2, int(np.ceil(HELD_OUT * sum(counts))))
+def _flops(size: Size, factor: float = 1.0) -> float:
+    return 6 * size.n_params * size.n_tokens * factor
+
+
+def _fitted_flops(sizes: Sequence[Size], counts: Sequence[int]) -> float:
+    means = (float(np.resize(D_FACTORS, n).mean()) for n in counts)
+    return sum(n * _flops(size, mean) for size, n, mean in zip(sizes, counts, means, strict=True))
+
+
+def _n_held_out(sizes: Sequence[Size], counts: Sequence[int]) -> int:
+    affordable = HELD_OUT_FLOPS * _fitted_flops(sizes, counts) / _flops(sizes[-1])
+    return max(2, int(min(np.ceil(HELD_OUT * sum(counts)), affordable)))
 
 
 def _affordable(sizes: Sequence[Size], budget: float, least: int, n_fixed: int) -> list[int]:
     """Return how many mixtures each size has, the smallest size at least `least` and as many as the budget pays for."""
-    cost = [6 * s.n_params * s.n_tokens for s in sizes]
 
     def counts(first: int) -> list[int]:
         return [first if i == 0 else max(LEAST, round(first * SHRINK**i)) for i in range(len(sizes))]
 
     def flops(found: Sequence[int]) -> float:
-        fitted = sum(n * c * float(np.resize(D_FACTORS, n).mean()) for n, c in zip(found, cost, strict=True))
-        return fitted + N_SEEDS * cost[len(cost) // 2] + _n_held_out(found) * cost[-1]
+        extra = N_SEEDS * _flops(sizes[len(sizes) // 2]) + _n_held_out(sizes, found) * _flops(sizes[-1])
+        return _fitted_flops(sizes, found) + extra
 
     first = max(least, n_fixed + 1)
     needed = flops(counts(first))
@@ -172,8 +184,8 @@ def candidates(
     k = len(domains)
     halfway = 0.5 * near + 0.5 * spread(k, len(near), floor, seed + 1)
     mixtures = np.vstack([anchors(k), spread(k, 128, floor, seed), near, halfway])
-    mixtures = np.unique(mixtures.round(DIGITS - 1), axis=0)
-    return pd.concat([as_runs("next", size, mixtures, domains) for size in sizes], ignore_index=True)
+    runs = [as_runs("next", size, mixtures.round(DIGITS - 1), domains) for size in sizes]
+    return pd.concat(runs).drop_duplicates(ignore_index=True)  # rounding brings some together
 
 
 def epochs(runs: pd.DataFrame, available: Mapping[str, float]) -> pd.DataFrame:

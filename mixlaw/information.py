@@ -24,6 +24,7 @@ from mixlaw.fit import LawFit, TargetFit
 from mixlaw.laws import Law, Units, get_law
 from mixlaw.objective import Objective, drawn_optima, optimum
 from mixlaw.question import Question
+from mixlaw.simplex import starts
 from mixlaw.slopes import Array
 from mixlaw.tables import LOSS, Table
 
@@ -155,8 +156,8 @@ def next_runs(
     laws : what was fitted; the trusted law is asked
     question : the big run, and which targets count how much
     table : the runs that the laws were fitted to
-    candidates : n_params, n_tokens, flops and weight_<domain> of runs that could be trained; those that the table has
-        already are left out, because the same run again is the same run
+    candidates : n_params, n_tokens, flops and weight_<domain> of runs that could be trained; the same run again is the
+        same run: those that the table has already, and repetitions, are left out
     count : how many are wanted
     by : "flops": what a run tells for each FLOP; "runs": what it tells, whatever it costs
 
@@ -165,7 +166,9 @@ def next_runs(
     ConfigError
         If there are fewer candidates than wanted runs.
     """
-    candidates = candidates[~trained(candidates, table)].reset_index(drop=True)
+    identity = ["n_params", "n_tokens", *(f"weight_{d}" for d in table.domains)]
+    candidates = candidates[~trained(candidates, table)].sort_values("flops", kind="stable")
+    candidates = candidates.drop_duplicates(identity, ignore_index=True)
     if count > len(candidates):
         raise ConfigError(f"{count} runs are wanted, and there are {len(candidates)} candidates")
     fit = laws.best
@@ -208,7 +211,7 @@ class Decision:
     Parameters
     ----------
     fit : the law
-    question : the big run
+    question : the big run, and what limits its mixture
     sizes : tokens per domain, for the laws that need them
     table : the runs that the law was fitted to
     points : evaluations of each further run
@@ -218,7 +221,7 @@ class Decision:
         self._domains, self._points = fit.domains_, points
         objective = Objective(fit, question, sizes)
         self.best = optimum(objective, {})
-        self.contenders = drawn_optima(objective.drawn(), [self.best, np.full(len(self.best), 1 / len(self.best))])
+        self.contenders = drawn_optima(objective.drawn(), [self.best, starts(objective.limits)[0]])
         big = np.full(len(self.contenders) + 1, question.n_params), np.full(len(self.contenders) + 1, question.n_tokens)
         mixtures = np.vstack([self.contenders, self.best])
         self.parts = []

@@ -11,6 +11,7 @@ directory alone (`runlog.py`); the ledger tells of the others.
 """
 
 import json
+import os
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -158,8 +159,10 @@ def _began(run_folder: Path) -> bool:
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
-    with path.open("ab") as file:
-        file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+    with path.open("a+b") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+        cut = file.read(1) not in (b"", b"\n")  # by a crash: this line must not be lost with that one
+        file.write(b"\n" * cut + json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
 def _read_lines(path: Path, strict: bool = False) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TABLES = ("outcomes", "per_target", "prices", "path", "others")
+LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # of a question, beside what is available
 FAR_MIXTURE = 0.25  # share of the tokens by which h* may differ from every mixture that was trained
 
 
@@ -74,6 +75,8 @@ class Recommendation:
             "n_tokens": self.question.n_tokens,
             "targets": self.question.targets,
             "available": self.question.available,
+            "limits": {name: getattr(self.question, name) for name in LIMITS},
+            "data_sha256": self.laws.data_sha256,
             "weights": self.weights,
             "override": hydra_override(self.weights),
             "domains": self.table.to_dict(orient="records"),
@@ -193,6 +196,28 @@ def read_answer(path: Path) -> dict[str, Any]:
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is not what `mixlaw recommend --out` writes: {str(error)[:100]}") from None
     return answer
+
+
+def question_of_answer(answer: Mapping[str, Any]) -> Question:
+    """Return what was asked of a recommendation, limits and all (without the pull towards a prior).
+
+    Raises
+    ------
+    ConfigError
+        If its limits are none.
+    """
+    limits = {name: value for name, value in (answer.get("limits") or {}).items() if name in LIMITS}
+    try:
+        limits["groups"] = {name: (tuple(m), low, high) for name, (m, low, high) in limits.get("groups", {}).items()}
+        available = {d: float(n) for d, n in (answer.get("available") or {}).items()}
+        return Question(answer["n_params"], answer["n_tokens"], dict(answer["targets"]), available=available, **limits)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"the recommendation's limits cannot be read: {error}") from None
+
+
+def is_outdated(answer: Mapping[str, Any], laws: FittedLaws) -> bool:
+    """Return whether an answer rests on a fit to other runs, or on a law that these are without."""
+    return answer.get("law") not in laws.fits or answer.get("data_sha256", laws.data_sha256) != laws.data_sha256
 
 
 def recommend(laws: FittedLaws, question: Question, law: str | None = None, level: float = 0.9) -> Recommendation:

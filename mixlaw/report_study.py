@@ -15,7 +15,7 @@ from mixlaw.display import html_table, in_words, percent
 from mixlaw.errors import MixlawError
 from mixlaw.information import Decision, Points, Proposal, next_runs
 from mixlaw.page import scroll
-from mixlaw.question import Question
+from mixlaw.recommend import question_of_answer
 from mixlaw.study import STATES, RunState, counts, eta_s, progress, run_states
 from mixlaw.tables import Table
 
@@ -121,13 +121,11 @@ def next_section(laws: FittedLaws, table: Table, answer: Mapping[str, Any], stud
         for row in runs.to_dict("records")
     ]  # fmt: skip
     parts = [title, f"<p>{html.escape(head)}</p>", scroll(html_table(pd.DataFrame(rows)))]
-    return [*parts, f"<p>{_how_to_plan(study, answer)}</p>"] if study else parts
+    return [*parts, f"<p>{_how_to_plan(study)}</p>"] if study else parts
 
 
-def _how_to_plan(study: str, answer: Mapping[str, Any]) -> str:
-    target = ",".join(f"{t}:{w:.3g}" for t, w in answer["targets"].items())
-    options = f"--n-params {answer['n_params']:.4g} --n-tokens {answer['n_tokens']:.4g} --target {shlex.quote(target)}"
-    command = f"python -m sweeps.plan {shlex.quote(study)} --next {N_NEXT} {options}"
+def _how_to_plan(study: str) -> str:
+    command = f"python -m sweeps.plan {shlex.quote(study)} --next {N_NEXT}"
     return (
         f"<code>{html.escape(command)}</code> writes such runs as a study to launch, without mixtures that are "
         "held out or planned already, and without those that would read a domain too often."
@@ -136,10 +134,11 @@ def _how_to_plan(study: str, answer: Mapping[str, Any]) -> str:
 
 def propose(laws: FittedLaws, table: Table, answer: Mapping[str, Any], count: int = N_NEXT) -> Proposal:
     """Return the runs that would tell most about an answer, of the sizes and lengths that a table has."""
-    available = {d: float(n) for d, n in (answer.get("available") or {}).items()}
-    question = Question(answer["n_params"], answer["n_tokens"], dict(answer["targets"]), available=available)
-    longest = table.frame.groupby("n_params")["n_tokens"].max()
-    sizes = [Size(in_words(float(n)), float(n), float(d)) for n, d in longest.items()]  # type: ignore[arg-type]
+    question = question_of_answer(answer)
+    ends = table.frame.groupby("run_id")[["n_params", "n_tokens"]].max()
+    ends["about"] = ends["n_tokens"].map("{:.2g}".format)  # steps are whole: runs of one length differ a little
+    lengths = ends.groupby(["n_params", "about"], as_index=False)["n_tokens"].max().to_numpy()
+    sizes = [Size(in_words(float(n)), float(n), float(d)) for n, _, d in lengths]
     points = points_of(table)
     near = Decision(laws.best, question, laws.sizes, table, points).contenders
     offered = candidates(laws.best.domains_, sizes, near)

@@ -21,6 +21,7 @@ from mixlaw.runlog import read_json, read_status
 
 STATES = ("planned", "queued", "running", "preempted", "failed", "diverged", "done")
 AGAIN = 75  # the exit code of a run that saved after a signal
+INTERRUPTED = 130  # by Ctrl-C before there was anything to save
 FRESH_S = 900.0  # a run on another machine counts as running if it wrote something since
 TAIL_BYTES = 1 << 16
 Queue = Mapping[str, tuple[str, str]]  # '123_4' -> what Slurm says: its word for the state, and the reason
@@ -45,7 +46,7 @@ _EXIT_WORDS = {
     4: "a checkpoint cannot be written or read",
     AGAIN: "saved after a signal",
     76: "diverged",
-    130: "interrupted",
+    INTERRUPTED: "interrupted",
 }
 
 
@@ -134,7 +135,7 @@ def eta_s(states: Sequence[RunState]) -> float | None:
 def in_words(code: int) -> str:
     """Return what an exit code of a run says; 137 and -9 are both signal 9."""
     number = -code if code < 0 else code - 128
-    if code != 130 and 0 < number < 65:
+    if code != INTERRUPTED and 0 < number < 65:
         name = signal.Signals(number).name if number in set(signal.Signals) else ""
         return f"killed by signal {number}" + f" ({name})" * bool(name)
     return f"{_EXIT_WORDS.get(code, 'failed')} (exit {code})"
@@ -144,10 +145,13 @@ def _state(run: PlannedRun, study: Path, present: bool, tasks: list[str], queue:
     """Return how far one run is, looking into its directory only if there is one."""
     folder = study / run.run_id
     attempts = read_attempts(folder) if present else []
-    status = read_status(folder) if present else "planned"
     now = time.time()
     seconds = sum((a.end or max(now, a.start)) - a.start for a in attempts)
     facts: dict[str, Any] = {"attempts": len(attempts), "task": tasks[-1] if tasks else ""}
+    try:
+        status = read_status(folder) if present else "planned"
+    except RunLogError as error:
+        return RunState(run, folder, "failed", f"{error}; delete it and run again", seconds=seconds, **facts)
     if status in ("finished", "diverged"):
         share = 1.0 if status == "finished" else _progress(folder, run)
         return RunState(run, folder, "done" if status == "finished" else status, "", share, seconds=seconds, **facts)
@@ -180,8 +184,8 @@ def _judge(
             return "running", last.where, False
         told = _told_by_slurm(last.job, queue)
         return "failed", f"{last.where} is gone without an end: killed, or its machine stopped{told}", False
-    if last.code == AGAIN:
-        return "preempted", f"{in_words(AGAIN)}; the same command resumes it", False
+    if last.code in (AGAIN, INTERRUPTED):
+        return "preempted", f"{in_words(last.code)}; the same command resumes it", False
     if last.code == 0:
         return "failed", "finished, but done.json is not there any more; the same command runs it again", False
     return "failed", _end_in_words(folder, last) + _told_by_slurm(last.job, queue), False

@@ -9,13 +9,14 @@ those of NAME; fit again, and so on until the recommendation is sure enough.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,12 +24,18 @@ import pandas as pd
 from mixlaw.cli import number
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.question import Question
-from sweeps.study_file import Shape, mixtures_of, shapes_of, studies, write_study
+from sweeps.study_file import Shape, mixtures_of, path_of, shapes_of, studies, write_study
+
+if TYPE_CHECKING:
+    from mixlaw.artefact import FittedLaws
 
 LEAST_WARMUP = 0.05  # of the shortest run's tokens
 ENDLESS = 1e12  # epochs: the planner says itself which runs repeat a domain too often
+FIRST = ("models", "flops", "gpu_hours", "tokens_per_second", "tokens_per_param", "floor", "seed", "noise")
+MORE = ("laws", "target")
 OWN = re.compile(r"[~+]|(model|schedule\.(n|warmup)_tokens|seed|study_name)=|(mixture|study|hydra)[./@=]")
 RESERVED = {"on", "off", "yes", "no", "null", "true", "false", "nan", "inf", "y", "n"}  # YAML reads them as no names
+RESERVED |= {"solo"}  # the folder of runs without a study
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MixlawError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing stdout says nothing either
+        return 0
     except OSError as error:
         sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
         return 4
+    except KeyboardInterrupt:
+        return 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     more.add_argument("--next", type=int, metavar="RUNS", help="how many")
     more.add_argument("--laws", type=Path, help="by default runs/NAME/laws.json")
     more.add_argument("--target", default="average", help="as for `mixlaw recommend`")
-    both = found.add_argument_group("the decision")
+    both = found.add_argument_group("the decision", "of runs/NAME/recommendation.json, if not said")
     both.add_argument("--n-params", type=number, help="N of the big run")
     both.add_argument("--n-tokens", type=number, help="D of the big run")
     return found
@@ -105,6 +117,12 @@ def check_options(options: argparse.Namespace) -> None:
             raise ConfigError(f"{override}: write <setting>=<value>")
     if options.seed < 0 or (options.next is not None and options.next < 1):
         raise ConfigError("--seed must be at least 0, and --next at least 1")
+    kind = "the next runs are" if options.next is not None else "a first study is"
+    for name in MORE if options.next is None else FIRST:
+        if getattr(options, name) != parser().get_default(name):
+            raise ConfigError(f"--{name.replace('_', '-')} says nothing about how {kind} planned: leave it out")
+    if options.flops and options.gpu_hours:
+        raise ConfigError("--flops and --gpu-hours both say what may be spent: give one of them")
 
 
 def plan_first(options: argparse.Namespace) -> int:
@@ -119,26 +137,26 @@ def plan_first(options: argparse.Namespace) -> int:
     sizes = {t.shape.label: t for t in trainable(shapes)}
     biggest = max(sizes.values(), key=lambda t: t.n_params)
     domains, natural = list(biggest.available), proportional(biggest.available)
-    wanted = [Size(name, t.n_params, options.tokens_per_param * t.n_params) for name, t in sizes.items()]
+    pair = 2 * biggest.tokens_per_step  # runs are whole steps, and some are half as long
+    lengths = {name: np.ceil(options.tokens_per_param * t.n_params / pair) * pair for name, t in sizes.items()}
+    wanted = [Size(name, t.n_params, lengths[name]) for name, t in sizes.items()]
     runs = plan_study(domains, wanted, _budget(options, biggest), natural, options.floor, options.seed)
-    step = biggest.tokens_per_step
-    runs["n_tokens"] = (np.ceil(runs["n_tokens"] / step) * step).round().astype(int)
-    runs["flops"] = 6 * runs["n_params"] * runs["n_tokens"]
+    runs["n_tokens"] = runs["n_tokens"].round().astype(int)
     check_epochs(runs, biggest)
     warmup = round(LEAST_WARMUP * runs["n_tokens"].min())
     runs["shape"] = [
         Shape((f"model={r.model}", f"schedule.n_tokens={r.n_tokens}", f"schedule.warmup_tokens={warmup}")).key
         for r in runs.itertuples()
     ]
-    say(*describe(runs, biggest, options))
     shared = dict(o.partition("=")[::2] for o in options.overrides)
+    written = []
     for role, part in (("fit", ""), ("seeds", "_seeds"), ("heldout", "_heldout")):
         some, name = runs[runs["role"] == role], options.name + part
         folder = options.name + ("_heldout" if role == "heldout" else "")
         path = studies() / f"{name}.yaml"
         write_study(path, folder, about(role, options.name, some), shared, some, domains)
-        say(f"written: {path}")
-    say(f"next: python -m train study={options.name} --dry-run")
+        written.append(f"written: {path}")
+    say(*describe(runs, biggest, options), *written, f"next: python -m train study={options.name} --dry-run")
     return 0
 
 
@@ -250,18 +268,15 @@ def plan_next(options: argparse.Namespace) -> int:
     from mixlaw.artefact import FittedLaws
     from mixlaw.design import Size, candidates
     from mixlaw.information import Decision, next_runs
-    from mixlaw.question import read_targets
 
-    if not (options.n_params and options.n_tokens):
-        raise ConfigError("say which run is to be decided: --n-params 7e9 --n-tokens 150e9")
-    path = studies() / f"{options.name}.yaml"
+    path = path_of(options.name)
     folder, shapes = shapes_of(path)
     own = trainable([Shape((*s.overrides, *options.overrides)) for s in shapes], options.name)
     sizes = {str(i): replace(t, shape=shape) for i, (t, shape) in enumerate(zip(own, shapes, strict=True))}
     runs_folder = own[0].runs / folder
     laws = FittedLaws.load(options.laws or runs_folder / "laws.json")
     table = laws.table_of(runs_folder)
-    question = Question(options.n_params, options.n_tokens, read_targets(options.target, laws.best))
+    question = asked(options, laws, runs_folder / "recommendation.json")
     near = Decision(laws.best, question, laws.sizes, table, own[0].points).contenders
     offered = candidates(laws.best.domains_, [Size(i, t.n_params, t.n_tokens) for i, t in sizes.items()], near)
     offered = possible(offered, sizes, path)
@@ -274,8 +289,8 @@ def plan_next(options: argparse.Namespace) -> int:
     domains = laws.best.domains_
     write_study(studies() / f"{name}.yaml", folder, comment, shared, chosen, domains, after=options.name)
     say(
-        f"how uncertain the differences between mixtures that may be best are at N = {options.n_params:.3g}, "
-        f"D = {options.n_tokens:.3g}: {chosen['sd_before'].iloc[0]:.4f} nats, and after these runs "
+        f"how uncertain the differences between mixtures that may be best are at N = {question.n_params:.3g}, "
+        f"D = {question.n_tokens:.3g}: {chosen['sd_before'].iloc[0]:.4f} nats, and after these runs "
         f"{chosen['sd_after'].iloc[-1]:.4f}",
         _shown(chosen[["model", "n_params", "n_tokens", *weights, "flops", "sd_after"]]),
         f"written: {studies() / name}.yaml",
@@ -284,10 +299,25 @@ def plan_next(options: argparse.Namespace) -> int:
     return 0
 
 
+def asked(options: argparse.Namespace, laws: "FittedLaws", path: Path) -> Question:
+    """Return what is to be decided: what the options say, or what a recommendation answers, limits and all."""
+    from mixlaw.question import read_targets
+    from mixlaw.recommend import question_of_answer, read_answer
+
+    if options.n_params and options.n_tokens:
+        return Question(options.n_params, options.n_tokens, read_targets(options.target, laws.best))
+    if options.n_params or options.n_tokens or not path.exists():
+        raise ConfigError(
+            f"say which run is to be decided: --n-params 7e9 --n-tokens 150e9, or `mixlaw recommend ... --out {path}`"
+        )
+    return question_of_answer(read_answer(path))
+
+
 def possible(offered: pd.DataFrame, sizes: Mapping[str, Trainable], path: Path) -> pd.DataFrame:
     """Return the candidates that the trainer would take, that are not planned yet, and that no law is scored on."""
     domains = sorted(next(iter(sizes.values())).available)
-    later = [mixtures_of(p) for p in sorted(path.parent.glob(f"{path.stem}_next*.yaml"))]
+    files = [path, path.with_name(f"{path.stem}_seeds.yaml"), *sorted(path.parent.glob(f"{path.stem}_next*.yaml"))]
+    planned = [mixtures_of(p) for p in files if p.exists()]
     held_path = path.with_name(f"{path.stem}_heldout.yaml")
     held = set().union(*mixtures_of(held_path).values()) if held_path.exists() else set()
 
@@ -296,21 +326,21 @@ def possible(offered: pd.DataFrame, sizes: Mapping[str, Trainable], path: Path) 
         weights = {d: float(row[f"weight_{d}"]) for d in domains}
         mixture = tuple((d, round(w, 3)) for d, w in weights.items())
         often = any(w * row["n_tokens"] > size.max_epochs * size.available[d] for d, w in weights.items())
-        return not often and mixture not in held and not any(mixture in p.get(size.shape.key, set()) for p in later)
+        return not often and mixture not in held and not any(mixture in p.get(size.shape.key, set()) for p in planned)
 
     return offered[[is_open(row) for row in offered.to_dict("records")]].reset_index(drop=True)
 
 
 def _refuse_existing(names: Sequence[str]) -> None:
     for name in names:
-        if (studies() / f"{name}.yaml").exists():
-            raise ConfigError(f"{studies() / name}.yaml is there already: choose another name, or delete it")
+        if (path := path_of(name)).exists():
+            raise ConfigError(f"{path} is there already: choose another name, or delete it")
 
 
 def _free_name(name: str) -> str:
     """Return the first of NAME_next1, NAME_next2, ... that is not taken."""
     number = 1
-    while (studies() / f"{name}_next{number}.yaml").exists():
+    while path_of(f"{name}_next{number}").exists():
         number += 1
     return f"{name}_next{number}"
 

@@ -25,6 +25,12 @@ def studies() -> Path:
     return Path(os.environ.get("MIXLAW_CONFIGS") or Path(__file__).resolve().parent) / "study"
 
 
+def path_of(name: str) -> Path:
+    """Return the file that `study=NAME` means: the shipped one where there is one, as Hydra finds it first."""
+    shipped = Path(__file__).resolve().parent / "study" / f"{name}.yaml"
+    return shipped if shipped.exists() else studies() / shipped.name
+
+
 @dataclass(frozen=True)
 class Shape:
     """What runs of one size and length share: the overrides that make them."""

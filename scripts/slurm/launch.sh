@@ -95,6 +95,7 @@ train_run() { # ATTEMPTS OVERRIDE...: train, and leave with the exit code
     export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since 22.05 srun does not take it from the job
     command_of "$@"
     begin=$(stat -L -c %s "/proc/$$/fd/2" 2>/dev/null || echo 0)
+    [ -z "$(tail -c 1 "$attempts" 2>/dev/null)" ] || echo >>"$attempts" # a line that a crash cut
     printf '{"event":"start","time":%d,"where":"slurm %s on %s","job":"%s"}\n' \
         "$(date +%s)" "$job" "${SLURM_JOB_NODELIST:-?}" "$job" >>"$attempts"
     trap relay USR1 USR2 TERM

@@ -10,7 +10,7 @@ import pytest
 from mixlaw.design import Size, as_runs, spread
 from mixlaw.errors import ConfigError
 from mixlaw.tables import read_table
-from sweeps.plan import main
+from sweeps.plan import Trainable, main, possible
 from sweeps.study_file import Shape, mixtures_of, shapes_of, write_study
 from tests.train.tiny import call
 from train.compose import ROOT, compose_study
@@ -48,6 +48,8 @@ def test_the_two_stages(
     fit = ["fit", str(runs), "--law", "multiplicative", "--bootstrap", "20", "--out", str(laws)]
     assert call("-m", "mixlaw.cli", *fit)[0] == 0
     capsys.readouterr()
+    assert main(["tale", "--next", "4"]) == 2
+    assert "say which run is to be decided" in capsys.readouterr().err
     again = ["tale", "--next", "4", *BIG]
     assert main(again) == 0
     assert "may be best" in capsys.readouterr().out
@@ -60,7 +62,11 @@ def test_the_two_stages(
     more = read_table([runs]).frame["run_id"].nunique() - planned.frame["run_id"].nunique()
     assert more == 4
     assert call("-m", "mixlaw.cli", *fit)[0] == 0
-    assert main(again) == 0
+    decided = [str(laws), *BIG, "--max", "dict=0.2", "--out", str(runs / "recommendation.json")]
+    assert call("-m", "mixlaw.cli", "recommend", *decided)[0] == 0
+    capsys.readouterr()
+    assert main(["tale", "--next", "4"]) == 0  # for what was recommended, limits and all
+    assert "at N = 1e+06, D = 1e+05: " in capsys.readouterr().out
     assert (out / "tale_next2.yaml").exists()
     plan = [json.loads(line) for line in (runs / "plan.jsonl").read_text().splitlines()]
     assert {run["plan"] for run in plan} == {"tale", "tale_seeds", "tale_next1"}
@@ -74,14 +80,17 @@ def test_the_two_stages(
         ([*PLAN, "--flops", "1"], "the least study of these sizes"),
         ([*PLAN[:3], "1e6", "--flops", "1e30"], "times, and stream.max_epochs is 50"),
         (["--models", "text_70k,text_71k,text_234k", "--flops", "1e30"], "did you mean"),
-        (["--models", "text_70k,text_136k", "--flops", "1e30"], "3 sizes"),
+        (["--models", "text_70k,text_136k", "--flops", "1e30"], "3 numbers of parameters, not 4 and 2"),
+        ([*PLAN, "--flops", "1e12", "--gpu-hours", "3"], "give one of them"),
+        ([*PLAN, "--flops", "1e12", "--target", "reviews"], "--target says nothing about how a first study is planned"),
+        ([*PLAN, "--next", "3"], "--models says nothing about how the next runs are planned"),
+        (["--next", "3", "--floor", "0.2"], "--floor says nothing about how the next runs are planned"),
         ([*PLAN, "--flops", "1e12", "model=text_492k"], "model=text_492k: a plan sets this itself"),
         ([*PLAN, "--flops", "1e12", "hydra/launcher=slurm"], "a plan sets this itself"),
         ([*PLAN, "--flops", "1e12", "~study"], "a plan sets this itself"),
         ([*PLAN, "--flops", "1e12", "mixture.weights={code:1}"], "a plan sets this itself"),
         ([*PLAN, "--flops", "1e12", "--seed", "-1"], "--seed must be at least 0"),
         (["--next", "-3", *BIG], "--next at least 1"),
-        (["--next", "3"], "say which run is to be decided"),
         (["--next", "3", *BIG], "plan it without --next first"),
     ],
 )
@@ -109,6 +118,21 @@ def test_a_study_is_not_overwritten(
     (tmp_path / "study" / "tale_seeds.yaml").touch()
     assert main(["tale", *overrides, *PLAN, "--flops", "1e12"]) == 2
     assert "tale_seeds.yaml is there already" in capsys.readouterr().err
+    assert (
+        main(["quickstart", *overrides, *PLAN, "--flops", "1e12"]) == 2
+    )  # `study=quickstart` would be the shipped one
+    assert "sweeps/study/quickstart.yaml is there already" in capsys.readouterr().err
+
+
+def test_what_is_planned_or_held_out_or_too_often_read_is_not_proposed(tmp_path: Path) -> None:
+    shape = Shape(("model=m", "schedule.n_tokens=1000"))
+    size = Trainable(shape, 10, 1000.0, {"a": 100.0, "b": 1e6}, (3, 1.3), 4.0, 64.0, tmp_path)
+    mixtures = np.array([[0.3, 0.7], [0.2, 0.8], [0.1, 0.9], [0.5, 0.5], [0.05, 0.95]])
+    runs = as_runs("next", Size("0", 10, 1000), mixtures, ["a", "b"]).assign(shape=shape.key)
+    for part, row in {"": 0, "_heldout": 1, "_next3": 2}.items():
+        write_study(tmp_path / f"tale{part}.yaml", "tale", [], {}, runs.iloc[[row]], ["a", "b"])
+    left = possible(runs, {"0": size}, tmp_path / "tale.yaml")
+    assert left["weight_a"].tolist() == [0.05]  # half of 1,000 tokens would read 100 five times
 
 
 def test_shapes_of_a_study_that_no_planner_wrote() -> None:
@@ -119,7 +143,7 @@ def test_shapes_of_a_study_that_no_planner_wrote() -> None:
     assert [s.label for s in shapes] == ["text_70k", "text_136k", "text_234k"]
 
 
-@pytest.mark.parametrize("name", ["../esc", "", "a b", "a.b", "on", "null", "1e5", "x:", "a\nb"])
+@pytest.mark.parametrize("name", ["../esc", "", "solo", "a b", "a.b", "on", "null", "1e5", "x:", "a\nb"])
 def test_a_name_that_is_no_name_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, *PLAN, "--flops", "1e12"]) == 2
     assert "becomes a file and a folder" in capsys.readouterr().err

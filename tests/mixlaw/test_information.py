@@ -1,5 +1,7 @@
 """What runs would tell: covariances against least squares, gains against what learning does, choices against truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -118,12 +120,35 @@ def test_chosen_runs_tell_more_than_any_others_of_the_same_cost(table: Table) ->
 
 def test_of_two_runs_that_tell_the_same_the_cheaper_one_is_chosen(table: Table) -> None:
     laws, run = laws_of(table), runs_of(1)
-    offered = pd.concat([run.assign(flops=10 * run["flops"]), run], ignore_index=True)
+    nearly = run.assign(flops=10 * run["flops"], n_tokens=run["n_tokens"] * 1.5)
+    offered = pd.concat([nearly, run], ignore_index=True)
     assert next_runs(laws, BIG, table, offered, 1).runs["flops"].item() == run["flops"].item()
     first, second = next_runs(laws, BIG, table, offered, 2).runs.to_dict("records")
     told = [row["sd_before"] ** 2 - row["sd_after"] ** 2 for row in (first, second)]
-    assert told[0] > told[1] > 0  # the same run once more tells less
-    assert next_runs(laws, BIG, table, offered, 1, by="runs").runs["flops"].item() == offered["flops"][0]
+    assert told[0] > told[1] > 0  # much the same once more tells less
+    swapped = offered.assign(flops=offered["flops"].to_numpy()[::-1])
+    whatever_it_costs = [
+        next_runs(laws, BIG, table, o, 1, by="runs").runs["n_tokens"].item() for o in (offered, swapped)
+    ]
+    assert whatever_it_costs[0] == whatever_it_costs[1]
+
+
+def test_the_same_run_again_is_no_candidate(table: Table) -> None:
+    run = runs_of(2)
+    offered = pd.concat([run.assign(flops=10 * run["flops"]), run], ignore_index=True)
+    assert next_runs(laws_of(table), BIG, table, offered, 2).runs["flops"].tolist() == run["flops"].tolist()
+    with pytest.raises(ConfigError, match="3 runs are wanted, and there are 2 candidates"):
+        next_runs(laws_of(table), BIG, table, offered, 3)
+
+
+def test_mixtures_that_may_be_best_keep_to_the_limits_of_the_decision(table: Table) -> None:
+    fit = laws_of(table).best
+    limited = replace(BIG, caps={"web": 0.2}, floors={"docs": 0.3})
+    free, kept = (Decision(fit, q, {}, table, (7, 1.3)).contenders for q in (BIG, limited))
+    web, docs = DOMAINS.index("web"), DOMAINS.index("docs")
+    assert kept[:, web].max() <= 0.2 + 1e-9
+    assert kept[:, docs].min() >= 0.3 - 1e-9
+    assert not np.allclose(free, kept)
 
 
 def test_a_run_that_was_trained_already_is_no_candidate(table: Table) -> None:

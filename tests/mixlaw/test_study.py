@@ -88,6 +88,26 @@ def test_attempts_are_paired_and_lines_that_a_crash_cut_are_passed_over(tmp_path
     assert (second.job, second.code) == ("3_1", 75)
 
 
+def test_a_line_after_one_that_a_crash_cut_is_not_lost(tmp_path):
+    record_job(tmp_path, "7", ["a"])
+    for name in ("jobs.jsonl", "attempts.jsonl"):
+        with (tmp_path / name).open("a") as file:
+            file.write('{"job":"8","ti')
+    record_job(tmp_path, "9", ["b", "c"])
+    begin_attempt(tmp_path, "process 1 on x")
+    end_attempt(tmp_path, 75)
+    assert [(job.job, job.runs) for job in read_jobs(tmp_path)] == [("7", ["a"]), ("9", ["b", "c"])]
+    assert [a.code for a in read_attempts(tmp_path)] == [75]
+
+
+def test_a_seal_that_is_damaged_concerns_its_own_run_only(tmp_path):
+    for name in ("a", "b"):
+        write_run(tmp_path, name)
+    (tmp_path / "s" / "a" / "done.json").write_text("{")
+    assert (state(tmp_path / "s", "b").state, state(tmp_path / "s").state) == ("done", "failed")
+    assert "a/done.json" in state(tmp_path / "s").reason
+
+
 def test_jobs_come_back(tmp_path):
     record_job(tmp_path / "s", "12", ["a", "b"], ["--partition=gpu"], 3)
     (job,) = read_jobs(tmp_path / "s")
@@ -115,6 +135,7 @@ def test_a_run_that_nobody_has_is_planned_and_one_that_slurm_has_is_queued(tmp_p
         (137, "failed", "killed by signal 9 (SIGKILL)"),
         (-9, "failed", "killed by signal 9 (SIGKILL)"),
         (75, "preempted", "saved after a signal (exit 75); the same command resumes it"),
+        (130, "preempted", "interrupted (exit 130); the same command resumes it"),
         (0, "failed", "finished, but done.json is not there any more; the same command runs it again"),
     ],
 )
