@@ -330,7 +330,7 @@ def run_plot(options: argparse.Namespace) -> None:
 
 def run_report(options: argparse.Namespace) -> None:
     """Draw the report of a table, or of a study by the files that its folder holds."""
-    from mixlaw.recommend import read_answer
+    from mixlaw.recommend import is_outdated, read_answer
     from mixlaw.report import write_report, write_status
 
     study = Path(options.table[0]) if len(options.table) == 1 and Path(options.table[0]).is_dir() else None
@@ -348,10 +348,28 @@ def run_report(options: argparse.Namespace) -> None:
         for given, part in ((options.test, "_heldout"), (options.proof, "_proof"))
     )
     test, proven = (read(paths, options) if paths else None for paths in (held, proof if asked else None))
-    answer = read_answer(asked) if asked else None
-    table, picture = read_clean(options.table, options), options.picture or _beside(study, "predictions.png")
-    pictures = write_report(out, FittedLaws.load(laws), table, test, answer, proven, picture, study)
+    answer, fitted = read_answer(asked) if asked else None, FittedLaws.load(laws)
+    table, outdated = _table_of(fitted, study, options)
+    if answer and is_outdated(answer, fitted):
+        outdated.append(f"{asked} rests on other laws than {laws}: `mixlaw recommend` again")
+    for sentence in outdated:
+        remark(f"warning: {sentence}")
+    picture = options.picture or _beside(study, "predictions.png")
+    pictures = write_report(out, fitted, table, test, answer, proven, picture, study, outdated)
     say(f"{out} and {len(pictures)} PNGs in {pictures[0].parent}")
+
+
+def _table_of(laws: FittedLaws, study: Path | None, options: argparse.Namespace) -> tuple[Table, list[str]]:
+    """Return what laws were fitted to, or else the study's runs as they are now and a sentence that says so."""
+    if study is None:
+        return read_clean(options.table, options), []
+    try:
+        table = laws.table_of(study)
+    except FitError as error:
+        return read_clean(options.table, options), [str(error)]
+    for note in table.notes:
+        remark(f"note: {note}")
+    return table, []
 
 
 def _beside(study: Path | None, name: str) -> Path | None:

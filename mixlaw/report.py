@@ -154,6 +154,7 @@ def write_report(
     proof: Table | None = None,
     predictions: Path | None = None,
     study: Path | None = None,
+    outdated: Sequence[str] = (),
 ) -> list[Path]:
     """Write the report and its figures: as many as what is given allows.
 
@@ -166,6 +167,7 @@ def write_report(
     proof : runs trained on the recommended and the other mixtures
     predictions : PNG of what a model of the proof predicts, beside the truth
     study : the folder of the study's runs, whose status is told
+    outdated : sentences about what does not belong together any more; nothing is proposed to be run on such grounds
 
     Returns
     -------
@@ -192,8 +194,10 @@ def write_report(
         figures["predictions"] = png(predictions)
     remark = f"Losses in {unit_of(list(laws.best.targets_))}; intervals are 90 %, from resampling whole runs."
     states = run_states(study) if study else []
-    parts = [*unfinished(states), *sections(material, figures), *(status_section(study, states) if study else [])]
-    if answer and table:
+    notes = [f'<p class="note">{html.escape(sentence)}</p>' for sentence in outdated]
+    parts = [*notes, *unfinished(states), *sections(material, figures)]
+    parts += status_section(study, states) if study else []
+    if answer and table and not outdated:
         parts += next_section(laws, table, answer, next((s.run.plan for s in states if s.run.plan), ""))
     write_page(out, TITLE, parts, remark)
     return pictures

@@ -1,5 +1,6 @@
 """Plan a study, train it, fit it, plan what would tell most next, train that too: by the commands of the README."""
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,21 @@ def overrides(data_root: Path, tmp_path: Path) -> list[str]:
     return [*SHORT, f"data.root={data_root}", f"machine.runs={tmp_path / 'runs'}"]
 
 
+def decision(runs: Path) -> list[str]:
+    limits = ["--max", "dict=0.2", "--out", str(runs / "recommendation.json")]
+    return ["recommend", str(runs / "laws.json"), *BIG, *limits]
+
+
+def report(runs: Path, outdated: str) -> None:
+    """Draw a study's report; it proposes runs by its own planner, or says what does not belong together any more."""
+    code, _, err = call("-m", "mixlaw.cli", "report", str(runs))
+    page = html.unescape((runs / "report.html").read_text())
+    assert code == 0, err
+    assert [line for line in err.splitlines() if "again" in line] == ([f"warning: {outdated}"] if outdated else [])
+    assert ("python -m sweeps.plan tale --next 8" in page) == (not outdated)
+    assert outdated in page
+
+
 @pytest.mark.timeout(900)
 def test_the_two_stages(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -47,6 +63,9 @@ def test_the_two_stages(
     laws = runs / "laws.json"
     fit = ["fit", str(runs), "--law", "multiplicative", "--bootstrap", "20", "--out", str(laws)]
     assert call("-m", "mixlaw.cli", *fit)[0] == 0
+    assert call("-m", "mixlaw.cli", *(decided := decision(runs)))[0] == 0
+    report(runs, "")
+    (runs / "recommendation.json").unlink()
     capsys.readouterr()
     assert main(["tale", "--next", "4"]) == 2
     assert "say which run is to be decided" in capsys.readouterr().err
@@ -61,9 +80,11 @@ def test_the_two_stages(
     assert (code, err) == (0, ""), printed + err
     more = read_table([runs]).frame["run_id"].nunique() - planned.frame["run_id"].nunique()
     assert more == 4
+    assert call("-m", "mixlaw.cli", *decided)[0] == 0
+    report(runs, f"these laws were fitted to other runs than those in {runs} now: `mixlaw fit {runs}` again")
     assert call("-m", "mixlaw.cli", *fit)[0] == 0
-    decided = [str(laws), *BIG, "--max", "dict=0.2", "--out", str(runs / "recommendation.json")]
-    assert call("-m", "mixlaw.cli", "recommend", *decided)[0] == 0
+    report(runs, f"{runs}/recommendation.json rests on other laws than {laws}: `mixlaw recommend` again")
+    assert call("-m", "mixlaw.cli", *decided)[0] == 0
     capsys.readouterr()
     assert main(["tale", "--next", "4"]) == 0  # for what was recommended, limits and all
     assert "at N = 1e+06, D = 1e+05: " in capsys.readouterr().out
