@@ -29,6 +29,7 @@ from mixlaw.slopes import Array
 from mixlaw.tables import LOSS, Table
 
 LINEAR_AT = 16  # resampled laws that information is averaged over
+N_WORLDS = 48  # laws that may be true, of which a study that is not fitted yet will meet one
 LEAST_NOISE = 1e-5  # nats; runs that lie on the law to the last digit would know everything
 N_GUESSES = 24  # laws drawn from what a study would tell, for the spread of h*
 FLAT_PRIOR = 10.0  # sd of what nothing is believed about: in logarithms, as parameters are
@@ -314,13 +315,15 @@ def expected(
 ) -> Expected:
     """Return what fitted runs would tell about a big run, if the multiplicative law wrote their losses.
 
+    It depends on the worlds that are drawn: by a factor of up to 1.5 for the weights, less for the rest.
+
     Parameters
     ----------
     runs : n_params, n_tokens, weight_<domain> of the runs that will be fitted
     """
     rng, k, law = np.random.default_rng(seed), len(domains), get_law("multiplicative")
     units = Units.of(runs["n_params"].to_numpy(float), runs["n_tokens"].to_numpy(float))
-    worlds = believable(law, k, LINEAR_AT, rng)
+    worlds = believable(law, k, N_WORLDS, rng)
     known = Knowledge.before(law, units, worlds, noise, k).after(runs, domains, points)
     mixtures = rng.dirichlet(np.ones(k), 64)
     big = np.full(64, question.n_params), np.full(64, question.n_tokens)

@@ -246,8 +246,8 @@ def describe(runs: pd.DataFrame, biggest: Trainable, options: argparse.Namespace
     lines += [
         f"expected at N = {big[0]:.3g}, D = {big[1]:.3g}, if runs scatter by {options.noise:g} nats and the "
         "multiplicative law wrote their losses:",
-        f"  standard error of a predicted loss {found.prediction:.4f} nats, of a weight of h* {found.weight:.3f}; "
-        f"regret of the recommended mixture {found.regret:.4f} nats",
+        f"  standard error of a predicted loss about {found.prediction:.1g} nats, of a weight of h* "
+        f"{found.weight:.1g}; regret of the recommended mixture {found.regret:.1g} nats",
     ]
     return lines
 

@@ -38,7 +38,7 @@ class SlurmOptions:
     time : limit of one job, hh:mm:ss; a run that needs longer saves and goes on in the next one
     nodes, tasks_per_node, gpus_per_node, cpus_per_task : of one run. tasks_per_node 0: one per GPU; 1 where there are
         more GPUs: torchrun starts one process per GPU
-    max_running : how many runs at a time, 0: as many as Slurm lets
+    max_running : how many runs of one submission at a time, 0: as many as Slurm lets
     warn_s : how long before its limit a job is told to save [s]
     extra : more arguments of sbatch
     dry_run : print what would be submitted
@@ -108,7 +108,7 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
 
 
 def submit(folder: Path, runs: Sequence[PlannedRun], options: list[str], max_running: int, dry_run: bool) -> None:
-    """Submit runs as arrays of at most MaxArraySize, the longest runs first in each; never more than max_running run.
+    """Submit runs as arrays of at most MaxArraySize, the longest runs first in each; at most max_running run.
 
     Raises
     ------

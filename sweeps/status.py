@@ -93,18 +93,24 @@ def find_study(name: str) -> tuple[Path, str]:
     Raises
     ------
     ConfigError
-        If no launcher made such a study.
+        If no launcher made such a study, or nobody launched it.
     """
-    for folder in (Path(name), Path("runs") / name):
-        if folder.is_dir():
+    for folder in (Path("runs") / name, Path(name)):
+        if (folder / "plan.jsonl").exists() or any(folder.glob("*/run.json")):
             return folder, ""
     known = {}
     for path in Path("runs").glob("*/plan.jsonl"):
         known[path.parent.name] = path.parent
         known |= {run.plan: path.parent for run in read_plan(path.parent).values() if run.plan}
-    if name not in known:
-        raise ConfigError(unknown_name("study", name, known))
-    return known[name], name
+    if name in known:
+        return known[name], name
+    from sweeps.study_file import path_of
+
+    if path_of(name).exists():
+        raise ConfigError(f"study '{name}' was not launched yet: python -m train study={name}")
+    if Path(name).is_dir():
+        raise ConfigError(f"{name} holds no runs, and none are planned there")
+    raise ConfigError(unknown_name("study", name, known))
 
 
 def look(folder: Path, plan: str = "", must: bool = False) -> list[RunState]:

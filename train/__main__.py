@@ -79,6 +79,9 @@ def in_words(task: Callable[[], int]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, MixlawError):  # of a launcher's own
+            sys.stderr.write(f"error: {error.__cause__}\n")
+            return error.__cause__.exit_code
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         sys.stderr.write(f"error: {explain(error if 'Could not' in str(error) else cause)}\n")
         return ConfigError.exit_code
@@ -104,6 +107,7 @@ def _command_line() -> int:
         paths = [str(ROOT), str(ROOT / "sweeps"), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     arguments = ["hydra.launcher.dry_run=true" if a == "--dry-run" else a for a in sys.argv[1:]]
+    arguments.sort(key=lambda a: a not in ("-m", "--multirun"))  # argparse wants all settings on one side of it
     sys.argv[1:] = map(addable, arguments)
     one_run()
     return 0

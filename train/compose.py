@@ -169,6 +169,8 @@ def explain(error: Exception) -> str:
         ):
             return f"{match[1]}: {unknown_name('setting', str(inner.key), map(str, inner.parent_node))}"
         return _unknown_key(match[1])
+    if "'hydra/launcher/submitit" in text:
+        return "submitit's launchers are an extra: pip install -e '.[cluster]'"
     if match := re.search(r"Could not (?:find|load) '([^']+)'.*?Available options in '([^']+)':\s*(.*)", text, re.S):
         known = [line.strip() for line in match[3].splitlines() if line.strip() and " " not in line.strip()]
         return f"{match[2]}={match[1].split('/')[-1]}: {unknown_name('choice', match[1].split('/')[-1], known)}"

@@ -63,6 +63,13 @@ def test_names_of_studies_and_of_their_files_are_found_and_others_are_a_sentence
         assert f"runs/s: {n} runs: {n} planned" in capsys.readouterr().out
     assert main(["s_seed"]) == 2
     assert capsys.readouterr().err == "error: unknown study 's_seed'; did you mean 's_seeds'? known: s, s_seeds\n"
+    for name in ("s", "t"):
+        (tmp_path / name).mkdir()  # folders of other things
+    assert main(["s"]) == 0
+    assert "runs/s: 2 runs" in capsys.readouterr().out
+    for name, said in (("t", "t holds no runs, and none are planned there"), ("quickstart", "was not launched yet")):
+        assert main([name]) == 2
+        assert said in capsys.readouterr().err
     assert main(["stop", "s"]) == 2
     assert "write STUDY, retry STUDY or cancel STUDY" in capsys.readouterr().err
 
