@@ -1,11 +1,12 @@
 """python -m sweeps.plan NAME --models M,M,M --flops C [OVERRIDE...]    write a study of runs worth C FLOPs
-python -m sweeps.plan NAME --next 12 --n-params N --n-tokens D         write the runs that would tell most next
+python -m sweeps.plan NAME --next 12 [--n-params N --n-tokens D]       write the runs that would tell most next
 
 The first writes sweeps/study/NAME.yaml, NAME_seeds.yaml (the noise floor) and NAME_heldout.yaml (never fitted); where
 $MIXLAW_CONFIGS names a folder of your own, into its study/, which `python -m train` reads too. Train them with `python
 -m train study=NAME`. Overrides (data=mine stream.seq_len=1024) are part of the study. Once its laws are fitted (`mixlaw
 fit runs/NAME --test runs/NAME_heldout --out runs/NAME/laws.json`), the second writes NAME_next1.yaml, whose runs join
-those of NAME; fit again, and so on until the recommendation is sure enough.
+those of NAME; fit again, and so on until the recommendation is sure enough. What is to be decided is what
+runs/NAME/recommendation.json answers, limits and all, or what --n-params, --n-tokens and --target say.
 """
 
 import argparse
