@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         study = read_study(options.folder)
         views = [build(study, options.entity, options.project) for build in (build_workspace, build_report)]
-        with wandb_in_words():
+        with wandb_in_words("try again where it can be reached, dashboards are made nowhere else"):
             for view in views:
                 print(view.save().url)
     except MixlawError as error:

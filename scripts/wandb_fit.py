@@ -12,7 +12,7 @@ Lineage: the page uses the artifact runs-STUDY (type "runs": run.json, metrics.j
 laws were fitted to) and logs law-STUDY. W&B's `use_artifact` refuses to work offline, so the use is recorded together
 with the log records of the artifact, for `wandb sync` to carry out; and law-STUDY states run ids and the digest of
 runs-STUDY itself. W&B keeps all its files below runs/STUDY/wandb, where scripts/sync_wandb.sh finds them. The same laws
-again are the same page.
+again are the same page. A server that does not answer is given up after seconds (WANDB_INIT_TIMEOUT).
 """
 
 import argparse
@@ -21,8 +21,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pandas as pd
 
@@ -38,6 +41,8 @@ SCORES, PREDICTIONS, OPTIMUM = "scores", "predictions", "optimum"  # tables; scr
 FITTED, HELD_OUT = "fitted", "held_out"  # kinds of runs
 LOGS = ("run.json", "metrics.jsonl", "done.json")
 OUTPUTS = ("laws.json", "report.html", "recommendation.json")
+PATIENCE_S = 12  # for a page to be opened; W&B's own is 90 s, without a word
+ANSWER_S = 3
 
 
 @dataclass(frozen=True)
@@ -120,8 +125,12 @@ def numbers_of(fit: Fit, scores: pd.DataFrame) -> dict[str, float]:
 
 
 @contextmanager
-def wandb_in_words() -> Iterator[None]:
-    """A block in which W&B that is missing or refuses becomes a sentence.
+def wandb_in_words(otherwise: str) -> Iterator[None]:
+    """A block in which W&B that is missing, set wrongly, out of reach or refuses becomes a sentence.
+
+    Parameters
+    ----------
+    otherwise : what to do while its server does not answer
 
     Raises
     ------
@@ -132,15 +141,54 @@ def wandb_in_words() -> Iterator[None]:
         import wandb
     except ImportError as error:
         raise ConfigError(f"W&B is not installed ({error}): pip install -e '.[train]'") from None
+    os.environ.setdefault("WANDB_INIT_TIMEOUT", str(PATIENCE_S))
     try:
+        read_settings()
         yield
     except wandb.errors.Error as error:
-        said = str(error).splitlines()[0]
-        raise ConfigError(f"W&B does not take it ({said}): `wandb login` first") from None
+        advice = "`wandb login` first"
+        if isinstance(error, wandb.errors.CommError) and not answers(server := wandb.setup().settings.base_url):
+            advice = f"its server {server} does not answer; {otherwise}"
+        raise ConfigError(f"W&B does not take it ({str(error).splitlines()[0]}): {advice}") from None
+
+
+def read_settings() -> None:
+    """Let W&B read its settings: environment variables, and the files that `wandb` writes.
+
+    Raises
+    ------
+    ConfigError
+        If W&B knows no such value.
+    """
+    import wandb
+    from pydantic import ValidationError
+
+    try:
+        wandb.setup()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ConfigError(f"WANDB_{str(wrong['loc'][0]).upper()}={wrong['input']}: {wrong['msg']}") from None
+
+
+def answers(server: str) -> bool:
+    """Return whether a server says anything but that it is out of order; W&B's own errors do not tell."""
+    try:
+        with urlopen(server, timeout=ANSWER_S):
+            return True
+    except HTTPError as error:
+        return error.code < 500
+    except (OSError, HTTPException):
+        return False
 
 
 def log_fit(fit: Fit, project: str, test: Table | None) -> None:
-    """Write a fit to W&B, online or offline."""
+    """Write a fit to W&B, online or offline.
+
+    Raises
+    ------
+    ConfigError
+        If W&B is disabled.
+    """
     import wandb
 
     os.environ["WANDB_DATA_DIR"] = str((fit.folder / "wandb").resolve())  # copies of files lie beside their records
@@ -157,6 +205,8 @@ def log_fit(fit: Fit, project: str, test: Table | None) -> None:
         config={key: getattr(fit.laws, key) for key in ("chosen", "reason", "data_sha256")},
         settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True),
     )
+    if run.disabled:
+        raise ConfigError("nothing is logged, since WANDB_MODE=disabled")
     runs = runs_artifact(fit)
     run._log_artifact(runs, use_after_commit=True)  # what use_artifact does where it works: online only
     scores = score_table(fit)
@@ -207,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         fit = read_fit(options.folder)
         test = prepare(read_table(options.test)) if options.test else None
-        with wandb_in_words():
+        with wandb_in_words("WANDB_MODE=offline does without it, and scripts/sync_wandb.sh sends the page later"):
             log_fit(fit, options.project, test)
     except MixlawError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,12 +4,15 @@ import base64
 import hashlib
 import importlib.util
 import json
-import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pandas as pd
@@ -19,6 +22,7 @@ from mixlaw.artefact import FittedLaws
 from mixlaw.cli import main as mixlaw
 from mixlaw.tables import read_table
 from scripts.wandb_dashboard import build_report, build_workspace, read_study
+from scripts.wandb_fit import answers
 from tests.mixlaw.run_logs import eval_row, train_row, write_run
 from tests.scripts.wandb_files import Record, history, inspect, of_type, private, summary
 from tests.train.tiny import call
@@ -166,17 +170,159 @@ def test_laws_of_other_runs_are_refused_before_anything_is_written(study: Path, 
     assert not (fewer / "wandb").exists()
 
 
-def test_syncing_sends_runs_before_the_fits_that_use_them(tmp_path: Path) -> None:
-    for place in ("s/wandb/offline-run-1-fit-s-aa", "s/0d87/wandb/offline-run-3-0d87", "s/f1/wandb/offline-run-2-f1"):
-        (tmp_path / place).mkdir(parents=True)
-    stub = tmp_path / "bin" / "wandb"
-    stub.parent.mkdir()
-    stub.write_text('#!/bin/sh\necho "$@"\n')
-    stub.chmod(0o755)
-    path = {"PATH": f"{stub.parent}:{os.environ['PATH']}"}
-    command = [str(ROOT / "scripts" / "sync_wandb.sh"), str(tmp_path / "s")]
-    sent = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | path).stdout
-    assert re.findall(r"^sync .*/offline-run-\d-(.*)$", sent, re.MULTILINE) == ["0d87", "f1", "fit-s-aa"]
+def test_a_fit_that_is_not_to_be_logged_is_a_sentence(study: Path, tmp_path: Path) -> None:
+    code, out, err = call("-m", "scripts.wandb_fit", str(study), **private(tmp_path) | {"WANDB_MODE": "disabled"})
+    assert (code, out, err) == (2, "", "error: nothing is logged, since WANDB_MODE=disabled\n")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "known"),
+    [("WANDB_MODE", "bogus", "'online', 'offline'"), ("WANDB_BASE_URL", "nowhere", "a valid URL")],
+)
+def test_a_setting_that_wandb_does_not_know_is_named(
+    study: Path, tmp_path: Path, setting: str, value: str, known: str
+) -> None:
+    code, out, err = call("-m", "scripts.wandb_fit", str(study), **private(tmp_path) | {setting: value})
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {setting}={value}: Input should be {known}")
+    assert err.count("\n") == 1
+
+
+def online(folder: Path, server: str) -> dict[str, str]:
+    """Return the environment of a W&B that has a key for a server."""
+    there = {"WANDB_MODE": "online", "WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": server, "WANDB_HTTP_TIMEOUT": "1"}
+    return private(folder) | there
+
+
+@contextmanager
+def closed_port() -> Iterator[str]:
+    """Keep a port at which nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
+
+
+@contextmanager
+def server_that_says(status: int) -> Iterator[str]:
+    """Run a server with one answer to everything."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("status", "well"), [(200, True), (401, True), (404, True), (500, False), (503, False)])
+def test_a_server_answers_unless_it_is_out_of_order(status: int, well: bool) -> None:
+    with server_that_says(status) as server:
+        assert answers(server) is well
+
+
+def test_who_does_not_speak_http_does_not_answer() -> None:
+    with closed_port() as nobody:
+        assert not answers(nobody)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert not answers(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_a_fit_gives_up_a_server_out_of_reach(study: Path, tmp_path: Path) -> None:
+    """Within the script's own patience: W&B's is 90 s."""
+    with closed_port() as server:
+        code, out, err = call("-m", "scripts.wandb_fit", str(study), timeout=60, **online(tmp_path, server))
+    assert (code, out) == (2, "")
+    [error] = [line for line in err.splitlines() if not line.startswith("wandb: ")]
+    assert error.startswith("error: W&B does not take it (")
+    assert f"its server {server} does not answer; WANDB_MODE=offline does without it, and scripts/sync" in error
+    assert "login" not in error
+
+
+def test_a_key_that_a_server_refuses_needs_a_login(study: Path, tmp_path: Path) -> None:
+    with server_that_says(401) as server:
+        code, _, err = call("-m", "scripts.wandb_fit", str(study), **online(tmp_path, server))
+    [error] = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 2
+    assert error.endswith("): `wandb login` first")
+
+
+@needs_workspaces
+def test_dashboards_do_not_ask_for_a_login_where_the_server_is_out_of_reach(study: Path, tmp_path: Path) -> None:
+    with closed_port() as server:
+        command = ["-m", "scripts.wandb_dashboard", str(study), "--entity", "us"]
+        code, _, err = call(*command, **online(tmp_path, server))
+    [error] = [line for line in err.splitlines() if not line.startswith("wandb: ")]
+    assert code == 2
+    assert f"its server {server} does not answer; try again" in error
+    assert "login" not in error
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a folder with the script, the tools that it calls in bin, and no wandb."""
+    script = tmp_path / "scripts" / "sync_wandb.sh"
+    script.parent.mkdir()
+    shutil.copy(ROOT / "scripts" / "sync_wandb.sh", script)
+    (tmp_path / "bin").mkdir()
+    for tool in ("bash", "dirname", "find", "sort"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or "")
+    return tmp_path
+
+
+def write_wandb(folder: Path, name: str) -> None:
+    """Write a stub that says its name and what it was asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "wandb").write_text(f'#!/bin/sh\necho {name} "$@"\n')
+    (folder / "wandb").chmod(0o755)
+
+
+def sync(checkout: Path, *arguments: str) -> tuple[int, str, str]:
+    """Call the script with nothing but the folder's tools; return exit code, stdout and stderr."""
+    command = [str(checkout / "scripts" / "sync_wandb.sh"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(checkout / "bin")})
+    return done.returncode, done.stdout, done.stderr
+
+
+def write_offline(checkout: Path, *places: str) -> str:
+    """Write folders as of offline runs; return their study."""
+    for place in places:
+        (checkout / "s" / place).mkdir(parents=True)
+    return str(checkout / "s")
+
+
+def test_syncing_sends_runs_before_the_fits_that_use_them(checkout: Path) -> None:
+    fit, *runs = "wandb/offline-run-1-fit-s-aa", "0d87/wandb/offline-run-3-0d87", "f1/wandb/offline-run-2-f1"
+    write_wandb(checkout / "bin", "path")
+    code, sent, err = sync(checkout, write_offline(checkout, fit, *runs))
+    assert (code, err) == (0, "")
+    assert re.findall(r"^path sync .*/offline-run-\d-(.*)$", sent, re.MULTILINE) == ["0d87", "f1", "fit-s-aa"]
+
+
+def test_syncing_needs_no_activated_environment(checkout: Path) -> None:
+    study = write_offline(checkout, "wandb/offline-run-1-a")
+    write_wandb(checkout / ".venv" / "bin", "venv")
+    assert sync(checkout, study) == (0, f"venv sync {study}/wandb/offline-run-1-a\n", "")
+
+
+def test_syncing_without_wandb_says_so(checkout: Path) -> None:
+    said = f"no wandb on PATH, nor in {checkout}/.venv: pip install -e '.[train]' there\n"
+    assert sync(checkout, write_offline(checkout, "wandb/offline-run-1-a")) == (2, "", said)
+
+
+def test_syncing_nothing_shows_the_usage(checkout: Path) -> None:
+    assert sync(checkout) == (2, "", f"usage: {checkout}/scripts/sync_wandb.sh runs/STUDY\n")
 
 
 def test_without_the_extra_dashboards_say_so(study: Path, tmp_path: Path) -> None:
