@@ -18,7 +18,7 @@ from typing import Any
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.runlog import read_facts, read_rows, read_status
 from mixlaw.runs import find_runs
-from scripts.wandb_fit import OPTIMUM, PREDICTIONS, SCORES, wandb_in_words
+from scripts.wandb_fit import OPTIMUM, PREDICTIONS, SCORES, must_answer, wandb_in_words
 
 X = "n_tokens"
 HALF = {"w": 12, "h": 8}  # of a report's 24 columns
@@ -168,7 +168,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         study = read_study(options.folder)
         views = [build(study, options.entity, options.project) for build in (build_workspace, build_report)]
-        with wandb_in_words("try again where it can be reached, dashboards are made nowhere else"):
+        otherwise = "try again where it can be reached, dashboards are made nowhere else"
+        with wandb_in_words(otherwise):
+            must_answer(otherwise)  # some ways in which it does not leave `save` waiting for ever
             for view in views:
                 print(view.save().url)
     except MixlawError as error:

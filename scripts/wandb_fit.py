@@ -32,7 +32,7 @@ import pandas as pd
 from mixlaw.artefact import FittedLaws
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.hygiene import prepare
-from mixlaw.recommend import read_answer
+from mixlaw.recommend import is_outdated, read_answer
 from mixlaw.runlog import file_sha256, read_facts
 from mixlaw.runs import find_runs
 from mixlaw.tables import Table, read_table
@@ -73,14 +73,17 @@ def read_fit(folder: Path) -> Fit:
     Raises
     ------
     MixlawError
-        If runs or laws cannot be read, or these laws were fitted to other runs.
+        If runs or laws cannot be read, these laws were fitted to other runs, or the recommendation rests on others.
     """
     laws = FittedLaws.load(folder / "laws.json")
     table = laws.table_of(folder)
     ids = set(table.frame["run_id"])
     runs = {run_id: path for path in find_runs([folder]) if (run_id := read_facts(path)["run_id"]) in ids}
-    answer = folder / "recommendation.json"
-    return Fit(folder, laws, table, runs, read_answer(answer) if answer.exists() else {})
+    path = folder / "recommendation.json"
+    answer = read_answer(path) if path.exists() else {}
+    if answer and is_outdated(answer, laws):
+        raise ConfigError(f"{path} rests on other laws than {folder}/laws.json: `mixlaw recommend` again, or delete it")
+    return Fit(folder, laws, table, runs, answer)
 
 
 def score_table(fit: Fit) -> pd.DataFrame:
@@ -146,10 +149,9 @@ def wandb_in_words(otherwise: str) -> Iterator[None]:
         read_settings()
         yield
     except wandb.errors.Error as error:
-        advice = "`wandb login` first"
-        if isinstance(error, wandb.errors.CommError) and not answers(server := wandb.setup().settings.base_url):
-            advice = f"its server {server} does not answer; {otherwise}"
-        raise ConfigError(f"W&B does not take it ({str(error).splitlines()[0]}): {advice}") from None
+        if isinstance(error, wandb.errors.CommError):
+            must_answer(otherwise)
+        raise ConfigError(f"W&B does not take it ({str(error).splitlines()[0]}): `wandb login` first") from None
 
 
 def read_settings() -> None:
@@ -168,6 +170,21 @@ def read_settings() -> None:
     except ValidationError as error:
         wrong = error.errors()[0]
         raise ConfigError(f"WANDB_{str(wrong['loc'][0]).upper()}={wrong['input']}: {wrong['msg']}") from None
+
+
+def must_answer(otherwise: str) -> None:
+    """Refuse to wait for a server that does not answer.
+
+    Raises
+    ------
+    ConfigError
+        Saying what to do otherwise.
+    """
+    import wandb
+
+    server = wandb.setup().settings.base_url
+    if not answers(server):
+        raise ConfigError(f"W&B's server {server} does not answer; {otherwise}")
 
 
 def answers(server: str) -> bool:

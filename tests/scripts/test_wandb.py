@@ -20,9 +20,10 @@ import pytest
 
 from mixlaw.artefact import FittedLaws
 from mixlaw.cli import main as mixlaw
+from mixlaw.errors import ConfigError
 from mixlaw.tables import read_table
 from scripts.wandb_dashboard import build_report, build_workspace, read_study
-from scripts.wandb_fit import answers
+from scripts.wandb_fit import answers, read_fit
 from tests.mixlaw.run_logs import eval_row, train_row, write_run
 from tests.scripts.wandb_files import Record, history, inspect, of_type, private, summary
 from tests.train.tiny import call
@@ -232,6 +233,14 @@ def test_a_server_answers_unless_it_is_out_of_order(status: int, well: bool) -> 
         assert answers(server) is well
 
 
+def test_an_answer_of_other_laws_is_not_logged(study: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(study, tmp_path / "s")
+    fit = ["fit", str(copy), "--law", "multiplicative", "--bootstrap", "2", "--starts", "2"]
+    assert mixlaw([*fit, "--out", str(copy / "laws.json")]) == 0
+    with pytest.raises(ConfigError, match=r"recommendation\.json rests on other laws than .*: `mixlaw recomm"):
+        read_fit(copy)
+
+
 def test_who_does_not_speak_http_does_not_answer() -> None:
     with closed_port() as nobody:
         assert not answers(nobody)
@@ -245,8 +254,9 @@ def test_a_fit_gives_up_a_server_out_of_reach(study: Path, tmp_path: Path) -> No
         code, out, err = call("-m", "scripts.wandb_fit", str(study), timeout=60, **online(tmp_path, server))
     assert (code, out) == (2, "")
     [error] = [line for line in err.splitlines() if not line.startswith("wandb: ")]
-    assert error.startswith("error: W&B does not take it (")
-    assert f"its server {server} does not answer; WANDB_MODE=offline does without it, and scripts/sync" in error
+    assert (
+        f"error: W&B's server {server} does not answer; WANDB_MODE=offline does without it, and scripts/sync" in error
+    )
     assert "login" not in error
 
 
@@ -265,7 +275,7 @@ def test_dashboards_do_not_ask_for_a_login_where_the_server_is_out_of_reach(stud
         code, _, err = call(*command, **online(tmp_path, server))
     [error] = [line for line in err.splitlines() if not line.startswith("wandb: ")]
     assert code == 2
-    assert f"its server {server} does not answer; try again" in error
+    assert f"W&B's server {server} does not answer; try again" in error
     assert "login" not in error
 
 
@@ -334,9 +344,12 @@ def test_without_the_extra_dashboards_say_so(study: Path, tmp_path: Path) -> Non
 
 @needs_workspaces
 def test_without_a_login_dashboards_say_so(study: Path, tmp_path: Path) -> None:
-    code, _, err = call("-m", "scripts.wandb_dashboard", str(study), "--entity", "us", **private(tmp_path))
+    command = ["-m", "scripts.wandb_dashboard", str(study), "--entity", "us"]
+    with server_that_says(401) as server:
+        code, _, err = call(*command, **private(tmp_path), WANDB_BASE_URL=server)
     assert code == 2
     assert err.startswith("error: W&B does not take it (")
+    assert err.endswith("): `wandb login` first\n")
     assert err.count("\n") == 1
 
 
