@@ -1,6 +1,7 @@
 """One self-contained HTML file: the figures, the tables behind them, and what they say. No network, no script."""
 
 import html
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,13 +195,18 @@ def write_report(
         figures["predictions"] = png(predictions)
     remark = f"Losses in {unit_of(list(laws.best.targets_))}; intervals are 90 %, from resampling whole runs."
     states = run_states(study) if study else []
-    notes = [f'<p class="note">{html.escape(sentence)}</p>' for sentence in outdated]
+    notes = [f'<p class="note">{_as_prose(sentence)}</p>' for sentence in outdated]
     parts = [*notes, *unfinished(states), *sections(material, figures)]
     parts += status_section(study, states) if study else []
     if answer and table and not outdated:
         parts += next_section(laws, table, answer, next((s.run.plan for s in states if s.run.plan), ""))
     write_page(out, TITLE, parts, remark)
     return pictures
+
+
+def _as_prose(sentence: str) -> str:
+    """Return a sentence of an error as HTML: with a capital, and commands as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(sentence[:1].upper() + sentence[1:]))
 
 
 def write_status(out: Path, study: Path) -> None:

@@ -307,7 +307,7 @@ def asked(options: argparse.Namespace, laws: "FittedLaws", path: Path) -> Questi
 
     if options.n_params and options.n_tokens:
         return Question(options.n_params, options.n_tokens, read_targets(options.target, laws.best))
-    if options.n_params or options.n_tokens or not path.exists():
+    if options.n_params or options.n_tokens or options.target != "average" or not path.exists():
         raise ConfigError(
             f"say which run is to be decided: --n-params 7e9 --n-tokens 150e9, or `mixlaw recommend ... --out {path}`"
         )
