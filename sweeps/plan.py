@@ -55,9 +55,10 @@ class Trainable:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Plan; a mistake ends in one sentence."""
-    options = parser().parse_intermixed_args(arguments)
+    known = parser()
+    options = known.parse_intermixed_args(arguments)
     try:
-        check_options(options)
+        check_options(options, known)
         return plan_next(options) if options.next is not None else plan_first(options)
     except MixlawError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -99,8 +100,8 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def check_options(options: argparse.Namespace) -> None:
-    """Refuse names that Hydra would read as something else, and overrides that a plan sets itself.
+def check_options(options: argparse.Namespace, known: argparse.ArgumentParser) -> None:
+    """Refuse names that Hydra would read as something else, overrides that a plan sets itself, and idle options.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def check_options(options: argparse.Namespace) -> None:
         raise ConfigError("--seed must be at least 0, and --next at least 1")
     kind = "the next runs are" if options.next is not None else "a first study is"
     for name in MORE if options.next is None else FIRST:
-        if getattr(options, name) != parser().get_default(name):
+        if getattr(options, name) != known.get_default(name):
             raise ConfigError(f"--{name.replace('_', '-')} says nothing about how {kind} planned: leave it out")
     if options.flops and options.gpu_hours:
         raise ConfigError("--flops and --gpu-hours both say what may be spent: give one of them")

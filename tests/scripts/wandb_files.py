@@ -1,10 +1,13 @@
-"""What W&B wrote offline, read back with W&B's own reader."""
+"""What W&B wrote offline, read back with W&B's own reader; and servers that are none of W&B's."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 Record = dict[str, Any]
@@ -43,3 +46,27 @@ def summary(records: list[tuple[str, Record]]) -> Record:
     for record in of_type(records, "summary"):
         merged |= record.get("update", {})
     return merged
+
+
+@contextmanager
+def server_that_says(status: int) -> Iterator[str]:
+    """Run a server with one answer to everything."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()

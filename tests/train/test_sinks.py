@@ -5,10 +5,8 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ import train.sinks
 from mixlaw.runlog import RunWriter
 from tests.mixlaw.run_logs import eval_row, train_row
 from tests.mixlaw.run_logs import facts as some_facts
-from tests.scripts.wandb_files import Record, history, inspect, of_type, private, summary
+from tests.scripts.wandb_files import Record, history, inspect, of_type, private, server_that_says, summary
 from tests.train.test_resume import stop_at
 from tests.train.tiny import call
 from train.compose import ROOT
@@ -164,35 +162,13 @@ def test_a_dead_mirror_costs_one_warning_and_changes_no_log(
     subprocess.run(["pkill", "-KILL", "-f", f"train.mirror {folder_of(this)}"], check=False)
 
 
-class Broken(BaseHTTPRequestHandler):
-    """A server that answers everything with an error."""
-
-    def do_GET(self) -> None:
-        self.send_response(500)
-        self.end_headers()
-
-    do_POST = do_GET
-
-    def log_message(self, *ignored: object) -> None:
-        pass
-
-
-@pytest.fixture
-def broken_server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
 def test_a_server_that_answers_with_errors_does_not_hold_up_the_end(
-    plan: Plans, tiny: Tiny, unmirrored: bytes, broken_server: str, tmp_path: Path
+    plan: Plans, tiny: Tiny, unmirrored: bytes, tmp_path: Path
 ) -> None:
     """The real wandb retries for a minute and a half: the trainer is gone long before."""
-    there = {"WANDB_BASE_URL": broken_server, "WANDB_API_KEY": "a" * 40, "HOME": str(tmp_path)}
-    code, out, err = call("-m", "train", *tiny("logging=wandb", "logging.every_steps=2"), **there)
+    with server_that_says(500) as server:
+        there = {"WANDB_BASE_URL": server, "WANDB_API_KEY": "a" * 40, "HOME": str(tmp_path)}
+        code, out, err = call("-m", "train", *tiny("logging=wandb", "logging.every_steps=2"), **there)
     assert code == 0, err
     assert out.endswith(" finished\n")
     assert err.count("\n") == err.count("WARNING W&B is left behind") == 1
