@@ -174,7 +174,7 @@ class LawFit:
         if progress:
             progress(f"{self.law} law: {self.n_bootstrap} resamples of runs")
         draws = resampled_fits(problem, minima, self.n_bootstrap, self.prior, rng)
-        noise = scatter(problem, minima.theta, rng)
+        noise = scatter(problem, minima, rng)
         for i, name in enumerate(names):
             at = 0 if get_law(self.law).joint_targets else i
             known = problem.weight[at] > 0
