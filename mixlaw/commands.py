@@ -18,6 +18,7 @@ from mixlaw.fit import LawFit
 from mixlaw.hygiene import prepare
 from mixlaw.laws import LAWS
 from mixlaw.mixture import round_to_sum
+from mixlaw.paired import mean_errors, on_shared_targets
 from mixlaw.protocol import judge
 from mixlaw.question import Question, read_groups, read_mixture, read_pairs, read_targets
 from mixlaw.recommend import Recommendation, baselines, recommend
@@ -211,7 +212,8 @@ def _verdict(verdicts: pd.DataFrame, trials: list[Trial], kind: str) -> dict[str
     """Return what `mixlaw compare` found on one split, as plain data."""
     scored = pd.concat([trial.scores() for trial in trials])
     scored = scored[scored["law"].isin(verdicts["law"])]
-    chosen, reason = choose(scored, KINDS[kind])
+    errors = on_shared_targets({law: pd.concat([t.errors(law) for t in trials]) for law in verdicts["law"]})
+    chosen, reason = choose(mean_errors(errors), dict(zip(verdicts["law"], verdicts["n_free"], strict=True)), KINDS[kind])
     by_target = scored.groupby(["law", "target"], sort=False, as_index=False)[["mre", "mae", "bias", "coverage"]].mean()
     took = list(dict.fromkeys(trial.chosen for trial in trials if trial.chosen[0]))
     refused = {law: why for trial in trials for law, why in trial.refused.items()}

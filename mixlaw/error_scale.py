@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixlaw.entangled import CENTRE, SPREAD, amplitudes
 from mixlaw.slopes import Array
 from mixlaw.solver import Members, Problem, huber, residuals
 from mixlaw.terms import TINY
@@ -41,6 +42,19 @@ class ErrorScale:
     determined: Array
 
 
+def beliefs(problem: Problem) -> tuple[Array, Array]:
+    """Return centres (t, p) and sds (p,) of what is believed before the data: the law's, and, where N and D rise
+    together, the sizes of their terms."""
+    k = problem.x.h.shape[-2]
+    centre, sd = problem.law.term.prior(k)
+    centres, sd = np.tile(centre, (len(problem.y), 1)), sd.copy()
+    if problem.entangled:
+        at = [i for i in amplitudes(problem.law.term, k) if not np.isfinite(sd[i])]
+        level = (problem.weight * np.abs(problem.y)).sum(1)
+        centres[:, at], sd[at] = CENTRE + np.log(level)[:, None], SPREAD
+    return centres, sd
+
+
 def losses_scatter(problem: Problem) -> Array:
     """Return (t,) the mean Huber loss of the losses around their median: the scale before any law is fitted."""
     levels = np.log(problem.y) if problem.logarithmic else problem.y
@@ -63,7 +77,7 @@ def error_scale(problem: Problem, theta: Array, objective: Array, prior: float) 
     off = np.abs(residuals(problem, members, problem.law.loss(theta, problem.x)))
     residual = (problem.weight * off).sum(1)
     weight = problem.weight * np.minimum(1, problem.delta / np.maximum(off, residual[:, None] + TINY))
-    sd = problem.law.term.prior(problem.x.h.shape[-2])[1]
+    sd = beliefs(problem)[1]
     precision = prior * (objective / n_runs)[:, None] * sd**-2.0
     determined = np.array([_determined(problem, *each) for each in zip(theta, weight, precision, strict=True)])
     share = np.minimum(determined / n_runs, 1 - MOST_INFLATED**-2)

@@ -17,6 +17,7 @@ from mixlaw.support import check_support
 from mixlaw.tables import LOSS, Table, check_frame, pick_targets
 from mixlaw.terms import Inputs
 from mixlaw.uncertainty import interval, resampled_fits, scatter
+from mixlaw.widening import Ranges, Widening, distances, factors, widened, with_scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ class TargetFit:
     objective : mean Huber loss
     statement : in words, how sure the minimum is
     n_rows, n_runs : what it rests on
-    widened : by how much intervals were too narrow on held-out runs, at least 1; parameters' share is widened by it
+    widening : by how much intervals were too narrow on held-out runs
     """
 
     theta: Array
@@ -47,7 +48,7 @@ class TargetFit:
     statement: str
     n_rows: int
     n_runs: int
-    widened: float = 1.0
+    widening: Widening = Widening()
 
 
 class LawFit:
@@ -70,6 +71,8 @@ class LawFit:
     params_ : DataFrame, the source's parameters by target
     warnings_ : in plain words, what the table leaves undecided
     units_ : what N and D are divided by in `params_`
+    ranges_ : n_params, n_tokens -> (low, high) of the rows that were fitted
+    held_ : share of held-out losses inside the intervals after widening; NaN where none could be held out
 
     Examples
     --------
@@ -99,6 +102,8 @@ class LawFit:
         self.targets_: dict[str, TargetFit] = {}
         self.warnings_: list[str] = []
         self.units_ = Units(1.0, 1.0)
+        self.ranges_: Ranges = {}
+        self.held_ = float("nan")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings, as scikit-learn's clone wants them."""
@@ -134,6 +139,7 @@ class LawFit:
         self.domains_ = table.domains
         frame = table.frame
         self.units_ = Units.of(frame["n_params"].to_numpy(float), frame["n_tokens"].to_numpy(float))
+        self.ranges_ = {c: (float(frame[c].min()), float(frame[c].max())) for c in ("n_params", "n_tokens")}
         names = self._wanted(law, table, targets)
         for name in names:
             check_support(law, table.rows(frame[LOSS + name].notna()), f"the rows with a loss of '{name}'", believing)
@@ -205,16 +211,21 @@ class LawFit:
     def draws(self, name: str, x: Inputs) -> Array:
         """Return (b, n) losses under the resampled laws, as far from the fit as held-out runs demand."""
         fit, law = self.target(name), get_law(self.law)
-        centre = law.loss(fit.theta[None], x)
-        return centre + fit.widened * (law.loss(fit.draws, x) - centre)
+        centre, drawn = law.loss(fit.theta[None], x)[0], law.loss(fit.draws, x)
+        return widened(centre, drawn, factors(fit.widening, centre, drawn, self.beyond(x)))
 
-    def scattered(self, name: str, predicted: Array, rng: np.random.Generator) -> Array:
-        """Return (b, n) how far new runs of these predicted losses (n,) may fall from their law [nats].
+    def beyond(self, x: Inputs) -> dict[str, Array]:
+        """Return how far rows lie outside of the fitted data, see `mixlaw.widening.distances`."""
+        n_params, n_tokens = np.exp(x.log_n) * self.units_.n_params, np.exp(x.log_d) * self.units_.n_tokens
+        return distances(self.ranges_, n_params, n_tokens)
+
+    def scattered(self, name: str, drawn: Array, rng: np.random.Generator) -> Array:
+        """Return (b, n) losses of new runs around the resampled laws' (b, n).
 
         Every resample has one scatter for all rows, so that a row's interval does not depend on the others.
         """
         noise = rng.choice(self.target(name).noise, (len(self.target(name).draws), 1))
-        return noise * predicted if self.residuals == "log" else np.broadcast_to(noise, (len(noise), len(predicted)))
+        return with_scatter(drawn, noise * drawn if self.residuals == "log" else noise)
 
     def predict(self, data: Data, targets: Iterable[str] = (), level: float = 0.9) -> pd.DataFrame:
         """Return predictions with intervals for a new run at every row of a table.
@@ -231,7 +242,7 @@ class LawFit:
             fit, x = self.target(name), self.inputs(table, name)
             predicted = law.loss(fit.theta[None], x)[0]
             rng = np.random.default_rng([self.seed, 1])
-            low, high = interval(self.draws(name, x) + self.scattered(name, predicted, rng), level)
+            low, high = interval(self.scattered(name, self.draws(name, x), rng), level)
             columns = {"row": table.frame["row"].to_numpy(), "target": name, "law": self.law, "predicted": predicted}
             frame = pd.DataFrame(columns | {"low": np.minimum(low, predicted), "high": np.maximum(high, predicted)})
             if LOSS + name in table.frame:
@@ -277,6 +288,12 @@ class LawFit:
         from mixlaw.plots import loss_against_tokens
 
         return loss_against_tokens(ax, data, self, target)
+
+    def interval_name(self, level: float = 0.9) -> str:
+        """Return how an interval may be called: by its level, unless fewer held-out losses lay inside."""
+        if self.held_ < level:
+            return f"interval, held {100 * self.held_:.0f} %"
+        return f"{100 * level:g} % interval"
 
     @property
     def params_(self) -> pd.DataFrame:

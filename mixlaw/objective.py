@@ -14,9 +14,11 @@ from mixlaw.question import Question, limits
 from mixlaw.simplex import Limits, lowest, minimise_mixture, starts
 from mixlaw.slopes import Array
 from mixlaw.terms import TINY, Inputs
+from mixlaw.widening import LEAST, deviations, factors
 
 KNOWN_INPUTS = {"N", "D", "h", "share", "available"}
 MEAN_OVER, COARSE_MEAN_OVER = 32, 8  # resampled laws that a mean is over
+MOST_LOG = 5.0  # log ratio to the fit beyond which a widened loss is not followed
 Mixtures = Mapping[str, Mapping[str, float]]
 
 
@@ -65,6 +67,7 @@ class Objective:
         fits = {t: fit.target(t) for t in question.targets}
         self._theta = {t: f.theta[None] if laws == "best" else f.draws for t, f in fits.items()}
         self.count = len(next(iter(self._theta.values())))
+        self._factor: dict[str, float] = {}
         if laws == "mean":
             self._over = self._typical_draws(mean_over) if isinstance(mean_over, int) else mean_over
             self._theta = {t: theta[self._over] for t, theta in self._theta.items()}
@@ -78,6 +81,15 @@ class Objective:
         order = np.argsort(Objective(self.fit, self.question, self.sizes, "drawn").loss(even))
         inside = order[self.count // 20 : self.count - self.count // 20]
         return inside[np.unique(np.linspace(0, len(inside) - 1, count).round().astype(int))]
+
+    def _widening(self, target: str) -> float:
+        """Return by what a resampled law's deviations from the fit are multiplied, see `mixlaw.widening`."""
+        if target not in self._factor:
+            fit, even = self.fit.target(target), np.full((1, len(self.fit.domains_)), 1 / len(self.fit.domains_))
+            x = self._inputs(target, even)
+            centre, drawn = self._law.loss(fit.theta[None], x)[0], self._law.loss(fit.draws, x)
+            self._factor[target] = float(factors(fit.widening, centre, drawn, self.fit.beyond(x))[0])
+        return self._factor[target]
 
     def asking(self, question: Question) -> "Objective":
         """Return the same laws under another question."""
@@ -131,10 +143,21 @@ class Objective:
         for target, importance in self.question.targets.items():
             theta = self._theta[target] if self._laws == "drawn" else np.tile(self._theta[target], (len(h), 1))
             value, by_h = self._law.loss_and_gradient_h(theta, self._inputs(target, every))
+            if self._laws == "drawn" and (factor := self._widening(target)) != 1.0:
+                value, by_h = self._widened(target, every, factor, value, by_h)
             total += importance * value[:, 0]
             gradient += importance * by_h[..., 0]
         gradient *= lifted(every)[1]
         return total.reshape(len(h), each).mean(1), gradient.reshape(len(h), each, -1).mean(1)
+
+    def _widened(self, target: str, h: Array, factor: float, value: Array, by_h: Array) -> tuple[Array, Array]:
+        """Return resampled losses (b, 1) and gradients (b, k, 1) whose deviations from the fit are multiplied."""
+        theta = np.broadcast_to(self.fit.target(target).theta, (len(h), self.fit.target(target).theta.size))
+        centre, centre_by_h = self._law.loss_and_gradient_h(theta, self._inputs(target, h))
+        safe, safe_centre = np.maximum(value, LEAST), np.maximum(centre, LEAST)
+        far = safe_centre * np.exp(np.minimum(factor * deviations(centre, value), MOST_LOG))
+        slope = factor * by_h / safe[:, None] - (factor - 1) * centre_by_h / safe_centre[:, None]
+        return far, far[:, None] * slope
 
     def _inputs(self, target: str, h: Array) -> Inputs:
         """Return the big run under mixtures h (b, k), one for each parameter vector."""

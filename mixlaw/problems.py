@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mixlaw.entangled import RESOLVED, freedom
 from mixlaw.errors import FitError
 from mixlaw.laws import Law, Units
 from mixlaw.slopes import Array
@@ -85,7 +86,8 @@ def _problem(
     weight /= weight.sum(1, keepdims=True)
     x = inputs(law, table, table.domains, units, targets[0])
     runs = table.runs().astype(np.int64)
-    return Problem(law, x, np.where(known, losses, 1.0), weight, runs, **settings)  # type: ignore[arg-type]
+    tangled = freedom(*(frame[c].to_numpy(float) for c in ("n_params", "n_tokens"))) < RESOLVED
+    return Problem(law, x, np.where(known, losses, 1.0), weight, runs, entangled=tangled, **settings)  # type: ignore[arg-type]
 
 
 def in_one_order(table: Table, targets: list[str]) -> Table:

@@ -20,6 +20,7 @@ from mixlaw.question import Question
 from mixlaw.simplex import starts
 from mixlaw.slopes import Array
 from mixlaw.uncertainty import interval
+from mixlaw.widening import with_scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -279,15 +280,13 @@ def _domain_table(
 def _outcomes(objective: Objective, mixtures: dict[str, dict[str, float]], level: float) -> pd.DataFrame:
     """Return, per mixture, the predicted loss and the gain of the recommended one over it, each with its interval."""
     drawn, rng = objective.drawn(), np.random.default_rng(0)
-    wider = max(objective.fit.target(t).widened for t in objective.question.targets)
     cloud = {name: drawn.loss(np.tile(list(h.values()), (drawn.count, 1))) for name, h in mixtures.items()}
     best, rows = objective.at(mixtures["recommended"]), []
     for name, weights in mixtures.items():
         value = objective.at(weights)
         gain, gains = value - best, cloud[name] - cloud["recommended"]
-        scatter = _scatter(objective, value, rng)
-        row = {"mixture": name} | _ends("gain", gain, gain + wider * (gains - gain), level)
-        row |= {"predicted": value} | _ends("", value, value + wider * (cloud[name] - value) + scatter, level)
+        row = {"mixture": name} | _ends("gain", gain, gains, level)
+        row |= {"predicted": value} | _ends("", value, _scattered(objective, cloud[name], rng), level)
         rows.append(row | {"weights": weights})
     return pd.DataFrame(rows)
 
@@ -299,12 +298,13 @@ def _ends(name: str, value: float, draws: Array, level: float) -> dict[str, floa
     return ({name: value} if name else {}) | ends
 
 
-def _scatter(objective: Objective, value: float, rng: np.random.Generator) -> Array:
-    """Return (b,) how far one run may fall from its law, targets weighted by importance."""
-    importance = objective.question.targets.items()
-    parts = [w * objective.fit.scattered(t, np.full(1, value), rng)[:, 0] for t, w in importance]
-    total: Array = np.sum(parts, axis=0)
-    return total
+def _scattered(objective: Objective, losses: Array, rng: np.random.Generator) -> Array:
+    """Return (b,) losses of single runs around resampled laws', the scatter of targets weighted by importance."""
+    around = [
+        w * (objective.fit.scattered(t, losses[:, None], rng)[:, 0] - losses)
+        for t, w in objective.question.targets.items()
+    ]
+    return with_scatter(losses, np.sum(around, axis=0))
 
 
 def _per_target(objective: Objective, mixtures: dict[str, dict[str, float]]) -> pd.DataFrame:

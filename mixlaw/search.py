@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mixlaw.error_scale import ErrorScale, error_scale, losses_scatter
+from mixlaw.error_scale import ErrorScale, beliefs, error_scale, losses_scatter
 from mixlaw.laws import Law, get_law
 from mixlaw.nodes import embedded
 from mixlaw.slopes import Array
@@ -129,10 +129,10 @@ def prior_of(problem: Problem, strength: Array) -> tuple[Array, Array]:
     ----------
     strength : (t,) objectives, times how strongly the belief is to count
     """
-    centre, sd = problem.law.term.prior(problem.x.h.shape[-2])
+    centre, sd = beliefs(problem)
     believed = np.isfinite(sd)
     precision = (strength / (problem.runs.max() + 1))[:, None] * np.where(believed, sd, np.inf) ** -2.0
-    return np.tile(np.where(believed, centre, 0.0), (len(strength), 1)), precision
+    return np.where(believed, centre, 0.0), precision
 
 
 def _starts(problem: Problem, n_starts: int, inside: Array | None, rng: np.random.Generator) -> Array:

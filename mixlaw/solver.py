@@ -43,6 +43,7 @@ class Problem:
     runs : (n,) number of each row's run, from 0
     delta : Huber threshold [nats; relative where residuals are logarithmic]
     logarithmic : residuals are log predicted - log observed
+    entangled : N and D rise together, so that their terms need a belief about their size
     """
 
     law: Law
@@ -52,6 +53,7 @@ class Problem:
     runs: Index
     delta: float = 1e-3
     logarithmic: bool = False
+    entangled: bool = False
 
     def rows(self, at: slice | Index) -> "Problem":
         """Return the problem of some rows only."""

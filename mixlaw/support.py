@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mixlaw import entangled
 from mixlaw.errors import FitError
 from mixlaw.laws import Law
 from mixlaw.slopes import Array
@@ -60,6 +61,9 @@ def warnings_of(law: Law, table: Table) -> list[str]:
         )
     if "N" not in law.uses and sizes > 1:
         warnings.append(f"the law does not depend on N, and the table has {sizes} model sizes: it predicts their mean")
+    if {"N", "D"} <= law.uses:
+        together = entangled.warning(*(table.frame[c].to_numpy(float) for c in ("n_params", "n_tokens")))
+        warnings += [together] if together else []
     if not law.mixes:
         return warnings
     if mixtures < 2 * k:

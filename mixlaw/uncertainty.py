@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
+from mixlaw.entangled import amplitudes
 from mixlaw.error_scale import MOST_INFLATED, NORMAL, ErrorScale
 from mixlaw.search import Minima, prior_of
 from mixlaw.slopes import Array
@@ -23,6 +24,7 @@ from mixlaw.terms import TINY
 
 N_NOISE = 512  # residuals that are kept to widen predictions by the scatter of single runs
 DESCENT = 12  # steps of each resample's fit, which begins next to its end
+LONG_DESCENT = 60  # ... where N and D rise together, so that it ends far along a valley
 NEARBY: dict[str, Any] = {"bent": False, "damping": 1e-4}  # how a fit is descended whose start is next to its end
 EXACT = 1e-15  # an objective below this is a fit without any error
 LOST = 4.0  # nats of log likelihood, a run being one observation
@@ -85,8 +87,12 @@ def resampled_fits(problem: Problem, minima: Minima, count: int, prior: float, r
     beliefs = _beliefs(problem, minima, starts, prior, rng)
     target = np.repeat(np.arange(n_targets), count)
     safe = Members(minima.theta[target], target, np.tile(weights, (n_targets, 1)), beliefs.free, shifts)
+    if problem.entangled:  # begin at the believed split, not at the fit's: the valley between them is long
+        at = amplitudes(problem.law.term, problem.x.h.shape[-2])
+        starts[..., at] = beliefs.free[0].reshape(starts.shape)[..., at]
     jittered = np.clip((starts + rng.normal(0, 0.02, starts.shape)).reshape(-1, n_free), *bounds)
-    theta = minimise(problem, replace(safe, theta=jittered, prior=beliefs.held), DESCENT, (), **NEARBY).theta
+    steps = LONG_DESCENT if problem.entangled else DESCENT
+    theta = minimise(problem, replace(safe, theta=jittered, prior=beliefs.held), steps, (), **NEARBY).theta
     bare = replace(safe, prior=None)
     here, there = objective(problem, bare.moved(theta)), objective(problem, bare)
     lost = np.flatnonzero(here > np.exp(LOST / n_runs) * there + EXACT)
@@ -112,11 +118,14 @@ def _beliefs(problem: Problem, minima: Minima, starts: Array, prior: float, rng:
     # what one nat of log likelihood is, in the objective's unit
     unit = np.maximum(minima.scale.objective, 1e-15)[:, None] / (problem.runs.max() + 1)
     spread = np.where(precision > 0, np.sqrt(unit / np.maximum(precision, TINY)), 0.0)
-    drawn = centre[:, None] + spread[:, None] * rng.normal(size=starts.shape)
+    believed = rng.normal(size=starts.shape)
+    shared = [*problem.law.term.rates(k), *(amplitudes(problem.law.term, k) if problem.entangled else [])]
+    believed[..., shared] = believed[:1, :, shared]  # what N and D do to one target they do to the others
+    drawn = centre[:, None] + spread[:, None] * believed
     decided = np.stack([_data_precision(h, p) for h, p in zip(hessian, precision, strict=True)])
     rate = np.isin(np.arange(n_free), problem.law.term.rates(k))
-    weak = (rate & (decided < DECIDED * precision))[:, None]
-    own = starts + np.sqrt(unit / (decided + precision + TINY))[:, None] * rng.normal(size=starts.shape)
+    weak = (rate & (decided < DECIDED * precision) & (not problem.entangled))[:, None]
+    own = starts + np.sqrt(unit / (decided + precision + TINY))[:, None] * believed
     own = np.clip(own, *problem.law.bounds(k))
     firm = 1e4 * (precision + np.einsum("tpp->tp", hessian))
     every = lambda a: np.broadcast_to(a, starts.shape).reshape(-1, n_free).copy()  # noqa: E731
