@@ -213,7 +213,9 @@ def _verdict(verdicts: pd.DataFrame, trials: list[Trial], kind: str) -> dict[str
     scored = pd.concat([trial.scores() for trial in trials])
     scored = scored[scored["law"].isin(verdicts["law"])]
     errors = on_shared_targets({law: pd.concat([t.errors(law) for t in trials]) for law in verdicts["law"]})
-    chosen, reason = choose(mean_errors(errors), dict(zip(verdicts["law"], verdicts["n_free"], strict=True)), KINDS[kind])
+    chosen, reason = choose(
+        mean_errors(errors), dict(zip(verdicts["law"], verdicts["n_free"], strict=True)), KINDS[kind]
+    )
     by_target = scored.groupby(["law", "target"], sort=False, as_index=False)[["mre", "mae", "bias", "coverage"]].mean()
     took = list(dict.fromkeys(trial.chosen for trial in trials if trial.chosen[0]))
     refused = {law: why for trial in trials for law, why in trial.refused.items()}
@@ -241,6 +243,8 @@ def run_predict(options: argparse.Namespace) -> None:
     if name not in laws.fits:
         raise FitError(unknown_name("law", name, laws.fits))
     table = read(options.table, options, need_losses=False)
+    for warning in laws.fits[name].warnings_:
+        remark(f"warning: {warning}")
     predictions = laws.fits[name].predict(table, level=options.level)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -41,8 +41,9 @@ def warning(n_params: Array, n_tokens: Array) -> str | None:
     low, high = rows.loc[middle] / 4, rows.loc[middle] * 4
     return (
         f"N and D rise together in all runs (about D = {np.median(n_tokens / n_params):.3g} N): they decide the loss "
-        "along that line, and not how much of it is due to N and how much to D, so away from the line intervals rest on "
-        f"beliefs. Runs at one N with other D resolve it, for example N = {middle:.3g} with D = {low:.3g} and {high:.3g}"
+        "along that line, but not how much of it is due to N and how much to D, so away from the line intervals rest "
+        "on beliefs. Runs at one N with other D resolve it, for example "
+        f"N = {middle:.3g} with D = {low:.3g} and {high:.3g}"
     )
 
 

@@ -1,7 +1,7 @@
 """Fitting a law to a table, in scikit-learn's manners: fit, predict, score; what was learned ends in an underscore."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class TargetFit:
     statement: str
     n_rows: int
     n_runs: int
-    widening: Widening = Widening()
+    widening: Widening = field(default_factory=Widening)
 
 
 class LawFit:

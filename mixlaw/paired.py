@@ -81,9 +81,7 @@ def difference(ours: pd.DataFrame, theirs: pd.DataFrame, level: float = 0.9, see
 
 def mean_errors(errors: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     """Return law -> its mean relative error [%], the mean over targets of the mean over rows, as in `difference`."""
-    return {
-        law: float(e["error"].abs().groupby(e["target"], sort=False).mean().mean()) for law, e in errors.items()
-    }
+    return {law: float(e["error"].abs().groupby(e["target"], sort=False).mean().mean()) for law, e in errors.items()}
 
 
 def on_shared_targets(errors: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

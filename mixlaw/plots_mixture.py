@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mixlaw.artefact import FittedLaws
-from mixlaw.display import Answer, domains_of, facts, in_words, path_steps, percent, price
+from mixlaw.display import Answer, domains_of, facts, in_words, interval_name, path_steps, percent, price
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.objective import Objective
 from mixlaw.plots import COLOURS, NATS, SIZE, axes, beside, colours, legend_above, plain
@@ -77,7 +77,7 @@ def optimum(ax: Axes | None, answer: Answer) -> Axes:
     place, weight = np.arange(len(domains)), domains["weight"].to_numpy(float)
     (ax.barh if lying else ax.bar)(place, weight, 0.6, color=COLOURS[5], label="recommended")
     lines = ax.hlines if lying else ax.vlines
-    lines(place - 0.1, domains["low"], domains["high"], color=COLOURS[0], lw=3.5, label="90 % interval")
+    lines(place - 0.1, domains["low"], domains["high"], color=COLOURS[0], lw=3.5, label=interval_name(answer))
     tops = [weight.max(), domains["high"].max()]
     if "flat_low" in domains:
         flat = "equally good within the noise"
@@ -196,7 +196,7 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
     ax.set_xticks(place, labels, fontsize=9)
     rows = "parameters N\ntokens D\nregret [nats]"
     ax.annotate(rows, (0, 0), (-26, -4), "axes fraction", "offset points", ha="right", va="top", fontsize=9)
-    ax.set(xlim=(place[0], place[-1]), ylim=(0, top), title="h* on the way to the big run, 90 % intervals")
+    ax.set(xlim=(place[0], place[-1]), ylim=(0, top), title=f"h* on the way to the big run, {interval_name(answer)}")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(visible=False)
     return ax

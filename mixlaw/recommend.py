@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TABLES = ("outcomes", "per_target", "prices", "path", "others")
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # of a question, beside what is available
+APART, MOST_NAMED = 0.02, 5  # weights that differ by more are named, for so many domains
 FAR_MIXTURE = 0.25  # share of the tokens by which h* may differ from every mixture that was trained
 
 
@@ -38,8 +39,9 @@ class Recommendation:
     ----------
     weights : the recommended mixture h*
     table : per domain: weight, low and high (interval over resampled laws), flat_low and flat_high (what the others
-        can make up for within the noise of one run), pull [nats per unit of weight moved to it], unconstrained,
-        uniform and, where known, natural weights
+        can make up for within the noise of one run), others_low and others_high (h* of the other fitted laws, where
+        there are any), pull [nats per unit of weight moved to it], unconstrained, uniform and, where known, natural
+        weights
     outcomes : per mixture (recommended, uniform, natural): weights, predicted loss with interval, and how much better
         the recommended one is predicted to be [nats, with interval]
     per_target : predicted loss of every target under every mixture
@@ -82,8 +84,14 @@ class Recommendation:
             "override": hydra_override(self.weights),
             "domains": self.table.to_dict(orient="records"),
             "noise": self.noise,
+            "interval": self.interval_name,
             "warnings": self.warnings,
         } | tables
+
+    @property
+    def interval_name(self) -> str:
+        """How its intervals may be called, see `LawFit.interval_name`."""
+        return self.laws.fits[self.law].interval_name()
 
     def _repr_html_(self) -> str:
         from mixlaw.display import answer_html
@@ -130,10 +138,14 @@ class Recommendation:
     def _domain_lines(self) -> list[str]:
         others = [c for c in ("unconstrained", "uniform", "natural") if c in self.table]
         wide = max(16, 2 + max(map(len, self.weights)))
-        lines = [f"{'domain':<{wide}}{'h*':>7}   90 % interval    flat frontier " + "".join(f"{c:>14}" for c in others)]
+        laws = "others_low" in self.table
+        head = f"{'domain':<{wide}}{'h*':>7}   {self.interval_name:<17}{'flat frontier':<17}"
+        head += "other laws' h* " if laws else ""
+        lines = [(head + "".join(f"{c:>14}" for c in others)).rstrip()]
         for row in self.table.to_dict(orient="records"):
             shares = "".join(f"{row[c]:>14.3f}" for c in others)
-            flat = f"{row['flat_low']:.3f} to {row['flat_high']:.3f}"
+            flat = f"{row['flat_low']:.3f} to {row['flat_high']:.3f}  "
+            flat += f"{row['others_low']:.3f} to {row['others_high']:.3f} " if laws else ""
             lines.append(
                 f"{row['domain']:<{wide}}{row['weight']:>7.3f}   {row['low']:.3f} to {row['high']:.3f}   {flat}{shares}"
             )
@@ -167,7 +179,7 @@ class Recommendation:
         return lines
 
     def _outcome_lines(self) -> list[str]:
-        lines = [f"{'mixture':<16}{'predicted':>9}   90 % interval      gain of h* over it [nats/token]"]
+        lines = [f"{'mixture':<16}{'predicted':>9}   {self.interval_name:<19}gain of h* over it [nats/token]"]
         for row in self.outcomes.to_dict(orient="records"):
             gain = f"{row['gain']:+.4f} ({row['gain_low']:+.4f} to {row['gain_high']:+.4f})"
             shown = "" if row["mixture"] == "recommended" else gain
@@ -247,13 +259,19 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     table = _domain_table(objective, mixtures, spread)
     table.insert(4, "unconstrained", clean(free))
     table[["flat_low", "flat_high"]] = flat_frontier(objective, best, noise)
-    outcomes = _outcomes(objective, mixtures, level)
+    outcomes, others = _outcomes(objective, mixtures, level), other_laws(laws, objective, best, rivals)
+    if len(others):
+        shares = np.array([[h[d] for d in fit.domains_] for h in others["weights"]])
+        table["others_low"], table["others_high"] = shares.min(0), shares.max(0)
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
     return Recommendation(
         fit.law, laws.reason if fit is laws.best else "named by hand", question, mixtures["recommended"], table,
         outcomes, _per_target(objective, mixtures), prices(objective, best, rivals),
-        path(objective, smallest, best, spread, rivals, level), other_laws(laws, objective, best, rivals), noise,
-        [*fit.warnings_, *far_warnings(laws, fit, question, best), *gain_warnings(outcomes, noise, question)], laws,
+        path(objective, smallest, best, spread, rivals, level), others, noise,
+        [
+            *fit.warnings_, *far_warnings(laws, fit, question, best), *gain_warnings(outcomes, noise, question),
+            *disagreement(table),
+        ], laws,
     )  # fmt: skip
 
 
@@ -331,6 +349,20 @@ def far_warnings(laws: FittedLaws, fit: LawFit, question: Question, best: Array)
     if nearest > FAR_MIXTURE:
         warnings.append(f"the nearest mixture that was trained differs from h* in {100 * nearest:.0f} % of its tokens")
     return warnings
+
+
+def disagreement(table: pd.DataFrame) -> list[str]:
+    """Say for which domains other fitted laws have their optimum outside of the interval of h*."""
+    if "others_low" not in table:
+        return []
+    outside = (table["others_low"] < table["low"] - APART) | (table["others_high"] > table["high"] + APART)
+    shown = [
+        f"{r['domain']} {r['others_low']:.2f} to {r['others_high']:.2f} (here {r['low']:.2f} to {r['high']:.2f})"
+        for r in table[outside].to_dict("records")[:MOST_NAMED]
+    ]
+    more = f" and {outside.sum() - MOST_NAMED} more domains" if outside.sum() > MOST_NAMED else ""
+    text = f"other fitted laws have h* outside of this interval: {', '.join(shown)}{more}; see what theirs would cost"
+    return [text] if shown else []
 
 
 def gain_warnings(outcomes: pd.DataFrame, noise: float, question: Question) -> list[str]:

@@ -193,7 +193,7 @@ def write_report(
         pictures.append(overview(drawings, folder / "overview.png"))
     if predictions:
         figures["predictions"] = png(predictions)
-    remark = f"Losses in {unit_of(list(laws.best.targets_))}; intervals are 90 %, from resampling whole runs."
+    remark = f"Losses in {unit_of(list(laws.best.targets_))}; {laws.best.interval_name()}s from resampling whole runs."
     states = run_states(study) if study else []
     notes = [f'<p class="note">{_as_prose(sentence)}</p>' for sentence in outdated]
     parts = [*notes, *unfinished(states), *sections(material, figures)]
