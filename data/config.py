@@ -11,8 +11,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data.misread import check_weight_name, refuse_misread_text, with_names_as_text
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.mixture import check_domain_name
+from mixlaw.paths import expand_path
 
 TOKENIZERS = ("bytes", "bpe", "pretrained", "given")
 FORMAT_VERSION = 1  # of the prepared folder; part of its name, so old and new never mix
@@ -105,7 +107,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for name in (*self.domains, *self.targets):
-            check_domain_name(name)
+            check_weight_name(check_domain_name(name))
         both = set(self.domains) & set(self.targets)
         if both:
             raise ConfigError(
@@ -118,7 +120,8 @@ class DataConfig:
     def root_folder(self) -> Path:
         """The folder that holds downloads and prepared data."""
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return Path(self.root or os.environ.get("MIXLAW_CACHE") or f"{cache}/mixlaw").expanduser().resolve()
+        root = self.root or os.environ.get("MIXLAW_CACHE") or f"{cache}/mixlaw"
+        return Path(expand_path(root, "data.root")).resolve()
 
     @property
     def identity(self) -> str:
@@ -154,7 +157,9 @@ def to_dataclass(cls: type, cfg: DictConfig, where: str = "") -> Any:
     ConfigError
         For an unknown key (with the near match), a missing value, a wrong type or a failed cross-field check.
     """
+    cfg = with_names_as_text(cfg, where)
     refuse_unknown_keys(cls, cfg, where)
+    refuse_misread_text(cls, cfg, where)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(cls), cfg)
         return OmegaConf.to_object(merged)

@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,54 +19,10 @@ from data.images import SUFFIXES as IMAGES
 from data.tar import TarShards
 from mixlaw.errors import DataError
 
-SUFFIXES = {  # which files of a folder each reader takes
-    "text": (".txt", ".md"),
-    "jsonl": (".jsonl", ".json", ".jsonl.gz", ".json.gz"),
-    "csv": (".csv", ".csv.gz"),
-    "parquet": (".parquet",),
-    "webdataset": (".tar",),
-    "tokens": (".bin",),
-}
 CAPTION = "caption"  # what image-text sets call their text
 BLOCK = 1 << 20
 REPLACEMENT = "\ufffd"
 ZEROS = bytes(16)  # no text holds as many: where a write was lost, file systems give zeros
-
-
-def find_files(source: SourceConfig, where: str) -> list[Path]:
-    """Return the files that `path` means (a file, a folder or a glob), sorted.
-
-    Raises
-    ------
-    DataError
-        If there is none.
-    """
-    path, suffixes = Path(source.path).expanduser(), SUFFIXES[source.reader]
-    if path.is_file():
-        return [path.resolve()]
-    if path.is_dir():
-        found = _readable((p for p in path.rglob("*") if p.name.endswith(suffixes)), suffixes)
-        missing = f"{where}.path: the folder {path} holds no file that ends in {' or '.join(suffixes)}"
-    else:
-        found = _readable(map(Path, glob.glob(str(path), recursive=True)), suffixes)
-        missing = f"{where}.path: {path} is neither a file nor a folder, and matches no file as a pattern"
-    if not found:
-        raise DataError(f"{missing} (looked from {Path.cwd()})")
-    for file in found:
-        if not str(file).isprintable():
-            raise DataError(f"{str(file)!r} has a name with control characters: rename it")
-    return sorted(p.resolve() for p in found)
-
-
-def _readable(paths: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
-    """Return the files; refuse what looks like one, but is a broken link, a device, or a folder without anything."""
-    files = []
-    for path in paths:
-        if path.is_file():
-            files.append(path)
-        elif not path.is_dir() or (path.name.endswith(suffixes) and not any(path.iterdir())):
-            raise DataError(f"{path}: is no file (a broken link, an empty folder or a device): repair or remove it")
-    return files
 
 
 def text(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:

@@ -12,8 +12,9 @@ from data.config import SourceConfig, TokenizerConfig
 from data.deb_readers import DEB_READERS
 from data.debs import fetch_deb
 from data.documents import Document
+from data.folders import find_files, hint_of_big_texts
 from data.hub import check_hub, hub, hub_origin
-from data.own_files import OWN_FILE_READERS, find_files
+from data.own_files import OWN_FILE_READERS
 from data.picture_wheels import PICTURE_WHEEL_READERS, check_pictures
 from data.synthetic import check_markov, entropy_rate, synthetic
 from data.token_files import check_token_files, token_documents
@@ -104,7 +105,10 @@ def locate(source: SourceConfig, where: str, downloads: Path, echo: Echo) -> lis
         return [fetch(source, downloads, echo)]
     if source.reader in ("hub", "synthetic"):
         return []
-    return find_files(source, where)
+    files = find_files(source, where, echo)
+    if hint := hint_of_big_texts(source, files):
+        echo(f"{where}.path: {hint}")
+    return files
 
 
 def documents(

@@ -3,7 +3,7 @@ python -m train study=NAME           train every run of a study, several at a ti
 python -m train study=NAME hydra/launcher=slurm      hand every run of a study to Slurm
 python -m train ... --dry-run        print what would run
 
-Overrides are Hydra's: model=text_135k mixture=uniform schedule.n_tokens=1000000 'mixture.weights={code:0.7,docs:0.3}'
+Overrides are Hydra's: model=text_136k mixture=uniform schedule.n_tokens=1000000 'mixture.weights={code:0.7,docs:0.3}'
 Exit codes: 0 finished; 75 stopped by a signal and saved, run the same command again; 76 diverged; others: see the
 sentence.
 """
@@ -25,9 +25,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import data
+from data.config_folders import CONFIGS, ROOT, config_folders
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
-from train.compose import CONFIGS, ROOT, addable, config_folders, explain, plan_run, read_config
+from mixlaw.paths import path_option
+from train.compose import addable, explain, plan_run, read_config
 from train.console import RunBar
 from train.distributed import adopt_slurm
 from train.loop import run
@@ -116,8 +118,8 @@ def _command_line() -> int:
 def added_folders(arguments: list[str]) -> list[Path]:
     """Return the folders of configurations that --config-dir and --config-path add."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=True)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    parser.add_argument("--config-path", "-cp", type=Path)
+    parser.add_argument("--config-dir", "-cd", type=path_option)
+    parser.add_argument("--config-path", "-cp", type=path_option)
     known, _ = parser.parse_known_args(arguments)
     return [path for path in (known.config_dir, known.config_path) if path and path.is_dir()]
 

@@ -2,12 +2,10 @@
 
 import copy
 import dataclasses
-import os
 import re
 import sys
 import typing
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -18,17 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data.config import to_dataclass
+from data.config_folders import CONFIGS, ROOT, config_folders
+from data.misread import quoted_home
 from data.shards import Manifest, open_manifest
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.paths import expand_path
 from train.config import TrainConfig
 from train.plan import Plan, make_plan
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = ROOT / "configs"
-os.environ.setdefault("MIXLAW_ROOT", str(ROOT))  # configs/train.yaml finds sweeps/study by it, from any folder
-os.environ.setdefault("MIXLAW_CONFIGS", str(ROOT / "sweeps"))
 sys.path.append(str(ROOT / "sweeps"))  # Hydra finds plugins as modules of hydra_plugins on the path
+OmegaConf.register_new_resolver("expand_path", expand_path, replace=True)  # for the folder that Hydra makes
 _VALUE = re.compile(
     r"(?!hydra\.)([a-z_]+\.[a-z_.]+|seed|study_name|precision)="
 )  # not a choice of a file, nothing added
@@ -68,11 +66,6 @@ def compose_study(jobs: Sequence[Sequence[str]]) -> list[TrainConfig]:
         except (HydraException, OmegaConfBaseException, ConfigError, AttributeError):
             configs.append(compose_config(job))  # which knows the words for whatever is wrong
     return configs
-
-
-def config_folders() -> list[Path]:
-    """Return the folders that configurations come from: the checkout's, and the user's own, $MIXLAW_CONFIGS."""
-    return [CONFIGS, ROOT / "sweeps", Path(os.environ["MIXLAW_CONFIGS"])]
 
 
 class _Base:
@@ -124,6 +117,7 @@ def addable(override: str) -> str:
         raise ConfigError(f"{override} names no setting: write <setting>=<value>")
     if "_target_" in override.partition("=")[0]:
         raise ConfigError(f"{override} names code to run: no setting here does")
+    override = quoted_home(override)
     return f"++{override}" if override.startswith("data.") else override
 
 
