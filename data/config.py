@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,8 @@ def to_dataclass(cls: type, cfg: DictConfig, where: str = "") -> Any:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
         first_line = str(error).split("\n")[0]
+        if match := re.match(r"Interpolation key '(\w+)' not found", first_line):
+            first_line += f": for an environment variable write ${match[1]} or ${{oc.env:{match[1]}}}"
         place = ".".join(filter(None, (where, getattr(error, "full_key", None)))) or "config"
         raise ConfigError(f"{place}: {first_line}") from None
 

@@ -25,11 +25,23 @@ def check_weight_name(name: str) -> None:
     ConfigError
         Naming the domain, with the remedy.
     """
-    if _NO_NAME.fullmatch(name):
+    if is_no_name(name):
         raise ConfigError(
             f"domain name '{name}' cannot be given a weight: the command line reads {{{name}:0.5}} as a value, not as "
             f"a name: choose another name, for example 'd-{name}'"
         )
+
+
+def is_no_name(text: str) -> bool:
+    """Return whether Hydra's command line reads a word as a value that does not give the word back."""
+    return bool(_NO_NAME.fullmatch(text.lower())) or text in ("~", "")
+
+
+def yaml_words(value: Any) -> str:
+    """Return what a misread text became, as YAML calls it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"the number {value}"
 
 
 def quoted_home(override: str) -> str:
@@ -50,8 +62,8 @@ def with_names_as_text(cfg: DictConfig, where: str = "") -> DictConfig:
     for path, name in misread:
         if isinstance(name, bool) or not isinstance(name, int):
             raise ConfigError(
-                f"{path}: a name is read as {name!r}, not as text: put it in quotes in a YAML file; on the command "
-                "line choose another name"
+                f"{path}: a name is read as {yaml_words(name)}, not as text: put it in quotes in a YAML file; on the "
+                "command line choose another name"
             )
     if not misread:
         return cfg
@@ -96,6 +108,6 @@ def refuse_misread_text(cls: type, cfg: Any, where: str) -> None:
                 refuse_misread_text(of_entries[0], node._get_node(name), f"{path}.{name}")  # type: ignore[arg-type]
         elif f.type is str and isinstance(value, bool | float):
             raise ConfigError(
-                f"{path}: what should be text is read as {value!r}: put it in quotes in a YAML file, and in two pairs "
-                f"on the command line, '{path}=\"...\"'"
+                f"{path}: what should be text is read as {yaml_words(value)}: put it in quotes in a YAML file, and in "
+                f"two pairs of them on the command line, '{path}=\"...\"'"
             )

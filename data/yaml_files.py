@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from omegaconf._utils import get_yaml_loader
 
+from data.misread import is_no_name, yaml_words
 from mixlaw.errors import ConfigError
 
 MAX_BYTES = 1 << 20
@@ -19,9 +20,10 @@ _ANCHOR = re.compile(
     rb"(?:^|[\s\[{,:-])&[^\s,\[\]{}]+", re.M
 )  # YAML repeats what an anchor names wherever it is asked to
 _TARGET = re.compile(rb"\b_target_\b")
+_COMMENT = re.compile(rb"(?:^|\s)#.*$", re.M)
 _SUSPECT = re.compile(  # lines that may hold a misread name or number; the parser decides
     rb"(?:^|[\s{,-])(?:no|yes|on|off|true|false|null|~|[-+.]?\d[\w.+-]*|[-+]?\.(?:inf|nan))\s*:(?:\s|$)"
-    rb"|\d:[0-5]?\d|[\s\[{,:][-+]?0\d",
+    rb"|(?:^|[\s\[{,])[-+]?(?:\d[\d_]*:[0-5]?\d|0\d)",
     re.M | re.I,
 )
 _TEXT, _NUMBERS = "tag:yaml.org,2002:str", ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
@@ -47,7 +49,7 @@ def check_yaml_files(folders: Iterable[Path]) -> None:
                 raise ConfigError(f"{path} uses a YAML anchor (&name): write the value out where it is needed")
             if _TARGET.search(lines):
                 raise ConfigError(f"{path} holds _target_, which names code to run: no configuration here does")
-            if _SUSPECT.search(lines):
+            if _SUSPECT.search(_COMMENT.sub(b"", lines)):
                 check_scalars(raw, path)
 
 
@@ -66,11 +68,9 @@ def check_scalars(raw: bytes, path: Path) -> None:
     for node, is_name in _scalars(document):
         value, place = node.value, f"{path}, line {node.start_mark.line + 1}"
         if is_name and node.tag != _TEXT:
-            read = _constructed(node)
-            raise ConfigError(
-                f"{place}: YAML reads the name {value or 'null'} as {read!r}, not as text: put it in quotes, "
-                f"'{value or 'null'}':, or choose another name"
-            )
+            remedy = "" if is_no_name(value) else f"put it in quotes, '{value}':, or "
+            read = f"reads the name {value} as {yaml_words(_constructed(node))}, not as text"
+            raise ConfigError(f"{place}: YAML {read}: {remedy}choose another name")
         if node.tag in _NUMBERS and not is_name and (":" in value or _OCTAL.fullmatch(value)):
             base = 60 if ":" in value else 8
             raise ConfigError(

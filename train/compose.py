@@ -172,6 +172,8 @@ def explain(error: Exception) -> str:
         return f"unknown choice '{match[1]}': no such file below configs/ or sweeps/"
     if match := re.match(r"(.+)\n\s*full_key: (hydra\.\S+)", text):
         return f"{match[2]}: {match[1]}"
+    if text.startswith("Error merging override") and error.__cause__:
+        text += f": {str(error.__cause__).splitlines()[0]}"
     return " ".join(line.strip() for line in text.splitlines() if line.strip())[:400]
 
 
