@@ -18,6 +18,7 @@ from mixlaw.mixture import check_domain_name
 from mixlaw.paths import expand_path
 
 TOKENIZERS = ("bytes", "bpe", "pretrained", "given")
+TEXT = "text"  # the column that holds the text, unless text_key says another
 FORMAT_VERSION = 1  # of the prepared folder; part of its name, so old and new never mix
 
 
@@ -73,7 +74,7 @@ class SourceConfig:
     version: str = ""
     sha256: str = ""
     path: str = ""  # own files: a file, a folder or a glob
-    text_key: str = "text"  # own files and hub: the column that holds the text
+    text_key: str = ""  # own files and hub: the column that holds the text; empty: text, of webdataset .txt first
     dtype: str = ""  # tokenised files: uint16 | uint32
     hub: HubConfig = field(default_factory=HubConfig)
     markov: MarkovConfig = field(default_factory=MarkovConfig)
@@ -81,6 +82,11 @@ class SourceConfig:
     image_key: str = "images"  # hub: the column that holds them
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
     licence: str = ""  # overrides what the wheel's metadata states
+
+    @property
+    def text_column(self) -> str:
+        """The column that holds the text."""
+        return self.text_key or TEXT
 
 
 @dataclass
@@ -132,6 +138,9 @@ class DataConfig:
         drop_defaults(facts, DataConfig(), ("image_size",))
         for source in (*facts["domains"].values(), *facts["targets"].values()):
             drop_defaults(source, SourceConfig(), ("dtype", "hub", "markov", "images", "image_key", "pictures"))
+            if source["reader"] == "webdataset" and source["text_key"]:
+                source["text_key_before_txt"] = True  # folders of the time when .txt came first hold other texts
+            source["text_key"] = source["text_key"] or TEXT
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

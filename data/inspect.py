@@ -331,7 +331,7 @@ def parse_args(argv: list[str] | None) -> Any:
     parser.add_argument("--patch-size", type=positive, default=4, metavar="PIXELS", help="of images (%(default)s)")
     parser.add_argument("--image-size", type=int, default=0, metavar="PIXELS", help="that a model reads (as stored)")
     parser.add_argument("--shards", metavar="PATH", help="tar shards instead: a file, a folder or a glob")
-    parser.add_argument("--text-key", default="text", help="where .json members have the caption, or else in 'caption'")
+    parser.add_argument("--text-key", default="", help="of the caption in .json; else .txt, text or caption")
     parser.add_argument("--out", type=path_option, metavar="PNG", help="a contact sheet of the first images")
     parser.add_argument("--bad-budget", type=int, default=0, metavar="N", help="images that may be undecodable")
     return parser.parse_args(argv)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.budget import BadDocuments, Reader
-from data.config import SourceConfig, TokenizerConfig
+from data.config import TEXT, SourceConfig, TokenizerConfig
 from data.deb_readers import DEB_READERS
 from data.debs import fetch_deb
 from data.documents import Document
@@ -75,7 +75,8 @@ def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -
         if not getattr(source, setting):
             raise ConfigError(f"{where}.{setting}: missing; the reader '{source.reader}' needs {', '.join(needed)}")
     for setting, value in vars(source).items():
-        if setting not in (*used, "reader", "licence") and value != getattr(plain, setting):
+        stated = value != getattr(plain, setting) and (setting, value) != ("text_key", TEXT)  # its former default
+        if setting not in (*used, "reader", "licence") and stated:
             raise ConfigError(
                 f"{where}.{setting}: the reader '{source.reader}' does not use it; it uses {', '.join(used)}"
             )
