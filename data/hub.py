@@ -13,7 +13,9 @@ from typing import Any
 from data.budget import BadDocuments
 from data.config import SourceConfig
 from data.documents import IMAGE, Document, as_text, lookup, placed
+from data.network import unreachable
 from mixlaw.errors import ConfigError, DataError
+from mixlaw.paths import expand_path
 
 MOST_VALUES = 100  # of a column that are counted
 _WORDS = {"True": ("true", "yes", "on"), "False": ("false", "no", "off")}  # as YAML reads them, and Python writes
@@ -35,7 +37,21 @@ def check_hub(source: SourceConfig, where: str) -> None:
 
 def is_local(source: SourceConfig) -> bool:
     """Return whether a source lies on this machine."""
-    return Path(source.path).expanduser().exists()
+    return Path(expand_path(source.path, "path")).exists()
+
+
+def require_hub(name: str) -> None:
+    """Check that the hub can be reached, before datasets tries for half a minute.
+
+    Raises
+    ------
+    DataError
+        If it cannot.
+    """
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE and (why := unreachable([constants.ENDPOINT])):
+        raise DataError(f"{name}: there is no such folder here, and of the hub {why}: check the network or the path")
 
 
 def hub_origin(source: SourceConfig) -> str:
@@ -150,12 +166,14 @@ def _image(value: Any, where: str, image_key: str) -> bytes | None:
 
 
 def _records(source: SourceConfig) -> Iterator[dict[str, Any]]:
+    if not is_local(source):
+        require_hub(source.path)
     import datasets  # a second of imports that other readers never need
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     logging.getLogger("datasets").setLevel(logging.ERROR)
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
-    path = str(Path(source.path).expanduser()) if is_local(source) else source.path
+    path = expand_path(source.path) if is_local(source) else source.path
     options = {"name": source.hub.subset or None, "revision": source.hub.revision or None}
     try:
         found = datasets.load_dataset(path, split=source.hub.split, streaming=True, **options)
