@@ -110,7 +110,7 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
     MixlawError
         Before anything is submitted, if any of the runs is not possible; or with what sbatch says.
     """
-    from sweeps.launcher import by_study, plan_jobs, returns, say
+    from sweeps.launcher import by_study, plan_jobs, returns, say, send_unmirrored
     from sweeps.status import describe
 
     if not options.dry_run and shutil.which("sbatch") is None:
@@ -132,6 +132,8 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
         if todo and not options.dry_run:
             name = shlex.quote(str(folder))
             say(f"how far it is: python -m sweeps.status {name}; stop it: python -m sweeps.status cancel {name}")
+    if not options.dry_run:
+        send_unmirrored([job for job in jobs if job.status in ("finished", "diverged")])
     return returns(jobs, first_index)
 
 

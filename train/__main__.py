@@ -29,6 +29,7 @@ from data.config_folders import CONFIGS, ROOT, config_folders
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.paths import path_option
+from mixlaw.runlog import read_status
 from train.compose import addable, explain, plan_run, read_config
 from train.console import RunBar
 from train.distributed import adopt_slurm
@@ -58,10 +59,23 @@ def _train_one(cfg: DictConfig) -> int:
     adopt_slurm(os.environ)
     if os.environ.get("RANK", "0") != "0":  # one rank speaks for all
         return EXIT_CODES[run(plan)]
+    was_over = read_status(Path(plan.config.machine.runs) / plan.folder_name) in ("finished", "diverged")
     with RunBar(plan) as bar:
         status = run(plan, bar.update)
     _say(status, plan)
+    if was_over and plan.config.logging.wandb:
+        _send_late(plan)
     return EXIT_CODES[status]
+
+
+def _send_late(plan: Plan) -> None:
+    """Send the log of a run that was over before W&B was asked for."""
+    from train.late_mirror import send_late
+
+    folder, project = Path(plan.config.machine.runs) / plan.folder_name, plan.config.logging.project
+    done, _ = send_late([(folder, project)])
+    if done:
+        sys.stdout.write(f"{folder}: all of its log was sent to W&B (project {project})\n")
 
 
 def _say(status: str, plan: Plan) -> None:
