@@ -28,7 +28,7 @@ import data
 from data.config_folders import CONFIGS, ROOT, config_folders
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
-from mixlaw.paths import path_option
+from mixlaw.paths import expand_path, path_option
 from mixlaw.runlog import read_status
 from train.compose import addable, explain, plan_run, read_config
 from train.console import RunBar
@@ -75,7 +75,7 @@ def _send_late(plan: Plan) -> None:
     folder, project = Path(plan.config.machine.runs) / plan.folder_name, plan.config.logging.project
     done, _ = send_late([(folder, project)])
     if done:
-        sys.stdout.write(f"{folder}: all of its log was sent to W&B (project {project})\n")
+        sys.stdout.write(f"{folder}: its log was sent to W&B, project {project}, from the first row it lacked\n")
 
 
 def _say(status: str, plan: Plan) -> None:
@@ -124,9 +124,16 @@ def _command_line() -> int:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     arguments = ["hydra.launcher.dry_run=true" if a == "--dry-run" else a for a in sys.argv[1:]]
     arguments.sort(key=lambda a: a not in ("-m", "--multirun"))  # argparse wants all settings on one side of it
-    sys.argv[1:] = map(addable, arguments)
+    sys.argv[1:] = [addable(with_home(argument)) for argument in arguments]
     one_run()
     return 0
+
+
+def with_home(argument: str) -> str:
+    """Expand the folder of --config-dir=~/x and --config-path=~/x, as shells do not."""
+    option, equals, folder = argument.partition("=")
+    known = ("--config-dir", "-cd", "--config-path", "-cp")
+    return f"{option}={expand_path(folder, option)}" if equals and option in known else argument
 
 
 def added_folders(arguments: list[str]) -> list[Path]:
