@@ -18,6 +18,7 @@ from pathlib import Path
 from omegaconf.errors import OmegaConfBaseException
 
 from data.build import build, sources
+from data.chosen_files import check_chosen_files
 from data.config import DataConfig, to_dataclass
 from data.config_folders import CONFIGS, config_folders
 from data.misread import quoted_home
@@ -133,7 +134,8 @@ def compose_config(overrides: list[str]) -> DataConfig:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException, MissingConfigException
 
-    check_yaml_files(config_folders())
+    check_yaml_files(folders := config_folders())
+    check_chosen_files(folders, "prepare", overrides)
     try:
         with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
             cfg = compose("prepare", [_checked(override) for override in overrides])

@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import data
+from data.chosen_files import check_chosen_files
 from data.config_folders import CONFIGS, ROOT, config_folders
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
@@ -118,7 +119,9 @@ def in_words(task: Callable[[], int]) -> int:
 def _command_line() -> int:
     if ROOT not in [*map(type(ROOT), data.__path__), *(type(ROOT)(p).parent for p in data.__path__)]:
         raise ConfigError(f"`import data` finds {data.__path__[0]}, not this checkout: run from {ROOT}")
-    check_yaml_files([*config_folders(), *added_folders(sys.argv[1:])])
+    folders = [*config_folders(), *added_folders(sys.argv[1:])]
+    check_yaml_files(folders)
+    check_chosen_files(folders, "train", sys.argv[1:])
     if any("submitit" in argument for argument in sys.argv[1:]):  # its jobs read our sweeper from a pickle
         paths = [str(ROOT), str(ROOT / "sweeps"), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data.chosen_files import check_chosen_files
 from data.config import to_dataclass
 from data.config_folders import CONFIGS, ROOT, config_folders
 from data.misread import quoted_home
@@ -102,7 +103,8 @@ class _Base:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    check_yaml_files(config_folders())
+    check_yaml_files(folders := config_folders())
+    check_chosen_files(folders, "train", overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
