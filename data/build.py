@@ -45,11 +45,12 @@ def build(config: DataConfig, echo: Echo) -> None:
     if final.exists() and any(final.iterdir()):
         raise DataError(f"{final} is there without a manifest.json: delete it and prepare it again")
     downloads = config.root_folder / "downloads"
+    pretrained = load_pretrained(config.tokenizer.path) if config.tokenizer.kind == "pretrained" else None
     files = {name: locate(source, where, downloads, echo) for where, name, source in sources(config)}
     with staging_folder(final) as staging:
         texts = staging / ".texts"
         corpora = _collect_all(config, files, texts, echo)
-        tokenizer = _make_tokenizer(config, corpora, echo)
+        tokenizer = pretrained or _make_tokenizer(config, corpora, echo)
         tokenizer.save(staging)
         entries = {}
         for name in (*config.domains, *config.targets):
@@ -92,7 +93,14 @@ def _refuse_empty_splits(config: DataConfig, where: str, name: str, corpus: Corp
             raise DataError(
                 f"{where}: no document for its {split} split; documents are split by the hash of their text, "
                 f"so give it more of them (counts: {counts})"
+                + " (the reader 'text' takes each file as one document: split large ones)"
+                * _reads_whole_files(config, name)
             )
+
+
+def _reads_whole_files(config: DataConfig, name: str) -> bool:
+    source = config.domains.get(name) or config.targets[name]
+    return source.reader == "text"
 
 
 def _make_tokenizer(config: DataConfig, corpora: dict[str, Corpus], echo: Echo) -> Tokenizer:
@@ -101,8 +109,6 @@ def _make_tokenizer(config: DataConfig, corpora: dict[str, Corpus], echo: Echo) 
         return ByteTokenizer()
     if config.tokenizer.kind == "given":
         return GivenTokenizer(config.tokenizer.vocab_size, config.tokenizer.end_id)
-    if config.tokenizer.kind == "pretrained":
-        return load_pretrained(config.tokenizer.path)
     echo(f"learning a tokenizer of {config.tokenizer.vocab_size:,} symbols")
     domains = ((corpora[name], _chosen(config, name, corpora[name], "train")) for name in config.domains)
     texts = (_texts(corpus, chosen, config.image_size) for corpus, chosen in domains)

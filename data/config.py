@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data.misread import check_weight_name, refuse_misread_text, with_names_as_text
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.mixture import check_domain_name
+from mixlaw.paths import expand_path
 
 TOKENIZERS = ("bytes", "bpe", "pretrained", "given")
+TEXT = "text"  # the column that holds the text, unless text_key says another
 FORMAT_VERSION = 1  # of the prepared folder; part of its name, so old and new never mix
 
 
@@ -70,7 +74,7 @@ class SourceConfig:
     version: str = ""
     sha256: str = ""
     path: str = ""  # own files: a file, a folder or a glob
-    text_key: str = "text"  # own files and hub: the column that holds the text
+    text_key: str = ""  # own files and hub: the column that holds the text; empty: text, of webdataset .txt first
     dtype: str = ""  # tokenised files: uint16 | uint32
     hub: HubConfig = field(default_factory=HubConfig)
     markov: MarkovConfig = field(default_factory=MarkovConfig)
@@ -78,6 +82,11 @@ class SourceConfig:
     image_key: str = "images"  # hub: the column that holds them
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
     licence: str = ""  # overrides what the wheel's metadata states
+
+    @property
+    def text_column(self) -> str:
+        """The column that holds the text."""
+        return self.text_key or TEXT
 
 
 @dataclass
@@ -105,7 +114,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for name in (*self.domains, *self.targets):
-            check_domain_name(name)
+            check_weight_name(check_domain_name(name))
         both = set(self.domains) & set(self.targets)
         if both:
             raise ConfigError(
@@ -118,7 +127,8 @@ class DataConfig:
     def root_folder(self) -> Path:
         """The folder that holds downloads and prepared data."""
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return Path(self.root or os.environ.get("MIXLAW_CACHE") or f"{cache}/mixlaw").expanduser().resolve()
+        root = self.root or os.environ.get("MIXLAW_CACHE") or f"{cache}/mixlaw"
+        return Path(expand_path(root, "data.root")).resolve()
 
     @property
     def identity(self) -> str:
@@ -128,6 +138,9 @@ class DataConfig:
         drop_defaults(facts, DataConfig(), ("image_size",))
         for source in (*facts["domains"].values(), *facts["targets"].values()):
             drop_defaults(source, SourceConfig(), ("dtype", "hub", "markov", "images", "image_key", "pictures"))
+            if source["reader"] == "webdataset" and source["text_key"]:
+                source["text_key_before_txt"] = True  # folders of the time when .txt came first hold other texts
+            source["text_key"] = source["text_key"] or TEXT
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -154,7 +167,9 @@ def to_dataclass(cls: type, cfg: DictConfig, where: str = "") -> Any:
     ConfigError
         For an unknown key (with the near match), a missing value, a wrong type or a failed cross-field check.
     """
+    cfg = with_names_as_text(cfg, where)
     refuse_unknown_keys(cls, cfg, where)
+    refuse_misread_text(cls, cfg, where)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(cls), cfg)
         return OmegaConf.to_object(merged)
@@ -162,6 +177,8 @@ def to_dataclass(cls: type, cfg: DictConfig, where: str = "") -> Any:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
         first_line = str(error).split("\n")[0]
+        if match := re.match(r"Interpolation key '(\w+)' not found", first_line):
+            first_line += f": for an environment variable write ${match[1]} or ${{oc.env:{match[1]}}}"
         place = ".".join(filter(None, (where, getattr(error, "full_key", None)))) or "config"
         raise ConfigError(f"{place}: {first_line}") from None
 

@@ -18,7 +18,10 @@ from pathlib import Path
 from omegaconf.errors import OmegaConfBaseException
 
 from data.build import build, sources
+from data.chosen_files import check_chosen_files
 from data.config import DataConfig, to_dataclass
+from data.config_folders import CONFIGS, config_folders
+from data.misread import quoted_home
 from data.shards import Manifest, open_manifest
 from data.sources import check_source, has_images
 from data.tokenize import check_tokenizer
@@ -26,7 +29,6 @@ from data.wheels import Echo
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 NUMBER_COLUMNS = range(2, 7)  # of the table
 MIN_PIXELS, MAX_PIXELS = 4, 2048
@@ -132,7 +134,8 @@ def compose_config(overrides: list[str]) -> DataConfig:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException, MissingConfigException
 
-    check_yaml_files([CONFIGS])
+    check_yaml_files(folders := config_folders())
+    check_chosen_files(folders, "prepare", overrides)
     try:
         with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
             cfg = compose("prepare", [_checked(override) for override in overrides])
@@ -150,6 +153,7 @@ def _checked(override: str) -> str:
     key = override.lstrip("+~").partition("=")[0]
     if key.split(".")[0] != "data":
         raise ConfigError(f"'{override}': {unknown_name('setting', key, ['data'])}; write data.<setting>=<value>")
+    override = quoted_home(override)
     return f"++{override}" if override.startswith("data.") else override
 
 

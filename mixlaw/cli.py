@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mixlaw.errors import MixlawError
+from mixlaw.paths import expand_options
 
 EXAMPLES = """examples:
   mixlaw check runs/quickstart
@@ -29,6 +30,7 @@ written, 5 runs that cannot support what was asked, 130 interrupted
 """
 HOLDOUTS = ["scale", "mixture", "tokens"]
 KINDS = "optimum ternary parallel path prices pull parameters predicted residuals tokens errors".split()
+PATHS = "table laws test proof out override recommendation picture".split()  # options that name files
 LAYOUTS = ["regmix", "olmix", "wandb", "paper", "mixinglaws"]
 Options = Callable[[argparse.ArgumentParser], None]
 
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from mixlaw import commands
 
     try:
+        expand_options(options, PATHS)
         getattr(commands, f"run_{options.command}")(options)
     except MixlawError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -24,6 +24,7 @@ import pandas as pd
 
 from mixlaw.cli import number
 from mixlaw.errors import ConfigError, MixlawError
+from mixlaw.paths import path_option
 from mixlaw.question import Question
 from sweeps.study_file import Shape, mixtures_of, path_of, shapes_of, studies, write_study
 
@@ -92,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     first.add_argument("--noise", type=number, default=0.01, help="how far runs scatter, in nats, for expected errors")
     more = found.add_argument_group("the next runs")
     more.add_argument("--next", type=int, metavar="RUNS", help="how many")
-    more.add_argument("--laws", type=Path, help="by default runs/NAME/laws.json")
+    more.add_argument("--laws", type=path_option, help="by default runs/NAME/laws.json")
     more.add_argument("--target", default="average", help="as for `mixlaw recommend`")
     both = found.add_argument_group("the decision", "of runs/NAME/recommendation.json, if not said")
     both.add_argument("--n-params", type=number, help="N of the big run")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mixlaw.errors import ConfigError, MixlawError, unknown_name
 from mixlaw.ledger import read_jobs, read_plan
+from mixlaw.paths import expand_path
 from mixlaw.runlog import strict_json
 from mixlaw.study import RunState, counts, eta_s, progress, run_states
 from sweeps import slurm
@@ -95,7 +96,7 @@ def find_study(name: str) -> tuple[Path, str]:
     ConfigError
         If no launcher made such a study, or nobody launched it.
     """
-    for folder in (Path("runs") / name, Path(name)):
+    for folder in (Path("runs") / name, Path(expand_path(name, "STUDY"))):
         if (folder / "plan.jsonl").exists() or any(folder.glob("*/run.json")):
             return folder, ""
     known = {}

@@ -26,6 +26,7 @@ from data.tokenize import Tokenizer, load_tokenizer
 from mixlaw.artefact import FittedLaws
 from mixlaw.errors import CheckpointError, DataError, MixlawError, RunLogError
 from mixlaw.laws import get_law
+from mixlaw.paths import path_option
 from mixlaw.runlog import read_facts, read_status
 from train.checkpoint import newest_checkpoint, read_part
 from train.config import TrainConfig
@@ -282,9 +283,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m train.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, metavar="RUN_DIRECTORY")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write, absent or empty")
-    parser.add_argument("--law", type=Path, help="laws.json of `mixlaw fit`: its prediction goes into the card")
+    parser.add_argument("run", type=path_option, metavar="RUN_DIRECTORY")
+    parser.add_argument("--out", type=path_option, required=True, help="folder to write, absent or empty")
+    parser.add_argument("--law", type=path_option, help="laws.json of `mixlaw fit`: its prediction goes into the card")
     parser.add_argument("--unfinished", action="store_true", help="export the newest checkpoint of a run that goes on")
     options = parser.parse_args(argv)
     try:

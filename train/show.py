@@ -25,6 +25,7 @@ from data.shards import Manifest, TokenReader, open_manifest
 from data.stream import Batch, evaluation_batches
 from data.tokenize import Tokenizer
 from mixlaw.errors import ConfigError, DataError, MixlawError
+from mixlaw.paths import path_option
 from train.export import Trained, find_tokenizer, read_run
 from train.models.layers import patches_of
 from train.models.multimodal import targets as following
@@ -203,8 +204,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m train.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, metavar="RUN_DIRECTORY")
-    parser.add_argument("--out", type=Path, required=True, metavar="PNG")
+    parser.add_argument("run", type=path_option, metavar="RUN_DIRECTORY")
+    parser.add_argument("--out", type=path_option, required=True, metavar="PNG")
     parser.add_argument("--n", type=positive, default=24, help="images (%(default)s)")
     options = parser.parse_args(argv)
     try:

@@ -22,7 +22,7 @@ from pyarrow import parquet
 
 from data.budget import BadDocuments
 from data.config import SourceConfig
-from data.own_files import SUFFIXES, find_files
+from data.folders import SUFFIXES, find_files
 from data.shards import SPLITS, Manifest, TokenReader, open_manifest, token_dtype, verify, write_manifest, write_split
 from data.sources import documents
 from mixlaw.errors import DataError

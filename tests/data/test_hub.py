@@ -9,8 +9,7 @@ import pytest
 
 from data.budget import BadDocuments
 from data.config import HubConfig, SourceConfig
-from data.documents import as_text
-from data.hub import lookup
+from data.documents import as_text, lookup
 from data.prepare import compose_config, prepare
 from data.sources import check_source, documents, origin
 from data.tokenize import TokenizerConfig
