@@ -269,7 +269,7 @@ def chosen_rows(frame: pd.DataFrame, where: Mapping[str, Sequence[str]]) -> pd.D
     for name, wanted in where.items():
         check_name(name, [name] * (name in frame), [str(c) for c in frame.columns])
         kept = frame[[is_one_of(cell, wanted) for cell in frame[name]]]
-        check_found(name, wanted, kept.index, frame[name])
+        check_found(name, wanted, list(kept.index), frame[name])
         frame = kept
     return frame
 

@@ -64,9 +64,16 @@ def _odd_units(table: Table) -> list[str]:
         return []
     numbers, said = table.frame["row"].to_numpy(int), []
     for doubt in levels.doubts(table.frame, table.domains, table.units):
-        rows = "all rows" if doubt.rows.all() else table.place(numbers[doubt.rows].tolist())
+        rows = "all rows" if doubt.rows.all() else _some(table, numbers[doubt.rows].tolist())
         said.append(f"{rows} ({doubt.rows.sum()} of {len(numbers)}): {doubt.text}")
     return said
+
+
+def _some(table: Table, rows: list[int]) -> str:
+    """Name the first of some rows, and say how many more there are; all where they are few ranges."""
+    if len(np.flatnonzero(np.diff(rows) > 1)) < MAX_NOTES:
+        return table.place(rows)
+    return f"{table.place(rows[:3])} and {len(rows) - 3} more"
 
 
 def _states_units(table: Table) -> bool:

@@ -20,6 +20,7 @@ Rows = NDArray[np.bool_]
 HIGHEST = 13.0  # nats/token: the logarithm of a vocabulary of 440,000; a model that knows nothing has as much
 TRAINED = 6.0  # nats/token that trained models are below, as a rule
 STEEPEST, FLATTEST = 0.35, 0.02  # exponents of N and D by which a loss may fall, and rise
+IMPOSSIBLE = 0.1  # more outside of these is no slope of losses
 USUAL = 0.06  # by which it falls as a rule, where a table cannot tell
 SLACK = 0.25  # log of the factor by which rows, or sizes, may miss the others
 DRIFT = 0.12  # by how much more they may for each unit of log N that they are away from the others
@@ -266,7 +267,8 @@ def _features(frame: pd.DataFrame, domains: Sequence[str]) -> Array:
 def _line(features: Array, logs: Array) -> Array:
     """Return the coefficients of a robust line through logarithms of losses, by least absolute deviations.
 
-    Slopes in log N and log D stay between those that losses can have; what a table cannot tell is taken for usual.
+    Slopes in log N and log D stay between those that losses can have. One far outside is that of a change of unit, not
+    of N or D: it is taken for usual, as is what a table cannot tell.
     """
     n_features = features.shape[1]
     line, strength = np.zeros(n_features), np.full(n_features, 0.05)
@@ -279,6 +281,7 @@ def _line(features: Array, logs: Array) -> Array:
         system = x.T @ features[:, free] + np.diag(strength[free])
         line[free] = np.linalg.solve(system, x.T @ wanted + strength[free] * usual[free])
         if i == ROUNDS // 2:
-            free[1:3] = (line[1:3] >= -STEEPEST) & (line[1:3] <= FLATTEST)
-        line[1:3] = np.clip(line[1:3], -STEEPEST, FLATTEST)
+            slopes = np.clip(line[1:3], -STEEPEST, FLATTEST)
+            free[1:3] = slopes == line[1:3]
+            line[1:3] = np.where(np.abs(slopes - line[1:3]) > IMPOSSIBLE, -USUAL, slopes)
     return line

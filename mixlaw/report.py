@@ -251,9 +251,9 @@ def units_in_words(units: Mapping[str, str]) -> str:
 
 def _in_unit(unit: str) -> str:
     kind = kind_of(unit)
-    if unit == NATS:
-        return "losses in nats per token"
-    return f"{kind.noun}{'s' if not kind.noun.endswith('y') else ''}" + (f" in {kind.level}" if kind.level else "")
+    if kind.noun == "loss":
+        return "losses in " + ("nats per token" if unit == NATS else kind.level)
+    return kind.noun + (f" in {kind.level}" if kind.level else "")
 
 
 def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:

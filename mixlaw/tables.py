@@ -20,7 +20,7 @@ from mixlaw.errors import RunLogError, unknown_name
 from mixlaw.layouts import LOSS, LOSS_SE, WEIGHT, listed, load_files, note_rows, ranges, suggestion, unknown_column
 from mixlaw.runs import load_runs
 from mixlaw.schedules import is_last
-from mixlaw.units import BITS_PER_BYTE, hinted, units_of, with_given
+from mixlaw.units import BITS_PER_BYTE, units_of, with_given
 
 __all__ = ["LOSS", "LOSS_SE", "WEIGHT", "Table", "check_frame", "names_after", "pick_targets", "read_table"]
 Array = NDArray[np.float64]
@@ -144,7 +144,7 @@ def read_table(
         left = [f"{part.where}: {len(frame)} of {len(part.frame)} rows are chosen by --where"] if where else []
         differing = [f"{part.where}: {sentence}" for sentence in differing_columns(table.frame, varied)]
         of_layout = dict.fromkeys(table.targets, BITS_PER_BYTE) if layout == "olmix" else {}
-        known = table.units | of_layout | hinted(columns or {}, table.targets)
+        known = units_of(table.frame, table.targets, declared, part.names) | of_layout
         table = replace(table, notes=part.notes + left + table.notes, doubts=differing, units=known)
         tables.append(replace(table, sources=[(part.where, part.n_rows)]))
     if folders:

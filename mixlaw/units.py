@@ -123,18 +123,22 @@ def named_unit(name: str) -> str:
     return ""
 
 
-def units_of(frame: pd.DataFrame, targets: Sequence[str], turned: Collection[str] = ()) -> dict[str, str]:
+def units_of(
+    frame: pd.DataFrame, targets: Sequence[str], turned: Collection[str] = (), called: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return target -> unit, from names and levels.
 
     Parameters
     ----------
     frame : with loss_<target>
     turned : targets that were shares of right answers and are now error rates
+    called : loss_<target> -> what the file calls the column, where that is another name
     """
-    units = {}
+    units, called = {}, called or {}
     for target in targets:
         values = frame[f"loss_{target}"]
-        unit = ERROR_RATE if target in turned else named_unit(target) or _of_images(target, targets)
+        named = named_unit(target) or named_unit(called.get(f"loss_{target}", ""))
+        unit = ERROR_RATE if target in turned else named or _of_images(target, targets)
         if unit == ERROR_RATE and values.max() > 1:
             unit = ERROR_PERCENT if values.max() <= 100 and values.median() > 10 else ""  # else a domain of errors
         units[target] = unit or NATS
@@ -164,16 +168,6 @@ def with_given(units: Mapping[str, str], given: Mapping[str, str]) -> dict[str, 
         if not text.strip() or len(text) > LONGEST:
             raise ConfigError(f"--unit {pattern}={text}: write a unit such as bits/byte, perplexity or nats/token")
         found |= dict.fromkeys(fitting, spelt(text))
-    return found
-
-
-def hinted(columns: Mapping[str, str], targets: Sequence[str]) -> dict[str, str]:
-    """Return the units that a person's own column names state, where they lose them: {"bpb_*": "loss_*"}."""
-    found: dict[str, str] = {}
-    for theirs, standard in columns.items():
-        unit = named_unit(theirs.replace("*", " "))
-        if unit and unit != ERROR_RATE and standard.startswith("loss_"):
-            found |= {t: unit for t in targets if fnmatchcase(f"loss_{t}", standard)}
     return found
 
 
