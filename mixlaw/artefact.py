@@ -25,6 +25,7 @@ from mixlaw.runlog import canonical_json, strict_json, write_atomically
 from mixlaw.slopes import Array
 from mixlaw.tables import Table, read_table
 from mixlaw.uncertainty import seed_noise
+from mixlaw.units import NATS
 from mixlaw.widening import Widening
 
 FORMAT = 2
@@ -45,6 +46,9 @@ class FittedLaws:
     noise : target -> sd of runs that differ in their seed only [nats], where runs were repeated
     scores : rows of law, target, mre, ... on held-out runs, where there were any
     data_sha256 : of the table that the laws were fitted to
+    doubts : what casts doubt on every fit to that table
+    identity : the settings that all its runs share, where they were run directories
+    choice : how its runs were chosen: where, varied, former, ends_only
     """
 
     fits: dict[str, LawFit]
@@ -56,6 +60,9 @@ class FittedLaws:
     noise: dict[str, float] = field(default_factory=dict)
     scores: list[dict[str, Any]] = field(default_factory=list)
     data_sha256: str = ""
+    doubts: list[str] = field(default_factory=list)
+    identity: dict[str, str] = field(default_factory=dict)
+    choice: dict[str, Any] = field(default_factory=dict)
 
     @property
     def best(self) -> LawFit:
@@ -70,7 +77,10 @@ class FittedLaws:
         floor = dict(zip(noise["target"], noise["sd"].astype(float), strict=True)) if len(noise) else {}
         mixtures = np.unique(table.mixtures.round(4), axis=0)[:MOST_MIXTURES]
         rows = [{str(k): v for k, v in row.items()} for row in scores.to_dict("records")]
-        return cls(fits, chosen, reason, ranges, mixtures, table.sizes, floor, rows, data_sha256(table))
+        return cls(
+            fits, chosen, reason, ranges, mixtures, table.sizes, floor, rows, data_sha256(table), table.doubts,
+            table.identity, table.choice,
+        )  # fmt: skip
 
     def table_of(self, folder: Path) -> Table:
         """Return the runs in a folder as the table that these laws were fitted to, whose hash they state.
@@ -81,7 +91,7 @@ class FittedLaws:
             If they were fitted to other runs.
         """
         for count in ("n_params", "n_params_non_embedding"):
-            table = read_table([folder], n_params=count)
+            table = read_table([folder], n_params=count, **self.choice)
             for keep_warmup in (False, True):
                 if data_sha256(cleaned := prepare(table, keep_warmup)) == self.data_sha256:
                     return cleaned
@@ -97,7 +107,8 @@ class FittedLaws:
         facts = {
             "format": FORMAT, "mixlaw_version": mixlaw.__version__, "chosen": self.chosen, "reason": self.reason,
             "ranges": self.ranges, "mixtures": self.mixtures.tolist(), "sizes": self.sizes, "noise": self.noise,
-            "scores": self.scores, "data_sha256": self.data_sha256,
+            "scores": self.scores, "data_sha256": self.data_sha256, "doubts": self.doubts, "identity": self.identity,
+            "choice": self.choice,
             "laws": {name: fit_to_json(fit) for name, fit in self.fits.items()},
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +134,8 @@ class FittedLaws:
             mixtures = np.asarray(facts["mixtures"], float).reshape(len(facts["mixtures"]), -1)
             return cls(
                 fits, facts["chosen"], facts["reason"], ranges, mixtures, facts["sizes"], facts["noise"],
-                facts["scores"], facts["data_sha256"],
+                facts["scores"], facts["data_sha256"], facts.get("doubts", []), facts.get("identity", {}),
+                facts.get("choice", {}),
             )  # fmt: skip
         except FileNotFoundError:
             raise FitError(f"{path} does not exist: make it with `mixlaw fit TABLE --out {path}`") from None
@@ -156,7 +168,7 @@ def fit_to_json(fit: LawFit) -> dict[str, Any]:
         name: {
             "theta": t.theta.tolist(), "draws": t.draws.tolist(), "noise": t.noise.tolist(), "objective": t.objective,
             "statement": t.statement, "n_rows": t.n_rows, "n_runs": t.n_runs,
-            "widened": t.widening.factor, "reach": t.widening.reach,
+            "widened": t.widening.factor, "reach": t.widening.reach, "unit": t.unit,
             "parameters": {
                 row["parameter"]: [row["value"], row["low"], row["high"]]
                 for row in intervals[intervals["target"] == name].to_dict("records")
@@ -183,6 +195,6 @@ def fit_from_json(facts: dict[str, Any]) -> LawFit:
         theta, draws, noise = (np.asarray(t[key], float) for key in ("theta", "draws", "noise"))
         fit.targets_[name] = TargetFit(
             theta, draws, noise, t["objective"], t["statement"], t["n_rows"], t["n_runs"],
-            Widening(t["widened"], t.get("reach", {})),
+            Widening(t["widened"], t.get("reach", {})), t.get("unit", NATS),
         )  # fmt: skip
     return fit

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mixlaw.errors import MixlawError
 from mixlaw.paths import expand_options
@@ -12,6 +13,7 @@ EXAMPLES = """examples:
   mixlaw check runs/quickstart
   mixlaw fit runs/quickstart --law base,additive,joint --test runs/quickstart_heldout --out laws.json
   mixlaw fit table.csv --law joint --target wikipedia --out laws.json
+  mixlaw fit runs/all --where optim.lr=0.008 --out laws.json
   mixlaw fit mixtures.csv losses.csv --layout regmix --set n_params=1e6,n_tokens=1e9 --law additive-fixed-nd
   mixlaw predict laws.json new_runs.csv --out predicted.csv
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --target average --json
@@ -80,6 +82,24 @@ def _table_options(sub: argparse.ArgumentParser) -> None:
     names.add_argument("--higher-is-better", nargs="+", default=[], metavar="TARGET", help="shares of right answers")
     counts = ["n_params", "n_params_non_embedding"]
     names.add_argument("--count", choices=counts, default="n_params", help="which N of run directories")
+    _choice_options(sub)
+
+
+def _choice_options(sub: argparse.ArgumentParser) -> None:
+    some = sub.add_argument_group("which runs, and what their losses are")
+    more: dict[str, Any] = {"action": "append", "default": []}
+    some.add_argument(
+        "--where",
+        metavar="NAME=VALUE",
+        help="only runs with this setting or cell; again for another NAME or VALUE",
+        **more,
+    )
+    some.add_argument("--varied", metavar="NAME", help="a setting that runs may differ in, e.g. optim.lr", **more)
+    some.add_argument(
+        "--unit", metavar="TARGET=UNIT", help="e.g. '*=bits/byte', perplexity; nats/token if nothing tells", **more
+    )
+    some.add_argument("--ends-only", action="store_true", help="only the last row of every run")
+    some.add_argument("--former", action="store_true", help="also runs of a former version of their study")
 
 
 def _check_options(sub: argparse.ArgumentParser) -> None:
@@ -161,6 +181,7 @@ def _plot_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--set", default="", metavar="NAME=VALUE,...", help="columns that the files lack")
     sub.add_argument("--higher-is-better", nargs="+", default=[], metavar="TARGET", help="shares of right answers")
     sub.add_argument("--count", choices=["n_params", "n_params_non_embedding"], default="n_params")
+    _choice_options(sub)
     _question_options(sub, needed=False)
     sub.add_argument("--out", type=Path, default=Path("plot.png"), help="a PNG, SVG or PDF file")
 

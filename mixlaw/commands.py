@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.artefact import FittedLaws
+from mixlaw.comparable import require_alike
 from mixlaw.compare import AUTO, Trial, choose, fit_and_choose
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
@@ -27,6 +29,7 @@ from mixlaw.splits import KINDS
 from mixlaw.support import distinct, warnings_of
 from mixlaw.tables import Table, read_table
 from mixlaw.uncertainty import seed_noise
+from mixlaw.units import NATS, difference
 
 PULL = 0.01
 RECOMMENDED = "# Recommended"  # how the files begin that may be written over
@@ -49,11 +52,36 @@ def read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool = 
         raise ConfigError(f"--columns {options.columns}: write NAME=YOURS,NAME=YOURS")
     table = read_table(
         paths, {yours: name for name, yours in pairs}, options.count, options.layout, options.join,
-        read_pairs(options.set), options.higher_is_better, need_losses,
+        read_pairs(options.set), options.higher_is_better, need_losses, **choice_of(options),
     )  # fmt: skip
     for note in table.notes:
         remark(f"note: {note}")
     return table
+
+
+def choice_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return which runs are meant, and the units of their losses, as `read_table` takes it."""
+    where: dict[str, list[str]] = {}
+    for name, value in _pairs("--where", "NAME=VALUE", options.where):
+        where.setdefault(name, []).append(value)
+    units = dict(_pairs("--unit", "TARGET=UNIT", options.unit))
+    given = {"where": where, "varied": options.varied, "units": units}
+    return given | {"ends_only": options.ends_only, "former": options.former}
+
+
+def _pairs(option: str, form: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what stands before and after the last = of each text; settings have none in their values."""
+    pairs = [(name.strip(), value.strip()) for name, _, value in (text.rpartition("=") for text in texts)]
+    for text, (name, value) in zip(texts, pairs, strict=True):
+        if not name or not value:
+            raise ConfigError(f"{option} {text}: write {form}")
+    return pairs
+
+
+def doubt(table: Table) -> None:
+    """Say on stderr what casts doubt on every fit of a table."""
+    for sentence in table.doubts:
+        remark(f"warning: {sentence}")
 
 
 def read_clean(paths: Sequence[str], options: argparse.Namespace) -> Table:
@@ -106,7 +134,8 @@ def run_check(options: argparse.Namespace) -> None:
         for c in columns
     }
     noise = seed_noise(table)
-    facts |= {"columns": described, "warnings": warnings_of(LAWS["joint"], table), "noise": noise.to_dict("records")}
+    warnings = [*table.doubts, *warnings_of(LAWS["joint"], table)]
+    facts |= {"columns": described, "warnings": warnings, "noise": noise.to_dict("records"), "units": table.units}
     if options.json:
         say(strict_json(facts, indent=1))
         return
@@ -114,9 +143,12 @@ def run_check(options: argparse.Namespace) -> None:
     say(f"{facts['rows']} rows of {facts['runs']} runs: {kinds}")
     for name, column in described.items():
         empty = f", {column['empty']} empty" if column["empty"] else ""
-        say(f"{name}: {column['low']:.4g} to {column['high']:.4g}, {column['values']} values{empty}")
+        unit = table.units.get(name.removeprefix("loss_"), NATS) if name.startswith("loss_") else NATS
+        shown = f" ({unit})" if unit != NATS else ""
+        say(f"{name}{shown}: {column['low']:.4g} to {column['high']:.4g}, {column['values']} values{empty}")
     for row in noise.itertuples():
-        say(f"seed noise of {row.target}: sd {row.sd:.4f} nats ({row.percent:.2f} %) over {row.n_runs} runs")
+        sd = difference(f"{row.sd:.4f}", table.units.get(str(row.target), NATS))
+        say(f"seed noise of {row.target}: sd {sd} ({row.percent:.2f} %) over {row.n_runs} runs")
     for warning in facts["warnings"]:
         say(f"warning: {warning}")
 
@@ -126,9 +158,13 @@ def run_fit(options: argparse.Namespace) -> None:
     if options.test and options.holdout:
         raise ConfigError("--test and --holdout are two ways to score: give one of them")
     table, settings = read_clean(options.table, options), settings_of(options)
+    doubt(table)
+    test = read(options.test, options) if options.test else None
+    if test:
+        require_alike(table.identity, test.identity, "the runs of the fit", f"the runs in {', '.join(options.test)}")
     with Progress() as bar:
         choice = fit_and_choose(table, laws_to_fit(options.law), options.holdout, options.target, bar, **settings)
-    scored = [fit.score(read(options.test, options)) for fit in choice.fits.values()] if options.test else []
+    scored = [fit.score(test) for fit in choice.fits.values()] if test else []
     if options.holdout:
         scored = [trial.scores() for trial in choice.trials]
     rows = pd.concat(scored) if scored else pd.DataFrame()
@@ -186,6 +222,7 @@ def score_table(scored: pd.DataFrame, column: str = "mre") -> str:
 def run_compare(options: argparse.Namespace) -> None:
     """Score laws on the same held-out rows, one split after the other, and choose one for each."""
     table = read_clean(options.table, options)
+    doubt(table)
     names = [*LAWS, AUTO] if options.laws == "all" else names_of(options.laws)
     against = options.against or ("joint" if "joint" in names else names[0])
     if against not in names:
@@ -245,7 +282,13 @@ def run_predict(options: argparse.Namespace) -> None:
     table = read(options.table, options, need_losses=False)
     for warning in laws.fits[name].warnings_:
         remark(f"warning: {warning}")
+    doubt(table)
+    known = {n: v for n, v in laws.identity.items() if not any(fnmatchcase(n, pattern) for pattern in options.varied)}
+    require_alike(known, table.identity, "the runs of the fit", f"the runs in {', '.join(options.table)}")
     predictions = laws.fits[name].predict(table, level=options.level)
+    units = {target: laws.fits[name].target(target).unit for target in predictions["target"].unique()}
+    if set(units.values()) != {NATS}:
+        predictions["unit"] = predictions["target"].map(units)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         predictions.to_csv(options.out, index=False)
@@ -356,6 +399,10 @@ def run_report(options: argparse.Namespace) -> None:
     test, proven = (read(paths, options) if paths else None for paths in (held, proof if asked else None))
     answer, fitted = read_answer(asked) if asked else None, FittedLaws.load(laws)
     table, outdated = _table_of(fitted, study, options)
+    doubt(table)
+    for other, paths in ((test, held), (proven, proof if asked else None)):
+        if other and paths:
+            require_alike(table.identity, other.identity, "the runs of the laws", f"the runs in {', '.join(paths)}")
     if answer and is_outdated(answer, fitted):
         outdated.append(f"{asked} rests on other laws than {laws}: `mixlaw recommend` again")
     for sentence in outdated:

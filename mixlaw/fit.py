@@ -1,7 +1,7 @@
 """Fitting a law to a table, in scikit-learn's manners: fit, predict, score; what was learned ends in an underscore."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from mixlaw.support import check_support
 from mixlaw.tables import LOSS, Table, check_frame, pick_targets
 from mixlaw.terms import Inputs
 from mixlaw.uncertainty import interval, resampled_fits, scatter
+from mixlaw.units import NATS, together
 from mixlaw.widening import Ranges, Widening, distances, factors, widened, with_scatter
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class TargetFit:
     statement : in words, how sure the minimum is
     n_rows, n_runs : what it rests on
     widening : by how much intervals were too narrow on held-out runs
+    unit : what the target is measured in
     """
 
     theta: Array
@@ -49,6 +51,7 @@ class TargetFit:
     n_rows: int
     n_runs: int
     widening: Widening = field(default_factory=Widening)
+    unit: str = NATS
 
 
 class LawFit:
@@ -146,7 +149,7 @@ class LawFit:
         settings = {"delta": self.delta, "logarithmic": self.residuals == "log", "by_error": self.weights == "error"}
         for group, problem in problems(law, table, names, self.units_, **settings):
             self._fit_problem(group, problem, progress)
-        self.targets_ = {name: self.targets_[name] for name in names}
+        self.targets_ = {n: replace(self.targets_[n], unit=table.units.get(n, NATS)) for n in names}
         return self
 
     def _check_settings(self) -> None:
@@ -208,6 +211,10 @@ class LawFit:
             raise FitError(unknown_name("target", name, self.targets_))
         return self.targets_[name]
 
+    def unit_of(self, names: Iterable[str] = ()) -> str:
+        """Return what some targets, by default all, are measured in; mixed where they differ."""
+        return together(self.target(name).unit for name in list(names) or self.targets_)
+
     def draws(self, name: str, x: Inputs) -> Array:
         """Return (b, n) losses under the resampled laws, as far from the fit as held-out runs demand."""
         fit, law = self.target(name), get_law(self.law)
@@ -232,8 +239,8 @@ class LawFit:
 
         Returns
         -------
-        DataFrame of row, target, law, predicted, low, high [nats/token], and observed where the table has it; intervals
-        hold the parameters' uncertainty and the scatter of a single run.
+        DataFrame of row, target, law, predicted, low, high [the target's unit], and observed where the table has it;
+        intervals hold the parameters' uncertainty and the scatter of a single run.
         """
         if not self.targets_:
             raise FitError("this law has not been fitted yet: call fit first")
@@ -269,7 +276,7 @@ class LawFit:
         """Draw predicted against observed losses; `.figure` of what is returned shows it in a notebook."""
         from mixlaw.plots import predicted_against_observed
 
-        return predicted_against_observed(ax, self.predict(data))
+        return predicted_against_observed(ax, self.predict(data), unit=self.unit_of())
 
     def plot_residuals(self, data: Data, ax: "Axes | None" = None) -> "Axes":
         """Draw relative errors over tokens, where a trend says what the law lacks."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from mixlaw import levels, schedules
 from mixlaw.laws import FLOOR
 from mixlaw.layouts import LOSS, MAX_NOTES, WEIGHT, listed
 from mixlaw.tables import Array, Table
@@ -41,7 +42,8 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
     -----
     Left out: the later of two rows of one run at the same tokens; the earlier of two less than 1 % apart in tokens;
     checkpoints in warm-up, see `warming_up`. Kept, with a note: weights of exactly zero, losses that end above their
-    lowest, numbers that seem to be in other units, sizes in words that are not N.
+    lowest, numbers that seem to be in other units, sizes in words that are not N. What casts doubt on every fit is in
+    `doubts`: losses in other units, checkpoints in the middle of a schedule.
     """
     notes: list[str] = []
     table = _without_repeated(table, notes)
@@ -52,7 +54,31 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
     _note_rising(table, notes)
     _note_units(table, notes)
     _note_sizes(table, notes)
-    return replace(table, notes=table.notes + notes)
+    middle, _ = schedules.doubts(table.frame, table.domains, table.targets)
+    return replace(table, notes=table.notes + notes, doubts=[*table.doubts, *_odd_units(table), *middle])
+
+
+def _odd_units(table: Table) -> list[str]:
+    """Return what seems to be in another unit, each with its rows."""
+    if _states_units(table):
+        return []
+    numbers, said = table.frame["row"].to_numpy(int), []
+    for doubt in levels.doubts(table.frame, table.domains, table.units):
+        rows = "all rows" if doubt.rows.all() else _some(table, numbers[doubt.rows].tolist())
+        said.append(f"{rows} ({doubt.rows.sum()} of {len(numbers)}): {doubt.text}")
+    return said
+
+
+def _some(table: Table, rows: list[int]) -> str:
+    """Name the first of some rows, and say how many more there are; all where they are few ranges."""
+    if len(np.flatnonzero(np.diff(rows) > 1)) < MAX_NOTES:
+        return table.place(rows)
+    return f"{table.place(rows[:3])} and {len(rows) - 3} more"
+
+
+def _states_units(table: Table) -> bool:
+    """Say whether a table is of run directories, whose losses and counts have known units."""
+    return any(c.startswith("requested_") for c in map(str, table.frame))
 
 
 def _without_repeated(table: Table, notes: list[str]) -> Table:
@@ -225,7 +251,7 @@ def _note_rising(table: Table, notes: list[str]) -> None:
 
 
 def _note_units(table: Table, notes: list[str]) -> None:
-    if any(c.startswith("requested_") for c in map(str, table.frame)):  # run directories state their units
+    if _states_units(table):
         return
     for column, least, guess in (("n_params", 1e5, "millions"), ("n_tokens", 1e6, "steps, or billions")):
         high = table.frame[column].max()

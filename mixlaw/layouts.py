@@ -99,6 +99,7 @@ class Part:
     frame: pd.DataFrame
     n_rows: int  # of the file
     notes: list[str]
+    names: dict[str, str] = field(default_factory=dict)  # standard column -> what the file calls it
 
 
 def get_layout(name: str) -> Layout:
@@ -213,6 +214,7 @@ def _rename(part: Part, mine: Mapping[str, str], layout: Layout, key: str | None
                 taken.add(name)
                 respelt += [f"{column} is {name}"] if _spelt(word) != word else []
     part.frame = frame.rename(columns=names)
+    part.names = {standard: theirs for theirs, standard in names.items()}
     repeated = part.frame.columns[part.frame.columns.duplicated()]
     if len(repeated):
         raise RunLogError(f"{part.where}: column '{repeated[0]}' appears twice")
@@ -323,7 +325,8 @@ def _joined(parts: list[Part], key: str) -> Part:
             other = part.frame.drop(columns=key).loc[values.index].set_axis(values.to_numpy())
             frame = _beside(frame, other.loc[rows.to_numpy()].set_axis(rows.index), where, part.where, notes)
     names = [Path(part.where).name for part in parts if part is not parts[first]]
-    return Part(" + ".join([where, *names]), frame, parts[first].n_rows, notes)
+    called = {standard: theirs for part in parts for standard, theirs in part.names.items()}
+    return Part(" + ".join([where, *names]), frame, parts[first].n_rows, notes, called)
 
 
 def _carrier(parts: list[Part], ids: list[pd.Series], key: str) -> int:

@@ -20,6 +20,7 @@ from mixlaw.question import Question
 from mixlaw.simplex import starts
 from mixlaw.slopes import Array
 from mixlaw.uncertainty import interval
+from mixlaw.units import NATS, brackets, difference, kind_of, mixed_warning
 from mixlaw.widening import with_scatter
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ class Recommendation:
     warnings: list[str]
     laws: FittedLaws = field(repr=False)
 
+    @property
+    def unit(self) -> str:
+        """What the targets are measured in."""
+        return self.laws.fits[self.law].unit_of(self.question.targets)
+
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain data; `override` is what the trainer takes as is."""
         tables = {n: getattr(self, n).to_dict(orient="records") for n in TABLES}
@@ -77,6 +83,8 @@ class Recommendation:
             "n_params": self.question.n_params,
             "n_tokens": self.question.n_tokens,
             "targets": self.question.targets,
+            "unit": self.unit,
+            "units": {target: fit.unit for target, fit in self.laws.fits[self.law].targets_.items()},
             "available": self.question.available,
             "limits": {name: getattr(self.question, name) for name in LIMITS},
             "data_sha256": self.laws.data_sha256,
@@ -129,7 +137,7 @@ class Recommendation:
         lines = [f"{self.law} law ({self.reason})", f"N = {n:.4g} parameters, D = {d:.4g} tokens, target: {targets}"]
         lines += ["", *self._domain_lines(), "", *self._outcome_lines()]
         if len(self.prices):
-            lines += ["", "limits that cost something [nats]:"]
+            lines += ["", f"limits that cost something {brackets(self.unit)}:"]
             lines += [f"  {row.constraint:<24}{row.cost:.4f}" for row in self.prices.itertuples()]
         lines += ["", *self._path_lines(), *self._other_lines()]
         lines += ["", f"train it with: {hydra_override(self.weights)}"]
@@ -151,13 +159,15 @@ class Recommendation:
             )
         return [
             *lines,
-            f"(flat frontier: what the others can make up for within the noise of one run, {self.noise:.4f} nats)",
+            "(flat frontier: what the others can make up for within the noise of one run, "
+            f"{difference(f'{self.noise:.4f}', self.unit)})",
         ]
 
     def _path_lines(self) -> list[str]:
         """Return h* with its interval over scale: a column per step, a line per domain."""
-        steps, wide = self.path.to_dict("records"), max(16, 2 + max(map(len, self.weights)))
-        head = [("N", "n_params", ".3g"), ("D", "n_tokens", ".3g"), ("regret [nats]", "regret", ".4f")]
+        steps, regret = self.path.to_dict("records"), f"regret {brackets(self.unit)}"
+        wide = max(16, 2 + max(map(len, [*self.weights, regret])))
+        head = [("N", "n_params", ".3g"), ("D", "n_tokens", ".3g"), (regret, "regret", ".4f")]
         lines = ["h* from the smallest run to this one, and what training this run on it would cost:"]
         lines += [f"{name:<{wide}}" + "".join(f"{row[c]:<20{form}}" for row in steps) for name, c, form in head]
         for name in self.weights:
@@ -171,7 +181,8 @@ class Recommendation:
             return []
         lines = [
             "",
-            f"what other laws predict for their own h*, and what theirs would cost by the {self.law} law [nats]:",
+            f"what other laws predict for their own h*, and what theirs would cost by the {self.law} law "
+            f"{brackets(self.unit)}:",
         ]
         for row in self.others.to_dict("records"):
             h = " ".join(f"{row['weights'][name]:.3f}" for name in self.weights)
@@ -179,7 +190,8 @@ class Recommendation:
         return lines
 
     def _outcome_lines(self) -> list[str]:
-        lines = [f"{'mixture':<16}{'predicted':>9}   {self.interval_name:<19}gain of h* over it [nats/token]"]
+        level = NATS if self.unit == NATS else kind_of(self.unit).difference
+        lines = [f"{'mixture':<16}{'predicted':>9}   {self.interval_name:<19}gain of h* over it [{level}]"]
         for row in self.outcomes.to_dict(orient="records"):
             gain = f"{row['gain']:+.4f} ({row['gain_low']:+.4f} to {row['gain_high']:+.4f})"
             shown = "" if row["mixture"] == "recommended" else gain
@@ -268,11 +280,21 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
         fit.law, laws.reason if fit is laws.best else "named by hand", question, mixtures["recommended"], table,
         outcomes, _per_target(objective, mixtures), prices(objective, best, rivals),
         path(objective, smallest, best, spread, rivals, level), others, noise,
-        [
-            *fit.warnings_, *far_warnings(laws, fit, question, best), *gain_warnings(outcomes, noise, question),
-            *disagreement(table),
-        ], laws,
+        [*_warnings(laws, fit, question, best, outcomes, noise), *disagreement(table)], laws,
     )  # fmt: skip
+
+
+def _warnings(
+    laws: FittedLaws, fit: LawFit, question: Question, best: Array, outcomes: pd.DataFrame, noise: float
+) -> list[str]:
+    """Return what an answer rests on, in plain words: the table, the units, the fit, and how far away it is."""
+    units = {target: found.unit for target, found in fit.targets_.items()}
+    said = [*laws.doubts, *mixed_warning(question.targets, units), *fit.warnings_]
+    return [
+        *said,
+        *far_warnings(laws, fit, question, best),
+        *gain_warnings(outcomes, noise, question, fit.unit_of(question.targets)),
+    ]
 
 
 def baselines(domains: list[str], sizes: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -365,14 +387,15 @@ def disagreement(table: pd.DataFrame) -> list[str]:
     return [text] if shown else []
 
 
-def gain_warnings(outcomes: pd.DataFrame, noise: float, question: Question) -> list[str]:
+def gain_warnings(outcomes: pd.DataFrame, noise: float, question: Question, unit: str = NATS) -> list[str]:
     """Say which gains single runs could not show, and which mixtures the limits keep h* from."""
     limited = bool(question.constraints()) or question.pull > 0
     warnings = []
     for row in outcomes.to_dict("records"):
         if row["predicted"] <= 0:
-            warnings.append(f"the law predicts {row['predicted']:.2f} nats for {row['mixture']}, which cannot be")
-        gain = f"{row['gain']:.4f} nats"
+            level = difference(f"{row['predicted']:.2f}", unit)
+            warnings.append(f"the law predicts {level} for {row['mixture']}, which cannot be")
+        gain = difference(f"{row['gain']:.4f}", unit)
         if row["mixture"] == "recommended":
             continue
         if row["gain"] < 0 and limited:

@@ -9,14 +9,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from mixlaw.comparable import chosen, chosen_rows, common_identity, differing_columns, require_comparable
 from mixlaw.errors import RunLogError, unknown_name
 from mixlaw.layouts import LOSS, LOSS_SE, WEIGHT, listed, load_files, note_rows, ranges, suggestion, unknown_column
 from mixlaw.runs import load_runs
+from mixlaw.schedules import is_last
+from mixlaw.units import BITS_PER_BYTE, units_of, with_given
 
 __all__ = ["LOSS", "LOSS_SE", "WEIGHT", "Table", "check_frame", "names_after", "pick_targets", "read_table"]
 Array = NDArray[np.float64]
@@ -42,6 +46,10 @@ class Table:
     notes : what was repaired or left out, each with its row
     sizes : tokens available per domain, where the input states them
     sources : every input and how many rows it has; `row` counts through them
+    units : target -> what it is measured in; nats/token where nothing else is known
+    doubts : what casts doubt on every fit, in plain words: losses in other units, checkpoints that are no ends
+    identity : the settings that all run directories share, as words
+    choice : how runs were chosen (where, varied, former, ends_only), so that they can be chosen again
     """
 
     frame: pd.DataFrame
@@ -50,6 +58,10 @@ class Table:
     notes: list[str] = field(default_factory=list)
     sizes: dict[str, float] = field(default_factory=dict)
     sources: list[tuple[str, int]] = field(default_factory=list)
+    units: dict[str, str] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
+    identity: dict[str, str] = field(default_factory=dict)
+    choice: dict[str, Any] = field(default_factory=dict)
 
     @property
     def mixtures(self) -> Array:
@@ -83,6 +95,11 @@ def read_table(
     constants: Mapping[str, float] | None = None,
     higher_is_better: Iterable[str] = (),
     need_losses: bool = True,
+    where: Mapping[str, Sequence[str]] | None = None,
+    varied: Iterable[str] = (),
+    units: Mapping[str, str] | None = None,
+    ends_only: bool = False,
+    former: bool = False,
 ) -> Table:
     """Read tables of runs from files or run directories and put them below each other, or beside each other by an id.
 
@@ -97,12 +114,17 @@ def read_table(
     constants : columns that the files lack, e.g. {"n_tokens": 1e9}
     higher_is_better : targets that are shares or percentages of right answers; they become error rates
     need_losses : whether a table without losses is an error; predicting needs none
+    where : settings of runs, or columns of files -> the values to keep, e.g. {"optim.lr": ["0.008"]}
+    varied : settings that run directories may differ in, beside N, D, h and the seed, e.g. ["optim.lr"]
+    units : patterns of targets -> what they are measured in, e.g. {"*": "bits/byte"}
+    ends_only : keep the last row of every run: where rates fall, checkpoints before are no ends of shorter runs
+    former : also read runs that only a former version of their study's file planned
 
     Raises
     ------
     RunLogError
         Naming file and row: a missing column, a weight outside [0, 1], weights that do not sum to one, a value that is
-        not a number or not positive, a target where higher seems better.
+        not a number or not positive, a target where higher seems better. Or naming the settings that runs differ in.
     ConfigError
         If there is no such layout, or a pattern is none.
     """
@@ -112,17 +134,32 @@ def read_table(
     files = [Path(p) for p in paths if not Path(p).is_dir()]
     if folders and constants:
         raise RunLogError(f"--set {next(iter(constants))}: run directories such as {folders[0]} state it themselves")
-    declared = list(higher_is_better)
+    declared, where, varied = list(higher_is_better), where or {}, list(varied)
     tables = []
     for part in load_files(files, columns or {}, layout, join, constants) if files else []:
-        frame = part.frame
+        frame = chosen_rows(part.frame, where)
         if n_params != "n_params" and n_params in frame:
             frame = frame.drop(columns="n_params", errors="ignore").rename(columns={n_params: "n_params"})
         table = check_frame(frame, part.where, frame.index.to_numpy(), need_losses, declared)
-        tables.append(replace(table, notes=part.notes + table.notes, sources=[(part.where, part.n_rows)]))
+        left = [f"{part.where}: {len(frame)} of {len(part.frame)} rows are chosen by --where"] if where else []
+        differing = [f"{part.where}: {sentence}" for sentence in differing_columns(table.frame, varied)]
+        of_layout = dict.fromkeys(table.targets, BITS_PER_BYTE) if layout == "olmix" else {}
+        known = units_of(table.frame, table.targets, declared, part.names) | of_layout
+        table = replace(table, notes=part.notes + left + table.notes, doubts=differing, units=known)
+        tables.append(replace(table, sources=[(part.where, part.n_rows)]))
     if folders:
-        tables.append(_from_runs(folders, n_params))
-    return _stack(tables)
+        tables.append(_from_runs(folders, n_params, where, varied, former))
+    table = _stack(tables)
+    choice = {"where": dict(where), "varied": varied, "former": former, "ends_only": ends_only}
+    table = replace(table, units=with_given(table.units, units or {}), choice=choice)
+    return _only_ends(table) if ends_only else table
+
+
+def _only_ends(table: Table) -> Table:
+    """Keep the last row of every run."""
+    last = is_last(table.frame)
+    left = f"--ends-only: {len(last) - last.sum()} of {len(last)} rows are not the last of their run; left out"
+    return replace(table, notes=[*table.notes, left]).rows(last)
 
 
 def _stack(tables: list[Table]) -> Table:
@@ -135,15 +172,31 @@ def _stack(tables: list[Table]) -> Table:
         above += sum(n for _, n in table.sources)
     targets = list(dict.fromkeys(name for t in tables for name in t.targets))
     sizes = {k: v for t in tables for k, v in t.sizes.items()}
+    units: dict[str, str] = {}
+    for table in tables:
+        for target, unit in table.units.items():
+            if units.setdefault(target, unit) != unit:
+                raise RunLogError(
+                    f"loss_{target} is in {units[target]} and in {unit}: tables of one fit need one unit; if it is the "
+                    f"same, rename the column, or read them apart"
+                )
+    doubts, identity = [d for t in tables for d in t.doubts], {k: v for t in tables for k, v in t.identity.items()}
     notes, sources = [n for t in tables for n in t.notes], [s for t in tables for s in t.sources]
-    return Table(pd.concat(frames, ignore_index=True), first.domains, targets, notes, sizes, sources)
+    frame = pd.concat(frames, ignore_index=True)
+    return Table(frame, first.domains, targets, notes, sizes, sources, units, doubts, identity)
 
 
-def _from_runs(folders: list[Path], n_params: str) -> Table:
+def _from_runs(
+    folders: list[Path], n_params: str, wanted: Mapping[str, Sequence[str]], varied: Sequence[str], former: bool
+) -> Table:
     """Read run directories; evaluations of plain, averaged and cooled weights are never mixed."""
-    runs = load_runs(*folders)
-    notes = [f"left out: {sentence}" for sentence in runs.excluded.values()]
-    long = runs.table
+    runs = load_runs(*folders, former=former)
+    where = f"runs in {', '.join(map(str, folders))}"
+    notes = [f"left out: {sentence}" for sentence in (*runs.excluded.values(), *runs.former)]
+    facts = chosen(list(runs.facts.values()), wanted)
+    if wanted:
+        notes.append(f"{where}: {len(facts)} of {len(runs.facts)} runs are chosen by --where")
+    long = runs.table[runs.table["run_id"].isin([run.run_id for run in facts])]
     states = [state for state in ("constant", "averaged", "cooled") if (long["lr_state"] == state).any()]
     if not states:
         raise RunLogError(f"the runs in {folders[0]} hold no evaluations of a kind that is known (lr_state)")
@@ -155,6 +208,8 @@ def _from_runs(folders: list[Path], n_params: str) -> Table:
             "and the kinds are never mixed. Put runs of another kind into a folder of their own"
         )
     long = long[of_kind]
+    facts = [run for run in facts if run.run_id in set(long["run_id"])]
+    notes += require_comparable(facts, where, varied)
     domains = names_after("requested_", long)
     of_domains = [f"{p}_{d}" for d in domains for p in ("weight", "requested", "epochs")]
     index = ["run_id", "study", "seed", n_params, "step", "n_tokens", *of_domains]
@@ -167,8 +222,9 @@ def _from_runs(folders: list[Path], n_params: str) -> Table:
     frame = frame.sort_values(["run_id", "n_tokens"], ignore_index=True)
     frame.insert(0, "row", np.arange(1, len(frame) + 1))
     frame = frame.assign(**{f"available_{d}": runs.sizes[d] for d in domains})
-    sources = [(f"runs in {', '.join(map(str, folders))}", len(frame))]
-    return Table(frame, domains, list(dict.fromkeys(long["domain"])), notes, runs.sizes, sources)
+    targets = list(dict.fromkeys(long["domain"]))
+    units, identity = units_of(frame, targets), common_identity(facts, varied)
+    return Table(frame, domains, targets, notes, runs.sizes, [(where, len(frame))], units, identity=identity)
 
 
 def check_frame(
@@ -214,7 +270,8 @@ def check_frame(
     _name_runs(frame, domains, where)
     _check_directions(frame, targets, list(higher_is_better), where, notes)
     _check_losses(frame, targets, where, notes)
-    return Table(frame, domains, targets, notes, _sizes(frame, domains, where), [(where, len(frame))])
+    units = units_of(frame, targets, list(higher_is_better))
+    return Table(frame, domains, targets, notes, _sizes(frame, domains, where), [(where, len(frame))], units)
 
 
 def names_after(prefix: str, frame: pd.DataFrame) -> list[str]:
