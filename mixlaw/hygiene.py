@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from mixlaw import levels, schedules
+from mixlaw import schedules, unit_checks
 from mixlaw.laws import FLOOR
 from mixlaw.layouts import LOSS, MAX_NOTES, WEIGHT, listed
 from mixlaw.tables import Array, Table
@@ -63,7 +63,7 @@ def _odd_units(table: Table) -> list[str]:
     if _states_units(table):
         return []
     numbers, said = table.frame["row"].to_numpy(int), []
-    for doubt in levels.doubts(table.frame, table.domains, table.units):
+    for doubt in unit_checks.doubts(table.frame, table.domains, table.units):
         rows = "all rows" if doubt.rows.all() else _some(table, numbers[doubt.rows].tolist())
         said.append(f"{rows} ({doubt.rows.sum()} of {len(numbers)}): {doubt.text}")
     return said

@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mixlaw.hygiene import prepare
-from mixlaw.levels import doubts, unit_of_factor
 from mixlaw.tables import check_frame
+from mixlaw.unit_checks import doubts, unit_of_factor
 
 TARGETS = ["law", "news", "chat"]
 Change = Callable[["pd.DataFrame | pd.Series[float]"], "pd.DataFrame | pd.Series[float]"]
