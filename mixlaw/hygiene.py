@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 
 from mixlaw.laws import FLOOR
 from mixlaw.layouts import LOSS, MAX_NOTES, WEIGHT, listed
+from mixlaw.levels import level_notes
 from mixlaw.tables import Array, Table
 
 NEAR = 0.01  # evaluations of one run whose tokens differ by less say the same thing twice
@@ -52,6 +53,7 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
     _note_rising(table, notes)
     _note_units(table, notes)
     _note_sizes(table, notes)
+    notes += level_notes(table.frame)
     return replace(table, notes=table.notes + notes)
 
 
