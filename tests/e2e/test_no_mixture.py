@@ -8,6 +8,7 @@ import pytest
 
 from mixlaw.cli import KINDS, main
 from mixlaw.report import OF_MIXTURES
+from tests.mixlaw.no_mixture import REPEATED, losses, repeated
 
 FAST = ["--bootstrap", "8", "--starts", "8"]
 ASKED = ["--n-params", "1e10", "--n-tokens", "2e11"]
@@ -117,22 +118,20 @@ def test_a_report_asks_for_the_loss_and_not_for_a_mixture(laws, table, tmp_path)
     assert (tmp_path / "figures" / "tokens.png").exists()
 
 
-def test_repeated_tokens_are_fitted_predicted_and_drawn(table, tmp_path, capsys):
-    unique, n, epochs = (a.ravel() for a in np.meshgrid((4e8, 4e9), (3e7, 1e8, 4e8), (1, 4, 40), indexing="ij"))
-    worth = unique * np.where(epochs > 1, 1 + 15 * (1 - np.exp(-(epochs - 1) / 15)), 1)
-    frame = pd.DataFrame(
-        {"n_params": n, "n_tokens": unique * epochs, "unique_tokens": unique, "loss_val": loss(n, worth)}
-    )
-    frame["run_id"] = [f"r{i}" for i in range(len(n))]
+def test_repeated_tokens_are_fitted_predicted_and_drawn(tmp_path, capsys):
     path, fitted, new = (tmp_path / name for name in ("epochs.csv", "r.json", "new.csv"))
-    frame.to_csv(path, index=False)
+    repeated(noise=0.002).to_csv(path, index=False)
     assert main(["fit", str(path), *FAST, "--out", str(fitted)]) == 0
     assert "chosen: muennighoff" in capsys.readouterr().out
-    pd.DataFrame({"n_params": [1e9], "n_tokens": [4e10], "available": [4e9]}).to_csv(new, index=False)
+    n, d, pool = (np.array([value]) for value in (5e9, 8e10, 8e9))
+    truth = losses("muennighoff", REPEATED, n, d, unique=pool)["loss_val"].item()
+    fresh = losses("muennighoff", REPEATED, n, d, unique=d)["loss_val"].item()
+    pd.DataFrame({"n_params": n, "n_tokens": d, "available": pool}).to_csv(new, index=False)
     assert main(["predict", str(fitted), str(new), "--json"]) == 0
-    worth_of_ten = 4e9 * (1 + 15 * (1 - np.exp(-9 / 15)))
-    assert json.loads(capsys.readouterr().out)[0]["predicted"] == pytest.approx(loss(1e9, worth_of_ten), rel=0.02)
-    pd.DataFrame({"n_params": [1e9], "n_tokens": [4e10]}).to_csv(new, index=False)
+    predicted = json.loads(capsys.readouterr().out)[0]["predicted"]
+    assert predicted == pytest.approx(truth, rel=0.01)
+    assert truth > 1.02 * fresh  # ten epochs are not worth ten times the tokens
+    pd.DataFrame({"n_params": n, "n_tokens": d}).to_csv(new, index=False)
     assert main(["predict", str(fitted), str(new)]) == 5
     assert "needs a column available_all (or unique_tokens)" in capsys.readouterr().err
     assert main(["plot", str(fitted), "tokens", "--table", str(path), "--out", str(tmp_path / "t.png")]) == 0

@@ -8,38 +8,14 @@ from mixlaw.artefact import FittedLaws
 from mixlaw.compare import auto_laws, fit_and_choose, usual_laws
 from mixlaw.errors import FitError, RunLogError
 from mixlaw.fit import LawFit
-from mixlaw.laws import Units, get_law
 from mixlaw.question import Question
 from mixlaw.recommend import recommend
 from mixlaw.support import repeats
 from mixlaw.tables import Table, check_frame
-from tests.mixlaw.synthetic import free_parameters, laws_of, study
+from tests.mixlaw.no_mixture import BASE, REPEATED, SIZES, bare, losses, repeated
+from tests.mixlaw.synthetic import laws_of, study
 
 QUICK = {"n_starts": 6, "n_bootstrap": 8}
-UNITS = Units(1e8, 1e10)
-BASE = {"E": 1.8, "A": 0.4, "alpha": 0.34, "B": 0.5, "beta": 0.28}
-REPEATED = {"E": 1.87, "A": 0.9, "alpha": 0.35, "B": 0.45, "beta": 0.35, "R_D": 15.4, "R_N": 5.3}
-SIZES, EPOCHS = (3e7, 1e8, 4e8, 1.6e9), (1, 2, 4, 8, 40)
-
-
-def bare(noise: float = 0.0, sizes=(1e7, 3e7, 1e8, 3e8), factors=(20, 60, 200)) -> pd.DataFrame:
-    """Return a row per run of the base law, without weights and without ids of runs."""
-    n, factor = (a.ravel() for a in np.meshgrid(sizes, factors, indexing="ij"))
-    return losses("base", BASE, n, n * factor, noise)
-
-
-def losses(law, named, n, d, noise=0.0, unique=None) -> pd.DataFrame:
-    columns = {} if unique is None else {"columns": {"available": unique[None] / UNITS.n_tokens}}
-    x = UNITS.inputs(n, d, np.ones((1, len(n))), **columns)
-    y = get_law(law).loss(free_parameters(get_law(law), ["all"], **named), x)[0]
-    y = y * (1 + noise * np.random.default_rng(0).normal(size=len(n)))
-    return pd.DataFrame({"run_id": [f"r{i}" for i in range(len(n))], "n_params": n, "n_tokens": d, "loss_val": y})
-
-
-def repeated(noise: float = 0.0, column: str = "unique_tokens") -> pd.DataFrame:
-    """Return runs on 1 to 40 epochs of pools of three sizes."""
-    unique, n, epochs = (a.ravel() for a in np.meshgrid((4e8, 2e9, 9e9), SIZES, EPOCHS, indexing="ij"))
-    return losses("muennighoff", REPEATED, n, unique * epochs, noise, unique).assign(**{column: unique})
 
 
 def table(frame: pd.DataFrame) -> Table:
