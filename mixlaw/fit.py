@@ -197,7 +197,8 @@ class LawFit:
             domains = table.domains
         elif len(domains) == 1 and len(table.domains) < 2:
             frame = rename_domain(table.frame, table.domains, domains[0])
-            table = replace(table, frame=frame, domains=domains)
+            sizes = dict(zip(domains, table.sizes.values(), strict=False))
+            table = replace(table, frame=frame, domains=domains, sizes=sizes)
         if set(table.domains) ^ set(domains):
             raise RunLogError(f"the laws were fitted on domains {domains}, the table has {table.domains}")
         return inputs(law, table, domains, self.units_, target)

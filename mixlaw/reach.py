@@ -50,7 +50,7 @@ def rows_of(laws: FittedLaws, law: str, table: Table) -> Asked:
     domains = laws.fits[law].domains_
     mixed = get_law(law).mixes and len(domains) > 1
     mixtures = table.frame[[WEIGHT + d for d in domains]].to_numpy(float) if mixed else None
-    return Asked(*(table.frame[column].to_numpy(float) for column in SYMBOLS), mixtures)
+    return Asked(table.frame["n_params"].to_numpy(float), table.frame["n_tokens"].to_numpy(float), mixtures)
 
 
 def far_warnings(laws: FittedLaws, law: str, asked: Asked) -> list[str]:
@@ -93,11 +93,11 @@ def _of_weights(laws: FittedLaws, domains: Sequence[str], asked: Asked) -> list[
     h = np.asarray(asked.mixtures)
     low, high = laws.mixtures.min(0), laws.mixtures.max(0)
     outside = (h > high + FAR_WEIGHT) | (h < low - FAR_WEIGHT)
-    named = np.flatnonzero(outside.any(0))
+    named = np.flatnonzero(outside.any(0)).tolist()
     if not asked.rows:
         had = [f"h* has {h[0, i]:.2f} of '{domains[i]}', runs had {low[i]:.2f} to {high[i]:.2f}" for i in named]
         return [f"{text}: train one near it" for text in had]
-    if not len(named):
+    if not named:
         return []
     worst = [h[outside[:, i], i] for i in named[:MOST_DOMAINS]]
     parts = [

@@ -330,11 +330,10 @@ def require_mixture(laws: FittedLaws, name: str) -> None:
         Saying what to do instead.
     """
     k = len(laws.fits[name].domains_)
-    varied = k > 1 and len(laws.mixtures) > 1
     mixing = [law for law in laws.fits if get_law(law).mixes and k > 1]
-    if name in mixing and (varied or not get_law(name).pools_only):
+    if name in mixing and (laws.mixed or not get_law(name).pools_only):
         return
-    if not varied:
+    if not laws.mixed:
         why = "all runs have the same mixture" if k > 1 else "the runs have no mixture"
         raise FitError(
             f"{why}, so the laws do not depend on one and cannot recommend one: `mixlaw predict` predicts the loss at "

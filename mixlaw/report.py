@@ -213,8 +213,7 @@ def write_report(
     parts += status_section(study, states) if study else []
     if answer and table and not outdated:
         parts += next_section(laws, table, answer, next((s.run.plan for s in states if s.run.plan), ""))
-    mixed = len(laws.mixtures) > 1 and len(laws.best.domains_) > 1
-    write_page(out, TITLE if mixed else TITLE_OF_LOSS, parts, remark)
+    write_page(out, TITLE if laws.mixed else TITLE_OF_LOSS, parts, remark)
     return pictures
 
 

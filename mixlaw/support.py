@@ -51,6 +51,11 @@ def check_support(law: Law, table: Table, what: str = "this table", believing: b
     return warnings_of(law, table)
 
 
+def mixtures_vary(mixtures: Array) -> bool:
+    """Say whether any weight of mixtures (n, k) varies by more than what counts as the same."""
+    return bool(mixtures.size and (np.ptp(mixtures, axis=0) >= SAME_WEIGHT).any())
+
+
 def _joined(values: pd.Series) -> str:
     """Say which different values count as one, or nothing."""
     if values.nunique() < 2:
@@ -78,8 +83,7 @@ def distinct(table: Table) -> tuple[int, int, int]:
     """Return how many model sizes, numbers of tokens and mixtures a table has; near values count as one."""
     frame, mixtures = table.frame, 0
     if table.domains and len(frame):
-        varies = bool((np.ptp(table.mixtures, axis=0) >= SAME_WEIGHT).any())
-        mixtures = len(np.unique(table.mixtures.round(4), axis=0)) if varies else 1
+        mixtures = len(np.unique(table.mixtures.round(4), axis=0)) if mixtures_vary(table.mixtures) else 1
     return count_levels(frame, "n_params"), count_levels(frame, "n_tokens"), mixtures
 
 

@@ -78,6 +78,15 @@ def test_compare_scores_the_laws_that_need_no_mixture(table, named, capsys):
     assert all(row["mre"] < 1 for row in found["laws"])
 
 
+def test_every_other_law_is_left_out_of_a_comparison_with_its_reason(table, capsys):
+    arguments = ["--laws", "all", "--holdout", "scale", "--bootstrap", "2", "--starts", "4", "--json"]
+    assert main(["compare", str(table), *arguments]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert {row["law"] for row in found["laws"]} == {"base", "base-fixed-n", "base-fixed-d", "coupled", "auto"}
+    assert "needs weights of at least 2 domains, there are 0" in found["refused"]["joint"]
+    assert "it needs the unique tokens" in found["refused"]["muennighoff"]
+
+
 def test_a_recommendation_is_refused_in_a_sentence_with_what_works_instead(laws, capsys):
     capsys.readouterr()
     assert main(["recommend", str(laws), *ASKED]) == 5

@@ -137,6 +137,10 @@ def test_one_domain_goes_by_any_name_when_rows_are_predicted():
     here = fit.predict(table(repeated().assign(weight_web=1.0)))["predicted"]
     there = fit.predict(table(repeated(column="available")))["predicted"]
     np.testing.assert_allclose(there, here, rtol=1e-12)
+    one_pool = repeated(column="available").query("available == 2e9")
+    some = table(one_pool.assign(available=one_pool["available"].where(np.arange(20) > 3)))  # all others are 2e9
+    known = fit.predict(table(one_pool))["predicted"]
+    np.testing.assert_allclose(fit.predict(some.rows(np.ones(20, bool)))["predicted"], known, rtol=1e-12)
     base = LawFit("base", **QUICK).fit(table(bare()))
     plain = base.predict(table(bare()))["predicted"]
     np.testing.assert_allclose(base.predict(table(bare().assign(weight_web=1.0)))["predicted"], plain, rtol=1e-12)
