@@ -23,6 +23,7 @@ from mixlaw.hygiene import prepare
 from mixlaw.laws import Units, get_law
 from mixlaw.runlog import canonical_json, strict_json, write_atomically
 from mixlaw.slopes import Array
+from mixlaw.support import mixtures_vary
 from mixlaw.tables import Table, read_table
 from mixlaw.uncertainty import seed_noise
 from mixlaw.units import NATS
@@ -68,6 +69,11 @@ class FittedLaws:
     def best(self) -> LawFit:
         """The law that is trusted most."""
         return self.fits[self.chosen]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the runs have several mixtures, so that there is one to recommend."""
+        return len(self.best.domains_) > 1 and mixtures_vary(self.mixtures)
 
     @classmethod
     def of(cls, fits: dict[str, LawFit], table: Table, chosen: str, reason: str, scores: pd.DataFrame) -> "FittedLaws":

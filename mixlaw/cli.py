@@ -115,7 +115,8 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--law",
         default="auto",
-        help="names with commas between, or auto: multiplicative, additive and joint, one chosen",
+        help="names with commas between, or auto, which chooses one of multiplicative, additive and joint; of base and "
+        "coupled (and muennighoff, if tokens are repeated) where nothing is mixed",
     )
     sub.add_argument("--target", nargs="+", default=[], help="targets to fit; all by default")
     sub.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs to score the laws on; never fitted")
@@ -162,8 +163,9 @@ def _recommend_options(sub: argparse.ArgumentParser) -> None:
 def _compare_options(sub: argparse.ArgumentParser) -> None:
     _check_options(sub)
     sub.add_argument(
-        "--laws", default="base,additive,joint,multiplicative",
-        help="names with commas between; auto: what fit would choose from the fitted part; all: every law",
+        "--laws", default="",
+        help="names with commas between; by default base and the laws of auto; auto: what fit would choose from the "
+        "fitted part; all: every law",
     )  # fmt: skip
     sub.add_argument("--holdout", choices=HOLDOUTS, nargs="+", default=["scale"], help="one or more splits")
     sub.add_argument("--against", help="the law that the others' errors are subtracted from; joint by default")

@@ -14,16 +14,17 @@ import pandas as pd
 
 from mixlaw.artefact import FittedLaws
 from mixlaw.comparable import require_alike
-from mixlaw.compare import AUTO, Trial, choose, fit_and_choose
+from mixlaw.compare import AUTO, Trial, auto_laws, candidates, choose, fit_and_choose, usual_laws
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.hygiene import prepare
-from mixlaw.laws import LAWS
+from mixlaw.laws import LAWS, get_law
 from mixlaw.mixture import round_to_sum
 from mixlaw.paired import mean_errors, on_shared_targets
 from mixlaw.protocol import judge
 from mixlaw.question import Question, read_groups, read_mixture, read_pairs, read_targets
-from mixlaw.recommend import Recommendation, baselines, recommend
+from mixlaw.reach import far_warnings, rows_of
+from mixlaw.recommend import Recommendation, baselines, recommend, require_mixture
 from mixlaw.runlog import strict_json, write_atomically
 from mixlaw.splits import KINDS
 from mixlaw.support import distinct, warnings_of
@@ -134,13 +135,15 @@ def run_check(options: argparse.Namespace) -> None:
         for c in columns
     }
     noise = seed_noise(table)
-    warnings = [*table.doubts, *warnings_of(LAWS["joint"], table)]
-    facts |= {"columns": described, "warnings": warnings, "noise": noise.to_dict("records"), "units": table.units}
+    support = _support(table)
+    support["warnings"] = [*table.doubts, *support["warnings"]]
+    facts |= {"columns": described, "noise": noise.to_dict("records"), "units": table.units} | support
     if options.json:
         say(strict_json(facts, indent=1))
         return
     kinds = f"{sizes} model sizes, {tokens} numbers of tokens, {mixtures} mixtures"
     say(f"{facts['rows']} rows of {facts['runs']} runs: {kinds}")
+    say(f"laws that auto would fit: {', '.join(facts['laws']) or 'none'}")
     for name, column in described.items():
         empty = f", {column['empty']} empty" if column["empty"] else ""
         unit = table.units.get(name.removeprefix("loss_"), NATS) if name.startswith("loss_") else NATS
@@ -151,6 +154,15 @@ def run_check(options: argparse.Namespace) -> None:
         say(f"seed noise of {row.target}: sd {sd} ({row.percent:.2f} %) over {row.n_runs} runs")
     for warning in facts["warnings"]:
         say(f"warning: {warning}")
+
+
+def _support(table: Table) -> dict[str, list[str]]:
+    """Return which laws auto would fit to a table, and what the table leaves undecided about them."""
+    warnings = warnings_of(get_law(candidates(table)[0]), table)
+    try:
+        return {"laws": auto_laws(table), "warnings": warnings}
+    except FitError as error:
+        return {"laws": [], "warnings": [*warnings, str(error)]}
 
 
 def run_fit(options: argparse.Namespace) -> None:
@@ -223,8 +235,9 @@ def run_compare(options: argparse.Namespace) -> None:
     """Score laws on the same held-out rows, one split after the other, and choose one for each."""
     table = read_clean(options.table, options)
     doubt(table)
-    names = [*LAWS, AUTO] if options.laws == "all" else names_of(options.laws)
-    against = options.against or ("joint" if "joint" in names else names[0])
+    names = [*LAWS, AUTO] if options.laws == "all" else names_of(options.laws) or usual_laws(table)
+    joint = [name for name in names if name.partition("-fixed")[0] == "joint"]
+    against = options.against or (*joint, names[0])[0]
     if against not in names:
         raise ConfigError(f"--against: {unknown_name('law', against, names)}")
     records, impossible = [], []
@@ -289,6 +302,8 @@ def run_predict(options: argparse.Namespace) -> None:
     units = {target: laws.fits[name].target(target).unit for target in predictions["target"].unique()}
     if set(units.values()) != {NATS}:
         predictions["unit"] = predictions["target"].map(units)
+    for warning in far_warnings(laws, name, rows_of(laws, name, table)):
+        remark(f"warning: {warning}")
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         predictions.to_csv(options.out, index=False)
@@ -302,6 +317,7 @@ def run_predict(options: argparse.Namespace) -> None:
 def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
     """Return the question that the options ask."""
     fit = laws.fits.get(options.law, laws.best)
+    require_mixture(laws, fit.law)
     stated = read_pairs(options.available)
     for domain, tokens in stated.items():
         if domain not in fit.domains_:
@@ -363,17 +379,22 @@ def override_file(answer: Recommendation) -> str:
 
 def run_plot(options: argparse.Namespace) -> None:
     """Draw one figure."""
-    from mixlaw.report import draw_one
+    from mixlaw.report import OF_MIXTURES, draw_one
 
     laws = FittedLaws.load(options.laws)
     if options.law and options.law not in laws.fits:
         raise FitError(unknown_name("law", options.law, laws.fits))
     laws = replace(laws, chosen=options.law or laws.chosen)
     table = read(options.table, options) if options.table else None
-    asked = options.n_params and options.n_tokens
-    answer = recommend(laws, question_of(laws, options), options.law) if asked else None
+    answer, targets = None, []
+    if options.kind in OF_MIXTURES:
+        require_mixture(laws, laws.chosen)
+        asked = options.n_params and options.n_tokens
+        answer = recommend(laws, question_of(laws, options), options.law) if asked else None
+    elif options.target != "average":
+        targets = list(read_targets(options.target, laws.best))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    draw_one(options.out, options.kind, laws, table, answer)
+    draw_one(options.out, options.kind, laws, table, answer, targets)
     say(f"written to {options.out}")
 
 

@@ -9,16 +9,17 @@ import pandas as pd
 
 from mixlaw.errors import FitError
 from mixlaw.fit import LawFit
-from mixlaw.laws import get_law
+from mixlaw.laws import LAWS, get_law
 from mixlaw.paired import difference, mean_errors, on_shared_targets, row_errors
 from mixlaw.splits import FOLDS, KINDS, default_kind, held_out
-from mixlaw.support import check_support, distinct
+from mixlaw.support import check_support, distinct, form_of, repeats
 from mixlaw.tables import Table
 from mixlaw.trees import NAME as TREES
 from mixlaw.trees import TreeFit
 from mixlaw.widening import Widening, reach_of
 
 AUTO = "auto"
+REPEATED = "muennighoff"  # the law of repeated tokens that needs no mixtures
 PREFERRED = "multiplicative"  # the law that the protocol of `scripts/protocol.py` says to trust, in all its forms
 LEVEL = 0.9
 WIDER = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # by which intervals are tried to be widened
@@ -72,14 +73,8 @@ def auto_laws(table: Table) -> list[str]:
     FitError
         If the table supports none of them; why the first one is refused.
     """
-    sizes, tokens, _ = distinct(table)
-    if sizes > 1 and tokens > 1:
-        names = [PREFERRED, "additive", "joint"]
-    else:
-        form = "fixed-n" if tokens > 1 else "fixed-nd"
-        names = [f"{PREFERRED}-{form}", f"additive-{form}"]
     reasons, fine = [], []
-    for name in names:
+    for name in candidates(table):
         try:
             check_support(get_law(name), table)
             fine.append(name)
@@ -88,6 +83,26 @@ def auto_laws(table: Table) -> list[str]:
     if not fine:
         raise reasons[0]
     return fine
+
+
+def candidates(table: Table) -> list[str]:
+    """Return the laws that `--law auto` tries, in the form that the table's N, D and mixtures allow.
+
+    Where the mixture never varies these are the laws of N and D alone, and Muennighoff's where tokens are repeated.
+    """
+    sizes, tokens, mixtures = distinct(table)
+    form = form_of(sizes, tokens)
+    if mixtures > 1:
+        return [name + form for name in (PREFERRED, "additive", "joint") if name + form in LAWS]
+    repeated = [REPEATED] if not form and repeats(table) else []
+    return [name + form for name in ("base", "coupled") if name + form in LAWS] + repeated or ["base"]
+
+
+def usual_laws(table: Table) -> list[str]:
+    """Return the laws that `mixlaw compare` scores where none are named: the base law and those of auto, by size."""
+    sizes, tokens, _ = distinct(table)
+    base = "base" + form_of(sizes, tokens)
+    return list(dict.fromkeys([*([base] if base in LAWS else []), *sorted(candidates(table))]))
 
 
 @dataclass
@@ -136,7 +151,7 @@ def fit_and_choose(
                 progress(f"{name} law: left out, a target has too few rows for it")
     wanted = list(fits)
     trials = _trials(table, wanted, kind, targets, progress, settings)
-    chosen, reason = choose_law(trials, wanted, len(table.domains))
+    chosen, reason = choose_law(trials, wanted, len(table.domains) if distinct(table)[2] > 1 else 1)
     tried = trials[0] if trials and (kind or trials[0].kind != "tokens") else None
     return Choice(fits, trials, chosen, reason, [widen(fit, trials, tried) for fit in fits.values()])
 
@@ -236,9 +251,9 @@ def choose_law(trials: Sequence[Trial], names: list[str], k: int) -> tuple[str, 
     ----------
     trials : all of them without parts of the table; none where nothing could be held out
     names : the laws that were fitted to the whole table
-    k : number of domains
+    k : number of domains; 1 where the mixture never varies
     """
-    rivals = [name for name in names if get_law(name).mixes] or names
+    rivals = [name for name in names if k > 1 and get_law(name).mixes] or names
     if len(rivals) == 1:
         return rivals[0], "the only fitted law" + (" that depends on the mixture" if len(names) > 1 else "")
     refused = {law: why for trial in trials for law, why in trial.refused.items()}
@@ -266,7 +281,7 @@ def _kept(tried: list[str], kinds: set[str], k: int) -> str | None:
     Where only mixtures were held out, nothing was seen of how laws that depend on N or D extrapolate in them: then it
     is the law with the fewest parameters.
     """
-    ours = next((n for n in (PREFERRED, f"{PREFERRED}-fixed-n", f"{PREFERRED}-fixed-nd") if n in tried), None)
+    ours = next((name for name in tried if name.partition("-fixed")[0] == PREFERRED), None)
     if ours and kinds == {"mixture"} and get_law(ours).uses & {"N", "D"}:
         return min(tried, key=lambda name: _n_free(name, k))
     return ours

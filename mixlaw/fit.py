@@ -9,6 +9,7 @@ import pandas as pd
 
 from mixlaw.errors import ConfigError, FitError, RunLogError, unknown_name
 from mixlaw.laws import Law, Units, get_law
+from mixlaw.one_domain import rename_domain
 from mixlaw.problems import inputs, problems
 from mixlaw.search import find_minima, starts_for
 from mixlaw.slopes import Array
@@ -200,10 +201,16 @@ class LawFit:
         RunLogError
             If the table trains on other domains than the fit.
         """
-        strange = set(table.domains) ^ set(self.domains_)
-        if strange:
-            raise RunLogError(f"the laws were fitted on domains {self.domains_}, the table has {table.domains}")
-        return inputs(get_law(self.law), table, self.domains_, self.units_, target)
+        law, domains = get_law(self.law), self.domains_
+        if not law.reads_domains:
+            domains = table.domains
+        elif len(domains) == 1 and len(table.domains) < 2:
+            frame = rename_domain(table.frame, table.domains, domains[0])
+            sizes = dict(zip(domains, table.sizes.values(), strict=False))
+            table = replace(table, frame=frame, domains=domains, sizes=sizes)
+        if set(table.domains) ^ set(domains):
+            raise RunLogError(f"the laws were fitted on domains {domains}, the table has {table.domains}")
+        return inputs(law, table, domains, self.units_, target)
 
     def target(self, name: str) -> TargetFit:
         """Return the fit of one target, or raise FitError with the near match."""

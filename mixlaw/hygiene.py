@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 from mixlaw import schedules, unit_checks
 from mixlaw.laws import FLOOR
 from mixlaw.layouts import LOSS, MAX_NOTES, WEIGHT, listed
+from mixlaw.levels import level_notes
 from mixlaw.tables import Array, Table
 
 NEAR = 0.01  # evaluations of one run whose tokens differ by less say the same thing twice
@@ -54,6 +55,7 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
     _note_rising(table, notes)
     _note_units(table, notes)
     _note_sizes(table, notes)
+    notes += level_notes(table.frame)
     middle, _ = schedules.doubts(table.frame, table.domains, table.targets)
     return replace(table, notes=table.notes + notes, doubts=[*table.doubts, *_odd_units(table), *middle])
 

@@ -20,7 +20,8 @@ from mixlaw.errors import ConfigError, RunLogError, unknown_name
 
 WEIGHT, LOSS, LOSS_SE = "weight_", "loss_", "loss_se_"
 PREFIXES = (WEIGHT, LOSS, "available_", "before_", "requested_", "epochs_")
-NAMES = ("run_id", "n_params", "n_tokens", "sparsity", "seed", "study", "step", "n_params_non_embedding")
+POOLS = ("available", "available_tokens", "unique_tokens", "n_unique_tokens")  # tokens there are, of one domain
+NAMES = ("run_id", "n_params", "n_tokens", "sparsity", "seed", "study", "step", "n_params_non_embedding", *POOLS)
 MAX_NOTES = 5  # of one kind; the other rows are named together
 MAX_NAMES = 20  # of columns, or of ranges of rows, in one sentence
 

@@ -59,7 +59,8 @@ class Objective:
         self.fit, self.question, self.sizes, self._laws = fit, question, sizes, laws
         self._law = get_law(fit.law)
         if not self._law.mixes:
-            raise FitError(f"the {fit.law} law does not depend on the mixture: fit another, such as multiplicative")
+            other = f"multiplicative{''.join(fit.law.partition('-fixed')[1:])}"  # in the same form
+            raise FitError(f"the {fit.law} law does not depend on the mixture: fit another, such as {other}")
         if self._law.uses - KNOWN_INPUTS:
             missing = ", ".join(sorted(self._law.uses - KNOWN_INPUTS))
             raise FitError(f"the {fit.law} law cannot recommend a mixture: it needs {missing} besides")

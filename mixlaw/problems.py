@@ -53,7 +53,11 @@ def _available(law: Law, table: Table, domain: str) -> Array:
         return table.frame[column].to_numpy(float)
     if domain in table.sizes:
         return np.full(len(table.frame), table.sizes[domain])
-    raise FitError(f"the {law.name} law needs a column {column}, the tokens that there are of the domain")
+    if column in table.frame:
+        empty = table.place(table.frame["row"][table.frame[column].isna()])
+        raise FitError(f"the {law.name} law needs {column} in all rows, and it is empty in {empty}: state the tokens")
+    other = " (or unique_tokens)" if len(table.domains) == 1 else ""
+    raise FitError(f"the {law.name} law needs a column {column}{other}, the tokens that there are of the domain")
 
 
 def problems(

@@ -14,11 +14,14 @@ from mixlaw.costs import flat_frontier, other_laws, path, prices
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
+from mixlaw.levels import SAME
 from mixlaw.mixture import hydra_override, proportional, uniform
 from mixlaw.objective import Objective, clean, drawn_optima, optimum, run_noise
 from mixlaw.question import Question
+from mixlaw.reach import Asked, far_warnings
 from mixlaw.simplex import starts
 from mixlaw.slopes import Array
+from mixlaw.support import form_of
 from mixlaw.uncertainty import interval
 from mixlaw.units import NATS, brackets, difference, kind_of, mixed_warning
 from mixlaw.widening import with_scatter
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 TABLES = ("outcomes", "per_target", "prices", "path", "others")
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # of a question, beside what is available
 APART, MOST_NAMED = 0.02, 5  # weights that differ by more are named, for so many domains
-FAR_MIXTURE = 0.25  # share of the tokens by which h* may differ from every mixture that was trained
 
 
 @dataclass
@@ -262,6 +264,7 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     fit = laws.fits.get(law or laws.chosen)
     if fit is None:
         raise FitError(unknown_name("law", law or laws.chosen, laws.fits))
+    require_mixture(laws, fit.law)
     objective, rivals = Objective(fit, question, laws.sizes), baselines(fit.domains_, laws.sizes)
     best, free = optimum(objective, rivals), optimum(objective.asking(question.unlimited()), rivals)
     mixtures = {"recommended": dict(zip(fit.domains_, clean(best), strict=True))} | rivals
@@ -292,7 +295,7 @@ def _warnings(
     said = [*laws.doubts, *mixed_warning(question.targets, units), *fit.warnings_]
     return [
         *said,
-        *far_warnings(laws, fit, question, best),
+        *far_warnings(laws, fit.law, big_run(question, best)),
         *gain_warnings(outcomes, noise, question, fit.unit_of(question.targets)),
     ]
 
@@ -353,24 +356,33 @@ def _per_target(objective: Objective, mixtures: dict[str, dict[str, float]]) -> 
     return pd.DataFrame([{"mixture": m} | {t: o.at(w) for t, o in each.items()} for m, w in mixtures.items()])
 
 
-def far_warnings(laws: FittedLaws, fit: LawFit, question: Question, best: Array) -> list[str]:
-    """Say how far outside of the data the question and its answer lie."""
-    warnings, uses = [], get_law(fit.law).uses
-    for name, value, letter in (("n_params", question.n_params, "N"), ("n_tokens", question.n_tokens, "D")):
-        low, high = laws.ranges[name]
-        if letter not in uses:
-            warnings.append(f"the {fit.law} law does not depend on {letter}: losses are those of the runs' {name}")
-            continue
-        if value > 10 * high or value < low / 10:
-            warnings.append(f"{name} {value:.3g} is far outside of the data ({low:.3g} to {high:.3g})")
-    for i, domain in enumerate(fit.domains_):
-        low, high = laws.mixtures[:, i].min(), laws.mixtures[:, i].max()
-        if best[i] > high + 0.05 or best[i] < low - 0.05:
-            warnings.append(f"h* has {best[i]:.2f} of '{domain}', runs had {low:.2f} to {high:.2f}: train one near it")
-    nearest = np.abs(laws.mixtures - best).sum(1).min() / 2
-    if nearest > FAR_MIXTURE:
-        warnings.append(f"the nearest mixture that was trained differs from h* in {100 * nearest:.0f} % of its tokens")
-    return warnings
+def big_run(question: Question, best: Array) -> Asked:
+    """Return the big run on h* (k,), to be compared with the runs of the table."""
+    return Asked(np.array([question.n_params]), np.array([question.n_tokens]), best[None], rows=False)
+
+
+def require_mixture(laws: FittedLaws, name: str) -> None:
+    """Refuse to recommend, or to draw, a mixture where a law, or the runs, have none.
+
+    Raises
+    ------
+    FitError
+        Saying what to do instead.
+    """
+    k = len(laws.fits[name].domains_)
+    mixing = [law for law in laws.fits if get_law(law).mixes and k > 1]
+    if name in mixing and (laws.mixed or not get_law(name).pools_only):
+        return
+    if not laws.mixed:
+        why = "all runs have the same mixture" if k > 1 else "the runs have no mixture"
+        raise FitError(
+            f"{why}, so the laws do not depend on one and cannot recommend one: `mixlaw predict` predicts the loss at "
+            "another N and D"
+        )
+    ends = [laws.ranges[c] for c in ("n_params", "n_tokens")]
+    other = f"multiplicative{form_of(*(1 + (high > low * (1 + SAME)) for low, high in ends))}"
+    advice = f"ask the {mixing[0]} law (--law {mixing[0]})" if mixing else f"fit another, such as {other}"
+    raise FitError(f"the {name} law does not depend on the mixture: {advice}")
 
 
 def disagreement(table: pd.DataFrame) -> list[str]:

@@ -1,7 +1,8 @@
 """Tables of runs: run directories or anybody's files become one checked, wide DataFrame.
 
 Columns: row (its number in the input), n_params, n_tokens, weight_<domain>..., loss_<target>..., and optionally run_id,
-loss_se_<target>, seed, sparsity, available_<domain> [tokens], before_<target> [nats]. One row per (run, evaluation
+loss_se_<target>, seed, sparsity, available_<domain> [tokens] (or unique_tokens, where there are no weights),
+before_<target> [nats]. One row per (run, evaluation
 point). Nothing is dropped silently: every repair is a note that names the row; what cannot be repaired is an error.
 """
 
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from mixlaw.comparable import chosen, chosen_rows, common_identity, differing_columns, require_comparable
 from mixlaw.errors import RunLogError, unknown_name
 from mixlaw.layouts import LOSS, LOSS_SE, WEIGHT, listed, load_files, note_rows, ranges, suggestion, unknown_column
+from mixlaw.one_domain import name_one_domain
 from mixlaw.runs import load_runs
 from mixlaw.schedules import is_last
 from mixlaw.units import BITS_PER_BYTE, units_of, with_given
@@ -256,10 +258,11 @@ def check_frame(
     numbers = np.arange(1, len(frame) + 1) if rows is None else np.asarray(rows, int)
     frame = frame.drop(columns="row", errors="ignore")
     frame.insert(0, "row", numbers)
+    notes: list[str] = []
+    frame = name_one_domain(frame, where, notes)
     domains = names_after(WEIGHT, frame)
     targets = [t for t in names_after(LOSS, frame) if not (LOSS + t).startswith(LOSS_SE)]
     _require_columns(frame, targets if need_losses else ["none"], where)
-    notes: list[str] = []
     for column in ("n_params", "n_tokens", *[WEIGHT + d for d in domains], *[LOSS + t for t in targets]):
         frame[column] = _numbers(frame, column, where)
     for column in ("n_params", "n_tokens"):
@@ -353,7 +356,7 @@ def _check_mixtures(frame: pd.DataFrame, domains: list[str], where: str, notes: 
 def _name_runs(frame: pd.DataFrame, domains: list[str], where: str) -> None:
     """Take rows of one size, mixture and seed for one run, where runs have no ids."""
     if "run_id" not in frame:
-        known = [c for c in ("seed", "sparsity") if c in frame]
+        known = [c for c in frame if c in ("seed", "sparsity") or str(c).startswith("available_")]
         keys = ["n_params", *known, *[WEIGHT + d for d in domains]]
         frame["run_id"] = [f"{where} group {i}" for i in frame.groupby(keys, sort=False, dropna=False).ngroup()]
     _refuse_rows(frame, frame["run_id"].isna(), "run_id", "names no run", where)

@@ -16,12 +16,14 @@ from scipy.special import ndtri, stdtrit
 
 from mixlaw.entangled import amplitudes
 from mixlaw.error_scale import MOST_INFLATED, NORMAL, ErrorScale
+from mixlaw.levels import levels
 from mixlaw.search import Minima, prior_of
 from mixlaw.slopes import Array
 from mixlaw.solver import Members, Problem, curvature, minimise, objective, residuals
 from mixlaw.tables import LOSS, Table
 from mixlaw.terms import TINY
 
+SAME_RUN = 0.01  # repeated runs differ in N and D by at most this: more would count as noise
 N_NOISE = 512  # residuals that are kept to widen predictions by the scatter of single runs
 DESCENT = 12  # steps of each resample's fit, which begins next to its end
 LONG_DESCENT = 60  # ... where N and D rise together, so that it ends far along a valley
@@ -181,7 +183,8 @@ def seed_noise(table: Table) -> pd.DataFrame:
         return pd.DataFrame()
     last = frame.sort_values("n_tokens").groupby("run_id").tail(1)
     asked = [last[c if (c := f"requested_{d}") in last else f"weight_{d}"].round(4) for d in table.domains]
-    groups = [g for _, g in last.groupby([last["n_params"], last["n_tokens"], *asked]) if g["seed"].nunique() > 1]
+    scale = [levels(last[column], SAME_RUN) for column in ("n_params", "n_tokens")]
+    groups = [g for _, g in last.groupby([*scale, *asked]) if g["seed"].nunique() > 1]
     rows = []
     for target in table.targets:
         losses = [g[LOSS + target].to_numpy(float) for g in groups]

@@ -153,13 +153,35 @@ def test_auto_takes_the_form_that_the_tables_n_and_d_allow():
     table = study("additive")
     one_size = table.rows(table.frame["n_params"] == 1e8)
     assert auto_laws(table) == ["multiplicative", "additive", "joint"]
-    assert auto_laws(one_size) == ["multiplicative-fixed-n", "additive-fixed-n"]
-    one_d = one_size.rows(one_size.frame["n_tokens"] == 1e10)
-    assert auto_laws(one_d) == ["multiplicative-fixed-nd", "additive-fixed-nd"]
+    assert auto_laws(one_size) == ["multiplicative-fixed-n", "additive-fixed-n", "joint-fixed-n"]
+    one_d = table.rows(table.frame["n_tokens"] == 1e10)
+    assert auto_laws(one_d) == ["multiplicative-fixed-d", "additive-fixed-d", "joint-fixed-d"]
+    both = one_size.rows(one_size.frame["n_tokens"] == 1e10)
+    assert auto_laws(both) == ["multiplicative-fixed-nd", "additive-fixed-nd"]
     few = table.rows(table.frame["run_id"].astype(int) % 15 < 4)  # 12 runs, of which joint wants 15
     assert auto_laws(few) == ["multiplicative", "additive"]
     with pytest.raises(FitError, match="the multiplicative law cannot be fitted"):
         auto_laws(table.rows(table.frame["run_id"].astype(int) % 15 < 2))
+
+
+@pytest.mark.parametrize("truth", ["additive-fixed-d", "joint-fixed-d", "multiplicative-fixed-d"])
+def test_one_number_of_tokens_at_several_sizes_is_fitted_with_n_and_without_d(truth):
+    table = study(truth, noise=0.003, tokens=(1e10,), sizes=(1e7, 3e7, 1e8, 3e8), n_mixtures=20)
+    trial = try_laws(table, ["auto"], "scale", n_bootstrap=20)
+    assert trial.chosen[0].endswith("-fixed-d")
+    assert trial.scores()["mre"].item() < 1.0  # three times the largest size that was fitted
+    assert abs(trial.scores()["bias"].item()) < 0.7
+    without_n = try_laws(table, ["additive-fixed-nd"], "scale", n_bootstrap=4)
+    assert without_n.scores()["mre"].item() > 3.0
+
+
+def test_without_several_sizes_to_hold_out_the_fixed_form_of_fewest_parameters_is_kept():
+    two = study("additive-fixed-d", noise=0.005, tokens=(1e10,), sizes=(1e8, 5e8), n_mixtures=20)
+    choice = fit_and_choose(two, ["auto"], **QUICK)
+    assert [trial.kind for trial in choice.trials] == ["mixture"]
+    assert choice.chosen == "additive-fixed-d"
+    three = study("multiplicative-fixed-d", noise=0.003, tokens=(1e10,), n_mixtures=20)
+    assert fit_and_choose(three, ["auto"], **QUICK).chosen == "multiplicative-fixed-d"
 
 
 @pytest.mark.parametrize("truth", ["additive", "multiplicative"])

@@ -23,11 +23,16 @@ def with_targets(table: Table, **losses: pd.Series) -> Table:
     return check_frame(table.frame.assign(**{f"loss_{t}": y for t, y in losses.items()}), "study")
 
 
-@pytest.mark.parametrize("law", ["base", "additive", "joint", "simple", "additive-fixed-nd", "additive-fixed-n"])
+FIXED = ["additive-fixed-nd", "additive-fixed-n", "additive-fixed-d", "joint-fixed-n", "joint-fixed-d"]
+
+
+@pytest.mark.parametrize("law", ["base", "additive", "joint", "simple", *FIXED, "multiplicative-fixed-d"])
 def test_a_law_that_wrote_the_losses_is_recovered(law):
     table = study(law)
     if law.endswith("-n"):
         table = table.rows(table.frame["n_params"] == 1e8)
+    if law.endswith("-d"):
+        table = table.rows(table.frame["n_tokens"] == 1e10)
     if law.endswith("-nd"):
         table = table.rows((table.frame["n_params"] == 1e8) & (table.frame["n_tokens"] == 1e10))
     laws = laws_of(table, law, n_starts=12, n_bootstrap=4)
