@@ -43,25 +43,52 @@ def remark(text: str) -> None:
 
 def read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool = True) -> Table:
     """Read tables as the options say, every note on stderr."""
+    table = _read(paths, options, need_losses)
+    _warn(table)
+    return table
+
+
+def read_clean(paths: Sequence[str], options: argparse.Namespace) -> Table:
+    """Read tables, and leave out what no law should be fitted to."""
+    table = _read(paths, options)
+    cleaned = prepare(table, options.keep_warmup)
+    for note in cleaned.notes[len(table.notes) :]:
+        remark(f"note: {note}")
+    _warn(cleaned)
+    return cleaned
+
+
+def _read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool = True) -> Table:
     pairs = [part.partition("=")[::2] for part in options.columns.split(",") if part]
     if any(not yours for _, yours in pairs):
         raise ConfigError(f"--columns {options.columns}: write NAME=YOURS,NAME=YOURS")
     table = read_table(
         paths, {yours: name for name, yours in pairs}, options.count, options.layout, options.join,
-        read_pairs(options.set), options.higher_is_better, need_losses,
+        read_pairs(options.set), options.higher_is_better, need_losses, names_of(options.run_id),
+        options.rows_are_runs, options.best, options.relative_weights,
     )  # fmt: skip
     for note in table.notes:
         remark(f"note: {note}")
     return table
 
 
-def read_clean(paths: Sequence[str], options: argparse.Namespace) -> Table:
-    """Read tables, and leave out what no law should be fitted to."""
-    table = read(paths, options)
-    cleaned = prepare(table, options.keep_warmup)
-    for note in cleaned.notes[len(table.notes) :]:
+def _warn(table: Table) -> None:
+    """Say on a line of its own where much of a table was left out."""
+    for sentence in table.much_left_out():
+        remark(f"warning: {sentence}")
+
+
+def read_like(paths: Sequence[str], options: argparse.Namespace, laws: FittedLaws, need_losses: bool = True) -> Table:
+    """Read tables for laws; see `_like`."""
+    return _like(read(paths, options, need_losses), laws)
+
+
+def _like(table: Table, laws: FittedLaws) -> Table:
+    """Return a table whose domains and targets are written as those of laws, also where their case differs."""
+    named = table.named_as(laws.best.domains_, list(laws.best.targets_))
+    for note in named.notes[len(table.notes) :]:
         remark(f"note: {note}")
-    return cleaned
+    return named
 
 
 def names_of(text: str) -> list[str]:
@@ -127,7 +154,8 @@ def run_fit(options: argparse.Namespace) -> None:
     table, settings = read_clean(options.table, options), settings_of(options)
     with Progress() as bar:
         choice = fit_and_choose(table, laws_to_fit(options.law), options.holdout, options.target, bar, **settings)
-    scored = [fit.score(read(options.test, options)) for fit in choice.fits.values()] if options.test else []
+    test = read(options.test, options) if options.test else None
+    scored = [fit.score(test) for fit in choice.fits.values()] if test else []
     if options.holdout:
         scored = [trial.scores() for trial in choice.trials]
     rows = pd.concat(scored) if scored else pd.DataFrame()
@@ -238,7 +266,7 @@ def run_predict(options: argparse.Namespace) -> None:
     name = options.law or laws.chosen
     if name not in laws.fits:
         raise FitError(unknown_name("law", name, laws.fits))
-    table = read(options.table, options, need_losses=False)
+    table = read_like(options.table, options, laws, need_losses=False)
     predictions = laws.fits[name].predict(table, level=options.level)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -320,7 +348,7 @@ def run_plot(options: argparse.Namespace) -> None:
     if options.law and options.law not in laws.fits:
         raise FitError(unknown_name("law", options.law, laws.fits))
     laws = replace(laws, chosen=options.law or laws.chosen)
-    table = read(options.table, options) if options.table else None
+    table = read_like(options.table, options, laws) if options.table else None
     asked = options.n_params and options.n_tokens
     answer = recommend(laws, question_of(laws, options), options.law) if asked else None
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -347,8 +375,8 @@ def run_report(options: argparse.Namespace) -> None:
         [str(folder)] if given is None and study and (folder := study.with_name(study.name + part)).is_dir() else given
         for given, part in ((options.test, "_heldout"), (options.proof, "_proof"))
     )
-    test, proven = (read(paths, options) if paths else None for paths in (held, proof if asked else None))
     answer, fitted = read_answer(asked) if asked else None, FittedLaws.load(laws)
+    test, proven = (read_like(paths, options, fitted) if paths else None for paths in (held, proof if asked else None))
     table, outdated = _table_of(fitted, study, options)
     if answer and is_outdated(answer, fitted):
         outdated.append(f"{asked} rests on other laws than {laws}: `mixlaw recommend` again")
@@ -362,13 +390,14 @@ def run_report(options: argparse.Namespace) -> None:
 def _table_of(laws: FittedLaws, study: Path | None, options: argparse.Namespace) -> tuple[Table, list[str]]:
     """Return what laws were fitted to, or else the study's runs as they are now and a sentence that says so."""
     if study is None:
-        return read_clean(options.table, options), []
+        return _like(read_clean(options.table, options), laws), []
     try:
         table = laws.table_of(study)
     except FitError as error:
-        return read_clean(options.table, options), [str(error)]
+        return _like(read_clean(options.table, options), laws), [str(error)]
     for note in table.notes:
         remark(f"note: {note}")
+    _warn(table)
     return table, []
 
 

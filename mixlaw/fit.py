@@ -191,6 +191,7 @@ class LawFit:
         RunLogError
             If the table trains on other domains than the fit.
         """
+        table = table.named_as(self.domains_, list(self.targets_))
         strange = set(table.domains) ^ set(self.domains_)
         if strange:
             raise RunLogError(f"the laws were fitted on domains {self.domains_}, the table has {table.domains}")
@@ -227,6 +228,7 @@ class LawFit:
         if not self.targets_:
             raise FitError("this law has not been fitted yet: call fit first")
         table, law, frames = as_table(data, need_losses=False), get_law(self.law), []
+        table = table.named_as(self.domains_, list(self.targets_))
         for name in list(targets) or list(self.targets_):
             fit, x = self.target(name), self.inputs(table, name)
             predicted = law.loss(fit.theta[None], x)[0]
