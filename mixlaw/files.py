@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
@@ -72,7 +73,7 @@ def read_cells(path: Path, texts: set[str]) -> Cells:
         if suffix == ".parquet":
             cells = Cells(_without_index(pd.read_parquet(io.BytesIO(raw))))
         elif suffix in WORKBOOKS:
-            cells = _from_workbook(raw, texts)
+            cells = _from_workbook(raw, suffix, texts)
         else:
             cells = _from_text(raw, suffix, texts)
     except FileNotFoundError:
@@ -275,8 +276,10 @@ def _with_numbers(frame: pd.DataFrame, texts: set[str]) -> pd.DataFrame:
     return frame
 
 
-def _from_workbook(raw: bytes, texts: set[str]) -> Cells:
+def _from_workbook(raw: bytes, suffix: str, texts: set[str]) -> Cells:
     """Return the first sheet of a workbook that holds a table."""
+    if suffix in (".xlsx", ".xlsm"):
+        import_module("openpyxl")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of styles and extensions
         sheets = pd.read_excel(io.BytesIO(raw), sheet_name=None, header=None, dtype=object)

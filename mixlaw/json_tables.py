@@ -72,7 +72,7 @@ def _rows_of(content: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         return [dict(zip(content, row, strict=True)) for row in zip(*values, strict=True)]
     if values and all(isinstance(value, dict) for value in values):
         if all(is_standard(name) or name in NESTED for name in values[0]) or not any(map(is_standard, content)):
-            numbered = all(name.isdecimal() for name in content)
+            numbered = list(content) in ([str(i + first) for i in range(len(content))] for first in (0, 1))
             return values if numbered else [{"run_id": name, **value} for name, value in content.items()]
         rows = list(dict.fromkeys(row for value in values for row in value))
         return [{name: value.get(row) for name, value in content.items()} for row in rows]

@@ -63,7 +63,7 @@ def name_runs(frame: pd.DataFrame, domains: list[str], targets: list[str], where
     if naming.columns:
         frame["run_id"] = _joined_names(frame, naming.columns, where)
     if "run_id" in frame:
-        frame["run_id"] = frame["run_id"].astype(str)
+        frame["run_id"] = frame["run_id"].astype(str).str.strip()
         return _split_repeated(frame, losses, where)
     known = [c for c in ("seed", "sparsity") if c in frame]
     mixtures = frame[[WEIGHT + d for d in domains]].round(DIGITS)
@@ -112,6 +112,7 @@ def _split_repeated(frame: pd.DataFrame, losses: NDArray[np.float64], where: str
 
 def _note_repeated(frame: pd.DataFrame, repeated: Flags, telling: list[str], design: Numbers, where: str) -> str:
     differing = [c for c in _settings(frame) if _varies(frame[c], design, repeated)]
+    differing = [c for c in differing if _n_values(frame[c]) < len(frame)] or differing
     shown = [f"{c} ({frame[c].nunique()} values)" for c in dict.fromkeys([*telling, *differing])]
     how = f"They differ in {listed(shown, MAX_SHOWN)}" if shown else "No column tells them apart"
     return (

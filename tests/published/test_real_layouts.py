@@ -71,7 +71,7 @@ def test_the_papers_first_checkpoints_are_in_warm_up_and_its_last_ones_double():
     notes = "\n".join(prepare(table).notes)
     assert "rows 562, 875: some of loss_github, loss_stackexchange, loss_wikipedia" in notes
     assert (
-        "rows 10, 21, 32 and 118 more: less than 1 % of the tokens before the next row of their run; left out" in notes
+        "rows 10, 20, 31 and 118 more: less than 1 % of the tokens before the next row of their run; left out" in notes
     )
     assert "up to 1.998e+09 tokens of 45 runs with 122M parameters" in notes
     assert prepare(table).much_left_out() == [
