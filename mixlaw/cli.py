@@ -24,8 +24,9 @@ EXAMPLES = """examples:
   mixlaw plot laws.json optimum --n-params 7e9 --n-tokens 150e9 --out optimum.png
   mixlaw laws
 
-A TABLE is a CSV or parquet file, or a folder of run directories. Columns: n_params, n_tokens, weight_<domain>...,
-loss_<target>..., optionally run_id and loss_se_<target>; other names by --columns n_params=model_size,loss_*=*_loss,...
+A TABLE is a file (CSV with any separator, JSON, JSON lines, xlsx, parquet, also as .gz) or a folder of run directories.
+Columns: n_params, n_tokens, weight_<domain>..., loss_<target>..., optionally run_id and loss_se_<target>; other names
+by --columns n_params=model_size,loss_*=*_loss,...
 
 exit codes: 0 done, 2 a wrong option or setting, 3 a table that cannot be read or trusted, 4 output that cannot be
 written, 5 runs that cannot support what was asked, 130 interrupted
@@ -72,16 +73,32 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _table_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("table", nargs="+", metavar="TABLE")
+    _reading_options(sub)
+
+
+def _reading_options(sub: argparse.ArgumentParser) -> None:
+    """Add how tables are read; `mixlaw.commands.read` passes it on."""
     names = sub.add_argument_group("other people's tables")
     names.add_argument(
         "--columns", default="", metavar="NAME=YOURS,...", help="your names; one * on each side is a pattern"
     )
-    names.add_argument("--layout", metavar="NAME", help=f"how the files are laid out: {', '.join(LAYOUTS)}")
+    names.add_argument(
+        "--layout", metavar="NAME", help=f"how the files are laid out, by default recognised: {', '.join(LAYOUTS)}"
+    )
     names.add_argument("--join", metavar="COLUMN", help="the files are parts of one table, put together by this column")
     names.add_argument("--set", default="", metavar="NAME=VALUE,...", help="columns that the files lack")
-    names.add_argument("--higher-is-better", nargs="+", default=[], metavar="TARGET", help="shares of right answers")
+    names.add_argument(
+        "--higher-is-better", nargs="+", default=[], metavar="TARGET", help="shares of right answers; 'mmlu_*', '*'"
+    )
+    names.add_argument(
+        "--relative-weights", action="store_true", help="only the proportions of weights count, whatever they sum to"
+    )
     counts = ["n_params", "n_params_non_embedding"]
     names.add_argument("--count", choices=counts, default="n_params", help="which N of run directories")
+    runs = sub.add_argument_group("which rows are one run")
+    runs.add_argument("--run-id", default="", metavar="COLUMN,...", help="columns whose values together name a run")
+    runs.add_argument("--rows-are-runs", action="store_true", help="every row is a run of its own")
+    runs.add_argument("--best", action="store_true", help="keep the lowest loss for each N, D and mixture")
     _choice_options(sub)
 
 
@@ -177,13 +194,7 @@ def _plot_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("laws", metavar="LAWS")
     sub.add_argument("kind", choices=KINDS, help="what to draw")
     sub.add_argument("--table", nargs="+", default=[], metavar="TABLE", help="runs, for predicted and tokens")
-    sub.add_argument("--columns", default="", metavar="NAME=YOURS,...", help="your names of the standard columns")
-    sub.add_argument("--layout", metavar="NAME", help=f"how the files are laid out: {', '.join(LAYOUTS)}")
-    sub.add_argument("--join", metavar="COLUMN", help="a column by which the files are put together")
-    sub.add_argument("--set", default="", metavar="NAME=VALUE,...", help="columns that the files lack")
-    sub.add_argument("--higher-is-better", nargs="+", default=[], metavar="TARGET", help="shares of right answers")
-    sub.add_argument("--count", choices=["n_params", "n_params_non_embedding"], default="n_params")
-    _choice_options(sub)
+    _reading_options(sub)
     _question_options(sub, needed=False)
     sub.add_argument("--out", type=Path, default=Path("plot.png"), help="a PNG, SVG or PDF file")
 

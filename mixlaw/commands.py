@@ -48,12 +48,29 @@ def remark(text: str) -> None:
 
 def read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool = True) -> Table:
     """Read tables as the options say, every note on stderr."""
+    table = _read(paths, options, need_losses)
+    _warn(table)
+    return table
+
+
+def read_clean(paths: Sequence[str], options: argparse.Namespace) -> Table:
+    """Read tables, and leave out what no law should be fitted to."""
+    table = _read(paths, options)
+    cleaned = prepare(table, options.keep_warmup)
+    for note in cleaned.notes[len(table.notes) :]:
+        remark(f"note: {note}")
+    _warn(cleaned)
+    return cleaned
+
+
+def _read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool = True) -> Table:
     pairs = [part.partition("=")[::2] for part in options.columns.split(",") if part]
     if any(not yours for _, yours in pairs):
         raise ConfigError(f"--columns {options.columns}: write NAME=YOURS,NAME=YOURS")
     table = read_table(
         paths, {yours: name for name, yours in pairs}, options.count, options.layout, options.join,
-        read_pairs(options.set), options.higher_is_better, need_losses, **choice_of(options),
+        read_pairs(options.set), options.higher_is_better, need_losses, names_of(options.run_id),
+        options.rows_are_runs, options.best, options.relative_weights, **choice_of(options),
     )  # fmt: skip
     for note in table.notes:
         remark(f"note: {note}")
@@ -85,13 +102,23 @@ def doubt(table: Table) -> None:
         remark(f"warning: {sentence}")
 
 
-def read_clean(paths: Sequence[str], options: argparse.Namespace) -> Table:
-    """Read tables, and leave out what no law should be fitted to."""
-    table = read(paths, options)
-    cleaned = prepare(table, options.keep_warmup)
-    for note in cleaned.notes[len(table.notes) :]:
+def _warn(table: Table) -> None:
+    """Say on a line of its own where much of a table was left out."""
+    for sentence in table.much_left_out():
+        remark(f"warning: {sentence}")
+
+
+def read_like(paths: Sequence[str], options: argparse.Namespace, laws: FittedLaws, need_losses: bool = True) -> Table:
+    """Read tables for laws; see `_like`."""
+    return _like(read(paths, options, need_losses), laws)
+
+
+def _like(table: Table, laws: FittedLaws) -> Table:
+    """Return a table whose domains and targets are written as those of laws, also where their case differs."""
+    named = table.named_as(laws.best.domains_, list(laws.best.targets_))
+    for note in named.notes[len(table.notes) :]:
         remark(f"note: {note}")
-    return cleaned
+    return named
 
 
 def names_of(text: str) -> list[str]:
@@ -292,7 +319,7 @@ def run_predict(options: argparse.Namespace) -> None:
     name = options.law or laws.chosen
     if name not in laws.fits:
         raise FitError(unknown_name("law", name, laws.fits))
-    table = read(options.table, options, need_losses=False)
+    table = read_like(options.table, options, laws, need_losses=False)
     for warning in laws.fits[name].warnings_:
         remark(f"warning: {warning}")
     doubt(table)
@@ -385,7 +412,7 @@ def run_plot(options: argparse.Namespace) -> None:
     if options.law and options.law not in laws.fits:
         raise FitError(unknown_name("law", options.law, laws.fits))
     laws = replace(laws, chosen=options.law or laws.chosen)
-    table = read(options.table, options) if options.table else None
+    table = read_like(options.table, options, laws) if options.table else None
     answer, targets = None, []
     if options.kind in OF_MIXTURES:
         require_mixture(laws, laws.chosen)
@@ -417,8 +444,8 @@ def run_report(options: argparse.Namespace) -> None:
         [str(folder)] if given is None and study and (folder := study.with_name(study.name + part)).is_dir() else given
         for given, part in ((options.test, "_heldout"), (options.proof, "_proof"))
     )
-    test, proven = (read(paths, options) if paths else None for paths in (held, proof if asked else None))
     answer, fitted = read_answer(asked) if asked else None, FittedLaws.load(laws)
+    test, proven = (read_like(paths, options, fitted) if paths else None for paths in (held, proof if asked else None))
     table, outdated = _table_of(fitted, study, options)
     doubt(table)
     for other, paths in ((test, held), (proven, proof if asked else None)):
@@ -436,13 +463,14 @@ def run_report(options: argparse.Namespace) -> None:
 def _table_of(laws: FittedLaws, study: Path | None, options: argparse.Namespace) -> tuple[Table, list[str]]:
     """Return what laws were fitted to, or else the study's runs as they are now and a sentence that says so."""
     if study is None:
-        return read_clean(options.table, options), []
+        return _like(read_clean(options.table, options), laws), []
     try:
         table = laws.table_of(study)
     except FitError as error:
-        return read_clean(options.table, options), [str(error)]
+        return _like(read_clean(options.table, options), laws), [str(error)]
     for note in table.notes:
         remark(f"note: {note}")
+    _warn(table)
     return table, []
 
 

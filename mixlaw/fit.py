@@ -202,6 +202,7 @@ class LawFit:
             If the table trains on other domains than the fit.
         """
         law, domains = get_law(self.law), self.domains_
+        table = table.named_as(domains, list(self.targets_))
         if not law.reads_domains:
             domains = table.domains
         elif len(domains) == 1 and len(table.domains) < 2:
@@ -252,6 +253,7 @@ class LawFit:
         if not self.targets_:
             raise FitError("this law has not been fitted yet: call fit first")
         table, law, frames = as_table(data, need_losses=False), get_law(self.law), []
+        table = table.named_as(self.domains_, list(self.targets_))
         for name in list(targets) or list(self.targets_):
             fit, x = self.target(name), self.inputs(table, name)
             predicted = law.loss(fit.theta[None], x)[0]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from mixlaw.columns import POOLS, WEIGHT
 from mixlaw.errors import RunLogError
-from mixlaw.layouts import POOLS, WEIGHT
 
 ONE, AVAILABLE = "all", "available_"
 
