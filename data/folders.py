@@ -86,7 +86,8 @@ def find_files(source: SourceConfig, where: str, echo: Echo | None = None) -> li
         if not str(file).isprintable():
             raise DataError(f"{str(file)!r} has a name with control characters: rename it")
     if echo and found.skipped:
-        echo(f"{where}.path: {len(found.files):,} files of {path} are read{_skipped_words(found, '; not read: ')}")
+        files = f"{len(found.files):,} files of {path} are" if len(found.files) > 1 else f"1 file of {path} is"
+        echo(f"{where}.path: {files} read{_skipped_words(found, '; not read: ')}")
     return sorted(found.files)
 
 
@@ -119,11 +120,11 @@ def _match(folder: Path, parts: tuple[str, ...], found: _Found, above: tuple[str
     """Add the files below a folder that a pattern of names matches; `**` is any number of folders, also none."""
     part, rest = parts[0], parts[1:]
     if part == "**":
-        if rest:
-            _match(folder, rest, found, above)
         real = os.path.realpath(folder)
         if _is_above(real, above):
             return
+        if rest:
+            _match(folder, rest, found, above)
         for entry in _listed(folder):
             if entry.is_dir() and not entry.name.startswith("."):
                 _match(folder / entry.name, parts, found, (*above, real))

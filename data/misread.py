@@ -67,9 +67,7 @@ def with_names_as_text(cfg: DictConfig, where: str = "") -> DictConfig:
             )
     if not misread:
         return cfg
-    renamed = OmegaConf.create(_renamed(OmegaConf.to_container(cfg, resolve=False)), parent=cfg._get_parent())
-    renamed._set_key(cfg._key())
-    return renamed
+    return OmegaConf.create(_renamed(OmegaConf.to_container(cfg, resolve=False)))
 
 
 def _misread_names(node: Any, path: str) -> Iterator[tuple[str, Any]]:
