@@ -1,21 +1,16 @@
 """Readers of people's own files: text, JSON lines, CSV and parquet tables, and webdataset shards."""
 
-import codecs
 import glob
 import json
-import logging
-import tempfile
-import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from data.budget import BadDocuments, Reader
 from data.config import SourceConfig
 from data.documents import IMAGE, Document, as_text, placed
 from data.images import SUFFIXES as IMAGES
+from data.records import texts
 from data.tar import TarShards
 from mixlaw.errors import DataError
 
@@ -28,8 +23,6 @@ SUFFIXES = {  # which files of a folder each reader takes
     "tokens": (".bin",),
 }
 CAPTION = "caption"  # what image-text sets call their text
-BLOCK = 1 << 20
-REPLACEMENT = "\ufffd"
 ZEROS = bytes(16)  # no text holds as many: where a write was lost, file systems give zeros
 
 
@@ -87,91 +80,8 @@ def _refuse_zeros(raw: bytes, where: str) -> None:
 
 
 def table(path: Path, source: SourceConfig, bad: BadDocuments, kind: str) -> Iterator[str]:
-    """Yield the text column of a file, one document per record, by streaming with Hugging Face datasets."""
-    number = 0
-    with _utf8(path, kind) as (readable, damaged), _quiet_datasets():
-        for number, row in enumerate(_rows(readable, source, kind), 1):
-            document = row.get(source.text_key)
-            if not isinstance(document, str):
-                raise DataError(_no_text(path, number, row, source.text_key))
-            if damaged and REPLACEMENT in document:
-                bad.add(f"{path}, record {number}", "in this record")
-            else:
-                yield document
-    if damaged and not number:
-        bad.add(str(path), "it holds no record")
-
-
-def _rows(path: Path, source: SourceConfig, kind: str) -> Iterator[dict[str, Any]]:
-    import datasets  # a second of imports that the fast path never needs
-
-    # otherwise it asks the hub about every file, which takes up to 3 s where the network is closed
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
-    key = source.text_key
-    options: dict[str, dict[str, Any]] = {
-        "csv": {"converters": {key: str}, "keep_default_na": False},  # "NA" and "12" are texts too
-        "parquet": {"columns": [key]},
-    }
-    try:
-        files = [glob.escape(str(path))]  # datasets reads `[` and `*` as a pattern
-        yield from datasets.load_dataset(kind, data_files=files, split="train", streaming=True, **options.get(kind, {}))
-    except StopIteration:  # how datasets says that a file holds no record
-        return
-    except (datasets.exceptions.DatasetsError, NotImplementedError) as error:
-        raise ValueError(str(error)) from error
-
-
-def _no_text(path: Path, number: int, row: dict[str, Any], key: str) -> str:
-    if key not in row:
-        columns = ", ".join(sorted(row))
-        return f"{path}: no column '{key}', it has {columns}: set text_key to the one that holds the text"
-    kind = "empty" if row[key] is None else f"of type {type(row[key]).__name__}"
-    return f"{path}, record {number}: '{key}' is {kind}, not text: repair or remove the record"
-
-
-@contextmanager
-def _utf8(path: Path, kind: str) -> Iterator[tuple[Path, bool]]:
-    """Give the file itself, or a copy with replacement characters where it is not UTF-8; say which."""
-    if path.suffix == ".gz" or kind == "parquet" or _is_utf8(path):
-        yield path, False
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        with (
-            path.open(encoding="utf-8", errors="replace", newline="") as old,
-            copy.open("w", newline="") as new,
-        ):
-            while block := old.read(BLOCK):
-                new.write(block)
-        yield copy, True
-
-
-def _is_utf8(path: Path) -> bool:
-    """Say whether a file is UTF-8; refuse one that was overwritten by zeros."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                _refuse_zeros(block, str(path))
-                decoder.decode(block)
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-@contextmanager
-def _quiet_datasets() -> Iterator[None]:
-    """Silence the log of errors that are raised anyway, and the warning about the CSV files left open."""
-    logger = logging.getLogger("datasets")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            yield
-    finally:
-        logger.setLevel(level)
+    """Yield the text column of a file, one document per record."""
+    yield from texts(path, source.text_key, kind, bad)
 
 
 def webdataset(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | Iterator[Document]:

@@ -42,8 +42,8 @@ def token_documents(path: Path, source: SourceConfig, tokenizer: TokenizerConfig
     start = 0
     for end in [*np.flatnonzero(ids == tokenizer.end_id), len(ids)]:
         document = np.asarray(ids[start:end])
-        if len(document):
-            if document.max() >= tokenizer.vocab_size:
+        if len(document) or end < len(ids):  # an empty one is counted; behind the last end token there is none
+            if len(document) and document.max() >= tokenizer.vocab_size:
                 at = start + int(np.argmax(document >= tokenizer.vocab_size))
                 raise DataError(
                     f"{path}: token {at:,} is {ids[at]}, but data.tokenizer.vocab_size is {tokenizer.vocab_size}: "

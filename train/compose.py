@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data.config import to_dataclass
+from data.inputs import how_to_prepare
 from data.shards import Manifest, open_manifest
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, unknown_name
@@ -154,7 +155,7 @@ def open_data(config: TrainConfig) -> Manifest:
     MixlawError
         If they were not prepared, or are damaged.
     """
-    return open_manifest(config.data.folder, f"run `python -m data.prepare data={config.data.name}`")
+    return open_manifest(config.data.folder, how_to_prepare(config.data))
 
 
 def explain(error: Exception) -> str:
