@@ -59,8 +59,8 @@ def unpinned(config: DataConfig) -> list[str]:
     """Return a note for every dataset of the hub that may become another one under the same name."""
     groups = (("domains", config.domains), ("targets", config.targets))
     return [
-        f"note: data.{group}.{name}.hub.revision is {source.hub.revision or 'not set'}, so {source.path} may be another one "
-        "tomorrow: give a commit of 40 digits to prepare the same documents again"
+        f"note: data.{group}.{name}.hub.revision is {source.hub.revision or 'not set'}, so {source.path} may be "
+        "another one tomorrow: give a commit of 40 digits to prepare the same documents again"
         for group, sources in groups
         for name, source in sources.items()
         if source.reader == "hub" and not is_local(source) and not COMMIT.fullmatch(source.hub.revision)

@@ -219,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="setting=value", help="a group or setting of configs/data")
     parser.add_argument("--again", action="store_true", help="read all files anew and replace the prepared folder")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     try:
         manifest = prepare(compose_config(args.overrides), again=args.again)
     except MixlawError as error:
