@@ -24,6 +24,7 @@ from data.config import DataConfig, SourceConfig
 from data.folders import find_files
 from data.image_shards import ImageReader
 from data.images import SUFFIXES, UNDECODABLE, open_image
+from data.inputs import how_to_prepare
 from data.items import Layout, kinds_in
 from data.own_files import sample_text
 from data.pictures import View
@@ -274,7 +275,8 @@ def write_png(sheet: Image.Image, path: Path) -> None:
 
 def inspect_prepared(args: argparse.Namespace) -> str:
     """Return what a prepared folder holds and the mixture that the stream makes of it; write the contact sheet."""
-    manifest = open_manifest(compose_config(args.overrides).folder)
+    config = compose_config(args.overrides)
+    manifest = open_manifest(config.folder, how_to_prepare(config))
     layout = layout_of(manifest, args.seq_len, args.image_size, args.patch_size)
     if args.mixture:
         weights = check_weights(parse_mixture(args.mixture), manifest.domains, "--mixture")

@@ -128,7 +128,9 @@ def show(run: Trained, n: int) -> list[Shown]:
     manifest, layout, tokenizer = open_manifest(run.config.data.folder), run.config.layout(), find_tokenizer(run)
     names = [*manifest.targets, *manifest.domains]
     split = run.config.evaluation.split
-    by_domain = [captioned_images(manifest, name, split, layout, tokenizer, n) for name in names]
+    by_domain = [
+        captioned_images(manifest, name, manifest.measured_split(name, split), layout, tokenizer, n) for name in names
+    ]
     kept = [found for found in by_domain if found]
     asked_of = [shown for found in kept for shown in found[: max(n // len(kept), 1)]]
     if not asked_of:
