@@ -8,6 +8,7 @@ from typing import Any
 
 from mixlaw.errors import MixlawError
 from mixlaw.paths import expand_options
+from mixlaw.terminal import leave_closed_pipe, show_any_text
 
 EXAMPLES = """examples:
   mixlaw check runs/quickstart
@@ -40,6 +41,7 @@ Options = Callable[[argparse.ArgumentParser], None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake ends in one sentence on stderr, never in a traceback."""
+    show_any_text()
     options = build_parser().parse_args(arguments)
     from mixlaw import commands
 
@@ -49,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MixlawError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
+    except BrokenPipeError:
+        leave_closed_pipe()
+        return 0
     except OSError as error:
         sys.stderr.write(f"error: {error.filename or 'output'}: {error.strerror or error}\n")
         return 4
@@ -154,7 +159,7 @@ def _predict_options(sub: argparse.ArgumentParser) -> None:
 def _question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
     sub.add_argument("--n-params", type=number, required=needed, help="N of the big run, e.g. 7e9")
     sub.add_argument("--n-tokens", type=number, required=needed, help="D of the big run, e.g. 150e9")
-    sub.add_argument("--target", default="average", help="average (of the domains), NAME, or NAME:2,OTHER:1")
+    sub.add_argument("--target", default="average", help="average (or mean, of the domains), NAME, or NAME:2,OTHER:1")
     sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
     limits = sub.add_argument_group("what the mixture may be")
     limits.add_argument("--min", default="", metavar="D=W,...", help="least weight of domains")

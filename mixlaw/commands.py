@@ -22,7 +22,7 @@ from mixlaw.laws import LAWS, get_law
 from mixlaw.mixture import round_to_sum
 from mixlaw.paired import mean_errors, on_shared_targets
 from mixlaw.protocol import judge
-from mixlaw.question import Question, read_groups, read_mixture, read_pairs, read_targets
+from mixlaw.question import AVERAGE, Question, read_groups, read_mixture, read_pairs, read_targets
 from mixlaw.reach import far_warnings, rows_of
 from mixlaw.recommend import Recommendation, baselines, recommend, require_mixture
 from mixlaw.runlog import strict_json, write_atomically
@@ -355,7 +355,14 @@ def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
     if options.max_epochs and not available:
         raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
     without = [d for d in fit.domains_ if d not in fit.targets_]
-    if options.target == "average" and without and len(without) < len(fit.domains_):
+    if options.target == "average" and "average" in fit.targets_:
+        remark("note: 'average' is a target of these runs; the mean of the domains is --target mean")
+    if (
+        options.target in AVERAGE
+        and options.target not in fit.targets_
+        and without
+        and len(without) < len(fit.domains_)
+    ):
         remark(
             f"note: the average is over {len(fit.domains_) - len(without)} domains; no loss of: {', '.join(without)}"
         )
@@ -418,10 +425,11 @@ def run_plot(options: argparse.Namespace) -> None:
         require_mixture(laws, laws.chosen)
         asked = options.n_params and options.n_tokens
         answer = recommend(laws, question_of(laws, options), options.law) if asked else None
-    elif options.target != "average":
+    elif options.target not in AVERAGE:
         targets = list(read_targets(options.target, laws.best))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    draw_one(options.out, options.kind, laws, table, answer, targets)
+    for sentence in draw_one(options.out, options.kind, laws, table, answer, targets):
+        remark(f"note: {sentence}")
     say(f"written to {options.out}")
 
 

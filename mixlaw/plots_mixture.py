@@ -124,6 +124,7 @@ def pull(ax: Axes | None, answer: Answer) -> Axes:
     ax.barh([plain(name) for name in domains["domain"]], per_point, color=colour)
     ax.axvline(0, color="black", lw=0.8)
     ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set(
         xlabel=change_label(unit_of(answer)),
         title="Each domain's pull (at the uniform mixture)",

@@ -17,6 +17,7 @@ from mixlaw.artefact import FittedLaws
 from mixlaw.display import Answer, folded, html_table, in_words, upright
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.fit import LawFit
+from mixlaw.fonts import any_script
 from mixlaw.laws import get_law
 from mixlaw.levels import count_levels, levels
 from mixlaw.page import drawn, figure_of, png, scroll, side_by_side, write_page
@@ -140,8 +141,8 @@ def draw_one(
     table: Table | None,
     answer: Recommendation | None,
     targets: Sequence[str] = (),
-) -> None:
-    """Draw one figure into a file, whose type follows its suffix.
+) -> list[str]:
+    """Draw one figure into a file, whose type follows its suffix; return what a person should know about it.
 
     Parameters
     ----------
@@ -159,8 +160,9 @@ def draw_one(
     types = Figure().canvas.get_supported_filetypes()
     if out.suffix[1:].lower() not in types:
         raise ConfigError(f"{out}: a picture's name ends in .png, .svg or .pdf")
-    with matplotlib.rc_context(plots.STYLE):
+    with matplotlib.rc_context(plots.STYLE), any_script() as said:
         figure_of(DRAWN[kind](None, Material(laws, table, None, answer, targets=targets))).savefig(out, dpi=150)
+    return said
 
 
 def write_report(
@@ -201,7 +203,7 @@ def write_report(
     material = Material(laws, table, test, answer, prove(answer, proof) if answer and proof else [])
     drawings = choose_drawings(material)
     pictures, figures = [], {}
-    with matplotlib.rc_context(plots.STYLE):
+    with matplotlib.rc_context(plots.STYLE), any_script() as said:
         for name, draw in drawings.items():
             ax = draw(None)
             figure_of(ax).savefig(folder / f"{name}.png", dpi=130)
@@ -213,7 +215,7 @@ def write_report(
     unit = units_in_words({target: fit.unit for target, fit in laws.best.targets_.items()})
     remark = f"{unit}; intervals ({laws.best.interval_name()}) come from resampling whole runs."
     states = run_states(study) if study else []
-    notes = [f'<p class="note">{_as_prose(sentence)}</p>' for sentence in outdated]
+    notes = [f'<p class="note">{_as_prose(sentence)}</p>' for sentence in (*outdated, *said)]
     parts = [*notes, *unfinished(states), *sections(material, figures)]
     parts += status_section(study, states) if study else []
     if answer and table and not outdated:
