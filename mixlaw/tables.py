@@ -15,12 +15,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixlaw.comparable import chosen, chosen_rows, common_identity, differing_columns, require_comparable
+from mixlaw.comparable import (
+    as_wanted,
+    chosen,
+    chosen_rows,
+    common_identity,
+    differing_columns,
+    require_comparable,
+)
 from mixlaw.errors import RunLogError, unknown_name
 from mixlaw.layouts import LOSS, LOSS_SE, WEIGHT, listed, load_files, note_rows, ranges, suggestion, unknown_column
 from mixlaw.runs import load_runs
 from mixlaw.schedules import is_last
-from mixlaw.units import BITS_PER_BYTE, units_of, with_given
+from mixlaw.units import BITS_PER_BYTE, together_with, units_of
 
 __all__ = ["LOSS", "LOSS_SE", "WEIGHT", "Table", "check_frame", "names_after", "pick_targets", "read_table"]
 Array = NDArray[np.float64]
@@ -95,7 +102,7 @@ def read_table(
     constants: Mapping[str, float] | None = None,
     higher_is_better: Iterable[str] = (),
     need_losses: bool = True,
-    where: Mapping[str, Sequence[str]] | None = None,
+    where: Mapping[str, Any] | None = None,
     varied: Iterable[str] = (),
     units: Mapping[str, str] | None = None,
     ends_only: bool = False,
@@ -114,7 +121,7 @@ def read_table(
     constants : columns that the files lack, e.g. {"n_tokens": 1e9}
     higher_is_better : targets that are shares or percentages of right answers; they become error rates
     need_losses : whether a table without losses is an error; predicting needs none
-    where : settings of runs, or columns of files -> the values to keep, e.g. {"optim.lr": ["0.008"]}
+    where : settings of runs, or columns of files -> the values to keep, e.g. {"optim.lr": 0.008}; a list: any
     varied : settings that run directories may differ in, beside N, D, h and the seed, e.g. ["optim.lr"]
     units : patterns of targets -> what they are measured in, e.g. {"*": "bits/byte"}
     ends_only : keep the last row of every run: where rates fall, checkpoints before are no ends of shorter runs
@@ -134,24 +141,24 @@ def read_table(
     files = [Path(p) for p in paths if not Path(p).is_dir()]
     if folders and constants:
         raise RunLogError(f"--set {next(iter(constants))}: run directories such as {folders[0]} state it themselves")
-    declared, where, varied = list(higher_is_better), where or {}, list(varied)
+    declared, wanted, varied = list(higher_is_better), as_wanted(where or {}), list(varied)
     tables = []
     for part in load_files(files, columns or {}, layout, join, constants) if files else []:
-        frame = chosen_rows(part.frame, where)
+        frame = chosen_rows(part.frame, wanted)
         if n_params != "n_params" and n_params in frame:
             frame = frame.drop(columns="n_params", errors="ignore").rename(columns={n_params: "n_params"})
         table = check_frame(frame, part.where, frame.index.to_numpy(), need_losses, declared)
-        left = [f"{part.where}: {len(frame)} of {len(part.frame)} rows are chosen by --where"] if where else []
-        differing = [f"{part.where}: {sentence}" for sentence in differing_columns(table.frame, varied)]
+        left = [f"{part.where}: {len(frame)} of {len(part.frame)} rows are chosen by --where"] if wanted else []
         of_layout = dict.fromkeys(table.targets, BITS_PER_BYTE) if layout == "olmix" else {}
         known = units_of(table.frame, table.targets, declared, part.names) | of_layout
-        table = replace(table, notes=part.notes + left + table.notes, doubts=differing, units=known)
+        table = replace(table, notes=part.notes + left + table.notes, units=known)
         tables.append(replace(table, sources=[(part.where, part.n_rows)]))
+    differing = differing_columns(pd.concat([t.frame for t in tables], ignore_index=True), varied) if tables else []
     if folders:
-        tables.append(_from_runs(folders, n_params, where, varied, former))
-    table = _stack(tables)
-    choice = {"where": dict(where), "varied": varied, "former": former, "ends_only": ends_only}
-    table = replace(table, units=with_given(table.units, units or {}), choice=choice)
+        tables.append(_from_runs(folders, n_params, wanted, varied, former))
+    choice = {"where": wanted, "varied": varied, "former": former, "ends_only": ends_only}
+    known = together_with(((", ".join(w for w, _ in t.sources), t.units) for t in tables), units or {})
+    table = replace(_stack(tables), units=known, choice=choice, doubts=differing)
     return _only_ends(table) if ends_only else table
 
 
@@ -172,18 +179,10 @@ def _stack(tables: list[Table]) -> Table:
         above += sum(n for _, n in table.sources)
     targets = list(dict.fromkeys(name for t in tables for name in t.targets))
     sizes = {k: v for t in tables for k, v in t.sizes.items()}
-    units: dict[str, str] = {}
-    for table in tables:
-        for target, unit in table.units.items():
-            if units.setdefault(target, unit) != unit:
-                raise RunLogError(
-                    f"loss_{target} is in {units[target]} and in {unit}: tables of one fit need one unit; if it is the "
-                    f"same, rename the column, or read them apart"
-                )
-    doubts, identity = [d for t in tables for d in t.doubts], {k: v for t in tables for k, v in t.identity.items()}
+    identity = {name: value for t in tables for name, value in t.identity.items()}
     notes, sources = [n for t in tables for n in t.notes], [s for t in tables for s in t.sources]
     frame = pd.concat(frames, ignore_index=True)
-    return Table(frame, first.domains, targets, notes, sizes, sources, units, doubts, identity)
+    return Table(frame, first.domains, targets, notes, sizes, sources, identity=identity)
 
 
 def _from_runs(
