@@ -108,6 +108,16 @@ def chosen(runs: Sequence[Facts], where: Mapping[str, Sequence[str]]) -> list[Fa
     return list(runs)
 
 
+def as_wanted(where: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return setting -> the values that are wanted, as text.
+
+    >>> as_wanted({"optim.lr": 0.008, "family": ["text", "vision"]})
+    {'optim.lr': ['0.008'], 'family': ['text', 'vision']}
+    """
+    lists = {name: list(v) if isinstance(v, list | tuple | set) else [v] for name, v in where.items()}
+    return {name: [str(value) for value in values] for name, values in lists.items()}
+
+
 def check_name(name: str, stated: Collection[Any], known: Sequence[str]) -> None:
     """Refuse a setting that nothing states, with the near match."""
     if not stated:

@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixlaw.cleaning import Cleaning
 from mixlaw.columns import LOSS, LOSS_SE, WEIGHT, names_after, unknown_column
-from mixlaw.comparable import chosen, chosen_rows, common_identity, differing_columns, require_comparable
+from mixlaw.comparable import (
+    as_wanted,
+    chosen,
+    chosen_rows,
+    common_identity,
+    differing_columns,
+    require_comparable,
+)
 from mixlaw.directions import check_directions, declared_targets
 from mixlaw.errors import RunLogError, unknown_name
 from mixlaw.layouts import load_files, standardised
@@ -28,7 +35,7 @@ from mixlaw.parts import Part
 from mixlaw.run_names import Naming, best_rows, name_runs
 from mixlaw.runs import load_runs
 from mixlaw.schedules import is_last
-from mixlaw.units import BITS_PER_BYTE, units_of, with_given
+from mixlaw.units import BITS_PER_BYTE, together_with, units_of
 
 __all__ = ["LOSS", "LOSS_SE", "WEIGHT", "Table", "check_frame", "names_after", "pick_targets", "read_table"]
 Array = NDArray[np.float64]
@@ -138,7 +145,7 @@ def read_table(
     rows_are_runs: bool = False,
     best: bool = False,
     relative_weights: bool = False,
-    where: Mapping[str, Sequence[str]] | None = None,
+    where: Mapping[str, Any] | None = None,
     varied: Iterable[str] = (),
     units: Mapping[str, str] | None = None,
     ends_only: bool = False,
@@ -162,7 +169,7 @@ def read_table(
     rows_are_runs : whether every row of files is a run of its own
     best : keep the row of the lowest loss for each N, D and mixture
     relative_weights : whether only the proportions of weights in files count, whatever they sum to
-    where : settings of runs, or columns of files -> the values to keep, e.g. {"optim.lr": ["0.008"]}
+    where : settings of runs, or columns of files -> the values to keep, e.g. {"optim.lr": 0.008}; a list: any
     varied : settings that run directories may differ in, beside N, D, h and the seed, e.g. ["optim.lr"]
     units : patterns of targets -> what they are measured in, e.g. {"*": "bits/byte"}
     ends_only : keep the last row of every run: where rates fall, checkpoints before are no ends of shorter runs
@@ -187,26 +194,25 @@ def read_table(
     tables = []
     parts = load_files(files, columns or {}, layout, join, constants, need_losses, run_id) if files else []
     targets = list(dict.fromkeys(t for part in parts for t in _targets_in(part.frame)))
-    declared = (
-        declared_targets(higher_is_better, targets, " + ".join(map(str, paths))) if targets or need_losses else []
-    )
-    where, varied = where or {}, list(varied)
+    named = " + ".join(map(str, paths))
+    declared = declared_targets(higher_is_better, targets, named) if targets or need_losses else []
+    wanted, varied = as_wanted(where or {}), list(varied)
     for part in parts:
-        frame = chosen_rows(part.frame, where)
-        if where:
+        frame = chosen_rows(part.frame, wanted)
+        if wanted:
             part.notes.append(f"{part.where}: {len(frame)} of {len(part.frame)} rows are chosen by --where")
         if n_params != "n_params" and n_params in frame:
             frame = frame.drop(columns="n_params", errors="ignore").rename(columns={n_params: "n_params"})
         part.frame = frame
         own = [t for t in declared if t in _targets_in(frame)]
-        table = _checked(part, need_losses, own, naming, relative_weights)
-        differing = [f"{part.where}: {sentence}" for sentence in differing_columns(table.frame, varied)]
-        tables.append(replace(table, doubts=differing))
+        tables.append(_checked(part, need_losses, own, naming, relative_weights))
+    differing = differing_columns(pd.concat([t.frame for t in tables], ignore_index=True), varied) if tables else []
     if folders:
-        tables.append(_from_runs(folders, n_params, where, varied, former))
+        tables.append(_from_runs(folders, n_params, wanted, varied, former))
+    choice = {"where": wanted, "varied": varied, "former": former, "ends_only": ends_only}
     table = _stack(tables)
-    choice = {"where": dict(where), "varied": varied, "former": former, "ends_only": ends_only}
-    table = replace(table, units=with_given(table.units, units or {}), choice=choice)
+    known = together_with(((", ".join(w for w, _ in t.sources), t.units) for t in tables), units or {})
+    table = replace(table, units=known, choice=choice, doubts=differing)
     table = _only_ends(table) if ends_only else table
     return _best(table) if best else table
 
@@ -247,20 +253,12 @@ def _stack(tables: list[Table]) -> Table:
         above += sum(n for _, n in table.sources)
     targets = list(dict.fromkeys(name for t in tables for name in t.targets))
     sizes = {k: v for t in tables for k, v in t.sizes.items()}
+    identity = {name: value for t in tables for name, value in t.identity.items()}
     notes, sources = [n for t in tables for n in t.notes], [s for t in tables for s in t.sources]
-    units: dict[str, str] = {}
-    for table in tables:
-        for target, unit in table.units.items():
-            if units.setdefault(target, unit) != unit:
-                raise RunLogError(
-                    f"loss_{target} is in {units[target]} and in {unit}: tables of one fit need one unit; if it is the "
-                    f"same, rename the column, or read them apart"
-                )
-    doubts, identity = [d for t in tables for d in t.doubts], {k: v for t in tables for k, v in t.identity.items()}
     reasons = dict.fromkeys(reason for t in tables for reason in t.left_out)
     left_out = {reason: sum(t.left_out.get(reason, 0) for t in tables) for reason in reasons}
     frame = pd.concat(frames, ignore_index=True)
-    return Table(frame, first.domains, targets, notes, sizes, sources, left_out, units, doubts, identity)
+    return Table(frame, first.domains, targets, notes, sizes, sources, left_out, identity=identity)
 
 
 def _from_runs(

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 import pandas as pd
 
-from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.errors import ConfigError, RunLogError, unknown_name
 
 NATS = "nats/token"
 BITS_PER_BYTE, PERPLEXITY, ERROR_RATE, ERROR_PERCENT = "bits/byte", "perplexity", "error rate", "error rate in %"
@@ -169,6 +169,34 @@ def with_given(units: Mapping[str, str], given: Mapping[str, str]) -> dict[str, 
             raise ConfigError(f"--unit {pattern}={text}: write a unit such as bits/byte, perplexity or nats/token")
         found |= dict.fromkeys(fitting, spelt(text))
     return found
+
+
+def together_with(tables: Iterable[tuple[str, Mapping[str, str]]], given: Mapping[str, str]) -> dict[str, str]:
+    """Return the units of targets that stand in several tables, changed to those that a person states.
+
+    Parameters
+    ----------
+    tables : the name of each, and target -> unit
+
+    Raises
+    ------
+    RunLogError
+        If two tables measure a target in different units, and nobody says which it is.
+    ConfigError
+        See `with_given`.
+    """
+    places: dict[str, dict[str, str]] = {}
+    for where, units in tables:
+        for target, unit in units.items():
+            places.setdefault(target, {}).setdefault(unit, where)
+    for target, found in places.items():
+        if len(found) > 1 and not any(fnmatchcase(target.lower(), pattern.lower()) for pattern in given):
+            shown = ", and in ".join(f"{unit} in {where}" for unit, where in found.items())
+            raise RunLogError(
+                f"loss_{target} is in {shown}: one fit needs one unit. State it by --unit {target}=UNIT if it is the "
+                "same, or convert one of them"
+            )
+    return with_given({target: next(iter(found)) for target, found in places.items()}, given)
 
 
 def mixed_warning(targets: Mapping[str, float], units: Mapping[str, str]) -> list[str]:

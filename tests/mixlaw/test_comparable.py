@@ -203,11 +203,16 @@ def test_columns_of_a_file_that_say_how_runs_were_trained_are_named_where_they_d
     assert "tokenizer differs between runs (x in 4 rows, y in 2 rows)" in doubts[0]
     assert "--where tokenizer=x" in doubts[0]
     assert "lr differs between runs (0.001 in 4 rows, 0.002 in 2 rows)" in doubts[1]
-    table = read_table([path], where={"tokenizer": ["x"], "lr": ["0.001"]})
+    table = read_table([path], where={"tokenizer": "x", "lr": 0.001})
     assert list(table.frame["run_id"]) == ["a", "d"]
     assert list(table.frame["row"]) == [1, 4]
     assert table.doubts == []
     assert read_table([path], varied=["tokenizer", "lr"]).doubts == []
+    parts = [tmp_path / "x.csv", tmp_path / "y.csv"]  # each of one kind, together of two
+    for part, tokenizer in zip(parts, "xy", strict=True):
+        CSV[CSV["tokenizer"] == tokenizer].drop(columns="lr").to_csv(part, index=False)
+        assert read_table([part]).doubts == []
+    assert "tokenizer differs between runs (x in 4 rows, y in 2 rows)" in read_table(parts).doubts[0]
     with pytest.raises(ConfigError, match="tokeniser"):
         read_table([path], where={"tokeniser": ["x"]})
 
