@@ -138,5 +138,14 @@ def is_empty(cell: Any) -> bool:
     return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and np.isnan(cell))
 
 
+def blank_rows(frame: pd.DataFrame) -> pd.Series:
+    """Return which rows hold nothing in any cell."""
+    text = [not pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
+    blank = frame.loc[:, [not is_text for is_text in text]].isna().all(axis=1)
+    if blank.any():
+        blank &= frame.loc[blank, text].map(is_empty).all(axis=1).reindex(frame.index, fill_value=False)
+    return blank
+
+
 def _hashable(cell: Any) -> bool:
     return isinstance(cell, Hashable)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from mixlaw.cells import decimal_of, is_empty, numbers_of, texts_of
+from mixlaw.cells import blank_rows, decimal_of, is_empty, numbers_of, texts_of
 from mixlaw.columns import LOSS, LOSS_SE, WEIGHT, names_after
 from mixlaw.errors import RunLogError
 from mixlaw.notes import listed, note_rows, rows_in
@@ -40,8 +40,7 @@ class Cleaning:
 
     def __post_init__(self) -> None:
         self.decimal = decimal_of(texts_of(self.frame), self.decimal)
-        cells = self.frame.drop(columns="row")
-        blank = cells.isna().all(axis=1) | cells.map(is_empty).all(axis=1)
+        blank = blank_rows(self.frame.drop(columns="row"))
         note_rows(self.notes, blank, self.where, self.frame["row"], lambda _: "blank; left out")
         self.frame = self.frame[~blank].reset_index(drop=True)
         if self.frame.empty:

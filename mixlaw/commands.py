@@ -149,7 +149,7 @@ def run_check(options: argparse.Namespace) -> None:
     sizes, tokens, mixtures = distinct(table)
     facts: dict[str, Any] = {
         "rows": len(frame), "runs": int(frame["run_id"].nunique()), "model_sizes": sizes, "numbers_of_tokens": tokens,
-        "mixtures": mixtures, "notes": table.notes,
+        "mixtures": mixtures, "notes": table.notes, "left_out": table.left_out,
     }  # fmt: skip
     columns = ["n_params", "n_tokens", *(f"weight_{d}" for d in table.domains), *(f"loss_{t}" for t in table.targets)]
     described = {

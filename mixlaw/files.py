@@ -247,7 +247,6 @@ def _is_header(line: str, rows: Sequence[list[str]], separator: str, width: int)
 
 def _parsed(text: str, separator: str, texts: set[str], as_text: bool) -> pd.DataFrame:
     """Parse a text; pandas alone would rename a repeated column and take the first of too wide rows as an index."""
-    settings = {"sep": separator, "index_col": False, "skipinitialspace": True}
     header = pd.read_csv(io.StringIO(text), sep=separator, header=None, nrows=1, dtype=str, skipinitialspace=True)
     names = header.iloc[0].dropna().str.strip()
     if names.duplicated().any():
@@ -256,7 +255,10 @@ def _parsed(text: str, separator: str, texts: set[str], as_text: bool) -> pd.Dat
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            return pd.read_csv(io.StringIO(text), dtype=str if as_text else kept, low_memory=False, **settings)
+            return pd.read_csv(
+                io.StringIO(text), sep=separator, index_col=False, skipinitialspace=True, low_memory=False,
+                dtype=str if as_text else kept,
+            )  # fmt: skip
         except pd.errors.ParserWarning:
             raise ValueError(
                 "rows have more cells than the header has columns; decimal commas in cells need quotes or semicolons"

@@ -35,7 +35,8 @@ def frame_of_json(text: str) -> tuple[pd.DataFrame, list[str]]:
 
 def _lines(text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
     """Return the records of JSON lines; sentences begin with 'row I'."""
-    records, bad = [], []
+    records: list[Mapping[str, Any]] = []
+    bad: list[str] = []
     for i, line in enumerate((line for line in text.split("\n") if line.strip()), start=1):
         try:
             record = json.loads(line)

@@ -183,7 +183,7 @@ def standardised(
         part.layout = found
         _rename(part, columns, chosen, key)
         _keep_rows(part, chosen)
-    _refuse_unmatched(columns, seen, seen if found and not layout else [c for part in parts for c in part.frame])
+    _refuse_unmatched(columns, seen, seen if found and not layout else [str(c) for part in parts for c in part.frame])
     for part in parts:
         widen(part)
     if key and len(parts) > 1:

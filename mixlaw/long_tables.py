@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from mixlaw.cells import is_empty, numbers_of
+from mixlaw.cells import blank_rows, numbers_of
 from mixlaw.columns import LOSS, LOSS_SE, WEIGHT, is_standard
 from mixlaw.notes import listed, note_rows
 from mixlaw.parts import Part
@@ -66,7 +66,7 @@ def _widen(part: Part, value: str, target: str) -> None:
     if names[names != ""].str.startswith(LOSS).all():
         names = names.str.removeprefix(LOSS)
     nameless = (names == "").to_numpy()
-    blank = frame.map(is_empty).all(axis=1).to_numpy()
+    blank = blank_rows(frame).to_numpy()
     note_rows(part.notes, nameless & ~blank, part.where, frame.index, lambda _: f"{target} is empty; left out")
     part.leave_out(int((nameless & ~blank).sum()), f"{target} is empty")
     frame, names = frame[~nameless].copy(), names[~nameless]

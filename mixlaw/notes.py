@@ -1,6 +1,6 @@
 """Notes about rows: one line for each kind, with the rows that it is about."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,10 @@ def note_rows(
         notes.append(f"{rows_in(where, rows[hits])}: {sentence}")
 
 
-def rows_in(where: str, rows: Sequence[int]) -> str:
+def rows_in(where: str, rows: Iterable[int]) -> str:
     """Return a table's name and rows of it: 'runs.csv rows 3-6, 9'."""
-    return f"{where} row{'s' if len(set(rows)) > 1 else ''} {ranges(rows)}"
+    numbers = sorted({int(row) for row in rows})
+    return f"{where} row{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
 
 
 def ranges(rows: Sequence[int]) -> str:

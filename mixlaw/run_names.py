@@ -7,6 +7,7 @@ spaced. Columns such as lr or dataset that tell repeated rows apart tell runs ap
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from mixlaw.columns import LOSS, WEIGHT, is_standard, unknown_column
 from mixlaw.errors import ConfigError
 from mixlaw.notes import listed, rows_in
 
-Numbers = NDArray[np.int64]
+Numbers = NDArray[np.integer[Any]]
 Flags = NDArray[np.bool_]
 NEAR = 0.01  # tokens that differ by less, relatively, are the same design
 ALIKE = 0.002  # losses of one run at nearly the same tokens differ by less, relatively
@@ -86,7 +87,7 @@ def _joined_names(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd
             known = [c for c in map(str, frame.columns) if c != "row"]
             raise ConfigError(f"--run-id {column}: {where}: {unknown_column(column, known)}")
     cells = [frame[column].astype(object).map(str) for column in columns]
-    return cells[0].str.cat(cells[1:], sep=", ") if len(cells) > 1 else cells[0]
+    return pd.Series([", ".join(values) for values in zip(*cells, strict=True)], frame.index)
 
 
 def _split_repeated(frame: pd.DataFrame, losses: NDArray[np.float64], where: str) -> list[str]:
@@ -125,7 +126,8 @@ def _note_repeated(frame: pd.DataFrame, repeated: Flags, telling: list[str], des
 def _settings(frame: pd.DataFrame) -> list[str]:
     """Return the columns that may tell runs apart, those of fewest values first."""
     columns = [c for c in map(str, frame.columns) if c in ("seed", "study") or not (is_standard(c) or c == "row")]
-    return sorted((c for c in columns if _n_values(frame[c]) > 1), key=lambda c: _n_values(frame[c]))
+    n_values = {column: _n_values(frame[column]) for column in columns}
+    return sorted((column for column in columns if n_values[column] > 1), key=n_values.__getitem__)
 
 
 def _n_values(cells: pd.Series) -> int:

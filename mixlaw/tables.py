@@ -26,7 +26,7 @@ from mixlaw.comparable import (
     require_comparable,
 )
 from mixlaw.directions import check_directions, declared_targets
-from mixlaw.errors import RunLogError, unknown_name
+from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.layouts import load_files, standardised
 from mixlaw.names import spelt_as
 from mixlaw.notes import listed, ranges, rows_in
@@ -191,6 +191,8 @@ def read_table(
     if folders and constants:
         raise RunLogError(f"--set {next(iter(constants))}: run directories such as {folders[0]} state it themselves")
     naming = Naming(tuple(run_id), rows_are_runs)
+    if folders and not files and (run_id or rows_are_runs):
+        raise ConfigError(f"--run-id and --rows-are-runs are for files: run directories such as {folders[0]} have ids")
     tables = []
     parts = load_files(files, columns or {}, layout, join, constants, need_losses, run_id) if files else []
     targets = list(dict.fromkeys(t for part in parts for t in _targets_in(part.frame)))
@@ -306,11 +308,11 @@ def _excluded(sentences: Mapping[str, str]) -> list[str]:
     """Return a line for each reason why runs were left out, with the first run that it is about."""
     kinds: dict[str, list[str]] = {}
     for folder, sentence in sentences.items():
-        kinds.setdefault(sentence.replace(folder, "RUN"), []).append(folder)
+        kinds.setdefault(sentence.replace(folder, "\0"), []).append(folder)
     notes = []
     for kind, folders in kinds.items():
         others = f" (so {'are' if len(folders) > 2 else 'is'} {listed(folders[1:], 3)})" if len(folders) > 1 else ""
-        notes.append(f"left out: {kind.replace('RUN', folders[0])}{others}")
+        notes.append(f"left out: {kind.replace(chr(0), folders[0])}{others}")
     return notes
 
 

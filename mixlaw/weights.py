@@ -69,7 +69,8 @@ def mixtures_of(
     elif 2 * other.sum() > known.sum():
         raise RunLogError(_no_unit(other, total, rows, where))
     off = known & (unit == "")
-    why = why.where(~off, _sum_is_off(weights, empty, total, off))
+    main = unit[known & ~off].mode()
+    why = why.where(~off, _sum_is_off(weights, empty, total, off, str(main.iloc[0]) if len(main) else "share"))
     bad = why != ""
     _note_units(notes, unit, total, rows, where)
     gaps = empty.any(axis=1) & ~bad
@@ -90,7 +91,7 @@ def _odd_cells(weights: pd.DataFrame, no_number: pd.DataFrame, empty: pd.DataFra
         cells, word = weights[column], no_number[column]
         outside = (~np.isfinite(cells) & cells.notna()) | (cells < -1e-9)
         why = why.where(~word | (why != ""), f"{column} is not a number")
-        for i in np.flatnonzero(outside & (why == "")):
+        for i in map(int, np.flatnonzero(outside & (why == ""))):
             why.iloc[i] = f"{column} is {cells.iloc[i]:g}, which must lie in [0, 1]"
     nothing = empty.all(axis=1)
     why = why.where(~(nothing & (why == "")), "all weights are empty")
@@ -115,10 +116,8 @@ def _are_relative(filled: pd.DataFrame, total: pd.Series, n_tokens: pd.Series) -
     """Say whether weights can only be relative ones: most rows have one above 1, and no domain seems to be missing."""
     if 2 * (filled.max(axis=1) > 1 + SUM_REPAIRED).sum() <= len(filled):
         return False
-    return not any(
-        (total <= whole).all() and (total > WITHOUT * whole).mean() > 0.5
-        for whole in (100.0, *(n_tokens / scale for scale in COUNTS))
-    )
+    wholes = [0 * total + 100.0, *(n_tokens / scale for scale in COUNTS)]
+    return not any((total <= whole).all() and (total > WITHOUT * whole).mean() > 0.5 for whole in wholes)
 
 
 def _no_unit(other: pd.Series, total: pd.Series, rows: pd.Series, where: str) -> str:
@@ -132,18 +131,19 @@ def _no_unit(other: pd.Series, total: pd.Series, rows: pd.Series, where: str) ->
     )
 
 
-def _sum_is_off(weights: pd.DataFrame, empty: pd.DataFrame, total: pd.Series, off: pd.Series) -> pd.Series:
-    """Return the sentence about each row's sum, where it is off."""
+def _sum_is_off(weights: pd.DataFrame, empty: pd.DataFrame, total: pd.Series, off: pd.Series, unit: str) -> pd.Series:
+    """Return the sentence about each row's sum, where it is off; `unit` is that of the other rows."""
     words = pd.Series("", weights.index, dtype=object)
-    for i in np.flatnonzero(off):
+    whole = {"share": "1", "per cent": "100"}.get(unit, "n_tokens")
+    for i in map(int, np.flatnonzero(off)):
         gaps = weights.columns[empty.iloc[i].to_numpy(bool)]
         above = weights.columns[(weights.iloc[i] > 1 + SUM_REPAIRED).to_numpy(bool)]
-        if len(above):
+        if len(above) and unit == "share":
             words.iloc[i] = f"{above[0]} is {weights[above[0]].iloc[i]:g}, which must lie in [0, 1]"
         elif len(gaps):
-            words.iloc[i] = f"{gaps[0]} is empty, and the other weights sum to {total.iloc[i]:.6g}, not 1"
+            words.iloc[i] = f"{gaps[0]} is empty, and the other weights sum to {total.iloc[i]:.6g}, not {whole}"
         else:
-            words.iloc[i] = f"the weights sum to {total.iloc[i]:.6g}, not 1"
+            words.iloc[i] = f"the weights sum to {total.iloc[i]:.6g}, not {whole}"
     return words
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.errors import MixlawError, RunLogError
+from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.hygiene import prepare
 from mixlaw.runlog import RunWriter
 from mixlaw.tables import Table, check_frame, pick_targets, read_table
@@ -327,6 +327,31 @@ def test_run_directories_become_the_same_table_with_realised_weights(tmp_path):
     assert len(table.notes) == 1
     assert table.notes[0].startswith("left out: ")
     assert read_table([tmp_path], n_params="n_params_non_embedding").frame["n_params"].tolist()[2:] == [4, 4]
+
+
+def test_runs_that_are_left_out_for_one_reason_are_one_line(tmp_path):
+    write_run(tmp_path, "aaa")
+    for name in "bcdef":
+        RunWriter(tmp_path / f"s/{name}", facts(name)).close()
+    [note] = read_table([tmp_path]).notes
+    first, *others = [tmp_path / "s" / name for name in "bcdef"]
+    assert note.startswith(f"left out: {first} is unfinished")
+    assert note.endswith(f"(so are {', '.join(map(str, others[:3]))}, and 1 more)")
+
+
+def test_names_of_runs_are_those_of_run_directories(tmp_path):
+    write_run(tmp_path, "aaa")
+    for more in ({"run_id": ["seed"]}, {"rows_are_runs": True}):
+        with pytest.raises(ConfigError, match="--run-id and --rows-are-runs are for files: run directories such as"):
+            read_table([tmp_path], **more)
+
+
+def test_tables_whose_names_differ_in_case_only_are_put_below_each_other(tmp_path):
+    one, other = write(tmp_path, CSV, "one.csv"), write(tmp_path, CSV.replace("_web", "_Web"), "other.csv")
+    table = read_table([one, other])
+    assert (table.domains, table.targets) == (["web", "code"], ["web", "code"])
+    assert table.frame["loss_web"].tolist() == [3.5, 3.25, 3.0, 2.75] * 2
+    assert table.notes == ["names that differ in case or punctuation only are taken for one: Web is web"]
 
 
 def test_evaluations_of_averaged_weights_are_never_mixed_with_plain_ones(tmp_path):

@@ -82,6 +82,14 @@ def test_rows_whose_weights_are_off_are_left_out_and_named():
     assert table.much_left_out() == ["2 of 8 rows (25 %) are left out: weights that make no mixture (2)"]
 
 
+def test_a_row_that_is_off_is_told_the_unit_of_the_others():
+    h = np.tile([50.0, 25, 25], (4, 1))
+    h[1] = [60, 25, 25]
+    [unit, off] = check_frame(frame_of(h), "mine").notes
+    assert unit == "mine rows 1, 3-4: the weights are per cent (they sum to 100); they are scaled to 1"
+    assert off == "mine row 2: the weights sum to 110, not 100; left out"
+
+
 def test_empty_weights_are_zero_where_the_others_make_a_mixture():
     h = np.array([[0.5, 0.5, np.nan], [0.25, 0.25, 0.5], [np.nan, 1.0, np.nan], [0.5, 0.25, 0.25]])
     table = check_frame(frame_of(h), "mine")
