@@ -214,7 +214,7 @@ def test_doubts_of_a_table_are_warnings_of_check_fit_and_of_every_recommendation
     said = f"warning: {table} rows 1, 4, 7 and 24 more (27 of 81): loss_law, loss_news: the logarithm"
     assert main(["check", str(table)]) == 0
     assert said in capsys.readouterr().out
-    assert main(["fit", str(table), "--law", "base", "--bootstrap", "2", "--starts", "2", "--out", str(laws)]) == 0
+    assert main(["fit", str(table), "--law", "additive", "--bootstrap", "2", "--starts", "2", "--out", str(laws)]) == 0
     assert capsys.readouterr().err.count(said) == 1
     assert main(["recommend", str(laws), "--n-params", "1e9", "--n-tokens", "1e10"]) == 0
     assert said in capsys.readouterr().out
