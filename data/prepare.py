@@ -24,6 +24,7 @@ from data.sources import check_source, has_images
 from data.tokenize import check_tokenizer
 from data.wheels import Echo
 from data.yaml_files import check_yaml_files
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -153,6 +154,7 @@ def _checked(override: str) -> str:
     return f"++{override}" if override.startswith("data.") else override
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Prepare from the command line; return the exit code."""
     parser = argparse.ArgumentParser(

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mixlaw.console import command, remark
 from mixlaw.errors import MixlawError
 
 EXAMPLES = """examples:
@@ -33,6 +34,7 @@ LAYOUTS = ["regmix", "olmix", "wandb", "paper", "mixinglaws"]
 Options = Callable[[argparse.ArgumentParser], None]
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake ends in one sentence on stderr, never in a traceback."""
     options = build_parser().parse_args(arguments)
@@ -41,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         getattr(commands, f"run_{options.command}")(options)
     except MixlawError as error:
-        sys.stderr.write(f"error: {error}\n")
+        remark(f"error: {error}")
         return error.exit_code
     except OSError as error:
-        sys.stderr.write(f"error: {error.filename or 'output'}: {error.strerror or error}\n")
+        remark(f"error: {error.filename or 'output'}: {error.strerror or error}")
         return 4
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        remark("interrupted")
         return 130
     return 0
 

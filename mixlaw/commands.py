@@ -13,6 +13,7 @@ import pandas as pd
 
 from mixlaw.artefact import FittedLaws
 from mixlaw.compare import AUTO, Trial, choose, fit_and_choose
+from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.hygiene import prepare
@@ -29,16 +30,6 @@ from mixlaw.uncertainty import seed_noise
 
 PULL = 0.01
 RECOMMENDED = "# Recommended"  # how the files begin that may be written over
-
-
-def say(text: str) -> None:
-    """Print a line for a person; results in files and JSON go elsewhere."""
-    sys.stdout.write(text + "\n")
-
-
-def remark(text: str) -> None:
-    """Print a line that must not stand in the output, which a script may read."""
-    sys.stderr.write(text + "\n")
 
 
 def read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool = True) -> Table:

@@ -122,7 +122,7 @@ class Recommendation:
         if len(self.prices):
             lines += ["", "limits that cost something [nats]:"]
             lines += [f"  {row.constraint:<24}{row.cost:.4f}" for row in self.prices.itertuples()]
-        lines += ["", *self._path_lines(), *self._other_lines()]
+        lines += [*self._path_lines(), *self._other_lines()]
         lines += ["", f"train it with: {hydra_override(self.weights)}"]
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
 
@@ -142,10 +142,12 @@ class Recommendation:
         ]
 
     def _path_lines(self) -> list[str]:
-        """Return h* with its interval over scale: a column per step, a line per domain."""
+        """Return h* with its interval over scale: a column per step, a line per domain; none where there is no path."""
+        if self.path.empty:
+            return []
         steps, wide = self.path.to_dict("records"), max(16, 2 + max(map(len, self.weights)))
         head = [("N", "n_params", ".3g"), ("D", "n_tokens", ".3g"), ("regret [nats]", "regret", ".4f")]
-        lines = ["h* from the smallest run to this one, and what training this run on it would cost:"]
+        lines = ["", "h* from the smallest run to this one, and what training this run on it would cost:"]
         lines += [f"{name:<{wide}}" + "".join(f"{row[c]:<20{form}}" for row in steps) for name, c, form in head]
         for name in self.weights:
             cells = [(row["weights"][name], *row["interval"][name]) for row in steps]
@@ -247,10 +249,11 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     table.insert(4, "unconstrained", clean(free))
     table[["flat_low", "flat_high"]] = flat_frontier(objective, best, noise)
     outcomes = _outcomes(objective, mixtures, level)
+    points = np.vstack([free, *(list(h.values()) for h in rivals.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
     return Recommendation(
         fit.law, laws.reason if fit is laws.best else "named by hand", question, mixtures["recommended"], table,
-        outcomes, _per_target(objective, mixtures), prices(objective, best, rivals),
+        outcomes, _per_target(objective, mixtures), prices(objective, best, points),
         path(objective, smallest, best, spread, rivals, level), other_laws(laws, objective, best, rivals), noise,
         [*fit.warnings_, *far_warnings(laws, fit, question, best), *gain_warnings(outcomes, noise, question)], laws,
     )  # fmt: skip

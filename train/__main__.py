@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import data
 from data.yaml_files import check_yaml_files
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from train.compose import CONFIGS, ROOT, addable, config_folders, explain, plan_run, read_config
 from train.console import RunBar
@@ -122,6 +123,7 @@ def added_folders(arguments: list[str]) -> list[Path]:
     return [path for path in (known.config_dir, known.config_path) if path and path.is_dir()]
 
 
+@command
 def main() -> int:
     """Run the command line."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
