@@ -33,6 +33,7 @@ from data.shards import SPLITS, Manifest, TokenReader, open_manifest
 from data.stream import WeightedStream
 from data.tar import TarShards
 from data.tokenize import Tokenizer, load_tokenizer
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, DataError, MixlawError
 from mixlaw.mixture import check_weights, proportional
 from mixlaw.paths import path_option
@@ -339,6 +340,7 @@ def parse_args(argv: list[str] | None) -> Any:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Inspect from the command line; return the exit code."""
     args = parse_args(argv)

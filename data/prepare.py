@@ -31,6 +31,7 @@ from data.sources import check_source, has_images
 from data.tokenize import FILE_NAME, check_tokenizer
 from data.wheels import Echo
 from data.yaml_files import check_yaml_files
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -214,6 +215,7 @@ def _checked(override: str) -> str:
     return f"++{override}" if override.startswith("data.") else override
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Prepare from the command line; return the exit code."""
     parser = argparse.ArgumentParser(

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mixlaw.console import command, remark
 from mixlaw.errors import MixlawError
 from mixlaw.paths import expand_options
-from mixlaw.terminal import leave_closed_pipe, show_any_text
 
 EXAMPLES = """examples:
   mixlaw check runs/quickstart
@@ -39,9 +39,9 @@ LAYOUTS = ["regmix", "olmix", "wandb", "paper", "mixinglaws"]
 Options = Callable[[argparse.ArgumentParser], None]
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake ends in one sentence on stderr, never in a traceback."""
-    show_any_text()
     options = build_parser().parse_args(arguments)
     from mixlaw import commands
 
@@ -49,16 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         expand_options(options, PATHS)
         getattr(commands, f"run_{options.command}")(options)
     except MixlawError as error:
-        sys.stderr.write(f"error: {error}\n")
+        remark(f"error: {error}")
         return error.exit_code
-    except BrokenPipeError:
-        leave_closed_pipe()
-        return 0
     except OSError as error:
-        sys.stderr.write(f"error: {error.filename or 'output'}: {error.strerror or error}\n")
+        remark(f"error: {error.filename or 'output'}: {error.strerror or error}")
         return 4
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        remark("interrupted")
         return 130
     return 0
 

@@ -15,6 +15,7 @@ import pandas as pd
 from mixlaw.artefact import FittedLaws
 from mixlaw.comparable import require_alike
 from mixlaw.compare import AUTO, Trial, auto_laws, candidates, choose, fit_and_choose, usual_laws
+from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.hygiene import prepare
@@ -34,16 +35,6 @@ from mixlaw.units import NATS, difference
 
 PULL = 0.01
 RECOMMENDED = "# Recommended"  # how the files begin that may be written over
-
-
-def say(text: str) -> None:
-    """Print a line for a person; results in files and JSON go elsewhere."""
-    sys.stdout.write(text + "\n")
-
-
-def remark(text: str) -> None:
-    """Print a line that must not stand in the output, which a script may read."""
-    sys.stderr.write(text + "\n")
 
 
 def read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool = True) -> Table:

@@ -68,8 +68,10 @@ def lifted(h: Array) -> tuple[Array, Array]:
 
     At 0 it is FLOOR; from 5 FLOOR on it is h to within 0.04 %.
     """
-    seen = (h**4 + FLOOR**4) ** 0.25
-    return seen, (h / seen) ** 3
+    square = h * h
+    seen = np.sqrt(np.sqrt(square * square + FLOOR**4))
+    slope = h / seen
+    return seen, slope * slope * slope
 
 
 @dataclass(frozen=True)

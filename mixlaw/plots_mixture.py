@@ -192,7 +192,7 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
     steps, names = path_steps(answer), list(domains_of(answer)["domain"])
     if not steps:
         raise ConfigError(
-            "the answer has no path: its runs are as large as the big one, or `mixlaw recommend` wants asking again"
+            "there is no path to draw: the law reads neither N nor D, or the runs are as large as the big one"
         )
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.24 * len(names) + 1.4)))
     place, shares = np.arange(len(steps)), np.array([[row["weights"][name] for row in steps] for name in names])

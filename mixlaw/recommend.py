@@ -141,7 +141,7 @@ class Recommendation:
         if len(self.prices):
             lines += ["", f"limits that cost something {brackets(self.unit)}:"]
             lines += [f"  {row.constraint:<24}{row.cost:.4f}" for row in self.prices.itertuples()]
-        lines += ["", *self._path_lines(), *self._other_lines()]
+        lines += [*self._path_lines(), *self._other_lines()]
         lines += ["", f"train it with: {hydra_override(self.weights)}"]
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
 
@@ -166,11 +166,13 @@ class Recommendation:
         ]
 
     def _path_lines(self) -> list[str]:
-        """Return h* with its interval over scale: a column per step, a line per domain."""
+        """Return h* with its interval over scale: a column per step, a line per domain; none where there is no path."""
+        if self.path.empty:
+            return []
         steps, regret = self.path.to_dict("records"), f"regret {brackets(self.unit)}"
         wide = max(16, 2 + max(map(len, [*self.weights, regret])))
         head = [("N", "n_params", ".3g"), ("D", "n_tokens", ".3g"), (regret, "regret", ".4f")]
-        lines = ["h* from the smallest run to this one, and what training this run on it would cost:"]
+        lines = ["", "h* from the smallest run to this one, and what training this run on it would cost:"]
         lines += [f"{name:<{wide}}" + "".join(f"{row[c]:<20{form}}" for row in steps) for name, c, form in head]
         for name in self.weights:
             cells = [(row["weights"][name], *row["interval"][name]) for row in steps]
@@ -278,10 +280,11 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     if len(others):
         shares = np.array([[h[d] for d in fit.domains_] for h in others["weights"]])
         table["others_low"], table["others_high"] = shares.min(0), shares.max(0)
+    points = np.vstack([free, *(list(h.values()) for h in rivals.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
     return Recommendation(
         fit.law, laws.reason if fit is laws.best else "named by hand", question, mixtures["recommended"], table,
-        outcomes, _per_target(objective, mixtures), prices(objective, best, rivals),
+        outcomes, _per_target(objective, mixtures), prices(objective, best, points),
         path(objective, smallest, best, spread, rivals, level), others, noise,
         [*_warnings(laws, fit, question, best, outcomes, noise), *disagreement(table)], laws,
     )  # fmt: skip

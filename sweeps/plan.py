@@ -10,7 +10,6 @@ runs/NAME/recommendation.json answers, limits and all, or what --n-params, --n-t
 """
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.cli import number
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.paths import path_option
 from mixlaw.question import Question
@@ -56,6 +56,7 @@ class Trainable:
     runs: Path
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Plan; a mistake ends in one sentence."""
     known = parser()
@@ -67,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing stdout says nothing either
         return 0
     except OSError as error:
         sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")

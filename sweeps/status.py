@@ -9,7 +9,6 @@ waits in the queue, by the same command if not), failed (see the reason, then `r
 """
 
 import argparse
-import os
 import shlex
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError, unknown_name
 from mixlaw.ledger import read_jobs, read_plan
 from mixlaw.paths import expand_path
@@ -31,6 +31,7 @@ WATCH_S = 10.0
 VERBS = ("retry", "cancel")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake ends in one sentence on stderr, never in a traceback."""
     options = build_parser().parse_args(arguments)
@@ -49,7 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing stdout says nothing either
         return 0
     except OSError as error:
         sys.stderr.write(f"error: {error.filename or 'output'}: {error.strerror or error}\n")

@@ -24,6 +24,7 @@ from data.config import to_dataclass
 from data.shards import open_manifest
 from data.tokenize import BpeTokenizer, Tokenizer, load_tokenizer
 from mixlaw.artefact import FittedLaws
+from mixlaw.console import command
 from mixlaw.errors import CheckpointError, DataError, MixlawError, RunLogError
 from mixlaw.laws import get_law
 from mixlaw.paths import path_option
@@ -291,6 +292,7 @@ def export(folder: Path, out: Path, law: Path | None = None, unfinished: bool = 
     return out
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Export from the command line; return the exit code."""
     parser = argparse.ArgumentParser(

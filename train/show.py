@@ -24,6 +24,7 @@ from data.pictures import seen
 from data.shards import Manifest, TokenReader, open_manifest
 from data.stream import Batch, evaluation_batches
 from data.tokenize import Tokenizer
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, DataError, MixlawError
 from mixlaw.paths import path_option
 from train.export import Trained, find_tokenizer, read_run
@@ -201,6 +202,7 @@ def draw(shown: list[Shown], lines: list[str]) -> Image.Image:
     return sheet
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Draw from the command line; return the exit code."""
     parser = argparse.ArgumentParser(
