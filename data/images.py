@@ -93,6 +93,7 @@ def _in_8_bits(values: NDArray[Any], stored: Image.Image) -> NDArray[np.uint8]:
         raise ValueError("some of its values are NaN or infinite")
     tags: Any = getattr(stored, "tag_v2", {})  # of TIFF
     least, most = values.min(), values.max()
+    grey: NDArray[Any]
     if values.dtype.kind == "f" and 0 <= least and most <= 1:
         grey = values * 255.0
     elif 0 <= least and most <= 255:

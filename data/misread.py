@@ -75,7 +75,11 @@ def _misread_names(node: Any, path: str) -> Iterator[tuple[str, Any]]:
         for name in node:
             if not isinstance(name, str):
                 yield path or "config", name
-            yield from _misread_names(node._get_node(name), f"{path}.{name}" if path else str(name))
+            yield from _misread_names(node._get_node(name), _below(path, name))
+
+
+def _below(path: str, name: Any) -> str:
+    return f"{path}.{name}" if path else str(name)
 
 
 def _renamed(node: Any) -> Any:
@@ -103,7 +107,7 @@ def refuse_misread_text(cls: type, cfg: Any, where: str) -> None:
             refuse_misread_text(f.type, node, path)  # type: ignore[arg-type]
         elif of_entries and dataclasses.is_dataclass(of_entries[0]) and isinstance(node, DictConfig):
             for name in node:
-                refuse_misread_text(of_entries[0], node._get_node(name), f"{path}.{name}")  # type: ignore[arg-type]
+                refuse_misread_text(of_entries[0], node._get_node(name), _below(path, name))  # type: ignore[arg-type]
         elif f.type is str and isinstance(value, bool | float):
             raise ConfigError(
                 f"{path}: what should be text is read as {yaml_words(value)}: put it in quotes in a YAML file, and in "

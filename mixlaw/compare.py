@@ -309,8 +309,8 @@ def widen(fit: LawFit, trials: Sequence[Trial], scored: Trial | None) -> str:
     factor = WIDER[0]
     for factor in WIDER:
         for each in (fit, tried):
-            for name, target in each.targets_.items():
-                target.widening = Widening(factor, reach[name])
+            for name, found_fit in each.targets_.items():
+                found_fit.widening = Widening(factor, reach[name])
         scores = tried.score(scored.held)
         fit.held_ = float((scores["coverage"] * scores["n"]).sum() / scores["n"].sum() / 100)
         if fit.held_ >= LEVEL:
@@ -332,11 +332,11 @@ def _reach(fit: LawFit, trial: Trial) -> dict[str, dict[str, float]]:
     if errors.empty:
         return {}
     off = np.log(errors["predicted"] / errors["observed"]) / errors["row"].map(far)
-    size = (off**2).groupby(errors["target"]).mean() ** 0.5
+    size = (pd.Series(off) ** 2).groupby(errors["target"]).mean() ** 0.5
     distance = float(np.sqrt((1 / far**2).mean()) ** -1)
     names = list(size.index)
     noise = np.array([relative_noise(fit, name, errors) for name in names])
-    found = reach_of(size.to_numpy() * distance, noise, distance)
+    found = reach_of(size.to_numpy(float) * distance, noise, distance)
     return {name: {column: float(value)} for name, value in zip(names, found, strict=True)}
 
 

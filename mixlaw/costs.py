@@ -165,11 +165,11 @@ def path(
         return pd.DataFrame(columns=PATH)
     question, least, domains = objective.question, objective.at(best), objective.fit.domains_
     ends_at = (question.n_params, question.n_tokens)
-    start = tuple(a if letter in objective.reads else b for a, b, letter in zip(start, ends_at, "ND", strict=True))
+    begins = [a if letter in objective.reads else b for a, b, letter in zip(start, ends_at, "ND", strict=True)]
     caps = question.caps | {d: min(c, question.caps.get(d, 1.0)) for d, c in question.epoch_caps().items()}
     rows = []
     for part in np.linspace(0, 1, PATH_POINTS):
-        n, d = (a ** (1 - part) * b**part for a, b in zip(start, ends_at, strict=True))
+        n, d = (a ** (1 - part) * b**part for a, b in zip(begins, ends_at, strict=True))
         here = replace(question, n_params=float(n), n_tokens=float(d), caps=caps, max_epochs=None)
         asked = objective.asking(here)
         h = best if part == 1 else optimum(asked, rivals)

@@ -75,8 +75,8 @@ def difference(ours: pd.DataFrame, theirs: pd.DataFrame, level: float = 0.9, see
     means: Array = _means(ours, shared, runs, weights) - _means(theirs, shared, runs, weights)
     low, high = np.nanpercentile(means[1:], [50 * (1 - level), 50 * (1 + level)])
     wider = _of_few(len(runs), level)
-    ends = (float(means[0] + wider * (end - means[0])) for end in (low, high))
-    return Difference(float(means[0]), *ends, len(runs))
+    low, high = (float(means[0] + wider * (end - means[0])) for end in (low, high))
+    return Difference(float(means[0]), low, high, len(runs))
 
 
 def mean_errors(errors: Mapping[str, pd.DataFrame]) -> dict[str, float]:
