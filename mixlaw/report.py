@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from mixlaw import display, plots, plots_mixture
 from mixlaw.artefact import FittedLaws
+from mixlaw.compare import LEVEL
 from mixlaw.display import Answer, folded, html_table, in_words, upright
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.fit import LawFit
@@ -213,7 +214,9 @@ def write_report(
     if predictions:
         figures["predictions"] = png(predictions)
     unit = units_in_words({target: fit.unit for target, fit in laws.best.targets_.items()})
-    remark = f"{unit}; intervals ({laws.best.interval_name()}) come from resampling whole runs."
+    held = laws.best.held_
+    level = f"held {100 * held:.0f} % of held-out losses" if held < LEVEL else f"are {100 * LEVEL:g} %"
+    remark = f"{unit}; intervals {level}, from resampling whole runs."
     states = run_states(study) if study else []
     notes = [f'<p class="note">{_as_prose(sentence)}</p>' for sentence in (*outdated, *said)]
     parts = [*notes, *unfinished(states), *sections(material, figures)]

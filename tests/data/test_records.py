@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from data.budget import BadDocuments
@@ -64,6 +64,7 @@ def test_rows_with_a_number_of_their_own_are_not_shifted(tmp_path: Path) -> None
 def test_csv_gives_every_text_back_and_counts_every_ragged_row(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], ragged: set[int], end: str, quoting: int
 ) -> None:
+    assume(quoting == csv.QUOTE_ALL or end != "\n" or not any("\r" in field for row in rows for field in row))
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator=end, quoting=quoting)  # type: ignore[arg-type]
     writer.writerow(["a", "text", "b"])
