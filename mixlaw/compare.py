@@ -336,7 +336,7 @@ def _reach(fit: LawFit, trial: Trial) -> dict[str, dict[str, float]]:
     distance = float(np.sqrt((1 / far**2).mean()) ** -1)
     names = list(size.index)
     noise = np.array([relative_noise(fit, name, errors) for name in names])
-    found = reach_of(size.to_numpy(float) * distance, noise, distance)
+    found = reach_of(np.asarray(size.to_numpy(float) * distance, float), noise, distance)
     return {name: {column: float(value)} for name, value in zip(names, found, strict=True)}
 
 

@@ -62,8 +62,8 @@ def _target_of(frame: pd.DataFrame) -> str:
 
 def _widen(part: Part, value: str, target: str) -> None:
     frame = part.frame
-    cells = frame[target].astype(object)
-    names = cells.map(lambda cell: str(cell).strip(), na_action="ignore").where(cells.notna(), "")
+    said = frame[target].astype(object)
+    names = said.map(lambda cell: str(cell).strip(), na_action="ignore").where(said.notna(), "")
     if names[names != ""].str.startswith(LOSS).all():
         names = names.str.removeprefix(LOSS)
     nameless = (names == "").to_numpy()
