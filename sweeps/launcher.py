@@ -28,6 +28,7 @@ from mixlaw.runlog import read_status
 from mixlaw.study import run_states
 from sweeps.slurm import ask_queue
 from sweeps.status import describe
+from train.gpus import VARIABLE, visible_gpus
 
 if TYPE_CHECKING:
     from data.shards import Manifest
@@ -81,7 +82,7 @@ def run_study(
     Parameters
     ----------
     job_overrides : the command line of each run
-    n_jobs : how many at a time; 0: one per GPU, or one per core where there is no GPU
+    n_jobs : how many at a time; 0: one per GPU that is visible, or one per core where there is none
     first_index : Hydra's number of the first of them
     dry_run : print what would run, and do nothing
 
@@ -113,7 +114,8 @@ def run_jobs(jobs: list[Job], n_jobs: int, first_index: int = 0) -> list[JobRetu
     left = f", {queued} left to Slurm, which has them" if queued else ""
     say(f"study {study}: {len(jobs)} runs, {done} done before, {resumed} to resume, {new} new{left}")
     if todo:
-        Pool(n_jobs or default_n_jobs()).run(todo)
+        gpus = gpus_for(todo)
+        Pool(n_jobs or len(gpus) or len(os.sched_getaffinity(0)), gpus).run(todo)
     return finish(jobs, first_index)
 
 
@@ -155,10 +157,16 @@ def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
 
 
 class Pool:
-    """Keeps n processes busy and shows how far they are."""
+    """Keeps n processes busy and shows how far they are.
 
-    def __init__(self, n_jobs: int) -> None:
-        self._n_jobs = n_jobs
+    Parameters
+    ----------
+    n_jobs : processes at a time
+    gpus : what they share, as CUDA_VISIBLE_DEVICES names them; process i gets GPU i modulo their number
+    """
+
+    def __init__(self, n_jobs: int, gpus: Sequence[str] = ()) -> None:
+        self._n_jobs, self._gpus = n_jobs, gpus
         self._context = multiprocessing.get_context("forkserver")
         # every optimizer imports torch._dynamo, for 1.5 s of each run if the server had not
         self._context.set_forkserver_preload(["train.loop", "train.compose", "torch._dynamo"])
@@ -199,7 +207,8 @@ class Pool:
     def _start(self, job: Job, taken: set[int]) -> Job:
         job.slot = min(set(range(self._n_jobs)) - taken)
         self._tokens[job.slot] = 0.0
-        arguments = (job.overrides, str(job.folder), job.slot, self._tokens)
+        gpu = self._gpus[job.slot % len(self._gpus)] if self._gpus else None
+        arguments = (job.overrides, str(job.folder), job.slot, self._tokens, gpu)
         job.process = self._context.Process(target=run_job, args=arguments, daemon=False)
         job.process.start()
         return job
@@ -226,9 +235,15 @@ def note_killed(job: Job) -> None:
         end_attempt(job.folder, job.process.exitcode or 0)
 
 
-def run_job(overrides: list[str], folder: str, slot: int, tokens: "ctypes.Array[ctypes.c_double]") -> None:
+def run_job(
+    overrides: list[str], folder: str, slot: int, tokens: "ctypes.Array[ctypes.c_double]", gpu: str | None = None
+) -> None:
     """Be one `python -m train OVERRIDES`: own log, own GPU, real exit code."""
-    begin_attempt(Path(folder), f"process {os.getpid()} on {socket.gethostname()}")
+    place = f"process {os.getpid()} on {socket.gethostname()}"
+    if gpu is not None:
+        os.environ[VARIABLE] = gpu  # before anything asks CUDA, which reads it once
+        place += f", GPU {os.environ[VARIABLE]}"
+    begin_attempt(Path(folder), place)
     code = 1
     try:
         code = train_into(Path(folder) / "log.txt", overrides, slot, tokens)
@@ -242,10 +257,6 @@ def train_into(log: Path, overrides: list[str], slot: int, tokens: "ctypes.Array
     with log.open("a", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    import torch
-
-    if torch.cuda.device_count() > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
     from train.__main__ import EXIT_CODES, in_words
     from train.compose import compose_config, plan_run
     from train.loop import run
@@ -307,11 +318,13 @@ def returns(jobs: Sequence[Job], first_index: int) -> list[JobReturn]:
     return found
 
 
-def default_n_jobs() -> int:
-    """Return one per GPU, or one per core that this process may use."""
+def gpus_for(jobs: Sequence[Job]) -> list[str]:
+    """Return the visible GPUs, one of which each process gets; none where all runs are to use CPUs."""
     import torch
 
-    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    if all(job.plan.config.machine.device == "cpu" for job in jobs):
+        return []
+    return visible_gpus(torch.cuda.device_count(), os.environ)
 
 
 def say(text: str) -> None:

@@ -73,13 +73,30 @@ def join_world(device: str) -> World:
     adopt_slurm(os.environ)
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_RANK", 0))
-    # with --gpus-per-task each task sees one GPU only, whatever its number on the node
-    chosen = torch.device("cuda", local % torch.cuda.device_count()) if use_cuda else torch.device("cpu")
+    chosen = torch.device("cuda", gpu_of(local, torch.cuda.device_count())) if use_cuda else torch.device("cpu")
     if use_cuda:
         torch.cuda.set_device(chosen)
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if use_cuda else "gloo", device_id=chosen if use_cuda else None)
     return World(rank, size, chosen)
+
+
+def gpu_of(local_rank: int, n_seen: int) -> int:
+    """Return which of the GPUs that CUDA shows this process is the rank's own.
+
+    Raises
+    ------
+    ConfigError
+        If a node has more ranks than GPUs: two ranks of a run cannot share one.
+    """
+    if n_seen == 1:  # with --gpus-per-task each task sees its own GPU only, whatever its number on the node
+        return 0
+    if local_rank >= n_seen:
+        raise ConfigError(
+            f"rank {local_rank} of this node finds {n_seen} GPUs: start one process per GPU "
+            f"(torchrun --nproc-per-node={n_seen}, or sbatch --ntasks-per-node={n_seen}), or make more GPUs visible"
+        )
+    return local_rank
 
 
 def adopt_slurm(environment: MutableMapping[str, str]) -> None:

@@ -132,8 +132,9 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
 
 
 def hardware() -> dict[str, str]:
-    """Return what this process computes on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    """Return what this process computes on: a GPU only where it uses one, for there may be one and none be wanted."""
+    used = torch.cuda.is_initialized()
+    device = torch.cuda.get_device_name() if used else platform.processor() or platform.machine()
     return {
         "host": socket.gethostname(),
         "device": device,

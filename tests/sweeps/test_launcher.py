@@ -163,3 +163,22 @@ def test_a_run_that_is_killed_is_told_from_one_that_was_stopped(tiny: Tiny, plan
     assert (state.state, state.reason, state.attempts) == ("failed", "killed by signal 9 (SIGKILL)", 1)
     run_study([tiny(*JOBS[0], *LONG)], 1, 0)
     assert [attempt.code for attempt in read_attempts(run)] == [-9, 0]
+
+
+@pytest.mark.parametrize("left_to_us", [["4", "5"], ["GPU-8932f937", "GPU-1a2b3c4d"]], ids=["numbers", "UUIDs"])
+def test_runs_take_turns_on_the_gpus_that_are_visible_and_on_no_others(
+    left_to_us: list[str], tiny: Tiny, plan: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(left_to_us))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)  # of this process; there are none
+    on_gpus = "machine.device=auto"
+    run_study([tiny(*job, on_gpus) for job in JOBS[:3]], 0, 0)
+    places = [read_attempts(folder)[0].where for folder in folders(plan, on_gpus)[:3]]
+    assert {place.partition(", GPU ")[2] for place in places} == set(left_to_us)
+
+
+def test_runs_on_cpus_leave_gpus_alone(tiny: Tiny, plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    run_study([tiny(*JOBS[0])], 1, 0)
+    assert "GPU" not in read_attempts(folders(plan)[0])[0].where
