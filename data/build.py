@@ -15,12 +15,13 @@ from data.config import FORMAT_VERSION, DataConfig, SourceConfig
 from data.corpora import Corpus, collect, drop_shared_documents
 from data.documents import IMAGE, from_bytes
 from data.image_shards import write_images
-from data.shards import SPLITS, token_dtype, write_manifest, write_split
+from data.shards import SPLITS, open_manifest, token_dtype, write_manifest, write_split
 from data.sources import documents, fingerprints, licence, locate, origin
 from data.staging import publish, staging_folder
 from data.synthetic import entropy_rate
 from data.token_files import STORED
 from data.tokenize import ByteTokenizer, GivenTokenizer, Tokenizer, batches, load_pretrained, train_bpe
+from data.verified import note_verified
 from data.wheels import Echo
 from mixlaw.errors import DataError
 
@@ -57,6 +58,7 @@ def build(config: DataConfig, echo: Echo) -> None:
             entries[name] = _entry(config, name, files[name], corpora[name], splits)
         shutil.rmtree(texts)
         write_manifest(staging, _manifest_facts(config, tokenizer, entries))
+        note_verified(open_manifest(staging))  # each file was hashed when it was written: runs need not do it again
         publish(staging, final)
 
 

@@ -4,7 +4,8 @@
     python -m data.prepare data.tokenizer.kind=bpe data.tokenizer.vocab_size=1024  # a learned tokenizer
     python -m data.prepare data=own_files                                  # see configs/data/own_files.yaml
 
-The same command again does nothing: the folder's name holds a hash over all that decides the tokens.
+The same command again prepares nothing: the folder's name holds a hash over all that decides the tokens. It verifies
+files (sha256) that were written to or brought from elsewhere since they were verified, so that no run has to wait.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from data.config import DataConfig, to_dataclass
 from data.shards import Manifest, open_manifest
 from data.sources import check_source, has_images
 from data.tokenize import check_tokenizer
+from data.verified import verify_touched
 from data.wheels import Echo
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
@@ -44,13 +46,15 @@ def prepare(config: DataConfig, echo: Echo = say) -> Manifest:
     Raises
     ------
     ConfigError, DataError
-        If the configuration or a source cannot be used, or the disk is full; nothing half-written stays.
+        If the configuration or a source cannot be used, prepared files are damaged, or the disk is full; nothing
+        half-written stays.
     """
     check_config(config)
     with _os_errors_as_sentences(config.root_folder):
         if not (config.folder / "manifest.json").exists():
             build(config, echo)
         manifest = open_manifest(config.folder)
+        verify_touched(manifest, echo)  # once for all runs of all studies on it
     _warn_of_changed_files(manifest, echo)
     return manifest
 

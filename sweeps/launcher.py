@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from data.verified import verify_touched
 from mixlaw.ledger import PlannedRun, begin_attempt, end_attempt, write_plan
 from mixlaw.runlog import read_status
 from mixlaw.study import run_states
@@ -89,7 +90,7 @@ def run_study(
     Raises
     ------
     MixlawError
-        Before anything is trained, if any of the runs is not possible.
+        Before anything is trained, if any of the runs is not possible, or prepared data are damaged.
     """
     jobs = plan_jobs(job_overrides)
     for folder, runs in by_study(jobs).items():
@@ -114,6 +115,8 @@ def run_jobs(jobs: list[Job], n_jobs: int, first_index: int = 0) -> list[JobRetu
     left = f", {queued} left to Slurm, which has them" if queued else ""
     say(f"study {study}: {len(jobs)} runs, {done} done before, {resumed} to resume, {new} new{left}")
     if todo:
+        for manifest in {str(job.plan.manifest.folder): job.plan.manifest for job in todo}.values():
+            verify_touched(manifest, say)  # once for all of them
         gpus = gpus_for(todo)
         Pool(n_jobs or len(gpus) or len(os.sched_getaffinity(0)), gpus).run(todo)
     return finish(jobs, first_index)

@@ -24,6 +24,8 @@ from mixlaw.study import LIVE, Queue, counts, run_states
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
+    from sweeps.launcher import Job
+
 SCRIPT = Path("scripts/slurm/sweep.sbatch")
 MAX_ARRAY_SIZE = 1001  # Slurm's own default
 PATIENCE_S = 60  # for Slurm's controller to answer
@@ -100,11 +102,26 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
             say(describe(folder, states, everything=True))
         else:
             write_plan(folder, planned, {s.run.run_id for s in states if s.in_queue})
+        if todo:
+            say_unverified([job for job in group if job.plan.run_id in {run.run_id for run in todo}])
         submit(folder, todo, options.arguments(folder), options.max_running, options.dry_run)
         if todo and not options.dry_run:
             name = shlex.quote(str(folder))
             say(f"how far it is: python -m sweeps.status {name}; stop it: python -m sweeps.status cancel {name}")
     return returns(jobs, first_index)
+
+
+def say_unverified(jobs: "Sequence[Job]") -> None:
+    """Say which data no run has verified yet: the first run would do so, and the others wait for it on their nodes."""
+    from data.verified import unverified
+    from sweeps.launcher import say
+
+    for manifest in {str(job.plan.manifest.folder): job.plan.manifest for job in jobs}.values():
+        if left := unverified(manifest):
+            n_bytes = sum(int(facts["n_bytes"]) for _, facts in left)
+            command = f"python -m data.prepare data={manifest.facts.get('name', '...')}"
+            what = f"{len(left):,} files ({n_bytes / 1e9:.1f} GB) of {manifest.folder}"
+            say(f"  {what} are not verified: `{command}` does that once, before nodes wait for it")
 
 
 def submit(folder: Path, runs: Sequence[PlannedRun], options: list[str], max_running: int, dry_run: bool) -> None:

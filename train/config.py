@@ -166,6 +166,8 @@ class MachineConfig:
     compile: bool = False
     cuda_graphs: bool = False  # with compile: replay whole steps; for models too small to keep a GPU busy
     activation_checkpointing: bool = False  # compute activations twice, and keep those between blocks only
+    timeout_minutes: float = 30.0  # of one collective: a rank that waits longer for the others fails
+    wait_minutes: float = 720.0  # for what ranks do alone, outside of collectives: verifying data and checkpoints
     runs: str = "runs"
 
     def __post_init__(self) -> None:
@@ -173,6 +175,11 @@ class MachineConfig:
         require_name("machine.parallel", self.parallel, ["ddp", "fsdp"])
         require_at_least(1, machine_threads=self.threads)
         require_at_least(0, machine_workers=self.workers, machine_micro_batch=self.micro_batch)
+        if not (self.timeout_minutes > 0 and self.wait_minutes > 0):
+            raise ConfigError(
+                f"machine.timeout_minutes is {self.timeout_minutes:g} and machine.wait_minutes {self.wait_minutes:g}; "
+                "both must be above 0"
+            )
         if not self.runs:
             raise ConfigError("machine.runs is empty; it names the folder of all runs")
 

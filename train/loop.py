@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.shards import verify_touched
 from data.stream import Batch, WeightedStream
+from data.verified import verify_touched
 from mixlaw.runlog import read_status
 from train.average import WeightAverage
 from train.branch import find_trunk
@@ -30,6 +30,7 @@ from train.optim import build_optimizer, schedule_factor, set_learning_rate
 from train.parallel import clip_gradients, place, summing_gradients, trainable
 from train.plan import Plan
 from train.preempt import StopRequest
+from train.preflight import check_machine
 from train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -53,18 +54,24 @@ def run(plan: Plan, progress: Progress = no_progress) -> str:
     MixlawError
         If data, run directory or checkpoint cannot be used.
     """
-    folder = Path(plan.config.machine.runs) / plan.folder_name
-    torch.set_num_threads(plan.config.machine.threads)
+    machine = plan.config.machine
+    folder = Path(machine.runs) / plan.folder_name
+    torch.set_num_threads(machine.threads)
     torch.set_float32_matmul_precision("high")
-    world = join_world(plan.config.machine.device)
+    world = join_world(machine.device, machine.timeout_minutes, machine.wait_minutes)
     try:
         if over := _over(folder, world):
             return over
         with StopRequest() as stop, ExitStack() as at_end:
+            verified = True
             with world.together():
+                check_machine(plan.config, world)
+            with world.together("verifying data"):
                 if world.is_first:
                     at_end.enter_context(only_process(folder))
-                    verify_touched(plan.manifest)
+                    verified = verify_touched(plan.manifest, log.warning, lambda: bool(stop.signal))
+            if world.maximum(int(not verified)):
+                return "again"
             return _over(folder, world) or _Training(plan, folder, world, stop, at_end).train(progress)
     except OSError as error:
         error.filename = error.filename or folder  # a full disk does not say where
@@ -180,21 +187,20 @@ class _Training:
         save_checkpoint(folder, self.step, self.state, facts, checkpoint.keep, self.world, permanent)
 
     def _resume(self) -> None:
-        """Go back to the newest checkpoint that the first rank holds valid, or begin where another run can lend one."""
+        """Go back to the newest checkpoint that all ranks hold valid, or begin where another run can lend one."""
         own = self.folder / "checkpoints"
-        newest, trunk = None, None
         with self.world.together():
             if self.world.is_first:
                 require_space(own, self.state)
-                newest = newest_checkpoint(own)
-                trunk = find_trunk(self.plan) if newest is None and self.config.checkpoint.branch_from else None
-        chosen = newest or trunk
-        step = self.world.maximum(int(chosen.name.removeprefix("step-")) if chosen else 0)
-        borrowed = bool(self.world.maximum(int(trunk is not None)))
+        newest, trunk = newest_checkpoint(own, world=self.world), None
+        if newest is None and self.config.checkpoint.branch_from:
+            trunk = find_trunk(self.plan, self.world)
+        chosen, borrowed = newest or trunk, trunk is not None
+        step = int(chosen.name.removeprefix("step-")) if chosen else 0
         facts: dict[str, Any] = {}
         if step:
             source = Path(self.config.checkpoint.branch_from) / "checkpoints" if borrowed else own
-            with self.world.together():
+            with self.world.together("loading a checkpoint"):
                 facts = load_checkpoint(source / f"step-{step:08d}", self.state, self.world)
             log.info("%s goes on after step %d of %s", self.folder, step, source.parent)
         self.step = step

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from mixlaw.errors import ConfigError
+from data.verified import NOTE
+from mixlaw.errors import ConfigError, DataError
 from mixlaw.ledger import read_attempts
 from mixlaw.runlog import read_status
 from mixlaw.study import run_states
@@ -99,6 +100,21 @@ def test_a_mistake_in_the_last_run_costs_no_training(tiny: Tiny, tmp_path: Path)
     assert err.startswith("error: model.width 20 must be a multiple")
     assert err.count("\n") == 1
     assert not list((tmp_path / "runs").glob("*/*/run.json"))
+
+
+def test_data_are_verified_once_before_any_run_starts(data_root: Path, tiny: Tiny, plan: Plans, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(data_root, tmp_path / "data", ignore=shutil.ignore_patterns(".verified*")))
+    jobs = [tiny(*job, f"data.root={root}") for job in JOBS]
+    path = min(plan(f"data.root={root}").manifest.folder.rglob("*.tokens"))
+    raw = path.read_bytes()
+    path.write_bytes(bytes([raw[0] ^ 1]) + raw[1:])
+    with pytest.raises(DataError, match=f"{path.name} is missing or differs"):
+        run_study(jobs, 2, 0)
+    assert not list((tmp_path / "runs").rglob("run.json"))
+    path.write_bytes(raw)
+    run_study(jobs, 2, 0)
+    noted = [line for line in (path.parents[1] / NOTE).read_bytes().splitlines() if line]
+    assert len(noted) == len(list(path.parents[1].rglob("*-0*")))  # by the study, and by no run again
 
 
 def test_a_run_that_fails_is_named_with_its_last_words_and_the_others_finish(

@@ -1,6 +1,7 @@
 """How a study is cut into arrays, and what is said where there is no Slurm: none of this needs one."""
 
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from data.verified import verify_touched
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.ledger import PlannedRun, read_plan, record_job
 from sweeps.launcher import plan_jobs
@@ -150,3 +152,17 @@ def test_runs_are_not_submitted_where_the_queue_cannot_be_asked(
     with pytest.raises(MixlawError, match="must not be submitted twice"):
         ask_queue(tmp_path, must=True)
     assert ask_queue(tmp_path / "other", must=True) is None  # nothing was ever submitted there
+
+
+def test_data_that_no_run_has_verified_are_named_before_nodes_wait_for_them(
+    data_root: Path, tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(data_root, tmp_path / "data", ignore=shutil.ignore_patterns(".verified*")))
+    job = tiny(f"data.root={root}", "study_name=s")
+    submit_study([job], SlurmOptions(dry_run=True), 0)
+    out = capsys.readouterr().out
+    assert " files (0.0 GB) of " in out
+    assert "are not verified: `python -m data.prepare data=" in out
+    verify_touched(plan_jobs([job])[0].plan.manifest)
+    submit_study([job], SlurmOptions(dry_run=True), 0)
+    assert "verified" not in capsys.readouterr().out

@@ -63,3 +63,29 @@ def _be_rank(rank: int, n: int, port: int, overrides: list[str], prepare: Prepar
         pipe.send(run(plan_run(compose_config(overrides))))
     except (MixlawError, OSError) as error:
         pipe.send(str(error))
+
+
+def on_ranks(task: Callable[..., object], *arguments: Any, n: int = 2, **more: float) -> list[str]:
+    """Return what `task(world, *arguments)`, a function of a module, says on each of n ranks; `more`: of join_world."""
+    context, port, pipes = multiprocessing.get_context("forkserver"), _free_port(), []
+    for rank in range(n):
+        here, there = context.Pipe()
+        context.Process(target=_be, args=(rank, n, port, task, arguments, more, there), daemon=True).start()
+        pipes.append(here)
+    return [_answer(pipe) for pipe in pipes]
+
+
+def _be(rank: int, n: int, port: int, task: Any, arguments: Any, more: Any, pipe: Connection) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(n), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    from mixlaw.errors import MixlawError
+    from train.distributed import join_world, leave_world
+
+    world = join_world("cpu", **more)
+    try:
+        said = str(task(world, *arguments))
+    except MixlawError as error:
+        said = str(error)
+    finally:
+        leave_world()
+    pipe.send(said)
