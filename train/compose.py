@@ -70,6 +70,19 @@ def compose_study(jobs: Sequence[Sequence[str]]) -> list[TrainConfig]:
     return configs
 
 
+def compose_hydra(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return Hydra's own settings for a command line: its launcher, and the grids of a study.
+
+    Raises
+    ------
+    ConfigError
+        For anything that Hydra refuses.
+    """
+    settings = _compose(overrides, return_hydra_config=True).hydra
+    found: Any = {name: OmegaConf.to_container(settings[name]) for name in ("launcher", "sweeper")}
+    return dict(found)
+
+
 def config_folders() -> list[Path]:
     """Return the folders that configurations come from: the checkout's, and the user's own, $MIXLAW_CONFIGS."""
     return [CONFIGS, ROOT / "sweeps", Path(os.environ["MIXLAW_CONFIGS"])]
@@ -108,12 +121,12 @@ class _Base:
         return to_dataclass(kinds[name], group, name)
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
+def _compose(overrides: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
     check_yaml_files(config_folders())
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return compose("train", overrides=[addable(o) for o in overrides])
+            return compose("train", [addable(o) for o in overrides], return_hydra_config)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: of Hydra, for `model=3`
         raise ConfigError(explain(error)) from None
 

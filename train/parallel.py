@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -20,7 +21,9 @@ from train.distributed import World
 def place(model: nn.Module, machine: MachineConfig, precision: str, world: World) -> nn.Module:
     """Move a model to this rank, where it is sharded if machine.parallel says so. Comes before the optimizer."""
     model.to(world.device)
-    if machine.parallel == "fsdp" and world.size > 1:
+    if machine.parallel == "fsdp" and (
+        world.size > 1 or dist.is_initialized()
+    ):  # a group of one, too, where one is made
         warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # returns a view: nothing writes into the losses
         mesh = init_device_mesh(world.device.type, (world.size,))
         half = torch.bfloat16 if precision == "bf16" else None
