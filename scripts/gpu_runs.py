@@ -47,7 +47,7 @@ SHAPES = {
     "10M": Shape(384, 5, 64, 256, 64, 64, n_steps=200, n_skipped=60, vocab_size=FEW_SYMBOLS),
 }
 SMOKE = {
-    name: Shape(32, 1, 16, 16, 4, 2, n_steps=8, n_skipped=3, vocab_size=FEW_SYMBOLS if name == "10M" else VOCAB)
+    name: Shape(32, 1, 16, 16, 4, 2, n_steps=12, n_skipped=3, vocab_size=FEW_SYMBOLS if name == "10M" else VOCAB)
     for name in SHAPES
 }
 
@@ -72,7 +72,7 @@ class Bench:
         return (SMOKE if self.smoke else SHAPES)[name]
 
     def plan(self, shape: Shape, *more: str) -> Plan:
-        """Return a run of ours on random tokens: compiled, in bf16 on a GPU; `more` are its overrides."""
+        """Return a run of ours on random tokens, in bf16, compiled on a GPU; `more` are its overrides."""
         on_gpu = torch.cuda.is_available()
         config = compose_config(
             [
@@ -81,7 +81,7 @@ class Bench:
                 f"schedule.n_tokens={shape.n_steps * shape.tokens_per_step}", "schedule.warmup_tokens=0",
                 "evaluation.n_points=1", "evaluation.n_sequences=1", "checkpoint.every_steps=1000000",
                 "stream.max_epochs=1e9", "mixture.weights={noise:1}", "optim.lr=1e-4", "machine.workers=2",
-                f"precision={'bf16' if on_gpu else 'fp32'}", f"machine.runs={self.folder / 'runs'}",
+                "precision=bf16", f"machine.runs={self.folder / 'runs'}",
                 f"machine.micro_batch={shape.micro_batch}", f"machine.compile={str(on_gpu).lower()}", *more,
             ]
         )  # fmt: skip
