@@ -15,11 +15,14 @@ from torch.utils.checkpoint import checkpoint
 
 from train.config import MachineConfig
 from train.distributed import World
+from train.models.initial import allocate
 
 
 def place(model: nn.Module, machine: MachineConfig, precision: str, world: World) -> nn.Module:
-    """Move a model to this rank, where it is sharded if machine.parallel says so. Comes before the optimizer."""
-    model.to(world.device)
+    """Give a model that has no memory yet its place on this rank, sharded if machine.parallel says so.
+
+    Comes before the optimizer. The weights hold no values: `initialise` or a checkpoint fills them.
+    """
     if machine.parallel == "fsdp" and world.size > 1:
         warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # returns a view: nothing writes into the losses
         mesh = init_device_mesh(world.device.type, (world.size,))
@@ -28,6 +31,7 @@ def place(model: nn.Module, machine: MachineConfig, precision: str, world: World
         for module in (*model.blocks, model):  # type: ignore[misc]
             # also the outermost goes back to shards after an evaluation, which no backward pass follows
             fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+    allocate(model, world.device)
     return model
 
 

@@ -34,11 +34,19 @@ class Positions(nn.Module):
 
     def __init__(self, config: ModelConfig, seq_len: int) -> None:
         super().__init__()
-        cos, sin = rotary_table(seq_len, config.head_dim, config.rope_base)
+        self._shape = seq_len, config.head_dim, config.rope_base
+        cos, sin = rotary_table(*self._shape)
         self.cos: Tensor
         self.sin: Tensor
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+
+    def fill(self) -> None:
+        """Compute the table anew, after the model was given memory; always on the CPU, so that all devices agree."""
+        with torch.device("cpu"):
+            cos, sin = rotary_table(*self._shape)
+        self.cos.copy_(cos)
+        self.sin.copy_(sin)
 
     def forward(self, n_places: int) -> tuple[Tensor, Tensor]:
         """Return cosines and sines (S, K/2) of the first places."""
