@@ -23,13 +23,14 @@ from train.branch import find_trunk
 from train.checkpoint import load_checkpoint, newest_checkpoint, require_space, save_checkpoint
 from train.config import TrainConfig
 from train.distributed import World, join_world, leave_world
-from train.evaluate import Evaluator, autocast, inputs_of
+from train.evaluate import Evaluator, inputs_of
 from train.journal import Journal, only_process, run_facts
 from train.models.build import shape_model
 from train.models.initial import initialise
 from train.optim import build_optimizer, schedule_factor, set_learning_rate
 from train.parallel import clip_gradients, place, summing_gradients, trainable
 from train.plan import Plan
+from train.precision import autocast, set_matrix_products
 from train.preempt import StopRequest
 from train.state import TrainState
 
@@ -56,7 +57,7 @@ def run(plan: Plan, progress: Progress = no_progress) -> str:
     """
     folder = Path(plan.config.machine.runs) / plan.folder_name
     torch.set_num_threads(plan.config.machine.threads)
-    torch.set_float32_matmul_precision("high")
+    set_matrix_products(plan.config.precision)
     world = join_world(plan.config.machine.device)
     try:
         if over := _over(folder, world):
