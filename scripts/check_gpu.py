@@ -4,7 +4,7 @@
     families     text, multimodal, vision: 20 compiled steps in bf16; graph breaks, recompilations, eager losses
     evaluation   a batch far above the micro-batch: peak memory beside what train.memory foretells
     speed        tokens/s, MFU and the longest kernels at 1B, 350M and 125M parameters; without cuDNN's attention, with
-                 either residual stream; the same Llama in plain transformers last
+                 a residual stream in fp32; the same Llama in plain transformers last
     waiting      how often a step makes the CPU wait for the GPU, and where
     shards       FSDP on one rank with activation checkpointing, compiled: graphs
     tiny         runs of 10M parameters, 1 to 16 at once, with and without CUDA graphs
@@ -89,7 +89,6 @@ def check_evaluation(go: Runner, bench: Bench, peak: float | None) -> Lines:
 
 VARIANTS: dict[str, Row] = {
     "no cuDNN attention": {"cudnn": False},
-    "bf16 residual": {"residual": "bf16"},
     "fp32 residual": {"residual": "fp32"},
 }
 

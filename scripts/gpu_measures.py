@@ -5,7 +5,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ from train.distributed import World
 from train.footprint import footprint
 from train.loop import backward, run
 from train.models.attention import attend, document_mask
-from train.models.build import build_model
+from train.models.build import build_model, shape_model
+from train.models.initial import initialise
 from train.models.layers import ffn_width
 from train.optim import build_optimizer
 from train.parallel import clip_gradients, place, trainable
@@ -109,7 +110,8 @@ def _losses(bench: Bench, config: TrainConfig, n_steps: int, compile: bool) -> t
     """Return the loss of every step, and how much was compiled."""
     machine = replace(config.machine, compile=compile)
     config, world = replace(config, machine=machine), World(0, 1, bench.device)
-    model = place(build_model(config.model, FEW_SYMBOLS, config.layout(), 0), machine, config.precision, world)
+    model = place(shape_model(config.model, FEW_SYMBOLS, config.layout()), machine, config.precision, world)
+    initialise(model, config.model, 0)
     optimizer, called = build_optimizer(model, config.optim, config.model.width), trainable(model, machine, world)
     losses, early = [], 0
     for step in range(n_steps):
@@ -173,13 +175,14 @@ def measure_ours(
     Parameters
     ----------
     cudnn : whether attention may use cuDNN's kernels
-    residual : bf16 or fp32: the type of what enters the first block; empty: as the trainer has it
+    residual : fp32: the type of what enters the first block; empty: as the trainer has it, bf16
     profiled : whether to tell which kernels take the time of some steps after those that are counted
     """
     shape = bench.shape(name)
     on_gpu = torch.cuda.is_available()
     plan = bench.plan(shape, f"seed={seed}", f"machine.cuda_graphs={str(graphs and on_gpu).lower()}")
-    torch.backends.cuda.enable_cudnn_sdp(cudnn)
+    if not cudnn:
+        without_cudnn()
     here, times = bench.folder / f"warm-{name}-{graphs}-{at_once}", list[float]()
     here.mkdir(exist_ok=True)
     last = shape.n_steps - 1  # before the last: no evaluation, no checkpoint
@@ -203,13 +206,22 @@ def measure_ours(
     return found | ({"profile": kernels_of(profile)} if profile else {})
 
 
+def without_cudnn() -> None:
+    """Let attention of this process do without cuDNN's kernels, whatever the trainer prefers."""
+    import train.loop
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    if hasattr(train.loop, "kernels_for"):
+        train.loop.kernels_for = lambda device: nullcontext()
+
+
 @contextmanager
 def residual_of(dtype: str) -> Iterator[None]:
     """Let the first block of every model that is built get its input in a type, which the residual stream keeps."""
     import train.loop
 
-    plain = train.loop.build_model
-    wanted = {"": None, "bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
+    plain = train.loop.shape_model
+    wanted = {"": None, "fp32": torch.float32}[dtype]
 
     def cast(block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         return (inputs[0].to(wanted), *inputs[1:])
@@ -220,11 +232,11 @@ def residual_of(dtype: str) -> Iterator[None]:
         return model
 
     if wanted:
-        train.loop.build_model = build
+        train.loop.shape_model = build
     try:
         yield
     finally:
-        train.loop.build_model = plain
+        train.loop.shape_model = plain
 
 
 def kernels_of(profile: Any, n: int = 8) -> list[Row]:

@@ -200,7 +200,7 @@ class TrainConfig:
 
     study_name: str = "solo"
     seed: int = 0
-    precision: str = "fp32"  # fp32 | bf16 (autocast, fp32 master weights)
+    precision: str = "fp32"  # fp32 (exact, also on GPUs) | tf32 | bf16 (fp32 master weights); train/precision.py
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
@@ -213,7 +213,7 @@ class TrainConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
-        require_name("precision", self.precision, ["fp32", "bf16"])
+        require_name("precision", self.precision, ["fp32", "tf32", "bf16"])
         if not self.study_name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"study_name {self.study_name!r} names a folder: use letters, digits, '-' and '_'")
         require_finite(dataclasses.asdict(self))

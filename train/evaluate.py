@@ -9,6 +9,7 @@ from data.stream import Batch, evaluation_batches
 from mixlaw.errors import ConfigError
 from train.config import EvaluationConfig
 from train.distributed import World
+from train.precision import autocast
 from train.preempt import StopRequest
 
 Losses = dict[str, dict[str, float | int]]
@@ -113,8 +114,3 @@ def summary(by_kind: Sums, weights: dict[str, float]) -> dict[str, float | int]:
 def inputs_of(model: nn.Module, batch: Batch, device: torch.device) -> Batch:
     """Return what the model reads of a batch, on its device."""
     return {name: batch[name].to(device, non_blocking=True) for name in model.inputs}  # type: ignore[union-attr]
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which matrix products run in the run's precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -144,13 +144,16 @@ def _own_part(shape: torch.Size, n_ranks: int) -> int:
 
 
 def _gathered(config: TrainConfig, shapes: dict[str, torch.Size], training: bool) -> int:
-    """Return what FSDP holds beside shards: all that is in no block, the block at work and the next one, both whole; in
-    training the gradients of the head and of a block, whole, and those of two blocks on their way in fp32."""
+    """Return what FSDP holds beside shards when activations are most: the head and norms, the block at work and the next
+    one, whole; in training the gradients of the head and of a block, whole, and of two blocks on their way in fp32.
+
+    The lookup table is gathered while a pass begins and ends, when activations are few.
+    """
     size = 2 if config.precision == "bf16" else _FP32
     counts: dict[str, int] = {}
     for name, shape in shapes.items():
         group = ".".join(name.split(".")[:2]) if name.startswith("blocks.") else ""
-        counts[group] = counts.get(group, 0) + shape.numel()
+        counts[group] = counts.get(group, 0) + shape.numel() * (not name.startswith("embedding."))
     root, block = counts.pop(""), max(counts.values())
     head = sum(shape.numel() for name, shape in shapes.items() if name.startswith("head."))
     return size * (root + 2 * block) + training * (size * (block + head) + 2 * _FP32 * block)
@@ -181,9 +184,9 @@ class _Kept:
         changed = replace(
             self.config.model, depth=depths[0], decoder_depth=depths[1] or self.config.model.decoder_depth
         )
-        machine = replace(self.config.machine, compile=False, cuda_graphs=False)
+        machine = replace(self.config.machine, compile=False, cuda_graphs=False, micro_batch=0)
         config = replace(self.config, model=changed, machine=machine)
-        key = (repr(config.model), repr(config.layout()), config.precision, machine.activation_checkpointing)
+        key = (repr(config.model), repr(config.layout()), config.precision, repr(machine))
         return _peak_of(_Case(config, vocab_size, self.sharded, self.micro_batch, self.as_gpu, training, key))
 
 
@@ -217,6 +220,7 @@ def _peak_of(case: _Case) -> int:
             model: nn.Module = FAMILIES[config.model.family](config.model, case.vocab_size, layout)
         for parameter in model.parameters():
             parameter.register_post_accumulate_grad_hook(_drop_gradient)  # counted apart
+        model.scores_at_once = getattr(config.machine, "scores_at_once", 0)
         batch = inputs_like(layout, case.micro_batch)
         called: Any = trainable(model, config.machine, ALONE)
         with LiveBytes([*model.parameters(), *model.buffers(), *batch.values()]) as live:

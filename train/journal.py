@@ -21,6 +21,7 @@ from mixlaw.runlog import SCHEMA_VERSION, RunWriter
 from train.config import TrainConfig
 from train.models.count import count_parameters, flops_per_token
 from train.plan import Plan
+from train.precision import arithmetic
 from train.sinks import WandbMirror
 
 
@@ -124,6 +125,7 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
         "data": {
             d: plan.available(d) | {"sha256": manifest.domain_sha256(d)} for d in (*manifest.domains, *manifest.targets)
         },
+        "arithmetic": arithmetic(config.precision),
         "world_size": world_size,
         "hardware": hardware(),
         "mixlaw_version": mixlaw.__version__,

@@ -23,12 +23,14 @@ from train.branch import find_trunk
 from train.checkpoint import load_checkpoint, newest_checkpoint, require_space, save_checkpoint
 from train.config import TrainConfig
 from train.distributed import World, join_world, leave_world
-from train.evaluate import Evaluator, autocast, inputs_of
+from train.evaluate import Evaluator, inputs_of
 from train.journal import Journal, only_process, run_facts
-from train.models.build import build_model
+from train.models.build import shape_model
+from train.models.initial import initialise
 from train.optim import build_optimizer, schedule_factor, set_learning_rate
 from train.parallel import clip_gradients, place, summing_gradients, trainable
 from train.plan import Plan
+from train.precision import autocast, set_matrix_products
 from train.preempt import StopRequest
 from train.preflight import check_machine
 from train.state import TrainState
@@ -57,7 +59,7 @@ def run(plan: Plan, progress: Progress = no_progress) -> str:
     machine = plan.config.machine
     folder = Path(machine.runs) / plan.folder_name
     torch.set_num_threads(machine.threads)
-    torch.set_float32_matmul_precision("high")
+    set_matrix_products(plan.config.precision)
     world = join_world(machine.device, machine.timeout_minutes, machine.wait_minutes)
     try:
         if over := _over(folder, world):
@@ -112,7 +114,7 @@ class _Training:
     def _model(self) -> nn.Module:
         config = self.config
         tokenizer = self.plan.manifest.facts["tokenizer"]
-        model = build_model(config.model, tokenizer["vocab_size"], config.layout(), config.seed, tokenizer["end_id"])
+        model = shape_model(config.model, tokenizer["vocab_size"], config.layout(), tokenizer["end_id"])
         return place(model, config.machine, config.precision, self.world)
 
     def train(self, progress: Progress) -> str:
@@ -203,6 +205,8 @@ class _Training:
             with self.world.together("loading a checkpoint"):
                 facts = load_checkpoint(source / f"step-{step:08d}", self.state, self.world)
             log.info("%s goes on after step %d of %s", self.folder, step, source.parent)
+        else:
+            initialise(self.model, self.config.model, self.config.seed)
         self.step = step
         if not borrowed and step:
             self.resumed, self.evaluation_pending = step, bool(facts.get("evaluation_pending", False))

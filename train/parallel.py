@@ -8,7 +8,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -16,22 +16,35 @@ from torch.utils.checkpoint import checkpoint
 
 from train.config import MachineConfig
 from train.distributed import World
+from train.models.initial import allocate
 
 
 def place(model: nn.Module, machine: MachineConfig, precision: str, world: World) -> nn.Module:
-    """Move a model to this rank, where it is sharded if machine.parallel says so. Comes before the optimizer."""
-    model.to(world.device)
-    if machine.parallel == "fsdp" and (
-        world.size > 1 or dist.is_initialized()
-    ):  # a group of one, too, where one is made
+    """Give a model that has no memory yet its place on this rank, sharded if machine.parallel says so.
+
+    Comes before the optimizer. The weights hold no values: `initialise` or a checkpoint fills them.
+    """
+    alone = world.size == 1 and not dist.is_initialized()  # a group of one, where one was made, is sharded too
+    if machine.parallel == "fsdp" and not alone:
         warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # returns a view: nothing writes into the losses
-        mesh = init_device_mesh(world.device.type, (world.size,))
-        half = torch.bfloat16 if precision == "bf16" else None
-        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
-        for module in (*model.blocks, model):  # type: ignore[misc]
-            # also the outermost goes back to shards after an evaluation, which no backward pass follows
-            fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        _shard(model, init_device_mesh(world.device.type, (world.size,)), precision)
+    allocate(model, world.device)
     return model
+
+
+def _shard(model: nn.Module, mesh: DeviceMesh, precision: str) -> None:
+    """Leave each rank a part of every parameter; weights are gathered in the type in which they are computed with.
+
+    No input of a block is cast, because rotary tables stay in fp32, and the residual stream has its type already.
+    """
+    sums = torch.float32 if precision == "bf16" else None
+    half = MixedPrecisionPolicy(torch.bfloat16 if sums else None, sums, cast_forward_inputs=False)
+    whole = MixedPrecisionPolicy(None, sums, cast_forward_inputs=False)
+    lookup = [model.embedding] if hasattr(model, "embedding") else []
+    for module in (*lookup, *model.blocks, model):  # type: ignore[misc]
+        # also the outermost goes back to shards after an evaluation, which no backward pass follows
+        policy = whole if module in lookup else half
+        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
 def trainable(model: nn.Module, machine: MachineConfig, world: World) -> nn.Module:

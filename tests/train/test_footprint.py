@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from mixlaw.errors import ConfigError
-from tests.train.ranks import on_ranks
+from tests.train.ranks import in_world, on_ranks
 from tests.train.tiny import image_run
 from train.compose import compose_config
 from train.config import TrainConfig
 from train.distributed import ALONE, World
 from train.footprint import Footprint, LiveBytes, footprint, inputs_like, micro_batch_of
 from train.loop import backward
-from train.models.build import build_model
+from train.models.build import build_model, shape_model
+from train.models.initial import initialise
 from train.optim import build_optimizer
 from train.parallel import place, trainable
 from train.state import TrainState
@@ -127,7 +128,8 @@ def test_weights_gradients_and_optimizer_are_counted_exactly() -> None:
 def bytes_of_a_rank(world: World, overrides: list[str]) -> dict[str, int]:
     """Take one micro-batch through a sharded model; return what this rank holds."""
     config = compose_config(overrides)
-    model = place(build_model(config.model, VOCAB, config.layout(), 0), config.machine, config.precision, world)
+    model = place(shape_model(config.model, VOCAB, config.layout()), config.machine, config.precision, world)
+    initialise(model, config.model, 0)
     state = TrainState(model, build_optimizer(model, config.optim, config.model.width))
     called, batch = trainable(model, config.machine, world), batch_of(config, config.machine.micro_batch)
     saved = Saved(model)
@@ -149,7 +151,7 @@ def bytes_of_a_rank(world: World, overrides: list[str]) -> dict[str, int]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_shards_of_two_ranks_take_what_was_foretold(precision: str) -> None:
     overrides = [*TEXT, f"precision={precision}", "machine.parallel=fsdp", "model.depth=12"]
-    first = eval(on_ranks(bytes_of_a_rank, overrides)[0])  # noqa: S307 - a dictionary of our own
+    first = on_ranks(2, in_world, bytes_of_a_rank, {}, overrides)[0]
     found = footprint(compose_config(overrides), VOCAB, 2, as_gpu=False)
     for name in ("weights", "gradients", "optimizer"):
         assert first[name] == pytest.approx(getattr(found, name), rel=0.01), name

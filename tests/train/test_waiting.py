@@ -9,7 +9,7 @@ import pytest
 
 import train.loop
 from mixlaw.errors import ConfigError, DataError
-from tests.train.ranks import on_ranks, run_ranks
+from tests.train.ranks import in_world, on_ranks, run_ranks
 from train.checkpoint import newest_checkpoint
 from train.compose import compose_config
 from train.distributed import World
@@ -28,7 +28,7 @@ def work_long_then_agree(world: World) -> int:
 
 
 def test_a_rank_may_work_longer_than_a_collective_waits() -> None:
-    assert on_ranks(work_long_then_agree, timeout_minutes=SHORT) == ["1", "1"]
+    assert on_ranks(2, in_world, work_long_then_agree, {"timeout_minutes": SHORT}) == [1, 1]
 
 
 def fail_on_the_second(world: World) -> None:
@@ -38,7 +38,7 @@ def fail_on_the_second(world: World) -> None:
 
 
 def test_an_error_of_one_rank_stops_all() -> None:
-    assert on_ranks(fail_on_the_second) == [
+    assert on_ranks(2, in_world, fail_on_the_second, {}) == [
         "stopped, because another rank of this run failed: see what it says", "its own words",
     ]  # fmt: skip
 
@@ -49,7 +49,10 @@ def leave_on_the_second(world: World) -> None:
 
 
 def test_nobody_waits_for_a_rank_that_has_left() -> None:
-    assert on_ranks(leave_on_the_second)[0] == "stopped, because another rank of this run has left: see what it says"
+    assert (
+        on_ranks(2, in_world, leave_on_the_second, {})[0]
+        == "stopped, because another rank of this run has left: see what it says"
+    )
 
 
 def meet_late(world: World) -> None:
@@ -60,7 +63,7 @@ def meet_late(world: World) -> None:
 
 
 def test_waiting_has_a_limit_that_is_a_setting() -> None:
-    said = on_ranks(meet_late, wait_minutes=WAIT_S / 60)[0]
+    said = on_ranks(2, in_world, meet_late, {"wait_minutes": WAIT_S / 60})[0]
     assert said.startswith("hashing: 1 of 2 ranks are not done after ")
     assert said.endswith("see what they say, or raise machine.wait_minutes")
     with pytest.raises(ConfigError, match=r"machine\.wait_minutes 0; both must be above 0"):
@@ -73,7 +76,7 @@ def gather_twice(world: World) -> list[list[str]]:
 
 def test_the_first_rank_hears_what_each_says_in_their_order() -> None:
     said = [[f"{turn} of rank {rank}" for rank in range(3)] for turn in range(2)]
-    assert on_ranks(gather_twice, n=3) == [str(said), "[[], []]", "[[], []]"]
+    assert on_ranks(3, in_world, gather_twice, {}) == [said, [[], []], [[], []]]
     assert World(0, 1, "cpu").gather("names", "alone") == ["alone"]  # type: ignore[arg-type]
 
 

@@ -67,9 +67,9 @@ def mask_of(allowed: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], like_BS
 
 def attend(q_BHSK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Mask) -> Tensor:
     """Return the values that each position attends to, (B, H, S, K)."""
+    q_BHSK, k_BHSK = q_BHSK.to(v_BHSK.dtype), k_BHSK.to(v_BHSK.dtype)  # they were turned in fp32
     if isinstance(mask, BlockMask):
-        same_type = (x.to(v_BHSK.dtype) for x in (q_BHSK, k_BHSK))  # autocast does not know flex_attention
-        return _flex(v_BHSK.is_cuda)(*same_type, v_BHSK, block_mask=mask)
+        return _flex(v_BHSK.is_cuda)(q_BHSK, k_BHSK, v_BHSK, block_mask=mask)
     return F.scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK, attn_mask=mask, is_causal=mask is None)
 
 

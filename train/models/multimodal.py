@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from data.items import IGNORED, Layout
 from train.config import ModelConfig
 from train.models.attention import image_mask
-from train.models.layers import Block, Positions, n_symbols, patches_of
+from train.models.layers import Block, Positions, in_fp32, n_symbols, patches_of
 from train.models.text import token_losses
+from train.precision import as_stream
 
 
 class MultimodalModel(nn.Module):
@@ -47,7 +48,7 @@ class MultimodalModel(nn.Module):
         patches_BNC = patches_of(batch["images"], self._patch_size).flatten(1, 2)  # N = M x P
         patches_BND = self.patches(patches_BNC)
         index = batch["patch"].clamp(min=0)[..., None].expand(-1, -1, patches_BND.shape[-1])
-        tokens_BSD = self.embedding(batch["tokens"].clamp(min=0))
+        tokens_BSD = as_stream(self.embedding(batch["tokens"].clamp(min=0)))
         return patches_BND.gather(1, index).where((batch["patch"] >= 0)[..., None], tokens_BSD)
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -59,7 +60,7 @@ class MultimodalModel(nn.Module):
         cos, sin = self.positions(x_BSD.shape[1])
         for block in self.blocks:
             x_BSD = block(x_BSD, cos, sin, mask)
-        return self.head(self.final_norm(x_BSD))
+        return self.head(in_fp32(self.final_norm, x_BSD))
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return (B, S - 1) losses in nats per token; 0 where no text of the same document follows."""

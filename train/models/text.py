@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from data.items import IGNORED, Layout
 from train.config import ModelConfig
 from train.models.attention import document_mask
-from train.models.layers import Block, Positions, n_symbols
+from train.models.layers import Block, Positions, in_fp32, n_symbols
+from train.precision import as_stream
 
 
 class TextModel(nn.Module):
@@ -39,12 +40,12 @@ class TextModel(nn.Module):
 
     def logits(self, tokens_BS: Tensor) -> Tensor:
         """Return (B, S, V) scores of the token that follows each position."""
-        x_BSD = self.embedding(tokens_BS.clamp(min=0))
+        x_BSD = as_stream(self.embedding(tokens_BS.clamp(min=0)))
         mask = None if self._end_id is None else document_mask(tokens_BS, self._end_id)
         cos, sin = self.positions(tokens_BS.shape[1])
         for block in self.blocks:
             x_BSD = block(x_BSD, cos, sin, mask)
-        return self.head(self.final_norm(x_BSD))
+        return self.head(in_fp32(self.final_norm, x_BSD))
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return (B, S) losses in nats per token for `tokens` (B, S + 1); 0 where the next one is IGNORED."""

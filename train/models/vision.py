@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from data.items import Layout
 from train.config import ModelConfig
 from train.models.attention import prefix_mask
-from train.models.layers import Block, Positions, n_symbols, patches_of
+from train.models.layers import Block, Positions, in_fp32, n_symbols, patches_of
 from train.models.text import token_losses
+from train.precision import as_stream
 
 EPS = 1e-6  # of a patch's variance: an empty patch has none
 
@@ -52,22 +53,22 @@ class VisionModel(nn.Module):
 
     def encode(self, images: Tensor, prefix_B: Tensor) -> Tensor:
         """Return (B, P, D) features of the patches; with prefix_B = P every patch sees all others."""
-        x_BPD = self.patches(patches_of(images[:, None], self._patch_size)[:, 0]).float()  # the residual stream is fp32
+        x_BPD = as_stream(self.patches(patches_of(images[:, None], self._patch_size)[:, 0]))
         P = x_BPD.shape[1]
         mask = prefix_mask(prefix_B, P)
         for block in self.blocks[: self._depth]:
             x_BPD = block(x_BPD, *self.positions(P), mask)
-        return self.encoder_norm(x_BPD.float())
+        return as_stream(in_fp32(self.encoder_norm, x_BPD))
 
     def decode(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return (B, P [+ T - 1], D): what each place knows of the next."""
         x_BSD = self.encode(batch["images"], batch["prefix"])
         if "text" in self.loss_weights:
-            x_BSD = torch.cat((x_BSD, self.embedding(batch["tokens"][:, :-1].clamp(min=0))), 1)
+            x_BSD = torch.cat((x_BSD, as_stream(self.embedding(batch["tokens"][:, :-1].clamp(min=0)))), 1)
         S = x_BSD.shape[1]
         for block in self.blocks[self._depth :]:
             x_BSD = block(x_BSD, *self.positions(S))
-        return self.final_norm(x_BSD)
+        return in_fp32(self.final_norm, x_BSD)
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return (B, P + T - 1, V) scores of the token that follows each place; of patches only the last has one."""
