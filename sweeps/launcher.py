@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.utils import JobReturn, JobStatus
 
 from data.verified import verify_touched
+from mixlaw.errors import ConfigError
 from mixlaw.ledger import PlannedRun, begin_attempt, end_attempt, write_plan
 from mixlaw.runlog import read_status
 from mixlaw.study import run_states
@@ -96,13 +97,33 @@ def run_study(
     for folder, runs in by_study(jobs).items():
         if dry_run:
             states = run_states(folder, ask_queue(folder), [job.planned() for job in runs])
-            say(describe(folder, states, everything=True))
+            say("\n".join([describe(folder, states, everything=True), *memory_lines(runs, 1 if gpus_for(runs) else 0)]))
         else:
             queued = queued_runs(folder)
             write_plan(folder, [job.planned() for job in runs], queued)
             for job in runs:
                 job.status = IN_QUEUE if job.plan.run_id in queued else job.status
     return returns(jobs, first_index) if dry_run else run_jobs(jobs, n_jobs, first_index)
+
+
+def memory_lines(jobs: Sequence[Job], n_gpus: int) -> list[str]:
+    """Return how much memory each size needs on one of the GPUs of a run, as `python -m train.memory` tells in full."""
+    from train.memory import sizes_of
+
+    if not n_gpus:
+        return []
+    names = [
+        next((o.partition("=")[2] for o in j.overrides if o.startswith(("experiment=", "model="))), "") for j in jobs
+    ]
+    configs = [job.plan.config for job in jobs]
+    lines = []
+    for size in sizes_of(list(zip(names, configs, strict=True)), jobs[0].plan.manifest.vocab_size, n_gpus):
+        try:
+            words = f"{size.footprint().total / 1e9:.1f} GB on each of {n_gpus} GPUs, estimated"
+        except ConfigError as error:
+            words = str(error)
+        lines.append(f"memory of {size.name}: {words}")
+    return lines
 
 
 def run_jobs(jobs: list[Job], n_jobs: int, first_index: int = 0) -> list[JobReturn]:

@@ -84,7 +84,7 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
     MixlawError
         Before anything is submitted, if any of the runs is not possible; or with what sbatch says.
     """
-    from sweeps.launcher import by_study, plan_jobs, returns, say
+    from sweeps.launcher import by_study, memory_lines, plan_jobs, returns, say
     from sweeps.status import describe
 
     if not options.dry_run and shutil.which("sbatch") is None:
@@ -99,7 +99,8 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
         words = ", ".join(f"{n} {state}" for state, n in counts(states).items())
         say(f"study {folder.name}: {len(states)} runs: {words}; {len(todo)} to submit")
         if options.dry_run:
-            say(describe(folder, states, everything=True))
+            memory = memory_lines(group, options.nodes * options.gpus_per_node)
+            say("\n".join([describe(folder, states, everything=True), *memory]))
         else:
             write_plan(folder, planned, {s.run.run_id for s in states if s.in_queue})
         if todo:

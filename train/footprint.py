@@ -144,8 +144,8 @@ def _own_part(shape: torch.Size, n_ranks: int) -> int:
 
 
 def _gathered(config: TrainConfig, shapes: dict[str, torch.Size], training: bool) -> int:
-    """Return what FSDP holds beside shards when activations are most: the head and norms, the block at work and the next
-    one, whole; in training the gradients of the head and of a block, whole, and of two blocks on their way in fp32.
+    """Return what FSDP holds beside shards when activations are most: the head, norms, the block at work and the next,
+    all whole; in training the gradients of the head and of a block, whole, and of two blocks on their way in fp32.
 
     The lookup table is gathered while a pass begins and ends, when activations are few.
     """

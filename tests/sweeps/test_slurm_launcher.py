@@ -166,3 +166,15 @@ def test_data_that_no_run_has_verified_are_named_before_nodes_wait_for_them(
     verify_touched(plan_jobs([job])[0].plan.manifest)
     submit_study([job], SlurmOptions(dry_run=True), 0)
     assert "verified" not in capsys.readouterr().out
+
+
+def test_a_dry_run_tells_how_much_memory_each_size_needs(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [tiny(f"model.width={width}", f"mixture={m}") for width in (16, 32) for m in ("uniform", "natural")]
+    submit_study(jobs, SlurmOptions(dry_run=True, gpus_per_node=2), 0)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("memory of ")]
+    assert [line.split(": ")[0] for line in told] == [f"memory of text of width {width}" for width in (16, 32)]
+    assert all(line.endswith(" GB on each of 2 GPUs, estimated") for line in told)
+    submit_study(jobs[:1], SlurmOptions(dry_run=True, gpus_per_node=3), 0)
+    assert "memory of text of width 16: stream.batch_size 4 is not a multiple of the 3 ranks" in capsys.readouterr().out
+    submit_study(jobs[:1], SlurmOptions(dry_run=True, gpus_per_node=0), 0)
+    assert "memory of" not in capsys.readouterr().out

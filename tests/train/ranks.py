@@ -75,7 +75,7 @@ def _train(rank: int, overrides: list[str], prepare: Prepare | None) -> str:
 
 
 def in_world(rank: int, task: Callable[..., Any], limits: dict[str, float], *arguments: Any) -> Any:
-    """Return what `task(world, *arguments)` does on a rank of gloo, or its sentence; `limits` are those of join_world."""
+    """Return what `task(world, *arguments)` gives on a rank of gloo, or its sentence; `limits`: of join_world."""
     from mixlaw.errors import MixlawError
     from train.distributed import join_world, leave_world
 

@@ -1,5 +1,8 @@
 """Ranks wait for each other outside of collectives, however long one works, and never for one that has left."""
 
+import os
+import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +97,23 @@ def verify_slowly(rank: int) -> None:
 def test_data_may_take_longer_to_verify_than_a_collective_waits(tiny: Tiny) -> None:
     overrides = tiny(f"machine.timeout_minutes={SHORT}", "study_name=slow")
     assert run_ranks(2, overrides, verify_slowly) == ["finished"] * 2
+
+
+def test_a_signal_while_data_are_verified_leaves_and_the_same_command_goes_on(
+    data_root: Path, plan: Plans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(data_root, tmp_path / "data", ignore=shutil.ignore_patterns(".verified*"))
+    this, plain = plan(f"data.root={root}"), train.loop.verify_touched
+
+    def warned(*arguments: Any) -> bool:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        return plain(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.loop, "verify_touched", warned)
+        assert train.loop.run(this) == "again"
+    assert not list((tmp_path / "runs").rglob("run.json"))
+    assert train.loop.run(this) == "finished"
 
 
 def test_ranks_share_the_hashing_of_a_checkpoint_and_pass_over_what_one_finds_damaged(
