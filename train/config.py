@@ -165,6 +165,7 @@ class MachineConfig:
     parallel: str = "ddp"  # of several ranks, each holds: ddp: the whole model | fsdp: a shard of it
     compile: bool = False
     cuda_graphs: bool = False  # with compile: replay whole steps; for models too small to keep a GPU busy
+    scores_at_once: int = 0  # tokens of a pass whose scores of all symbols exist at a time; 0: of all
     activation_checkpointing: bool = False  # compute activations twice, and keep those between blocks only
     runs: str = "runs"
 
@@ -173,6 +174,13 @@ class MachineConfig:
         require_name("machine.parallel", self.parallel, ["ddp", "fsdp"])
         require_at_least(1, machine_threads=self.threads)
         require_at_least(0, machine_workers=self.workers, machine_micro_batch=self.micro_batch)
+        require_at_least(0, machine_scores_at_once=self.scores_at_once)
+        if self.cuda_graphs and (not self.compile or self.parallel == "fsdp"):
+            raise ConfigError(
+                f"machine.cuda_graphs replays compiled steps of models too small to keep a GPU busy; here are "
+                f"machine.compile={str(self.compile).lower()} and machine.parallel={self.parallel}: set compile=true "
+                "and parallel=ddp, or cuda_graphs=false"
+            )
         if not self.runs:
             raise ConfigError("machine.runs is empty; it names the folder of all runs")
 

@@ -27,7 +27,11 @@ from train.precision import ARITHMETIC, VERSIONS, arithmetic, set_matrix_product
 Tiny = Callable[..., list[str]]
 Plans = Callable[..., Plan]
 FAMILIES = ("text", "multimodal", "vision")
-LAYOUTS = {"text": Layout(16), "multimodal": Layout(32, "multimodal", 16, View(32)), "vision": Layout(20, "vision", 16, View(32))}
+LAYOUTS = {
+    "text": Layout(16),
+    "multimodal": Layout(32, "multimodal", 16, View(32)),
+    "vision": Layout(20, "vision", 16, View(32)),
+}
 MODELS = {f: ModelConfig(f, width=32, depth=2, head_dim=8, patch_size=16, decoder_depth=1) for f in FAMILIES}
 
 
@@ -56,7 +60,7 @@ def one_step(rank: int, family: str, parallel: str, micro_batch: int, compiled: 
     model = place(shape_model(config.model, 50, LAYOUTS[family]), machine, "bf16", world)
     initialise(model, config.model, 0)
     share = {name: values[world.rank :: world.size] for name, values in batch_of(family, 4).items()}
-    loss = backward(trainable(model, machine, world), share, config, world)
+    loss = world.total(backward(trainable(model, machine, world), share, config, world))
     gradients = {}
     for name, p in model.named_parameters():
         assert p.grad is not None
@@ -168,5 +172,3 @@ def test_weights_of_norms_are_rounded_as_all_weights_are() -> None:
 def test_a_run_of_before_keeps_its_name_in_fp32_only() -> None:
     """bf16 of one process had its residual stream in fp32: its losses are others now, and so is the run."""
     assert (VERSIONS["fp32"], VERSIONS["bf16"]) == (1, 2)
-
-
