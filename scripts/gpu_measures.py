@@ -61,13 +61,13 @@ def measure_kernels(bench: Bench, head_dim: int) -> Row:
     for length in LENGTHS[:1] if bench.smoke else LENGTHS:
         tokens = torch.ones(2, length, dtype=torch.int64, device=bench.device)
         tokens[:, length // 3] = END_ID
-        dense = document_mask(tokens.cpu(), END_ID).to(bench.device)  # type: ignore[union-attr]
+        dense = document_mask(tokens.cpu(), END_ID, head_dim).to(bench.device)  # type: ignore[union-attr]
         expected = _attended(bench, head_dim, length, dense)
-        chosen = _difference(_attended(bench, head_dim, length, document_mask(tokens, END_ID)), expected)
+        chosen = _difference(_attended(bench, head_dim, length, document_mask(tokens, END_ID, head_dim)), expected)
         causal = max(float(t.detach().float().abs().max()) for t in _attended(bench, head_dim, length, None))
         case: Row = {"head_dim": head_dim, "length": length, "chosen": chosen, "causal": causal}
         try:
-            flex = document_mask(tokens, END_ID, flex=True)
+            flex = document_mask(tokens, END_ID, head_dim, flex=True)
             case["flex"] = _difference(_attended(bench, head_dim, length, flex), expected)
         except Exception as error:  # noqa: BLE001 - whatever a compiler raises
             case["flex_fails"] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"

@@ -165,6 +165,7 @@ class MachineConfig:
     parallel: str = "ddp"  # of several ranks, each holds: ddp: the whole model | fsdp: a shard of it
     compile: bool = False
     cuda_graphs: bool = False  # with compile: replay whole steps; for models too small to keep a GPU busy
+    scores_at_once: int = 0  # tokens of a pass whose scores of all symbols exist at a time; 0: of all
     activation_checkpointing: bool = False  # compute activations twice, and keep those between blocks only
     timeout_minutes: float = 30.0  # of one collective: a rank that waits longer for the others fails
     wait_minutes: float = 720.0  # for what ranks do alone, outside of collectives: verifying data and checkpoints
@@ -179,6 +180,13 @@ class MachineConfig:
             raise ConfigError(
                 f"machine.timeout_minutes is {self.timeout_minutes:g} and machine.wait_minutes {self.wait_minutes:g}; "
                 "both must be above 0"
+            )
+        require_at_least(0, machine_scores_at_once=self.scores_at_once)
+        if self.cuda_graphs and (not self.compile or self.parallel == "fsdp"):
+            raise ConfigError(
+                f"machine.cuda_graphs replays compiled steps of models too small to keep a GPU busy; here are "
+                f"machine.compile={str(self.compile).lower()} and machine.parallel={self.parallel}: set compile=true "
+                "and parallel=ddp, or cuda_graphs=false"
             )
         if not self.runs:
             raise ConfigError("machine.runs is empty; it names the folder of all runs")

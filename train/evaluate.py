@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from data.items import Layout
 from data.shards import Manifest
@@ -25,11 +26,17 @@ class Evaluator:
     """
 
     def __init__(self, manifest: Manifest, config: EvaluationConfig, layout: Layout, batch_size: int) -> None:
-        names = [*manifest.domains, *manifest.targets]
-        self._batches = {
-            name: evaluation_batches(manifest, name, config.split, layout, config.n_sequences, batch_size)
-            for name in names
-        }
+        self._passes: list[tuple[slice, Batch]] = []  # where the results of a batch belong among all sequences
+        self._places: dict[str, slice] = {}
+        n = 0
+        for name in (*manifest.domains, *manifest.targets):
+            first = n
+            for batch in evaluation_batches(manifest, name, config.split, layout, config.n_sequences, batch_size):
+                size = len(next(iter(batch.values())))
+                self._passes.append((slice(n, n + size), batch))
+                n += size
+            self._places[name] = slice(first, n)
+        self._n_sequences = n
 
     def measure(self, model: nn.Module, world: World, precision: str, stop: StopRequest | None = None) -> Losses | None:
         """Return per domain: its loss, the standard error over sequences, and how many tokens (or patches) it rests on.
@@ -46,36 +53,39 @@ class Evaluator:
     ) -> dict[str, Sums] | None:
         """Return per domain the losses of every sequence, float64 on the CPU; None if stopped."""
         model.train(False)
-        found = {}
-        for name, batches in self._batches.items():
-            measured = self._domain(model, batches, world, precision, stop)
-            if measured is None:
-                break
-            found[name] = measured
+        sums = self._sums(model, world, precision, stop)
         model.train(True)
-        return found if len(found) == len(self._batches) else None
+        if sums is None:
+            return None
+        return {name: {kind: values[place] for kind, values in sums.items()} for name, place in self._places.items()}
 
-    def _domain(
-        self, model: nn.Module, batches: list[Batch], world: World, precision: str, stop: StopRequest | None
-    ) -> Sums | None:
-        """Measure one domain, each rank every world.size-th batch. All ranks run the model equally often: where the
-        batches are used up, a rank repeats the last, because shards of a model meet in every forward pass."""
-        sizes = [len(next(iter(batch.values()))) for batch in batches]
+    def _sums(self, model: nn.Module, world: World, precision: str, stop: StopRequest | None) -> Sums | None:
+        """Measure all sequences, each rank every world.size-th batch of all domains.
+
+        Shards of a model meet in every forward pass: where the batches are used up before the ranks are, in the very
+        last turn, a rank of a sharded model repeats the last batch. Others are done.
+        """
         kinds = list(model.loss_weights)  # type: ignore[arg-type]
-        sums = {kind: torch.zeros(sum(sizes), 2, dtype=torch.float64, device=world.device) for kind in kinds}
-        for turn in range(0, len(batches), world.size):
+        sums = {kind: torch.zeros(self._n_sequences, 2, dtype=torch.float64, device=world.device) for kind in kinds}
+        for turn in range(0, len(self._passes), world.size):
             if stop and world.maximum(stop.signal):
                 return None
-            i = turn + world.rank
-            batch = inputs_of(model, batches[min(i, len(batches) - 1)], world.device)
-            with autocast(world.device, precision):
-                losses = model(batch)
-            if i < len(batches):
-                first = sum(sizes[:i])
-                for kind, counts in model.predicted(batch).items():  # type: ignore[operator]
-                    sums[kind][first : first + sizes[i], 0] = losses[kind].double().sum(1)
-                    sums[kind][first : first + sizes[i], 1] = counts
+            mine = turn + world.rank
+            if mine < len(self._passes) or isinstance(model, FSDPModule):
+                place, batch = self._passes[min(mine, len(self._passes) - 1)]
+                found = _measured(model, batch, world, precision)
+                for kind in kinds if mine < len(self._passes) else ():
+                    sums[kind][place] = found[kind]
         return {kind: world.total(values).cpu() for kind, values in sums.items()}
+
+
+def _measured(model: nn.Module, batch: Batch, world: World, precision: str) -> Sums:
+    """Return (n_sequences, 2) of one batch by kind of loss."""
+    batch = inputs_of(model, batch, world.device)
+    with autocast(world.device, precision):
+        losses = model(batch)
+    counts = model.predicted(batch)  # type: ignore[operator]
+    return {kind: torch.stack([losses[kind].double().sum(1), n.double()], 1) for kind, n in counts.items()}
 
 
 def summaries(sums: dict[str, Sums], weights: dict[str, float]) -> Losses:

@@ -23,11 +23,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from data.items import Layout
-from mixlaw.errors import ConfigError
 from train.config import TrainConfig
 from train.distributed import ALONE
 from train.models.build import FAMILIES
-from train.parallel import trainable
+from train.parallel import micro_batch_of, trainable
 
 CONTEXT = 1_500_000_000  # bytes: CUDA's context, cuBLAS's workspace, NCCL's buffers
 FRAGMENTS = 0.03  # of all tensors: what the allocator cannot use
@@ -99,10 +98,10 @@ def footprint(config: TrainConfig, vocab_size: int, n_ranks: int, as_gpu: bool =
     Raises
     ------
     ConfigError
-        If the ranks cannot share the batch.
+        If the ranks cannot share the batch, or passes a rank's share.
     """
     sharded = config.machine.parallel == "fsdp" and n_ranks > 1
-    micro_batch = micro_batch_of(config, n_ranks)
+    micro_batch = micro_batch_of(config.stream.batch_size, config.machine, n_ranks)
     shapes = _parameter_shapes(config, vocab_size)
     own = sum(_own_part(shape, n_ranks if sharded else 1) for shape in shapes.values()) * _FP32
     kept = _Kept(config, sharded, micro_batch, as_gpu)
@@ -116,20 +115,6 @@ def footprint(config: TrainConfig, vocab_size: int, n_ranks: int, as_gpu: bool =
         logits=max(kept.of(vocab_size, training=True) - activations, 0),
         evaluation=kept.of(vocab_size, training=False) + (_gathered(config, shapes, training=False) if sharded else 0),
     )
-
-
-def micro_batch_of(config: TrainConfig, n_ranks: int) -> int:
-    """Return the sequences of a forward pass of one rank.
-
-    Raises
-    ------
-    ConfigError
-        If the ranks cannot share the batch evenly.
-    """
-    share, left = divmod(config.stream.batch_size, n_ranks)
-    if left or not share:
-        raise ConfigError(f"stream.batch_size {config.stream.batch_size} is not a multiple of the {n_ranks} ranks")
-    return min(config.machine.micro_batch or share, share)
 
 
 def _parameter_shapes(config: TrainConfig, vocab_size: int) -> dict[str, torch.Size]:
@@ -220,7 +205,7 @@ def _peak_of(case: _Case) -> int:
             model: nn.Module = FAMILIES[config.model.family](config.model, case.vocab_size, layout)
         for parameter in model.parameters():
             parameter.register_post_accumulate_grad_hook(_drop_gradient)  # counted apart
-        model.scores_at_once = getattr(config.machine, "scores_at_once", 0)
+        model.scores_at_once = config.machine.scores_at_once  # type: ignore[assignment]
         batch = inputs_like(layout, case.micro_batch)
         called: Any = trainable(model, config.machine, ALONE)
         with LiveBytes([*model.parameters(), *model.buffers(), *batch.values()]) as live:

@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from data.config import DataConfig
 from mixlaw.errors import ConfigError, MixlawError
 from train.config import TrainConfig
-from train.footprint import Footprint, footprint, micro_batch_of
+from train.footprint import Footprint, footprint
 from train.models.build import count_of
 from train.models.count import flops_per_token
+from train.parallel import micro_batch_of
 from train.peaks import NAMES, memory_of, peak_of
 
 GPU, MFU = "NVIDIA H100 80GB HBM3", 0.4
@@ -135,7 +136,10 @@ def largest_that_fits(size: Size, gpu_bytes: float) -> tuple[int, Footprint] | N
 def describe_run(size: Size, gpu: str, gpu_bytes: float, mfu: float) -> str:
     """Return a run's bytes, time and fitting settings in words."""
     needed, config = size.footprint(), size.config
-    micro_batch, share = micro_batch_of(config, size.n_ranks), config.stream.batch_size // size.n_ranks
+    micro_batch, share = (
+        micro_batch_of(config.stream.batch_size, config.machine, size.n_ranks),
+        config.stream.batch_size // size.n_ranks,
+    )
     facts = [
         f"{count_of(config.model, size.vocab_size, config.layout())['total']:,} parameters, {config.precision}",
         f"{size.n_ranks} GPU{'s' * (size.n_ranks > 1)}" + f", {config.machine.parallel}" * (size.n_ranks > 1),
@@ -177,7 +181,7 @@ def describe_study(sizes: Sequence[Size], gpu: str, gpu_bytes: float, mfu: float
         needed = size.footprint()
         cells = "".join(f"{getattr(needed, name) / 1e9:>12.1f}" for name in COLUMNS)
         hours = f"{speed_of(size, peak, mfu).hours:>9,.0f}" if peak else f"{'-':>9}"
-        batch = micro_batch_of(size.config, size.n_ranks)
+        batch = micro_batch_of(size.config.stream.batch_size, size.config.machine, size.n_ranks)
         lines.append(f"{size.name:<24}{size.n_ranks:>5}{batch:>7}{cells}{hours}  {verdict(needed, gpu_bytes)}")
         if needed.total > gpu_bytes:
             lines += [f"    would fit: {words}" for words, _ in alternatives(size, gpu_bytes)]

@@ -20,7 +20,7 @@ CONFIG = ModelConfig(width=32, depth=2, head_dim=8, document_mask=True)
 
 @given(tokens=st.lists(st.lists(st.integers(END, 3), min_size=7, max_size=7), min_size=1, max_size=3))
 def test_a_position_sees_itself_and_earlier_ones_of_its_document(tokens: list[list[int]]) -> None:
-    mask = document_mask(torch.tensor(tokens), END)
+    mask = document_mask(torch.tensor(tokens), END, 8)
     assert isinstance(mask, torch.Tensor)
     for row, allowed in zip(tokens, mask[:, 0], strict=True):
         for query in range(7):
@@ -37,9 +37,9 @@ def test_the_block_mask_and_the_mask_of_booleans_attend_alike(seed: int, share: 
     tokens = (torch.rand(2, 128) > share).long()
     documents, images = (torch.randint(0, 4, (2, 128)).cumsum(1) // 60 for _ in range(2))
     masks = {
-        "documents": partial(document_mask, tokens, END),
-        "images": partial(image_mask, documents, images - 1),
-        "prefix": partial(prefix_mask, torch.tensor([3, 70]), 128),
+        "documents": partial(document_mask, tokens, END, 16),
+        "images": partial(image_mask, documents, images - 1, 16),
+        "prefix": partial(prefix_mask, torch.tensor([3, 70]), 128, 16),
     }
     for name, mask in masks.items():
         one, other = attend(q, k, v, mask()), attend(q, k, v, mask(flex=True))

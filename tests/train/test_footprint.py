@@ -16,7 +16,7 @@ from tests.train.tiny import image_run
 from train.compose import compose_config
 from train.config import TrainConfig
 from train.distributed import ALONE, World
-from train.footprint import Footprint, LiveBytes, footprint, inputs_like, micro_batch_of
+from train.footprint import Footprint, LiveBytes, footprint, inputs_like
 from train.loop import backward
 from train.models.build import build_model, shape_model
 from train.models.initial import initialise
@@ -54,6 +54,7 @@ def measured_peak(config: TrainConfig, vocab_size: int = VOCAB) -> int:
         parameter.grad = torch.zeros_like(parameter)
     batch = batch_of(config, 2 * config.machine.micro_batch)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    model.scores_at_once = config.machine.scores_at_once
     replica = trainable(model, config.machine, ALONE)
     with LiveBytes([*model.parameters(), *model.buffers(), *gradients, *batch.values()]) as live:
         backward(replica, batch, config, ALONE)
@@ -184,9 +185,13 @@ def test_fused_kernels_of_a_gpu_keep_less_than_a_cpu() -> None:
 
 
 def test_ranks_that_cannot_share_the_batch_are_refused() -> None:
-    assert [micro_batch_of(text_config(more), 2) for more in ("machine.micro_batch=0", "machine.micro_batch=3")] == [
-        4,
-        3,
-    ]
     with pytest.raises(ConfigError, match=r"stream\.batch_size 8 is not a multiple of the 3 ranks"):
         footprint(text_config(), VOCAB, 3)
+
+
+def test_scores_of_a_part_of_the_places_at_a_time_take_less() -> None:
+    more = ("precision=bf16", "machine.scores_at_once=32")
+    parts, whole = text_config(*more), text_config(more[0])
+    found = footprint(parts, VOCAB, 1, as_gpu=False)
+    assert measured_peak(parts) == pytest.approx(found.activations + found.logits, rel=0.1)
+    assert found.logits < footprint(whole, VOCAB, 1, as_gpu=False).logits / 2

@@ -60,7 +60,7 @@ def one_step(rank: int, family: str, parallel: str, micro_batch: int, compiled: 
     model = place(shape_model(config.model, 50, LAYOUTS[family]), machine, "bf16", world)
     initialise(model, config.model, 0)
     share = {name: values[world.rank :: world.size] for name, values in batch_of(family, 4).items()}
-    loss = backward(trainable(model, machine, world), share, config, world)
+    loss = world.total(backward(trainable(model, machine, world), share, config, world))
     gradients = {}
     for name, p in model.named_parameters():
         assert p.grad is not None
