@@ -18,6 +18,7 @@ from train.distributed import World
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFETCHED = 2  # batches that each reading process holds ready, torch's default
+FLEX_HEAD_DIM, FLEX_PLACES = 16, 128  # masks are dense where heads are narrower or sequences not longer
 _COMPILES_S = 60  # a compiler that takes longer hangs
 
 
@@ -38,8 +39,10 @@ def check_machine(config: TrainConfig, world: World) -> None:
 
 def needs_compiler(config: TrainConfig, device: str) -> bool:
     """Return whether a run compiles kernels: all of it, or on a GPU FlexAttention for masks."""
-    masked = config.model.family != "text" or config.model.document_mask
-    return config.machine.compile or (device == "cuda" and masked and config.model.head_dim >= 16)
+    layout, masked = config.layout(), config.model.family != "text" or config.model.document_mask
+    n_places = layout.n_patches if config.model.family == "vision" else layout.seq_len
+    flex = masked and config.model.head_dim >= FLEX_HEAD_DIM and n_places > FLEX_PLACES
+    return config.machine.compile or (device == "cuda" and flex)
 
 
 def check_compiler(device: str, environment: Mapping[str, str]) -> None:

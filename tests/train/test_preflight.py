@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from data.stream import WeightedStream
 from mixlaw.errors import ConfigError
@@ -13,8 +14,11 @@ from tests.train.tiny import image_run
 from train.compose import compose_config, plan_run
 from train.config import TrainConfig
 from train.loop import run
+from train.models.attention import suits_flex
 from train.plan import Plan
 from train.preflight import (
+    FLEX_HEAD_DIM,
+    FLEX_PLACES,
     SHARED_MEMORY,
     check_compiler,
     check_shared_memory,
@@ -73,9 +77,20 @@ def test_masks_on_gpus_are_compiled_too() -> None:
 
     assert not needs_compiler(config(), "cuda")
     assert needs_compiler(config("machine.compile=true"), "cpu")
-    assert needs_compiler(config("model.document_mask=true"), "cuda")
-    assert not needs_compiler(config("model.document_mask=true"), "cpu")
-    assert not needs_compiler(config("model.document_mask=true", "model.head_dim=8"), "cuda")  # a dense mask
+    masked = ["model.document_mask=true", "stream.seq_len=256"]
+    assert needs_compiler(config(*masked), "cuda")
+    assert not needs_compiler(config(*masked), "cpu")
+    assert not needs_compiler(config(*masked, "model.head_dim=8"), "cuda")  # a dense mask
+    assert not needs_compiler(config(masked[0], "stream.seq_len=128"), "cuda")
+
+
+def test_masks_are_dense_exactly_where_no_compiler_is_asked_for() -> None:
+    class OnGpu(torch.Tensor):
+        is_cuda = True  # type: ignore[assignment]
+
+    for head_dim, places in ((16, 129), (15, 129), (16, 128)):
+        like = torch.zeros(1, places).as_subclass(OnGpu)
+        assert suits_flex(like, head_dim) == (head_dim >= FLEX_HEAD_DIM and places > FLEX_PLACES)
 
 
 @pytest.mark.parametrize("family", ["text", "multimodal", "vision"])
