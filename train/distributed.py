@@ -16,6 +16,7 @@ from mixlaw.errors import ConfigError, MixlawError
 
 TIMEOUT_MINUTES, WAIT_MINUTES = 30.0, 720.0  # defaults of machine.timeout_minutes and machine.wait_minutes
 _POLL_S = (0.001, 0.25)  # the first pause, and the longest
+_LINGER_S = 2.0  # that the first rank stays for the others
 _LEFT = "left"  # in the store: how many ranks have left
 
 
@@ -79,7 +80,7 @@ class World:
         with _store() as store:
             store.add(key, 1)
             while (n_here := store.add(key, 0)) < self.size:
-                if store.add(_LEFT, 0):
+                if store.add(_LEFT, 0) and store.add(key, 0) < self.size:  # one that was here may have left since
                     raise MixlawError("stopped, because another rank of this run has left: see what it says")
                 if time.monotonic() > end:
                     raise MixlawError(
@@ -207,6 +208,9 @@ def first_host(nodes: str) -> str:
 def leave_world() -> None:
     """Let the other ranks go, and tell those that wait for this one that it will not come."""
     if dist.is_initialized():
-        with suppress(RuntimeError, MixlawError), _store() as store:
-            store.add(_LEFT, 1)
+        with suppress(MixlawError), _store() as store:
+            n_left, end = store.add(_LEFT, 1), time.monotonic() + _LINGER_S
+            while dist.get_rank() == 0 and n_left < dist.get_world_size() and time.monotonic() < end:
+                time.sleep(_POLL_S[0])  # its process may hold the store, which the others still ask who is here
+                n_left = store.add(_LEFT, 0)
         dist.destroy_process_group()
