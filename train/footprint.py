@@ -112,7 +112,7 @@ def footprint(config: TrainConfig, vocab_size: int, n_ranks: int, as_gpu: bool =
         optimizer=2 * own,
         gathered=_gathered(config, shapes, training=True) if sharded else 0,
         activations=activations,
-        logits=max(kept.of(vocab_size, training=True) - activations, 0),
+        logits=kept.of_head(vocab_size),
         evaluation=kept.of(vocab_size, training=False) + (_gathered(config, shapes, training=False) if sharded else 0),
     )
 
@@ -164,6 +164,11 @@ class _Kept:
                 more = tuple(n + (i == j) for j, n in enumerate(few))
                 total += (depth - 1) * (self._peak(vocab_size, training, more) - base)
         return total
+
+    def of_head(self, vocab_size: int) -> int:
+        """Return what the symbols of a vocabulary add to a step, whatever the depth."""
+        few = (1, 1 if self.config.model.family == "vision" else 0)
+        return max(self._peak(vocab_size, True, few) - self._peak(_FEW_SYMBOLS, True, few), 0)
 
     def _peak(self, vocab_size: int, training: bool, depths: tuple[int, ...]) -> int:
         changed = replace(

@@ -36,10 +36,9 @@ def test_time_is_flops_over_the_share_of_the_peak() -> None:
     assert found.hours * 3600 * found.tokens_per_s == pytest.approx(1e6)
 
 
-@pytest.mark.parametrize("more", [[], ["machine.activation_checkpointing=true"]], ids=["kept", "twice"])
-def test_the_largest_micro_batch_that_fits_is_found(more: list[str]) -> None:
-    run = size(*more)
-    fits = {n: run_of(run, n).footprint().total for n in (1, 2, 3, 4, 6, 8, 12, 24)}
+def test_the_largest_micro_batch_that_fits_is_found() -> None:
+    run = size("model.depth=1")
+    fits = {n: run_of(run, n).footprint().total for n in (1, 3, 24)}
     for n, n_bytes in fits.items():
         found = largest_that_fits(run, n_bytes)
         assert found is not None
@@ -53,7 +52,7 @@ def run_of(run: Size, micro_batch: int) -> Size:
 
 
 def test_settings_that_fit_fit_and_checkpoints_and_shards_make_room() -> None:
-    run = size(n_ranks=2)
+    run = size("model.depth=2", n_ranks=2)
     found = dict(alternatives(run, 1e12))
     assert len(found) == 4
     by_words = {tuple(re.findall(r"=(\w+)", words)): needed for words, needed in found.items()}
