@@ -83,7 +83,8 @@ def _attended(bench: Bench, head_dim: int, length: int, mask: Any) -> list[Tenso
     generator = torch.Generator().manual_seed(head_dim + length)
     shape, dtype = (2, 4, length, head_dim), torch.bfloat16 if bench.device.type == "cuda" else torch.float32
     made = [torch.randn(shape, generator=generator).to(bench.device, dtype).requires_grad_() for _ in range(3)]
-    out = attend(*made, mask)
+    query, key, value = made
+    out = attend(query, key, value, mask)
     return [out.detach(), *torch.autograd.grad(out.float().square().mean(), made)]
 
 
@@ -138,7 +139,7 @@ def compiling(bench: Bench) -> Iterator[None]:
     torch._dynamo.utils.counters.clear()
     plain = torch.compile
     if bench.smoke:
-        torch.compile = lambda model, **_: plain(model, backend="eager")  # type: ignore[assignment,misc]
+        torch.compile = lambda model, **_: plain(model, backend="eager")  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -228,7 +229,7 @@ def residual_of(dtype: str) -> Iterator[None]:
 
     def build(*arguments: Any, **more: Any) -> nn.Module:
         model = plain(*arguments, **more)
-        model.blocks[0].register_forward_pre_hook(cast)  # type: ignore[index,operator,union-attr]
+        model.blocks[0].register_forward_pre_hook(cast)  # type: ignore[index,union-attr]
         return model
 
     if wanted:
@@ -302,9 +303,9 @@ def measure_synchronisations(bench: Bench, name: str) -> Row:
     def see(step: int, loss: float) -> None:
         torch.cuda.set_sync_debug_mode("warn" if first <= step < first + n else "default")
 
-    def note(message: Any, category: Any, filename: str, line: int, *_: Any) -> None:
+    def note(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
         if "synchroniz" in str(message).lower():
-            place = f"{Path(filename).name}:{line}"
+            place = f"{Path(filename).name}:{lineno}"
             places[place] = places.get(place, 0) + 1
 
     warnings.simplefilter("always")

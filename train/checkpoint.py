@@ -138,7 +138,7 @@ def _writer_of(path: Path, n_ranks: int) -> int:
 
 def _seal_files(files: Collection[Path], staged: Path) -> Entries:
     """Make files durable; return their lines of the manifest."""
-    entries = {}
+    entries: Entries = {}
     for path in files:
         with path.open("rb") as file:
             os.fsync(file.fileno())

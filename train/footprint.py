@@ -295,8 +295,8 @@ def gpu_kernels() -> Iterator[None]:
     """
     norm, attention = F.rms_norm, F.scaled_dot_product_attention
 
-    def unmasked(*arguments: Tensor, attn_mask: Any = None, is_causal: bool = False, **more: Any) -> Tensor:
-        return attention(*arguments, is_causal=is_causal or attn_mask is not None, **more)
+    def unmasked(q: Tensor, k: Tensor, v: Tensor, attn_mask: Any = None, is_causal: bool = False) -> Tensor:
+        return attention(q, k, v, is_causal=is_causal or attn_mask is not None)
 
     F.rms_norm, F.scaled_dot_product_attention = _fused_norm, unmasked  # type: ignore[assignment]
     try:
