@@ -24,7 +24,7 @@ from train.models.initial import allocate
 log = logging.getLogger(__name__)
 # rotary tables are the same on all ranks: nothing sends them again; torch renamed the setting after 2.9
 _NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-_KEEP_BUFFERS = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
+_KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 
 def place(model: nn.Module, machine: MachineConfig, precision: str, world: World) -> nn.Module:
@@ -72,7 +72,7 @@ def trainable(model: nn.Module, machine: MachineConfig, world: World) -> nn.Modu
             block.forward = compiled(block.forward)
     if sharded:
         if machine.compile:
-            model.losses = compiled(model.losses)
+            model.losses = compiled(model.losses)  # type: ignore[assignment]
         return model
     replica = compiled(model) if machine.compile else model
     if world.size > 1:
