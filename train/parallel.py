@@ -1,5 +1,6 @@
 """How a model lies on its ranks: one copy each (DDP) or one shard each (FSDP2); what is compiled and recomputed."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Callable
@@ -22,6 +23,9 @@ from train.distributed import World
 from train.models.initial import allocate
 
 log = logging.getLogger(__name__)
+# rotary tables are the same on all ranks: nothing sends them again; torch renamed the setting after 2.9
+_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 
 def place(model: nn.Module, machine: MachineConfig, precision: str, world: World) -> nn.Module:
@@ -60,21 +64,21 @@ def trainable(model: nn.Module, machine: MachineConfig, world: World) -> nn.Modu
     because these break graphs; what is recomputed lies within what is compiled.
     """
     compiled = partial(torch.compile, mode="reduce-overhead" if machine.cuda_graphs else "default")
-    sharded = isinstance(model, FSDPModule)
+    sharded, told = isinstance(model, FSDPModule), list[str]()
     for block in model.blocks:  # type: ignore[union-attr]
         if machine.compile:
-            block.forward = _watched(block.forward)
+            block.forward = _watched(block.forward, told)
         if machine.activation_checkpointing:
             block.forward = _recomputed(block.forward)
         if machine.compile and sharded:
             block.forward = compiled(block.forward)
     if sharded:
         if machine.compile:
-            model.losses = compiled(model.losses)
+            model.losses = compiled(model.losses)  # type: ignore[assignment]
         return model
     replica = compiled(model) if machine.compile else model
     if world.size > 1:
-        return DistributedDataParallel(replica, gradient_as_bucket_view=True, broadcast_buffers=False)
+        return DistributedDataParallel(replica, gradient_as_bucket_view=True, **_KEEP_BUFFERS)
     return replica  # type: ignore[return-value]
 
 
@@ -87,14 +91,13 @@ def _recomputed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return call
 
 
-def _watched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a function that warns, once, where it is trained without having been compiled."""
-    told: list[bool] = []
+def _watched(forward: Callable[..., Tensor], told: list[str]) -> Callable[..., Tensor]:
+    """Return a function that warns where it is trained without having been compiled, unless that was told before."""
 
     def call(*inputs: Any) -> Tensor:
         if not torch.compiler.is_compiling() and torch.is_grad_enabled() and not told:
-            told.append(True)
-            log.warning("machine.compile is on, but blocks run uncompiled: training is slower than it could be")
+            told.append("machine.compile is on, but blocks run uncompiled: training is slower than it could be")
+            log.warning(told[0])
         return forward(*inputs)
 
     return call

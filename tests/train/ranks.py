@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-TIMEOUT_S = 120
+TIMEOUT_S = 240
 Prepare = Callable[[int], None]  # called with the rank before the run; a function of a module
 
 

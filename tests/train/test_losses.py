@@ -47,7 +47,7 @@ def test_parts_and_alignment_change_no_loss_and_no_gradient(
     assert plain[0][targets == IGNORED].abs().sum() == 0
 
 
-def test_parts_are_as_exact_in_bf16_as_the_whole() -> None:
+def test_parts_are_about_as_exact_in_bf16_as_the_whole() -> None:
     head, x, targets = case(0, 4, 20, 16, 50)
     exact = found(head, x, targets)
     errors = []
@@ -62,7 +62,7 @@ def test_parts_are_as_exact_in_bf16_as_the_whole() -> None:
         result = (losses.detach(), head.weight.grad, x.grad)
         errors.append([float((a - b).norm() / b.norm()) for a, b in zip(result, exact, strict=True)])
     assert max(errors[0]) < 0.01
-    assert all(parts < 1.2 * whole for whole, parts in zip(*errors, strict=True))
+    assert all(parts < 1.5 * whole for whole, parts in zip(*errors, strict=True))
 
 
 class Largest(TorchDispatchMode):

@@ -55,13 +55,16 @@ def gradients_between_passes(rank: int, parallel: str) -> dict[str, Any]:
     model = place(shape_model(config.model, 50, LAYOUTS["text"]), machine, "fp32", world)
     initialise(model, config.model, 0)
     replica, seen = trainable(model, machine, world), []
-    model.register_forward_pre_hook(
-        lambda *_: seen.append([getattr(p.grad, "_local_tensor", p.grad).numel() for p in model.parameters()
-                                if p.grad is not None])
-    )  # fmt: skip
+
+    def note(*_: Any) -> None:
+        found = (p.grad for p in model.parameters() if p.grad is not None)
+        seen.append([getattr(grad, "_local_tensor", grad).numel() for grad in found])
+
+    model.register_forward_pre_hook(note, prepend=True)  # before shards are gathered for the pass
     share = {name: values[world.rank :: world.size] for name, values in batch_of("text", 4).items()}
     backward(replica, share, config, world)
     buffers = replica.broadcast_buffers if isinstance(replica, DistributedDataParallel) else None
+    del replica  # it would wait for its ranks
     leave_world()
     sizes = [getattr(p, "_local_tensor", p).numel() for p in model.parameters()]
     return {"seen": seen, "sizes": sizes, "total": sum(p.numel() for p in model.parameters()), "buffers": buffers}
