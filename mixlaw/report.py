@@ -25,7 +25,7 @@ from mixlaw.report_study import next_section, status_section, unfinished
 from mixlaw.study import run_states
 from mixlaw.tables import LOSS, Table, names_after
 from mixlaw.uncertainty import seed_noise
-from mixlaw.units import MIXED, NATS, brackets, difference, kind_of, together
+from mixlaw.units import MIXED, NATS, brackets, difference, together, units_in_words
 
 Drawing = Callable[[Axes | None], Axes]
 SCORES = {"mre": "mean relative error [%]", "mae": "mean error", "bias": "bias [%]",
@@ -227,33 +227,6 @@ def write_status(out: Path, study: Path) -> None:
         raise RunLogError(f"{study} holds no runs, and none are planned there")
     advice = f"No laws yet: <code>mixlaw fit {html.escape(str(study))} --out {html.escape(str(study))}/laws.json</code>"
     write_page(out, TITLE, [*parts, f"<p>{advice}</p>"])
-
-
-def units_in_words(units: Mapping[str, str]) -> str:
-    """Return in words what targets are measured in, of target -> unit; patches of images have no nats."""
-    if any(target.endswith("-image") for target in units):
-        return (
-            "Losses in nats per token (-text), squared errors of patches over their variance (-image), and sums of "
-            "both as trained"
-        )
-    by_unit: dict[str, list[str]] = {}
-    for target, unit in units.items():
-        by_unit.setdefault(unit, []).append(target)
-    words = [_in_unit(unit) for unit in by_unit]
-    if len(words) == 1:
-        return words[0][0].upper() + words[0][1:]
-    parts = [
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}"
-        for text, names in zip(words, by_unit.values(), strict=True)
-    ]
-    return "Measured are " + "; ".join(parts)
-
-
-def _in_unit(unit: str) -> str:
-    kind = kind_of(unit)
-    if kind.noun == "loss":
-        return "losses in " + ("nats per token" if unit == NATS else kind.level)
-    return kind.noun + (f" in {kind.level}" if kind.level else "")
 
 
 def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:

@@ -199,6 +199,33 @@ def together_with(tables: Iterable[tuple[str, Mapping[str, str]]], given: Mappin
     return with_given({target: next(iter(found)) for target, found in places.items()}, given)
 
 
+def units_in_words(units: Mapping[str, str]) -> str:
+    """Return in words what targets are measured in, of target -> unit; patches of images have no nats."""
+    if any(target.endswith("-image") for target in units):
+        return (
+            "Losses in nats per token (-text), squared errors of patches over their variance (-image), and sums of "
+            "both as trained"
+        )
+    by_unit: dict[str, list[str]] = {}
+    for target, unit in units.items():
+        by_unit.setdefault(unit, []).append(target)
+    words = [_in_unit(unit) for unit in by_unit]
+    if len(words) == 1:
+        return words[0][0].upper() + words[0][1:]
+    parts = [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}"
+        for text, names in zip(words, by_unit.values(), strict=True)
+    ]
+    return "Measured are " + "; ".join(parts)
+
+
+def _in_unit(unit: str) -> str:
+    kind = kind_of(unit)
+    if kind.noun == "loss":
+        return "losses in " + ("nats per token" if unit == NATS else kind.level)
+    return kind.noun + (f" in {kind.level}" if kind.level else "")
+
+
 def mixed_warning(targets: Mapping[str, float], units: Mapping[str, str]) -> list[str]:
     """Say that a question averages over targets of different units.
 

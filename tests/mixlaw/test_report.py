@@ -14,8 +14,8 @@ from mixlaw.examples import small_study
 from mixlaw.fit import LawFit
 from mixlaw.question import Question
 from mixlaw.recommend import Recommendation, recommend
-from mixlaw.report import DRAWN, choose_drawings, draw_one, prove, units_in_words, write_report
-from mixlaw.units import NATS
+from mixlaw.report import DRAWN, choose_drawings, draw_one, prove, write_report
+from mixlaw.units import NATS, units_in_words
 from tests.mixlaw.answers import answer, laws, names, runs
 
 STRANGE = ["<b>", "a&b", "<script>alert(1)</script>"]
