@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data.misread import check_weight_name, refuse_misread_text, with_names_as_text
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.mixture import check_domain_name
+from mixlaw.paths import expand_path
 
 TOKENIZERS = ("bytes", "bpe", "pretrained", "given")
+TEXT = "text"  # the column that holds the text, unless text_key says another
+MIN_CHARS, MIN_CHARS_WITH_IMAGES, MIN_TOKENS = 32, 2, 8  # defaults of min_chars
 FORMAT_VERSION = 1  # of the prepared folder; part of its name, so old and new never mix
 
 
@@ -70,7 +75,7 @@ class SourceConfig:
     version: str = ""
     sha256: str = ""
     path: str = ""  # own files: a file, a folder or a glob
-    text_key: str = "text"  # own files and hub: the column that holds the text
+    text_key: str = ""  # own files and hub: the column that holds the text; empty: text, of webdataset .txt first
     dtype: str = ""  # tokenised files: uint16 | uint32
     hub: HubConfig = field(default_factory=HubConfig)
     markov: MarkovConfig = field(default_factory=MarkovConfig)
@@ -79,6 +84,15 @@ class SourceConfig:
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
     licence: str = ""  # overrides what the wheel's metadata states
 
+    def __post_init__(self) -> None:
+        if self.path:
+            self.path = absolute(self.path, may_be_remote=self.reader == "hub")
+
+    @property
+    def text_column(self) -> str:
+        """The column that holds the text."""
+        return self.text_key or TEXT
+
 
 @dataclass
 class TokenizerConfig:
@@ -86,6 +100,10 @@ class TokenizerConfig:
     vocab_size: int = 256  # bpe: merges are learned until this size; bytes: always 256; given: what the files need
     path: str = ""  # pretrained: a repository of the hub, or a folder with a tokenizer.json
     end_id: int = 0  # given: the token that ends a document
+
+    def __post_init__(self) -> None:
+        if self.path:
+            self.path = absolute(self.path, may_be_remote=True)
 
 
 @dataclass
@@ -99,13 +117,14 @@ class DataConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     eval_percent: int = 5  # of the documents, chosen by the hash of their text
     test_percent: int = 5
-    min_chars: int = 32  # shorter documents are dropped
+    min_chars: int | None = None  # shorter documents are left out and counted; None: see `least_length`
+    split_targets: bool = False  # False: all documents of a target are measured; True: only its eval or test split
     bad_document_budget: int = 0  # documents that cannot be decoded: more than this many in a domain stop it
     image_size: int = 0  # pixels of a side, for documents with images; they are stored as squares of this size
 
     def __post_init__(self) -> None:
         for name in (*self.domains, *self.targets):
-            check_domain_name(name)
+            check_weight_name(check_domain_name(name))
         both = set(self.domains) & set(self.targets)
         if both:
             raise ConfigError(
@@ -118,22 +137,73 @@ class DataConfig:
     def root_folder(self) -> Path:
         """The folder that holds downloads and prepared data."""
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return Path(self.root or os.environ.get("MIXLAW_CACHE") or f"{cache}/mixlaw").expanduser().resolve()
+        root = self.root or os.environ.get("MIXLAW_CACHE") or f"{cache}/mixlaw"
+        return Path(expand_path(root, "data.root")).resolve()
 
     @property
     def identity(self) -> str:
         """12 hex digits over everything that decides the tokens; the root does not."""
+        return _digits(self._facts())
+
+    @property
+    def settings(self) -> str:
+        """The same without paths: equal where the same settings were used with files in another place."""
+        facts = self._facts()
+        facts["tokenizer"].pop("path", None)
+        for source in (*facts["domains"].values(), *facts["targets"].values()):
+            del source["path"]
+        return _digits(facts)
+
+    def _facts(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self) | {"root": None, "format": FORMAT_VERSION}
         drop_defaults(facts["tokenizer"], TokenizerConfig(), ("path", "end_id"))
         drop_defaults(facts, DataConfig(), ("image_size",))
+        if self.split_targets or not self.targets:  # as it was before there was a choice
+            del facts["split_targets"]
+        if self.min_chars is None and not self.image_size:
+            facts["min_chars"] = MIN_CHARS
+        elif self.min_chars is not None and self.tokenizer.kind == "given":
+            facts["unit_of_min_chars"] = "tokens"
         for source in (*facts["domains"].values(), *facts["targets"].values()):
             drop_defaults(source, SourceConfig(), ("dtype", "hub", "markov", "images", "image_key", "pictures"))
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+            if source["reader"] == "webdataset" and source["text_key"]:
+                source["text_key_before_txt"] = True  # folders of the time when .txt came first hold other texts
+            source["text_key"] = source["text_key"] or TEXT
+        return facts
+
+    def least_length(self, with_images: bool) -> int:
+        """Return the least length of a document that is kept: in characters, each image counting as one, or in tokens.
+
+        `min_chars` where it is set. Else 8 tokens where files are tokenised already, 2 characters (an image and one
+        character) in a source with images, whose captions are short, and 32 characters in one of texts.
+        """
+        if self.min_chars is not None:
+            return self.min_chars
+        if self.tokenizer.kind == "given":
+            return MIN_TOKENS
+        return MIN_CHARS_WITH_IMAGES if with_images else MIN_CHARS
 
     @property
     def folder(self) -> Path:
         """The prepared folder of this very configuration."""
         return self.root_folder / "prepared" / f"{self.name}-{self.identity}"
+
+
+def _digits(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def absolute(path: str, may_be_remote: bool = False) -> str:
+    """Return a path that means the same from any folder; links stay as they are.
+
+    Parameters
+    ----------
+    may_be_remote : what is no folder or file here is a repository's name, unless it begins with `/`, `.` or `~`
+    """
+    expanded = expand_path(path)
+    if may_be_remote and not expanded.startswith(("/", ".")) and not os.path.exists(expanded):
+        return path
+    return os.path.abspath(expanded)
 
 
 def drop_defaults(facts: dict[str, Any], default: Any, added: tuple[str, ...]) -> None:
@@ -154,7 +224,9 @@ def to_dataclass(cls: type, cfg: DictConfig, where: str = "") -> Any:
     ConfigError
         For an unknown key (with the near match), a missing value, a wrong type or a failed cross-field check.
     """
+    cfg = with_names_as_text(cfg, where)
     refuse_unknown_keys(cls, cfg, where)
+    refuse_misread_text(cls, cfg, where)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(cls), cfg)
         return OmegaConf.to_object(merged)
@@ -162,6 +234,8 @@ def to_dataclass(cls: type, cfg: DictConfig, where: str = "") -> Any:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
         first_line = str(error).split("\n")[0]
+        if match := re.match(r"Interpolation key '(\w+)' not found", first_line):
+            first_line += f": for an environment variable write ${match[1]} or ${{oc.env:{match[1]}}}"
         place = ".".join(filter(None, (where, getattr(error, "full_key", None)))) or "config"
         raise ConfigError(f"{place}: {first_line}") from None
 

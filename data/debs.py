@@ -11,6 +11,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from data.config import PackageConfig, SourceConfig
+from data.network import unreachable
 from data.staging import staging_folder
 from data.wheels import Echo, check_sha256
 from mixlaw.errors import DataError
@@ -65,6 +66,8 @@ def _apt_download(wanted: str, folder: Path) -> None:
     for part in ("state/lists/partial", "cache/archives/partial"):
         (folder / part).mkdir(parents=True)
     (folder / "state/status").touch()  # of installed packages: none
+    if why := _archives_unreachable(folder):
+        raise DataError(f"apt-get cannot download {wanted}: {why}")
     update = _apt(folder, "update")
     result = _apt(folder, "download", wanted)
     if result.returncode:  # an update that fails for one of several archives may still be enough
@@ -73,6 +76,17 @@ def _apt_download(wanted: str, folder: Path) -> None:
             f"apt-get cannot download {wanted}: {(lines or ['no message'])[-1]} (this version is Debian 12's; "
             "data=multimodal and data=vision need pip only)"
         )
+
+
+def _archives_unreachable(folder: Path) -> str:
+    """Return why none of apt's archives can be reached, or the empty string."""
+    sites = _apt(folder, "indextargets", "--format", "$(SITE)").stdout.split()
+    proxy = ""
+    if shutil.which("apt-config"):
+        asked = ["apt-config", "shell", "proxy", "Acquire::http::Proxy"]
+        answer = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False)
+        proxy = answer.stdout.strip().removeprefix("proxy=").strip("'")
+    return unreachable(dict.fromkeys(sites), proxy)
 
 
 def _apt(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:

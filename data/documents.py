@@ -1,6 +1,6 @@
 """What readers yield and the preparation stores: a text, and the images that stand in it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,14 @@ def as_text(value: Any, place: str = "") -> str | None:
         paragraphs = [part if isinstance(part, str) else place for part in value]
         return "\n\n".join(filter(None, paragraphs)) if any(isinstance(part, str) for part in value) else None
     return value if isinstance(value, str) else None
+
+
+def lookup(row: Mapping[str, Any], key: str) -> Any:
+    """Return a column of a record, or what lies inside of it: `meta.url` is `url` inside `meta`."""
+    value: Any = row
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def to_bytes(text: str, images: Sequence[Pixels]) -> bytes:

@@ -4,14 +4,21 @@ Nothing is downloaded beyond what a slice needs, and no code of a repository is 
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data.budget import BadDocuments
 from data.config import SourceConfig
-from data.documents import IMAGE, Document, as_text, placed
+from data.documents import IMAGE, Document, as_text, lookup, placed
+from data.network import unreachable
 from mixlaw.errors import ConfigError, DataError
+from mixlaw.paths import expand_path
+
+MOST_VALUES = 100  # of a column that are counted
+_WORDS = {"True": ("true", "yes", "on"), "False": ("false", "no", "off")}  # as YAML reads them, and Python writes
 
 
 def check_hub(source: SourceConfig, where: str) -> None:
@@ -30,7 +37,21 @@ def check_hub(source: SourceConfig, where: str) -> None:
 
 def is_local(source: SourceConfig) -> bool:
     """Return whether a source lies on this machine."""
-    return Path(source.path).expanduser().exists()
+    return Path(expand_path(source.path, "path")).exists()
+
+
+def require_hub(name: str) -> None:
+    """Check that the hub can be reached, before datasets tries for half a minute.
+
+    Raises
+    ------
+    DataError
+        If it cannot.
+    """
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE and (why := unreachable([constants.ENDPOINT])):
+        raise DataError(f"{name}: there is no such folder here, and of the hub {why}: check the network or the path")
 
 
 def hub_origin(source: SourceConfig) -> str:
@@ -44,18 +65,18 @@ def hub_origin(source: SourceConfig) -> str:
 
 def hub(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | Iterator[Document]:
     """Yield the text of each record that matches, up to the limits, one document per record, with its images."""
-    n_documents, n_bytes = 0, 0
+    n_documents, n_bytes, n_bad = 0, 0, bad.count
+    key, others = source.text_column, Others(source.hub.where)
     for number, row in enumerate(_records(source), 1):
-        if any(str(lookup(row, key)) != value for key, value in source.hub.where.items()):
+        if not others.all_match(row):
             continue
-        text = as_text(lookup(row, source.text_key), IMAGE if source.images else "")
-        if text is None:
-            columns = ", ".join(sorted(row))
-            raise DataError(
-                f"{source.path}, record {number}: '{source.text_key}' is no text; it has the columns {columns}: set "
-                "text_key to the one that holds the text (a.b for b inside a)"
-            )
+        text = as_text(lookup(row, key), IMAGE if source.images else "")
         where = f"{source.path}, record {number}"
+        if text is None:
+            if key.split(".")[0] not in row or not bad.budget:
+                raise DataError(_no_text(where, key, row))
+            bad.add(where, f"it is of type {type(lookup(row, key)).__name__}", f"'{key}' is no text")
+            continue
         document = _with_images(row, text, where, source.image_key, bad) if source.images else text
         if document is None:
             continue
@@ -64,7 +85,56 @@ def hub(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | 
         if n_documents == source.hub.max_documents or (source.hub.max_mb and n_bytes >= 1e6 * source.hub.max_mb):
             return
     if not n_documents:
-        raise DataError(f"{hub_origin(source)}: no record matches")
+        why = "no record has a text" if bad.count > n_bad else f"no record matches{others.words()}"
+        raise DataError(f"{hub_origin(source)}: {why}")
+
+
+def _no_text(where: str, key: str, row: Mapping[str, Any]) -> str:
+    return (
+        f"{where}: '{key}' is no text; it has the columns {', '.join(sorted(row))}: set text_key to the one that holds "
+        "the text (a.b for b inside a), or raise data.bad_document_budget where only some records have none"
+    )
+
+
+@dataclass
+class Others:
+    """What records that `hub.where` does not match have in its columns, for the message when none matches."""
+
+    where: Mapping[str, str]
+    seen: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def all_match(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a record has all wanted values."""
+        for key, wanted in self.where.items():
+            value = lookup(row, key)
+            if not matches(value, wanted):
+                counts, shown = self.seen.setdefault(key, Counter()), f"{value!r:.40}"
+                if len(counts) < MOST_VALUES or shown in counts:
+                    counts[shown] += 1
+                return False
+        return True
+
+    def words(self) -> str:
+        """Return the values that were seen instead, most frequent first."""
+        told = [f"{key} is {', '.join(v for v, _ in counts.most_common(5))}" for key, counts in self.seen.items()]
+        return f"; {'; '.join(told)}: write a value as it stands there, in quotes" if told else ""
+
+
+def matches(value: Any, wanted: str) -> bool:
+    """Return whether a column has a wanted value, which YAML may have read as true, false or a number.
+
+    YAML reads `lang: no` as false; what was written is not known any more, so all of its words for false are taken.
+    """
+    if str(value) == wanted:
+        return True
+    if isinstance(value, bool):
+        return str(value).lower() == wanted
+    if isinstance(value, str):
+        return value.lower() in _WORDS.get(wanted, ())
+    try:
+        return isinstance(value, int | float) and float(wanted) == value
+    except ValueError:
+        return False
 
 
 def _with_images(row: Mapping[str, Any], text: str, where: str, image_key: str, bad: BadDocuments) -> Document | None:
@@ -96,12 +166,14 @@ def _image(value: Any, where: str, image_key: str) -> bytes | None:
 
 
 def _records(source: SourceConfig) -> Iterator[dict[str, Any]]:
+    if not is_local(source):
+        require_hub(source.path)
     import datasets  # a second of imports that other readers never need
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     logging.getLogger("datasets").setLevel(logging.ERROR)
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
-    path = str(Path(source.path).expanduser()) if is_local(source) else source.path
+    path = expand_path(source.path) if is_local(source) else source.path
     options = {"name": source.hub.subset or None, "revision": source.hub.revision or None}
     try:
         found = datasets.load_dataset(path, split=source.hub.split, streaming=True, **options)
@@ -133,11 +205,3 @@ def _undecoded(found: Any, image_key: str) -> Any:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().split("\n")[0] or type(error).__name__)[:300]
-
-
-def lookup(row: Mapping[str, Any], key: str) -> Any:
-    """Return a column of a record, or what lies inside of it: `meta.url` is `url` inside `meta`."""
-    value: Any = row
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value

@@ -21,18 +21,22 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.budget import BadDocuments
 from data.config import DataConfig, SourceConfig
+from data.folders import find_files
 from data.image_shards import ImageReader
 from data.images import SUFFIXES, UNDECODABLE, open_image
+from data.inputs import how_to_prepare
 from data.items import Layout, kinds_in
-from data.own_files import find_files, sample_text
+from data.own_files import sample_text
 from data.pictures import View
 from data.prepare import compose_config, say
 from data.shards import SPLITS, Manifest, TokenReader, open_manifest
 from data.stream import WeightedStream
 from data.tar import TarShards
 from data.tokenize import Tokenizer, load_tokenizer
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, DataError, MixlawError
 from mixlaw.mixture import check_weights, proportional
+from mixlaw.paths import path_option
 
 TEXT_TOKENS, TEXT_CHARS, CAPTION_CHARS = 400, 100, 60  # of what is shown
 PLACE = "[image]"
@@ -272,7 +276,8 @@ def write_png(sheet: Image.Image, path: Path) -> None:
 
 def inspect_prepared(args: argparse.Namespace) -> str:
     """Return what a prepared folder holds and the mixture that the stream makes of it; write the contact sheet."""
-    manifest = open_manifest(compose_config(args.overrides).folder)
+    config = compose_config(args.overrides)
+    manifest = open_manifest(config.folder, how_to_prepare(config))
     layout = layout_of(manifest, args.seq_len, args.image_size, args.patch_size)
     if args.mixture:
         weights = check_weights(parse_mixture(args.mixture), manifest.domains, "--mixture")
@@ -329,12 +334,13 @@ def parse_args(argv: list[str] | None) -> Any:
     parser.add_argument("--patch-size", type=positive, default=4, metavar="PIXELS", help="of images (%(default)s)")
     parser.add_argument("--image-size", type=int, default=0, metavar="PIXELS", help="that a model reads (as stored)")
     parser.add_argument("--shards", metavar="PATH", help="tar shards instead: a file, a folder or a glob")
-    parser.add_argument("--text-key", default="text", help="where .json members have the caption, or else in 'caption'")
-    parser.add_argument("--out", type=Path, metavar="PNG", help="a contact sheet of the first images")
+    parser.add_argument("--text-key", default="", help="of the caption in .json; else .txt, text or caption")
+    parser.add_argument("--out", type=path_option, metavar="PNG", help="a contact sheet of the first images")
     parser.add_argument("--bad-budget", type=int, default=0, metavar="N", help="images that may be undecodable")
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Inspect from the command line; return the exit code."""
     args = parse_args(argv)

@@ -1,72 +1,21 @@
 """Readers of people's own files: text, JSON lines, CSV and parquet tables, and webdataset shards."""
 
-import codecs
-import glob
 import json
-import logging
-import tempfile
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data.budget import BadDocuments, Reader
-from data.config import SourceConfig
-from data.documents import IMAGE, Document, as_text, placed
+from data.config import TEXT, SourceConfig
+from data.documents import IMAGE, Document, as_text, lookup, placed
 from data.images import SUFFIXES as IMAGES
+from data.records import texts
 from data.tar import TarShards
 from mixlaw.errors import DataError
 
-SUFFIXES = {  # which files of a folder each reader takes
-    "text": (".txt", ".md"),
-    "jsonl": (".jsonl", ".json", ".jsonl.gz", ".json.gz"),
-    "csv": (".csv", ".csv.gz"),
-    "parquet": (".parquet",),
-    "webdataset": (".tar",),
-    "tokens": (".bin",),
-}
 CAPTION = "caption"  # what image-text sets call their text
-BLOCK = 1 << 20
-REPLACEMENT = "\ufffd"
 ZEROS = bytes(16)  # no text holds as many: where a write was lost, file systems give zeros
-
-
-def find_files(source: SourceConfig, where: str) -> list[Path]:
-    """Return the files that `path` means (a file, a folder or a glob), sorted.
-
-    Raises
-    ------
-    DataError
-        If there is none.
-    """
-    path, suffixes = Path(source.path).expanduser(), SUFFIXES[source.reader]
-    if path.is_file():
-        return [path.resolve()]
-    if path.is_dir():
-        found = _readable((p for p in path.rglob("*") if p.name.endswith(suffixes)), suffixes)
-        missing = f"{where}.path: the folder {path} holds no file that ends in {' or '.join(suffixes)}"
-    else:
-        found = _readable(map(Path, glob.glob(str(path), recursive=True)), suffixes)
-        missing = f"{where}.path: {path} is neither a file nor a folder, and matches no file as a pattern"
-    if not found:
-        raise DataError(f"{missing} (looked from {Path.cwd()})")
-    for file in found:
-        if not str(file).isprintable():
-            raise DataError(f"{str(file)!r} has a name with control characters: rename it")
-    return sorted(p.resolve() for p in found)
-
-
-def _readable(paths: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
-    """Return the files; refuse what looks like one, but is a broken link, a device, or a folder without anything."""
-    files = []
-    for path in paths:
-        if path.is_file():
-            files.append(path)
-        elif not path.is_dir() or (path.name.endswith(suffixes) and not any(path.iterdir())):
-            raise DataError(f"{path}: is no file (a broken link, an empty folder or a device): repair or remove it")
-    return files
 
 
 def text(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
@@ -87,91 +36,8 @@ def _refuse_zeros(raw: bytes, where: str) -> None:
 
 
 def table(path: Path, source: SourceConfig, bad: BadDocuments, kind: str) -> Iterator[str]:
-    """Yield the text column of a file, one document per record, by streaming with Hugging Face datasets."""
-    number = 0
-    with _utf8(path, kind) as (readable, damaged), _quiet_datasets():
-        for number, row in enumerate(_rows(readable, source, kind), 1):
-            document = row.get(source.text_key)
-            if not isinstance(document, str):
-                raise DataError(_no_text(path, number, row, source.text_key))
-            if damaged and REPLACEMENT in document:
-                bad.add(f"{path}, record {number}", "in this record")
-            else:
-                yield document
-    if damaged and not number:
-        bad.add(str(path), "it holds no record")
-
-
-def _rows(path: Path, source: SourceConfig, kind: str) -> Iterator[dict[str, Any]]:
-    import datasets  # a second of imports that the fast path never needs
-
-    # otherwise it asks the hub about every file, which takes up to 3 s where the network is closed
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
-    key = source.text_key
-    options: dict[str, dict[str, Any]] = {
-        "csv": {"converters": {key: str}, "keep_default_na": False},  # "NA" and "12" are texts too
-        "parquet": {"columns": [key]},
-    }
-    try:
-        files = [glob.escape(str(path))]  # datasets reads `[` and `*` as a pattern
-        yield from datasets.load_dataset(kind, data_files=files, split="train", streaming=True, **options.get(kind, {}))
-    except StopIteration:  # how datasets says that a file holds no record
-        return
-    except (datasets.exceptions.DatasetsError, NotImplementedError) as error:
-        raise ValueError(str(error)) from error
-
-
-def _no_text(path: Path, number: int, row: dict[str, Any], key: str) -> str:
-    if key not in row:
-        columns = ", ".join(sorted(row))
-        return f"{path}: no column '{key}', it has {columns}: set text_key to the one that holds the text"
-    kind = "empty" if row[key] is None else f"of type {type(row[key]).__name__}"
-    return f"{path}, record {number}: '{key}' is {kind}, not text: repair or remove the record"
-
-
-@contextmanager
-def _utf8(path: Path, kind: str) -> Iterator[tuple[Path, bool]]:
-    """Give the file itself, or a copy with replacement characters where it is not UTF-8; say which."""
-    if path.suffix == ".gz" or kind == "parquet" or _is_utf8(path):
-        yield path, False
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        with (
-            path.open(encoding="utf-8", errors="replace", newline="") as old,
-            copy.open("w", newline="") as new,
-        ):
-            while block := old.read(BLOCK):
-                new.write(block)
-        yield copy, True
-
-
-def _is_utf8(path: Path) -> bool:
-    """Say whether a file is UTF-8; refuse one that was overwritten by zeros."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                _refuse_zeros(block, str(path))
-                decoder.decode(block)
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-@contextmanager
-def _quiet_datasets() -> Iterator[None]:
-    """Silence the log of errors that are raised anyway, and the warning about the CSV files left open."""
-    logger = logging.getLogger("datasets")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            yield
-    finally:
-        logger.setLevel(level)
+    """Yield the text column of a file, one document per record."""
+    yield from texts(path, source.text_column, kind, bad)
 
 
 def webdataset(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | Iterator[Document]:
@@ -207,31 +73,51 @@ def _with_images(sample: dict[str, bytes], text: str, where: str, bad: BadDocume
 
 
 def sample_text(sample: dict[str, bytes], where: str, text_key: str, bad: BadDocuments, place: str = "") -> str | None:
-    """Return a sample's `.txt`, or else what its `.json` has under `text_key` or "caption"; None where it is bad.
+    """Return the text of a sample; None where it has none and the budget allows that.
 
-    Of a list, the texts as paragraphs, with `place` for each null.
+    With a `text_key` it is what a .json member has under that key (a.b: b inside a), whatever .txt says; without one it
+    is `.txt`, or else what a .json member has under "text" or "caption". Of a list, the texts as paragraphs, with
+    `place` for each null.
 
     Raises
     ------
     DataError
-        Naming the member, if there is no such text, or more are not UTF-8 than allowed.
+        Naming the member, if more samples are damaged, have no text, or none in UTF-8, than allowed.
     """
-    if "txt" in sample:
+    if "txt" in sample and not text_key:
         return _decode(sample["txt"], f"{where}.txt", bad)
-    if "json" not in sample:
-        raise DataError(f"{where}: no .txt or .json that could hold its text, it has .{', .'.join(sample)}")
-    raw = _decode(sample["json"], f"{where}.json", bad)
-    if raw is None:
-        return None
+    members = [suffix for suffix in sample if suffix == "json" or suffix.endswith(".json")]
+    keys = [text_key] if text_key else [TEXT, CAPTION]
+    found: list[Any] = []
+    names: dict[str, None] = {}
+    for suffix in members:
+        if (raw := _decode(sample[suffix], f"{where}.{suffix}", bad)) is None:
+            return None
+        if (facts := _facts(raw, f"{where}.{suffix}", bad)) is None:
+            return None
+        names |= dict.fromkeys(facts)
+        found += [facts[key] if key in facts else lookup(facts, key) for key in keys]
+    for value in found:
+        if (text := as_text(value, place)) is not None:
+            return text
+    has = f"it has .{', .'.join(sample)}"
+    if members:
+        wanted = " or ".join(f"'{key}'" for key in keys)
+        has += f", and in .json {', '.join(names) or 'no names'}: set text_key to what holds it"
+        bad.add(f"{where}.{members[0]}", has, f"no text under {wanted}")
+    else:
+        bad.add(where, has, f"no .json with '{text_key}'" if text_key else "no .txt or .json that could hold its text")
+    return None
+
+
+def _facts(raw: str, where: str, bad: BadDocuments) -> dict[str, Any] | None:
+    """Return the names and values of a .json member, none of one that holds something else; None where it is bad."""
     try:
         facts = json.loads(raw)
     except (ValueError, RecursionError):
-        raise DataError(f"{where}.json: is damaged, it is not JSON: repair or remove the sample") from None
-    found = [facts[key] for key in (text_key, CAPTION) if key in facts] if isinstance(facts, dict) else []
-    text = as_text(found[0], place) if found else None
-    if text is None:
-        raise DataError(f"{where}.json: no text under '{text_key}' or '{CAPTION}': set text_key to what holds it")
-    return text
+        bad.add(where, "it is not JSON", "is damaged")
+        return None
+    return facts if isinstance(facts, dict) else {}
 
 
 OWN_FILE_READERS: dict[str, Reader] = {

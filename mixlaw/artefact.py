@@ -23,9 +23,11 @@ from mixlaw.hygiene import prepare
 from mixlaw.laws import Units, get_law
 from mixlaw.runlog import canonical_json, strict_json, write_atomically
 from mixlaw.slopes import Array
+from mixlaw.support import mixtures_vary
 from mixlaw.tables import Table, read_table
 from mixlaw.uncertainty import seed_noise
 from mixlaw.units import NATS
+from mixlaw.widening import Widening
 
 FORMAT = 2
 MOST_MIXTURES = 2000  # training mixtures that are remembered, to say how far from them a question lies
@@ -67,6 +69,11 @@ class FittedLaws:
     def best(self) -> LawFit:
         """The law that is trusted most."""
         return self.fits[self.chosen]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the runs have several mixtures, so that there is one to recommend."""
+        return len(self.best.domains_) > 1 and mixtures_vary(self.mixtures)
 
     @classmethod
     def of(cls, fits: dict[str, LawFit], table: Table, chosen: str, reason: str, scores: pd.DataFrame) -> "FittedLaws":
@@ -166,8 +173,8 @@ def fit_to_json(fit: LawFit) -> dict[str, Any]:
     targets = {
         name: {
             "theta": t.theta.tolist(), "draws": t.draws.tolist(), "noise": t.noise.tolist(), "objective": t.objective,
-            "statement": t.statement, "n_rows": t.n_rows, "n_runs": t.n_runs, "widened": t.widened,
-            "unit": t.unit,
+            "statement": t.statement, "n_rows": t.n_rows, "n_runs": t.n_runs,
+            "widened": t.widening.factor, "reach": t.widening.reach, "unit": t.unit,
             "parameters": {
                 row["parameter"]: [row["value"], row["low"], row["high"]]
                 for row in intervals[intervals["target"] == name].to_dict("records")
@@ -178,6 +185,7 @@ def fit_to_json(fit: LawFit) -> dict[str, Any]:
     return {
         "settings": fit.get_params(), "formula": law.formula, "source": law.source, "remark": law.remark,
         "domains": fit.domains_, "units": {"n_params": fit.units_.n_params, "n_tokens": fit.units_.n_tokens},
+        "ranges": fit.ranges_, "held": fit.held_ if fit.held_ == fit.held_ else None,
         "bounds": [low.tolist(), high.tolist()], "warnings": fit.warnings_, "targets": targets,
     }  # fmt: skip
 
@@ -187,17 +195,12 @@ def fit_from_json(facts: dict[str, Any]) -> LawFit:
     fit = LawFit(**facts["settings"])
     get_law(fit.law)
     fit.domains_, fit.warnings_, fit.units_ = facts["domains"], facts["warnings"], Units(**facts["units"])
+    fit.ranges_ = {name: (float(low), float(high)) for name, (low, high) in facts.get("ranges", {}).items()}
+    fit.held_ = float("nan") if facts.get("held") is None else float(facts["held"])
     for name, t in facts["targets"].items():
         theta, draws, noise = (np.asarray(t[key], float) for key in ("theta", "draws", "noise"))
         fit.targets_[name] = TargetFit(
-            theta,
-            draws,
-            noise,
-            t["objective"],
-            t["statement"],
-            t["n_rows"],
-            t["n_runs"],
-            t["widened"],
-            t.get("unit", NATS),
-        )
+            theta, draws, noise, t["objective"], t["statement"], t["n_rows"], t["n_runs"],
+            Widening(t["widened"], t.get("reach", {})), t.get("unit", NATS),
+        )  # fmt: skip
     return fit

@@ -137,13 +137,18 @@ def upright(table: pd.DataFrame) -> pd.DataFrame:
     return turned.rename_axis(table.columns[0]).reset_index().rename_axis(None, axis=1)
 
 
+def interval_name(answer: Answer) -> str:
+    """Return how an answer's intervals may be called, see `LawFit.interval_name`."""
+    return str(facts(answer).get("interval", "90 % interval"))
+
+
 def weights_table(answer: Answer) -> pd.DataFrame:
     """Return, as text, one row per domain: h*, its interval, how far it may go, and the mixtures to beat."""
     domains, rows = domains_of(answer), []
     names = {"unconstrained": "without limits", "uniform": "uniform", "natural": "natural"}
     for row in domains.to_dict("records"):
         shown = {"domain": row["domain"], "h*": percent(row["weight"])}
-        shown["90 % interval"] = span(row["low"], row["high"])
+        shown[interval_name(answer)] = span(row["low"], row["high"])
         if "flat_low" in row:
             shown["equally good"] = span(row["flat_low"], row["flat_high"])
         rows.append(shown | {words: percent(row[name]) for name, words in names.items() if name in row})
@@ -161,7 +166,7 @@ def outcomes_table(answer: Answer) -> pd.DataFrame:
             {
                 "mixture": row["mixture"],
                 level: f"{row['predicted']:.4f}",
-                "90 % interval": interval,
+                interval_name(answer): interval,
                 "gain of h* over it": "" if row["mixture"] == "recommended" else gain,
             }
         )
@@ -234,7 +239,7 @@ def sentences(answer: Answer) -> list[str]:
         for r in known["outcomes"]
         if r["mixture"] != "recommended" and "gain" in r
     ]
-    said = [f"Predicted gain, with its 90 % interval: {'; '.join(gains)}."] if gains else []
+    said = [f"Predicted gain, with its {interval_name(answer)}: {'; '.join(gains)}."] if gains else []
     costs = [f"{r['constraint']} {price(r['cost'])}" for r in known.get("prices", [])]
     said += [f"Limits that cost something {brackets(unit)}: {', '.join(costs)}."] if costs else []
     return said + flat_sentence(answer)
@@ -262,7 +267,7 @@ def fit_html(fit: LawFit) -> str:
     shown = {f.unit for f in fit.targets_.values()} != {NATS}
     rows = [
         {"target": t, **({"unit": f.unit} if shown else {}), "runs": f.n_runs, "rows": f.n_rows,
-         "intervals widened by": f.widened, "minimum": f.statement}
+         "intervals widened by": f.widening.factor, "minimum": f.statement}
         for t, f in fit.targets_.items()
     ]  # fmt: skip
     unit = f"N in {fit.units_.n_params:g} parameters, D in {fit.units_.n_tokens:g} tokens"

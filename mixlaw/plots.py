@@ -20,6 +20,7 @@ from mixlaw.display import in_words
 from mixlaw.errors import RunLogError
 from mixlaw.fit import Data, LawFit, as_table
 from mixlaw.laws import get_law
+from mixlaw.levels import count_levels, levels
 from mixlaw.slopes import Array
 from mixlaw.tables import LOSS, Table
 from mixlaw.units import NATS, axis
@@ -137,7 +138,7 @@ def residuals(ax: Axes | None, fit: LawFit, data: Data, against: str = "", title
     """
     table, ax = as_table(data), axes(ax)
     known, frame = observed(fit.predict(table)), table.frame.set_index("row")
-    against = against or next((c for c in ("n_tokens", "n_params") if frame[c].nunique() > 1), "loss")
+    against = against or next((c for c in ("n_tokens", "n_params") if count_levels(frame, c) > 1), "loss")
     over = known["observed"] if against == "loss" else known["row"].map(frame[against])
     miss = 100 * (known["predicted"] / known["observed"] - 1)
     dense, palette = len(known) > MANY_POINTS, colours(dict.fromkeys(known["target"]))
@@ -270,9 +271,10 @@ def loss_against_tokens(ax: Axes | None, data: Data, fit: LawFit, target: str) -
     if LOSS + target not in table.frame or table.frame[LOSS + target].isna().all():
         raise RunLogError(f"the table has no loss of '{target}'; it has {', '.join(table.targets)}")
     frame = table.frame.dropna(subset=LOSS + target)
-    for n_params, colour in colours(sorted(frame["n_params"].unique())).items():
-        label: str | None = in_words(n_params)
-        own = frame[frame["n_params"] == n_params]
+    size = levels(frame["n_params"])
+    for level, colour in colours(np.unique(size)).items():
+        own = frame[size == level]
+        label: str | None = in_words(own["n_params"].median())
         runs = [run.sort_values("n_tokens") for _, run in own.groupby("run_id")]
         runs.sort(key=lambda run: float(run[LOSS + target].iloc[-1]))
         grid = np.geomspace(own["n_tokens"].min(), own["n_tokens"].max(), 30)

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mixlaw.artefact import FittedLaws
-from mixlaw.display import Answer, domains_of, facts, in_words, path_steps, percent, price, unit_of
+from mixlaw.display import Answer, domains_of, facts, in_words, interval_name, path_steps, percent, price, unit_of
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.objective import Objective
 from mixlaw.plots import COLOURS, SIZE, axes, beside, colours, legend_above, plain
@@ -85,7 +85,7 @@ def optimum(ax: Axes | None, answer: Answer) -> Axes:
     place, weight = np.arange(len(domains)), domains["weight"].to_numpy(float)
     (ax.barh if lying else ax.bar)(place, weight, 0.6, color=COLOURS[5], label="recommended")
     lines = ax.hlines if lying else ax.vlines
-    lines(place - 0.1, domains["low"], domains["high"], color=COLOURS[0], lw=3.5, label="90 % interval")
+    lines(place - 0.1, domains["low"], domains["high"], color=COLOURS[0], lw=3.5, label=interval_name(answer))
     tops = [weight.max(), domains["high"].max()]
     if "flat_low" in domains:
         flat = "equally good within the noise"
@@ -124,6 +124,7 @@ def pull(ax: Axes | None, answer: Answer) -> Axes:
     ax.barh([plain(name) for name in domains["domain"]], per_point, color=colour)
     ax.axvline(0, color="black", lw=0.8)
     ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set(
         xlabel=change_label(unit_of(answer)),
         title="Each domain's pull (at the uniform mixture)",
@@ -191,7 +192,7 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
     steps, names = path_steps(answer), list(domains_of(answer)["domain"])
     if not steps:
         raise ConfigError(
-            "the answer has no path: its runs are as large as the big one, or `mixlaw recommend` wants asking again"
+            "there is no path to draw: the law reads neither N nor D, or the runs are as large as the big one"
         )
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.24 * len(names) + 1.4)))
     place, shares = np.arange(len(steps)), np.array([[row["weights"][name] for row in steps] for name in names])
@@ -218,7 +219,7 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
     ax.set_xticks(place, labels, fontsize=9)
     rows = f"parameters N\ntokens D\nregret {brackets(unit_of(answer))}"
     ax.annotate(rows, (0, 0), (-26, -4), "axes fraction", "offset points", ha="right", va="top", fontsize=9)
-    ax.set(xlim=(place[0], place[-1]), ylim=(0, top), title="h* on the way to the big run, 90 % intervals")
+    ax.set(xlim=(place[0], place[-1]), ylim=(0, top), title=f"h* on the way to the big run, {interval_name(answer)}")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(visible=False)
     return ax

@@ -14,10 +14,13 @@ from matplotlib.figure import Figure
 
 from mixlaw import display, plots, plots_mixture
 from mixlaw.artefact import FittedLaws
+from mixlaw.compare import LEVEL
 from mixlaw.display import Answer, folded, html_table, in_words, upright
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.fit import LawFit
+from mixlaw.fonts import any_script
 from mixlaw.laws import get_law
+from mixlaw.levels import count_levels, levels
 from mixlaw.page import drawn, figure_of, png, scroll, side_by_side, write_page
 from mixlaw.plots_ternary import ternary
 from mixlaw.recommend import Recommendation
@@ -31,6 +34,8 @@ Drawing = Callable[[Axes | None], Axes]
 SCORES = {"mre": "mean relative error [%]", "mae": "mean error", "bias": "bias [%]",
           "spearman": "rank correlation", "coverage": "inside 90 % intervals [%]", "n": "losses"}  # fmt: skip
 TITLE = "Which mixture should the big run use?"
+TITLE_OF_LOSS = "What loss will the big run have?"  # where there is no mixture
+OF_MIXTURES = ("optimum", "ternary", "parallel", "path", "prices", "pull")  # figures of a recommendation
 MOST_NOTES = 3  # more notes about the runs are folded
 TOLD = ("optimum", "proof", "predicted", "errors", "tokens", "residuals")  # what the overview shows, the first four
 
@@ -46,6 +51,7 @@ class Material:
     test : runs that no law saw
     answer : a recommendation
     outcome : what `prove` returned
+    targets : which of the targets a figure of one target is about, where no answer says so
     """
 
     laws: FittedLaws
@@ -53,6 +59,7 @@ class Material:
     test: Table | None = None
     answer: Answer | None = None
     outcome: list[dict[str, Any]] = field(default_factory=list)
+    targets: Sequence[str] = ()
 
     @property
     def fit(self) -> LawFit:
@@ -78,7 +85,7 @@ class Material:
     @property
     def target(self) -> str:
         """The first of the answer's targets, or of the fit's, that the table has."""
-        named = list(display.facts(self.answer)["targets"]) if self.answer is not None else []
+        named = list(display.facts(self.answer)["targets"]) if self.answer is not None else self.targets
         names = [t for t in (*named, *self.fit.targets_) if t in self.fit.targets_]
         has = self.table.frame if self.table is not None else pd.DataFrame()
         return next((t for t in names if LOSS + t in has), names[0])
@@ -128,12 +135,20 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
 }
 
 
-def draw_one(out: Path, kind: str, laws: FittedLaws, table: Table | None, answer: Recommendation | None) -> None:
-    """Draw one figure into a file, whose type follows its suffix.
+def draw_one(
+    out: Path,
+    kind: str,
+    laws: FittedLaws,
+    table: Table | None,
+    answer: Recommendation | None,
+    targets: Sequence[str] = (),
+) -> list[str]:
+    """Draw one figure into a file, whose type follows its suffix; return what a person should know about it.
 
     Parameters
     ----------
     kind : one of `DRAWN`; proof and realised need run directories and are in the report only
+    targets : which of the targets a figure of one target is about, where there is no answer
 
     Raises
     ------
@@ -146,8 +161,9 @@ def draw_one(out: Path, kind: str, laws: FittedLaws, table: Table | None, answer
     types = Figure().canvas.get_supported_filetypes()
     if out.suffix[1:].lower() not in types:
         raise ConfigError(f"{out}: a picture's name ends in .png, .svg or .pdf")
-    with matplotlib.rc_context(plots.STYLE):
-        figure_of(DRAWN[kind](None, Material(laws, table, None, answer))).savefig(out, dpi=150)
+    with matplotlib.rc_context(plots.STYLE), any_script() as said:
+        figure_of(DRAWN[kind](None, Material(laws, table, None, answer, targets=targets))).savefig(out, dpi=150)
+    return said
 
 
 def write_report(
@@ -188,7 +204,7 @@ def write_report(
     material = Material(laws, table, test, answer, prove(answer, proof) if answer and proof else [])
     drawings = choose_drawings(material)
     pictures, figures = [], {}
-    with matplotlib.rc_context(plots.STYLE):
+    with matplotlib.rc_context(plots.STYLE), any_script() as said:
         for name, draw in drawings.items():
             ax = draw(None)
             figure_of(ax).savefig(folder / f"{name}.png", dpi=130)
@@ -198,14 +214,16 @@ def write_report(
     if predictions:
         figures["predictions"] = png(predictions)
     unit = units_in_words({target: fit.unit for target, fit in laws.best.targets_.items()})
-    remark = f"{unit}; intervals are 90 %, from resampling whole runs."
+    held = laws.best.held_
+    level = f"held {100 * held:.0f} % of held-out losses" if held < LEVEL else f"are {100 * LEVEL:g} %"
+    remark = f"{unit}; intervals {level}, from resampling whole runs."
     states = run_states(study) if study else []
-    notes = [f'<p class="note">{_as_prose(sentence)}</p>' for sentence in outdated]
+    notes = [f'<p class="note">{_as_prose(sentence)}</p>' for sentence in (*outdated, *said)]
     parts = [*notes, *unfinished(states), *sections(material, figures)]
     parts += status_section(study, states) if study else []
     if answer and table and not outdated:
         parts += next_section(laws, table, answer, next((s.run.plan for s in states if s.run.plan), ""))
-    write_page(out, TITLE, parts, remark)
+    write_page(out, TITLE if laws.mixed else TITLE_OF_LOSS, parts, remark)
     return pictures
 
 
@@ -256,7 +274,7 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
         wanted |= {"predicted", "residuals", "errors"}
         wanted |= {"realised"} if names_after("requested_", m.runs.frame) else set()
     wanted |= {"errors"} if m.laws.scores else set()
-    wanted |= {"tokens"} if m.table is not None and m.table.frame["n_tokens"].nunique() > 1 else set()
+    wanted |= {"tokens"} if m.table is not None and count_levels(m.table.frame, "n_tokens") > 1 else set()
     return {name: lambda ax, draw=draw: draw(ax, m) for name, draw in DRAWN.items() if name in wanted}  # type: ignore[misc]
 
 
@@ -391,10 +409,11 @@ def _law(laws: FittedLaws, name: str) -> str:
 
 
 def _runs(table: Table) -> str:
-    rows = table.frame.groupby("n_params").agg(
-        runs=("run_id", "nunique"), points=("n_tokens", "size"), most_tokens=("n_tokens", "max")
-    )
-    rows = rows.reset_index().rename(columns={"n_params": "N", "points": "evaluations", "most_tokens": "longest, D"})
+    rows = table.frame.groupby(levels(table.frame["n_params"])).agg(
+        n_params=("n_params", "median"), runs=("run_id", "nunique"), points=("n_tokens", "size"),
+        most_tokens=("n_tokens", "max"),
+    )  # fmt: skip
+    rows = rows.rename(columns={"n_params": "N", "points": "evaluations", "most_tokens": "longest, D"})
     words = {name: rows[name].map(in_words) for name in ("N", "longest, D")}
     return scroll(html_table(rows.assign(**words)))
 

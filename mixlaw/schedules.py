@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixlaw.columns import WEIGHT
+
 Array = NDArray[np.float64]
 RATE = re.compile(r"(^|[./_ ])(lr|learning_?rate)$")
 FALLEN = 0.8  # of the highest rate of its run: an end at less is that of a schedule
@@ -32,15 +34,16 @@ def rate_column(frame: pd.DataFrame) -> str:
 def is_last(frame: pd.DataFrame) -> NDArray[np.bool_]:
     """Return (n,) which rows are the last of their run.
 
-    Where no run has an id and the rate falls, runs of one size and mixture were put together: then an end is where the
-    rate is as low as it gets.
+    Where no run has an id of its own and the rate falls at one size and mixture, ends are where it is as low as it
+    gets.
     """
     last = ~frame.sort_values("n_tokens", kind="stable").duplicated("run_id", keep="last").sort_index()
     column = rate_column(frame)
-    if not column or not frame["run_id"].astype(str).str.contains(" group ").all():
+    if not column or not frame["run_id"].astype(str).str.contains(" group | row ").all():
         return last.to_numpy(bool)
-    by_run = frame.groupby("run_id")[column]
-    lowest, highest = by_run.transform("min"), by_run.transform("max")
+    design = [frame["n_params"], *(frame[c].round(4) for c in map(str, frame) if c.startswith(WEIGHT))]
+    alike = frame.groupby(design)[column]
+    lowest, highest = alike.transform("min"), alike.transform("max")
     falls = lowest < FALLEN * highest
     return np.where(falls, frame[column] <= lowest + 0.01 * (highest - lowest), last).astype(bool)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
+from mixlaw.paths import path_option
 from mixlaw.runlog import read_facts, read_rows, read_status
 from mixlaw.runs import find_runs
 from scripts.wandb_fit import OPTIMUM, PREDICTIONS, SCORES, must_answer, wandb_in_words
@@ -161,7 +162,7 @@ def _table(name: str) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Build both and save them."""
     parser = argparse.ArgumentParser("python -m scripts.wandb_dashboard", description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", type=Path, help="runs/STUDY")
+    parser.add_argument("folder", type=path_option, help="runs/STUDY")
     parser.add_argument("--entity", required=True, help="the W&B user or team")
     parser.add_argument("--project", default="mixlaw")
     options = parser.parse_args(argv)

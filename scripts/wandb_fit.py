@@ -32,6 +32,7 @@ import pandas as pd
 from mixlaw.artefact import FittedLaws
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.hygiene import prepare
+from mixlaw.paths import path_option
 from mixlaw.recommend import is_outdated, read_answer
 from mixlaw.runlog import file_sha256, read_facts
 from mixlaw.runs import find_runs
@@ -267,7 +268,7 @@ def law_artifact(fit: Fit, runs_digest: str) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Log one study's fit."""
     parser = argparse.ArgumentParser("python -m scripts.wandb_fit", description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", type=Path, help="runs/STUDY, with laws.json in it")
+    parser.add_argument("folder", type=path_option, help="runs/STUDY, with laws.json in it")
     parser.add_argument("--test", nargs="*", default=[], help="held-out runs, for the table of predictions")
     parser.add_argument("--project", default="mixlaw")
     options = parser.parse_args(argv)

@@ -39,7 +39,7 @@ def still_planned(runs: Iterable[PlannedRun]) -> set[str]:
 
 
 def _ids_now(plan: str, words: tuple[str, ...]) -> set[str] | None:
-    """Return the run ids that `python -m train study=PLAN WORDS` would plan, or None if it would refuse."""
+    """Return the run ids that training this plan with these words would have, or None if it would refuse."""
     from hydra.errors import HydraException
 
     from sweeps.grids import combinations

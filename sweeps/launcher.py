@@ -113,10 +113,23 @@ def run_jobs(jobs: list[Job], n_jobs: int, first_index: int = 0) -> list[JobRetu
     queued = sum(j.status == IN_QUEUE for j in jobs)
     done, new = len(jobs) - len(todo) - queued, len(todo) - resumed
     left = f", {queued} left to Slurm, which has them" if queued else ""
+    over = [j for j in jobs if j.status in ("finished", "diverged")]
     say(f"study {study}: {len(jobs)} runs, {done} done before, {resumed} to resume, {new} new{left}")
     if todo:
         Pool(n_jobs or default_n_jobs()).run(todo)
+    if not any(j.status == "unfinished" for j in jobs):  # nobody asked to stop
+        send_unmirrored(over)
     return finish(jobs, first_index)
+
+
+def send_unmirrored(jobs: Sequence[Job]) -> None:
+    """Send the logs of runs to W&B that were over before it was asked for."""
+    from train.late_mirror import send_late
+
+    asked = [(job.folder, job.plan.config.logging) for job in jobs if job.plan.config.logging.wandb]
+    done, failed = send_late((folder, logging.project) for folder, logging in asked)
+    if done or failed:
+        say(f"W&B: {done} logs sent late, {failed} not")
 
 
 def by_study(jobs: Sequence[Job]) -> dict[Path, list[Job]]:

@@ -10,7 +10,6 @@ runs/NAME/recommendation.json answers, limits and all, or what --n-params, --n-t
 """
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,9 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.cli import number
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError
+from mixlaw.paths import path_option
 from mixlaw.question import Question
 from mixlaw.units import kind_of
 from sweeps.study_file import Shape, mixtures_of, shapes_of, write_study
@@ -55,6 +56,7 @@ class Trainable:
     runs: Path
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Plan; a mistake ends in one sentence."""
     known = parser()
@@ -66,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing stdout says nothing either
         return 0
     except OSError as error:
         sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
@@ -94,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     first.add_argument("--noise", type=number, default=0.01, help="how far runs scatter, in nats, for expected errors")
     more = found.add_argument_group("the next runs")
     more.add_argument("--next", type=int, metavar="RUNS", help="how many")
-    more.add_argument("--laws", type=Path, help="by default runs/NAME/laws.json")
+    more.add_argument("--laws", type=path_option, help="by default runs/NAME/laws.json")
     more.add_argument("--target", default="average", help="as for `mixlaw recommend`")
     both = found.add_argument_group("the decision", "of runs/NAME/recommendation.json, if not said")
     both.add_argument("--n-params", type=number, help="N of the big run")

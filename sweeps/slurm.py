@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SCRIPT = Path("scripts/slurm/sweep.sbatch")
 MAX_ARRAY_SIZE = 1001  # Slurm's own default
+_TIME = re.compile(r"(?:(\d+)-)?(\d+(?::\d+){0,2})")
+_UNLIMITED = ("UNLIMITED", "INFINITE", "unlimited", "infinite")
 PATIENCE_S = 60  # for Slurm's controller to answer
 
 
@@ -35,7 +37,8 @@ class SlurmOptions:
 
     Attributes
     ----------
-    time : limit of one job, hh:mm:ss; a run that needs longer saves and goes on in the next one
+    time : limit of one job as Slurm takes it: "hh:mm:ss", "d-hh:mm:ss", or minutes; a run that needs longer saves and
+        goes on in the next one. In a YAML file in quotes, as YAML reads 24:00:00 as the number 86400
     nodes, tasks_per_node, gpus_per_node, cpus_per_task : of one run. tasks_per_node 0: one per GPU; 1 where there are
         more GPUs: torchrun starts one process per GPU
     max_running : how many runs of one submission at a time, 0: as many as Slurm lets
@@ -64,6 +67,12 @@ class SlurmOptions:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"hydra.launcher.{name} is {getattr(self, name)}; it must be at least {low}")
+        limit = seconds_of(self.time)
+        if limit is not None and limit <= self.warn_s:
+            raise ConfigError(
+                f"hydra.launcher.time {self.time} is {limit} s, and a job is told to save {self.warn_s} s before that "
+                "(hydra.launcher.warn_s): set a longer time, as hh:mm:ss, d-hh:mm:ss or minutes, or a smaller warn_s"
+            )
 
     def arguments(self, folder: Path) -> list[str]:
         """Return the arguments of sbatch."""
@@ -74,6 +83,25 @@ class SlurmOptions:
         return [f"--{name}={value}" for name, value in named.items() if value != ""] + list(self.extra)
 
 
+def seconds_of(time: str) -> int | None:
+    """Return a time limit of Slurm's in seconds; None where there is no limit, or the cluster has its own.
+
+    Raises
+    ------
+    ConfigError
+        If Slurm would not understand it.
+    """
+    if time in ("", "0", *_UNLIMITED):
+        return None
+    if not (match := _TIME.fullmatch(time)):
+        raise ConfigError(
+            f"hydra.launcher.time is {time!r}; Slurm takes hh:mm:ss, d-hh:mm:ss, d-hh, mm:ss, minutes or UNLIMITED"
+        )
+    days, parts = int(match[1] or 0), [int(part) for part in match[2].split(":")]
+    first = 0 if match[1] or len(parts) == 3 else 1  # alone they are minutes, or minutes and seconds
+    return 86400 * days + sum(part * unit for part, unit in zip(parts, (3600, 60, 1)[first:], strict=False))
+
+
 def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, first_index: int) -> "list[JobReturn]":
     """Plan all runs and hand those to Slurm that are neither over nor in its queue.
 
@@ -82,7 +110,7 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
     MixlawError
         Before anything is submitted, if any of the runs is not possible; or with what sbatch says.
     """
-    from sweeps.launcher import by_study, plan_jobs, returns, say, say_former, still_planned_of
+    from sweeps.launcher import by_study, plan_jobs, returns, say, say_former, send_unmirrored, still_planned_of
     from sweeps.status import describe
 
     if not options.dry_run and shutil.which("sbatch") is None:
@@ -107,6 +135,8 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
         if todo and not options.dry_run:
             name = shlex.quote(str(folder))
             say(f"how far it is: python -m sweeps.status {name}; stop it: python -m sweeps.status cancel {name}")
+    if not options.dry_run:
+        send_unmirrored([job for job in jobs if job.status in ("finished", "diverged")])
     return returns(jobs, first_index)
 
 

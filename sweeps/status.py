@@ -9,7 +9,6 @@ waits in the queue, by the same command if not), failed (see the reason, then `r
 """
 
 import argparse
-import os
 import shlex
 import sys
 import time
@@ -17,8 +16,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError, unknown_name
 from mixlaw.ledger import read_jobs, read_plan
+from mixlaw.paths import expand_path
 from mixlaw.runlog import strict_json
 from mixlaw.study import RunState, counts, eta_s, former_in_words, progress, run_states
 from sweeps import slurm
@@ -30,6 +31,7 @@ WATCH_S = 10.0
 VERBS = ("retry", "cancel")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake ends in one sentence on stderr, never in a traceback."""
     options = build_parser().parse_args(arguments)
@@ -48,7 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing stdout says nothing either
         return 0
     except OSError as error:
         sys.stderr.write(f"error: {error.filename or 'output'}: {error.strerror or error}\n")
@@ -100,7 +101,7 @@ def find_study(name: str) -> tuple[Path, str]:
     ConfigError
         If no launcher made such a study, or nobody launched it.
     """
-    for folder in (Path("runs") / name, Path(name)):
+    for folder in (Path("runs") / name, Path(expand_path(name, "STUDY"))):
         if (folder / "plan.jsonl").exists() or any(folder.glob("*/run.json")):
             return folder, ""
     known = {}

@@ -3,7 +3,7 @@ python -m train study=NAME           train every run of a study, several at a ti
 python -m train study=NAME hydra/launcher=slurm      hand every run of a study to Slurm
 python -m train ... --dry-run        print what would run
 
-Overrides are Hydra's: model=text_135k mixture=uniform schedule.n_tokens=1000000 'mixture.weights={code:0.7,docs:0.3}'
+Overrides are Hydra's: model=text_136k mixture=uniform schedule.n_tokens=1000000 'mixture.weights={code:0.7,docs:0.3}'
 Exit codes: 0 finished; 75 stopped by a signal and saved, run the same command again; 76 diverged; others: see the
 sentence.
 """
@@ -25,9 +25,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import data
+from data.chosen_files import check_chosen_files
+from data.config_folders import CONFIGS, ROOT, config_folders
 from data.yaml_files import check_yaml_files
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
-from train.compose import CONFIGS, ROOT, addable, config_folders, explain, plan_run, read_config
+from mixlaw.paths import expand_path, path_option
+from mixlaw.runlog import read_status
+from train.compose import addable, explain, plan_run, read_config
 from train.console import RunBar
 from train.distributed import adopt_slurm
 from train.loop import run
@@ -56,10 +61,23 @@ def _train_one(cfg: DictConfig) -> int:
     adopt_slurm(os.environ)
     if os.environ.get("RANK", "0") != "0":  # one rank speaks for all
         return EXIT_CODES[run(plan)]
+    was_over = read_status(Path(plan.config.machine.runs) / plan.folder_name) in ("finished", "diverged")
     with RunBar(plan) as bar:
         status = run(plan, bar.update)
     _say(status, plan)
+    if was_over and plan.config.logging.wandb:
+        _send_late(plan)
     return EXIT_CODES[status]
+
+
+def _send_late(plan: Plan) -> None:
+    """Send the log of a run that was over before W&B was asked for."""
+    from train.late_mirror import send_late
+
+    folder, project = Path(plan.config.machine.runs) / plan.folder_name, plan.config.logging.project
+    done, _ = send_late([(folder, project)])
+    if done:
+        sys.stdout.write(f"{folder}: its log was sent to W&B, project {project}, from the first row it lacked\n")
 
 
 def _say(status: str, plan: Plan) -> None:
@@ -102,26 +120,36 @@ def in_words(task: Callable[[], int]) -> int:
 def _command_line() -> int:
     if ROOT not in [*map(type(ROOT), data.__path__), *(type(ROOT)(p).parent for p in data.__path__)]:
         raise ConfigError(f"`import data` finds {data.__path__[0]}, not this checkout: run from {ROOT}")
-    check_yaml_files([*config_folders(), *added_folders(sys.argv[1:])])
+    folders = [*config_folders(), *added_folders(sys.argv[1:])]
+    check_yaml_files(folders)
+    check_chosen_files(folders, "train", sys.argv[1:])
     if any("submitit" in argument for argument in sys.argv[1:]):  # its jobs read our sweeper from a pickle
         paths = [str(ROOT), str(ROOT / "sweeps"), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     arguments = ["hydra.launcher.dry_run=true" if a == "--dry-run" else a for a in sys.argv[1:]]
     arguments.sort(key=lambda a: a not in ("-m", "--multirun"))  # argparse wants all settings on one side of it
-    sys.argv[1:] = map(addable, arguments)
+    sys.argv[1:] = [addable(with_home(argument)) for argument in arguments]
     one_run()
     return 0
+
+
+def with_home(argument: str) -> str:
+    """Expand the folder of --config-dir=~/x and --config-path=~/x, as shells do not."""
+    option, equals, folder = argument.partition("=")
+    known = ("--config-dir", "-cd", "--config-path", "-cp")
+    return f"{option}={expand_path(folder, option)}" if equals and option in known else argument
 
 
 def added_folders(arguments: list[str]) -> list[Path]:
     """Return the folders of configurations that --config-dir and --config-path add."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=True)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    parser.add_argument("--config-path", "-cp", type=Path)
+    parser.add_argument("--config-dir", "-cd", type=path_option)
+    parser.add_argument("--config-path", "-cp", type=path_option)
     known, _ = parser.parse_known_args(arguments)
     return [path for path in (known.config_dir, known.config_path) if path and path.is_dir()]
 
 
+@command
 def main() -> int:
     """Run the command line."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")

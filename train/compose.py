@@ -2,12 +2,10 @@
 
 import copy
 import dataclasses
-import os
 import re
 import sys
 import typing
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -17,18 +15,20 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data.chosen_files import check_chosen_files
 from data.config import to_dataclass
+from data.config_folders import CONFIGS, ROOT, config_folders
+from data.inputs import how_to_prepare
+from data.misread import quoted_home
 from data.shards import Manifest, open_manifest
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.paths import expand_path
 from train.config import TrainConfig
 from train.plan import Plan, make_plan
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = ROOT / "configs"
-os.environ.setdefault("MIXLAW_ROOT", str(ROOT))  # configs/train.yaml finds sweeps/study by it, from any folder
-os.environ.setdefault("MIXLAW_CONFIGS", str(ROOT / "sweeps"))
 sys.path.append(str(ROOT / "sweeps"))  # Hydra finds plugins as modules of hydra_plugins on the path
+OmegaConf.register_new_resolver("expand_path", expand_path, replace=True)  # for the folder that Hydra makes
 _VALUE = re.compile(
     r"(?!hydra\.)([a-z_]+\.[a-z_.]+|seed|study_name|precision)="
 )  # not a choice of a file, nothing added
@@ -70,11 +70,6 @@ def compose_study(jobs: Sequence[Sequence[str]]) -> list[TrainConfig]:
     return configs
 
 
-def config_folders() -> list[Path]:
-    """Return the folders that configurations come from: the checkout's, and the user's own, $MIXLAW_CONFIGS."""
-    return [CONFIGS, ROOT / "sweeps", Path(os.environ["MIXLAW_CONFIGS"])]
-
-
 class _Base:
     """What many runs have in common, composed once; some values of it can be changed."""
 
@@ -109,7 +104,8 @@ class _Base:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    check_yaml_files(config_folders())
+    check_yaml_files(folders := config_folders())
+    check_chosen_files(folders, "train", overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -124,6 +120,7 @@ def addable(override: str) -> str:
         raise ConfigError(f"{override} names no setting: write <setting>=<value>")
     if "_target_" in override.partition("=")[0]:
         raise ConfigError(f"{override} names code to run: no setting here does")
+    override = quoted_home(override)
     return f"++{override}" if override.startswith("data.") else override
 
 
@@ -154,7 +151,7 @@ def open_data(config: TrainConfig) -> Manifest:
     MixlawError
         If they were not prepared, or are damaged.
     """
-    return open_manifest(config.data.folder, f"run `python -m data.prepare data={config.data.name}`")
+    return open_manifest(config.data.folder, how_to_prepare(config.data))
 
 
 def explain(error: Exception) -> str:
@@ -178,6 +175,8 @@ def explain(error: Exception) -> str:
         return f"unknown choice '{match[1]}': no such file below configs/ or sweeps/"
     if match := re.match(r"(.+)\n\s*full_key: (hydra\.\S+)", text):
         return f"{match[2]}: {match[1]}"
+    if text.startswith("Error merging override") and error.__cause__:
+        text += f": {str(error.__cause__).splitlines()[0]}"
     return " ".join(line.strip() for line in text.splitlines() if line.strip())[:400]
 
 

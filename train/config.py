@@ -9,6 +9,7 @@ from data.config import DataConfig
 from data.items import FAMILIES, UNITS, Layout
 from data.pictures import View
 from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.paths import expand_path
 
 
 @dataclass
@@ -116,13 +117,16 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.cooldown <= 1:
             raise ConfigError(f"schedule.cooldown is {self.cooldown}; a share of the tokens lies in [0, 1]")
+        require_at_least(1, schedule_n_tokens=self.n_tokens)
+        require_at_least(0, schedule_warmup_tokens=self.warmup_tokens)
+        if self.warmup_tokens >= self.n_tokens:
+            raise ConfigError(
+                f"schedule.warmup_tokens {self.warmup_tokens} must be below schedule.n_tokens {self.n_tokens}: set a "
+                "shorter warm-up or more tokens"
+            )
         if self.warmup_tokens > (1 - self.cooldown) * self.n_tokens:
             raise ConfigError(
                 f"schedule.cooldown {self.cooldown} begins before schedule.warmup_tokens {self.warmup_tokens} are over"
-            )
-        if not 0 <= self.warmup_tokens < self.n_tokens:
-            raise ConfigError(
-                f"schedule.warmup_tokens {self.warmup_tokens} must be below schedule.n_tokens {self.n_tokens}"
             )
 
 
@@ -152,6 +156,7 @@ class CheckpointConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, checkpoint_every_steps=self.every_steps, checkpoint_keep=self.keep)
+        self.branch_from = expand_path(self.branch_from, "checkpoint.branch_from")
 
 
 @dataclass
@@ -175,6 +180,7 @@ class MachineConfig:
         require_at_least(0, machine_workers=self.workers, machine_micro_batch=self.micro_batch)
         if not self.runs:
             raise ConfigError("machine.runs is empty; it names the folder of all runs")
+        self.runs = expand_path(self.runs, "machine.runs")
 
 
 @dataclass

@@ -21,6 +21,7 @@ from mixlaw.runlog import SCHEMA_VERSION, RunWriter
 from train.config import TrainConfig
 from train.models.count import count_parameters, flops_per_token
 from train.plan import Plan
+from train.sent import sent_bytes
 from train.sinks import WandbMirror
 
 
@@ -34,10 +35,11 @@ class Journal:
         self._folder, self._logging = folder, config.logging
 
     def begin(self, log_bytes: int) -> None:
-        """Forget what was written after a checkpoint, and mirror what follows."""
+        """Forget what was written after a checkpoint; mirror what follows, and what was not mirrored before."""
         self._writer.cut(log_bytes)
         if self._logging.wandb:
-            self._mirror = WandbMirror(self._folder, self._logging.project, log_bytes)
+            sent = min(sent_bytes(self._folder, log_bytes), log_bytes)
+            self._mirror = WandbMirror(self._folder, self._logging.project, sent)
 
     def train_row(self, step: int, loss: float, grad_norm: float, lr: float, stream: WeightedStream) -> None:
         """Write how training goes, and how many tokens each domain has given so far; with images, of which kind."""

@@ -1,10 +1,10 @@
 """python -m train.mirror RUN_DIRECTORY PROJECT OFFSET PEAK: send a run's log to Weights & Biases while it grows.
 
 A process of its own beside the trainer, so that nothing W&B does can stop or delay a run. It reads the run log, which
-is the truth, from byte OFFSET (what is before, the process sent that this one resumes) until its standard input is
-closed, sends the rest, and leaves. Group is the study, id the run's id, so a resumed run goes on on its page; tokens
-are the x axis. W&B's step is the number of the row in the log, so a row that is written again after a resume keeps its
-number and is no second point.
+is the truth, from byte OFFSET (what is before was sent already) until its standard input is closed, sends the rest, and
+leaves. How far it came stands in wandb.sent (train/sent.py), so that W&B can be asked for late. Group is the study, id
+the run's id, so a resumed run goes on on its page; tokens are the x axis. W&B's step is the number of the row in the
+log, so a row that is written again after a resume keeps its number and is no second point.
 
 How fast a run is depends on the day and is no part of its log: tokens/s and MFU are of the times at which rows reached
 the disk. PEAK is the FLOP/s that MFU is a share of, 0 where it is not known.
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mixlaw.runlog import read_facts
+from train.sent import record_sent
 
-Row = dict[str, Any]
 POLL_S = 1.0
 PATIENCE_S = 120  # from the end of the run: then even a W&B that hangs is left
 
@@ -32,25 +32,32 @@ def main(folder: Path, project: str, offset: int, peak: float) -> None:
         signal.signal(number, signal.SIG_IGN)  # meant for the trainer, which still has rows to write
     facts = read_facts(folder)
     speed = Speed(facts["flops_per_token"]["palm"], peak)
+    record_sent(folder, offset)
     with (folder / "metrics.jsonl").open("rb") as log:
         step = log.read(offset).count(b"\n")
         run = open_run(folder, facts, project)
-        for rows, written_at in follow(log):
+        kept = getattr(run, "offline", True)  # rows are in a file at once; online they are only on their way
+        for lines, written_at in follow(log):
+            rows = [json.loads(line) for line in lines]
             sent = [as_metrics(row, facts) for row in rows]
             sent[-1] |= speed.reached(rows[-1]["n_tokens"], written_at)
             for metrics in sent:
                 run.log(metrics, step=step, commit=True)
                 step += 1
+            offset += sum(len(line) + 1 for line in lines)
+            if kept:
+                record_sent(folder, offset)
         run.finish()
+        record_sent(folder, offset)
 
 
-def follow(log: BinaryIO) -> Iterator[tuple[list[Row], float]]:
-    """Yield the rows of a log as they appear, and when [s]; and those that are left once standard input is closed."""
+def follow(log: BinaryIO) -> Iterator[tuple[list[bytes], float]]:
+    """Yield the lines of a log as they appear, and when [s]; and those that are left once standard input is closed."""
     rest, over = b"", False
     while True:
         *lines, rest = (rest + log.read()).split(b"\n")
         if lines:
-            yield [json.loads(line) for line in lines], os.fstat(log.fileno()).st_mtime
+            yield lines, os.fstat(log.fileno()).st_mtime
         if over:
             return
         if select.select([sys.stdin], [], [], POLL_S)[0]:

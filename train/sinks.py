@@ -31,18 +31,19 @@ class WandbMirror:
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=messages, stderr=messages
             )
 
-    def close(self) -> None:
-        """Let the mirror finish, but do not wait for long: one that is slow goes on alone."""
+    def close(self, patience_s: float | None = None) -> None:
+        """Let the mirror finish, but do not wait for long (4 s): one that is slow goes on alone."""
+        patience_s = DEADLINE_S if patience_s is None else patience_s
         if self._process is None:
             return
         process, self._process = self._process, None
         if process.stdin:
             process.stdin.close()
         try:
-            code = process.wait(DEADLINE_S)
+            code = process.wait(patience_s)
         except subprocess.TimeoutExpired:
             process.returncode = 0  # it is on its own now, and not this process's to reap
-            self._warn(f"it did not finish within {DEADLINE_S:g} s, and tries a little longer by itself")
+            self._warn(f"it did not finish within {patience_s:g} s, and tries a little longer by itself")
             return
         if code:
             said = self._messages.read_text(errors="replace").strip().splitlines()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from data.config import SourceConfig
-from data.own_files import find_files
+from data.folders import find_files
 from data.shards import open_manifest, verify_touched, write_manifest
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import CheckpointError, ConfigError, DataError, MixlawError

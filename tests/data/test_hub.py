@@ -9,8 +9,8 @@ import pytest
 
 from data.budget import BadDocuments
 from data.config import HubConfig, SourceConfig
-from data.documents import as_text
-from data.hub import lookup
+from data.documents import as_text, lookup
+from data.hub import matches
 from data.prepare import compose_config, prepare
 from data.sources import check_source, documents, origin
 from data.tokenize import TokenizerConfig
@@ -159,3 +159,48 @@ def test_captions_in_the_layout_of_img2dataset_are_prepared(tmp_path: Path, monk
     small = ["data.tokenizer.kind=bytes", "data.tokenizer.vocab_size=256", "data.eval_percent=20"]
     manifest = prepare(compose_config(["data=datacomp", *small, f"data.root={tmp_path}"]), lambda line: None)
     assert manifest.entry("captions")["counts"]["n_documents"] == 60
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "matched"),
+    [
+        ("no", "no", True),
+        ("no", "False", True),  # what YAML and OmegaConf make of `lang: no`
+        ("NO", "False", True),
+        ("en", "False", False),
+        ("yes", "True", True),
+        ("no", "false", False),  # in quotes
+        (False, "False", True),
+        (False, "false", True),
+        (True, "False", False),
+        (None, "False", False),
+        (2019, "2019", True),
+        (1, "1.0", True),
+        (1.5, "1.5", True),
+        (True, "1", False),
+        ("007", "7", False),
+        (3, "three", False),
+    ],
+)
+def test_a_value_is_compared_as_it_was_meant(value: Any, wanted: str, matched: bool) -> None:
+    assert matches(value, wanted) is matched
+
+
+def test_a_language_that_yaml_reads_as_false_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows = [{"text": text, "lang": "no" if i % 2 else "en"} for i, text in enumerate(texts(200, "web"))]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("MIXLAW_CONFIGS", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    for where in ("{lang: no}", "{lang: 'no'}"):
+        domain = f"  nor: {{reader: hub, path: {folder}, hub: {{where: {where}}}}}\n"
+        (tmp_path / "data" / "norsk.yaml").write_text(f"name: norsk\nroot: {tmp_path}\ndomains:\n{domain}")
+        manifest = prepare(compose_config(["data=norsk"]), lambda line: None)
+        assert manifest.entry("nor")["counts"]["n_documents"] == 100
+
+
+def test_no_match_is_told_with_the_values_that_there_are(tmp_path: Path) -> None:
+    folder = dclm(tmp_path / "dclm")
+    with pytest.raises(DataError, match=r"url=7: no record matches; url is 'u': write a value as it stands there"):
+        read(folder, where={"url": "7"})

@@ -97,7 +97,7 @@ def test_without_a_mixture_the_natural_one_is_realised(inspect: Command, setting
 def test_nothing_is_prepared_by_looking(inspect: Command, tmp_path: Path) -> None:
     code, out, err = inspect(f"data.root={tmp_path}")
     assert (code, out) == (3, "")
-    assert "holds no prepared data: run `python -m data.prepare`" in err
+    assert "holds no prepared data: run `python -m data.prepare data=quickstart`" in err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,10 +178,14 @@ def test_a_caption_that_is_not_there_is_explained_in_its_place(inspect: Command,
     samples: list[dict[str, object]] = [{"jpg": b""}, {"json": {"n": 1}}, {"txt": b"caf\xe9"}, {"json": {"alt": "a"}}]
     path = write_shards(tmp_path / "shards", samples)
     lines = inspect("--shards", path, "--text-key", "alt")[1].splitlines()[2:]
-    assert lines[0].startswith("s0k0  (no .txt or .json that could hold its text, it has .jpg)")
-    assert lines[1].startswith("s0k1  (.json: no text under 'alt' or 'caption'")
-    assert lines[2].startswith("s1k0  (.txt: not UTF-8 (byte 3 is 0xe9)")
+    assert lines[0].startswith("s0k0  (no .json with 'alt' (it has .jpg)")
+    assert lines[1].startswith("s0k1  (.json: no text under 'alt' (it has .json, and in .json n")
+    assert lines[2].startswith("s1k0  (no .json with 'alt' (it has .txt)")
     assert lines[3] == "s1k1  a"
+    lines = inspect("--shards", path)[1].splitlines()[2:]
+    assert lines[0].startswith("s0k0  (no .txt or .json that could hold its text (it has .jpg)")
+    assert lines[1].startswith("s0k1  (.json: no text under 'text' or 'caption'")
+    assert lines[2].startswith("s1k0  (.txt: not UTF-8 (byte 3 is 0xe9)")
 
 
 @pytest.mark.parametrize(

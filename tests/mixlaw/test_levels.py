@@ -1,148 +1,121 @@
-"""Values in another unit than the rest are said with their rows, and real differences are not."""
-
-from collections.abc import Callable
+"""Values of N and D that differ by a few per cent count as one, and a dense grid of checkpoints never does."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from mixlaw.compare import auto_laws, fit_and_choose
+from mixlaw.errors import FitError
+from mixlaw.fit import LawFit
 from mixlaw.hygiene import prepare
-from mixlaw.levels import doubts, unit_of_factor
-from mixlaw.tables import check_frame
+from mixlaw.levels import SAME, count_levels, level_notes, levels
+from mixlaw.splits import default_kind, held_out
+from mixlaw.support import distinct
+from mixlaw.tables import Table, check_frame
+from mixlaw.uncertainty import seed_noise
+from tests.mixlaw.synthetic import study
 
-TARGETS = ["law", "news", "chat"]
-Change = Callable[["pd.DataFrame | pd.Series[float]"], "pd.DataFrame | pd.Series[float]"]
-BITS_PER_BYTE = 1 / np.log(2) / 4.0
-
-
-def runs(
-    sizes: tuple[float, ...] = (2e7, 6e7, 2e8, 6e8), tokens: tuple[float, ...] = (5.0, 20.0), n_mixtures: int = 8,
-    level: float = 1.0, noise: float = 0.004, seed: int = 0, alpha: float = 0.3, beta: float = 0.3,
-) -> pd.DataFrame:  # fmt: skip
-    """Return runs of an additive law of three domains: tokens are per parameter."""
-    rng, rows = np.random.default_rng(seed), []
-    mixtures = rng.dirichlet(np.ones(3), n_mixtures)
-    for n in sizes:
-        for i, h in enumerate(mixtures):
-            for ratio in tokens:
-                row = {"run_id": f"{n:g}-{i}-{ratio:g}", "n_params": n, "n_tokens": ratio * n}
-                row |= {f"weight_{t}": w for t, w in zip(TARGETS, h, strict=True)}
-                for j, target in enumerate(TARGETS):
-                    falls = 150 * (n / 1e3) ** -alpha / 12 + 500 * (ratio * n / 1e3) ** -beta / 60
-                    loss = level * (1.7 + 0.2 * j + falls + 0.1 / (h[j] + 0.1) ** 0.5)
-                    row[f"loss_{target}"] = loss * np.exp(noise * rng.standard_normal())
-                rows.append(row)
-    return pd.DataFrame(rows)
+QUICK = {"n_starts": 6, "n_bootstrap": 8}
+counts = st.floats(1e3, 1e13)
 
 
-def changed(frame: pd.DataFrame, rows: "pd.Series[bool] | np.ndarray", columns: list[str], how: Change) -> pd.DataFrame:
-    frame = frame.copy()
-    frame.loc[rows, columns] = how(frame.loc[rows, columns])
-    return frame
+def jittered(table: Table, column: str, within: float, seed: int = 0) -> Table:
+    """Return a table whose runs have slightly more of N or D, every run another amount."""
+    frame, rng = table.frame.drop(columns="row"), np.random.default_rng(seed)
+    more = dict(zip(frame["run_id"].unique(), rng.uniform(0, within, frame["run_id"].nunique()), strict=True))
+    frame[column] = frame[column] * (1 + frame["run_id"].map(more))
+    return check_frame(frame, "jittered")
 
 
-def found(frame: pd.DataFrame) -> list[tuple[list[int], str]]:
-    table = check_frame(frame, "t")
-    return [(np.flatnonzero(d.rows).tolist(), d.text) for d in doubts(table.frame, table.domains, table.units)]
+def rows(n: list[float], d: list[float], runs: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({"run_id": runs, "n_params": n, "n_tokens": d})
 
 
-LOSSES = [f"loss_{t}" for t in TARGETS]
-ALL = runs()
-LARGEST, SMALLEST = (ALL["n_params"] == 6e8).to_numpy(), (ALL["n_params"] == 2e7).to_numpy()
-THIRD = np.arange(len(ALL)) % 3 == 0
-MISTAKES: dict[str, tuple[np.ndarray, list[str], Change, str]] = {
-    "perplexity in all rows": (np.ones(len(ALL), bool), LOSSES, lambda v: np.exp(2 * v), "perplexity"),
-    "one target in perplexity": (np.ones(len(ALL), bool), LOSSES[:1], lambda v: np.exp(1.6 * v), "perplexity"),
-    "some rows in perplexity": (THIRD, LOSSES, np.exp, "logarithm of the losses continues"),
-    "some rows of a target": (THIRD, LOSSES[1:2], np.exp, "logarithm of the losses continues"),
-    "one row in perplexity": (np.arange(len(ALL)) == 5, LOSSES, np.exp, "logarithm of the losses continues"),
-    "some rows in bits": (THIRD, LOSSES, lambda v: v / np.log(2), r"1\.4[3-6] times .* bits/token"),
-    "some rows in per cent": (THIRD, LOSSES, lambda v: 100 * v, "100 times"),
-    "the largest size in bits per byte": (
-        LARGEST, LOSSES, lambda v: v * BITS_PER_BYTE, r"from N = 6e\+08 on.*bits/byte"
-    ),
-    "the largest size in perplexity": (LARGEST, LOSSES, np.exp, r"from N = 6e\+08 on.*perplexity"),
-    "the smallest size in nats per byte": (SMALLEST, LOSSES, lambda v: v / 4, r"up to N = 2e\+07.*nats/byte"),
-    "a target of a size": (LARGEST, LOSSES[2:], lambda v: v * BITS_PER_BYTE, "loss_chat: .*bits/byte"),
-    "some tokens in billions": (THIRD, ["n_tokens"], lambda v: v / 1e9, "in billions. Multiply these cells by 1e9"),
-    "a size's tokens in millions": (LARGEST, ["n_tokens"], lambda v: v / 1e6, "in millions. Multiply .* by 1e6"),
-    "some sizes in millions": (THIRD, ["n_params"], lambda v: v / 1e6, "n_params is .* in millions"),
-}  # fmt: skip
+@given(st.lists(counts, min_size=1, max_size=50), st.floats(1e-6, 1e6))
+def test_levels_are_narrow_ordered_and_begin_more_than_their_width_apart(values, unit):
+    values = np.array(values)
+    found = levels(values)
+    assert sorted(set(found)) == list(range(found.max() + 1))
+    lowest = np.array([values[found == i].min() for i in range(found.max() + 1)])
+    highest = np.array([values[found == i].max() for i in range(found.max() + 1)])
+    assert (highest <= lowest * (1 + SAME)).all()
+    assert (lowest[1:] > lowest[:-1] * (1 + SAME)).all()
+    assert (np.diff(found[np.argsort(values, kind="stable")]) >= 0).all()
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_rows_in_another_unit_are_named_with_the_factor_and_the_unit(name: str) -> None:
-    rows, columns, how, words = MISTAKES[name]
-    said = found(changed(ALL, rows, columns, how))
-    assert len(said) == 1
-    assert said[0][0] == np.flatnonzero(rows).tolist()
-    assert pd.Series([said[0][1]]).str.contains(words, regex=True).all(), said[0][1]
-    if columns[0].startswith("loss_"):
-        assert all((column in said[0][1]) == (column in columns) for column in LOSSES)
-
-
-def test_two_sizes_suffice_to_see_a_jump_between_them() -> None:
-    two = runs(sizes=(6e7, 6e8))
-    assert found(two) == []
-    ((rows, text),) = found(changed(two, two["n_params"] == 6e8, LOSSES, lambda v: v * BITS_PER_BYTE))
-    assert len(rows) == len(two) / 2
-    assert "per byte" in text or "bits/byte" in text
-
-
-def test_a_table_without_a_mixture_is_looked_at_too() -> None:
-    alone = ALL.drop(columns=[f"weight_{t}" for t in TARGETS])
-    assert found(alone) == []
-    ((rows, _),) = found(changed(alone, THIRD, LOSSES, np.exp))
-    assert rows == np.flatnonzero(THIRD).tolist()
-
-
-@settings(max_examples=25)
 @given(
-    st.floats(0.02, 0.6), st.floats(0.02, 0.6), st.floats(0.3, 2.0), st.floats(0.0, 0.03), st.integers(0, 99),
-    st.sampled_from([(1e6, 6e7), (2e7, 1e8, 5e8), (1e8,), (1e7, 1e8, 1e9, 1e10)]),
-)  # fmt: skip
-def test_no_law_is_taken_for_a_mistake(
-    alpha: float, beta: float, level: float, noise: float, seed: int, sizes: tuple[float, ...]
-) -> None:
-    frame = runs(sizes, (5.0, 100.0), 8, level, noise, seed, alpha, beta)
-    assume(frame[LOSSES].max().max() < 12)  # more is no loss per token
-    assert found(frame) == []
+    st.lists(st.integers(0, 40), min_size=1, max_size=30),
+    st.lists(st.floats(0, 0.04), min_size=30, max_size=30),
+)
+def test_jitter_changes_no_level_of_values_that_are_far_apart(exponents, jitter):
+    exact = 1e6 * 1.3 ** np.array(exponents, float)
+    moved = exact * (1 + np.array(jitter[: len(exact)]))
+    assert levels(moved).tolist() == levels(exact).tolist()
 
 
-def test_runs_that_went_wrong_are_not_another_unit() -> None:
-    worse = ALL.copy()
-    hit = np.arange(len(ALL)) % 9 == 0
-    worse.loc[hit, LOSSES] *= np.random.default_rng(1).uniform(1.3, 3, (int(hit.sum()), 1))
-    assert found(worse) == []
+@pytest.mark.parametrize(("values", "count"), [
+    ([2.150e9, 2.155e9, 2.156e9], 1), ([2e9, 2.0002e9], 1), ([1e9, 1.02e9, 1.04e9], 1), ([1e9, 1.1e9], 2),
+    ([1e6, 6e7, 1e9], 3), ([1e6, 1.001e6, 6e7, 6.01e7], 2), ([5e9], 1),
+])  # fmt: skip
+def test_values_within_a_few_percent_are_one(values, count):
+    frame = rows(values, [1e9] * len(values), [str(i) for i in range(len(values))])
+    assert count_levels(frame, "n_params") == count
+    assert bool(level_notes(frame)) == (count < len(values))
 
 
-def test_a_thousandth_of_the_tokens_is_believed_where_the_losses_are_higher() -> None:
-    assert found(runs(tokens=(0.01, 20.0), beta=0.25)) == []
+def test_the_checkpoints_of_one_run_are_not_one_however_dense_they_are():
+    grid = np.geomspace(1e9, 2e9, 60)  # 1.2 % apart
+    frame = rows([1e8] * 60, list(grid), ["a"] * 60)
+    assert count_levels(frame, "n_tokens") == 60
+    assert level_notes(frame) == []
+    few = rows([1e8] * 3, [1e9, 1.02e9, 1.04e9], ["a"] * 3)
+    assert count_levels(few, "n_tokens") == 1  # all of them together tell no exponent
 
 
-def test_declared_units_are_not_doubted() -> None:
-    table = check_frame(changed(ALL, np.ones(len(ALL), bool), LOSSES, lambda v: np.exp(2 * v)), "t")
-    assert doubts(table.frame, table.domains, dict.fromkeys(TARGETS, "perplexity")) == []
-    named = check_frame(table.frame.rename(columns={c: f"{c}_ppl" for c in LOSSES}), "t")
-    assert set(named.units.values()) == {"perplexity"}
-    assert doubts(named.frame, named.domains, named.units) == []
+def test_a_note_names_the_values_and_says_that_they_are_fitted_as_they_are():
+    frame = rows([1e6, 6e7, 6e7], [2e9, 2.0002e9, 2e9], ["a", "b", "c"])
+    assert level_notes(frame) == [
+        "n_tokens: 2 values count as 1 number of tokens, because values that differ by at most 5 % count as one: "
+        "2e+09 to 2.0002e+09. They are fitted as they are"
+    ]
+    ready = prepare(check_frame(frame.assign(loss_x=[3.0, 2.5, 2.51]), "mine"))
+    assert ready.notes == level_notes(frame)
+    assert ready.frame["n_tokens"].tolist() == [2e9, 2.0002e9, 2e9]
 
 
-def test_doubts_reach_a_cleaned_table_with_their_rows_and_long_lists_are_cut() -> None:
-    table = prepare(check_frame(changed(ALL, THIRD, LOSSES, np.exp), "runs.csv"))
-    assert len(table.doubts) == 1
-    assert table.doubts[0].startswith(
-        f"runs.csv rows 1, 4, 7 and {THIRD.sum() - 3} more ({THIRD.sum()} of {len(ALL)}): "
-    )
-    table = prepare(check_frame(changed(ALL, LARGEST, LOSSES, np.exp), "runs.csv"))
-    assert table.doubts[0].startswith("runs.csv rows 49-64 (16 of 64): ")
+def test_all_runs_of_nearly_the_largest_size_are_held_out_together():
+    exact = study("additive")
+    near = jittered(exact, "n_params", 0.03)
+    assert held_out(near, "scale").tolist() == held_out(exact, "scale").tolist()
+    assert distinct(near)[:2] == (3, 3)
+    assert default_kind(near) == "scale"
+    one = jittered(study("additive", sizes=(1e8,)), "n_params", 0.03)
+    assert default_kind(one) == "mixture"
+    with pytest.raises(FitError, match="nothing to hold out"):
+        held_out(one, "scale")
 
 
-def test_factors_have_names() -> None:
-    assert unit_of_factor(1 / np.log(2)) == "bits/token"
-    assert unit_of_factor(1 / np.log(2) / 5) == "bits/byte (5.0 bytes per token), or nats/byte (3.5)"
-    assert unit_of_factor(1 / 6) == "nats/byte (6.0 bytes per token)"
-    assert unit_of_factor(np.log(2) * 4) == "losses per token where the others are per byte (2.8)"
-    assert unit_of_factor(100) == "another unit"
+def test_seeds_are_compared_where_d_differs_by_a_thousandth_and_not_where_it_differs_by_a_twentieth():
+    losses = [3.00, 3.02, 2.98]
+    for more, expected in ((1.001, 0.02), (1.045, None)):
+        frame = rows([1e8] * 3, [1e9, 1e9 * more, 1e9 * more * more], ["a", "b", "c"])
+        noise = seed_noise(check_frame(frame.assign(seed=[0, 1, 2], loss_x=losses), "mine"))
+        assert (noise["sd"].tolist() if len(noise) else None) == (pytest.approx([expected]) if expected else None)
+
+
+@pytest.mark.parametrize(("column", "form"), [("n_params", "-fixed-n"), ("n_tokens", "-fixed-d")])
+def test_no_exponent_is_fitted_from_jitter(column, form):
+    whole = study("additive", noise=0.003)
+    one = whole.rows(whole.frame[column].isin([1e8, 1e10]))
+    near = jittered(one, column, 0.01)
+    assert auto_laws(near) == auto_laws(one) == [name + form for name in ("multiplicative", "additive", "joint")]
+    choices = [fit_and_choose(table, ["auto"], **QUICK) for table in (one, near)]
+    assert choices[0].chosen == choices[1].chosen
+    exact, moved = (c.fits[c.chosen].predict(one)["predicted"] for c in choices)
+    np.testing.assert_allclose(moved, exact, rtol=2e-3)
+    symbol, what = {"n_params": ("N", "model size"), "n_tokens": ("D", "number of tokens")}[column]
+    words = f"it has one {what} .* so they count as one.*the {symbol} term cannot be fitted.*{form}: additive{form}$"
+    with pytest.raises(FitError, match=words):
+        LawFit("additive", **QUICK).fit(near)

@@ -131,7 +131,7 @@ def test_all_commands_show_the_unit_of_the_target_and_never_nats(
     for name in ("check", "predict", "recommend", "json"):
         assert words in said[name], said[name]
     footer = page.lower().split("made by mixlaw")[1]
-    assert f"{'losses in ' if words == 'bits/byte' else ''}{words}; intervals are 90" in footer
+    assert f"{'losses in ' if words == 'bits/byte' else ''}{words}; intervals " in footer
     for name, text in [*said.items(), ("page", page)]:
         assert "nats" not in text, (name, text)
     assert json.loads(said["json"])["unit"] == words
@@ -142,7 +142,7 @@ def test_losses_in_nats_are_shown_as_before(tmp_path: Path, capsys: pytest.Captu
     assert "gain of h* over it [nats/token]" in said["recommend"]
     assert "regret [nats]" in said["recommend"]
     assert "unit" not in said["predict"]
-    assert "Losses in nats per token; intervals are 90" in said["page"].replace("\u00a0", " ")
+    assert "Losses in nats per token; intervals " in said["page"].replace("\u00a0", " ")
 
 
 def test_a_mean_over_units_is_said_and_its_differences_are_in_mixed_units(

@@ -11,7 +11,7 @@ import pytest
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.ledger import PlannedRun, read_plan, record_job
 from sweeps.launcher import plan_jobs
-from sweeps.slurm import SlurmOptions, ask_queue, submit, submit_study, write_tasks
+from sweeps.slurm import SlurmOptions, ask_queue, seconds_of, submit, submit_study, write_tasks
 from tests.train.tiny import call
 from train.compose import ROOT
 
@@ -150,3 +150,79 @@ def test_runs_are_not_submitted_where_the_queue_cannot_be_asked(
     with pytest.raises(MixlawError, match="must not be submitted twice"):
         ask_queue(tmp_path, must=True)
     assert ask_queue(tmp_path / "other", must=True) is None  # nothing was ever submitted there
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("24:00:00", 86_400),
+        ("1:30:00", 5_400),
+        ("90", 5_400),
+        ("90:30", 5_430),
+        ("2-00:00:00", 172_800),
+        ("2-12", 216_000),
+        ("2-12:30", 217_800),
+        ("", None),
+        ("UNLIMITED", None),
+    ],
+)
+def test_a_limit_is_read_as_slurm_does(time: str, seconds: int | None) -> None:
+    assert seconds_of(time) == seconds
+    assert f"--time={time}" in SlurmOptions(time=time).arguments(Path("runs/s")) or not time
+
+
+@pytest.mark.parametrize("time", ["1.5", "24h", "one day", "1:2:3:4", "-5"])
+def test_a_limit_that_slurm_does_not_read_is_a_sentence(time: str) -> None:
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.time is .*; Slurm takes hh:mm:ss, d-hh:mm:ss"):
+        SlurmOptions(time=time)
+
+
+def test_a_limit_below_the_warning_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="is 120 s, and a job is told to save 180 s before that"):
+        SlurmOptions(time="2")
+    assert SlurmOptions(time="2", warn_s=60).warn_s == 60
+
+
+def write_launcher(folder: Path, line: str) -> None:
+    (folder / "hydra" / "launcher").mkdir(parents=True, exist_ok=True)
+    (folder / "hydra" / "launcher" / "mine.yaml").write_text(f"defaults:\n  - slurm\n  - _self_\n\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("time: 24:00:00", "YAML reads 24:00:00 as the number 86400 (base 60): put it in quotes"),
+        ("time: 90:00", "YAML reads 90:00 as the number 5400 (base 60)"),
+        ("warn_s: 10:00", "YAML reads 10:00 as the number 600 (base 60)"),
+        ('time: "24:00:00"', "--time=24:00:00 "),
+        ("time: 2-00:00:00", "--time=2-00:00:00 "),
+        ("time: 08:00:00", "--time=08:00:00 "),
+        ("time: 90", "--time=90 "),
+        ("time: 1.5", "hydra.launcher.time is '1.5'; Slurm takes"),
+    ],
+)
+def test_a_time_in_a_launcher_file_reaches_slurm_or_is_refused(
+    line: str, told: str, tiny: Tiny, tmp_path: Path
+) -> None:
+    write_launcher(tmp_path / "own", line)
+    study = ["study=quickstart", "hydra/launcher=mine", "--dry-run", "mixture.weights={code:1}", "model=text_70k"]
+    code, out, err = call("-m", "train", *tiny(*study), MIXLAW_CONFIGS=str(tmp_path / "own"))
+    assert told in out + err
+    assert (code == 0) == told.startswith("--time")
+    assert err.count("\n") == (0 if code == 0 else 1)
+
+
+def test_a_time_in_a_study_file_and_on_the_command_line(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "own" / "study").mkdir(parents=True)
+    head = "# @package _global_\nstudy_name: mine\nhydra:\n  mode: MULTIRUN\n"
+    (tmp_path / "own" / "study" / "mine.yaml").write_text(head + "  launcher:\n    time: 12:00:00\n")
+    launched = ["study=mine", "hydra/launcher=slurm", "--dry-run"]
+    code, _, err = call("-m", "train", *tiny(*launched), MIXLAW_CONFIGS=str(tmp_path / "own"))
+    assert code == 2
+    assert "mine.yaml, line 6: YAML reads 12:00:00 as the number 43200 (base 60)" in err
+    (tmp_path / "own" / "study" / "mine.yaml").write_text(head)
+    for time in ("12:00:00", "1-00:00:00"):
+        more = [*launched, f"hydra.launcher.time={time}"]
+        code, out, err = call("-m", "train", *tiny(*more), MIXLAW_CONFIGS=str(tmp_path / "own"))
+        assert (code, err) == (0, "")
+        assert f"--time={time} " in out

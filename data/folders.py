@@ -1,0 +1,184 @@
+"""Which files a path means: a file, a folder with everything below it, or a pattern.
+
+Folders are followed through links, each real folder once, so that a circle of links ends. Names that begin with a dot
+are skipped, like `.ipynb_checkpoints`, and the case of suffixes does not count. What is not read is told.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from data.config import SourceConfig
+from mixlaw.errors import DataError
+from mixlaw.paths import expand_path
+
+SUFFIXES = {  # which files of a folder each reader takes
+    "text": (".txt", ".md", ".markdown"),
+    "jsonl": tuple(f"{kind}{packing}" for kind in (".jsonl", ".json", ".ndjson") for packing in ("", ".gz", ".zst")),
+    "csv": (".csv", ".csv.gz", ".csv.zst"),
+    "parquet": (".parquet",),
+    "webdataset": (".tar",),
+    "tokens": (".bin",),
+}
+PACKINGS = (".gz", ".zst", ".bz2", ".xz", ".zip")  # with the suffix before them they are one suffix
+MOST_SUFFIXES = 6  # of skipped files that a note names
+FEW_FILES, BIG_FILE = 20, 1 << 20  # a corpus of so few text files of such a size is hardly one of documents
+_MAGIC = re.compile(r"[*?[]")
+Echo = Callable[[str], None]
+
+
+@dataclass
+class _Found:
+    """The files of a path, and what was passed over, by kind."""
+
+    suffixes: tuple[str, ...]
+    files: set[Path] = field(default_factory=set)
+    skipped: Counter[str] = field(default_factory=Counter)  # what kind of thing -> how many
+    folders: set[str] = field(default_factory=set)  # real paths of those that were entered
+
+    def takes(self, name: str) -> bool:
+        return name.lower().endswith(self.suffixes)
+
+    def add(self, path: Path) -> None:
+        """Take a file; refuse what bears a name of one, but is a broken link, a device or an empty folder."""
+        if path.is_file():
+            self.files.add(path.resolve())
+        elif not path.is_dir() or (self.takes(path.name) and not any(path.iterdir())):
+            raise DataError(f"{path}: is no file (a broken link, an empty folder or a device): repair or remove it")
+
+    def skip(self, kind: str) -> None:
+        self.skipped[kind] += 1
+
+
+def find_files(source: SourceConfig, where: str, echo: Echo | None = None) -> list[Path]:
+    """Return the files that `path` means (a file, a folder or a glob), sorted, without links.
+
+    Parameters
+    ----------
+    where : the setting, for messages
+    echo : is told what lies below a folder and is not read
+
+    Raises
+    ------
+    DataError
+        If there is none, or one is a broken link or has a name with control characters.
+    """
+    path = Path(expand_path(source.path, f"{where}.path"))
+    if path.is_file():
+        return [path.resolve()]
+    found = _Found(SUFFIXES[source.reader])
+    try:
+        if path.is_dir():
+            _walk(path, found)
+            missing = f"{where}.path: the folder {path} holds no file that ends in {' or '.join(found.suffixes)}"
+        else:
+            _match(Path(path.anchor), path.parts[bool(path.anchor) :], found)
+            missing = f"{where}.path: {path} is neither a file nor a folder, and matches no file as a pattern"
+    except OSError as error:
+        raise DataError(f"{where}.path: {error.filename or path}: cannot be read: {error.strerror or error}") from None
+    if not found.files:
+        raise DataError(f"{missing}{_skipped_words(found, '; there are ')} (looked from {Path.cwd()})")
+    for file in found.files:
+        if not str(file).isprintable():
+            raise DataError(f"{str(file)!r} has a name with control characters: rename it")
+    if echo and found.skipped:
+        files = f"{len(found.files):,} files of {path} are" if len(found.files) > 1 else f"1 file of {path} is"
+        echo(f"{where}.path: {files} read{_skipped_words(found, '; not read: ')}")
+    return sorted(found.files)
+
+
+def _skipped_words(found: _Found, before: str) -> str:
+    words = [f"{n:,} {kind}" for kind, n in found.skipped.most_common(MOST_SUFFIXES)]
+    more = sum(found.skipped.values()) - sum(n for _, n in found.skipped.most_common(MOST_SUFFIXES))
+    return before + ", ".join([*words, *([f"{more:,} others"] if more else [])]) if words else ""
+
+
+def _walk(folder: Path, found: _Found, above: tuple[str, ...] = ()) -> None:
+    """Add all files below a folder that the reader takes; `above` are the real folders that it was reached through."""
+    real = os.path.realpath(folder)
+    if real in found.folders or _is_above(real, above):
+        found.skip("links to folders that are read already or lie above")
+        return
+    found.folders.add(real)
+    for entry in _listed(folder):
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            found.skip("hidden folders" if entry.is_dir() else "hidden files")
+        elif entry.is_dir() and not (found.takes(entry.name) and not any(path.iterdir())):
+            _walk(path, found, (*above, real))
+        elif found.takes(entry.name) or (entry.is_symlink() and not path.exists() and not path.suffix):
+            found.add(path)
+        else:
+            found.skip(_kind(entry.name))
+
+
+def _match(folder: Path, parts: tuple[str, ...], found: _Found, above: tuple[str, ...] = ()) -> None:
+    """Add the files below a folder that a pattern of names matches; `**` is any number of folders, also none."""
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        real = os.path.realpath(folder)
+        if _is_above(real, above):
+            return
+        if rest:
+            _match(folder, rest, found, above)
+        for entry in _listed(folder):
+            if entry.is_dir() and not entry.name.startswith("."):
+                _match(folder / entry.name, parts, found, (*above, real))
+            elif not rest and not entry.name.startswith("."):
+                found.add(folder / entry.name)
+    elif not _MAGIC.search(part):
+        if rest and (folder / part).is_dir():
+            _match(folder / part, rest, found, above)
+        elif not rest and os.path.lexists(folder / part):
+            found.add(folder / part)
+    else:
+        for entry in _listed(folder):
+            if not _fits(entry.name, part) or (entry.name.startswith(".") and not part.startswith(".")):
+                continue
+            if not rest:
+                found.add(folder / entry.name)
+            elif entry.is_dir():
+                _match(folder / entry.name, rest, found, above)
+
+
+def _is_above(real: str, above: tuple[str, ...]) -> bool:
+    return any(folder == real or folder.startswith(real.rstrip("/") + "/") for folder in above)
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder or ".") as listed:
+        return sorted(listed, key=lambda entry: entry.name)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Return whether a name matches a pattern; the case of a suffix that the pattern ends with does not count."""
+    end = max(pattern.rfind(letter) for letter in "*?]") + 1
+    tail = pattern[end:]
+    if not tail.startswith("."):
+        return fnmatchcase(name, pattern)
+    return name.lower().endswith(tail.lower()) and fnmatchcase(name[: -len(tail)], pattern[:end])
+
+
+def _kind(name: str) -> str:
+    """Return how skipped files of a name are counted: by their suffix, in lower case, with that of a packing."""
+    stem, suffix = os.path.splitext(name.lower())
+    inner = os.path.splitext(stem)[1] if suffix in PACKINGS else ""
+    return f"{inner}{suffix} files" if suffix else "files without a suffix"
+
+
+def hint_of_big_texts(source: SourceConfig, files: list[Path]) -> str:
+    """Return what to do where a few big text files stand for a corpus, each of them one document; else nothing."""
+    if source.reader != "text" or not files or len(files) > FEW_FILES:
+        return ""
+    n_bytes = sum(file.stat().st_size for file in files)
+    if n_bytes < BIG_FILE * len(files):
+        return ""
+    split = "awk -v RS= '{f = sprintf(\"part-%06d.txt\", NR); print > f; close(f)}' FILE"
+    return (
+        f"the reader 'text' takes each file as one document, and here are {len(files)} of {n_bytes / 1e6:.1f} MB: "
+        f"if they hold many documents, split them, for example at blank lines: {split}"
+    )

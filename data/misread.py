@@ -1,0 +1,115 @@
+"""Names and text that YAML or Hydra's command line read as something else: numbers, true, false or null."""
+
+import dataclasses
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import AnyNode, DictConfig, OmegaConf
+
+from mixlaw.errors import ConfigError
+
+_WHOLE = r"(?:0|[1-9](?:_?[0-9])*)"
+_NO_NAME = re.compile(rf"null|true|false|-?(?:inf|nan)|-0|-?{_WHOLE}e[-+]?[0-9](?:_?[0-9])*|-?[1-9][0-9]*(?:_[0-9]+)+")
+_HOME = re.compile(r"~[^'\"{}\[\],=]*")
+
+
+def check_weight_name(name: str) -> None:
+    """Refuse the name of a domain that `mixture.weights={name:0.5}` on a command line would read as no name.
+
+    Hydra reads null, true, nan, 1e3 and 1_000 there as values. Whole numbers (2019) become text again.
+
+    Raises
+    ------
+    ConfigError
+        Naming the domain, with the remedy.
+    """
+    if is_no_name(name):
+        raise ConfigError(
+            f"domain name '{name}' cannot be given a weight: the command line reads {{{name}:0.5}} as a value, not as "
+            f"a name: choose another name, for example 'd-{name}'"
+        )
+
+
+def is_no_name(text: str) -> bool:
+    """Return whether Hydra's command line reads a word as a value that does not give the word back."""
+    return bool(_NO_NAME.fullmatch(text.lower())) or text in ("~", "")
+
+
+def yaml_words(value: Any) -> str:
+    """Return what a misread text became, as YAML calls it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"the number {value}"
+
+
+def quoted_home(override: str) -> str:
+    """Return an override whose value begins with ~ in quotes, as Hydra's grammar has no bare ~."""
+    key, equals, value = override.partition("=")
+    return f'{key}="{value}"' if equals and _HOME.fullmatch(value) else override
+
+
+def with_names_as_text(cfg: DictConfig, where: str = "") -> DictConfig:
+    """Return a composed config in which whole numbers that name entries, as in {2019: 0.5}, are text.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is null, true, false or a broken number: what was written is not known any more.
+    """
+    misread = list(_misread_names(cfg, where))
+    for path, name in misread:
+        if isinstance(name, bool) or not isinstance(name, int):
+            raise ConfigError(
+                f"{path}: a name is read as {yaml_words(name)}, not as text: put it in quotes in a YAML file; on the "
+                "command line choose another name"
+            )
+    if not misread:
+        return cfg
+    return OmegaConf.create(_renamed(OmegaConf.to_container(cfg, resolve=False)))
+
+
+def _misread_names(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing() or node._is_interpolation()):
+        for name in node:
+            if not isinstance(name, str):
+                yield path or "config", name
+            yield from _misread_names(node._get_node(name), _below(path, name))
+
+
+def _below(path: str, name: Any) -> str:
+    return f"{path}.{name}" if path else str(name)
+
+
+def _renamed(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {str(name): _renamed(value) for name, value in node.items()}
+    return [_renamed(part) for part in node] if isinstance(node, list) else node
+
+
+def refuse_misread_text(cls: type, cfg: Any, where: str) -> None:
+    """Refuse a number with a fraction, or true and false, where a setting is text: YAML reads 1.10 as 1.1, no as false.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first such setting.
+    """
+    if not isinstance(cfg, DictConfig) or cfg._is_none() or cfg._is_missing():
+        return
+    for f in dataclasses.fields(cls):
+        node = cfg._get_node(f.name, validate_access=False)
+        path = f"{where}.{f.name}" if where else f.name
+        value = node._value() if isinstance(node, AnyNode) else None
+        of_entries = typing.get_args(f.type)[1:]
+        if dataclasses.is_dataclass(f.type):
+            refuse_misread_text(f.type, node, path)  # type: ignore[arg-type]
+        elif of_entries and dataclasses.is_dataclass(of_entries[0]) and isinstance(node, DictConfig):
+            for name in node:
+                refuse_misread_text(of_entries[0], node._get_node(name), _below(path, name))  # type: ignore[arg-type]
+        elif f.type is str and isinstance(value, bool | float):
+            raise ConfigError(
+                f"{path}: what should be text is read as {yaml_words(value)}: put it in quotes in a YAML file, and in "
+                f"two pairs of them on the command line, '{path}=\"...\"'"
+            )

@@ -1,0 +1,94 @@
+"""python -m train.late_mirror runs/STUDY [--project NAME]: the logs of runs that W&B does not have, or not all of.
+
+Makes offline runs of W&B of them (WANDB_MODE=online sends them at once), from the first row that was not sent;
+scripts/sync_wandb.sh calls it before it sends what is offline. RUNS is a folder of runs, or a run directory.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mixlaw.errors import MixlawError, RunLogError
+from mixlaw.paths import path_option
+from mixlaw.runlog import read_facts
+from train.journal import only_process
+from train.sent import sent_bytes, unsent_rows
+from train.sinks import WandbMirror
+
+PATIENCE_S = 90.0  # for one group of runs; W&B alone may take ten seconds to begin
+AT_ONCE = 4  # mirrors side by side
+
+
+def send_late(runs: Iterable[tuple[Path, str]]) -> tuple[int, int]:
+    """Send what is missing of the logs of some runs that nobody trains; return how many were sent, and how many not.
+
+    Parameters
+    ----------
+    runs : run directories, each with its W&B project
+    """
+    left = iter([(folder, project) for folder, project in runs if unsent_rows(folder)])
+    done = failed = 0
+    while group := list(islice(left, AT_ONCE)):
+        with ExitStack() as held:
+            mirrors = []
+            for folder, project in group:
+                try:
+                    held.enter_context(only_process(folder))
+                except RunLogError as error:
+                    sys.stderr.write(f"not sent: {error}\n")
+                    failed += 1
+                    continue
+                mirrors.append((folder, WandbMirror(folder, project, sent_bytes(folder, 0))))
+            for folder, mirror in mirrors:
+                mirror.close(PATIENCE_S)
+                sent = not unsent_rows(folder)
+                done, failed = done + sent, failed + (not sent)
+    return done, failed
+
+
+def find_logs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the run directories at or below a folder that have a log, with the facts that run.json states.
+
+    Raises
+    ------
+    RunLogError
+        If there is none.
+    """
+    found = [path.parent for path in sorted({*folder.glob("run.json"), *folder.glob("*/run.json")})]
+    if not found:
+        raise RunLogError(f"{folder} holds no run directory (none with run.json)")
+    for run in found:
+        yield run, read_facts(run)
+
+
+def project_of(facts: dict[str, Any]) -> str:
+    """Return the W&B project that a run was configured with."""
+    return str(facts["config"].get("logging", {}).get("project") or "mixlaw")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Send from the command line; return the exit code: 1 where a log could not be sent."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.late_mirror", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=path_option, metavar="RUNS")
+    parser.add_argument("--project", default="", help="of W&B; by default logging.project of each run")
+    options = parser.parse_args(argv)
+    os.environ.setdefault("WANDB_MODE", "offline")
+    try:
+        found = list(find_logs(options.folder))
+        done, failed = send_late((run, options.project or project_of(facts)) for run, facts in found)
+    except MixlawError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    sys.stdout.write(f"{done} logs written for W&B ({os.environ['WANDB_MODE']}), {failed} not\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
