@@ -14,7 +14,7 @@ EXAMPLES = """examples:
   mixlaw fit table.csv --law joint --target wikipedia --out laws.json
   mixlaw fit mixtures.csv losses.csv --layout regmix --set n_params=1e6,n_tokens=1e9 --law additive-fixed-nd
   mixlaw predict laws.json new_runs.csv --out predicted.csv
-  mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --target average --json
+  mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --target mean --json
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --max-epochs 4 --available wiki=24e9,code=60e9 \\
       --min code=0.05 --group web=c4+cc:0.2:0.6 --prior natural --pull 0.02 --override configs/mixture/big.yaml
   mixlaw compare table.csv --laws base,additive,joint --holdout scale
@@ -25,8 +25,8 @@ EXAMPLES = """examples:
 A TABLE is a CSV or parquet file, or a folder of run directories. Columns: n_params, n_tokens, weight_<domain>...,
 loss_<target>..., optionally run_id and loss_se_<target>; other names by --columns n_params=model_size,loss_*=*_loss,...
 
-exit codes: 0 done, 2 a wrong option or setting, 3 a table that cannot be read or trusted, 4 output that cannot be
-written, 5 runs that cannot support what was asked, 130 interrupted
+exit codes: 0 done, 2 a wrong option or setting, 3 a table, laws or a recommendation that cannot be read or trusted,
+4 output that cannot be written, 5 runs that cannot support what was asked, 130 interrupted
 """
 HOLDOUTS = ["scale", "mixture", "tokens"]
 KINDS = "optimum ternary parallel path prices pull parameters predicted residuals tokens errors".split()
@@ -38,9 +38,9 @@ Options = Callable[[argparse.ArgumentParser], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake ends in one sentence on stderr, never in a traceback."""
     options = build_parser().parse_args(arguments)
-    from mixlaw import commands
-
     try:
+        from mixlaw import commands
+
         getattr(commands, f"run_{options.command}")(options)
     except MixlawError as error:
         remark(f"error: {error}")
@@ -115,9 +115,10 @@ def _predict_options(sub: argparse.ArgumentParser) -> None:
 def _question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
     sub.add_argument("--n-params", type=number, required=needed, help="N of the big run, e.g. 7e9")
     sub.add_argument("--n-tokens", type=number, required=needed, help="D of the big run, e.g. 150e9")
-    sub.add_argument("--target", default="average", help="average (of the domains), NAME, or NAME:2,OTHER:1")
+    sub.add_argument("--target", help="mean (over the domains; the default), NAME, or NAME:2,OTHER:1")
     sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
-    limits = sub.add_argument_group("what the mixture may be")
+    quoting = "A name that holds , = : or + may stand in quotes: --min '\"cc,news\"=0.1' (--target and --prior too)."
+    limits = sub.add_argument_group("what the mixture may be", quoting)
     limits.add_argument("--min", default="", metavar="D=W,...", help="least weight of domains")
     limits.add_argument("--max", default="", metavar="D=W,...", help="most weight of domains")
     limits.add_argument("--pin", default="", metavar="D=W,...", help="weights that are fixed")

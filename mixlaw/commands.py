@@ -1,14 +1,12 @@
 """What the commands of the command line do."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mixlaw.artefact import FittedLaws
@@ -18,9 +16,10 @@ from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.hygiene import prepare
 from mixlaw.laws import LAWS
-from mixlaw.mixture import round_to_sum
+from mixlaw.mixture import mixture_yaml, printable
+from mixlaw.names import read_pairs
 from mixlaw.protocol import judge
-from mixlaw.question import Question, read_groups, read_mixture, read_pairs, read_targets
+from mixlaw.question import MEANS, Question, is_mean, read_groups, read_mixture, read_targets
 from mixlaw.recommend import Recommendation, baselines, recommend
 from mixlaw.runlog import strict_json, write_atomically
 from mixlaw.splits import KINDS
@@ -169,7 +168,7 @@ def score_table(scored: pd.DataFrame, column: str = "mre") -> str:
     """Return a score per target and law as text, the mean below."""
     wide = scored.pivot_table(index="target", columns="law", values=column, dropna=False)
     wide = wide.loc[list(dict.fromkeys(scored["target"])), list(dict.fromkeys(scored["law"]))]
-    wide.loc["mean"] = wide.mean()
+    wide.loc["mean" if "mean" not in wide.index else "mean of all"] = wide.mean()
     return str(wide.to_string(float_format=lambda v: f"{v:.2f}"))
 
 
@@ -228,7 +227,7 @@ def run_predict(options: argparse.Namespace) -> None:
     laws = FittedLaws.load(options.laws)
     name = options.law or laws.chosen
     if name not in laws.fits:
-        raise FitError(unknown_name("law", name, laws.fits))
+        raise ConfigError(f"--law: {unknown_name('law', name, laws.fits)}")
     table = read(options.table, options, need_losses=False)
     predictions = laws.fits[name].predict(table, level=options.level)
     if options.out:
@@ -244,7 +243,7 @@ def run_predict(options: argparse.Namespace) -> None:
 def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
     """Return the question that the options ask."""
     fit = laws.fits.get(options.law, laws.best)
-    stated = read_pairs(options.available)
+    stated = read_pairs(options.available, fit.domains_)
     for domain, tokens in stated.items():
         if domain not in fit.domains_:
             raise ConfigError(f"--available: {unknown_name('domain', domain, fit.domains_)}")
@@ -254,10 +253,12 @@ def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
     if options.max_epochs and not available:
         raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
     without = [d for d in fit.domains_ if d not in fit.targets_]
-    if options.target == "average" and without and len(without) < len(fit.domains_):
-        remark(
-            f"note: the average is over {len(fit.domains_) - len(without)} domains; no loss of: {', '.join(without)}"
-        )
+    mean = is_mean(options.target, fit)
+    if mean and without and len(without) < len(fit.domains_):
+        remark(f"note: the mean is over {len(fit.domains_) - len(without)} domains; no loss of: {', '.join(without)}")
+    if options.target in MEANS and not mean:
+        other = next((f"--target {word} is" for word in MEANS if word not in fit.targets_), "without --target it is")
+        remark(f"note: '{options.target}' is a target of the table; {other} the mean over the domains")
     unlimited = [d for d in fit.domains_ if d not in available]
     if options.max_epochs and unlimited:
         remark(f"note: --max-epochs does not limit {', '.join(unlimited)}: their tokens are not known (--available)")
@@ -265,9 +266,10 @@ def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
     if options.pull and not prior:
         raise ConfigError("--pull needs a mixture to pull towards: --prior uniform, natural, or D=W,...")
     return Question(
-        options.n_params, options.n_tokens, read_targets(options.target, fit), read_pairs(options.min),
-        read_pairs(options.max), read_pairs(options.pin), read_groups(options.group), available, options.max_epochs,
-        prior, (options.pull or PULL) if prior else 0.0,
+        options.n_params, options.n_tokens, read_targets(options.target, fit), read_pairs(options.min, fit.domains_),
+        read_pairs(options.max, fit.domains_), read_pairs(options.pin, fit.domains_),
+        read_groups(options.group, fit.domains_), available, options.max_epochs, prior,
+        (options.pull or PULL) if prior else 0.0,
     )  # fmt: skip
 
 
@@ -295,12 +297,9 @@ def _check_own(path: Path) -> None:
 def override_file(answer: Recommendation) -> str:
     """Return a file of the trainer's configuration group `mixture`."""
     question = answer.question
-    units = round_to_sum(np.array(list(answer.weights.values())), 10_000)
-    shares = zip(answer.weights, units, strict=True)
-    weights = "{" + ", ".join(f"{json.dumps(d, ensure_ascii=False)}: {u / 10_000:.4f}" for d, u in shares) + "}"
-    head = f"{RECOMMENDED} by the {answer.law} law for N = {question.n_params:.4g}, D = {question.n_tokens:.4g},"
-    targets = ", ".join(question.targets)
-    return f"{head}\n# best at {targets}.\nnamed: natural # weights go before it\nweights: {weights}\n"
+    head = f"{RECOMMENDED[2:]} by the {answer.law} law for N = {question.n_params:.4g}, D = {question.n_tokens:.4g},"
+    targets = printable(", ".join(question.targets))
+    return mixture_yaml(answer.weights, f"{head}\nbest at {targets}.")
 
 
 def run_plot(options: argparse.Namespace) -> None:
@@ -309,7 +308,7 @@ def run_plot(options: argparse.Namespace) -> None:
 
     laws = FittedLaws.load(options.laws)
     if options.law and options.law not in laws.fits:
-        raise FitError(unknown_name("law", options.law, laws.fits))
+        raise ConfigError(f"--law: {unknown_name('law', options.law, laws.fits)}")
     laws = replace(laws, chosen=options.law or laws.chosen)
     table = read(options.table, options) if options.table else None
     asked = options.n_params and options.n_tokens

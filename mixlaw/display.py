@@ -182,7 +182,7 @@ def path_table(answer: Answer) -> pd.DataFrame:
             "regret [nats]": f"{row['regret']:.4f}",
         }
         ends = row["interval"]
-        shown |= {d: f"{percent(w)} ({span(*ends[d])})" for d, w in row["weights"].items()}
+        shown |= {beside(shown, d): f"{percent(w)} ({span(*ends[d])})" for d, w in row["weights"].items()}
         rows.append(shown)
     return pd.DataFrame(rows)
 
@@ -196,14 +196,20 @@ def path_steps(answer: Answer) -> list[dict[str, Any]]:
 
 def others_table(answer: Answer) -> pd.DataFrame:
     """Return what other fitted laws would recommend; empty where there are none."""
-    rows = facts(answer).get("others", [])
-    return pd.DataFrame(
-        [
-            {"other law": r["law"], "predicted by it": f"{r['predicted']:.4f}", "costs [nats]": price(r["regret"])}
-            | {d: percent(w) for d, w in r["weights"].items()}
-            for r in rows
-        ]
-    )
+    rows = []
+    for r in facts(answer).get("others", []):
+        shown = {"other law": r["law"], "predicted by it": f"{r['predicted']:.4f}", "costs [nats]": price(r["regret"])}
+        rows.append(shown | {beside(shown, d): percent(w) for d, w in r["weights"].items()})
+    return pd.DataFrame(rows)
+
+
+def beside(columns: Iterable[str], domain: str) -> str:
+    """Return how a domain's column is headed beside others, one of which may bear its name.
+
+    >>> beside(["N", "D"], "web"), beside(["N", "D"], "D")
+    ('web', 'domain D')
+    """
+    return f"domain {domain}" if domain in columns else domain
 
 
 def question(answer: Answer) -> str:
@@ -267,7 +273,7 @@ def answer_html(answer: Answer) -> str:
     outcomes = html_table(outcomes_table(answer))
     path = path_table(answer)
     way = "" if path.empty else folded("h* on the way to the big run", html_table(path))
-    override = f"<code>{html.escape(known['override'])}</code>"
+    override = f"<code>{html.escape(known['override'])}</code>" if known["override"] else ""
     return f"<div>{head}{outcomes}{warnings_html(known.get('warnings', []))}{override}{way}</div>"
 
 

@@ -277,7 +277,7 @@ def _refuse_unmatched(columns: Mapping[str, str], seen: list[str], parts: list[P
     for theirs, standard in columns.items():
         if not any(fnmatchcase(c, standard.replace("[", "[[]")) for c in have):
             kind = "pattern" if "*" in theirs else "column"
-            raise RunLogError(f"--columns {standard}={theirs}: {unknown_column(theirs, seen, kind)}")
+            raise ConfigError(f"--columns {standard}={theirs}: {unknown_column(theirs, seen, kind)}")
 
 
 def unknown_column(name: str, columns: Sequence[str], kind: str = "column") -> str:
@@ -289,7 +289,7 @@ def unknown_column(name: str, columns: Sequence[str], kind: str = "column") -> s
 def _set_constants(part: Part, constants: Mapping[str, float]) -> None:
     for column, value in constants.items():
         if column in part.frame:
-            raise RunLogError(f"--set {column}={value:g}: {part.where} has a column {column}; leave out one of the two")
+            raise ConfigError(f"--set {column}={value:g}: {part.where} has a column {column}; leave out one of the two")
         part.frame[column] = float(value)
 
 
@@ -341,7 +341,9 @@ def _carrier(parts: list[Part], ids: list[pd.Series], key: str) -> int:
 def _ids(part: Part, key: str, notes: list[str]) -> pd.Series:
     """Return the ids of a file as text, without the rows that have none; 7 and 7.0 are one id."""
     if key not in part.frame:
-        raise RunLogError(f"{part.where} cannot be joined by {key}: {unknown_column(key, list(part.frame.columns))}")
+        raise ConfigError(
+            f"--join: {part.where} cannot be joined by {key}: {unknown_column(key, list(part.frame.columns))}"
+        )
     text = part.frame[key].astype(str).str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
     empty = (part.frame[key].isna() | (text == "")).to_numpy(bool)
     note_rows(notes, empty, part.where, part.frame.index, lambda _: f"{key} is empty; left out")

@@ -10,6 +10,10 @@ from mixlaw.errors import ConfigError, unknown_name
 
 SUM_TOLERANCE = 1e-6
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
+_KEY = re.compile(
+    r"[A-Za-z0-9_/\-+.$%*@?|\\()\[\]{}:=, \t]+"
+)  # what Hydra's grammar allows in the keys of a dictionary
+_SEPARATOR = re.compile(r"[\\()\[\]{}:=, \t]")  # what must be escaped there
 
 
 def check_domain_name(name: str) -> str:
@@ -73,14 +77,46 @@ def proportional(sizes: Mapping[str, float]) -> dict[str, float]:
 
 
 def hydra_override(weights: Mapping[str, float], digits: int = 4) -> str:
-    """Return the trainer's override for a mixture, rounded so that it still sums to one.
+    r"""Return the trainer's override for a mixture, rounded so that it still sums to one.
 
-    >>> hydra_override({"code": 1 / 3, "docs": 2 / 3})
-    'mixture.weights={code:0.3333,docs:0.6667}'
+    It is empty where Hydra's command line cannot express a name: its keys take no quotes, and no letters but ASCII.
+
+    >>> hydra_override({"code": 1 / 3, "docs": 2 / 3}), hydra_override({"cc,news": 1.0}), hydra_override({"网页": 1.0})
+    ('mixture.weights={code:0.3333,docs:0.6667}', 'mixture.weights={cc\\,news:1.0000}', '')
     """
+    if not all(map(_KEY.fullmatch, weights)):
+        return ""
     units = round_to_sum(np.array(list(weights.values())), 10**digits)
-    parts = [f"{name}:{unit / 10**digits:.{digits}f}" for name, unit in zip(weights, units, strict=True)]
+    named = zip(weights, units, strict=True)
+    parts = [f"{_SEPARATOR.sub(_escape, name)}:{unit / 10**digits:.{digits}f}" for name, unit in named]
     return "mixture.weights={" + ",".join(parts) + "}"
+
+
+def _escape(character: re.Match[str]) -> str:
+    return f"\\{character[0]}"
+
+
+def mixture_yaml(weights: Mapping[str, float], head: str) -> str:
+    """Return a file of the trainer's configuration group `mixture`, as YAML.
+
+    Parameters
+    ----------
+    head : what the file says about itself, in one or several lines
+    """
+    shares = zip(weights, round_to_sum(np.array(list(weights.values())), 10_000), strict=True)
+    listed = ", ".join(f"{_quoted(name)}: {units / 10_000:.4f}" for name, units in shares)
+    comment = "\n".join(f"# {line}" for line in head.split("\n"))
+    return f"{comment}\nnamed: natural # weights go before it\nweights: {{{listed}}}\n"
+
+
+def printable(text: str) -> str:
+    """Return a text with every character escaped that ends a line or cannot be seen."""
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
+
+
+def _quoted(name: str) -> str:
+    """Return a name as YAML reads it between double quotes."""
+    return '"' + printable(name.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def round_to_sum(weights: np.ndarray[Any, Any], total: int) -> list[int]:

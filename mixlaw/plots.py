@@ -12,12 +12,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
 from mixlaw.display import in_words
 from mixlaw.errors import RunLogError
+from mixlaw.figures import NamedFigure
 from mixlaw.fit import Data, LawFit, as_table
 from mixlaw.laws import get_law
 from mixlaw.slopes import Array
@@ -33,6 +33,8 @@ SIZE = (6.2, 4.4)
 NATS = "[nats/token]"
 MANY_POINTS = 1500  # more are drawn as one picture, so that a report stays small, and without their intervals
 MOST_TARGETS = 8  # whose parameters are told apart in one figure
+LETTERS = 36  # of all names together, that have room side by side
+SHORT, LETTER, LONGEST = 16, 0.075, 60  # letters that rows have room for, inches for each more, and how many of these
 NAMED_INSIDE = 6  # longer legends stand beside the data
 MANY_BARS = 30  # more stay without a number each
 
@@ -42,7 +44,19 @@ def axes(ax: Axes | None = None, size: tuple[float, float] = SIZE) -> Axes:
     if ax is not None:
         return ax
     with matplotlib.rc_context(STYLE):
-        return Figure(figsize=size, layout="constrained").subplots()
+        return NamedFigure(figsize=size, layout="constrained").subplots()
+
+
+def wide(names: Iterable[Any]) -> float:
+    """Return how wide [inches] a figure is to be whose rows have these names, so that the data keep their room."""
+    longest = max((len(str(name)) for name in names), default=0)
+    return SIZE[0] + LETTER * min(max(longest - SHORT, 0), LONGEST)
+
+
+def crowding(names: Iterable[Any]) -> bool:
+    """Return whether names are too many or too long to stand side by side below bars."""
+    lengths = [len(str(name)) for name in names]
+    return len(lengths) > MOST_TARGETS or sum(lengths) > LETTERS
 
 
 def colours(names: Iterable[Any]) -> dict[Any, str]:
@@ -193,25 +207,26 @@ def errors_by_law(ax: Axes | None, scores: pd.DataFrame, title: str = "Held-out 
     scores : rows of law, target, mre [%], and optionally bias [%] and coverage [%]; a law may lack targets
     """
     laws, targets = list(dict.fromkeys(scores["law"])), list(dict.fromkeys(scores["target"]))
-    wide = scores.pivot_table(index="target", columns="law", values="mre", aggfunc="mean").reindex(targets)[laws]
+    errors = scores.pivot_table(index="target", columns="law", values="mre", aggfunc="mean").reindex(targets)[laws]
     if len(targets) > 1:
-        wide = pd.concat([wide, pd.DataFrame(wide.mean()).T.set_axis(["mean"])])
-    lying = len(wide) > MOST_TARGETS
-    ax = axes(ax, (SIZE[0], max(SIZE[1], 0.28 * len(wide) + 1.3)) if lying else SIZE)
-    place, width = np.arange(len(wide)), 0.8 / len(laws)
+        mean = pd.DataFrame(errors.mean()).T.set_axis(["mean" if "mean" not in targets else "mean of all"])
+        errors = pd.concat([errors, mean])
+    lying = crowding(errors.index)
+    ax = axes(ax, (wide(errors.index), max(SIZE[1], 0.28 * len(errors) + 1.3)) if lying else SIZE)
+    place, width = np.arange(len(errors)), 0.8 / len(laws)
     for i, (law, colour) in enumerate(colours(laws).items()):
         at, label = place + (i - (len(laws) - 1) / 2) * width, plain(_law_in_words(scores[scores["law"] == law]))
         draw = ax.barh if lying else ax.bar
-        bars = draw(at, wide[law].fillna(0.0), width, color=colour, label=label)
-        if wide.size <= MANY_BARS:
-            ax.bar_label(bars, ["" if np.isnan(v) else f"{v:.2f}" for v in wide[law]], fontsize=7)
-    names = [plain(name) for name in wide.index]
+        bars = draw(at, errors[law].fillna(0.0), width, color=colour, label=label)
+        if errors.size <= MANY_BARS:
+            ax.bar_label(bars, ["" if np.isnan(v) else f"{v:.2f}" for v in errors[law]], fontsize=7)
+    names = [plain(name) for name in errors.index]
     if lying:
         ax.set_yticks(place, names)
         ax.invert_yaxis()
     else:
         ax.set_xticks(place, names, rotation=25 if len(names) > 4 else 0, ha="right" if len(names) > 4 else "center")
-        ax.set_xlim(min(-0.5, -2 / len(wide)), len(wide) - 1 + max(0.5, 2 / len(wide)))
+        ax.set_xlim(min(-0.5, -2 / len(errors)), len(errors) - 1 + max(0.5, 2 / len(errors)))
     ax.set(title=title, **{"xlabel" if lying else "ylabel": "mean relative error [%]"})
     legend_above(ax)
     return ax
@@ -239,7 +254,7 @@ def parameters(ax: Axes | None, fit: LawFit, targets: Iterable[str] = ()) -> Axe
     shapes = rows[rows["parameter"].str.match("alpha|beta|gamma|delta|eta|lambda")]
     rows = shapes if len(shapes) else rows
     kinds = list(dict.fromkeys(rows["parameter"]))
-    ax = axes(ax, (SIZE[0], max(SIZE[1], (0.06 * len(shown) + 0.16) * len(kinds) + 1.3)))
+    ax = axes(ax, (wide(kinds), max(SIZE[1], (0.06 * len(shown) + 0.16) * len(kinds) + 1.3)))
     for i, (target, colour) in enumerate(colours(shown).items()):
         part = rows[rows["target"] == target]
         place = part["parameter"].map(kinds.index) + (i - (len(shown) - 1) / 2) * 0.8 / len(shown)

@@ -14,14 +14,13 @@ from mixlaw.artefact import FittedLaws
 from mixlaw.display import Answer, domains_of, facts, in_words, path_steps, percent, price
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.objective import Objective
-from mixlaw.plots import COLOURS, NATS, SIZE, axes, beside, colours, legend_above, plain
+from mixlaw.plots import COLOURS, NATS, SIZE, axes, beside, colours, crowding, legend_above, plain, wide
 from mixlaw.question import Question
 from mixlaw.recommend import Recommendation
 from mixlaw.slopes import Array
 
 Loss = Callable[[Array], Array]  # mixtures (n, k) -> the targets' predicted loss at the big run (n,)
 LYING = 8  # more domains are drawn as rows, or fewer with long names
-LETTERS = 36  # of all names together, that have room side by side
 ROOTS = 8  # with more domains most weights are small: shares are drawn on a square-root scale
 RIVALS = {  # colour, marker, line, and how it is called
     "uniform": (COLOURS[1], "|", "--", "uniform"), "natural": (COLOURS[2], "D", ":", "natural"),
@@ -70,10 +69,10 @@ def optimum(ax: Axes | None, answer: Answer) -> Axes:
     Many domains, or long names, are rows from the largest weight to the smallest.
     """
     domains = domains_of(answer)
-    lying = len(domains) > LYING or domains["domain"].map(str).str.len().sum() > LETTERS
+    lying = crowding(domains["domain"])
     if lying:
         domains = domains.sort_values("weight", ascending=False, kind="stable").reset_index(drop=True)
-    ax = axes(ax, (SIZE[0], max(SIZE[1], 0.27 * len(domains) + 1.6)) if lying else SIZE)
+    ax = axes(ax, (wide(domains["domain"]), max(SIZE[1], 0.27 * len(domains) + 1.6)) if lying else SIZE)
     place, weight = np.arange(len(domains)), domains["weight"].to_numpy(float)
     (ax.barh if lying else ax.bar)(place, weight, 0.6, color=COLOURS[5], label="recommended")
     lines = ax.hlines if lying else ax.vlines
@@ -110,10 +109,12 @@ def pull(ax: Axes | None, answer: Answer) -> Axes:
     domains = domains_of(answer)
     if len(domains) > LYING:
         domains = domains.sort_values("pull", kind="stable")
-    ax = axes(ax, (SIZE[0], max(SIZE[1], 0.27 * len(domains) + 1.3)))
+    ax = axes(ax, (wide(domains["domain"]), max(SIZE[1], 0.27 * len(domains) + 1.3)))
+    place = np.arange(len(domains))
     per_point = domains["pull"] / 100
     colour = [COLOURS[2] if value < 0 else COLOURS[1] for value in per_point]
-    ax.barh([plain(name) for name in domains["domain"]], per_point, color=colour)
+    ax.barh(place, per_point, color=colour)
+    ax.set_yticks(place, [plain(name) for name in domains["domain"]])
     ax.axvline(0, color="black", lw=0.8)
     ax.invert_yaxis()
     ax.set(
@@ -135,7 +136,7 @@ def prices(ax: Axes | None, answer: Answer) -> Axes:
     rows = sorted(known.get("prices", []), key=lambda row: -float(row["cost"]))
     if not rows:
         raise ConfigError("no limit costs anything here: ask with --min, --max, --pin, --group or --max-epochs")
-    ax = axes(ax, (SIZE[0], max(2.2, 0.4 * len(rows) + 1.4)))
+    ax = axes(ax, (wide(row["constraint"] for row in rows), max(2.2, 0.4 * len(rows) + 1.4)))
     costs = [float(row["cost"]) for row in rows]
     bars = ax.barh(range(len(rows)), costs, 0.6, color=COLOURS[0])
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
@@ -171,7 +172,7 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
         raise ConfigError(
             "there is no path to draw: the law reads neither N nor D, or the runs are as large as the big one"
         )
-    ax = axes(ax, (SIZE[0], max(SIZE[1], 0.24 * len(names) + 1.4)))
+    ax = axes(ax, (wide(names), max(SIZE[1], 0.24 * len(names) + 1.4)))
     place, shares = np.arange(len(steps)), np.array([[row["weights"][name] for row in steps] for name in names])
     palette = list(colours(names).values())
     bands = np.array([[row["interval"][name] for name in names] for row in steps])  # step, domain, end
@@ -249,7 +250,7 @@ def parallel(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
     for name, shares in rivals(domains).items():
         ax.plot(place, shares, color="black", lw=1.3, ls=RIVALS[name][2], label=RIVALS[name][3], zorder=3)
     names = [plain(name) for name in domains["domain"]]
-    many = k > 5
+    many = k > 5 or crowding(names)
     ax.set_xticks(place, names, rotation=45 if many else 0, ha="right" if many else "center", rotation_mode="anchor")
     top = max([float(domains["weight"].max()), float(mixtures.max(initial=0.0)), 1 / k])
     note = ""

@@ -1,6 +1,6 @@
 """What is asked of a recommendation: the big run, what counts, and what the mixture may be."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -8,8 +8,11 @@ import numpy as np
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.mixture import SUM_TOLERANCE, check_weights, uniform
+from mixlaw.names import read_group, read_importances, read_pairs
 from mixlaw.simplex import Group, Limits
 from mixlaw.slopes import Array
+
+MEANS = ("mean", "average")  # how the mean over the training domains is called
 
 
 @dataclass(frozen=True)
@@ -118,42 +121,48 @@ def _groups(domains: list[str], question: Question, low: Array, high: Array) -> 
     return tuple(groups)
 
 
-def read_targets(text: str, fit: LawFit) -> dict[str, float]:
-    """Return importance by target from 'average', 'NAME', or 'NAME:2,OTHER:1'.
+def read_targets(text: str | None, fit: LawFit) -> dict[str, float]:
+    """Return importance by target from 'mean', 'average', 'NAME', or 'NAME:2,OTHER:1'.
 
-    'average' is the mean over the training domains.
+    'mean', 'average' and nothing are the mean over the training domains, but a target of that name is itself.
+
+    Raises
+    ------
+    ConfigError
+        If a target is not of the fit, or importances are negative, not finite or all 0.
     """
-    if text == "average":
+    if is_mean(text, fit):
         names = [d for d in fit.domains_ if d in fit.targets_] or list(fit.targets_)
         return uniform(names)
-    parts = dict(part.partition(":")[::2] for part in text.split(","))
-    try:
-        raw = {name.strip(): float(weight or 1) for name, weight in parts.items()}
-    except ValueError:
-        raise ConfigError(f"--target {text}: write NAME or NAME:IMPORTANCE,...") from None
+    raw = read_importances(text or "", fit.targets_)
     for name in raw:
-        fit.target(name)
+        if name not in fit.targets_:
+            raise ConfigError(f"--target: {unknown_name('target', name, fit.targets_)}")
     total = sum(raw.values())
     if not 0 < total < np.inf or min(raw.values()) < 0:
         raise ConfigError(f"--target {text}: importances must be finite, at least 0 and not all 0")
     return {name: weight / total for name, weight in raw.items()}
 
 
-def read_groups(texts: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float, float]]:
-    """Return groups from 'NAME=A+B:LEAST:MOST'; either limit may be left empty."""
-    groups = {}
+def is_mean(text: str | None, fit: LawFit) -> bool:
+    """Return whether a target is the mean over the training domains, and no target of the table."""
+    return not text or (text in MEANS and text not in fit.targets_)
+
+
+def read_groups(texts: Iterable[str], domains: Collection[str] = ()) -> dict[str, tuple[tuple[str, ...], float, float]]:
+    """Return groups from 'NAME=A+B:LEAST:MOST'; either limit may be left empty.
+
+    Raises
+    ------
+    ConfigError
+        If one is written otherwise, or a name stands twice.
+    """
+    groups: dict[str, tuple[tuple[str, ...], float, float]] = {}
     for text in texts:
-        name, equals, rest = text.partition("=")
-        members, *ends = rest.split(":")
-        try:
-            low, high = (float(end) if end else default for end, default in zip(ends, (0.0, 1.0), strict=True))
-        except ValueError:
-            raise ConfigError(f"--group {text}: write NAME=DOMAIN+DOMAIN:LEAST:MOST") from None
-        if not (equals and name and 0 <= low <= 1 and 0 <= high <= 1):
-            raise ConfigError(f"--group {text}: write NAME=DOMAIN+DOMAIN:LEAST:MOST, limits between 0 and 1")
-        if name.strip() in groups:
+        name, group = read_group(text, domains)
+        if name in groups:
             raise ConfigError(f"--group {name} is given twice")
-        groups[name.strip()] = (tuple(m.strip() for m in members.split("+")), low, high)
+        groups[name] = group
     return groups
 
 
@@ -163,17 +172,4 @@ def read_mixture(text: str, domains: list[str], known: Mapping[str, Mapping[str,
         return dict(known[text])
     if "=" not in text:
         raise ConfigError(unknown_name("mixture", text, known))
-    return check_weights(read_pairs(text), domains)
-
-
-def read_pairs(text: str) -> dict[str, float]:
-    """Return {'a': 0.1, 'b': 0.2} from 'a=0.1,b=0.2'."""
-    if not text:
-        return {}
-    try:
-        pairs = [(name.strip(), float(value)) for name, value in (part.split("=") for part in text.split(","))]
-    except ValueError:
-        raise ConfigError(f"'{text}': write NAME=NUMBER,NAME=NUMBER") from None
-    if len(dict(pairs)) < len(pairs):
-        raise ConfigError(f"'{text}' names something twice")
-    return dict(pairs)
+    return check_weights(read_pairs(text, domains), domains)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mixlaw.artefact import FittedLaws
 from mixlaw.costs import flat_frontier, other_laws, path, prices
-from mixlaw.errors import ConfigError, FitError, unknown_name
+from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
 from mixlaw.mixture import hydra_override, proportional, uniform
@@ -66,7 +66,7 @@ class Recommendation:
     laws: FittedLaws = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the answer as plain data; `override` is what the trainer takes as is."""
+        """Return the answer as plain data; `override` is what the trainer takes as is, empty where names forbid it."""
         tables = {n: getattr(self, n).to_dict(orient="records") for n in TABLES}
         return {
             "law": self.law,
@@ -123,7 +123,8 @@ class Recommendation:
             lines += ["", "limits that cost something [nats]:"]
             lines += [f"  {row.constraint:<24}{row.cost:.4f}" for row in self.prices.itertuples()]
         lines += [*self._path_lines(), *self._other_lines()]
-        lines += ["", f"train it with: {hydra_override(self.weights)}"]
+        nameless = "`--override FILE` writes the weights as YAML; Hydra's command line cannot hold these names"
+        lines += ["", f"train it with: {hydra_override(self.weights) or nameless}"]
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
 
     def _domain_lines(self) -> list[str]:
@@ -183,8 +184,8 @@ def read_answer(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    ConfigError
-        If the file holds anything else.
+    RunLogError
+        If the file cannot be read, or holds anything else.
     """
     wanted = {"outcomes": list, "domains": list, "weights": dict, "targets": dict, "override": str}
     try:
@@ -195,8 +196,10 @@ def read_answer(path: Path) -> dict[str, Any]:
             parts = answer.get(key)
             if not isinstance(parts, kind) or (kind is list and not all(isinstance(part, dict) for part in parts)):
                 raise ValueError(f"{key} is missing")
+    except OSError as error:
+        raise RunLogError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is not what `mixlaw recommend --out` writes: {str(error)[:100]}") from None
+        raise RunLogError(f"{path} is not what `mixlaw recommend --out` writes: {str(error)[:100]}") from None
     return answer
 
 
@@ -232,13 +235,13 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     Raises
     ------
     ConfigError
-        If limits contradict each other or name unknown domains.
+        If the law was not fitted, or limits contradict each other or name unknown domains.
     FitError
         If the law does not depend on the mixture, or a target was not fitted.
     """
     fit = laws.fits.get(law or laws.chosen)
     if fit is None:
-        raise FitError(unknown_name("law", law or laws.chosen, laws.fits))
+        raise ConfigError(unknown_name("law", law or laws.chosen, laws.fits))
     objective, rivals = Objective(fit, question, laws.sizes), baselines(fit.domains_, laws.sizes)
     best, free = optimum(objective, rivals), optimum(objective.asking(question.unlimited()), rivals)
     mixtures = {"recommended": dict(zip(fit.domains_, clean(best), strict=True))} | rivals

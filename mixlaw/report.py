@@ -16,6 +16,7 @@ from mixlaw import display, plots, plots_mixture
 from mixlaw.artefact import FittedLaws
 from mixlaw.display import Answer, folded, html_table, in_words, upright
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
+from mixlaw.figures import NamedFigure
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
 from mixlaw.page import drawn, figure_of, png, scroll, side_by_side, write_page
@@ -234,7 +235,7 @@ def unit_of(targets: Sequence[str]) -> str:
 def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:
     """Draw the four figures that tell most into one picture."""
     names = [n for n in (*TOLD, *drawings) if n in drawings]
-    figure = Figure(figsize=(12.4, 8.6), layout="constrained")
+    figure = NamedFigure(figsize=(12.4, 8.6), layout="constrained")
     spaces = list(figure.subplots(2, 2).flat)
     for ax, name in zip(spaces, list(dict.fromkeys(names))[:4], strict=False):
         drawings[name](ax)
@@ -351,7 +352,8 @@ def _about_answer(answer: Answer, figures: dict[str, str]) -> list[str]:
     lines = [f"{html.escape(display.question(answer))} <b>{html.escape(shares)}</b>."]
     lines += [html.escape(text) for text in display.sentences(answer)]
     lines += [f"Warning: {html.escape(w)}" for w in known.get("warnings", [])]
-    lines += [f"<small>Train it with <code>{html.escape(known['override'])}</code></small>"]
+    if known["override"]:
+        lines += [f"<small>Train it with <code>{html.escape(known['override'])}</code></small>"]
     parts = [f'<div class="answer"><p>{"</p><p>".join(lines)}</p></div>', "<h2>The recommendation</h2>"]
     parts += [display.words_html(), side_by_side(figures, "optimum", "ternary", "parallel", "path", "prices", "pull")]
     per_target = pd.DataFrame(known.get("per_target", []))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixlaw.errors import RunLogError, unknown_name
+from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.layouts import LOSS, LOSS_SE, WEIGHT, listed, load_files, note_rows, ranges, suggestion, unknown_column
 from mixlaw.runs import load_runs
 
@@ -111,7 +111,7 @@ def read_table(
     folders = [Path(p) for p in paths if Path(p).is_dir()]
     files = [Path(p) for p in paths if not Path(p).is_dir()]
     if folders and constants:
-        raise RunLogError(f"--set {next(iter(constants))}: run directories such as {folders[0]} state it themselves")
+        raise ConfigError(f"--set {next(iter(constants))}: run directories such as {folders[0]} state it themselves")
     declared = list(higher_is_better)
     tables = []
     for part in load_files(files, columns or {}, layout, join, constants) if files else []:
@@ -309,7 +309,7 @@ def _check_directions(
     """Turn the declared targets into error rates; refuse others that go up where losses go down."""
     for target in declared:
         if target not in targets:
-            raise RunLogError(f"--higher-is-better {target}: {where}: {unknown_name('target', target, targets)}")
+            raise ConfigError(f"--higher-is-better {target}: {where}: {unknown_name('target', target, targets)}")
         _as_error_rate(frame, target, where, notes)
     for target in targets:
         reason = "" if target in declared else _why_higher(frame, target)
@@ -395,5 +395,5 @@ def pick_targets(table: Table, wanted: Iterable[str]) -> list[str]:
     names = list(wanted)
     for name in names:
         if name not in table.targets:
-            raise RunLogError(unknown_name("target", name, table.targets))
+            raise ConfigError(unknown_name("target", name, table.targets))
     return names or table.targets

@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     more = found.add_argument_group("the next runs")
     more.add_argument("--next", type=int, metavar="RUNS", help="how many")
     more.add_argument("--laws", type=Path, help="by default runs/NAME/laws.json")
-    more.add_argument("--target", default="average", help="as for `mixlaw recommend`")
+    more.add_argument("--target", help="as for `mixlaw recommend`")
     both = found.add_argument_group("the decision", "of runs/NAME/recommendation.json, if not said")
     both.add_argument("--n-params", type=number, help="N of the big run")
     both.add_argument("--n-tokens", type=number, help="D of the big run")
@@ -308,7 +308,7 @@ def asked(options: argparse.Namespace, laws: "FittedLaws", path: Path) -> Questi
 
     if options.n_params and options.n_tokens:
         return Question(options.n_params, options.n_tokens, read_targets(options.target, laws.best))
-    if options.n_params or options.n_tokens or options.target != "average" or not path.exists():
+    if options.n_params or options.n_tokens or options.target or not path.exists():
         raise ConfigError(
             f"say which run is to be decided: --n-params 7e9 --n-tokens 150e9, or `mixlaw recommend ... --out {path}`"
         )

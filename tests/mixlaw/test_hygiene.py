@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.errors import RunLogError
+from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.hygiene import prepare, warming_up
 from mixlaw.tables import Table, check_frame, read_table
 from tests.mixlaw.run_logs import write_run
@@ -337,5 +337,5 @@ def test_a_perfect_score_is_left_out_for_it_has_no_logarithm():
 def test_a_declared_metric_that_is_no_share_is_refused(values):
     with pytest.raises(RunLogError, match=r"loss_elo goes from .* only shares in \[0, 1\] and percentages"):
         check_frame(rising("elo", values), "mine", higher_is_better=["elo"])
-    with pytest.raises(RunLogError, match="--higher-is-better acx: mine: unknown target 'acx'; did you mean 'acc'"):
+    with pytest.raises(ConfigError, match="--higher-is-better acx: mine: unknown target 'acx'; did you mean 'acc'"):
         check_frame(rising("acc", [0.1, 0.2, 0.3, 0.4]), "mine", higher_is_better=["acx"])

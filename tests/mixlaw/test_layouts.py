@@ -199,8 +199,8 @@ def test_a_layouts_columns_may_be_named_otherwise(write):
         ({"a*b*": "loss_*"}, ConfigError, r"--columns loss_\*=a\*b\*: a pattern has exactly one \* on each side"),
         ({"a*": "loss_a"}, ConfigError, "exactly one"),
         ({"loss": "loss_*"}, ConfigError, "exactly one"),
-        ({"modl_size": "n_params"}, RunLogError, "--columns n_params=modl_size: unknown column.*mean 'model_size'"),
-        ({"los/*": "loss_*"}, RunLogError, r"--columns loss_\*=los/\*: unknown pattern 'los/\*'"),
+        ({"modl_size": "n_params"}, ConfigError, "--columns n_params=modl_size: unknown column.*mean 'model_size'"),
+        ({"los/*": "loss_*"}, ConfigError, r"--columns loss_\*=los/\*: unknown pattern 'los/\*'"),
         ({"a_loss": "loss_x", "openhermes_loss": "loss_x"}, RunLogError, "column 'loss_x' appears twice"),
     ],
 )
@@ -310,7 +310,7 @@ def test_a_column_of_both_files_must_say_the_same(write):
 def test_mixtures_alone_serve_to_predict(write):
     table = read_table(write(REGMIX[0]), layout="regmix", constants=SCALE, need_losses=False)
     assert cells(table, "run_id", "weight_pile_cc") == [["1", 0.75], ["2", 0.5], ["3", 0.0]]
-    with pytest.raises(RunLogError, match=r"part0.csv cannot be joined by id: unknown column 'id'"):
+    with pytest.raises(ConfigError, match=r"part0.csv cannot be joined by id: unknown column 'id'"):
         read_table(write(REGMIX[0]), join="id", constants=SCALE, need_losses=False)
 
 

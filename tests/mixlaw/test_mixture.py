@@ -4,11 +4,20 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError
-from mixlaw.mixture import check_domain_name, check_weights, hydra_override, proportional, round_to_sum, uniform
+from mixlaw.mixture import (
+    check_domain_name,
+    check_weights,
+    hydra_override,
+    mixture_yaml,
+    printable,
+    proportional,
+    round_to_sum,
+    uniform,
+)
 
 weights = st.lists(st.floats(0, 1), min_size=1, max_size=12).filter(lambda w: sum(w) > 1e-6)
 
@@ -87,3 +96,47 @@ def test_the_override_for_the_trainer_sums_to_one(shares):
     parsed = {name: float(value) for name, value in re.findall(r"(\w+):([\d.]+)", text)}
     assert check_weights(parsed, named) == parsed
     assert all(abs(parsed[name] - named[name]) < 1.001e-4 for name in named)
+
+
+def hydra_reads(text: str) -> dict[str, float]:
+    """Return the weights that Hydra's own parser reads from an override."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    override = OverridesParser.create().parse_override(text)
+    assert override.key_or_group == "mixture.weights"
+    return override.value()
+
+
+# what Hydra reads as a number or a word of its own: no spelling makes a name of it
+RESERVED = re.compile(r"[+-]?[\d._]+(e[+-]?[\d_]+)?|[+-]?(inf|nan)|true|false|null", re.IGNORECASE)
+HYDRA_NAMES = st.text("abcXYZ019_/-+.$%*@?|\\()[]{}:=, \t", min_size=1, max_size=8).filter(
+    lambda name: not RESERVED.fullmatch(name.strip())
+)
+
+
+@given(st.lists(HYDRA_NAMES, min_size=1, max_size=4, unique=True))
+@example(["cc,news"])
+@example(["a=b", "x:y", "c++", "{x}", "${x}", "back\\slash", " blank ", "(a)"])
+def test_hydra_reads_names_with_separators_as_they_are(names):
+    weights = dict.fromkeys(names, 1 / len(names))
+    assert hydra_reads(hydra_override(weights)) == pytest.approx(weights, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["网页", "é", "it's", '"q"', "a;b", "a&b", "#a", "a~b", "a!b", "line\nbreak", ""])
+def test_names_that_hydra_s_command_line_cannot_hold_have_no_override(name):
+    assert hydra_override({"web": 0.5, name: 0.5}) == ""
+    with pytest.raises(Exception, match=r"mismatched|token recognition|no viable|missing|extraneous"):
+        hydra_reads(f"mixture.weights={{web:0.5,{name}:0.5}}")
+
+
+@given(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4, unique=True))
+@example(["网页", "cc,news", 'say "hi"', "back\\slash", "no", "2019", "null", "line\nbreak", "\x85", "\u2028", "😀"])
+def test_yaml_reads_any_names_as_they_are(names):
+    import yaml
+
+    weights = dict.fromkeys(names, 1 / len(names))
+    text = mixture_yaml(weights, "made by\n" + printable(", ".join(names)))
+    assert all(line.startswith("# ") for line in text.splitlines()[:2])
+    read = yaml.safe_load(text)
+    assert read["named"] == "natural"
+    assert read["weights"] == pytest.approx(weights, abs=1e-4)

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mixlaw.errors import ConfigError, FitError
-from mixlaw.question import Question, limits, read_groups, read_mixture, read_pairs, read_targets
+from mixlaw.errors import ConfigError
+from mixlaw.names import read_importances, read_pairs
+from mixlaw.question import Question, limits, read_groups, read_mixture, read_targets
 from mixlaw.simplex import project
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted
 
@@ -63,7 +66,7 @@ def test_importances_that_are_none_are_refused(text):
 
 
 def test_a_target_that_was_not_fitted_is_refused_with_the_near_match():
-    with pytest.raises(FitError, match=r"unknown target 'mian'; did you mean 'main'\?"):
+    with pytest.raises(ConfigError, match=r"unknown target 'mian'; did you mean 'main'\?"):
         read_targets("mian:1", fitted("additive", {"main": TRUTHS["additive"]}).best)
 
 
@@ -148,3 +151,46 @@ def test_what_is_named_twice_is_refused():
         read_pairs("web=0.1,web=0.2")
     with pytest.raises(ConfigError, match="--group g is given twice"):
         read_groups(["g=web:0:1", "g=code:0:1"])
+
+
+NAMES = ["cc,news", "a=b", "x:y", "c++", "c", "c+", "it's", 'say "hi"', "网页", " blank ", "web", "a=b=c"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_with_separators_is_read_in_quotes_and_where_it_is_known_without(name):
+    quoted = ["'" + name.replace("'", "''") + "'", '"' + name.replace('"', '""') + '"']
+    spelled = [(written, known) for written in quoted for known in ((), NAMES)]
+    spelled += [(name, NAMES)] if name == name.strip() else []
+    for written, known in spelled:
+        assert read_pairs(f"{written}=0.1, web2=0.2", known) == {name: 0.1, "web2": 0.2}
+        assert read_pairs(f"web2=0.2,{written}=0.1", known) == {"web2": 0.2, name: 0.1}
+        groups = read_groups([f"g=web2+{written}:0.2:0.6", f"h={written}::"], known)
+        assert groups == {"g": (("web2", name), 0.2, 0.6), "h": ((name,), 0.0, 1.0)}
+        assert read_importances(f"{written}:2,web2", known) == {name: 2.0, "web2": 1.0}
+        assert read_importances(f"web2,{written}", known) == {"web2": 1.0, name: 1.0}
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=8), st.floats(0, 1), min_size=1, max_size=4))
+def test_any_names_are_read_as_they_were_quoted(pairs):
+    quoted = {'"' + name.replace('"', '""') + '"': value for name, value in pairs.items()}
+    assert read_pairs(",".join(f"{name}={value!r}" for name, value in quoted.items())) == pairs
+    assert read_importances(",".join(f"{name}:{value!r}" for name, value in quoted.items())) == pairs
+    (group,) = read_groups(["g=" + "+".join(quoted) + ":0.1:0.9"]).values()
+    assert group == (tuple(pairs), 0.1, 0.9)
+
+
+@pytest.mark.parametrize("text", ['"cc,news=0.1', "cc,news=0.1", '"cc,news"0.1', '"cc,news"=', '"a"=inf', "a=nan"])
+def test_a_name_that_ends_nowhere_or_no_number_gets_the_rule_of_quoting(text):
+    with pytest.raises(ConfigError, match=r"stands in quotes, such as '\"cc,news\"=0\.1'"):
+        read_pairs(text)
+
+
+def test_a_target_called_average_is_itself_and_the_mean_has_another_word():
+    both = fitted("additive", dict.fromkeys(["code", "web", "average", "mean"], TRUTHS["additive"])).best
+    one = fitted("additive", dict.fromkeys(["code", "web", "average"], TRUTHS["additive"])).best
+    mean = {"code": 0.5, "web": 0.5}
+    assert read_targets("average", both) == read_targets("average", one) == {"average": 1.0}
+    assert read_targets("mean", both) == {"mean": 1.0}
+    assert read_targets("mean", one) == mean
+    assert read_targets(None, both) == read_targets("", one) == mean
+    assert read_targets("average:3,web:1", one) == {"average": 0.75, "web": 0.25}

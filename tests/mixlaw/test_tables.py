@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.errors import MixlawError, RunLogError
+from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.hygiene import prepare
 from mixlaw.runlog import RunWriter
 from mixlaw.tables import Table, check_frame, pick_targets, read_table
@@ -358,10 +358,10 @@ def test_columns_that_a_file_lacks_are_set(tmp_path):
     path = write(tmp_path, "weight_a,weight_b,loss_x\n0.5,0.5,3\n1,0,4\n")
     table = read_table([path], constants={"n_params": 1e6, "n_tokens": 1e9})
     assert table.frame[["n_params", "n_tokens"]].to_numpy().tolist() == [[1e6, 1e9]] * 2
-    with pytest.raises(RunLogError, match=r"--set weight_a=1: .*runs.csv has a column weight_a"):
+    with pytest.raises(ConfigError, match=r"--set weight_a=1: .*runs.csv has a column weight_a"):
         read_table([path], constants={"weight_a": 1.0})
     write_run(tmp_path / "runs", "aaa")
-    with pytest.raises(RunLogError, match=r"--set n_params: run directories such as .*runs state it themselves"):
+    with pytest.raises(ConfigError, match=r"--set n_params: run directories such as .*runs state it themselves"):
         read_table([tmp_path / "runs"], constants={"n_params": 1e6})
 
 
@@ -369,5 +369,5 @@ def test_targets_are_picked_by_name_or_all_of_them(tmp_path):
     table = read_table([write(tmp_path, CSV)])
     assert pick_targets(table, []) == ["web", "code"]
     assert pick_targets(table, ["code"]) == ["code"]
-    with pytest.raises(RunLogError, match=r"unknown target 'cod'; did you mean 'code'\?"):
+    with pytest.raises(ConfigError, match=r"unknown target 'cod'; did you mean 'code'\?"):
         pick_targets(table, ["cod"])
