@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from data.budget import BadDocuments
 from data.config import FORMAT_VERSION, DataConfig, SourceConfig
-from data.corpora import Corpus, collect, drop_shared_documents
+from data.corpora import Corpus, collect, drop_shared_concepts, drop_shared_documents
 from data.documents import IMAGE, from_bytes
 from data.image_shards import write_images
+from data.inputs import fingerprints, source_files, tokenizer_files, unpinned
 from data.shards import SPLITS, token_dtype, write_manifest, write_split
-from data.sources import documents, fingerprints, licence, locate, origin
+from data.sources import documents, has_images, licence, locate, origin
 from data.staging import publish, staging_folder
 from data.synthetic import entropy_rate
 from data.token_files import STORED
@@ -33,8 +34,12 @@ def sources(config: DataConfig) -> list[tuple[str, str, SourceConfig]]:
     return targets + [(f"data.domains.{name}", name, source) for name, source in config.domains.items()]
 
 
-def build(config: DataConfig, echo: Echo) -> None:
-    """Prepare the folder of a configuration that is not there yet.
+def build(config: DataConfig, echo: Echo, again: bool = False) -> None:
+    """Prepare the folder of a configuration.
+
+    Parameters
+    ----------
+    again : whether it may be there already, and is replaced once the new one is whole
 
     Raises
     ------
@@ -42,11 +47,15 @@ def build(config: DataConfig, echo: Echo) -> None:
         If a source cannot be had or read, or leaves a domain without documents; nothing is left behind then.
     """
     final = config.folder
-    if final.exists() and any(final.iterdir()):
+    if final.exists() and any(final.iterdir()) and not (again and (final / "manifest.json").is_file()):
         raise DataError(f"{final} is there without a manifest.json: delete it and prepare it again")
     downloads = config.root_folder / "downloads"
     pretrained = load_pretrained(config.tokenizer.path) if config.tokenizer.kind == "pretrained" else None
     files = {name: locate(source, where, downloads, echo) for where, name, source in sources(config)}
+    for line in unpinned(config):
+        echo(line)
+    inputs = {name: fingerprints(source_files(source, where)) for where, name, source in sources(config)}
+    tokenizer_inputs = fingerprints(tokenizer_files(config))  # all before anything is read
     with staging_folder(final) as staging:
         texts = staging / ".texts"
         corpora = _collect_all(config, files, texts, echo)
@@ -55,10 +64,12 @@ def build(config: DataConfig, echo: Echo) -> None:
         entries = {}
         for name in (*config.domains, *config.targets):
             splits = _write_splits(config, name, corpora[name], tokenizer, staging / name)
-            entries[name] = _entry(config, name, files[name], corpora[name], splits)
+            entry = _entry(config, name, files[name], corpora[name], splits)
+            entries[name] = entry | {"inputs": inputs[name]}
         shutil.rmtree(texts)
-        write_manifest(staging, _manifest_facts(config, tokenizer, entries))
-        publish(staging, final)
+        facts = _manifest_facts(config, tokenizer, entries)
+        write_manifest(staging, facts | {"tokenizer_inputs": tokenizer_inputs})
+        publish(staging, final, replace=again)
 
 
 def _collect_all(config: DataConfig, files: dict[str, list[Path]], folder: Path, echo: Echo) -> dict[str, Corpus]:
@@ -69,27 +80,36 @@ def _collect_all(config: DataConfig, files: dict[str, list[Path]], folder: Path,
         read = tqdm(
             documents(source, files[name], bad, config.tokenizer), name, unit=" documents", leave=False, disable=None
         )
-        corpora[name] = collect(read, folder / name, config.min_chars, bad, config.image_size)
+        least = config.least_length(has_images(source))
+        corpora[name] = collect(read, folder / name, least, bad, config.image_size)
         n_bytes = corpora[name].path.stat().st_size
         echo(f"read {name}: {len(corpora[name].spans):,} documents, {n_bytes / 1e6:.1f} MB")
     drop_shared_documents(corpora.values())
+    if not config.split_targets:
+        drop_shared_concepts((corpora[t] for t in config.targets), (corpora[d] for d in config.domains))
     for where, name, _ in sources(config):
         _refuse_empty_splits(config, where, name, corpora[name])
     return corpora
 
 
 def _chosen(config: DataConfig, name: str, corpus: Corpus, split: str) -> list[bytes]:
-    """Return the documents of a split; a target has no train split, because nothing is ever trained on it."""
+    """Return the documents of a split. Nothing is ever trained on a target: all of it is its eval split, or it is split
+    like a domain and has no train split."""
+    if name in config.targets and not config.split_targets:
+        return sorted(corpus.spans) if split == "eval" else []
     if name in config.targets and split == "train":
         return []
     return corpus.digests(split, config.eval_percent, config.test_percent)
 
 
 def _refuse_empty_splits(config: DataConfig, where: str, name: str, corpus: Corpus) -> None:
-    needed = ["eval"] * (config.eval_percent > 0) + ["train"] * (name in config.domains)
+    counts = ", ".join(f"{key} {n:,}" for key, n in corpus.counts.items())
+    if not corpus.spans:
+        raise DataError(f"{where}: no document is left (counts: {counts}); see data.min_chars for short ones")
+    whole = name in config.targets and not config.split_targets
+    needed = ["eval"] * (config.eval_percent > 0 or whole) + ["train"] * (name in config.domains)
     for split in needed:
         if not _chosen(config, name, corpus, split):
-            counts = ", ".join(f"{key} {n:,}" for key, n in corpus.counts.items())
             raise DataError(
                 f"{where}: no document for its {split} split; documents are split by the hash of their text, "
                 f"so give it more of them (counts: {counts})"
@@ -186,8 +206,9 @@ def _entry(config: DataConfig, name: str, files: list[Path], corpus: Corpus, spl
         "reader": source.reader,
         "origin": origin(source),
         "licence": licence(source, files),
-        "inputs": fingerprints(source, files),
         "counts": dict(corpus.counts),
+        "least_length": config.least_length(has_images(source)),
+        "length_unit": "tokens" if config.tokenizer.kind == "given" else "characters",
         "splits": splits,
         **({"entropy_nats_per_byte": entropy_rate(source.markov)} if source.reader == "synthetic" else {}),
     }
@@ -198,6 +219,7 @@ def _manifest_facts(config: DataConfig, tokenizer: Tokenizer, entries: dict[str,
         "format": FORMAT_VERSION,
         "name": config.name,
         "identity": config.identity,
+        "settings": config.settings,
         **({"image": {"size": config.image_size, "id": tokenizer.vocab_size}} if config.image_size else {}),
         "tokenizer": {
             "kind": tokenizer.kind,

@@ -19,6 +19,7 @@ from mixlaw.paths import expand_path
 
 TOKENIZERS = ("bytes", "bpe", "pretrained", "given")
 TEXT = "text"  # the column that holds the text, unless text_key says another
+MIN_CHARS, MIN_CHARS_WITH_IMAGES, MIN_TOKENS = 32, 2, 8  # defaults of min_chars
 FORMAT_VERSION = 1  # of the prepared folder; part of its name, so old and new never mix
 
 
@@ -83,6 +84,10 @@ class SourceConfig:
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
     licence: str = ""  # overrides what the wheel's metadata states
 
+    def __post_init__(self) -> None:
+        if self.path:
+            self.path = absolute(self.path, may_be_remote=self.reader == "hub")
+
     @property
     def text_column(self) -> str:
         """The column that holds the text."""
@@ -96,6 +101,10 @@ class TokenizerConfig:
     path: str = ""  # pretrained: a repository of the hub, or a folder with a tokenizer.json
     end_id: int = 0  # given: the token that ends a document
 
+    def __post_init__(self) -> None:
+        if self.path:
+            self.path = absolute(self.path, may_be_remote=True)
+
 
 @dataclass
 class DataConfig:
@@ -108,7 +117,8 @@ class DataConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     eval_percent: int = 5  # of the documents, chosen by the hash of their text
     test_percent: int = 5
-    min_chars: int = 32  # shorter documents are dropped
+    min_chars: int | None = None  # shorter documents are left out and counted; None: see `least_length`
+    split_targets: bool = False  # False: all documents of a target are measured; True: only its eval or test split
     bad_document_budget: int = 0  # documents that cannot be decoded: more than this many in a domain stop it
     image_size: int = 0  # pixels of a side, for documents with images; they are stored as squares of this size
 
@@ -133,20 +143,67 @@ class DataConfig:
     @property
     def identity(self) -> str:
         """12 hex digits over everything that decides the tokens; the root does not."""
+        return _digits(self._facts())
+
+    @property
+    def settings(self) -> str:
+        """The same without paths: equal where the same settings were used with files in another place."""
+        facts = self._facts()
+        facts["tokenizer"].pop("path", None)
+        for source in (*facts["domains"].values(), *facts["targets"].values()):
+            del source["path"]
+        return _digits(facts)
+
+    def _facts(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self) | {"root": None, "format": FORMAT_VERSION}
         drop_defaults(facts["tokenizer"], TokenizerConfig(), ("path", "end_id"))
         drop_defaults(facts, DataConfig(), ("image_size",))
+        if self.split_targets or not self.targets:  # as it was before there was a choice
+            del facts["split_targets"]
+        if self.min_chars is None and not self.image_size:
+            facts["min_chars"] = MIN_CHARS
+        elif self.min_chars is not None and self.tokenizer.kind == "given":
+            facts["unit_of_min_chars"] = "tokens"
         for source in (*facts["domains"].values(), *facts["targets"].values()):
             drop_defaults(source, SourceConfig(), ("dtype", "hub", "markov", "images", "image_key", "pictures"))
             if source["reader"] == "webdataset" and source["text_key"]:
                 source["text_key_before_txt"] = True  # folders of the time when .txt came first hold other texts
             source["text_key"] = source["text_key"] or TEXT
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+        return facts
+
+    def least_length(self, with_images: bool) -> int:
+        """Return the least length of a document that is kept: in characters, each image counting as one, or in tokens.
+
+        `min_chars` where it is set. Else 8 tokens where files are tokenised already, 2 characters (an image and one
+        character) in a source with images, whose captions are short, and 32 characters in one of texts.
+        """
+        if self.min_chars is not None:
+            return self.min_chars
+        if self.tokenizer.kind == "given":
+            return MIN_TOKENS
+        return MIN_CHARS_WITH_IMAGES if with_images else MIN_CHARS
 
     @property
     def folder(self) -> Path:
         """The prepared folder of this very configuration."""
         return self.root_folder / "prepared" / f"{self.name}-{self.identity}"
+
+
+def _digits(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def absolute(path: str, may_be_remote: bool = False) -> str:
+    """Return a path that means the same from any folder; links stay as they are.
+
+    Parameters
+    ----------
+    may_be_remote : what is no folder or file here is a repository's name, unless it begins with `/`, `.` or `~`
+    """
+    expanded = expand_path(path)
+    if may_be_remote and not expanded.startswith(("/", ".")) and not os.path.exists(expanded):
+        return path
+    return os.path.abspath(expanded)
 
 
 def drop_defaults(facts: dict[str, Any], default: Any, added: tuple[str, ...]) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from data.budget import BadDocuments
 from data.documents import IMAGE, Document, from_bytes, to_bytes
 from data.images import UNDECODABLE, canonical
+from data.token_files import STORED
 from mixlaw.errors import ConfigError, DataError
 
 DIGEST_BYTES = 16  # 128 bits: no two of a billion documents are expected to collide
-COUNTS = ("n_read", "n_bad", "n_short", "n_duplicate", "n_in_other_domain", "n_documents")
+COUNTS = ("n_read", "n_bad", "n_empty", "n_short", "n_duplicate", "n_in_other_domain", "n_documents")
 
 # NUL is the end token of the byte tokenizer and must never occur; lone surrogates have no UTF-8.
 _UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -55,8 +56,11 @@ class Corpus:
 
     def digests(self, split: str, eval_percent: int, test_percent: int) -> list[bytes]:
         """Return the digests of a split in their own order, so that any window is a random sample."""
-        key = self.concepts.get
-        return sorted(d for d in self.spans if split_of(key(d, d), eval_percent, test_percent) == split)
+        return sorted(d for d in self.spans if split_of(self.concept(d), eval_percent, test_percent) == split)
+
+    def concept(self, digest: bytes) -> bytes:
+        """Return what a document is about, or the document itself where its reader does not say that."""
+        return self.concepts.get(digest, digest)
 
     def n_bytes(self, digests: Iterable[bytes]) -> int:
         """Return the bytes of these documents: of their UTF-8 text, and of their pixels."""
@@ -77,12 +81,14 @@ class Corpus:
 
 
 def collect(
-    documents: Iterable[str | bytes | Document], path: Path, min_chars: int, bad: BadDocuments, image_size: int = 0
+    documents: Iterable[str | bytes | Document], path: Path, least_length: int, bad: BadDocuments, image_size: int = 0
 ) -> Corpus:
-    """Clean the documents of one domain into a file, dropping short ones and exact duplicates.
+    """Clean the documents of one domain into a file, without empty and short ones and exact duplicates, all counted.
 
     Parameters
     ----------
+    least_length : of a document that is kept: characters of its clean text (an image is one), or tokens where files
+        were tokenised
     image_size : of the squares that images become; 0 where documents are texts, which are then kept as they are
 
     Raises
@@ -99,7 +105,9 @@ def collect(
             text, raw = kept
             corpus.counts["n_read"] += 1
             digest = _digest(raw)
-            if not text or len(text) < min_chars:
+            if not text:
+                corpus.counts["n_empty"] += 1
+            elif _length(text) < least_length:
                 corpus.counts["n_short"] += 1
             elif digest in corpus.spans:
                 corpus.counts["n_duplicate"] += 1
@@ -113,6 +121,11 @@ def collect(
     corpus.counts["n_read"] += bad.count
     corpus.counts["n_documents"] = len(corpus.spans)
     return corpus
+
+
+def _length(document: str | bytes) -> int:
+    """Return the characters of a text, or the tokens of a document that was tokenised."""
+    return len(document) // STORED.itemsize if isinstance(document, bytes) else len(document)
 
 
 def _digest(raw: bytes) -> bytes:
@@ -156,9 +169,22 @@ def drop_shared_documents(corpora: Iterable[Corpus]) -> None:
     """
     seen: set[bytes] = set()
     for corpus in corpora:
-        shared = seen.intersection(corpus.spans)
-        for digest in shared:
-            del corpus.spans[digest]
-        corpus.counts["n_in_other_domain"] += len(shared)
-        corpus.counts["n_documents"] = len(corpus.spans)
+        _drop(corpus, seen.intersection(corpus.spans))
         seen.update(corpus.spans)
+
+
+def drop_shared_concepts(targets: Iterable[Corpus], domains: Iterable[Corpus]) -> None:
+    """Leave out of training domains what is about a concept, or shows an image, that a target is measured on.
+
+    Where targets are split like domains, the common split of a concept does that.
+    """
+    measured = {target.concept(digest) for target in targets for digest in target.spans}
+    for domain in domains:
+        _drop(domain, {digest for digest in domain.spans if domain.concept(digest) in measured})
+
+
+def _drop(corpus: Corpus, digests: set[bytes]) -> None:
+    for digest in digests:
+        del corpus.spans[digest]
+    corpus.counts["n_in_other_domain"] += len(digests)
+    corpus.counts["n_documents"] = len(corpus.spans)

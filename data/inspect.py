@@ -24,6 +24,7 @@ from data.config import DataConfig, SourceConfig
 from data.folders import find_files
 from data.image_shards import ImageReader
 from data.images import SUFFIXES, UNDECODABLE, open_image
+from data.inputs import how_to_prepare
 from data.items import Layout, kinds_in
 from data.own_files import sample_text
 from data.pictures import View
@@ -32,6 +33,7 @@ from data.shards import SPLITS, Manifest, TokenReader, open_manifest
 from data.stream import WeightedStream
 from data.tar import TarShards
 from data.tokenize import Tokenizer, load_tokenizer
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, DataError, MixlawError
 from mixlaw.mixture import check_weights, proportional
 from mixlaw.paths import path_option
@@ -274,7 +276,8 @@ def write_png(sheet: Image.Image, path: Path) -> None:
 
 def inspect_prepared(args: argparse.Namespace) -> str:
     """Return what a prepared folder holds and the mixture that the stream makes of it; write the contact sheet."""
-    manifest = open_manifest(compose_config(args.overrides).folder)
+    config = compose_config(args.overrides)
+    manifest = open_manifest(config.folder, how_to_prepare(config))
     layout = layout_of(manifest, args.seq_len, args.image_size, args.patch_size)
     if args.mixture:
         weights = check_weights(parse_mixture(args.mixture), manifest.domains, "--mixture")
@@ -337,6 +340,7 @@ def parse_args(argv: list[str] | None) -> Any:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Inspect from the command line; return the exit code."""
     args = parse_args(argv)

@@ -106,6 +106,12 @@ class Items(Protocol):
             view, for evaluation
         """
 
+    def documents(self, items: Ints) -> Ints:
+        """Return (2, m) every pair (row of `items`, document) where an item predicts something of a document.
+
+        Documents have their numbers within the split.
+        """
+
 
 def open_items(manifest: Manifest, domain: str, split: str, layout: Layout) -> Items:
     """Return the items of a domain's split.
@@ -158,6 +164,14 @@ class TextWindows:
         """Return `tokens` (n, seq_len + 1) in the type that they are stored in."""
         return {"tokens": self._reader.windows(items * self._seq_len, self._seq_len + 1)}
 
+    def documents(self, items: Ints) -> Ints:
+        """Return (2, m) the pairs of a row of `items` and a document in it."""
+        bounds, first_token = self._reader.document_bounds(), items * self._seq_len + 1  # the first is only read
+        first, last = (
+            np.searchsorted(bounds, token, side="right") - 1 for token in (first_token, first_token + self._seq_len - 1)
+        )
+        return pairs(first, last + 1)
+
 
 class PackedDocuments:
     """Documents with images, packed whole into sequences."""
@@ -205,6 +219,13 @@ class PackedDocuments:
         for row, (item, epoch) in enumerate(zip(items, epochs, strict=True)):
             self._fill({name: array[row] for name, array in arrays.items()}, int(item), int(epoch), seed)
         return arrays
+
+    def documents(self, items: Ints) -> Ints:
+        """Return (2, m) the pairs of a row of `items` and a document in it."""
+        sequences = self._numbered[items]
+        rows, pieces = pairs(self._first[sequences], self._first[sequences + 1])
+        number = np.searchsorted(self._reader.document_bounds(), self._start[pieces], side="right") - 1
+        return np.stack([rows, number])
 
     def _fill(self, row: Arrays, item: int, epoch: int, seed: int | None) -> None:
         sequence, place, n_images = int(self._numbered[item]), 0, 0
@@ -266,6 +287,17 @@ class Samples:
             drawn = derived_key(seed or 0, f"{self._name}/prefix/{sample}", int(epoch))
             prefix[row] = 1 + drawn % (layout.n_patches - 1)
         return {"tokens": tokens, "images": images, "prefix": prefix}
+
+    def documents(self, items: Ints) -> Ints:
+        """Return (2, n) the pairs of a row of `items` and its document."""
+        return np.stack([np.arange(len(items)), self._numbered[items]])
+
+
+def pairs(first: Ints, stop: Ints) -> Ints:
+    """Return (2, m) the pairs (row, number) of all numbers from first[row] up to stop[row], which is not among them."""
+    n = stop - first
+    rows = np.repeat(np.arange(len(n)), n)
+    return np.stack([rows, np.arange(len(rows)) - np.repeat(np.cumsum(n) - n - first, n)])
 
 
 _ITEMS: Mapping[str, Any] = {"text": TextWindows, "multimodal": PackedDocuments, "vision": Samples}

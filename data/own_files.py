@@ -1,29 +1,20 @@
 """Readers of people's own files: text, JSON lines, CSV and parquet tables, and webdataset shards."""
 
-import codecs
-import glob
-import io
 import json
-import logging
-import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data.budget import BadDocuments, Reader
-from data.compressed import is_packed, open_plain, plain_name
 from data.config import TEXT, SourceConfig
 from data.documents import IMAGE, Document, as_text, lookup, placed
 from data.images import SUFFIXES as IMAGES
+from data.records import texts
 from data.tar import TarShards
 from mixlaw.errors import DataError
 
 CAPTION = "caption"  # what image-text sets call their text
-BLOCK = 1 << 20
-REPLACEMENT = "\ufffd"
 ZEROS = bytes(16)  # no text holds as many: where a write was lost, file systems give zeros
 
 
@@ -45,99 +36,8 @@ def _refuse_zeros(raw: bytes, where: str) -> None:
 
 
 def table(path: Path, source: SourceConfig, bad: BadDocuments, kind: str) -> Iterator[str]:
-    """Yield the text column of a file, one document per record, by streaming with Hugging Face datasets."""
-    key, number, has_column = source.text_column, 0, False
-    with _utf8(path, kind) as (readable, damaged), _quiet_datasets():
-        for number, row in enumerate(_rows(readable, source, kind), 1):
-            document, where = row.get(key), f"{path}, record {number}"
-            has_column = has_column or key in row
-            if not isinstance(document, str):
-                if key not in row and not (bad.budget or has_column):
-                    raise DataError(_no_column(path, row, key))
-                bad.add(where, "text is expected", f"'{key}' {_instead_of_text(row, key)}")
-            elif damaged and REPLACEMENT in document:
-                bad.add(where, "in this record")
-            else:
-                yield document
-    if number and not has_column:
-        raise DataError(_no_column(path, row, key))
-    if damaged and not number:
-        bad.add(str(path), "it holds no record")
-
-
-def _rows(path: Path, source: SourceConfig, kind: str) -> Iterator[dict[str, Any]]:
-    import datasets  # a second of imports that the fast path never needs
-
-    # otherwise it asks the hub about every file, which takes up to 3 s where the network is closed
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
-    key = source.text_column
-    options: dict[str, dict[str, Any]] = {
-        "csv": {"converters": {key: str}, "keep_default_na": False},  # "NA" and "12" are texts too
-        "parquet": {"columns": [key]},
-    }
-    try:
-        files = [glob.escape(str(path))]  # datasets reads `[` and `*` as a pattern
-        yield from datasets.load_dataset(kind, data_files=files, split="train", streaming=True, **options.get(kind, {}))
-    except StopIteration:  # how datasets says that a file holds no record
-        return
-    except (datasets.exceptions.DatasetsError, NotImplementedError) as error:
-        raise ValueError(str(error)) from error
-
-
-def _no_column(path: Path, row: dict[str, Any], key: str) -> str:
-    columns = ", ".join(sorted(row))
-    return f"{path}: no column '{key}', it has {columns}: set text_key to the one that holds the text"
-
-
-def _instead_of_text(row: dict[str, Any], key: str) -> str:
-    """Say what a record has where its text should be."""
-    if key not in row:
-        return "is missing"
-    return "is empty" if row[key] is None else f"is of type {type(row[key]).__name__}"
-
-
-@contextmanager
-def _utf8(path: Path, kind: str) -> Iterator[tuple[Path, bool]]:
-    """Give the file itself, or an unpacked copy with replacement characters where it is not UTF-8; say which."""
-    is_utf8 = kind == "parquet" or _is_utf8(path)
-    if is_utf8 and (path.suffix == ".gz" or not is_packed(path)):  # datasets unpacks gzip by itself
-        yield path, False
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / plain_name(path)
-        with open_plain(path) as packed, copy.open("w", newline="", encoding="utf-8") as new:
-            old = io.TextIOWrapper(packed, encoding="utf-8", errors="replace", newline="")
-            while block := old.read(BLOCK):
-                new.write(block)
-        yield copy, not is_utf8
-
-
-def _is_utf8(path: Path) -> bool:
-    """Say whether a file, unpacked, is UTF-8; refuse one that was overwritten by zeros."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with open_plain(path) as file:
-            while block := file.read(BLOCK):
-                _refuse_zeros(block, str(path))
-                decoder.decode(block)
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-@contextmanager
-def _quiet_datasets() -> Iterator[None]:
-    """Silence the log of errors that are raised anyway, and the warning about the CSV files left open."""
-    logger = logging.getLogger("datasets")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            yield
-    finally:
-        logger.setLevel(level)
+    """Yield the text column of a file, one document per record."""
+    yield from texts(path, source.text_column, kind, bad)
 
 
 def webdataset(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | Iterator[Document]:

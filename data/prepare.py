@@ -4,16 +4,19 @@
     python -m data.prepare data.tokenizer.kind=bpe data.tokenizer.vocab_size=1024  # a learned tokenizer
     python -m data.prepare data=own_files                                  # see configs/data/own_files.yaml
 
-The same command again does nothing: the folder's name holds a hash over all that decides the tokens.
+The same command again does nothing: the folder's name holds a hash over the settings that decide the tokens. Where
+files are new, gone or changed since then, it says so; --again reads all files anew and replaces the folder.
 """
 
 import argparse
 import errno
+import json
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,16 +24,25 @@ from data.build import build, sources
 from data.chosen_files import check_chosen_files
 from data.config import DataConfig, to_dataclass
 from data.config_folders import CONFIGS, config_folders
+from data.inputs import differences
 from data.misread import quoted_home
 from data.shards import Manifest, open_manifest
 from data.sources import check_source, has_images
-from data.tokenize import check_tokenizer
+from data.tokenize import FILE_NAME, check_tokenizer
 from data.wheels import Echo
 from data.yaml_files import check_yaml_files
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
-NUMBER_COLUMNS = range(2, 7)  # of the table
+LEFT_OUT = {  # why documents are not there: counts of the manifest -> columns of the table
+    "n_empty": "empty",
+    "n_short": "short",
+    "n_duplicate": "duplicate",
+    "n_in_other_domain": "elsewhere",
+    "n_bad": "bad",
+}
+NUMBER_COLUMNS = range(2, 5 + len(LEFT_OUT))  # of the table
 MIN_PIXELS, MAX_PIXELS = 4, 2048
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -40,8 +52,12 @@ def say(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def prepare(config: DataConfig, echo: Echo = say) -> Manifest:
+def prepare(config: DataConfig, echo: Echo = say, again: bool = False) -> Manifest:
     """Return the manifest of the prepared folder, and prepare it first where it is not there yet.
+
+    Parameters
+    ----------
+    again : whether to prepare it where it is there, too, and put the new one in its place
 
     Raises
     ------
@@ -50,11 +66,50 @@ def prepare(config: DataConfig, echo: Echo = say) -> Manifest:
     """
     check_config(config)
     with _os_errors_as_sentences(config.root_folder):
-        if not (config.folder / "manifest.json").exists():
+        old = _known_hashes(config)
+        if old is None:
             build(config, echo)
+        elif again:
+            build(config, echo, again)
         manifest = open_manifest(config.folder)
-    _warn_of_changed_files(manifest, echo)
+    if again and old:
+        echo(_what_changed(old, _hashes(manifest)))
+    elif old is not None:
+        for line in (*differences(config, manifest.facts), *_cut_by_the_tokenizer(manifest)):
+            echo(line)
     return manifest
+
+
+def _known_hashes(config: DataConfig) -> dict[str, str] | None:
+    """Return the hashes of what is prepared already, none where it is damaged; None where nothing is."""
+    if not (config.folder / "manifest.json").exists():
+        return None
+    try:
+        return _hashes(open_manifest(config.folder))
+    except DataError:
+        return {}
+
+
+def _hashes(manifest: Manifest) -> dict[str, str]:
+    return {name: manifest.domain_sha256(name) for name in (*manifest.domains, *manifest.targets)}
+
+
+def _what_changed(old: dict[str, str], new: dict[str, str]) -> str:
+    changed = [name for name in new if new[name] != old.get(name)]
+    if not changed:
+        return "prepared again: the same tokens as before, so runs keep their names"
+    return f"prepared again: other tokens in {', '.join(changed)}; runs on these data get new names and begin anew"
+
+
+def _cut_by_the_tokenizer(manifest: Manifest) -> list[str]:
+    """Say it where documents were cut or padded by the tokenizer, as earlier versions let it."""
+    try:
+        facts = json.loads((manifest.folder / FILE_NAME).read_bytes())
+        found = [kind for kind in ("truncation", "padding") if facts.get(kind)]
+    except (OSError, ValueError, AttributeError, LookupError):
+        return []
+    said = f"warning: {manifest.folder} was prepared with the tokenizer's {' and '.join(found)} on"
+    return [f"{said}; the same command with --again tokenises whole documents"] if found else []
 
 
 def check_config(config: DataConfig) -> None:
@@ -72,6 +127,8 @@ def check_config(config: DataConfig) -> None:
     shares = (config.eval_percent, config.test_percent)
     if min(shares) < 0 or sum(shares) > 99:
         raise ConfigError(f"data: eval_percent {shares[0]} and test_percent {shares[1]} must be 0 to 99, also together")
+    if config.min_chars is not None and config.min_chars < 0:
+        raise ConfigError(f"data.min_chars is {config.min_chars}; it must be 0 or more")
     check_tokenizer(config.tokenizer)
     if config.image_size and not MIN_PIXELS <= config.image_size <= MAX_PIXELS:
         raise ConfigError(f"data.image_size is {config.image_size}; it must be {MIN_PIXELS} to {MAX_PIXELS} pixels")
@@ -94,29 +151,30 @@ def _os_errors_as_sentences(root: Path) -> Iterator[None]:
         raise DataError(f"{place}: {cause}; nothing half-written was kept: {advice}") from None
 
 
-def _warn_of_changed_files(manifest: Manifest, echo: Echo) -> None:
-    """The identity holds the paths of people's own files, not what is in them; say so when that changed."""
-    for name, entry in manifest.facts["domains"].items():
-        for known in entry.get("inputs", []):
-            path = Path(known["path"])
-            if not path.exists():  # the prepared folder was carried to another machine
-                continue
-            if (path.stat().st_size, path.stat().st_mtime_ns) != (known["n_bytes"], known["mtime_ns"]):
-                advice = f"it is not read again, unless you delete {manifest.folder}"
-                echo(f"warning: {path} of '{name}' changed since it was prepared; {advice}")
-
-
 def table(manifest: Manifest) -> str:
     """Return what a prepared folder holds, one line per domain."""
-    rows = [("domain", "role", "documents", "tokens", "bytes", "dropped", "bad", "licence", "origin")]
+    rows = [("domain", "role", "documents", "tokens", "bytes", *LEFT_OUT.values(), "licence", "origin")]
     for name, entry in manifest.facts["domains"].items():
         splits, counts = entry["splits"].values(), entry["counts"]
         totals = [sum(split[key] for split in splits) for key in ("n_documents", "n_tokens", "n_bytes")]
-        numbers = [*totals, counts["n_duplicate"] + counts["n_in_other_domain"], counts["n_bad"]]
+        numbers = [*totals, *(counts.get(key, 0) for key in LEFT_OUT)]
         rows.append((name, entry["role"], *(f"{n:,}" for n in numbers), entry["licence"], entry["origin"]))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(_aligned, row, widths, range(len(row)))).rstrip() for row in rows]
-    return "\n".join([*lines, f"in {manifest.folder}", ""])
+    notes = [note for name, entry in manifest.facts["domains"].items() for note in _notes(name, entry)]
+    return "\n".join([*lines, *notes, f"in {manifest.folder}", ""])
+
+
+def _notes(name: str, entry: dict[str, Any]) -> Iterator[str]:
+    """Yield what the columns do not say of a domain: which documents are short, and which are not measured."""
+    counts = entry["counts"]
+    if counts["n_short"] and "least_length" in entry:
+        limit = f"{entry['least_length']} {entry['length_unit']}"
+        short = f"{counts['n_short']:,} of {counts['n_read']:,} documents"
+        yield f"{name}: {short} have fewer than {limit} (data.min_chars)"
+    unused = counts["n_documents"] - sum(split["n_documents"] for split in entry["splits"].values())
+    if entry["role"] == "target" and unused:
+        yield f"{name}: {unused:,} of {counts['n_documents']:,} documents are never measured (data.split_targets)"
 
 
 def _aligned(cell: str, width: int, column: int) -> str:
@@ -157,6 +215,7 @@ def _checked(override: str) -> str:
     return f"++{override}" if override.startswith("data.") else override
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Prepare from the command line; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -165,8 +224,10 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="*", metavar="setting=value", help="a group or setting of configs/data")
+    parser.add_argument("--again", action="store_true", help="read all files anew and replace the prepared folder")
+    args = parser.parse_intermixed_args(argv)
     try:
-        manifest = prepare(compose_config(parser.parse_args(argv).overrides))
+        manifest = prepare(compose_config(args.overrides), again=args.again)
     except MixlawError as error:
         say(f"error: {error}")
         return error.exit_code

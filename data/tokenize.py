@@ -1,6 +1,8 @@
 """Text <-> token ids: raw bytes, or a byte-level BPE learned on the training documents themselves."""
 
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,6 +103,8 @@ class BpeTokenizer:
 
     def __init__(self, backend: Any, end: str = BPE_END) -> None:
         backend.encode_special_tokens = True  # "<|end|>" within a text is text, not the end of it
+        backend.no_truncation()  # a file that was saved with either on would cut documents or fill them up
+        backend.no_padding()
         self._backend, self._end = backend, end
         self._json = backend.to_str()
         self.vocab_size = int(backend.get_vocab_size())
@@ -125,8 +129,18 @@ class BpeTokenizer:
         (folder / FILE_NAME).write_text(self._json, encoding="utf-8")
 
     def to_transformers(self) -> Any:
-        """Return the same tokenizer as a `transformers.PreTrainedTokenizerFast`."""
-        return _wrapped(self._backend, self._end)
+        """Return the same tokenizer as a `transformers.PreTrainedTokenizerFast` that adds no special tokens by default.
+
+        A post-processor does nothing but add them (and trim offsets), and `encode` never used it.
+        """
+        plain = type(self._backend).from_str(json.dumps(json.loads(self._json) | {"post_processor": None}))
+        plain.encode_special_tokens = True
+        return _wrapped(plain, self._end)
+
+    def added_by_default(self) -> list[str]:
+        """Return the special tokens that the original adds to a text, and `encode` does not."""
+        with_special, without = (self._backend.encode("a", add_special_tokens=add).tokens for add in (True, False))
+        return list((Counter(with_special) - Counter(without)).elements())
 
 
 class PretrainedTokenizer(BpeTokenizer):

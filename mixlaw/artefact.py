@@ -23,8 +23,11 @@ from mixlaw.hygiene import prepare
 from mixlaw.laws import Units, get_law
 from mixlaw.runlog import canonical_json, strict_json, write_atomically
 from mixlaw.slopes import Array
+from mixlaw.support import mixtures_vary
 from mixlaw.tables import Table, read_table
 from mixlaw.uncertainty import seed_noise
+from mixlaw.units import NATS
+from mixlaw.widening import Widening
 
 FORMAT = 2
 MOST_MIXTURES = 2000  # training mixtures that are remembered, to say how far from them a question lies
@@ -44,6 +47,9 @@ class FittedLaws:
     noise : target -> sd of runs that differ in their seed only [nats], where runs were repeated
     scores : rows of law, target, mre, ... on held-out runs, where there were any
     data_sha256 : of the table that the laws were fitted to
+    doubts : what casts doubt on every fit to that table
+    identity : the settings that all its runs share, where they were run directories
+    choice : how its runs were chosen: where, varied, former, ends_only
     """
 
     fits: dict[str, LawFit]
@@ -55,11 +61,19 @@ class FittedLaws:
     noise: dict[str, float] = field(default_factory=dict)
     scores: list[dict[str, Any]] = field(default_factory=list)
     data_sha256: str = ""
+    doubts: list[str] = field(default_factory=list)
+    identity: dict[str, str] = field(default_factory=dict)
+    choice: dict[str, Any] = field(default_factory=dict)
 
     @property
     def best(self) -> LawFit:
         """The law that is trusted most."""
         return self.fits[self.chosen]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the runs have several mixtures, so that there is one to recommend."""
+        return len(self.best.domains_) > 1 and mixtures_vary(self.mixtures)
 
     @classmethod
     def of(cls, fits: dict[str, LawFit], table: Table, chosen: str, reason: str, scores: pd.DataFrame) -> "FittedLaws":
@@ -69,7 +83,10 @@ class FittedLaws:
         floor = dict(zip(noise["target"], noise["sd"].astype(float), strict=True)) if len(noise) else {}
         mixtures = np.unique(table.mixtures.round(4), axis=0)[:MOST_MIXTURES]
         rows = [{str(k): v for k, v in row.items()} for row in scores.to_dict("records")]
-        return cls(fits, chosen, reason, ranges, mixtures, table.sizes, floor, rows, data_sha256(table))
+        return cls(
+            fits, chosen, reason, ranges, mixtures, table.sizes, floor, rows, data_sha256(table), table.doubts,
+            table.identity, table.choice,
+        )  # fmt: skip
 
     def table_of(self, folder: Path) -> Table:
         """Return the runs in a folder as the table that these laws were fitted to, whose hash they state.
@@ -80,7 +97,7 @@ class FittedLaws:
             If they were fitted to other runs.
         """
         for count in ("n_params", "n_params_non_embedding"):
-            table = read_table([folder], n_params=count)
+            table = read_table([folder], n_params=count, **self.choice)
             for keep_warmup in (False, True):
                 if data_sha256(cleaned := prepare(table, keep_warmup)) == self.data_sha256:
                     return cleaned
@@ -96,7 +113,8 @@ class FittedLaws:
         facts = {
             "format": FORMAT, "mixlaw_version": mixlaw.__version__, "chosen": self.chosen, "reason": self.reason,
             "ranges": self.ranges, "mixtures": self.mixtures.tolist(), "sizes": self.sizes, "noise": self.noise,
-            "scores": self.scores, "data_sha256": self.data_sha256,
+            "scores": self.scores, "data_sha256": self.data_sha256, "doubts": self.doubts, "identity": self.identity,
+            "choice": self.choice,
             "laws": {name: fit_to_json(fit) for name, fit in self.fits.items()},
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +140,8 @@ class FittedLaws:
             mixtures = np.asarray(facts["mixtures"], float).reshape(len(facts["mixtures"]), -1)
             return cls(
                 fits, facts["chosen"], facts["reason"], ranges, mixtures, facts["sizes"], facts["noise"],
-                facts["scores"], facts["data_sha256"],
+                facts["scores"], facts["data_sha256"], facts.get("doubts", []), facts.get("identity", {}),
+                facts.get("choice", {}),
             )  # fmt: skip
         except FileNotFoundError:
             raise FitError(f"{path} does not exist: make it with `mixlaw fit TABLE --out {path}`") from None
@@ -154,7 +173,8 @@ def fit_to_json(fit: LawFit) -> dict[str, Any]:
     targets = {
         name: {
             "theta": t.theta.tolist(), "draws": t.draws.tolist(), "noise": t.noise.tolist(), "objective": t.objective,
-            "statement": t.statement, "n_rows": t.n_rows, "n_runs": t.n_runs, "widened": t.widened,
+            "statement": t.statement, "n_rows": t.n_rows, "n_runs": t.n_runs,
+            "widened": t.widening.factor, "reach": t.widening.reach, "unit": t.unit,
             "parameters": {
                 row["parameter"]: [row["value"], row["low"], row["high"]]
                 for row in intervals[intervals["target"] == name].to_dict("records")
@@ -165,6 +185,7 @@ def fit_to_json(fit: LawFit) -> dict[str, Any]:
     return {
         "settings": fit.get_params(), "formula": law.formula, "source": law.source, "remark": law.remark,
         "domains": fit.domains_, "units": {"n_params": fit.units_.n_params, "n_tokens": fit.units_.n_tokens},
+        "ranges": fit.ranges_, "held": fit.held_ if fit.held_ == fit.held_ else None,
         "bounds": [low.tolist(), high.tolist()], "warnings": fit.warnings_, "targets": targets,
     }  # fmt: skip
 
@@ -174,9 +195,12 @@ def fit_from_json(facts: dict[str, Any]) -> LawFit:
     fit = LawFit(**facts["settings"])
     get_law(fit.law)
     fit.domains_, fit.warnings_, fit.units_ = facts["domains"], facts["warnings"], Units(**facts["units"])
+    fit.ranges_ = {name: (float(low), float(high)) for name, (low, high) in facts.get("ranges", {}).items()}
+    fit.held_ = float("nan") if facts.get("held") is None else float(facts["held"])
     for name, t in facts["targets"].items():
         theta, draws, noise = (np.asarray(t[key], float) for key in ("theta", "draws", "noise"))
         fit.targets_[name] = TargetFit(
-            theta, draws, noise, t["objective"], t["statement"], t["n_rows"], t["n_runs"], t["widened"]
-        )
+            theta, draws, noise, t["objective"], t["statement"], t["n_rows"], t["n_runs"],
+            Widening(t["widened"], t.get("reach", {})), t.get("unit", NATS),
+        )  # fmt: skip
     return fit

@@ -4,7 +4,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from mixlaw.console import command, remark
 from mixlaw.errors import MixlawError
 from mixlaw.paths import expand_options
 
@@ -12,6 +14,7 @@ EXAMPLES = """examples:
   mixlaw check runs/quickstart
   mixlaw fit runs/quickstart --law base,additive,joint --test runs/quickstart_heldout --out laws.json
   mixlaw fit table.csv --law joint --target wikipedia --out laws.json
+  mixlaw fit runs/all --where optim.lr=0.008 --out laws.json
   mixlaw fit mixtures.csv losses.csv --layout regmix --set n_params=1e6,n_tokens=1e9 --law additive-fixed-nd
   mixlaw predict laws.json new_runs.csv --out predicted.csv
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --target average --json
@@ -22,8 +25,9 @@ EXAMPLES = """examples:
   mixlaw plot laws.json optimum --n-params 7e9 --n-tokens 150e9 --out optimum.png
   mixlaw laws
 
-A TABLE is a CSV or parquet file, or a folder of run directories. Columns: n_params, n_tokens, weight_<domain>...,
-loss_<target>..., optionally run_id and loss_se_<target>; other names by --columns n_params=model_size,loss_*=*_loss,...
+A TABLE is a file (CSV with any separator, JSON, JSON lines, xlsx, parquet, also as .gz) or a folder of run directories.
+Columns: n_params, n_tokens, weight_<domain>..., loss_<target>..., optionally run_id and loss_se_<target>; other names
+by --columns n_params=model_size,loss_*=*_loss,...
 
 exit codes: 0 done, 2 a wrong option or setting, 3 a table that cannot be read or trusted, 4 output that cannot be
 written, 5 runs that cannot support what was asked, 130 interrupted
@@ -35,6 +39,7 @@ LAYOUTS = ["regmix", "olmix", "wandb", "paper", "mixinglaws"]
 Options = Callable[[argparse.ArgumentParser], None]
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake ends in one sentence on stderr, never in a traceback."""
     options = build_parser().parse_args(arguments)
@@ -44,13 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         expand_options(options, PATHS)
         getattr(commands, f"run_{options.command}")(options)
     except MixlawError as error:
-        sys.stderr.write(f"error: {error}\n")
+        remark(f"error: {error}")
         return error.exit_code
     except OSError as error:
-        sys.stderr.write(f"error: {error.filename or 'output'}: {error.strerror or error}\n")
+        remark(f"error: {error.filename or 'output'}: {error.strerror or error}")
         return 4
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        remark("interrupted")
         return 130
     return 0
 
@@ -70,16 +75,50 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _table_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("table", nargs="+", metavar="TABLE")
+    _reading_options(sub)
+
+
+def _reading_options(sub: argparse.ArgumentParser) -> None:
+    """Add how tables are read; `mixlaw.commands.read` passes it on."""
     names = sub.add_argument_group("other people's tables")
     names.add_argument(
         "--columns", default="", metavar="NAME=YOURS,...", help="your names; one * on each side is a pattern"
     )
-    names.add_argument("--layout", metavar="NAME", help=f"how the files are laid out: {', '.join(LAYOUTS)}")
+    names.add_argument(
+        "--layout", metavar="NAME", help=f"how the files are laid out, by default recognised: {', '.join(LAYOUTS)}"
+    )
     names.add_argument("--join", metavar="COLUMN", help="the files are parts of one table, put together by this column")
     names.add_argument("--set", default="", metavar="NAME=VALUE,...", help="columns that the files lack")
-    names.add_argument("--higher-is-better", nargs="+", default=[], metavar="TARGET", help="shares of right answers")
+    names.add_argument(
+        "--higher-is-better", nargs="+", default=[], metavar="TARGET", help="shares of right answers; 'mmlu_*', '*'"
+    )
+    names.add_argument(
+        "--relative-weights", action="store_true", help="only the proportions of weights count, whatever they sum to"
+    )
     counts = ["n_params", "n_params_non_embedding"]
     names.add_argument("--count", choices=counts, default="n_params", help="which N of run directories")
+    runs = sub.add_argument_group("which rows are one run")
+    runs.add_argument("--run-id", default="", metavar="COLUMN,...", help="columns whose values together name a run")
+    runs.add_argument("--rows-are-runs", action="store_true", help="every row is a run of its own")
+    runs.add_argument("--best", action="store_true", help="keep the lowest loss for each N, D and mixture")
+    _choice_options(sub)
+
+
+def _choice_options(sub: argparse.ArgumentParser) -> None:
+    some = sub.add_argument_group("which runs, and what their losses are")
+    more: dict[str, Any] = {"action": "append", "default": []}
+    some.add_argument(
+        "--where",
+        metavar="NAME=VALUE",
+        help="only runs with this setting or cell; again for another NAME or VALUE",
+        **more,
+    )
+    some.add_argument("--varied", metavar="NAME", help="a setting that runs may differ in, e.g. optim.lr", **more)
+    some.add_argument(
+        "--unit", metavar="TARGET=UNIT", help="e.g. '*=bits/byte', perplexity; nats/token if nothing tells", **more
+    )
+    some.add_argument("--ends-only", action="store_true", help="only the last row of every run")
+    some.add_argument("--former", action="store_true", help="also runs of a former version of their study")
 
 
 def _check_options(sub: argparse.ArgumentParser) -> None:
@@ -95,7 +134,8 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--law",
         default="auto",
-        help="names with commas between, or auto: multiplicative, additive and joint, one chosen",
+        help="names with commas between, or auto, which chooses one of multiplicative, additive and joint; of base and "
+        "coupled (and muennighoff, if tokens are repeated) where nothing is mixed",
     )
     sub.add_argument("--target", nargs="+", default=[], help="targets to fit; all by default")
     sub.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs to score the laws on; never fitted")
@@ -116,7 +156,7 @@ def _predict_options(sub: argparse.ArgumentParser) -> None:
 def _question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
     sub.add_argument("--n-params", type=number, required=needed, help="N of the big run, e.g. 7e9")
     sub.add_argument("--n-tokens", type=number, required=needed, help="D of the big run, e.g. 150e9")
-    sub.add_argument("--target", default="average", help="average (of the domains), NAME, or NAME:2,OTHER:1")
+    sub.add_argument("--target", default="average", help="average (or mean, of the domains), NAME, or NAME:2,OTHER:1")
     sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
     limits = sub.add_argument_group("what the mixture may be")
     limits.add_argument("--min", default="", metavar="D=W,...", help="least weight of domains")
@@ -142,8 +182,9 @@ def _recommend_options(sub: argparse.ArgumentParser) -> None:
 def _compare_options(sub: argparse.ArgumentParser) -> None:
     _check_options(sub)
     sub.add_argument(
-        "--laws", default="base,additive,joint,multiplicative",
-        help="names with commas between; auto: what fit would choose from the fitted part; all: every law",
+        "--laws", default="",
+        help="names with commas between; by default base and the laws of auto; auto: what fit would choose from the "
+        "fitted part; all: every law",
     )  # fmt: skip
     sub.add_argument("--holdout", choices=HOLDOUTS, nargs="+", default=["scale"], help="one or more splits")
     sub.add_argument("--against", help="the law that the others' errors are subtracted from; joint by default")
@@ -155,12 +196,7 @@ def _plot_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("laws", metavar="LAWS")
     sub.add_argument("kind", choices=KINDS, help="what to draw")
     sub.add_argument("--table", nargs="+", default=[], metavar="TABLE", help="runs, for predicted and tokens")
-    sub.add_argument("--columns", default="", metavar="NAME=YOURS,...", help="your names of the standard columns")
-    sub.add_argument("--layout", metavar="NAME", help=f"how the files are laid out: {', '.join(LAYOUTS)}")
-    sub.add_argument("--join", metavar="COLUMN", help="a column by which the files are put together")
-    sub.add_argument("--set", default="", metavar="NAME=VALUE,...", help="columns that the files lack")
-    sub.add_argument("--higher-is-better", nargs="+", default=[], metavar="TARGET", help="shares of right answers")
-    sub.add_argument("--count", choices=["n_params", "n_params_non_embedding"], default="n_params")
+    _reading_options(sub)
     _question_options(sub, needed=False)
     sub.add_argument("--out", type=Path, default=Path("plot.png"), help="a PNG, SVG or PDF file")
 

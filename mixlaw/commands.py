@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,56 +13,103 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.artefact import FittedLaws
-from mixlaw.compare import AUTO, Trial, choose, fit_and_choose
+from mixlaw.comparable import require_alike
+from mixlaw.compare import AUTO, Trial, auto_laws, candidates, choose, fit_and_choose, usual_laws
+from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.hygiene import prepare
-from mixlaw.laws import LAWS
+from mixlaw.laws import LAWS, get_law
 from mixlaw.mixture import round_to_sum
+from mixlaw.paired import mean_errors, on_shared_targets
 from mixlaw.protocol import judge
-from mixlaw.question import Question, read_groups, read_mixture, read_pairs, read_targets
-from mixlaw.recommend import Recommendation, baselines, recommend
+from mixlaw.question import AVERAGE, Question, read_groups, read_mixture, read_pairs, read_targets
+from mixlaw.reach import far_warnings, rows_of
+from mixlaw.recommend import Recommendation, baselines, recommend, require_mixture
 from mixlaw.runlog import strict_json, write_atomically
 from mixlaw.splits import KINDS
 from mixlaw.support import distinct, warnings_of
 from mixlaw.tables import Table, read_table
 from mixlaw.uncertainty import seed_noise
+from mixlaw.units import NATS, difference
 
 PULL = 0.01
 RECOMMENDED = "# Recommended"  # how the files begin that may be written over
 
 
-def say(text: str) -> None:
-    """Print a line for a person; results in files and JSON go elsewhere."""
-    sys.stdout.write(text + "\n")
-
-
-def remark(text: str) -> None:
-    """Print a line that must not stand in the output, which a script may read."""
-    sys.stderr.write(text + "\n")
-
-
 def read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool = True) -> Table:
     """Read tables as the options say, every note on stderr."""
+    table = _read(paths, options, need_losses)
+    _warn(table)
+    return table
+
+
+def read_clean(paths: Sequence[str], options: argparse.Namespace) -> Table:
+    """Read tables, and leave out what no law should be fitted to."""
+    table = _read(paths, options)
+    cleaned = prepare(table, options.keep_warmup)
+    for note in cleaned.notes[len(table.notes) :]:
+        remark(f"note: {note}")
+    _warn(cleaned)
+    return cleaned
+
+
+def _read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool = True) -> Table:
     pairs = [part.partition("=")[::2] for part in options.columns.split(",") if part]
     if any(not yours for _, yours in pairs):
         raise ConfigError(f"--columns {options.columns}: write NAME=YOURS,NAME=YOURS")
     table = read_table(
         paths, {yours: name for name, yours in pairs}, options.count, options.layout, options.join,
-        read_pairs(options.set), options.higher_is_better, need_losses,
+        read_pairs(options.set), options.higher_is_better, need_losses, names_of(options.run_id),
+        options.rows_are_runs, options.best, options.relative_weights, **choice_of(options),
     )  # fmt: skip
     for note in table.notes:
         remark(f"note: {note}")
     return table
 
 
-def read_clean(paths: Sequence[str], options: argparse.Namespace) -> Table:
-    """Read tables, and leave out what no law should be fitted to."""
-    table = read(paths, options)
-    cleaned = prepare(table, options.keep_warmup)
-    for note in cleaned.notes[len(table.notes) :]:
+def choice_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return which runs are meant, and the units of their losses, as `read_table` takes it."""
+    where: dict[str, list[str]] = {}
+    for name, value in _pairs("--where", "NAME=VALUE", options.where):
+        where.setdefault(name, []).append(value)
+    units = dict(_pairs("--unit", "TARGET=UNIT", options.unit))
+    given = {"where": where, "varied": options.varied, "units": units}
+    return given | {"ends_only": options.ends_only, "former": options.former}
+
+
+def _pairs(option: str, form: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what stands before and after the last = of each text; settings have none in their values."""
+    pairs = [(name.strip(), value.strip()) for name, _, value in (text.rpartition("=") for text in texts)]
+    for text, (name, value) in zip(texts, pairs, strict=True):
+        if not name or not value:
+            raise ConfigError(f"{option} {text}: write {form}")
+    return pairs
+
+
+def doubt(table: Table) -> None:
+    """Say on stderr what casts doubt on every fit of a table."""
+    for sentence in table.doubts:
+        remark(f"warning: {sentence}")
+
+
+def _warn(table: Table) -> None:
+    """Say on a line of its own where much of a table was left out."""
+    for sentence in table.much_left_out():
+        remark(f"warning: {sentence}")
+
+
+def read_like(paths: Sequence[str], options: argparse.Namespace, laws: FittedLaws, need_losses: bool = True) -> Table:
+    """Read tables for laws; see `_like`."""
+    return _like(read(paths, options, need_losses), laws)
+
+
+def _like(table: Table, laws: FittedLaws) -> Table:
+    """Return a table whose domains and targets are written as those of laws, also where their case differs."""
+    named = table.named_as(laws.best.domains_, list(laws.best.targets_))
+    for note in named.notes[len(table.notes) :]:
         remark(f"note: {note}")
-    return cleaned
+    return named
 
 
 def names_of(text: str) -> list[str]:
@@ -92,7 +140,7 @@ def run_check(options: argparse.Namespace) -> None:
     sizes, tokens, mixtures = distinct(table)
     facts: dict[str, Any] = {
         "rows": len(frame), "runs": int(frame["run_id"].nunique()), "model_sizes": sizes, "numbers_of_tokens": tokens,
-        "mixtures": mixtures, "notes": table.notes,
+        "mixtures": mixtures, "notes": table.notes, "left_out": table.left_out,
     }  # fmt: skip
     columns = ["n_params", "n_tokens", *(f"weight_{d}" for d in table.domains), *(f"loss_{t}" for t in table.targets)]
     described = {
@@ -105,19 +153,34 @@ def run_check(options: argparse.Namespace) -> None:
         for c in columns
     }
     noise = seed_noise(table)
-    facts |= {"columns": described, "warnings": warnings_of(LAWS["joint"], table), "noise": noise.to_dict("records")}
+    support = _support(table)
+    support["warnings"] = [*table.doubts, *support["warnings"]]
+    facts |= {"columns": described, "noise": noise.to_dict("records"), "units": table.units} | support
     if options.json:
         say(strict_json(facts, indent=1))
         return
     kinds = f"{sizes} model sizes, {tokens} numbers of tokens, {mixtures} mixtures"
     say(f"{facts['rows']} rows of {facts['runs']} runs: {kinds}")
+    say(f"laws that auto would fit: {', '.join(facts['laws']) or 'none'}")
     for name, column in described.items():
         empty = f", {column['empty']} empty" if column["empty"] else ""
-        say(f"{name}: {column['low']:.4g} to {column['high']:.4g}, {column['values']} values{empty}")
+        unit = table.units.get(name.removeprefix("loss_"), NATS) if name.startswith("loss_") else NATS
+        shown = f" ({unit})" if unit != NATS else ""
+        say(f"{name}{shown}: {column['low']:.4g} to {column['high']:.4g}, {column['values']} values{empty}")
     for row in noise.itertuples():
-        say(f"seed noise of {row.target}: sd {row.sd:.4f} nats ({row.percent:.2f} %) over {row.n_runs} runs")
+        sd = difference(f"{row.sd:.4f}", table.units.get(str(row.target), NATS))
+        say(f"seed noise of {row.target}: sd {sd} ({row.percent:.2f} %) over {row.n_runs} runs")
     for warning in facts["warnings"]:
         say(f"warning: {warning}")
+
+
+def _support(table: Table) -> dict[str, list[str]]:
+    """Return which laws auto would fit to a table, and what the table leaves undecided about them."""
+    warnings = warnings_of(get_law(candidates(table)[0]), table)
+    try:
+        return {"laws": auto_laws(table), "warnings": warnings}
+    except FitError as error:
+        return {"laws": [], "warnings": [*warnings, str(error)]}
 
 
 def run_fit(options: argparse.Namespace) -> None:
@@ -125,9 +188,13 @@ def run_fit(options: argparse.Namespace) -> None:
     if options.test and options.holdout:
         raise ConfigError("--test and --holdout are two ways to score: give one of them")
     table, settings = read_clean(options.table, options), settings_of(options)
+    doubt(table)
+    test = read(options.test, options) if options.test else None
+    if test:
+        require_alike(table.identity, test.identity, "the runs of the fit", f"the runs in {', '.join(options.test)}")
     with Progress() as bar:
         choice = fit_and_choose(table, laws_to_fit(options.law), options.holdout, options.target, bar, **settings)
-    scored = [fit.score(read(options.test, options)) for fit in choice.fits.values()] if options.test else []
+    scored = [fit.score(test) for fit in choice.fits.values()] if test else []
     if options.holdout:
         scored = [trial.scores() for trial in choice.trials]
     rows = pd.concat(scored) if scored else pd.DataFrame()
@@ -185,8 +252,10 @@ def score_table(scored: pd.DataFrame, column: str = "mre") -> str:
 def run_compare(options: argparse.Namespace) -> None:
     """Score laws on the same held-out rows, one split after the other, and choose one for each."""
     table = read_clean(options.table, options)
-    names = [*LAWS, AUTO] if options.laws == "all" else names_of(options.laws)
-    against = options.against or ("joint" if "joint" in names else names[0])
+    doubt(table)
+    names = [*LAWS, AUTO] if options.laws == "all" else names_of(options.laws) or usual_laws(table)
+    joint = [name for name in names if name.partition("-fixed")[0] == "joint"]
+    against = options.against or (*joint, names[0])[0]
     if against not in names:
         raise ConfigError(f"--against: {unknown_name('law', against, names)}")
     records, impossible = [], []
@@ -211,7 +280,10 @@ def _verdict(verdicts: pd.DataFrame, trials: list[Trial], kind: str) -> dict[str
     """Return what `mixlaw compare` found on one split, as plain data."""
     scored = pd.concat([trial.scores() for trial in trials])
     scored = scored[scored["law"].isin(verdicts["law"])]
-    chosen, reason = choose(scored, KINDS[kind])
+    errors = on_shared_targets({law: pd.concat([t.errors(law) for t in trials]) for law in verdicts["law"]})
+    chosen, reason = choose(
+        mean_errors(errors), dict(zip(verdicts["law"], verdicts["n_free"], strict=True)), KINDS[kind]
+    )
     by_target = scored.groupby(["law", "target"], sort=False, as_index=False)[["mre", "mae", "bias", "coverage"]].mean()
     took = list(dict.fromkeys(trial.chosen for trial in trials if trial.chosen[0]))
     refused = {law: why for trial in trials for law, why in trial.refused.items()}
@@ -238,8 +310,18 @@ def run_predict(options: argparse.Namespace) -> None:
     name = options.law or laws.chosen
     if name not in laws.fits:
         raise FitError(unknown_name("law", name, laws.fits))
-    table = read(options.table, options, need_losses=False)
+    table = read_like(options.table, options, laws, need_losses=False)
+    for warning in laws.fits[name].warnings_:
+        remark(f"warning: {warning}")
+    doubt(table)
+    known = {n: v for n, v in laws.identity.items() if not any(fnmatchcase(n, pattern) for pattern in options.varied)}
+    require_alike(known, table.identity, "the runs of the fit", f"the runs in {', '.join(options.table)}")
     predictions = laws.fits[name].predict(table, level=options.level)
+    units = {target: laws.fits[name].target(target).unit for target in predictions["target"].unique()}
+    if set(units.values()) != {NATS}:
+        predictions["unit"] = predictions["target"].map(units)
+    for warning in far_warnings(laws, name, rows_of(laws, name, table)):
+        remark(f"warning: {warning}")
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         predictions.to_csv(options.out, index=False)
@@ -253,6 +335,7 @@ def run_predict(options: argparse.Namespace) -> None:
 def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
     """Return the question that the options ask."""
     fit = laws.fits.get(options.law, laws.best)
+    require_mixture(laws, fit.law)
     stated = read_pairs(options.available)
     for domain, tokens in stated.items():
         if domain not in fit.domains_:
@@ -263,7 +346,14 @@ def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
     if options.max_epochs and not available:
         raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
     without = [d for d in fit.domains_ if d not in fit.targets_]
-    if options.target == "average" and without and len(without) < len(fit.domains_):
+    if options.target == "average" and "average" in fit.targets_:
+        remark("note: 'average' is a target of these runs; the mean of the domains is --target mean")
+    if (
+        options.target in AVERAGE
+        and options.target not in fit.targets_
+        and without
+        and len(without) < len(fit.domains_)
+    ):
         remark(
             f"note: the average is over {len(fit.domains_) - len(without)} domains; no loss of: {', '.join(without)}"
         )
@@ -314,17 +404,23 @@ def override_file(answer: Recommendation) -> str:
 
 def run_plot(options: argparse.Namespace) -> None:
     """Draw one figure."""
-    from mixlaw.report import draw_one
+    from mixlaw.report import OF_MIXTURES, draw_one
 
     laws = FittedLaws.load(options.laws)
     if options.law and options.law not in laws.fits:
         raise FitError(unknown_name("law", options.law, laws.fits))
     laws = replace(laws, chosen=options.law or laws.chosen)
-    table = read(options.table, options) if options.table else None
-    asked = options.n_params and options.n_tokens
-    answer = recommend(laws, question_of(laws, options), options.law) if asked else None
+    table = read_like(options.table, options, laws) if options.table else None
+    answer, targets = None, []
+    if options.kind in OF_MIXTURES:
+        require_mixture(laws, laws.chosen)
+        asked = options.n_params and options.n_tokens
+        answer = recommend(laws, question_of(laws, options), options.law) if asked else None
+    elif options.target not in AVERAGE:
+        targets = list(read_targets(options.target, laws.best))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    draw_one(options.out, options.kind, laws, table, answer)
+    for sentence in draw_one(options.out, options.kind, laws, table, answer, targets):
+        remark(f"note: {sentence}")
     say(f"written to {options.out}")
 
 
@@ -347,9 +443,13 @@ def run_report(options: argparse.Namespace) -> None:
         [str(folder)] if given is None and study and (folder := study.with_name(study.name + part)).is_dir() else given
         for given, part in ((options.test, "_heldout"), (options.proof, "_proof"))
     )
-    test, proven = (read(paths, options) if paths else None for paths in (held, proof if asked else None))
     answer, fitted = read_answer(asked) if asked else None, FittedLaws.load(laws)
+    test, proven = (read_like(paths, options, fitted) if paths else None for paths in (held, proof if asked else None))
     table, outdated = _table_of(fitted, study, options)
+    doubt(table)
+    for other, paths in ((test, held), (proven, proof if asked else None)):
+        if other and paths:
+            require_alike(table.identity, other.identity, "the runs of the laws", f"the runs in {', '.join(paths)}")
     if answer and is_outdated(answer, fitted):
         outdated.append(f"{asked} rests on other laws than {laws}: `mixlaw recommend` again")
     for sentence in outdated:
@@ -362,13 +462,14 @@ def run_report(options: argparse.Namespace) -> None:
 def _table_of(laws: FittedLaws, study: Path | None, options: argparse.Namespace) -> tuple[Table, list[str]]:
     """Return what laws were fitted to, or else the study's runs as they are now and a sentence that says so."""
     if study is None:
-        return read_clean(options.table, options), []
+        return _like(read_clean(options.table, options), laws), []
     try:
         table = laws.table_of(study)
     except FitError as error:
-        return read_clean(options.table, options), [str(error)]
+        return _like(read_clean(options.table, options), laws), [str(error)]
     for note in table.notes:
         remark(f"note: {note}")
+    _warn(table)
     return table, []
 
 

@@ -1,25 +1,29 @@
 """Which law to trust here: laws scored on the same held-out runs, one chosen by a stated rule, its intervals tried."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mixlaw.errors import FitError
 from mixlaw.fit import LawFit
-from mixlaw.laws import get_law
-from mixlaw.paired import difference, row_errors
+from mixlaw.laws import LAWS, get_law
+from mixlaw.paired import difference, mean_errors, on_shared_targets, row_errors
 from mixlaw.splits import FOLDS, KINDS, default_kind, held_out
-from mixlaw.support import check_support, distinct
+from mixlaw.support import check_support, distinct, form_of, repeats
 from mixlaw.tables import Table
 from mixlaw.trees import NAME as TREES
 from mixlaw.trees import TreeFit
+from mixlaw.widening import Widening, reach_of
 
 AUTO = "auto"
+REPEATED = "muennighoff"  # the law of repeated tokens that needs no mixtures
 PREFERRED = "multiplicative"  # the law that the protocol of `scripts/protocol.py` says to trust, in all its forms
 LEVEL = 0.9
 WIDER = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # by which intervals are tried to be widened
+NEAR_BEYOND = 0.1  # log distance below which an error says nothing about how errors grow with distance
 NEARLY = 1.02  # laws whose errors are within this ratio are equal; the one with fewer parameters is chosen
 TRIAL_RESAMPLES = 40  # enough to say by how much intervals are too narrow
 Progress = Callable[[str], None]
@@ -61,13 +65,6 @@ class Trial:
         return row_errors(self.fits[name].predict(self.held), self.held)
 
 
-def surely_better(trials: Sequence[Trial], rival: str, than: str) -> tuple[bool, str]:
-    """Say whether a law's error is lower than another's in 19 of 20 resamples of the held-out runs."""
-    ours, theirs = (pd.concat([trial.errors(name) for trial in trials]) for name in (than, rival))
-    gap = difference(ours, theirs)
-    return gap.low > 0, f"{gap.mean:.2f} points, 90 % interval {gap.low:.2f} to {gap.high:.2f}"
-
-
 def auto_laws(table: Table) -> list[str]:
     """Return the laws that `--law auto` chooses between, in the form that the table's N and D allow.
 
@@ -76,14 +73,8 @@ def auto_laws(table: Table) -> list[str]:
     FitError
         If the table supports none of them; why the first one is refused.
     """
-    sizes, tokens, _ = distinct(table)
-    if sizes > 1 and tokens > 1:
-        names = [PREFERRED, "additive", "joint"]
-    else:
-        form = "fixed-n" if tokens > 1 else "fixed-nd"
-        names = [f"{PREFERRED}-{form}", f"additive-{form}"]
     reasons, fine = [], []
-    for name in names:
+    for name in candidates(table):
         try:
             check_support(get_law(name), table)
             fine.append(name)
@@ -92,6 +83,26 @@ def auto_laws(table: Table) -> list[str]:
     if not fine:
         raise reasons[0]
     return fine
+
+
+def candidates(table: Table) -> list[str]:
+    """Return the laws that `--law auto` tries, in the form that the table's N, D and mixtures allow.
+
+    Where the mixture never varies these are the laws of N and D alone, and Muennighoff's where tokens are repeated.
+    """
+    sizes, tokens, mixtures = distinct(table)
+    form = form_of(sizes, tokens)
+    if mixtures > 1:
+        return [name + form for name in (PREFERRED, "additive", "joint") if name + form in LAWS]
+    repeated = [REPEATED] if not form and repeats(table) else []
+    return [name + form for name in ("base", "coupled") if name + form in LAWS] + repeated or ["base"]
+
+
+def usual_laws(table: Table) -> list[str]:
+    """Return the laws that `mixlaw compare` scores where none are named: the base law and those of auto, by size."""
+    sizes, tokens, _ = distinct(table)
+    base = "base" + form_of(sizes, tokens)
+    return list(dict.fromkeys([*([base] if base in LAWS else []), *sorted(candidates(table))]))
 
 
 @dataclass
@@ -140,9 +151,9 @@ def fit_and_choose(
                 progress(f"{name} law: left out, a target has too few rows for it")
     wanted = list(fits)
     trials = _trials(table, wanted, kind, targets, progress, settings)
-    chosen, reason = choose_law(trials, wanted, len(table.domains))
+    chosen, reason = choose_law(trials, wanted, len(table.domains) if distinct(table)[2] > 1 else 1)
     tried = trials[0] if trials and (kind or trials[0].kind != "tokens") else None
-    return Choice(fits, trials, chosen, reason, [widen(fit, tried) for fit in fits.values()])
+    return Choice(fits, trials, chosen, reason, [widen(fit, trials, tried) for fit in fits.values()])
 
 
 def _trials(
@@ -211,23 +222,20 @@ def try_laws(
     return trial
 
 
-def choose(scores: pd.DataFrame, what: str) -> tuple[str, str]:
-    """Return the law to trust by its scores, and the sentence why.
+def choose(mre: Mapping[str, float], n_free: Mapping[str, float], what: str) -> tuple[str, str]:
+    """Return the law to trust by its error on held-out runs, and the sentence why.
 
-    The lowest mean MRE over the targets that all of them predict wins; of laws within 2 % of it, the one with the
-    fewest parameters.
+    The lowest mean MRE wins; of laws within 2 % of it, the one with the fewest parameters.
 
     Parameters
     ----------
-    what : the runs that the scores are of, in words
+    mre : law -> mean relative error [%]
+    n_free : law -> its number of parameters
+    what : the runs that the errors are of, in words
     """
-    predicted_by = scores.groupby("target")["law"].transform("nunique")
-    if (predicted_by == scores["law"].nunique()).any():
-        scores = scores[predicted_by == scores["law"].nunique()]
-    means = scores.groupby("law", sort=False).agg(mre=("mre", "mean"), n_free=("n_free", "first"))
-    near = means[means["mre"] <= means["mre"].min() * NEARLY]
-    best = str(near["n_free"].idxmin())
-    shown = ", ".join(f"{law} {mre:.2f} %" for law, mre in means["mre"].items())
+    near = [law for law, error in mre.items() if error <= min(mre.values()) * NEARLY]
+    best = min(near, key=lambda law: n_free[law])
+    shown = ", ".join(f"{law} {error:.2f} %" for law, error in mre.items())
     tie = f"; {best} has the fewest parameters of those within 2 % of the lowest" if len(near) > 1 else ""
     return best, f"lowest mean MRE on {what}: {shown}{tie}"
 
@@ -243,9 +251,9 @@ def choose_law(trials: Sequence[Trial], names: list[str], k: int) -> tuple[str, 
     ----------
     trials : all of them without parts of the table; none where nothing could be held out
     names : the laws that were fitted to the whole table
-    k : number of domains
+    k : number of domains; 1 where the mixture never varies
     """
-    rivals = [name for name in names if get_law(name).mixes] or names
+    rivals = [name for name in names if k > 1 and get_law(name).mixes] or names
     if len(rivals) == 1:
         return rivals[0], "the only fitted law" + (" that depends on the mixture" if len(names) > 1 else "")
     refused = {law: why for trial in trials for law, why in trial.refused.items()}
@@ -254,14 +262,15 @@ def choose_law(trials: Sequence[Trial], names: list[str], k: int) -> tuple[str, 
         return min(
             rivals, key=lambda name: _n_free(name, k)
         ), "fewest parameters; nothing could be held out to try them on"
-    scores = pd.concat([trial.scores() for trial in trials])
-    name, reason = choose(scores[scores["law"].isin(tried)], ", and ".join(KINDS[trial.kind] for trial in trials))
+    errors = on_shared_targets({name: pd.concat([trial.errors(name) for trial in trials]) for name in tried})
+    n_free = {name: _n_free(name, k) for name in tried}
+    name, reason = choose(mean_errors(errors), n_free, ", and ".join(KINDS[trial.kind] for trial in trials))
     ours = _kept(tried, {trial.kind for trial in trials}, k) or name
     if name != ours:
-        sure, gap = surely_better(trials, name, ours)
-        preferred = "" if sure else f"{ours} unless another law is surely better; "
-        reason = f"{preferred}{reason}; {name} is {'surely' if sure else 'not surely'} better than {ours} ({gap})"
-        name = name if sure else ours
+        gap = difference(errors[ours], errors[name])
+        preferred = "" if gap.sure else f"{ours} unless another law is surely better; "
+        reason = f"{preferred}{reason}; {name} is {'surely' if gap.sure else 'not surely'} better than {ours} ({gap})"
+        name = name if gap.sure else ours
     left = [f"{law} could not be tried ({refused[law]})" for law in rivals if law in refused]
     return name, "; ".join([reason, *left])
 
@@ -272,32 +281,69 @@ def _kept(tried: list[str], kinds: set[str], k: int) -> str | None:
     Where only mixtures were held out, nothing was seen of how laws that depend on N or D extrapolate in them: then it
     is the law with the fewest parameters.
     """
-    ours = next((n for n in (PREFERRED, f"{PREFERRED}-fixed-n", f"{PREFERRED}-fixed-nd") if n in tried), None)
+    ours = next((name for name in tried if name.partition("-fixed")[0] == PREFERRED), None)
     if ours and kinds == {"mixture"} and get_law(ours).uses & {"N", "D"}:
         return min(tried, key=lambda name: _n_free(name, k))
     return ours
 
 
-def widen(fit: LawFit, trial: Trial | None) -> str:
-    """Widen a fit's intervals until they would have held nine in ten held-out losses; say what was done.
+def widen(fit: LawFit, trials: Sequence[Trial], scored: Trial | None) -> str:
+    """Widen a fit's intervals as held-out runs demand; say what was done.
 
-    All targets share one factor, because the held-out losses of one target miss together.
+    The errors on held-out sizes and on the ends of runs become the reach of every target (`mixlaw.widening`). Then all
+    deviations are widened until nine in ten losses of the scored trial lie inside; that factor is one for all targets,
+    because the held-out losses of one target miss together.
+
+    Parameters
+    ----------
+    trials : all of them
+    scored : the one whose fits have enough resamples to judge intervals by; None where nothing could be held out
     """
-    tried = trial.fits.get(fit.law) if trial else None
-    if trial is None or not isinstance(tried, LawFit):
+    tried = scored.fits.get(fit.law) if scored else None
+    if scored is None or not isinstance(tried, LawFit):
         return f"{fit.law} law: its intervals could not be tried on held-out runs"
-    factor, share = WIDER[0], 0.0
+    reach: dict[str, dict[str, float]] = {name: {} for name in fit.targets_}
+    for trial in trials:
+        for target, found in _reach(fit, trial).items():
+            reach[target] |= found
+    factor = WIDER[0]
     for factor in WIDER:
-        for target in tried.targets_.values():
-            target.widened = factor
-        scores = tried.score(trial.held)
-        share = float((scores["coverage"] * scores["n"]).sum() / scores["n"].sum() / 100)
-        if share >= LEVEL:
+        for each in (fit, tried):
+            for name, target in each.targets_.items():
+                target.widening = Widening(factor, reach[name])
+        scores = tried.score(scored.held)
+        fit.held_ = float((scores["coverage"] * scores["n"]).sum() / scores["n"].sum() / 100)
+        if fit.held_ >= LEVEL:
             break
-    for target in (*fit.targets_.values(), *tried.targets_.values()):
-        target.widened = factor
-    widened = "intervals were wide enough" if factor == WIDER[0] else f"intervals are widened by {factor:g}"
-    return f"{fit.law} law: {widened}: {100 * share:.0f} % of the losses of {KINDS[trial.kind]} lie inside"
+    wider = "intervals were wide enough" if factor == WIDER[0] else f"intervals are widened by {factor:g}"
+    return f"{fit.law} law: {wider}: {100 * fit.held_:.0f} % of the losses of {KINDS[scored.kind]} lie inside"
+
+
+def _reach(fit: LawFit, trial: Trial) -> dict[str, dict[str, float]]:
+    """Return target -> column -> relative error per unit of log distance that a law made on held-out runs."""
+    column = {"scale": "n_params", "tokens": "n_tokens"}.get(trial.kind)
+    tried = trial.fits.get(fit.law)
+    if column is None or not isinstance(tried, LawFit):
+        return {}
+    beyond = np.log(trial.held.frame[column].to_numpy(float) / tried.ranges_[column][1])
+    far = pd.Series(beyond, index=trial.held.frame["row"])[beyond > NEAR_BEYOND]
+    errors = tried.predict(trial.held, fit.targets_).dropna(subset="observed")
+    errors = errors[errors["row"].isin(far.index)]
+    if errors.empty:
+        return {}
+    off = np.log(errors["predicted"] / errors["observed"]) / errors["row"].map(far)
+    size = (off**2).groupby(errors["target"]).mean() ** 0.5
+    distance = float(np.sqrt((1 / far**2).mean()) ** -1)
+    names = list(size.index)
+    noise = np.array([relative_noise(fit, name, errors) for name in names])
+    found = reach_of(size.to_numpy() * distance, noise, distance)
+    return {name: {column: float(value)} for name, value in zip(names, found, strict=True)}
+
+
+def relative_noise(fit: LawFit, target: str, errors: pd.DataFrame) -> float:
+    """Return the sd of single runs around a law, relative to their losses."""
+    sd = float(np.std(fit.target(target).noise))
+    return sd if fit.residuals == "log" else sd / float(errors.loc[errors["target"] == target, "observed"].mean())
 
 
 def _n_free(name: str, k: int) -> float:

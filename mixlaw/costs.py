@@ -1,6 +1,8 @@
 """What a mixture costs and tolerates: flat frontier, prices of limits, the path over scale, what other laws say."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,10 +12,12 @@ from mixlaw.errors import FitError
 from mixlaw.objective import Mixtures, Objective, clean, drawn_optima, optimum
 from mixlaw.simplex import Limits, minimise_mixture, starts
 from mixlaw.slopes import Array
+from mixlaw.terms import TINY
 from mixlaw.uncertainty import interval
 
 PATH_POINTS = 5
-PROFILE_POINTS = 17  # weights of a domain at which the best of the rest is looked for
+PROFILE_STEPS = 8  # weights of a domain on either side of the best one, at which the rest is optimised
+PATH = ["n_params", "n_tokens", "regret", "weights", "interval"]
 ONE_DOMAIN = ("min", "max", "pin", "epochs")  # kinds of constraints on the weight of one domain
 ACTIVE = 1e-7  # a constraint whose loss is above this [nats] has a price worth naming
 
@@ -21,21 +25,34 @@ ACTIVE = 1e-7  # a constraint whose loss is above this [nats] has a price worth 
 def flat_frontier(objective: Objective, best: Array, noise: float) -> Array:
     """Return (k, 2): how far each weight can go, the others following, at a loss within the noise of the best.
 
-    Each weight is held at some values between its limits while the rest is optimised; between them the loss is
-    interpolated.
+    From the best mixture outwards, each weight is held at one value after the other while the rest is optimised, until
+    the loss exceeds the limit; there it is interpolated.
     """
-    objective = objective.coarse()
-    where, half = objective.limits, np.linspace(0, 1, PROFILE_POINTS // 2 + 1) ** 2
-    grids = []
-    for i, weight in enumerate(best):
-        low, high = _reach(where, i)
-        below, above = weight - (weight - low) * half[:0:-1], weight + (high - weight) * half
-        grids.append(np.clip(np.append(below, above), low, high))
-    held = [where.pinned(i, grid) for i, grid in enumerate(grids)]
-    together = Limits(np.vstack([h.low for h in held]), np.vstack([h.high for h in held]), where.groups)
-    h, _ = minimise_mixture(objective, np.tile(best, (len(together.low), 1)), together)
-    losses, limit = objective.loss(h).reshape(len(best), -1), objective.at(best) + noise
-    return np.array([_within(g, loss, limit, w) for g, loss, w in zip(grids, losses, best, strict=True)])
+    objective, k = objective.coarse(), len(best)
+    where, loss_at_best = objective.limits, objective.at(best)
+    limit, domain = loss_at_best + noise, np.repeat(np.arange(k), 2)  # one row for each way that a weight can go
+    far = np.array([_reach(where, i) for i in range(k)]).ravel()
+    ends, loss, h = best[domain], np.full(2 * k, loss_at_best), np.tile(best, (2 * k, 1))
+    going = np.flatnonzero(far != best[domain])
+    for part in np.linspace(0, 1, PROFILE_STEPS + 1)[1:] ** 2:
+        if not len(going):
+            break
+        weight = best[domain[going]] + part * (far - best[domain])[going]
+        h[going] = _held(objective, where.pinned(domain[going], weight), h[going], best)
+        there, here = objective.loss(h[going]), loss[going]
+        share = np.where(there > limit, (limit - here) / np.maximum(there - here, TINY), 1.0)
+        ends[going] += share * (weight - ends[going])
+        loss[going] = there
+        going = going[there <= limit]
+    return np.clip(ends.reshape(k, 2), 0.0, 1.0)
+
+
+def _held(objective: Objective, where: Limits, nearest: Array, best: Array) -> Array:
+    """Return the lowest mixtures (b, k) inside limits of their own, from the nearest known ones and from the best."""
+    points, twice = np.vstack([nearest, np.tile(best, (len(nearest), 1))]), np.tile(np.arange(len(nearest)), 2)
+    ends, values = minimise_mixture(objective, points, where.rows(twice))
+    (near, far), (near_value, far_value) = np.split(ends, 2), np.split(values, 2)
+    return np.where((near_value <= far_value)[:, None], near, far)
 
 
 def _reach(where: Limits, i: int) -> tuple[float, float]:
@@ -50,43 +67,52 @@ def _reach(where: Limits, i: int) -> tuple[float, float]:
     return float(low), float(max(low, high))
 
 
-def _within(grid: Array, loss: Array, limit: float, best: float) -> tuple[float, float]:
-    """Return the ends of the stretch around `best` where the loss is below the limit, interpolated."""
-    middle = int(np.abs(grid - best).argmin())
-    ends = []
-    for step in (-1, 1):
-        i = middle
-        while 0 <= i + step < len(grid) and loss[i + step] <= limit:
-            i += step
-        end = grid[i]
-        if 0 <= i + step < len(grid) and loss[i + step] > loss[i]:
-            part = np.clip((limit - loss[i]) / (loss[i + step] - loss[i]), 0, 1)
-            end = grid[i] + part * (grid[i + step] - grid[i])
-        ends.append(float(end))
-    return min(ends[0], best), max(ends[1], best)
-
-
-def prices(objective: Objective, best: Array, rivals: Mixtures) -> pd.DataFrame:
+def prices(objective: Objective, best: Array, points: Array) -> pd.DataFrame:
     """Return what each constraint that matters costs: the loss with it minus the loss without it alone [nats].
+
+    Parameters
+    ----------
+    best : (k,) h* under all constraints
+    points : (p, k) where the search without a constraint starts, besides there; h* under no constraint among them
 
     Returns
     -------
     DataFrame of constraint, cost, and, where it is about one domain, its weight with and without it.
     """
     question, fit, rows = objective.question, objective.fit, []
-    others = {name: question.without(name) for name in question.constraints()}
+    others = {name: objective.asking(question.without(name)) for name in question.constraints()}
     if question.pull:
-        others["prior"] = replace(question, pull=0.0)
-    for name, other in others.items():
-        free = objective.asking(other)
-        there = optimum(free, rivals)
-        cost = float(free(best[None])[0][0] - free(there[None])[0][0])
+        others["prior"] = objective.asking(replace(question, pull=0.0))
+    there = _optima(others, np.vstack([best, points]))
+    for name, free in others.items():
+        cost = float(free(best[None])[0][0] - free(there[name][None])[0][0])
         if cost > ACTIVE:
             kind, _, domain = name.partition(" ")
             i = fit.domains_.index(domain) if kind in ONE_DOMAIN else None
-            weights = {} if i is None else {"weight": float(best[i]), "weight_without": float(there[i])}
+            weights = {} if i is None else {"weight": float(best[i]), "weight_without": float(there[name][i])}
             rows.append({"constraint": name, "cost": cost} | weights)
     return pd.DataFrame(rows, columns=["constraint", "cost", "weight", "weight_without"])
+
+
+def _optima(asked: Mapping[str, Objective], points: Array) -> dict[str, Array]:
+    """Return the best mixture (k,) of each objective, from every point (p, k).
+
+    Those that differ in the limits of single domains alone are minimised together.
+    """
+    alike: dict[Any, list[str]] = {}
+    for name, objective in asked.items():
+        groups = tuple((tuple(g.members), g.low, g.high) for g in objective.limits.groups)
+        alike.setdefault((objective.question.pull, groups), []).append(name)
+    found = {}
+    for names in alike.values():
+        where = [asked[name].limits for name in names]
+        low, high = (np.repeat([getattr(w, side) for w in where], len(points), 0) for side in ("low", "high"))
+        together = Limits(low, high, where[0].groups)
+        ends, values = minimise_mixture(asked[names[0]], np.tile(points, (len(names), 1)), together)
+        for i, name in enumerate(names):
+            own = slice(i * len(points), (i + 1) * len(points))
+            found[name] = ends[own][int(values[own].argmin())]
+    return found
 
 
 def other_laws(laws: FittedLaws, objective: Objective, best: Array, rivals: Mixtures) -> pd.DataFrame:
@@ -121,7 +147,8 @@ def path(
 ) -> pd.DataFrame:
     """Return h* from a small run to the asked one, and the regret of training the big run on each [nats].
 
-    Between them N and D grow geometrically. Limits by epochs are those of the big run.
+    Between them N and D grow geometrically, where the law reads them. Limits by epochs are those of the big run. A law
+    that reads neither has no path.
 
     Parameters
     ----------
@@ -134,11 +161,15 @@ def path(
     -------
     DataFrame of n_params, n_tokens, regret, weights (domain -> weight) and interval (domain -> [low, high])
     """
+    if not objective.reads & {"N", "D"}:
+        return pd.DataFrame(columns=PATH)
     question, least, domains = objective.question, objective.at(best), objective.fit.domains_
+    ends_at = (question.n_params, question.n_tokens)
+    start = tuple(a if letter in objective.reads else b for a, b, letter in zip(start, ends_at, "ND", strict=True))
     caps = question.caps | {d: min(c, question.caps.get(d, 1.0)) for d, c in question.epoch_caps().items()}
     rows = []
     for part in np.linspace(0, 1, PATH_POINTS):
-        n, d = (a ** (1 - part) * b**part for a, b in zip(start, (question.n_params, question.n_tokens), strict=True))
+        n, d = (a ** (1 - part) * b**part for a, b in zip(start, ends_at, strict=True))
         here = replace(question, n_params=float(n), n_tokens=float(d), caps=caps, max_epochs=None)
         asked = objective.asking(here)
         h = best if part == 1 else optimum(asked, rivals)

@@ -14,6 +14,7 @@ from mixlaw.errors import ConfigError
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
 from mixlaw.recommend import Recommendation
+from mixlaw.units import NATS, axis, brackets, difference, kind_of
 
 Answer = Recommendation | Mapping[str, Any]
 FLATTEST = 3  # domains that the sentence about the flat frontier names
@@ -35,6 +36,11 @@ LONG = 28  # letters of a cell that may go over several lines
 def facts(answer: Answer) -> Mapping[str, Any]:
     """Return an answer as plain data."""
     return answer.to_json() if isinstance(answer, Recommendation) else answer
+
+
+def unit_of(answer: Answer) -> str:
+    """Return what the answer's targets are measured in; older answers are in nats per token."""
+    return str(facts(answer).get("unit", NATS))
 
 
 def domains_of(answer: Answer) -> pd.DataFrame:
@@ -85,7 +91,7 @@ def span(low: float, high: float) -> str:
 
 
 def price(cost: float) -> str:
-    """Return a cost [nats] as text.
+    """Return a cost as text, without its unit.
 
     >>> price(0.0123), price(1e-6)
     ('0.0123', '< 0.0001')
@@ -131,13 +137,18 @@ def upright(table: pd.DataFrame) -> pd.DataFrame:
     return turned.rename_axis(table.columns[0]).reset_index().rename_axis(None, axis=1)
 
 
+def interval_name(answer: Answer) -> str:
+    """Return how an answer's intervals may be called, see `LawFit.interval_name`."""
+    return str(facts(answer).get("interval", "90 % interval"))
+
+
 def weights_table(answer: Answer) -> pd.DataFrame:
     """Return, as text, one row per domain: h*, its interval, how far it may go, and the mixtures to beat."""
     domains, rows = domains_of(answer), []
     names = {"unconstrained": "without limits", "uniform": "uniform", "natural": "natural"}
     for row in domains.to_dict("records"):
         shown = {"domain": row["domain"], "h*": percent(row["weight"])}
-        shown["90 % interval"] = span(row["low"], row["high"])
+        shown[interval_name(answer)] = span(row["low"], row["high"])
         if "flat_low" in row:
             shown["equally good"] = span(row["flat_low"], row["flat_high"])
         rows.append(shown | {words: percent(row[name]) for name, words in names.items() if name in row})
@@ -146,15 +157,16 @@ def weights_table(answer: Answer) -> pd.DataFrame:
 
 def outcomes_table(answer: Answer) -> pd.DataFrame:
     """Return, per mixture, the predicted loss and the gain of h* over it, each with its 90 % interval."""
-    rows = []
+    rows, unit = [], unit_of(answer)
+    level = "predicted loss" if unit == NATS else axis("predicted", unit)
     for row in facts(answer)["outcomes"]:
         gain = f"{row['gain']:+.4f} ({row['gain_low']:+.4f} to {row['gain_high']:+.4f})" if "gain" in row else ""
         interval = f"{row['low']:.4f} to {row['high']:.4f}"
         rows.append(
             {
                 "mixture": row["mixture"],
-                "predicted loss": f"{row['predicted']:.4f}",
-                "90 % interval": interval,
+                level: f"{row['predicted']:.4f}",
+                interval_name(answer): interval,
                 "gain of h* over it": "" if row["mixture"] == "recommended" else gain,
             }
         )
@@ -167,7 +179,7 @@ def prices_table(answer: Answer) -> pd.DataFrame:
     for row in sorted(facts(answer).get("prices", []), key=lambda row: -float(row["cost"])):
         shares = {"weight": row.get("weight"), "weight without it": row.get("weight_without")}
         known = {name: "" if pd.isna(w) else percent(w) for name, w in shares.items()}  # a group has no single weight
-        rows.append({"limit": row["constraint"], "cost [nats]": price(row["cost"])} | known)
+        rows.append({"limit": row["constraint"], f"cost {brackets(unit_of(answer))}": price(row["cost"])} | known)
     table = pd.DataFrame(rows)
     return table.loc[:, (table != "").any()]
 
@@ -179,7 +191,7 @@ def path_table(answer: Answer) -> pd.DataFrame:
         shown = {
             "N": in_words(row["n_params"]),
             "D": in_words(row["n_tokens"]),
-            "regret [nats]": f"{row['regret']:.4f}",
+            f"regret {brackets(unit_of(answer))}": f"{row['regret']:.4f}",
         }
         ends = row["interval"]
         shown |= {d: f"{percent(w)} ({span(*ends[d])})" for d, w in row["weights"].items()}
@@ -196,10 +208,10 @@ def path_steps(answer: Answer) -> list[dict[str, Any]]:
 
 def others_table(answer: Answer) -> pd.DataFrame:
     """Return what other fitted laws would recommend; empty where there are none."""
-    rows = facts(answer).get("others", [])
+    rows, costs = facts(answer).get("others", []), f"costs {brackets(unit_of(answer))}"
     return pd.DataFrame(
         [
-            {"other law": r["law"], "predicted by it": f"{r['predicted']:.4f}", "costs [nats]": price(r["regret"])}
+            {"other law": r["law"], "predicted by it": f"{r['predicted']:.4f}", costs: price(r["regret"])}
             | {d: percent(w) for d, w in r["weights"].items()}
             for r in rows
         ]
@@ -220,15 +232,16 @@ def question(answer: Answer) -> str:
 
 def sentences(answer: Answer) -> list[str]:
     """Return what an answer says beyond h*: the gain, what limits cost, how flat the optimum is; not escaped."""
-    known = facts(answer)
+    known, unit = facts(answer), unit_of(answer)
+    after = kind_of(unit).after
     gains = [
-        f"{r['gain']:+.4f} nats over {r['mixture']} ({r['gain_low']:+.4f} to {r['gain_high']:+.4f})"
+        f"{r['gain']:+.4f} {after} over {r['mixture']} ({r['gain_low']:+.4f} to {r['gain_high']:+.4f})"
         for r in known["outcomes"]
         if r["mixture"] != "recommended" and "gain" in r
     ]
-    said = [f"Predicted gain, with its 90 % interval: {'; '.join(gains)}."] if gains else []
+    said = [f"Predicted gain, with its {interval_name(answer)}: {'; '.join(gains)}."] if gains else []
     costs = [f"{r['constraint']} {price(r['cost'])}" for r in known.get("prices", [])]
-    said += [f"Limits that cost something [nats]: {', '.join(costs)}."] if costs else []
+    said += [f"Limits that cost something {brackets(unit)}: {', '.join(costs)}."] if costs else []
     return said + flat_sentence(answer)
 
 
@@ -241,7 +254,8 @@ def flat_sentence(answer: Answer) -> list[str]:
     reach = ", ".join(
         f"{row['domain']} {span(row['flat_low'], row['flat_high'])}" for row in domains.loc[widest].to_dict("records")
     )
-    return [f"Equally good within the noise of one run ({noise:.4f} nats), the other weights following: {reach}."]
+    one_run = difference(f"{noise:.4f}", unit_of(answer))
+    return [f"Equally good within the noise of one run ({one_run}), the other weights following: {reach}."]
 
 
 def fit_html(fit: LawFit) -> str:
@@ -250,10 +264,12 @@ def fit_html(fit: LawFit) -> str:
     head = f"<b>{html.escape(fit.law)} law</b>: <code>L = {html.escape(law.formula)}</code>"
     if not fit.targets_:
         return f"<div>{head}<br>not fitted yet</div>"
+    shown = {f.unit for f in fit.targets_.values()} != {NATS}
     rows = [
-        {"target": t, "runs": f.n_runs, "rows": f.n_rows, "intervals widened by": f.widened, "minimum": f.statement}
+        {"target": t, **({"unit": f.unit} if shown else {}), "runs": f.n_runs, "rows": f.n_rows,
+         "intervals widened by": f.widening.factor, "minimum": f.statement}
         for t, f in fit.targets_.items()
-    ]
+    ]  # fmt: skip
     unit = f"N in {fit.units_.n_params:g} parameters, D in {fit.units_.n_tokens:g} tokens"
     values = folded(f"parameters with 90 % intervals ({unit})", html_table(fit.intervals_of_params()))
     return f"<div>{head}{html_table(pd.DataFrame(rows))}{warnings_html(fit.warnings_)}{values}</div>"

@@ -1,7 +1,7 @@
 """Fitting a law to a table, in scikit-learn's manners: fit, predict, score; what was learned ends in an underscore."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 
 from mixlaw.errors import ConfigError, FitError, RunLogError, unknown_name
 from mixlaw.laws import Law, Units, get_law
+from mixlaw.one_domain import rename_domain
 from mixlaw.problems import inputs, problems
 from mixlaw.search import find_minima, starts_for
 from mixlaw.slopes import Array
@@ -17,6 +18,8 @@ from mixlaw.support import check_support
 from mixlaw.tables import LOSS, Table, check_frame, pick_targets
 from mixlaw.terms import Inputs
 from mixlaw.uncertainty import interval, resampled_fits, scatter
+from mixlaw.units import NATS, together
+from mixlaw.widening import Ranges, Widening, distances, factors, widened, with_scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +40,8 @@ class TargetFit:
     objective : mean Huber loss
     statement : in words, how sure the minimum is
     n_rows, n_runs : what it rests on
-    widened : by how much intervals were too narrow on held-out runs, at least 1; parameters' share is widened by it
+    widening : by how much intervals were too narrow on held-out runs
+    unit : what the target is measured in
     """
 
     theta: Array
@@ -47,7 +51,8 @@ class TargetFit:
     statement: str
     n_rows: int
     n_runs: int
-    widened: float = 1.0
+    widening: Widening = field(default_factory=Widening)
+    unit: str = NATS
 
 
 class LawFit:
@@ -70,6 +75,8 @@ class LawFit:
     params_ : DataFrame, the source's parameters by target
     warnings_ : in plain words, what the table leaves undecided
     units_ : what N and D are divided by in `params_`
+    ranges_ : n_params, n_tokens -> (low, high) of the rows that were fitted
+    held_ : share of held-out losses inside the intervals after widening; NaN where none could be held out
 
     Examples
     --------
@@ -99,6 +106,8 @@ class LawFit:
         self.targets_: dict[str, TargetFit] = {}
         self.warnings_: list[str] = []
         self.units_ = Units(1.0, 1.0)
+        self.ranges_: Ranges = {}
+        self.held_ = float("nan")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings, as scikit-learn's clone wants them."""
@@ -134,13 +143,14 @@ class LawFit:
         self.domains_ = table.domains
         frame = table.frame
         self.units_ = Units.of(frame["n_params"].to_numpy(float), frame["n_tokens"].to_numpy(float))
+        self.ranges_ = {c: (float(frame[c].min()), float(frame[c].max())) for c in ("n_params", "n_tokens")}
         names = self._wanted(law, table, targets)
         for name in names:
             check_support(law, table.rows(frame[LOSS + name].notna()), f"the rows with a loss of '{name}'", believing)
         settings = {"delta": self.delta, "logarithmic": self.residuals == "log", "by_error": self.weights == "error"}
         for group, problem in problems(law, table, names, self.units_, **settings):
             self._fit_problem(group, problem, progress)
-        self.targets_ = {name: self.targets_[name] for name in names}
+        self.targets_ = {n: replace(self.targets_[n], unit=table.units.get(n, NATS)) for n in names}
         return self
 
     def _check_settings(self) -> None:
@@ -174,7 +184,7 @@ class LawFit:
         if progress:
             progress(f"{self.law} law: {self.n_bootstrap} resamples of runs")
         draws = resampled_fits(problem, minima, self.n_bootstrap, self.prior, rng)
-        noise = scatter(problem, minima.theta, rng)
+        noise = scatter(problem, minima, rng)
         for i, name in enumerate(names):
             at = 0 if get_law(self.law).joint_targets else i
             known = problem.weight[at] > 0
@@ -191,10 +201,17 @@ class LawFit:
         RunLogError
             If the table trains on other domains than the fit.
         """
-        strange = set(table.domains) ^ set(self.domains_)
-        if strange:
-            raise RunLogError(f"the laws were fitted on domains {self.domains_}, the table has {table.domains}")
-        return inputs(get_law(self.law), table, self.domains_, self.units_, target)
+        law, domains = get_law(self.law), self.domains_
+        table = table.named_as(domains, list(self.targets_))
+        if not law.reads_domains:
+            domains = table.domains
+        elif len(domains) == 1 and len(table.domains) < 2:
+            frame = rename_domain(table.frame, table.domains, domains[0])
+            sizes = dict(zip(domains, table.sizes.values(), strict=False))
+            table = replace(table, frame=frame, domains=domains, sizes=sizes)
+        if set(table.domains) ^ set(domains):
+            raise RunLogError(f"the laws were fitted on domains {domains}, the table has {table.domains}")
+        return inputs(law, table, domains, self.units_, target)
 
     def target(self, name: str) -> TargetFit:
         """Return the fit of one target, or raise FitError with the near match."""
@@ -202,36 +219,46 @@ class LawFit:
             raise FitError(unknown_name("target", name, self.targets_))
         return self.targets_[name]
 
+    def unit_of(self, names: Iterable[str] = ()) -> str:
+        """Return what some targets, by default all, are measured in; mixed where they differ."""
+        return together(self.target(name).unit for name in list(names) or self.targets_)
+
     def draws(self, name: str, x: Inputs) -> Array:
         """Return (b, n) losses under the resampled laws, as far from the fit as held-out runs demand."""
         fit, law = self.target(name), get_law(self.law)
-        centre = law.loss(fit.theta[None], x)
-        return centre + fit.widened * (law.loss(fit.draws, x) - centre)
+        centre, drawn = law.loss(fit.theta[None], x)[0], law.loss(fit.draws, x)
+        return widened(centre, drawn, factors(fit.widening, centre, drawn, self.beyond(x)))
 
-    def scattered(self, name: str, predicted: Array, rng: np.random.Generator) -> Array:
-        """Return (b, n) how far new runs of these predicted losses (n,) may fall from their law [nats].
+    def beyond(self, x: Inputs) -> dict[str, Array]:
+        """Return how far rows lie outside of the fitted data, see `mixlaw.widening.distances`."""
+        n_params, n_tokens = np.exp(x.log_n) * self.units_.n_params, np.exp(x.log_d) * self.units_.n_tokens
+        return distances(self.ranges_, n_params, n_tokens)
+
+    def scattered(self, name: str, drawn: Array, rng: np.random.Generator) -> Array:
+        """Return (b, n) losses of new runs around the resampled laws' (b, n).
 
         Every resample has one scatter for all rows, so that a row's interval does not depend on the others.
         """
         noise = rng.choice(self.target(name).noise, (len(self.target(name).draws), 1))
-        return noise * predicted if self.residuals == "log" else np.broadcast_to(noise, (len(noise), len(predicted)))
+        return with_scatter(drawn, noise * drawn if self.residuals == "log" else noise)
 
     def predict(self, data: Data, targets: Iterable[str] = (), level: float = 0.9) -> pd.DataFrame:
         """Return predictions with intervals for a new run at every row of a table.
 
         Returns
         -------
-        DataFrame of row, target, law, predicted, low, high [nats/token], and observed where the table has it; intervals
-        hold the parameters' uncertainty and the scatter of a single run.
+        DataFrame of row, target, law, predicted, low, high [the target's unit], and observed where the table has it;
+        intervals hold the parameters' uncertainty and the scatter of a single run.
         """
         if not self.targets_:
             raise FitError("this law has not been fitted yet: call fit first")
         table, law, frames = as_table(data, need_losses=False), get_law(self.law), []
+        table = table.named_as(self.domains_, list(self.targets_))
         for name in list(targets) or list(self.targets_):
             fit, x = self.target(name), self.inputs(table, name)
             predicted = law.loss(fit.theta[None], x)[0]
             rng = np.random.default_rng([self.seed, 1])
-            low, high = interval(self.draws(name, x) + self.scattered(name, predicted, rng), level)
+            low, high = interval(self.scattered(name, self.draws(name, x), rng), level)
             columns = {"row": table.frame["row"].to_numpy(), "target": name, "law": self.law, "predicted": predicted}
             frame = pd.DataFrame(columns | {"low": np.minimum(low, predicted), "high": np.maximum(high, predicted)})
             if LOSS + name in table.frame:
@@ -258,7 +285,7 @@ class LawFit:
         """Draw predicted against observed losses; `.figure` of what is returned shows it in a notebook."""
         from mixlaw.plots import predicted_against_observed
 
-        return predicted_against_observed(ax, self.predict(data))
+        return predicted_against_observed(ax, self.predict(data), unit=self.unit_of())
 
     def plot_residuals(self, data: Data, ax: "Axes | None" = None) -> "Axes":
         """Draw relative errors over tokens, where a trend says what the law lacks."""
@@ -277,6 +304,12 @@ class LawFit:
         from mixlaw.plots import loss_against_tokens
 
         return loss_against_tokens(ax, data, self, target)
+
+    def interval_name(self, level: float = 0.9) -> str:
+        """Return how an interval may be called: by its level, unless fewer held-out losses lay inside."""
+        if self.held_ < level:
+            return f"interval, held {100 * self.held_:.0f} %"
+        return f"{100 * level:g} % interval"
 
     @property
     def params_(self) -> pd.DataFrame:

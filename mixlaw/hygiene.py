@@ -4,15 +4,19 @@ Rows of repeated or nearly repeated evaluations and of learning-rate warm-up are
 said. What cannot be true at all was refused by `mixlaw.tables` before.
 """
 
-import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from mixlaw import schedules, unit_checks
+from mixlaw.cells import AMOUNT, UNITS
+from mixlaw.columns import LOSS, WEIGHT
 from mixlaw.laws import FLOOR
-from mixlaw.layouts import LOSS, MAX_NOTES, WEIGHT, listed
+from mixlaw.levels import level_notes
+from mixlaw.notes import listed
 from mixlaw.tables import Array, Table
 
 NEAR = 0.01  # evaluations of one run whose tokens differ by less say the same thing twice
@@ -26,8 +30,8 @@ LEVEL = 0.99  # how sure that has to be, against the later checkpoints' own scat
 SHARE = 1 / 8  # of the targets that must show it
 MIN_CHECKPOINTS = 6  # one to judge by five others: three parameters, and two more to see the scatter
 
-_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmbt])\s*", re.IGNORECASE)
-_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+MAX_SHOWN = 3  # examples of one kind in a note
+MAX_SIZES = 10  # sizes in words in a note
 
 
 def prepare(table: Table, keep_warmup: bool = False) -> Table:
@@ -39,9 +43,10 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
 
     Notes
     -----
-    Left out: the later of two rows of one run at the same tokens; the earlier of two less than 1 % apart in tokens;
-    checkpoints in warm-up, see `warming_up`. Kept, with a note: weights of exactly zero, losses that end above their
-    lowest, numbers that seem to be in other units, sizes in words that are not N.
+    Left out: the later of two rows of one run at the same tokens with the same losses; the earlier of two less than 1 %
+    apart in tokens; checkpoints in warm-up, see `warming_up`. Kept, with a note: weights of exactly zero, losses that
+    end above their lowest, numbers that seem to be in other units, sizes in words that are not N. What casts doubt on
+    every fit is in `doubts`: losses in other units, checkpoints in the middle of a schedule.
     """
     notes: list[str] = []
     table = _without_repeated(table, notes)
@@ -52,11 +57,32 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
     _note_rising(table, notes)
     _note_units(table, notes)
     _note_sizes(table, notes)
-    return replace(table, notes=table.notes + notes)
+    notes += level_notes(table.frame)
+    middle, _ = schedules.doubts(table.frame, table.domains, table.targets)
+    return replace(table, notes=table.notes + notes, doubts=[*table.doubts, *_odd_units(table), *middle])
+
+
+def _odd_units(table: Table) -> list[str]:
+    """Return what seems to be in another unit, each with its rows."""
+    if _states_units(table):
+        return []
+    numbers, said = table.frame["row"].to_numpy(int), []
+    for doubt in unit_checks.doubts(table.frame, table.domains, table.units):
+        rows = "all rows" if doubt.rows.all() else table.place(numbers[doubt.rows].tolist())
+        said.append(f"{rows} ({doubt.rows.sum()} of {len(numbers)}): {doubt.text}")
+    return said
+
+
+def _states_units(table: Table) -> bool:
+    """Say whether a table is of run directories, whose losses and counts have known units."""
+    return any(c.startswith("requested_") for c in map(str, table.frame))
 
 
 def _without_repeated(table: Table, notes: list[str]) -> Table:
-    """Leave out rows that repeat an earlier one of their run at the same tokens; losses that only they have stay."""
+    """Leave out rows that repeat an earlier one of their run at the same tokens; losses that only they have stay.
+
+    Rows whose losses differ are none: they are runs of their own, see `mixlaw.run_names`.
+    """
     keys, losses = ["run_id", "n_tokens"], [LOSS + t for t in table.targets]
     frame = table.frame.copy()
     again = frame.duplicated(keys).to_numpy(bool)
@@ -64,23 +90,16 @@ def _without_repeated(table: Table, notes: list[str]) -> Table:
         return table
     number = frame.groupby(keys, sort=False).ngroup().to_numpy()
     first = np.flatnonzero(~again)[number]  # groups are numbered as they appear
-    gaps = np.abs(frame[losses].to_numpy(float) - frame[losses].to_numpy(float)[first])
+    own = frame[losses].to_numpy(float)
+    again = again & ~(np.nan_to_num(np.abs(own - own[first])) > 0).any(axis=1)
     frame[losses] = frame[losses].fillna(frame.groupby(keys)[losses].transform("first"))
-    found = []
-    for i in np.flatnonzero(again):
-        one, other = frame["row"].iloc[i], frame["row"].iloc[first[i]]
-        worst = int(np.nan_to_num(gaps[i]).argmax()) if losses else 0
-        differs = bool(losses) and gaps[i, worst] > 0
-        why = f", though {losses[worst]} differs by {gaps[i, worst]:.4g}" if differs else ""
-        hint = "; runs that differ in their seed need a run_id each" if differs else ""
-        found.append(
-            (
-                f"{table.place([one])}: the same run and tokens as {_there(table, one, other)}{why}; left out{hint}",
-                [one],
-            )
-        )
-    _add(notes, table, found, "the same run and tokens as an earlier row; left out")
-    return replace(table, frame=frame).rows(~again)
+    pairs = [(frame["row"].iloc[i], frame["row"].iloc[first[i]]) for i in np.flatnonzero(again)]
+    _note(
+        notes, table, [row for row, _ in pairs],
+        lambda: f"the same run and tokens as {_there(table, *pairs[0])}; left out",
+        "the same run and tokens as an earlier row; left out",
+    )  # fmt: skip
+    return replace(table, frame=frame).without(again, "the same run and tokens as an earlier row")
 
 
 def _without_near(table: Table, notes: list[str]) -> Table:
@@ -92,16 +111,19 @@ def _without_near(table: Table, notes: list[str]) -> Table:
         kept = len(run) - 1
         for i in range(len(run) - 2, -1, -1):
             gap = tokens[kept] - tokens[i]
-            if gap >= NEAR * tokens[kept]:
+            if gap >= NEAR * tokens[kept] or gap == 0:
                 kept = i
                 continue
             out[places[i]] = True
-            row, after = (frame["row"].iloc[places[j]] for j in (i, kept))
-            text = f"{gap:.3g} tokens, less than 1 %, before {_there(table, row, after)} of the same run; left out"
-            found.append((f"{table.place([row])}: {text}", [row]))
-    found.sort(key=lambda pair: pair[1])
-    _add(notes, table, found, "less than 1 % of the tokens before the next of the run; left out")
-    return table.rows(~out)
+            found.append((frame["row"].iloc[places[i]], frame["row"].iloc[places[kept]], gap))
+    _note(
+        notes, table, [row for row, _, _ in found],
+        lambda: (
+            f"{found[0][2]:.3g} tokens, less than 1 %, before {_there(table, *found[0][:2])} of the same run; left out"
+        ),
+        "less than 1 % of the tokens before the next row of their run; left out",
+    )  # fmt: skip
+    return table.without(out, "less than 1 % of the tokens before the next row of their run")
 
 
 def _without_warm_up(table: Table, notes: list[str]) -> Table:
@@ -113,19 +135,18 @@ def _without_warm_up(table: Table, notes: list[str]) -> Table:
         tokens, losses = _mean_curves(group, table.targets)
         count, target, excess = warming_up(tokens, losses)
         if count:
-            early = group.index[group["n_tokens"] <= tokens[count - 1]].to_numpy()
-            out[early] = True
-            rows, n_runs = frame["row"].iloc[early].tolist(), group["run_id"].nunique()
+            out[group.index[group["n_tokens"] <= tokens[count - 1]].to_numpy()] = True
+            n_runs = group["run_id"].nunique()
             runs = f"{n_runs} runs with {_short(group['n_params'].iloc[0])} parameters" if n_runs > 1 else "its run"
-            found.append((
-                f"{table.place(rows)}: in warm-up: up to {tokens[count - 1]:.4g} tokens of {runs}, "
-                f"loss_{table.targets[target]} is up to {100 * excess:.1f} % above any law that fits what follows; "
-                "left out",
-                rows,
-            ))  # fmt: skip
-    found.sort(key=lambda pair: pair[1])
-    _add(notes, table, found, "in warm-up; left out")
-    return table.rows(~out)
+            found.append((excess, f"up to {tokens[count - 1]:.4g} tokens of {runs}", table.targets[target]))
+    found.sort(reverse=True)
+    rows = frame["row"][out].tolist()
+    text = lambda: (  # noqa: E731
+        f"in warm-up: {listed([where for _, where, _ in found], MAX_SHOWN)}, loss_{found[0][2]} is up to "
+        f"{100 * found[0][0]:.1f} % above any law that fits what follows; left out"
+    )
+    _note(notes, table, rows, text)
+    return table.without(out, "in warm-up")
 
 
 def _mean_curves(group: pd.DataFrame, targets: list[str]) -> tuple[Array, Array]:
@@ -137,7 +158,7 @@ def _mean_curves(group: pd.DataFrame, targets: list[str]) -> tuple[Array, Array]
     tokens = np.sort(counts.index[2 * counts > group["run_id"].nunique()].to_numpy(float))
     if len(tokens) < MIN_CHECKPOINTS:
         return tokens, np.empty((len(targets), 0))
-    wide = group.pivot(index="run_id", columns="n_tokens", values=[LOSS + t for t in targets])
+    wide = group.groupby(["run_id", "n_tokens"])[[LOSS + t for t in targets]].mean().unstack("n_tokens")
     whole = [wide[LOSS + t][tokens].dropna().to_numpy(float) for t in targets]
     return tokens, np.stack([runs.mean(axis=0) if len(runs) else np.full(len(tokens), np.nan) for runs in whole])
 
@@ -193,15 +214,9 @@ def _excess(tokens: float, loss: float, later_tokens: Array, later: Array) -> fl
 def _note_zeros(table: Table, notes: list[str]) -> None:
     counts = {d: int((table.frame[WEIGHT + d] == 0).sum()) for d in table.domains}
     counts = {d: n for d, n in counts.items() if n}
-    shown = list(counts)[:MAX_NOTES]
-    notes += [f"{_rows(counts[d])} weight_{d} = 0 exactly; laws see 0 as {FLOOR:g}" for d in shown]
-    if len(counts) > MAX_NOTES:
-        more = [f"{d} ({n})" for d, n in counts.items() if d not in shown]
-        notes.append(f"weights of exactly 0 in {len(more)} more domains (rows): {listed(more)}")
-
-
-def _rows(count: int) -> str:
-    return f"{count} rows have" if count > 1 else "1 row has"
+    if counts:
+        shown = listed([f"{WEIGHT}{d} in {n} row{'s' if n > 1 else ''}" for d, n in counts.items()])
+        notes.append(f"weights of exactly 0, which laws see as {FLOOR:g}: {shown}")
 
 
 def _note_rising(table: Table, notes: list[str]) -> None:
@@ -215,17 +230,19 @@ def _note_rising(table: Table, notes: list[str]) -> None:
             continue
         worst = int(rise.argmax())
         low = rows[int(np.nanargmin(losses[:, worst]))]
-        more = f", {(rise > RISEN).sum() - 1} other targets also rise" if (rise > RISEN).sum() > 1 else ""
         run_name = "its run" if " group " in str(name) else f"run {name}"
         text = f"loss_{targets[worst]} ends {100 * rise[worst]:.1f} % above the lowest of {run_name}, "
-        text += _there(table, rows[-1], low)
-        found.append((f"{table.place(rows[-1:])}: {text}{more}; kept", rows[-1:]))
-    found.sort(key=lambda pair: pair[1])
-    _add(notes, table, found, "the ends of runs whose loss has risen; kept")
+        found.append((float(rise[worst]), text + _there(table, rows[-1], low), rows[-1], int((rise > RISEN).sum()) - 1))
+    found.sort(key=lambda end: (-end[0], end[2]))
+    others = f", {found[0][3]} other targets also rise" if found and found[0][3] else ""
+    _note(
+        notes, table, [row for *_, row, _ in found], lambda: f"{found[0][1]}{others}; kept",
+        f"the ends of runs whose loss has risen; {found[0][1] if found else ''}; kept",
+    )  # fmt: skip
 
 
 def _note_units(table: Table, notes: list[str]) -> None:
-    if any(c.startswith("requested_") for c in map(str, table.frame)):  # run directories state their units
+    if _states_units(table):
         return
     for column, least, guess in (("n_params", 1e5, "millions"), ("n_tokens", 1e6, "steps, or billions")):
         high = table.frame[column].max()
@@ -235,23 +252,24 @@ def _note_units(table: Table, notes: list[str]) -> None:
 
 def _note_sizes(table: Table, notes: list[str]) -> None:
     """Compare N with what a column such as size = "410M" says."""
-    frame, found = table.frame, []
+    frame, found, rows = table.frame, [], []
     for column in frame.columns:
         if column == "run_id" or "tok" in column.lower() or pd.api.types.is_numeric_dtype(frame[column]):
             continue
-        matches = [_AMOUNT.fullmatch(str(cell)) for cell in frame[column]]
-        said = np.array([float(m[1]) * _UNITS[m[2].lower()] if m else np.nan for m in matches])
+        matches = [AMOUNT.fullmatch(str(cell)) for cell in frame[column]]
+        said = np.array([float(m[1]) * UNITS[m[2].lower()] if m else np.nan for m in matches])
         unlike = np.abs(frame["n_params"].to_numpy(float) - said) > UNLIKE * said
-        for (words, n), rows in frame[unlike].groupby([column, "n_params"], sort=False)["row"]:
-            text = f"{column} says {words}, n_params {_short(n)}: N without embeddings? The law's N is n_params; kept"
-            found.append((f"{table.place(rows)}: {text}", rows.tolist()))
-    _add(notes, table, found, "the size in words is not n_params; kept")
+        for (words, n), of_size in frame[unlike].groupby([column, "n_params"], sort=False)["row"]:
+            found.append(f"{column} says {words}, n_params {_short(n)}")
+            rows += of_size.tolist()
+    text = lambda: f"{'; '.join(found[:MAX_SIZES])}: N without embeddings? The law's N is n_params; kept"  # noqa: E731
+    _note(notes, table, rows, text)
 
 
 def _short(count: float) -> str:
     """Return a count as people write it: 302M."""
-    unit = max((u for u in _UNITS if _UNITS[u] <= count), key=_UNITS.__getitem__, default="")
-    return f"{count / _UNITS.get(unit, 1):.3g}{unit.upper()}"
+    unit = max((u for u in UNITS if UNITS[u] <= count), key=UNITS.__getitem__, default="")
+    return f"{count / UNITS.get(unit, 1):.3g}{unit.upper()}"
 
 
 def _there(table: Table, row: int, other: int) -> str:
@@ -261,9 +279,7 @@ def _there(table: Table, row: int, other: int) -> str:
     return there.removeprefix(source)
 
 
-def _add(notes: list[str], table: Table, found: list[tuple[str, list[int]]], rest: str) -> None:
-    """Add the first sentences, and one that names all other rows."""
-    notes += [text for text, _ in found[:MAX_NOTES]]
-    others = [row for _, rows in found[MAX_NOTES:] for row in rows]
-    if others:
-        notes.append(f"{table.place(others)} ({len(others)} more rows): {rest}")
+def _note(notes: list[str], table: Table, rows: list[int], one: Callable[[], str], many: str = "") -> None:
+    """Add one line about rows, or nothing where there are none; `many` is said of several."""
+    if rows:
+        notes.append(f"{table.place(rows)}: {many if many and len(rows) > 1 else one()}")

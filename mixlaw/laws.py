@@ -68,8 +68,10 @@ def lifted(h: Array) -> tuple[Array, Array]:
 
     At 0 it is FLOOR; from 5 FLOOR on it is h to within 0.04 %.
     """
-    seen = (h**4 + FLOOR**4) ** 0.25
-    return seen, (h / seen) ** 3
+    square = h * h
+    seen = np.sqrt(np.sqrt(square * square + FLOOR**4))
+    slope = h / seen
+    return seen, slope * slope * slope
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Law:
     name, formula, source : how it is called, how it reads, where it is from
     term : its tree
     joint_targets : one parameter vector for the losses of all training domains, instead of one fit per target
+    pools_only : of the mixture it reads only which domains' tokens are repeated, so that one domain is enough
     contains : name of a law that this one becomes at some parameters, so that it never fits worse
     remark : what a user must know: when it is convex in h, what it cannot do, what could not be verified
     """
@@ -109,6 +112,7 @@ class Law:
     source: str
     term: Nested
     joint_targets: bool = False
+    pools_only: bool = False
     contains: str | None = None
     remark: str = ""
 
@@ -121,6 +125,11 @@ class Law:
     def mixes(self) -> bool:
         """Whether the loss depends on the mixture."""
         return bool(self.uses & {"h", "share"})
+
+    @property
+    def reads_domains(self) -> bool:
+        """Whether it reads anything of the single domains: their weights or what there is of them."""
+        return self.mixes or "available" in self.uses
 
     def n_free(self, k: int) -> int:
         """Return the number of parameters for k domains."""
@@ -197,6 +206,7 @@ _RESOURCES = Coupled(coupling("q"), _N, _WARM_D)
 _FLOORS = Shares("b", 0.2)
 _MIXTURE = Sum(_FLOORS, Product(Emergence("D1"), Usefulness()))
 _MIXED_E = Product(_E, Shares("e", 0.05))
+_HOFFMANN = "Hoffmann et al. 2022, arXiv 2203.15556"
 _PAPER = "Shukor et al. 2025, arXiv 2507.09404"
 _YE = "Ye et al. 2024, arXiv 2403.16952, as listed by Shukor et al. 2025, appendix B.1"
 _OURS = "this project, 2026: mixlaw/multiplicative.py"
@@ -214,7 +224,9 @@ def register(law: Law) -> Law:
 
 
 for _law in (
-    Law("base", "E + A/N^alpha + B/D^beta", "Hoffmann et al. 2022, arXiv 2203.15556", Sum(_E, _N, _D)),
+    Law("base", "E + A/N^alpha + B/D^beta", _HOFFMANN, Sum(_E, _N, _D)),
+    Law("base-fixed-n", "E + B/D^beta", f"{_HOFFMANN}, at one N", Sum(_E, _D)),
+    Law("base-fixed-d", "E + A/N^alpha", f"{_HOFFMANN}, at one D", Sum(_E, _N)),
     Law(
         "additive", "E + 1/sum C_i h_i^gamma_i + A/N^alpha + B/D^beta", f"{_PAPER}, eq. 2.4",
         Sum(_E, InverseSum(), _N, _D), remark=f"{_SUM_CONVEX}; its optimum is the same at every N and D",
@@ -243,6 +255,20 @@ for _law in (
         remark=_SUM_CONVEX,
     ),
     Law(
+        "joint-fixed-n", "E + 1/sum C_i h_i^gamma_i + (sum CB_i h_i)^gammaB/D^beta", f"{_PAPER}, eq. 2.5 at one N",
+        Sum(_E, InverseSum(), _mixed_over("B", "D", exponent("beta"))), contains="additive-fixed-n",
+        remark=f"{_SUM_CONVEX}, and gammaB is outside of (0, 1)",
+    ),
+    Law(
+        "additive-fixed-d", "E + 1/sum C_i h_i^gamma_i + A/N^alpha", f"{_PAPER}, eq. 2.4 at one D",
+        Sum(_E, InverseSum(), _N), remark=f"{_SUM_CONVEX}; its optimum is the same at every N",
+    ),
+    Law(
+        "joint-fixed-d", "E + 1/sum C_i h_i^gamma_i + (sum CA_i h_i)^gammaA/N^alpha", f"{_PAPER}, eq. 2.5 at one D",
+        Sum(_E, InverseSum(), _mixed_over("A", "N", exponent("alpha"))), contains="additive-fixed-d",
+        remark=f"{_SUM_CONVEX}, and gammaA is outside of (0, 1)",
+    ),
+    Law(
         "multiplicative", "E sum e_i h_i + R(N, D) (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
         Sum(_MIXED_E, Product(_RESOURCES, _MIXTURE)),
         remark="R = ((A/N^alpha)^q + (B/D~^beta)^q)^(1/q), D~ = D - D0; convex in h",
@@ -251,6 +277,11 @@ for _law in (
         "multiplicative-fixed-n", "E sum e_i h_i + R(D) (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
         Sum(_MIXED_E, Product(Coupled(coupling("q"), Constant("A"), _WARM_D), _MIXTURE)),
         remark="R = (A^q + (B/D~^beta)^q)^(1/q), D~ = D - D0; convex in h",
+    ),
+    Law(
+        "multiplicative-fixed-d", "E sum e_i h_i + R(N) (sum b_i h_i + 1/sum C_i h_i^gamma)", _OURS,
+        Sum(_MIXED_E, Product(Coupled(coupling("q"), _N, Constant("B")), Sum(_FLOORS, Usefulness()))),
+        remark="R = ((A/N^alpha)^q + B^q)^(1/q); convex in h",
     ),
     Law(
         "multiplicative-fixed-nd", "A (sum b_i h_i + 1/sum C_i h_i^gamma)", _OURS,
@@ -316,8 +347,9 @@ for _law in (
         Sum(_E, Formula(
             data_constrained, ("N", "D", "h", "available"), A=(1e-6, 3e3), alpha=(0.01, 1), B=(1e-6, 3e3),
             beta=(0.01, 1), R_D=(0.1, 1e3), R_N=(0.1, 1e3),
-        )),
-        remark="needs available_<domain>; a mixture's unique tokens are sum min(h_i D, available_i), our extension",
+        )), pools_only=True,
+        remark="needs available_<domain>, or unique_tokens where nothing is mixed; a mixture's unique tokens are "
+        "sum min(h_i D, available_i), our extension",
     ),
     Law(
         "sedova", "E + C/N^beta + B N^delta/D_eff^alpha + gamma h_t", "Sedova et al. 2026, arXiv 2605.12715",

@@ -23,7 +23,7 @@ from mixlaw.errors import RunLogError
 from mixlaw.runlog import write_atomically
 
 _NUMBER = (int, float)
-_TYPES = {"str": str, "int": int, "float": _NUMBER, "list": list, "dict": dict}  # of the fields below
+_TYPES = {"str": str, "int": int, "float": _NUMBER, "list": list, "dict": dict, "bool": bool}  # of the fields below
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class PlannedRun:
     n_tokens : D, rounded up to whole steps
     flops : 6 N D
     mixture : domain -> requested weight
+    former : begun by a version of the `study=` file that the file no longer is; such a run is neither counted, nor
+        launched again, nor fitted
     """
 
     run_id: str
@@ -48,6 +50,7 @@ class PlannedRun:
     flops: float = 0.0
     mixture: dict[str, float] = field(default_factory=dict)
     seed: int = 0
+    former: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,26 +81,37 @@ class Job:
     max_running: int = 0
 
 
-def write_plan(folder: Path, runs: Iterable[PlannedRun], queued: Collection[str] = ()) -> None:
+def write_plan(
+    folder: Path, runs: Iterable[PlannedRun], queued: Collection[str] = (), still: Collection[str] = ()
+) -> None:
     """Merge runs into the plan of a study; a newer line replaces that of the same run.
 
     Parameters
     ----------
-    runs : all runs of one launch. Runs that an earlier launch of the same `study=` file planned, that this one does
-        not plan any more and that never began are forgotten
+    runs : all runs of one launch. Runs that an earlier launch of the same `study=` file planned and that this one does
+        not plan any more are forgotten if they never began, and marked as runs of a former version if they did
     queued : run ids that Slurm still has, which are never forgotten
+    still : run ids that the `study=` file still describes, though this launch asked for a part of it only
     """
     new = {run.run_id: run for run in runs}
     again = {run.plan for run in new.values()} - {""}
     known = read_plan(folder)
-    kept = {
-        name: run for name, run in known.items()
-        if run.plan not in again or name in queued or _began(folder / name)
-    }  # fmt: skip
+    kept = {}
+    for name, run in known.items():
+        if run.plan not in again:
+            kept[name] = run
+        elif name in queued or _began(folder / name):
+            kept[name] = replace(run, former=name not in still)
     if (merged := kept | new) != known:
         folder.mkdir(parents=True, exist_ok=True)
-        text = "".join(json.dumps(asdict(run), separators=(",", ":")) + "\n" for run in merged.values())
+        text = "".join(json.dumps(_line(run), separators=(",", ":")) + "\n" for run in merged.values())
         write_atomically(folder / "plan.jsonl", text)
+
+
+def _line(run: PlannedRun) -> dict[str, Any]:
+    """Return a run as its line of the plan, which says so only if it is of a former version."""
+    facts = asdict(run)
+    return facts if run.former else {k: v for k, v in facts.items() if k != "former"}
 
 
 def read_plan(folder: Path) -> dict[str, PlannedRun]:

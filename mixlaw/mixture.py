@@ -10,6 +10,7 @@ from mixlaw.errors import ConfigError, unknown_name
 
 SUM_TOLERANCE = 1e-6
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
+_SPECIAL = re.compile(r"([\\()\[\]{}:=, \t])")  # in Hydra's overrides
 
 
 def check_domain_name(name: str) -> str:
@@ -73,13 +74,14 @@ def proportional(sizes: Mapping[str, float]) -> dict[str, float]:
 
 
 def hydra_override(weights: Mapping[str, float], digits: int = 4) -> str:
-    """Return the trainer's override for a mixture, rounded so that it still sums to one.
+    """Return the trainer's override for a mixture, rounded so that it still sums to one; special letters are escaped.
 
     >>> hydra_override({"code": 1 / 3, "docs": 2 / 3})
     'mixture.weights={code:0.3333,docs:0.6667}'
     """
     units = round_to_sum(np.array(list(weights.values())), 10**digits)
-    parts = [f"{name}:{unit / 10**digits:.{digits}f}" for name, unit in zip(weights, units, strict=True)]
+    names = [_SPECIAL.sub(r"\\\1", name) for name in weights]
+    parts = [f"{name}:{unit / 10**digits:.{digits}f}" for name, unit in zip(names, units, strict=True)]
     return "mixture.weights={" + ",".join(parts) + "}"
 
 

@@ -11,12 +11,15 @@ from mixlaw.errors import FitError
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law, lifted
 from mixlaw.question import Question, limits
-from mixlaw.simplex import Limits, lowest, minimise_mixture, starts
+from mixlaw.simplex import Limits, Rows, lowest, minimise_mixture, starts
 from mixlaw.slopes import Array
 from mixlaw.terms import TINY, Inputs
+from mixlaw.widening import LEAST, deviations, factors
 
 KNOWN_INPUTS = {"N", "D", "h", "share", "available"}
 MEAN_OVER, COARSE_MEAN_OVER = 32, 8  # resampled laws that a mean is over
+MOST_LOG = 5.0  # log ratio to the fit beyond which a widened loss is not followed
+IN_CACHE = 50_000  # numbers of a law's terms that are worked out at once
 Mixtures = Mapping[str, Mapping[str, float]]
 
 
@@ -57,7 +60,8 @@ class Objective:
         self.fit, self.question, self.sizes, self._laws = fit, question, sizes, laws
         self._law = get_law(fit.law)
         if not self._law.mixes:
-            raise FitError(f"the {fit.law} law does not depend on the mixture: fit another, such as multiplicative")
+            other = f"multiplicative{''.join(fit.law.partition('-fixed')[1:])}"  # in the same form
+            raise FitError(f"the {fit.law} law does not depend on the mixture: fit another, such as {other}")
         if self._law.uses - KNOWN_INPUTS:
             missing = ", ".join(sorted(self._law.uses - KNOWN_INPUTS))
             raise FitError(f"the {fit.law} law cannot recommend a mixture: it needs {missing} besides")
@@ -65,6 +69,7 @@ class Objective:
         fits = {t: fit.target(t) for t in question.targets}
         self._theta = {t: f.theta[None] if laws == "best" else f.draws for t, f in fits.items()}
         self.count = len(next(iter(self._theta.values())))
+        self._factor: dict[str, float] = {}
         if laws == "mean":
             self._over = self._typical_draws(mean_over) if isinstance(mean_over, int) else mean_over
             self._theta = {t: theta[self._over] for t, theta in self._theta.items()}
@@ -78,6 +83,15 @@ class Objective:
         order = np.argsort(Objective(self.fit, self.question, self.sizes, "drawn").loss(even))
         inside = order[self.count // 20 : self.count - self.count // 20]
         return inside[np.unique(np.linspace(0, len(inside) - 1, count).round().astype(int))]
+
+    def _widening(self, target: str) -> float:
+        """Return by what a resampled law's deviations from the fit are multiplied, see `mixlaw.widening`."""
+        if target not in self._factor:
+            fit, even = self.fit.target(target), np.full((len(self.fit.domains_), 1), 1 / len(self.fit.domains_))
+            x = self._of_own(self._inputs(even), target)
+            centre, drawn = self._law.loss(fit.theta[None], x)[0], self._law.loss(fit.draws, x)
+            self._factor[target] = float(factors(fit.widening, centre, drawn, self.fit.beyond(x))[0])
+        return self._factor[target]
 
     def asking(self, question: Question) -> "Objective":
         """Return the same laws under another question."""
@@ -101,13 +115,24 @@ class Objective:
         return self.asking(replace(self.question, targets={target: 1.0}))
 
     @property
+    def reads(self) -> frozenset[str]:
+        """What the law depends on: of N, D, h, share, available."""
+        return self._law.uses
+
+    @property
     def limits(self) -> Limits:
         """Where the mixture must stay."""
         return limits(self.fit.domains_, self.question)
 
-    def __call__(self, h: Array) -> tuple[Array, Array]:
-        """Return what is minimised (b,) and its gradient (b, k) for mixtures h (b, k), one per draw where drawn."""
-        total, gradient = self._losses(h)
+    def __call__(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
+        """Return what is minimised (b,) and its gradient (b, k) for mixtures h (b, k).
+
+        Parameters
+        ----------
+        h : where `drawn`, one mixture for each resampled law
+        rows : (b,) which of the resampled laws these are; all by default
+        """
+        total, gradient = self._losses(h, rows)
         if self.question.pull:
             safe = np.maximum(h, 1e-12)
             total = total + self.question.pull * (safe * np.log(safe / self._prior)).sum(1)
@@ -123,24 +148,55 @@ class Objective:
         h = np.array(list(weights.values())) if isinstance(weights, Mapping) else weights
         return float(self.loss(h[None])[0])
 
-    def _losses(self, h: Array) -> tuple[Array, Array]:
-        """Return losses (b,) and gradients (b, k): means over the laws, or, where drawn, each law's at its own row."""
-        each = 1 if self._laws == "drawn" else len(next(iter(self._theta.values())))
-        every = np.repeat(h, each, 0)
-        total, gradient = np.zeros(len(every)), np.zeros(every.shape)
-        for target, importance in self.question.targets.items():
-            theta = self._theta[target] if self._laws == "drawn" else np.tile(self._theta[target], (len(h), 1))
-            value, by_h = self._law.loss_and_gradient_h(theta, self._inputs(target, every))
-            total += importance * value[:, 0]
-            gradient += importance * by_h[..., 0]
-        gradient *= lifted(every)[1]
-        return total.reshape(len(h), each).mean(1), gradient.reshape(len(h), each, -1).mean(1)
+    def _losses(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
+        """Return losses (b,) and gradients (b, k): means over the laws, or, where drawn, each law's at its own row.
 
-    def _inputs(self, target: str, h: Array) -> Inputs:
-        """Return the big run under mixtures h (b, k), one for each parameter vector."""
+        Means are taken of so many mixtures at a time that their terms stay in the processor's cache.
+        """
+        if self._laws == "drawn":
+            theta = self._theta if rows is None else {t: each[rows] for t, each in self._theta.items()}
+            total, gradient = self._weighted(theta, h[:, :, None])
+            total, gradient = total[:, 0], gradient[:, :, 0]
+        else:
+            at_once = max(IN_CACHE // (len(next(iter(self._theta.values()))) * h.shape[1]), 1)
+            parts = [self._mean(h[i : i + at_once]) for i in range(0, len(h), at_once)]
+            total, gradient = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return total, gradient * lifted(h)[1]
+
+    def _mean(self, h: Array) -> tuple[Array, Array]:
+        """Return the mean losses (b,) of mixtures (b, k) over the laws, and their gradients by the lifted weights."""
+        total, gradient = self._weighted(self._theta, h.T)
+        return total.mean(0), gradient.mean(0).T
+
+    def _weighted(self, theta: Mapping[str, Array], h: Array) -> tuple[Array, Array]:
+        """Return targets' weighted losses (b, n) and gradients (b, k, n) of b laws at mixtures (k, n) or (b, k, n)."""
+        x, total, gradient = self._inputs(h), np.zeros(1), np.zeros(1)
+        for target, importance in self.question.targets.items():
+            own = self._of_own(x, target)
+            value, by_h = self._law.loss_and_gradient_h(theta[target], own)
+            if self._laws == "drawn" and (factor := self._widening(target)) != 1.0:
+                value, by_h = self._widened(target, own, factor, value, by_h)
+            total, gradient = total + importance * value, gradient + importance * by_h
+        return total, gradient
+
+    def _widened(self, target: str, x: Inputs, factor: float, value: Array, by_h: Array) -> tuple[Array, Array]:
+        """Return resampled losses (b, n) and gradients (b, k, n) whose deviations from the fit are multiplied."""
+        theta = self.fit.target(target).theta
+        centre, centre_by_h = self._law.loss_and_gradient_h(np.tile(theta, (len(value), 1)), x)
+        safe, safe_centre = np.maximum(value, LEAST), np.maximum(centre, LEAST)
+        far = safe_centre * np.exp(np.minimum(factor * deviations(centre, value), MOST_LOG))
+        slope = factor * by_h / safe[:, None] - (factor - 1) * centre_by_h / safe_centre[:, None]
+        return far, far[:, None] * slope
+
+    def _of_own(self, x: Inputs, target: str) -> Inputs:
+        """Return the same rows, which know whose loss they are asked for where a law reads the target's own share."""
+        if "share" not in self._law.uses:
+            return x
+        return replace(x, target=np.full(x.h.shape[-1], self.fit.domains_.index(target)))
+
+    def _inputs(self, h: Array) -> Inputs:
+        """Return the big run under mixtures h (k, n), or (b, k, n) where each parameter vector has its own."""
         domains, units, more = self.fit.domains_, self.fit.units_, dict[str, Any]()
-        if "share" in self._law.uses:
-            more["target"] = np.array([domains.index(target)])
         if "available" in self._law.uses:
             known = dict(self.sizes) | self.question.available
             missing = [d for d in domains if d not in known]
@@ -148,9 +204,10 @@ class Objective:
                 raise FitError(
                     f"the {self.fit.law} law needs the tokens of each domain: --available {missing[0]}=TOKENS"
                 )
-            more["columns"] = {"available": np.array([[known[d] / units.n_tokens] for d in domains])}
-        n, d = np.array([self.question.n_params]), np.array([self.question.n_tokens])
-        return units.inputs(n, d, h[:, :, None], **more)
+            tokens = np.array([[known[d] / units.n_tokens] for d in domains])
+            more["columns"] = {"available": np.repeat(tokens, h.shape[-1], axis=1)}
+        n, d = (np.full(h.shape[-1], count) for count in (self.question.n_params, self.question.n_tokens))
+        return units.inputs(n, d, h, **more)
 
 
 def optimum(objective: Objective, rivals: Mixtures) -> Array:

@@ -1,8 +1,9 @@
-"""Errors of several laws on the same held-out runs, and whether their difference could be luck of which runs these are.
+"""Errors of several laws on the same held-out runs, and a paired bootstrap over runs for their difference.
 
 Laws are compared on the same rows, and whole runs are resampled, because the rows of one run share their errors.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +14,33 @@ from mixlaw.slopes import Array
 from mixlaw.tables import Table
 
 RESAMPLES = 1000
+FEWEST_RUNS = 3  # held-out runs, below which no difference is sure
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much larger the mean relative error of one law is than another's [percentage points], with an interval."""
+    """How much larger the mean relative error of one law is than another's [percentage points], with an interval.
+
+    Attributes
+    ----------
+    n_runs : how many held-out runs it rests on; of one run there is no interval (low and high are NaN)
+    """
 
     mean: float
     low: float
     high: float
+    n_runs: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether the other law is better with 95 % bootstrap confidence, on enough runs to say so."""
+        return self.n_runs >= FEWEST_RUNS and self.low > 0
+
+    def __str__(self) -> str:
+        if self.n_runs < FEWEST_RUNS:
+            runs = "one held-out run" if self.n_runs == 1 else f"{self.n_runs} held-out runs"
+            return f"{self.mean:.2f} points on {runs}, too few for an interval"
+        return f"{self.mean:.2f} points, 90 % interval {self.low:.2f} to {self.high:.2f}"
 
 
 def row_errors(predictions: pd.DataFrame, table: Table) -> pd.DataFrame:
@@ -56,7 +75,19 @@ def difference(ours: pd.DataFrame, theirs: pd.DataFrame, level: float = 0.9, see
     means: Array = _means(ours, shared, runs, weights) - _means(theirs, shared, runs, weights)
     low, high = np.nanpercentile(means[1:], [50 * (1 - level), 50 * (1 + level)])
     wider = _of_few(len(runs), level)
-    return Difference(float(means[0]), *(float(means[0] + wider * (end - means[0])) for end in (low, high)))
+    ends = (float(means[0] + wider * (end - means[0])) for end in (low, high))
+    return Difference(float(means[0]), *ends, len(runs))
+
+
+def mean_errors(errors: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    """Return law -> its mean relative error [%], the mean over targets of the mean over rows, as in `difference`."""
+    return {law: float(e["error"].abs().groupby(e["target"], sort=False).mean().mean()) for law, e in errors.items()}
+
+
+def on_shared_targets(errors: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the errors (see `row_errors`) on the targets that all laws predict; all of them where there are none."""
+    shared = set.intersection(*(set(e["target"]) for e in errors.values()))
+    return {law: e[e["target"].isin(shared)] if shared else e for law, e in errors.items()}
 
 
 def _of_few(n_runs: int, level: float) -> float:

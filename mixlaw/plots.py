@@ -20,8 +20,10 @@ from mixlaw.display import in_words
 from mixlaw.errors import RunLogError
 from mixlaw.fit import Data, LawFit, as_table
 from mixlaw.laws import get_law
+from mixlaw.levels import count_levels, levels
 from mixlaw.slopes import Array
 from mixlaw.tables import LOSS, Table
+from mixlaw.units import NATS, axis
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#F0E442"]
@@ -30,7 +32,6 @@ STYLE: Any = {
     "axes.axisbelow": True, "legend.frameon": False, "figure.facecolor": "white", "svg.hashsalt": "mixlaw",
 }  # fmt: skip
 SIZE = (6.2, 4.4)
-NATS = "[nats/token]"
 MANY_POINTS = 1500  # more are drawn as one picture, so that a report stays small, and without their intervals
 MOST_TARGETS = 8  # whose parameters are told apart in one figure
 NAMED_INSIDE = 6  # longer legends stand beside the data
@@ -91,8 +92,13 @@ def legend_above(ax: Axes, columns: int = 1) -> None:
     )
 
 
-def predicted_against_observed(ax: Axes | None, predictions: pd.DataFrame, title: str = "") -> Axes:
-    """Draw points by target with their 90 % intervals against the diagonal, from what `LawFit.predict` returns."""
+def predicted_against_observed(ax: Axes | None, predictions: pd.DataFrame, title: str = "", unit: str = NATS) -> Axes:
+    """Draw points by target with their 90 % intervals against the diagonal, from what `LawFit.predict` returns.
+
+    Parameters
+    ----------
+    unit : what the targets are measured in
+    """
     known, ax = observed(predictions), axes(ax)
     dense = len(known) > MANY_POINTS
     for target, colour in colours(dict.fromkeys(known["target"])).items():
@@ -104,7 +110,7 @@ def predicted_against_observed(ax: Axes | None, predictions: pd.DataFrame, title
         ax.errorbar(part["observed"], part["predicted"], error, fmt="o", ms=4, lw=0.8, alpha=0.7, **look)
     ends = [known["observed"].min(), known["observed"].max()]
     ax.plot(ends, ends, color="black", lw=0.8, ls="--")
-    ax.set(xlabel=f"measured loss {NATS}", ylabel=f"predicted loss {NATS}", title=title)
+    ax.set(xlabel=axis("measured", unit), ylabel=axis("predicted", unit), title=title)
     legend(ax, "upper left", dense=dense)
     return ax
 
@@ -132,7 +138,7 @@ def residuals(ax: Axes | None, fit: LawFit, data: Data, against: str = "", title
     """
     table, ax = as_table(data), axes(ax)
     known, frame = observed(fit.predict(table)), table.frame.set_index("row")
-    against = against or next((c for c in ("n_tokens", "n_params") if frame[c].nunique() > 1), "loss")
+    against = against or next((c for c in ("n_tokens", "n_params") if count_levels(frame, c) > 1), "loss")
     over = known["observed"] if against == "loss" else known["row"].map(frame[against])
     miss = 100 * (known["predicted"] / known["observed"] - 1)
     dense, palette = len(known) > MANY_POINTS, colours(dict.fromkeys(known["target"]))
@@ -148,7 +154,8 @@ def residuals(ax: Axes | None, fit: LawFit, data: Data, against: str = "", title
     ax.plot(place, middle, "o-", color="black", lw=1.6, ms=4 if not dense else 2, label="median")
     ax.axhline(0, color="black", lw=0.8, ls="--")
     ax.set(ylabel="predicted - measured [%]", title=title or f"{plain(fit.law)} law: do its errors have a trend?")
-    ax.set_xlabel({"n_tokens": "training tokens D", "n_params": "parameters N"}.get(against, f"measured loss {NATS}"))
+    measured = axis("measured", fit.unit_of(palette))
+    ax.set_xlabel({"n_tokens": "training tokens D", "n_params": "parameters N"}.get(against, measured))
     if against != "loss":
         count_axis(ax, over)
     legend(ax, "beside", dense=dense)
@@ -264,9 +271,10 @@ def loss_against_tokens(ax: Axes | None, data: Data, fit: LawFit, target: str) -
     if LOSS + target not in table.frame or table.frame[LOSS + target].isna().all():
         raise RunLogError(f"the table has no loss of '{target}'; it has {', '.join(table.targets)}")
     frame = table.frame.dropna(subset=LOSS + target)
-    for n_params, colour in colours(sorted(frame["n_params"].unique())).items():
-        label: str | None = in_words(n_params)
-        own = frame[frame["n_params"] == n_params]
+    size = levels(frame["n_params"])
+    for level, colour in colours(np.unique(size)).items():
+        own = frame[size == level]
+        label: str | None = in_words(own["n_params"].median())
         runs = [run.sort_values("n_tokens") for _, run in own.groupby("run_id")]
         runs.sort(key=lambda run: float(run[LOSS + target].iloc[-1]))
         grid = np.geomspace(own["n_tokens"].min(), own["n_tokens"].max(), 30)
@@ -277,7 +285,7 @@ def loss_against_tokens(ax: Axes | None, data: Data, fit: LawFit, target: str) -
             again = pd.concat([run.tail(1)] * len(grid), ignore_index=True).assign(n_tokens=grid)
             ax.plot(grid, law.loss(theta, fit.inputs(replace(table, frame=again), target))[0], lw=1.2, color=colour)
     title = f"{plain(target)}: points measured, lines {plain(fit.law)} law"
-    ax.set(xlabel="training tokens D", ylabel=f"loss {NATS}", title=title)
+    ax.set(xlabel="training tokens D", ylabel=axis("", fit.target(target).unit), title=title)
     count_axis(ax, frame["n_tokens"])
     legend(ax, "beside", "parameters N")
     return ax
@@ -297,7 +305,7 @@ def realised_against_requested(ax: Axes | None, table: Table) -> Axes:
     return ax
 
 
-def proof(ax: Axes | None, rows: Sequence[Mapping[str, Any]], target: str) -> Axes:
+def proof(ax: Axes | None, rows: Sequence[Mapping[str, Any]], target: str, unit: str = NATS) -> Axes:
     """Draw predicted losses with intervals beside the losses that were measured, one mixture after the other."""
     ax, place = axes(ax), np.arange(len(rows))
     predicted = np.array([r["predicted"] for r in rows])
@@ -311,7 +319,7 @@ def proof(ax: Axes | None, rows: Sequence[Mapping[str, Any]], target: str) -> Ax
             ax.plot(np.full(len(seeds), x + 0.08), seeds, "_", ms=12, color="black", zorder=3)
     ax.set_xticks(place, [plain(r["mixture"]) for r in rows])
     limits = (-0.5, len(rows) - 0.5)
-    ax.set(ylabel=f"{plain(target)} loss {NATS}", title="The proof: predicted and measured", xlim=limits)
+    ax.set(ylabel=axis("", unit, plain(target)), title="The proof: predicted and measured", xlim=limits)
     legend_above(ax, columns=2)
     return ax
 

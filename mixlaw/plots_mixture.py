@@ -11,13 +11,14 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mixlaw.artefact import FittedLaws
-from mixlaw.display import Answer, domains_of, facts, in_words, path_steps, percent, price
+from mixlaw.display import Answer, domains_of, facts, in_words, interval_name, path_steps, percent, price, unit_of
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.objective import Objective
-from mixlaw.plots import COLOURS, NATS, SIZE, axes, beside, colours, legend_above, plain
+from mixlaw.plots import COLOURS, SIZE, axes, beside, colours, legend_above, plain
 from mixlaw.question import Question
 from mixlaw.recommend import Recommendation
 from mixlaw.slopes import Array
+from mixlaw.units import NATS, axis, brackets, kind_of
 
 Loss = Callable[[Array], Array]  # mixtures (n, k) -> the targets' predicted loss at the big run (n,)
 LYING = 8  # more domains are drawn as rows, or fewer with long names
@@ -55,6 +56,13 @@ def predicted_loss(answer: Answer, laws: FittedLaws) -> Loss:
     return Objective(fit, question, laws.sizes).loss
 
 
+def big_run_label(answer: Answer) -> str:
+    """Return what the colours of mixtures mean."""
+    unit = unit_of(answer)
+    level = f" [{kind_of(unit).level}]" if kind_of(unit).level else ""
+    return f"predicted {kind_of(unit).noun} at the big run{level}"
+
+
 def rivals(domains: pd.DataFrame) -> dict[str, Array]:
     """Return the mixtures to draw beside the recommended one; the unconstrained optimum only where it is another."""
     found = {name: domains[name].to_numpy(float) for name in RIVALS if name in domains}
@@ -77,7 +85,7 @@ def optimum(ax: Axes | None, answer: Answer) -> Axes:
     place, weight = np.arange(len(domains)), domains["weight"].to_numpy(float)
     (ax.barh if lying else ax.bar)(place, weight, 0.6, color=COLOURS[5], label="recommended")
     lines = ax.hlines if lying else ax.vlines
-    lines(place - 0.1, domains["low"], domains["high"], color=COLOURS[0], lw=3.5, label="90 % interval")
+    lines(place - 0.1, domains["low"], domains["high"], color=COLOURS[0], lw=3.5, label=interval_name(answer))
     tops = [weight.max(), domains["high"].max()]
     if "flat_low" in domains:
         flat = "equally good within the noise"
@@ -116,11 +124,21 @@ def pull(ax: Axes | None, answer: Answer) -> Axes:
     ax.barh([plain(name) for name in domains["domain"]], per_point, color=colour)
     ax.axvline(0, color="black", lw=0.8)
     ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set(
-        xlabel="change of the target's loss per 1 % more [nats/token]",
+        xlabel=change_label(unit_of(answer)),
         title="Each domain's pull (at the uniform mixture)",
     )
     return ax
+
+
+def change_label(unit: str) -> str:
+    """Return the label of what 1 % more of a domain does to the target.
+
+    >>> change_label("nats/token"), change_label("error rate")
+    ("change of the target's loss per 1 % more [nats/token]", "change of the target's error rate per 1 % more")
+    """
+    return axis("change of the target's", unit).replace(kind_of(unit).noun, f"{kind_of(unit).noun} per 1 % more", 1)
 
 
 def prices(ax: Axes | None, answer: Answer) -> Axes:
@@ -147,7 +165,12 @@ def prices(ax: Axes | None, answer: Answer) -> Axes:
         right = max(right, 1.1 * noise)
         legend_above(ax)
     ax.set_yticks(range(len(rows)), [plain(row["constraint"]) for row in rows])
-    ax.set(xlabel=f"loss that the limit adds {NATS}", xlim=(0, right), ylim=(len(rows) - 0.4, -0.6))
+    added = (
+        "loss that the limit adds [nats/token]"
+        if unit_of(answer) == NATS
+        else f"what it adds {brackets(unit_of(answer))}"
+    )
+    ax.set(xlabel=added, xlim=(0, right), ylim=(len(rows) - 0.4, -0.6))
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.grid(axis="y", visible=False)
     return ax
@@ -169,7 +192,7 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
     steps, names = path_steps(answer), list(domains_of(answer)["domain"])
     if not steps:
         raise ConfigError(
-            "the answer has no path: its runs are as large as the big one, or `mixlaw recommend` wants asking again"
+            "there is no path to draw: the law reads neither N nor D, or the runs are as large as the big one"
         )
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.24 * len(names) + 1.4)))
     place, shares = np.arange(len(steps)), np.array([[row["weights"][name] for row in steps] for name in names])
@@ -194,9 +217,9 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
         ax.annotate(text, va="center", fontsize=8, arrowprops=line, **where)
     labels = [f"{in_words(r['n_params'])}\n{in_words(r['n_tokens'])}\n{r['regret']:.4f}" for r in steps]
     ax.set_xticks(place, labels, fontsize=9)
-    rows = "parameters N\ntokens D\nregret [nats]"
+    rows = f"parameters N\ntokens D\nregret {brackets(unit_of(answer))}"
     ax.annotate(rows, (0, 0), (-26, -4), "axes fraction", "offset points", ha="right", va="top", fontsize=9)
-    ax.set(xlim=(place[0], place[-1]), ylim=(0, top), title="h* on the way to the big run, 90 % intervals")
+    ax.set(xlim=(place[0], place[-1]), ylim=(0, top), title=f"h* on the way to the big run, {interval_name(answer)}")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(visible=False)
     return ax
@@ -242,7 +265,7 @@ def parallel(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
         drawn.set(alpha=0.75 if len(mixtures) < CROWD else 0.3, rasterized=len(mixtures) >= CROWD)
         ax.add_collection(drawn)
         extend = "max" if loss.max() > scale.vmax else "neither"
-        bar = ax.figure.colorbar(drawn, ax=ax, extend=extend, label=f"predicted loss at the big run {NATS}", pad=0.02)
+        bar = ax.figure.colorbar(drawn, ax=ax, extend=extend, label=big_run_label(answer), pad=0.02)
         if bar.solids is not None:
             bar.solids.set_alpha(1)
     ax.plot(place, domains["weight"], "o-", color=COLOURS[1], lw=2.8, ms=5, label="recommended", zorder=4)

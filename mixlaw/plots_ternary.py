@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.tri import Triangulation
 
 from mixlaw.artefact import FittedLaws
-from mixlaw.display import Answer, domains_of, facts
+from mixlaw.display import Answer, domains_of, facts, interval_name
 from mixlaw.errors import ConfigError
-from mixlaw.plots import COLOURS, NATS, axes, plain
-from mixlaw.plots_mixture import GOOD, RIVALS, predicted_loss, rivals, trained
+from mixlaw.plots import COLOURS, axes, plain
+from mixlaw.plots_mixture import GOOD, RIVALS, big_run_label, predicted_loss, rivals, trained
 from mixlaw.slopes import Array
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
@@ -44,8 +44,7 @@ def ternary(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
     levels = np.linspace(values.min(), np.quantile(values, SHOWN), 13)
     if levels[-1] > levels[0]:
         drawn = ax.tricontourf(triangles, values, levels, cmap=GOOD, extend="max")
-        label = f"predicted loss at the big run {NATS}"
-        ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.75, pad=0.03, format="%.3g")
+        ax.figure.colorbar(drawn, ax=ax, label=big_run_label(answer), shrink=0.75, pad=0.03, format="%.3g")
     _frame(ax, [plain(name) for name in domains["domain"]])
     noise = float(facts(answer).get("noise") or 0.0)
     level = float(loss(best[None])[0]) + noise
@@ -54,7 +53,13 @@ def ternary(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
         ax.plot([], [], color=COLOURS[1], lw=1.4, label="equally good within the noise")
     corners = inside(domains["low"].to_numpy(float), domains["high"].to_numpy(float))
     if len(corners) and np.ptp(corners, axis=0).max() > SEEN:
-        ax.plot(*flat(np.vstack([corners, corners[:1]])).T, color="black", lw=1.1, ls="--", label="90 % interval of h*")
+        ax.plot(
+            *flat(np.vstack([corners, corners[:1]])).T,
+            color="black",
+            lw=1.1,
+            ls="--",
+            label=f"{interval_name(answer)} of h*",
+        )
     mixtures = trained(laws, 3)
     ax.plot(*flat(mixtures).T, "o", ms=4, color="black", mec="white", mew=0.6, label="trained")
     for name, shares in rivals(domains).items():

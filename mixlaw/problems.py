@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mixlaw.entangled import RESOLVED, freedom
 from mixlaw.errors import FitError
 from mixlaw.laws import Law, Units
 from mixlaw.slopes import Array
@@ -52,7 +53,11 @@ def _available(law: Law, table: Table, domain: str) -> Array:
         return table.frame[column].to_numpy(float)
     if domain in table.sizes:
         return np.full(len(table.frame), table.sizes[domain])
-    raise FitError(f"the {law.name} law needs a column {column}, the tokens that there are of the domain")
+    if column in table.frame:
+        empty = table.place(table.frame["row"][table.frame[column].isna()])
+        raise FitError(f"the {law.name} law needs {column} in all rows, and it is empty in {empty}: state the tokens")
+    other = " (or unique_tokens)" if len(table.domains) == 1 else ""
+    raise FitError(f"the {law.name} law needs a column {column}{other}, the tokens that there are of the domain")
 
 
 def problems(
@@ -85,7 +90,8 @@ def _problem(
     weight /= weight.sum(1, keepdims=True)
     x = inputs(law, table, table.domains, units, targets[0])
     runs = table.runs().astype(np.int64)
-    return Problem(law, x, np.where(known, losses, 1.0), weight, runs, **settings)  # type: ignore[arg-type]
+    tangled = freedom(*(frame[c].to_numpy(float) for c in ("n_params", "n_tokens"))) < RESOLVED
+    return Problem(law, x, np.where(known, losses, 1.0), weight, runs, entangled=tangled, **settings)  # type: ignore[arg-type]
 
 
 def in_one_order(table: Table, targets: list[str]) -> Table:

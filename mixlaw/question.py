@@ -8,8 +8,11 @@ import numpy as np
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.mixture import SUM_TOLERANCE, check_weights, uniform
+from mixlaw.quoted import split, unquoted
 from mixlaw.simplex import Group, Limits
 from mixlaw.slopes import Array
+
+AVERAGE = ("average", "mean")  # of the losses of the training domains
 
 
 @dataclass(frozen=True)
@@ -121,15 +124,17 @@ def _groups(domains: list[str], question: Question, low: Array, high: Array) -> 
 def read_targets(text: str, fit: LawFit) -> dict[str, float]:
     """Return importance by target from 'average', 'NAME', or 'NAME:2,OTHER:1'.
 
-    'average' is the mean over the training domains.
+    'average', and 'mean' as well, is the mean over the training domains; a target of that name is meant before it. A
+    name with a comma in it stands in quotes.
     """
-    if text == "average":
+    if text in AVERAGE and text not in fit.targets_:
         names = [d for d in fit.domains_ if d in fit.targets_] or list(fit.targets_)
         return uniform(names)
-    parts = dict(part.partition(":")[::2] for part in text.split(","))
     try:
-        raw = {name.strip(): float(weight or 1) for name, weight in parts.items()}
-    except ValueError:
+        raw = dict(_importance(part, fit) for part in ([text] if text in fit.targets_ else split(text, ",")))
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"--target {text}: write NAME or NAME:IMPORTANCE,...") from None
     for name in raw:
         fit.target(name)
@@ -139,21 +144,29 @@ def read_targets(text: str, fit: LawFit) -> dict[str, float]:
     return {name: weight / total for name, weight in raw.items()}
 
 
+def _importance(part: str, fit: LawFit) -> tuple[str, float]:
+    """Return a target and its importance from NAME or NAME:2."""
+    if (whole := unquoted(part)) in fit.targets_:
+        return whole, 1.0
+    name, *weights = split(part, ":")
+    return unquoted(name), float(":".join(weights) or 1)
+
+
 def read_groups(texts: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float, float]]:
-    """Return groups from 'NAME=A+B:LEAST:MOST'; either limit may be left empty."""
+    """Return groups from 'NAME=A+B:LEAST:MOST'; either limit may be left empty, names may stand in quotes."""
     groups = {}
     for text in texts:
-        name, equals, rest = text.partition("=")
-        members, *ends = rest.split(":")
+        name, *rest = split(text, "=")
+        members, *ends = split("=".join(rest), ":")
         try:
             low, high = (float(end) if end else default for end, default in zip(ends, (0.0, 1.0), strict=True))
         except ValueError:
             raise ConfigError(f"--group {text}: write NAME=DOMAIN+DOMAIN:LEAST:MOST") from None
-        if not (equals and name and 0 <= low <= 1 and 0 <= high <= 1):
+        if not (rest and name and 0 <= low <= 1 and 0 <= high <= 1):
             raise ConfigError(f"--group {text}: write NAME=DOMAIN+DOMAIN:LEAST:MOST, limits between 0 and 1")
         if name.strip() in groups:
             raise ConfigError(f"--group {name} is given twice")
-        groups[name.strip()] = (tuple(m.strip() for m in members.split("+")), low, high)
+        groups[unquoted(name)] = (tuple(unquoted(m) for m in split(members, "+")), low, high)
     return groups
 
 
@@ -167,11 +180,12 @@ def read_mixture(text: str, domains: list[str], known: Mapping[str, Mapping[str,
 
 
 def read_pairs(text: str) -> dict[str, float]:
-    """Return {'a': 0.1, 'b': 0.2} from 'a=0.1,b=0.2'."""
+    """Return {'a': 0.1, 'b': 0.2} from 'a=0.1,b=0.2'; a name that holds a comma or = stands in quotes."""
     if not text:
         return {}
+    parts = [split(part, "=") for part in split(text, ",")]
     try:
-        pairs = [(name.strip(), float(value)) for name, value in (part.split("=") for part in text.split(","))]
+        pairs = [(unquoted(name), float(value)) for name, value in parts]
     except ValueError:
         raise ConfigError(f"'{text}': write NAME=NUMBER,NAME=NUMBER") from None
     if len(dict(pairs)) < len(pairs):

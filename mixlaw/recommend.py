@@ -14,19 +14,24 @@ from mixlaw.costs import flat_frontier, other_laws, path, prices
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
+from mixlaw.levels import SAME
 from mixlaw.mixture import hydra_override, proportional, uniform
 from mixlaw.objective import Objective, clean, drawn_optima, optimum, run_noise
 from mixlaw.question import Question
+from mixlaw.reach import Asked, far_warnings
 from mixlaw.simplex import starts
 from mixlaw.slopes import Array
+from mixlaw.support import form_of
 from mixlaw.uncertainty import interval
+from mixlaw.units import NATS, brackets, difference, kind_of, mixed_warning
+from mixlaw.widening import with_scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TABLES = ("outcomes", "per_target", "prices", "path", "others")
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # of a question, beside what is available
-FAR_MIXTURE = 0.25  # share of the tokens by which h* may differ from every mixture that was trained
+APART, MOST_NAMED = 0.02, 5  # weights that differ by more are named, for so many domains
 
 
 @dataclass
@@ -37,8 +42,9 @@ class Recommendation:
     ----------
     weights : the recommended mixture h*
     table : per domain: weight, low and high (interval over resampled laws), flat_low and flat_high (what the others
-        can make up for within the noise of one run), pull [nats per unit of weight moved to it], unconstrained,
-        uniform and, where known, natural weights
+        can make up for within the noise of one run), others_low and others_high (h* of the other fitted laws, where
+        there are any), pull [nats per unit of weight moved to it], unconstrained, uniform and, where known, natural
+        weights
     outcomes : per mixture (recommended, uniform, natural): weights, predicted loss with interval, and how much better
         the recommended one is predicted to be [nats, with interval]
     per_target : predicted loss of every target under every mixture
@@ -65,6 +71,11 @@ class Recommendation:
     warnings: list[str]
     laws: FittedLaws = field(repr=False)
 
+    @property
+    def unit(self) -> str:
+        """What the targets are measured in."""
+        return self.laws.fits[self.law].unit_of(self.question.targets)
+
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain data; `override` is what the trainer takes as is."""
         tables = {n: getattr(self, n).to_dict(orient="records") for n in TABLES}
@@ -74,6 +85,8 @@ class Recommendation:
             "n_params": self.question.n_params,
             "n_tokens": self.question.n_tokens,
             "targets": self.question.targets,
+            "unit": self.unit,
+            "units": {target: fit.unit for target, fit in self.laws.fits[self.law].targets_.items()},
             "available": self.question.available,
             "limits": {name: getattr(self.question, name) for name in LIMITS},
             "data_sha256": self.laws.data_sha256,
@@ -81,8 +94,14 @@ class Recommendation:
             "override": hydra_override(self.weights),
             "domains": self.table.to_dict(orient="records"),
             "noise": self.noise,
+            "interval": self.interval_name,
             "warnings": self.warnings,
         } | tables
+
+    @property
+    def interval_name(self) -> str:
+        """How its intervals may be called, see `LawFit.interval_name`."""
+        return self.laws.fits[self.law].interval_name()
 
     def _repr_html_(self) -> str:
         from mixlaw.display import answer_html
@@ -120,32 +139,40 @@ class Recommendation:
         lines = [f"{self.law} law ({self.reason})", f"N = {n:.4g} parameters, D = {d:.4g} tokens, target: {targets}"]
         lines += ["", *self._domain_lines(), "", *self._outcome_lines()]
         if len(self.prices):
-            lines += ["", "limits that cost something [nats]:"]
+            lines += ["", f"limits that cost something {brackets(self.unit)}:"]
             lines += [f"  {row.constraint:<24}{row.cost:.4f}" for row in self.prices.itertuples()]
-        lines += ["", *self._path_lines(), *self._other_lines()]
+        lines += [*self._path_lines(), *self._other_lines()]
         lines += ["", f"train it with: {hydra_override(self.weights)}"]
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
 
     def _domain_lines(self) -> list[str]:
         others = [c for c in ("unconstrained", "uniform", "natural") if c in self.table]
         wide = max(16, 2 + max(map(len, self.weights)))
-        lines = [f"{'domain':<{wide}}{'h*':>7}   90 % interval    flat frontier " + "".join(f"{c:>14}" for c in others)]
+        laws = "others_low" in self.table
+        head = f"{'domain':<{wide}}{'h*':>7}   {self.interval_name:<17}{'flat frontier':<17}"
+        head += "other laws' h* " if laws else ""
+        lines = [(head + "".join(f"{c:>14}" for c in others)).rstrip()]
         for row in self.table.to_dict(orient="records"):
             shares = "".join(f"{row[c]:>14.3f}" for c in others)
-            flat = f"{row['flat_low']:.3f} to {row['flat_high']:.3f}"
+            flat = f"{row['flat_low']:.3f} to {row['flat_high']:.3f}  "
+            flat += f"{row['others_low']:.3f} to {row['others_high']:.3f} " if laws else ""
             lines.append(
                 f"{row['domain']:<{wide}}{row['weight']:>7.3f}   {row['low']:.3f} to {row['high']:.3f}   {flat}{shares}"
             )
         return [
             *lines,
-            f"(flat frontier: what the others can make up for within the noise of one run, {self.noise:.4f} nats)",
+            "(flat frontier: what the others can make up for within the noise of one run, "
+            f"{difference(f'{self.noise:.4f}', self.unit)})",
         ]
 
     def _path_lines(self) -> list[str]:
-        """Return h* with its interval over scale: a column per step, a line per domain."""
-        steps, wide = self.path.to_dict("records"), max(16, 2 + max(map(len, self.weights)))
-        head = [("N", "n_params", ".3g"), ("D", "n_tokens", ".3g"), ("regret [nats]", "regret", ".4f")]
-        lines = ["h* from the smallest run to this one, and what training this run on it would cost:"]
+        """Return h* with its interval over scale: a column per step, a line per domain; none where there is no path."""
+        if self.path.empty:
+            return []
+        steps, regret = self.path.to_dict("records"), f"regret {brackets(self.unit)}"
+        wide = max(16, 2 + max(map(len, [*self.weights, regret])))
+        head = [("N", "n_params", ".3g"), ("D", "n_tokens", ".3g"), (regret, "regret", ".4f")]
+        lines = ["", "h* from the smallest run to this one, and what training this run on it would cost:"]
         lines += [f"{name:<{wide}}" + "".join(f"{row[c]:<20{form}}" for row in steps) for name, c, form in head]
         for name in self.weights:
             cells = [(row["weights"][name], *row["interval"][name]) for row in steps]
@@ -158,7 +185,8 @@ class Recommendation:
             return []
         lines = [
             "",
-            f"what other laws predict for their own h*, and what theirs would cost by the {self.law} law [nats]:",
+            f"what other laws predict for their own h*, and what theirs would cost by the {self.law} law "
+            f"{brackets(self.unit)}:",
         ]
         for row in self.others.to_dict("records"):
             h = " ".join(f"{row['weights'][name]:.3f}" for name in self.weights)
@@ -166,7 +194,8 @@ class Recommendation:
         return lines
 
     def _outcome_lines(self) -> list[str]:
-        lines = [f"{'mixture':<16}{'predicted':>9}   90 % interval      gain of h* over it [nats/token]"]
+        level = NATS if self.unit == NATS else kind_of(self.unit).difference
+        lines = [f"{'mixture':<16}{'predicted':>9}   {self.interval_name:<19}gain of h* over it [{level}]"]
         for row in self.outcomes.to_dict(orient="records"):
             gain = f"{row['gain']:+.4f} ({row['gain_low']:+.4f} to {row['gain_high']:+.4f})"
             shown = "" if row["mixture"] == "recommended" else gain
@@ -237,6 +266,7 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     fit = laws.fits.get(law or laws.chosen)
     if fit is None:
         raise FitError(unknown_name("law", law or laws.chosen, laws.fits))
+    require_mixture(laws, fit.law)
     objective, rivals = Objective(fit, question, laws.sizes), baselines(fit.domains_, laws.sizes)
     best, free = optimum(objective, rivals), optimum(objective.asking(question.unlimited()), rivals)
     mixtures = {"recommended": dict(zip(fit.domains_, clean(best), strict=True))} | rivals
@@ -246,14 +276,31 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     table = _domain_table(objective, mixtures, spread)
     table.insert(4, "unconstrained", clean(free))
     table[["flat_low", "flat_high"]] = flat_frontier(objective, best, noise)
-    outcomes = _outcomes(objective, mixtures, level)
+    outcomes, others = _outcomes(objective, mixtures, level), other_laws(laws, objective, best, rivals)
+    if len(others):
+        shares = np.array([[h[d] for d in fit.domains_] for h in others["weights"]])
+        table["others_low"], table["others_high"] = shares.min(0), shares.max(0)
+    points = np.vstack([free, *(list(h.values()) for h in rivals.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
     return Recommendation(
         fit.law, laws.reason if fit is laws.best else "named by hand", question, mixtures["recommended"], table,
-        outcomes, _per_target(objective, mixtures), prices(objective, best, rivals),
-        path(objective, smallest, best, spread, rivals, level), other_laws(laws, objective, best, rivals), noise,
-        [*fit.warnings_, *far_warnings(laws, fit, question, best), *gain_warnings(outcomes, noise, question)], laws,
+        outcomes, _per_target(objective, mixtures), prices(objective, best, points),
+        path(objective, smallest, best, spread, rivals, level), others, noise,
+        [*_warnings(laws, fit, question, best, outcomes, noise), *disagreement(table)], laws,
     )  # fmt: skip
+
+
+def _warnings(
+    laws: FittedLaws, fit: LawFit, question: Question, best: Array, outcomes: pd.DataFrame, noise: float
+) -> list[str]:
+    """Return what an answer rests on, in plain words: the table, the units, the fit, and how far away it is."""
+    units = {target: found.unit for target, found in fit.targets_.items()}
+    said = [*laws.doubts, *mixed_warning(question.targets, units), *fit.warnings_]
+    return [
+        *said,
+        *far_warnings(laws, fit.law, big_run(question, best)),
+        *gain_warnings(outcomes, noise, question, fit.unit_of(question.targets)),
+    ]
 
 
 def baselines(domains: list[str], sizes: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -279,15 +326,13 @@ def _domain_table(
 def _outcomes(objective: Objective, mixtures: dict[str, dict[str, float]], level: float) -> pd.DataFrame:
     """Return, per mixture, the predicted loss and the gain of the recommended one over it, each with its interval."""
     drawn, rng = objective.drawn(), np.random.default_rng(0)
-    wider = max(objective.fit.target(t).widened for t in objective.question.targets)
     cloud = {name: drawn.loss(np.tile(list(h.values()), (drawn.count, 1))) for name, h in mixtures.items()}
     best, rows = objective.at(mixtures["recommended"]), []
     for name, weights in mixtures.items():
         value = objective.at(weights)
         gain, gains = value - best, cloud[name] - cloud["recommended"]
-        scatter = _scatter(objective, value, rng)
-        row = {"mixture": name} | _ends("gain", gain, gain + wider * (gains - gain), level)
-        row |= {"predicted": value} | _ends("", value, value + wider * (cloud[name] - value) + scatter, level)
+        row = {"mixture": name} | _ends("gain", gain, gains, level)
+        row |= {"predicted": value} | _ends("", value, _scattered(objective, cloud[name], rng), level)
         rows.append(row | {"weights": weights})
     return pd.DataFrame(rows)
 
@@ -299,12 +344,13 @@ def _ends(name: str, value: float, draws: Array, level: float) -> dict[str, floa
     return ({name: value} if name else {}) | ends
 
 
-def _scatter(objective: Objective, value: float, rng: np.random.Generator) -> Array:
-    """Return (b,) how far one run may fall from its law, targets weighted by importance."""
-    importance = objective.question.targets.items()
-    parts = [w * objective.fit.scattered(t, np.full(1, value), rng)[:, 0] for t, w in importance]
-    total: Array = np.sum(parts, axis=0)
-    return total
+def _scattered(objective: Objective, losses: Array, rng: np.random.Generator) -> Array:
+    """Return (b,) losses of single runs around resampled laws', the scatter of targets weighted by importance."""
+    around = [
+        w * (objective.fit.scattered(t, losses[:, None], rng)[:, 0] - losses)
+        for t, w in objective.question.targets.items()
+    ]
+    return with_scatter(losses, np.sum(around, axis=0))
 
 
 def _per_target(objective: Objective, mixtures: dict[str, dict[str, float]]) -> pd.DataFrame:
@@ -313,34 +359,58 @@ def _per_target(objective: Objective, mixtures: dict[str, dict[str, float]]) -> 
     return pd.DataFrame([{"mixture": m} | {t: o.at(w) for t, o in each.items()} for m, w in mixtures.items()])
 
 
-def far_warnings(laws: FittedLaws, fit: LawFit, question: Question, best: Array) -> list[str]:
-    """Say how far outside of the data the question and its answer lie."""
-    warnings, uses = [], get_law(fit.law).uses
-    for name, value, letter in (("n_params", question.n_params, "N"), ("n_tokens", question.n_tokens, "D")):
-        low, high = laws.ranges[name]
-        if letter not in uses:
-            warnings.append(f"the {fit.law} law does not depend on {letter}: losses are those of the runs' {name}")
-            continue
-        if value > 10 * high or value < low / 10:
-            warnings.append(f"{name} {value:.3g} is far outside of the data ({low:.3g} to {high:.3g})")
-    for i, domain in enumerate(fit.domains_):
-        low, high = laws.mixtures[:, i].min(), laws.mixtures[:, i].max()
-        if best[i] > high + 0.05 or best[i] < low - 0.05:
-            warnings.append(f"h* has {best[i]:.2f} of '{domain}', runs had {low:.2f} to {high:.2f}: train one near it")
-    nearest = np.abs(laws.mixtures - best).sum(1).min() / 2
-    if nearest > FAR_MIXTURE:
-        warnings.append(f"the nearest mixture that was trained differs from h* in {100 * nearest:.0f} % of its tokens")
-    return warnings
+def big_run(question: Question, best: Array) -> Asked:
+    """Return the big run on h* (k,), to be compared with the runs of the table."""
+    return Asked(np.array([question.n_params]), np.array([question.n_tokens]), best[None], rows=False)
 
 
-def gain_warnings(outcomes: pd.DataFrame, noise: float, question: Question) -> list[str]:
+def require_mixture(laws: FittedLaws, name: str) -> None:
+    """Refuse to recommend, or to draw, a mixture where a law, or the runs, have none.
+
+    Raises
+    ------
+    FitError
+        Saying what to do instead.
+    """
+    k = len(laws.fits[name].domains_)
+    mixing = [law for law in laws.fits if get_law(law).mixes and k > 1]
+    if name in mixing and (laws.mixed or not get_law(name).pools_only):
+        return
+    if not laws.mixed:
+        why = "all runs have the same mixture" if k > 1 else "the runs have no mixture"
+        raise FitError(
+            f"{why}, so the laws do not depend on one and cannot recommend one: `mixlaw predict` predicts the loss at "
+            "another N and D"
+        )
+    ends = [laws.ranges[c] for c in ("n_params", "n_tokens")]
+    other = f"multiplicative{form_of(*(1 + (high > low * (1 + SAME)) for low, high in ends))}"
+    advice = f"ask the {mixing[0]} law (--law {mixing[0]})" if mixing else f"fit another, such as {other}"
+    raise FitError(f"the {name} law does not depend on the mixture: {advice}")
+
+
+def disagreement(table: pd.DataFrame) -> list[str]:
+    """Say for which domains other fitted laws have their optimum outside of the interval of h*."""
+    if "others_low" not in table:
+        return []
+    outside = (table["others_low"] < table["low"] - APART) | (table["others_high"] > table["high"] + APART)
+    shown = [
+        f"{r['domain']} {r['others_low']:.2f} to {r['others_high']:.2f} (here {r['low']:.2f} to {r['high']:.2f})"
+        for r in table[outside].to_dict("records")[:MOST_NAMED]
+    ]
+    more = f" and {outside.sum() - MOST_NAMED} more domains" if outside.sum() > MOST_NAMED else ""
+    text = f"other fitted laws have h* outside of this interval: {', '.join(shown)}{more}; see what theirs would cost"
+    return [text] if shown else []
+
+
+def gain_warnings(outcomes: pd.DataFrame, noise: float, question: Question, unit: str = NATS) -> list[str]:
     """Say which gains single runs could not show, and which mixtures the limits keep h* from."""
     limited = bool(question.constraints()) or question.pull > 0
     warnings = []
     for row in outcomes.to_dict("records"):
         if row["predicted"] <= 0:
-            warnings.append(f"the law predicts {row['predicted']:.2f} nats for {row['mixture']}, which cannot be")
-        gain = f"{row['gain']:.4f} nats"
+            level = difference(f"{row['predicted']:.2f}", unit)
+            warnings.append(f"the law predicts {level} for {row['mixture']}, which cannot be")
+        gain = difference(f"{row['gain']:.4f}", unit)
         if row["mixture"] == "recommended":
             continue
         if row["gain"] < 0 and limited:

@@ -17,7 +17,9 @@ from mixlaw.artefact import FittedLaws
 from mixlaw.display import Answer, folded, html_table, in_words, upright
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.fit import LawFit
+from mixlaw.fonts import any_script
 from mixlaw.laws import get_law
+from mixlaw.levels import count_levels, levels
 from mixlaw.page import drawn, figure_of, png, scroll, side_by_side, write_page
 from mixlaw.plots_ternary import ternary
 from mixlaw.recommend import Recommendation
@@ -25,11 +27,14 @@ from mixlaw.report_study import next_section, status_section, unfinished
 from mixlaw.study import run_states
 from mixlaw.tables import LOSS, Table, names_after
 from mixlaw.uncertainty import seed_noise
+from mixlaw.units import MIXED, NATS, brackets, difference, kind_of, together
 
 Drawing = Callable[[Axes | None], Axes]
-SCORES = {"mre": "mean relative error [%]", "mae": "mean error [nats]", "bias": "bias [%]",
+SCORES = {"mre": "mean relative error [%]", "mae": "mean error", "bias": "bias [%]",
           "spearman": "rank correlation", "coverage": "inside 90 % intervals [%]", "n": "losses"}  # fmt: skip
 TITLE = "Which mixture should the big run use?"
+TITLE_OF_LOSS = "What loss will the big run have?"  # where there is no mixture
+OF_MIXTURES = ("optimum", "ternary", "parallel", "path", "prices", "pull")  # figures of a recommendation
 MOST_NOTES = 3  # more notes about the runs are folded
 TOLD = ("optimum", "proof", "predicted", "errors", "tokens", "residuals")  # what the overview shows, the first four
 
@@ -45,6 +50,7 @@ class Material:
     test : runs that no law saw
     answer : a recommendation
     outcome : what `prove` returned
+    targets : which of the targets a figure of one target is about, where no answer says so
     """
 
     laws: FittedLaws
@@ -52,6 +58,7 @@ class Material:
     test: Table | None = None
     answer: Answer | None = None
     outcome: list[dict[str, Any]] = field(default_factory=list)
+    targets: Sequence[str] = ()
 
     @property
     def fit(self) -> LawFit:
@@ -77,7 +84,7 @@ class Material:
     @property
     def target(self) -> str:
         """The first of the answer's targets, or of the fit's, that the table has."""
-        named = list(display.facts(self.answer)["targets"]) if self.answer is not None else []
+        named = list(display.facts(self.answer)["targets"]) if self.answer is not None else self.targets
         names = [t for t in (*named, *self.fit.targets_) if t in self.fit.targets_]
         has = self.table.frame if self.table is not None else pd.DataFrame()
         return next((t for t in names if LOSS + t in has), names[0])
@@ -99,7 +106,8 @@ def _needed(thing: Any, how: str) -> Any:
 
 def _predicted(ax: Axes | None, m: Material) -> Axes:
     runs = m.runs
-    return plots.predicted_against_observed(ax, m.fit.predict(runs), f"{plots.plain(m.fit.law)} law on {m.seen}")
+    title = f"{plots.plain(m.fit.law)} law on {m.seen}"
+    return plots.predicted_against_observed(ax, m.fit.predict(runs), title, m.fit.unit_of())
 
 
 def _tokens(ax: Axes | None, m: Material) -> Axes:
@@ -114,7 +122,9 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
     "path": lambda ax, m: plots_mixture.path(ax, m.asked),
     "prices": lambda ax, m: plots_mixture.prices(ax, m.asked),
     "pull": lambda ax, m: plots_mixture.pull(ax, m.asked),
-    "proof": lambda ax, m: plots.proof(ax, m.outcome, " + ".join(display.facts(m.asked)["targets"])),
+    "proof": lambda ax, m: plots.proof(
+        ax, m.outcome, " + ".join(display.facts(m.asked)["targets"]), display.unit_of(m.asked)
+    ),
     "predicted": _predicted,
     "errors": lambda ax, m: plots.errors_by_law(ax, *m.scores()),
     "residuals": lambda ax, m: plots.residuals(ax, m.fit, m.runs),
@@ -124,12 +134,20 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
 }
 
 
-def draw_one(out: Path, kind: str, laws: FittedLaws, table: Table | None, answer: Recommendation | None) -> None:
-    """Draw one figure into a file, whose type follows its suffix.
+def draw_one(
+    out: Path,
+    kind: str,
+    laws: FittedLaws,
+    table: Table | None,
+    answer: Recommendation | None,
+    targets: Sequence[str] = (),
+) -> list[str]:
+    """Draw one figure into a file, whose type follows its suffix; return what a person should know about it.
 
     Parameters
     ----------
     kind : one of `DRAWN`; proof and realised need run directories and are in the report only
+    targets : which of the targets a figure of one target is about, where there is no answer
 
     Raises
     ------
@@ -142,8 +160,9 @@ def draw_one(out: Path, kind: str, laws: FittedLaws, table: Table | None, answer
     types = Figure().canvas.get_supported_filetypes()
     if out.suffix[1:].lower() not in types:
         raise ConfigError(f"{out}: a picture's name ends in .png, .svg or .pdf")
-    with matplotlib.rc_context(plots.STYLE):
-        figure_of(DRAWN[kind](None, Material(laws, table, None, answer))).savefig(out, dpi=150)
+    with matplotlib.rc_context(plots.STYLE), any_script() as said:
+        figure_of(DRAWN[kind](None, Material(laws, table, None, answer, targets=targets))).savefig(out, dpi=150)
+    return said
 
 
 def write_report(
@@ -184,7 +203,7 @@ def write_report(
     material = Material(laws, table, test, answer, prove(answer, proof) if answer and proof else [])
     drawings = choose_drawings(material)
     pictures, figures = [], {}
-    with matplotlib.rc_context(plots.STYLE):
+    with matplotlib.rc_context(plots.STYLE), any_script() as said:
         for name, draw in drawings.items():
             ax = draw(None)
             figure_of(ax).savefig(folder / f"{name}.png", dpi=130)
@@ -193,14 +212,15 @@ def write_report(
         pictures.append(overview(drawings, folder / "overview.png"))
     if predictions:
         figures["predictions"] = png(predictions)
-    remark = f"Losses in {unit_of(list(laws.best.targets_))}; intervals are 90 %, from resampling whole runs."
+    unit = units_in_words({target: fit.unit for target, fit in laws.best.targets_.items()})
+    remark = f"{unit}; intervals ({laws.best.interval_name()}) come from resampling whole runs."
     states = run_states(study) if study else []
-    notes = [f'<p class="note">{_as_prose(sentence)}</p>' for sentence in outdated]
+    notes = [f'<p class="note">{_as_prose(sentence)}</p>' for sentence in (*outdated, *said)]
     parts = [*notes, *unfinished(states), *sections(material, figures)]
     parts += status_section(study, states) if study else []
     if answer and table and not outdated:
         parts += next_section(laws, table, answer, next((s.run.plan for s in states if s.run.plan), ""))
-    write_page(out, TITLE, parts, remark)
+    write_page(out, TITLE if laws.mixed else TITLE_OF_LOSS, parts, remark)
     return pictures
 
 
@@ -224,11 +244,31 @@ def write_status(out: Path, study: Path) -> None:
     write_page(out, TITLE, [*parts, f"<p>{advice}</p>"])
 
 
-def unit_of(targets: Sequence[str]) -> str:
-    """Return what losses are measured in; patches of images have no nats."""
-    if not any(target.endswith("-image") for target in targets):
-        return "nats per token"
-    return "nats per token (-text), squared errors of patches over their variance (-image), and sums of both as trained"
+def units_in_words(units: Mapping[str, str]) -> str:
+    """Return in words what targets are measured in, of target -> unit; patches of images have no nats."""
+    if any(target.endswith("-image") for target in units):
+        return (
+            "Losses in nats per token (-text), squared errors of patches over their variance (-image), and sums of "
+            "both as trained"
+        )
+    by_unit: dict[str, list[str]] = {}
+    for target, unit in units.items():
+        by_unit.setdefault(unit, []).append(target)
+    words = [_in_unit(unit) for unit in by_unit]
+    if len(words) == 1:
+        return words[0][0].upper() + words[0][1:]
+    parts = [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}"
+        for text, names in zip(words, by_unit.values(), strict=True)
+    ]
+    return "Measured are " + "; ".join(parts)
+
+
+def _in_unit(unit: str) -> str:
+    kind = kind_of(unit)
+    if kind.noun == "loss":
+        return "losses in " + ("nats per token" if unit == NATS else kind.level)
+    return kind.noun + (f" in {kind.level}" if kind.level else "")
 
 
 def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:
@@ -258,7 +298,7 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
         wanted |= {"predicted", "residuals", "errors"}
         wanted |= {"realised"} if names_after("requested_", m.runs.frame) else set()
     wanted |= {"errors"} if m.laws.scores else set()
-    wanted |= {"tokens"} if m.table is not None and m.table.frame["n_tokens"].nunique() > 1 else set()
+    wanted |= {"tokens"} if m.table is not None and count_levels(m.table.frame, "n_tokens") > 1 else set()
     return {name: lambda ax, draw=draw: draw(ax, m) for name, draw in DRAWN.items() if name in wanted}  # type: ignore[misc]
 
 
@@ -291,8 +331,8 @@ def prove(answer: Mapping[str, Any], proof: Table) -> list[dict[str, Any]]:
     return rows
 
 
-def verdict(rows: list[dict[str, Any]]) -> str:
-    """Return in one sentence whether the recommended mixture won, and by how much."""
+def verdict(rows: list[dict[str, Any]], unit: str = NATS) -> str:
+    """Return in one sentence whether the recommended mixture won, and by how much, in the targets' unit."""
     measured = {r["mixture"]: r["measured"] for r in rows}
     if "recommended" not in measured or len(measured) < 2:
         return "The proof is not complete: train the recommended mixture and another one."
@@ -302,8 +342,9 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     noise = f" Two seeds of one mixture differ by {max(seeds) - min(seeds):.4f}." if seeds else ""
     inside = sum(r["low"] <= r["measured"] <= r["high"] for r in rows)
     won = "won" if all(loss > best for loss in measured.values()) else "did not win"
+    by = f"{gaps} {NATS}" if unit == NATS else difference(gaps, unit)
     intervals = f"{inside} of {len(rows)} measured losses lie inside their predicted intervals."
-    return f"The recommended mixture {won}: {gaps} nats/token.{noise} {intervals}"
+    return f"The recommended mixture {won}: {by}.{noise} {intervals}"
 
 
 def proof_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -324,7 +365,11 @@ def sections(m: Material, figures: dict[str, str]) -> list[str]:
     """Return the report's parts as HTML."""
     parts = _about_answer(m.answer, figures) if m.answer is not None else []
     if m.outcome:
-        parts += ["<h2>The proof</h2>", f"<p>{html.escape(verdict(m.outcome))}</p>", side_by_side(figures, "proof")]
+        parts += [
+            "<h2>The proof</h2>",
+            f"<p>{html.escape(verdict(m.outcome, display.unit_of(m.asked)))}</p>",
+            side_by_side(figures, "proof"),
+        ]
         parts.append(scroll(html_table(proof_table(m.outcome))))
     if "predictions" in figures:
         parts += ["<h2>What a model of the proof predicts</h2>", side_by_side(figures, "predictions")]
@@ -332,16 +377,22 @@ def sections(m: Material, figures: dict[str, str]) -> list[str]:
     parts += ["<h2>Can the laws be trusted?</h2>", chosen]
     parts.append(side_by_side(figures, "predicted", "errors", "residuals", "tokens", "realised"))
     if m.laws.scores:
-        scores = pd.DataFrame(m.laws.scores).rename(columns=SCORES)
+        scores = pd.DataFrame(m.laws.scores).rename(columns=SCORES | {"mae": f"mean error {_unit_brackets(m.laws)}"})
         parts.append(folded("the held-out errors in numbers", scroll(html_table(scores))))
     noise = seed_noise(m.table) if m.table else pd.DataFrame()
     if len(noise):
-        noise = noise.rename(columns={"sd": "sd [nats]", "percent": "sd [%]", "n_runs": "runs"})
+        unit = together(m.table.units.values()) if m.table else NATS
+        noise = noise.rename(columns={"sd": f"sd {brackets(unit)}", "percent": "sd [%]", "n_runs": "runs"})
         parts += ["<p>Runs that differ in their seed only, a floor for every law's error:</p>"]
         parts.append(scroll(html_table(noise)))
     parts += ["<h2>The laws</h2>", side_by_side(figures, "parameters"), _law(m.laws, m.fit.law)]
     parts += [folded(f"the {name} law", _law(m.laws, name)) for name in m.laws.fits if name != m.fit.law]
     return parts + (["<h2>The runs</h2>", _runs(m.table), _notes(m.table)] if m.table else [])
+
+
+def _unit_brackets(laws: FittedLaws) -> str:
+    unit = laws.best.unit_of()
+    return brackets(unit) if unit != MIXED else "[each target's unit]"
 
 
 def _about_answer(answer: Answer, figures: dict[str, str]) -> list[str]:
@@ -382,10 +433,11 @@ def _law(laws: FittedLaws, name: str) -> str:
 
 
 def _runs(table: Table) -> str:
-    rows = table.frame.groupby("n_params").agg(
-        runs=("run_id", "nunique"), points=("n_tokens", "size"), most_tokens=("n_tokens", "max")
-    )
-    rows = rows.reset_index().rename(columns={"n_params": "N", "points": "evaluations", "most_tokens": "longest, D"})
+    rows = table.frame.groupby(levels(table.frame["n_params"])).agg(
+        n_params=("n_params", "median"), runs=("run_id", "nunique"), points=("n_tokens", "size"),
+        most_tokens=("n_tokens", "max"),
+    )  # fmt: skip
+    rows = rows.rename(columns={"n_params": "N", "points": "evaluations", "most_tokens": "longest, D"})
     words = {name: rows[name].map(in_words) for name in ("N", "longest, D")}
     return scroll(html_table(rows.assign(**words)))
 

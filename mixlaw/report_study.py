@@ -16,8 +16,9 @@ from mixlaw.errors import MixlawError
 from mixlaw.information import Decision, Points, Proposal, next_runs
 from mixlaw.page import scroll
 from mixlaw.recommend import question_of_answer
-from mixlaw.study import STATES, RunState, counts, eta_s, progress, run_states
+from mixlaw.study import STATES, RunState, counts, eta_s, former_in_words, former_runs, progress, run_states
 from mixlaw.tables import Table
+from mixlaw.units import NATS, brackets, difference
 
 COLOURS = {  # of Okabe and Ito's palette, as in the figures
     "done": "#009E73", "running": "#0072B2", "queued": "#56B4E9", "planned": "#999999", "preempted": "#F0E442",
@@ -51,6 +52,8 @@ def status_section(folder: Path, states: Sequence[RunState] | None = None) -> li
     share = f" {percent(progress(states))} of {flops:.3g} FLOPs{ends}." if flops else ""
     head = f"{len(states)} runs: {words}.{share}"
     parts = ["<h2>The study</h2>", f"<p>{html.escape(head)}</p>", _bar(found), scroll(html_table(_by_size(states)))]
+    if former := former_in_words(folder, former_runs(folder)):
+        parts.append(f"<p>{html.escape(former)}: neither counted nor fitted.</p>")
     needy = sorted((s for s in states if s.state in NEEDY), key=lambda s: NEEDY.index(s.state))
     if needy:
         parts += ["<h3>Runs to look at</h3>", scroll(html_table(_named(needy[:MOST_ROWS])))]
@@ -108,16 +111,17 @@ def next_section(laws: FittedLaws, table: Table, answer: Mapping[str, Any], stud
         proposal = propose(laws, table, answer)
     except MixlawError as error:
         return [title, f"<p>Nothing is proposed: {html.escape(str(error))}.</p>"]
-    runs, domains = proposal.runs, laws.best.domains_
+    runs, domains, unit = proposal.runs, laws.best.domains_, str(answer.get("unit", NATS))
     before, after = runs["sd_before"].iloc[0], runs["sd_after"].iloc[-1]
+    sd = difference(f"{before:#.3g}", unit)
     head = (
-        f"How uncertain the differences between mixtures that may be the best one are: {before:#.3g} nats. These "
+        f"How uncertain the differences between mixtures that may be the best one are: {sd}. These "
         f"{len(runs)} runs, chosen for what they tell for each FLOP, are expected to make that {after:#.3g}."
     )
     rows = [
         {"N": in_words(row["n_params"]), "D": in_words(row["n_tokens"]), "FLOPs": f"{row['flops']:.2g}",
          "mixture": mixture_in_words({d: row[f"weight_{d}"] for d in domains}),
-         "then uncertain by [nats]": f"{row['sd_after']:#.3g}"}
+         f"then uncertain by {brackets(unit)}": f"{row['sd_after']:#.3g}"}
         for row in runs.to_dict("records")
     ]  # fmt: skip
     parts = [title, f"<p>{html.escape(head)}</p>", scroll(html_table(pd.DataFrame(rows)))]

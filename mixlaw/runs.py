@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from mixlaw.comparable import Facts, facts_of
 from mixlaw.errors import RunLogError
 from mixlaw.runlog import file_sha256, read_facts, read_json, read_rows, read_status
+from mixlaw.study import former_in_words, former_runs
 
 ROWS_AT_ONCE = 20_000  # that wait as dictionaries to become a part of the table
 PATIENCE_S = 3.0  # after which a terminal shows how far reading is
@@ -27,11 +29,15 @@ class Runs:
         lr_state, and per training domain weight_<d> (realised share of the tokens), requested_<d>, epochs_<d>
     excluded : path -> sentence, for every run that is left out
     sizes : training domain -> tokens that it has
+    facts : run id -> what decides its losses, and all settings that runs can be chosen by
+    former : sentences about runs that only a former version of their study planned, which are left out
     """
 
     table: pd.DataFrame
     excluded: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Facts] = field(default_factory=dict)
+    former: list[str] = field(default_factory=list)
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
@@ -46,10 +52,14 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def load_runs(*paths: str | Path) -> Runs:
+def load_runs(*paths: str | Path, former: bool = False) -> Runs:
     """Read all run directories below some folders into one tidy table.
 
     Diverged, unfinished and damaged runs are left out, each with a sentence in `excluded`.
+
+    Parameters
+    ----------
+    former : also read runs that only a former version of their study's file planned
 
     Raises
     ------
@@ -59,10 +69,14 @@ def load_runs(*paths: str | Path) -> Runs:
     folders = find_runs([Path(p) for p in paths])
     if not folders:
         raise RunLogError(f"no run directory below {', '.join(str(p) for p in paths)} (a run directory holds run.json)")
+    folders, left_out = (folders, []) if former else _without_former(folders, {Path(p) for p in paths})
+    if not folders:
+        raise RunLogError(f"{'; '.join(left_out)}, and there are no others")
     tables: list[pd.DataFrame] = []
     records: list[dict[str, Any]] = []
     excluded: dict[str, str] = {}
     sizes: dict[str, float] = {}
+    stated: dict[str, Facts] = {}
     silent = not sys.stderr.isatty()
     for folder in tqdm(folders, desc="reading runs", unit="run", delay=PATIENCE_S, leave=False, disable=silent):
         try:
@@ -71,6 +85,7 @@ def load_runs(*paths: str | Path) -> Runs:
         except RunLogError as error:
             excluded[str(folder)] = str(error)
             continue
+        stated[facts["run_id"]] = facts_of(facts)
         sizes |= {d: float(facts["data"][d]["n_tokens"]) for d in facts["mixture"]}
         if len(records) > ROWS_AT_ONCE:
             tables.append(pd.DataFrame(records))
@@ -79,7 +94,20 @@ def load_runs(*paths: str | Path) -> Runs:
         reasons = "\n".join(list(excluded.values())[:3])
         raise RunLogError(f"none of {len(folders)} runs can be used. The first reasons:\n{reasons}")
     table = pd.concat([*tables, pd.DataFrame(records)] if records else tables, ignore_index=True)
-    return Runs(table.drop_duplicates(["run_id", "step", "domain", "lr_state"], ignore_index=True), excluded, sizes)
+    table = table.drop_duplicates(["run_id", "step", "domain", "lr_state"], ignore_index=True)
+    return Runs(table, excluded, sizes, stated, left_out)
+
+
+def _without_former(folders: list[Path], named: set[Path]) -> tuple[list[Path], list[str]]:
+    """Return the run directories that studies still plan, or that were named themselves, and sentences on others."""
+    kept, sentences = [], []
+    for study in dict.fromkeys(folder.parent for folder in folders):
+        own = [folder for folder in folders if folder.parent == study]
+        gone = set(former_runs(study)) if (study / "plan.jsonl").exists() else set()
+        former = [folder.name for folder in own if folder.name in gone and folder not in named]
+        kept += [folder for folder in own if folder.name not in former]
+        sentences += [former_in_words(study, former)] if former else []
+    return kept, sentences
 
 
 def _load_run(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mixlaw.error_scale import ErrorScale, beliefs, error_scale, losses_scatter
 from mixlaw.laws import Law, get_law
 from mixlaw.nodes import embedded
 from mixlaw.slopes import Array
@@ -21,6 +22,7 @@ from mixlaw.terms import TINY
 POINTS = 24  # random points looked at for each start
 FEW_ROWS, SCREEN_ROWS = 250, 200  # rows that the first descents, and the random search, look at
 FOLLOWED = 8  # starts that are followed on all rows, per target; the best two of these to the end
+SETTLING = 5  # turns in which beliefs and the scale of errors settle, where runs are few
 LOG_POWER = float(np.log(0.2))  # of the powers of sums where starts are drawn around a contained law
 SAME_MINIMUM = 1.01  # objectives within this ratio are one minimum
 Progress = Callable[[str], None]
@@ -34,14 +36,17 @@ class Minima:
     ----------
     theta : (t, p)
     objective : (t,) mean Huber loss there
+    scale : how large errors are, which are larger than residuals where runs are few
     statements : in words, how sure each is
     rivals : (t, f, p) where all the followed starts ended
     plausible : (t, f) how likely each of these is to be the basin of the truth, summing to one: a minimum whose
-        residuals are larger by a ratio r has r^-runs of the lowest one's likelihood, taking a run for one observation
+        residuals are larger by a ratio r has r^-runs of the lowest one's likelihood, taking a run for one observation;
+        residuals below the scale of errors are all equal
     """
 
     theta: Array
     objective: Array
+    scale: ErrorScale
     statements: list[str]
     rivals: Array
     plausible: Array
@@ -78,15 +83,43 @@ def find_minima(
     if inside is not None:
         theta = np.concatenate([theta, inside[:, None]], axis=1)
     say(f"{law.name} law: the best {theta.shape[1]} of them on all rows")
-    theta, objectives = _follow(problem, theta, 25, ())
+    scarce = prior * losses_scatter(problem) if _scarce(problem) else None
+    theta, objectives = _follow(problem, theta, 25, (), scarce)
     agree = (objectives <= objectives[:, :1] * SAME_MINIMUM + 1e-15).sum(1)
-    end = _every_target(_follow(problem, theta[:, :2], 200, (), prior * objectives[:, 0])[0][:, :1])
+    end, scale = _settled(problem, theta[:, :2], objectives[:, 0], prior)
     statements = [_statement(int(a), objectives.shape[1], n_starts) for a in agree]
     if law.term.linear:
         statements = ["the law is linear in its parameters: there is one minimum"] * len(statements)
-    plausible = (objectives[:, :1] / np.maximum(objectives, TINY)) ** float(problem.runs.max() + 1)
+    least = np.maximum(objectives, np.maximum(scale.objective[:, None], TINY))
+    plausible = (least[:, :1] / least) ** float(problem.runs.max() + 1)
+    plausible /= plausible.sum(1, keepdims=True)
     theta[:, 0] = end.theta
-    return Minima(end.theta, objective(problem, end), statements, theta, plausible / plausible.sum(1, keepdims=True))
+    return Minima(end.theta, objective(problem, end), scale, statements, theta, plausible)
+
+
+def _scarce(problem: Problem) -> bool:
+    """Say whether there are so few runs that a law without beliefs could pass through all of them."""
+    return int(problem.runs.max()) + 1 < 2 * problem.law.n_free(problem.x.h.shape[-2])
+
+
+def _settled(problem: Problem, theta: Array, objective: Array, prior: float) -> tuple[Members, ErrorScale]:
+    """Return the minima with beliefs, and the scale of errors that decides how much beliefs count.
+
+    Where runs are few, the scale begins at the scatter of the losses and falls until it explains the residuals.
+
+    Parameters
+    ----------
+    theta : (t, 2, p) where the two best starts ended
+    objective : (t,) the lowest mean Huber loss that was reached without beliefs
+    """
+    scarce = _scarce(problem)
+    size = losses_scatter(problem) if scarce else objective
+    for turn in range(SETTLING if scarce else 1):
+        last = not scarce or turn == SETTLING - 1
+        ends = _follow(problem, theta, 200 if last else 40, (), prior * size)[0]
+        scale = error_scale(problem, ends[:, 0], size, prior)
+        theta, size = ends, np.minimum(size, scale.objective)
+    return _every_target(ends[:, :1]), scale
 
 
 def prior_of(problem: Problem, strength: Array) -> tuple[Array, Array]:
@@ -96,10 +129,10 @@ def prior_of(problem: Problem, strength: Array) -> tuple[Array, Array]:
     ----------
     strength : (t,) objectives, times how strongly the belief is to count
     """
-    centre, sd = problem.law.term.prior(problem.x.h.shape[-2])
+    centre, sd = beliefs(problem)
     believed = np.isfinite(sd)
     precision = (strength / (problem.runs.max() + 1))[:, None] * np.where(believed, sd, np.inf) ** -2.0
-    return np.tile(np.where(believed, centre, 0.0), (len(strength), 1)), precision
+    return np.where(believed, centre, 0.0), precision
 
 
 def _starts(problem: Problem, n_starts: int, inside: Array | None, rng: np.random.Generator) -> Array:

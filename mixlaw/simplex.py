@@ -2,7 +2,10 @@
 
 Mirror descent with the entropy as mirror (Beck and Teboulle 2003, Operations Research Letters 31), as the paper does
 (section 5), for many starts and many laws at once. A step multiplies weights and is then projected in the same
-geometry, which keeps every limit exactly.
+geometry, which keeps every limit exactly. Step lengths are those of Barzilai and Borwein (1988, IMA Journal of
+Numerical Analysis 8) in this geometry, with the nonmonotone acceptance of Birgin, Martinez and Raydan (2000, SIAM
+Journal on Optimization 10): loss may rise above the last one, not above the last few. Starts that converged are taken
+out, so that the others alone are evaluated.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +20,18 @@ from mixlaw.terms import TINY
 
 STEPS = 400
 SMALLEST = 1e-9  # mirror descent approaches zero but never reaches it; below this a weight is printed as 0
-Objective = Callable[[Array], tuple[Array, Array]]  # mixtures (b, k) -> losses (b,), gradients (b, k)
+CONVERGED = 1e-10  # nats: a start has converged when the next step would gain less, REMEMBERED times in a row,
+STALLED, STALL_STEPS = 1e-9, 25  # or when so many steps together gained less than so much
+SEEN, GROWING = 1e-6, 1.001  # a start whose smaller weights grow by such a factor has not converged
+FURTHEST = 5.0  # log of the factor by which one step may change a weight
+NEAR = 1 + 1e-9  # a weight within this factor of a limit is at it
+MOVED = 1e-8  # weights that differ less are the same
+REMEMBERED = 5  # losses that a step may not exceed all of
+LEAST_FACTOR = 1e-18  # that scales weights; smaller ones leave nothing of any
+NEWTON_STEPS = 100  # of that factor; mostly 2 to 6 are needed
+Rows = NDArray[np.int64]
+# mixtures (b, k) and which of the starts they belong to (b,) -> losses (b,), gradients (b, k)
+Objective = Callable[[Array, Rows], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -37,11 +51,16 @@ class Limits:
     high: Array
     groups: Sequence[Group] = field(default_factory=tuple)
 
-    def pinned(self, domain: int, weights: Array) -> "Limits":
-        """Return limits for as many starts as there are weights, one domain held at these weights (b,)."""
+    def pinned(self, domain: int | Rows, weights: Array) -> "Limits":
+        """Return limits for as many starts as there are weights (b,), one domain, or one of each (b,), held at them."""
         low, high = (np.tile(side, (len(weights), 1)) for side in (self.low, self.high))
-        low[:, domain] = high[:, domain] = weights
+        rows = np.arange(len(weights))
+        low[rows, domain] = high[rows, domain] = weights
         return replace(self, low=low, high=high)
+
+    def rows(self, at: Rows) -> "Limits":
+        """Return the limits of some of the starts."""
+        return self if self.low.ndim == 1 else replace(self, low=self.low[at], high=self.high[at])
 
 
 def project(h: Array, limits: Limits) -> Array:
@@ -54,52 +73,83 @@ def project(h: Array, limits: Limits) -> Array:
     low, high = np.broadcast_to(limits.low, h.shape), np.broadcast_to(limits.high, h.shape)
     if not limits.groups:
         return _scaled(h, low, high, np.ones(len(h)))
-    parts = _parts(limits, h.shape[1])
-    totals = _group_totals(h, low, high, parts)
+    parts = _Parts.of(limits, h.shape[1])
+    factor = _factor(h, low, high, parts, np.ones(len(h)))
+    totals, _ = _clipped_sums(factor, h, low, high, parts)
+    totals /= totals.sum(1, keepdims=True)
     result = np.empty_like(h)
-    for (members, _, _), total in zip(parts, totals, strict=True):
-        result[:, members] = _scaled(h[:, members], low[:, members], high[:, members], total)
+    for i, member in enumerate(parts.member.T > 0):
+        result[:, member] = _scaled(h[:, member], low[:, member], high[:, member], totals[:, i])
     return result
 
 
-def _parts(limits: Limits, k: int) -> list[tuple[NDArray[np.int64], float, float]]:
-    """Return all groups, and what belongs to none as one without limits."""
-    rest = np.setdiff1d(np.arange(k), np.concatenate([g.members for g in limits.groups]))
-    return [(g.members, g.low, g.high) for g in limits.groups] + [(rest, 0.0, 1.0)] * (len(rest) > 0)
+@dataclass(frozen=True)
+class _Parts:
+    """A partition of the domains: member (k, p) is 1 where a domain is of a part; low and high (p,) of their sums."""
 
+    member: Array
+    low: Array
+    high: Array
 
-def _group_totals(
-    h: Array, low: Array, high: Array, parts: list[tuple[NDArray[np.int64], float, float]]
-) -> list[Array]:
-    """Return each part's share of the whole, (b,) each, at the common factor at which they sum to one."""
+    @classmethod
+    def of(cls, limits: Limits, k: int) -> "_Parts":
+        """Return all groups, and what belongs to none as one without limits."""
+        member = np.zeros((k, len(limits.groups) + 1))
+        for i, group in enumerate(limits.groups):
+            member[group.members, i] = 1.0
+        member[:, -1] = 1.0 - member.sum(1)
+        low, high = [g.low for g in limits.groups], [g.high for g in limits.groups]
+        used = member.any(0)
+        return cls(member[:, used], np.array([*low, 0.0])[used], np.array([*high, 1.0])[used])
 
-    def totals(factor: Array) -> list[Array]:
-        clipped = np.clip(np.exp(factor)[:, None] * h, low, high)
-        return [np.clip(clipped[:, members].sum(1), least, most) for members, least, most in parts]
-
-    below, above = np.full(len(h), -50.0), np.full(len(h), 50.0)
-    for _ in range(100):
-        middle = (below + above) / 2
-        short = sum(totals(middle)) < 1
-        below, above = np.where(short, middle, below), np.where(short, above, middle)
-    found = totals(above)
-    whole = sum(found)
-    return [t / whole for t in found]
+    @classmethod
+    def whole(cls, k: int) -> "_Parts":
+        """Return all domains as one part without limits."""
+        return cls(np.ones((k, 1)), np.zeros(1), np.full(1, np.inf))
 
 
 def _scaled(h: Array, low: Array, high: Array, total: Array) -> Array:
-    """Return clip(c h, low, high) that sum to `total` (b,).
-
-    The sum is piecewise linear in c, so c is interpolated between the knots where a weight meets a limit.
-    """
-    knots = np.sort(np.concatenate([low / h, high / h], axis=1), axis=1)
-    sums = np.clip(knots[..., None] * h[:, None, :], low[:, None, :], high[:, None, :]).sum(2)
-    right = np.clip((sums < total[:, None]).sum(1), 1, knots.shape[1] - 1)[:, None]
-    (c0, c1), (s0, s1) = ([np.take_along_axis(a, i, 1) for i in (right - 1, right)] for a in (knots, sums))
-    c = c0 + (c1 - c0) * np.clip((total[:, None] - s0) / np.maximum(s1 - s0, TINY), 0, 1)
-    clipped = np.clip(c * h, low, high)
-    result: Array = clipped * (total / np.maximum(clipped.sum(1), TINY))[:, None]
+    """Return clip(c h, low, high) that sum to `total` (b,)."""
+    result: Array = h * (total / h.sum(1))[:, None]
+    beyond = np.flatnonzero(((result < low) | (result > high)).any(1))
+    if len(beyond):
+        h, low, high, total = h[beyond], low[beyond], high[beyond], total[beyond]
+        factor = _factor(h, low, high, _Parts.whole(h.shape[1]), total)
+        clipped = np.clip(factor[:, None] * h, low, high)
+        result[beyond] = clipped * (total / np.maximum(clipped.sum(1), TINY))[:, None]
     return result
+
+
+def _factor(h: Array, low: Array, high: Array, parts: _Parts, total: Array) -> Array:
+    """Return the c (b,) at which the parts' clipped sums of clip(c h, low, high) add up to `total` (b,).
+
+    The sum grows piecewise linearly with c, so Newton's steps are exact on the last piece. A step that leaves the
+    bracket is replaced by the bracket's geometric middle, and so is every third, because Newton's alone can go in
+    circles.
+    """
+    free = low < high
+    below, above = (np.maximum(end, LEAST_FACTOR) for end in ((low / h).min(1), (high / h).max(1)))
+    fixed = np.where(free, 0.0, low).sum(1)
+    c = np.clip((total - fixed) / np.maximum(np.where(free, h, 0.0).sum(1), TINY), below, above)
+    for turn in range(NEWTON_STEPS):
+        sums, slopes = _clipped_sums(c, h, low, high, parts)
+        missing, slope = total - sums.sum(1), slopes.sum(1)
+        if (np.abs(missing) <= 1e-14).all():
+            break
+        below, above = np.where(missing > 0, c, below), np.where(missing < 0, c, above)
+        newton = c + missing / np.maximum(slope, TINY)
+        inside = (slope > 0) & (newton > below) & (newton < above) & (turn % 3 < 2)
+        c = np.where(missing == 0, c, np.where(inside, newton, np.sqrt(below) * np.sqrt(above)))
+    return c
+
+
+def _clipped_sums(c: Array, h: Array, low: Array, high: Array, parts: _Parts) -> tuple[Array, Array]:
+    """Return each part's sum of clip(c h, low, high), between the part's limits (b, p), and its slope by c (b, p)."""
+    scaled = c[:, None] * h
+    moving = np.where((scaled > low) & (scaled < high), h, 0.0)
+    sums = np.minimum(np.maximum(scaled, low), high) @ parts.member
+    inside = (sums > parts.low) & (sums < parts.high)
+    return np.minimum(np.maximum(sums, parts.low), parts.high), np.where(inside, moving @ parts.member, 0.0)
 
 
 def starts(limits: Limits) -> Array:
@@ -110,11 +160,15 @@ def starts(limits: Limits) -> Array:
 
 def minimise_mixture(objective: Objective, h: Array, limits: Limits) -> tuple[Array, Array]:
     """Run mirror descent from every start (b, k), steps adapted per start; return the ends (b, k) and losses (b,)."""
-    ends, values = _descend(objective, project(h, limits), limits)
+    ends, values = _descend(objective, project(h, limits), limits, np.arange(len(h)))
     # between 0 and a few FLOOR the lifted weights leave shallow minima: try zero instead
-    snapped, snapped_values = _descend(objective, project(np.where(ends < 10 * FLOOR, 0.0, ends), limits), limits)
-    better = snapped_values <= values
-    return np.where(better[:, None], snapped, ends), np.where(better, snapped_values, values)
+    snapped = project(np.where(ends < 10 * FLOOR, 0.0, ends), limits)
+    moved = np.flatnonzero(np.abs(snapped - ends).max(1) > MOVED)
+    if len(moved):
+        again, lower = _descend(objective, snapped[moved], limits.rows(moved), moved)
+        better = lower <= values[moved]
+        ends[moved[better]], values[moved[better]] = again[better], lower[better]
+    return ends, values
 
 
 def lowest(objective: Objective, h: Array, limits: Limits) -> Array:
@@ -124,19 +178,91 @@ def lowest(objective: Objective, h: Array, limits: Limits) -> Array:
     return best
 
 
-def _descend(objective: Objective, h: Array, limits: Limits) -> tuple[Array, Array]:
-    value, gradient = objective(h)
-    step = 1.0 / np.maximum(np.ptp(gradient, axis=1), 1e-9)
-    for _ in range(STEPS):
-        centred = gradient - (h * gradient).sum(1, keepdims=True)
-        trial = project(h * np.exp(np.clip(-step[:, None] * centred, -5, 5)), limits)
-        new_value, new_gradient = objective(trial)
-        better = new_value <= value
-        still = (np.abs(trial - h).max() < 1e-10) or step.max() < 1e-9
-        h = np.where(better[:, None], trial, h)
-        gradient = np.where(better[:, None], new_gradient, gradient)
-        value = np.where(better, new_value, value)
-        step = np.where(better, step * 1.3, step * 0.4)
-        if still:
+@dataclass
+class _Walk:
+    """Starts that have not converged: where they are, and what decides on their next steps.
+
+    Attributes
+    ----------
+    which : (b,) their places among all starts
+    h, value, gradient : (b, k), (b,), (b, k) the last accepted mixtures
+    step : (b,) lengths of the next steps
+    past, gains : (REMEMBERED, b) the last accepted losses, and what the last steps promised to gain [nats]
+    """
+
+    which: Rows
+    h: Array
+    value: Array
+    gradient: Array
+    step: Array
+    past: Array
+    gains: Array
+
+    @classmethod
+    def begin(cls, objective: Objective, h: Array, which: Rows) -> "_Walk":
+        value, gradient = objective(h, which)
+        step, past = 1.0 / np.maximum(np.ptp(gradient, axis=1), 1e-9), np.tile(value, (REMEMBERED, 1))
+        return cls(which, h, value, gradient, step, past, np.full_like(past, np.inf))
+
+    def rows(self, at: Rows) -> "_Walk":
+        """Return some of them."""
+        one = (self.which[at], self.h[at], self.value[at], self.gradient[at], self.step[at])
+        return _Walk(*one, self.past[:, at], self.gains[:, at])
+
+    def move(self, objective: Objective, limits: Limits, turn: int) -> None:
+        """Try one step of each; where the loss is above all remembered ones, stay and halve the next step twice."""
+        trial = project(self.h * np.exp(_exponent(self.h, self.gradient, self.step, limits)), limits)
+        value, gradient = objective(trial, self.which)
+        better = value <= self.past.max(0)
+        moved = trial - self.h
+        growing = ((self.h < SEEN) & (trial > GROWING * np.maximum(self.h, SMALLEST))).any(1)  # gains little only yet
+        self.gains[turn % REMEMBERED] = np.where(growing, np.inf, -(self.gradient * moved).sum(1))
+        along = (moved * np.log(np.maximum(trial, TINY) / np.maximum(self.h, TINY))).sum(1)
+        bend = (moved * (gradient - self.gradient)).sum(1)
+        curved = np.where(bend > TINY, along / np.maximum(bend, TINY), 3 * self.step)
+        longer = np.clip(curved, 0.01 * self.step, 100 * self.step)
+        self.step = np.where(better & (along > 0), longer, np.where(better, self.step, 0.25 * self.step))
+        self.h = np.where(better[:, None], trial, self.h)
+        self.gradient = np.where(better[:, None], gradient, self.gradient)
+        self.value = np.where(better, value, self.value)
+        self.past[turn % REMEMBERED] = self.value
+
+
+def _exponent(h: Array, gradient: Array, step: Array, limits: Limits) -> Array:
+    """Return the logarithm (b, k) of what weights are multiplied by: minus the step times the gradient, from its mean.
+
+    It is clipped, because near 0 a gradient can be without bound. What only the projection can use, a common shift of
+    all weights or of a group's, must not be what is clipped: means are over each part of the limits, and over weights
+    that are not at a limit where there are any.
+    """
+    parts = _Parts.of(limits, h.shape[1])
+    inside = h * ((h > limits.low * NEAR + TINY) & (h * NEAR < limits.high))
+    own = (inside @ parts.member > 0) @ parts.member.T > 0
+    weight = np.where(own, inside, h)
+    means = (weight * gradient) @ parts.member / np.maximum(weight @ parts.member, TINY)
+    shares = h @ parts.member
+    middle = (shares * means).sum(1, keepdims=True) / shares.sum(1, keepdims=True)
+    within, between = gradient - means @ parts.member.T, (means - middle) @ parts.member.T
+    most = step[:, None]
+    return -np.clip(most * within, -FURTHEST, FURTHEST) - np.clip(most * between, -FURTHEST, FURTHEST)
+
+
+def _descend(objective: Objective, h: Array, limits: Limits, which: Rows) -> tuple[Array, Array]:
+    """Return the best mixtures (b, k) on the way from starts h inside the limits, and their losses (b,)."""
+    walk, at = _Walk.begin(objective, h, which), np.arange(len(h))  # at: the rows of h that still walk
+    ends, values = h.copy(), walk.value.copy()
+    before = np.full(len(h), np.inf)
+    for turn in range(STEPS):
+        walk.move(objective, limits.rows(at), turn)
+        lower = walk.value <= values[at]
+        ends[at[lower]], values[at[lower]] = walk.h[lower], walk.value[lower]
+        going = walk.gains.max(0) > CONVERGED
+        if turn % STALL_STEPS == STALL_STEPS - 1:
+            going &= before[at] - values[at] > STALLED
+            before[at] = values[at]
+        going = np.flatnonzero(going)
+        if len(going) < len(at):
+            walk, at = walk.rows(going), at[going]
+        if not len(at):
             break
-    return h, value
+    return ends, values

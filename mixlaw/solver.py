@@ -43,6 +43,7 @@ class Problem:
     runs : (n,) number of each row's run, from 0
     delta : Huber threshold [nats; relative where residuals are logarithmic]
     logarithmic : residuals are log predicted - log observed
+    entangled : N and D rise together, so that their terms need a belief about their size
     """
 
     law: Law
@@ -52,6 +53,7 @@ class Problem:
     runs: Index
     delta: float = 1e-3
     logarithmic: bool = False
+    entangled: bool = False
 
     def rows(self, at: slice | Index) -> "Problem":
         """Return the problem of some rows only."""
@@ -69,6 +71,7 @@ class Members:
     theta : (b, p) parameters
     target : (b,) index of the target that each is fitted to
     run_weight : (b, r) how often a resample holds each run
+    shift : (b, r) errors added to the losses of each run [nats; relative where residuals are logarithmic]
     prior : (b, p) centres and (b, p) precisions of a quadratic penalty, precision (theta - centre)^2 / 2
     """
 
@@ -76,12 +79,14 @@ class Members:
     target: Index
     run_weight: Array | None = None
     prior: tuple[Array, Array] | None = None
+    shift: Array | None = None
 
     def take(self, at: slice | Index) -> "Members":
         """Return some of the members."""
         run_weight = None if self.run_weight is None else self.run_weight[at]
         prior = None if self.prior is None else (self.prior[0][at], self.prior[1][at])
-        return Members(self.theta[at], self.target[at], run_weight, prior)
+        shift = None if self.shift is None else self.shift[at]
+        return Members(self.theta[at], self.target[at], run_weight, prior, shift)
 
     def moved(self, theta: Array) -> "Members":
         """Return the same members at other parameters."""
@@ -116,6 +121,8 @@ def residuals(problem: Problem, members: Members, value: Array) -> Array:
     """Return (b, n) predicted minus observed; what overflowed counts as very far."""
     y = problem.y[members.target]
     difference = np.log(np.maximum(value, TINY)) - np.log(y) if problem.logarithmic else value - y
+    if members.shift is not None:
+        difference = difference - members.shift[:, problem.runs]
     if np.isfinite(difference.sum()):
         return difference
     return np.nan_to_num(difference, nan=1e6, posinf=1e6, neginf=-1e6)
@@ -170,11 +177,16 @@ def minimise(
     return Solution(theta, best)
 
 
-def curvature(problem: Problem, members: Members) -> Array:
-    """Return (b, p, p) the second derivatives of the members' objectives, without those of the law itself."""
+def curvature(problem: Problem, members: Members, least: Array) -> Array:
+    """Return (b, p, p) the second derivatives of the members' objectives, without those of the law itself.
+
+    Parameters
+    ----------
+    least : (b,) residuals count as at least this large, so that a few tiny ones do not pass for precision
+    """
     found = [
-        _Tile(problem, part, problem.delta).look(part.theta).hessian
-        for part in map(members.take, _tiles(problem, len(members.theta)))
+        _Tile(problem, members.take(at), problem.delta, least[at]).look(members.theta[at]).hessian
+        for at in _tiles(problem, len(members.theta))
     ]
     return np.concatenate(found)
 
@@ -222,8 +234,9 @@ class Look:
 class _Tile:
     """The state of a few members while they are descended together."""
 
-    def __init__(self, problem: Problem, members: Members, delta: float) -> None:
+    def __init__(self, problem: Problem, members: Members, delta: float, least: Array | None = None) -> None:
         self.problem, self.members, self.delta = problem, members, delta
+        self.least = np.full(len(members.theta), TINY) if least is None else least
         self.weight = row_weights(problem, members)
         self.low, self.high = problem.law.bounds(problem.x.h.shape[-2])
 
@@ -242,7 +255,7 @@ class _Tile:
             size = np.abs(off)
             inside = np.minimum(size, self.delta)
             best += (self.weight[:, at] * inside * (size - 0.5 * inside)).sum(1)
-            weight[:, at] = self.weight[:, at] * (inside / np.maximum(size, TINY))
+            weight[:, at] = self.weight[:, at] * np.minimum(1, self.delta / np.maximum(size, self.least[:, None]))
             gradient += found.pulled(weight[:, at] * off)
             hessian += found.normal(weight[:, at])
             slopes = found if step == n else None
@@ -255,7 +268,7 @@ class _Tile:
 
     def keep(self, at: NDArray[np.bool_]) -> None:
         """Go on with some of the members only."""
-        self.members, self.weight = self.members.take(np.flatnonzero(at)), self.weight[at]
+        self.members, self.weight, self.least = self.members.take(np.flatnonzero(at)), self.weight[at], self.least[at]
 
 
 def _descend(

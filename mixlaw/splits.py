@@ -5,6 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixlaw.errors import FitError, unknown_name
+from mixlaw.levels import count_levels, levels
 from mixlaw.tables import Table
 
 KINDS = {
@@ -32,7 +33,8 @@ def held_out(table: Table, kind: str, fold: int = FOLDS - 1) -> NDArray[np.bool_
         raise FitError(f"--holdout: {unknown_name('kind', kind, KINDS)}")
     frame = table.frame
     if kind == "scale":
-        held = frame["n_params"] == frame["n_params"].max()
+        size = levels(frame["n_params"])
+        held = pd.Series(size == size.max())
     elif kind == "tokens":
         held = frame["n_tokens"] > 0.6 * frame.groupby("run_id")["n_tokens"].transform("max")
     else:
@@ -45,4 +47,4 @@ def held_out(table: Table, kind: str, fold: int = FOLDS - 1) -> NDArray[np.bool_
 
 def default_kind(table: Table) -> str:
     """Return the split that says most about extrapolation and that the table allows."""
-    return "scale" if table.frame["n_params"].nunique() >= 3 else "mixture"
+    return "scale" if count_levels(table.frame, "n_params") >= 3 else "mixture"

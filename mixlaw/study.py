@@ -80,6 +80,8 @@ class RunState:
 def run_states(folder: Path, queue: Queue | None = None, planned: Iterable[PlannedRun] | None = None) -> list[RunState]:
     """Return how far every run of a study is: the planned ones, then others that its folder holds.
 
+    Runs of a former version of the study are left out, except while they run or wait: see `former_runs`.
+
     Parameters
     ----------
     folder : runs/<study>
@@ -98,10 +100,31 @@ def run_states(folder: Path, queue: Queue | None = None, planned: Iterable[Plann
             tasks.setdefault(name, []).append(f"{job.job}_{i}")
     present = {entry.name for entry in os.scandir(folder) if entry.is_dir()} if folder.is_dir() else set()
     states = [_state(run, folder, name in present, tasks.get(name, []), queue) for name, run in plan.items()]
+    states = [s for s in states if not s.run.former or s.in_queue or s.state in ("running", "queued")]
     if planned is None:
         strangers = (name for name in sorted(present - set(plan)) if (folder / name / "run.json").exists())
         states += [_state(_unplanned(folder / name), folder, True, tasks.get(name, []), queue) for name in strangers]
     return states
+
+
+def former_runs(folder: Path) -> list[str]:
+    """Return the runs in a study's folder that only a former version of its `study=` file planned.
+
+    Raises
+    ------
+    RunLogError
+        If the plan is damaged.
+    """
+    return [name for name, run in read_plan(folder).items() if run.former and (folder / name).is_dir()]
+
+
+def former_in_words(folder: Path, names: Sequence[str]) -> str:
+    """Return the sentence about runs of a former version, or nothing where there are none."""
+    if not names:
+        return ""
+    some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    are = "run is" if len(names) == 1 else "runs are"
+    return f"{len(names)} {are} of a former version of the study, which was edited since: {some} in {folder}"
 
 
 def counts(states: Iterable[RunState]) -> dict[str, int]:

@@ -1,33 +1,47 @@
 """Tables of runs: run directories or anybody's files become one checked, wide DataFrame.
 
 Columns: row (its number in the input), n_params, n_tokens, weight_<domain>..., loss_<target>..., and optionally run_id,
-loss_se_<target>, seed, sparsity, available_<domain> [tokens], before_<target> [nats]. One row per (run, evaluation
-point). Nothing is dropped silently: every repair is a note that names the row; what cannot be repaired is an error.
+loss_se_<target>, seed, sparsity, available_<domain> [tokens] (or unique_tokens, where there are no weights) and
+before_<target> [nats]. One row per (run, evaluation point). Nothing is dropped silently: every repair is a note that
+names the row; what cannot be repaired is an error.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixlaw.errors import RunLogError, unknown_name
-from mixlaw.layouts import LOSS, LOSS_SE, WEIGHT, listed, load_files, note_rows, ranges, suggestion, unknown_column
+from mixlaw.cleaning import Cleaning
+from mixlaw.columns import LOSS, LOSS_SE, WEIGHT, names_after, unknown_column
+from mixlaw.comparable import (
+    as_wanted,
+    chosen,
+    chosen_rows,
+    common_identity,
+    differing_columns,
+    require_comparable,
+)
+from mixlaw.directions import check_directions, declared_targets
+from mixlaw.errors import ConfigError, RunLogError, unknown_name
+from mixlaw.layouts import load_files, standardised
+from mixlaw.names import spelt_as
+from mixlaw.notes import listed, ranges, rows_in
+from mixlaw.one_domain import name_one_domain
+from mixlaw.parts import Part
+from mixlaw.run_names import Naming, best_rows, name_runs
 from mixlaw.runs import load_runs
+from mixlaw.schedules import is_last
+from mixlaw.units import BITS_PER_BYTE, together_with, units_of
 
 __all__ = ["LOSS", "LOSS_SE", "WEIGHT", "Table", "check_frame", "names_after", "pick_targets", "read_table"]
 Array = NDArray[np.float64]
-SUM_REPAIRED = 0.03  # weights that miss 1 by at most this were rounded; they are scaled, with a note
-RISING = 0.8  # a column that rises in more of the steps within runs is no loss
-MIN_STEPS = 10  # fewer steps say nothing about where a column goes
-HIGHER = re.compile(
-    r"(^|[^a-z0-9])(acc|accuracy|f1|bleu|rouge\w?|meteor|chrf|score|em|exact_match|auc|auroc|recall|precision|reward|"
-    r"win_?rate|pass[@_-]?(at[_-]?)?[0-9k]+|iou|miou|psnr|ssim|mcc|elo|top[_-]?[15])([^a-z0-9]|$)"
-)
-LOWER = re.compile(r"(^|[^a-z0-9])(loss|nll|ppl|perplexity|bpb|bpc|ce|error|err|brier)([^a-z0-9]|$)")
+OF_DOMAINS, OF_TARGETS = (WEIGHT, "available_", "requested_", "epochs_"), (LOSS, LOSS_SE, "before_")
+MUCH = 0.05  # of the rows: when more are left out, it is a warning
+MAX_REASONS = 5
 
 
 @dataclass
@@ -42,6 +56,11 @@ class Table:
     notes : what was repaired or left out, each with its row
     sizes : tokens available per domain, where the input states them
     sources : every input and how many rows it has; `row` counts through them
+    left_out : reason -> rows that were left out for it, in reading and after
+    units : target -> what it is measured in; nats/token where nothing else is known
+    doubts : what casts doubt on every fit, in plain words: losses in other units, checkpoints that are no ends
+    identity : the settings that all run directories share, as words
+    choice : how runs were chosen (where, varied, former, ends_only), so that they can be chosen again
     """
 
     frame: pd.DataFrame
@@ -50,6 +69,11 @@ class Table:
     notes: list[str] = field(default_factory=list)
     sizes: dict[str, float] = field(default_factory=dict)
     sources: list[tuple[str, int]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
+    identity: dict[str, str] = field(default_factory=dict)
+    choice: dict[str, Any] = field(default_factory=dict)
 
     @property
     def mixtures(self) -> Array:
@@ -65,9 +89,43 @@ class Table:
         places, above, wanted = [], 0, set(rows)
         for where, count in self.sources:
             own = [row - above for row in wanted if above < row <= above + count]
-            places += [f"{where} row{'s' if len(own) > 1 else ''} {ranges(own)}"] if own else []
+            places += [rows_in(where, own)] if own else []
             above += count
         return " and ".join(places) or f"row {ranges(list(wanted))}"
+
+    def without(self, out: NDArray[np.bool_], reason: str) -> "Table":
+        """Return the table without the rows where `out` is true, counted by their reason."""
+        count = int(out.sum())
+        counted = self.left_out | ({reason: self.left_out.get(reason, 0) + count} if count else {})
+        return replace(self.rows(~out), left_out=counted)
+
+    def much_left_out(self) -> list[str]:
+        """Return a sentence with share and reasons if more than 5 % of the rows were left out, or nothing."""
+        count = sum(self.left_out.values())
+        total = count + len(self.frame)
+        if count <= MUCH * total:
+            return []
+        reasons = sorted(self.left_out.items(), key=lambda pair: -pair[1])
+        shown = listed([f"{reason} ({n})" for reason, n in reasons], MAX_REASONS)
+        return [f"{count} of {total} rows ({100 * count / total:.0f} %) are left out: {shown}"]
+
+    def named_as(self, domains: Sequence[str], targets: Sequence[str]) -> "Table":
+        """Return the table with its domains and targets written as these, where only case and punctuation differ."""
+        of_domains, of_targets = spelt_as(self.domains, domains), spelt_as(self.targets, targets)
+        if not of_domains and not of_targets:
+            return self
+        new = {f"{prefix}{a}": f"{prefix}{b}" for prefix in OF_DOMAINS for a, b in of_domains.items()}
+        new |= {f"{prefix}{a}": f"{prefix}{b}" for prefix in OF_TARGETS for a, b in of_targets.items()}
+        said = listed([f"{a} is {b}" for a, b in (of_domains | of_targets).items()])
+        return replace(
+            self,
+            frame=self.frame.rename(columns=new),
+            domains=[of_domains.get(d, d) for d in self.domains],
+            targets=[of_targets.get(t, t) for t in self.targets],
+            sizes={of_domains.get(d, d): size for d, size in self.sizes.items()},
+            units={of_targets.get(t, t): unit for t, unit in self.units.items()},
+            notes=[*self.notes, f"names that differ in case or punctuation only are taken for one: {said}"],
+        )
 
     def runs(self) -> Array:
         """(n,) the number of each row's run: rows of one run share their errors."""
@@ -83,28 +141,48 @@ def read_table(
     constants: Mapping[str, float] | None = None,
     higher_is_better: Iterable[str] = (),
     need_losses: bool = True,
+    run_id: Sequence[str] = (),
+    rows_are_runs: bool = False,
+    best: bool = False,
+    relative_weights: bool = False,
+    where: Mapping[str, Any] | None = None,
+    varied: Iterable[str] = (),
+    units: Mapping[str, str] | None = None,
+    ends_only: bool = False,
+    former: bool = False,
 ) -> Table:
     """Read tables of runs from files or run directories and put them below each other, or beside each other by an id.
 
     Parameters
     ----------
-    paths : CSV, TSV or parquet files, run directories, or folders of run directories
+    paths : files of any format that `mixlaw.files` reads, run directories, or folders of run directories
     columns : names of one's own -> the standard ones, for files; with one * on each side, patterns:
-        {"train_*": "weight_*"}. Names that patterns find become lower case, other than a-z, 0-9, _ and - become _
+        {"train_*": "weight_*"}
     n_params : which parameter count of run directories is N: n_params (total) or n_params_non_embedding
-    layout : a name in `mixlaw.layouts.LAYOUTS`: how these files are laid out
+    layout : a name in `mixlaw.layouts.LAYOUTS`: how these files are laid out; by default what their columns show
     join : a column that all files have; they are one table, put together by its values, whatever their order
     constants : columns that the files lack, e.g. {"n_tokens": 1e9}
-    higher_is_better : targets that are shares or percentages of right answers; they become error rates
+    higher_is_better : targets, or globs such as mmlu_*, that are shares or percentages of right answers; they become
+        error rates
     need_losses : whether a table without losses is an error; predicting needs none
+    run_id : columns of files whose values together name a run
+    rows_are_runs : whether every row of files is a run of its own
+    best : keep the row of the lowest loss for each N, D and mixture
+    relative_weights : whether only the proportions of weights in files count, whatever they sum to
+    where : settings of runs, or columns of files -> the values to keep, e.g. {"optim.lr": 0.008}; a list: any
+    varied : settings that run directories may differ in, beside N, D, h and the seed, e.g. ["optim.lr"]
+    units : patterns of targets -> what they are measured in, e.g. {"*": "bits/byte"}
+    ends_only : keep the last row of every run: where rates fall, checkpoints before are no ends of shorter runs
+    former : also read runs that only a former version of their study's file planned
 
     Raises
     ------
     RunLogError
-        Naming file and row: a missing column, a weight outside [0, 1], weights that do not sum to one, a value that is
-        not a number or not positive, a target where higher seems better.
+        Naming file and row: a missing column, most cells of a column that are no numbers or not positive, weights that
+        sum to something else than 1, 100 or n_tokens, a target where higher seems better. Or naming the settings that
+        runs differ in.
     ConfigError
-        If there is no such layout, or a pattern is none.
+        If there is no such layout, a pattern is none, or a name of a target or of a column for run_id matches nothing.
     """
     if not paths:
         raise RunLogError("no table given: name CSV files or folders of runs")
@@ -112,22 +190,64 @@ def read_table(
     files = [Path(p) for p in paths if not Path(p).is_dir()]
     if folders and constants:
         raise RunLogError(f"--set {next(iter(constants))}: run directories such as {folders[0]} state it themselves")
-    declared = list(higher_is_better)
+    naming = Naming(tuple(run_id), rows_are_runs)
+    if folders and not files and (run_id or rows_are_runs):
+        raise ConfigError(f"--run-id and --rows-are-runs are for files: run directories such as {folders[0]} have ids")
     tables = []
-    for part in load_files(files, columns or {}, layout, join, constants) if files else []:
-        frame = part.frame
+    parts = load_files(files, columns or {}, layout, join, constants, need_losses, run_id) if files else []
+    targets = list(dict.fromkeys(t for part in parts for t in _targets_in(part.frame)))
+    named = " + ".join(map(str, paths))
+    declared = declared_targets(higher_is_better, targets, named) if targets or need_losses else []
+    wanted, varied = as_wanted(where or {}), list(varied)
+    for part in parts:
+        frame = chosen_rows(part.frame, wanted)
+        if wanted:
+            part.notes.append(f"{part.where}: {len(frame)} of {len(part.frame)} rows are chosen by --where")
         if n_params != "n_params" and n_params in frame:
             frame = frame.drop(columns="n_params", errors="ignore").rename(columns={n_params: "n_params"})
-        table = check_frame(frame, part.where, frame.index.to_numpy(), need_losses, declared)
-        tables.append(replace(table, notes=part.notes + table.notes, sources=[(part.where, part.n_rows)]))
+        part.frame = frame
+        own = [t for t in declared if t in _targets_in(frame)]
+        tables.append(_checked(part, need_losses, own, naming, relative_weights))
+    differing = differing_columns(pd.concat([t.frame for t in tables], ignore_index=True), varied) if tables else []
     if folders:
-        tables.append(_from_runs(folders, n_params))
-    return _stack(tables)
+        tables.append(_from_runs(folders, n_params, wanted, varied, former))
+    choice = {"where": wanted, "varied": varied, "former": former, "ends_only": ends_only}
+    table = _stack(tables)
+    known = together_with(((", ".join(w for w, _ in t.sources), t.units) for t in tables), units or {})
+    table = replace(table, units=known, choice=choice, doubts=differing)
+    table = _only_ends(table) if ends_only else table
+    return _best(table) if best else table
+
+
+def _only_ends(table: Table) -> Table:
+    """Keep the last row of every run."""
+    last = is_last(table.frame)
+    left = f"--ends-only: {len(last) - last.sum()} of {len(last)} rows are not the last of their run; left out"
+    return replace(table, notes=[*table.notes, left]).rows(last)
+
+
+def _targets_in(frame: pd.DataFrame) -> list[str]:
+    return [t for t in names_after(LOSS, frame) if not (LOSS + t).startswith(LOSS_SE)]
+
+
+def _best(table: Table) -> Table:
+    """Return the best row of each N, D and mixture, with a note; what a person asks for is no warning."""
+    if not table.targets:
+        return table
+    best = best_rows(table.frame, table.domains, table.targets)
+    kept = table.rows(best)
+    count = f"{int((~best).sum())} of {len(best)} rows are left out"
+    kept.notes = [
+        *table.notes,
+        f"--best: the lowest mean loss for each n_params, n_tokens and weights is kept; {count}",
+    ]
+    return kept
 
 
 def _stack(tables: list[Table]) -> Table:
     """Put tables below each other; their rows are counted through."""
     first, frames, above = tables[0], [], 0
+    tables = [first, *(table.named_as(first.domains, first.targets) for table in tables[1:])]
     for table in tables:
         if set(table.domains) != set(first.domains):
             raise RunLogError(f"the tables train on different domains: {first.domains} and {table.domains}")
@@ -135,15 +255,25 @@ def _stack(tables: list[Table]) -> Table:
         above += sum(n for _, n in table.sources)
     targets = list(dict.fromkeys(name for t in tables for name in t.targets))
     sizes = {k: v for t in tables for k, v in t.sizes.items()}
+    identity = {name: value for t in tables for name, value in t.identity.items()}
     notes, sources = [n for t in tables for n in t.notes], [s for t in tables for s in t.sources]
-    return Table(pd.concat(frames, ignore_index=True), first.domains, targets, notes, sizes, sources)
+    reasons = dict.fromkeys(reason for t in tables for reason in t.left_out)
+    left_out = {reason: sum(t.left_out.get(reason, 0) for t in tables) for reason in reasons}
+    frame = pd.concat(frames, ignore_index=True)
+    return Table(frame, first.domains, targets, notes, sizes, sources, left_out, identity=identity)
 
 
-def _from_runs(folders: list[Path], n_params: str) -> Table:
+def _from_runs(
+    folders: list[Path], n_params: str, wanted: Mapping[str, Sequence[str]], varied: Sequence[str], former: bool
+) -> Table:
     """Read run directories; evaluations of plain, averaged and cooled weights are never mixed."""
-    runs = load_runs(*folders)
-    notes = [f"left out: {sentence}" for sentence in runs.excluded.values()]
-    long = runs.table
+    runs = load_runs(*folders, former=former)
+    where = f"runs in {', '.join(map(str, folders))}"
+    notes = [*_excluded(runs.excluded), *(f"left out: {sentence}" for sentence in runs.former)]
+    facts = chosen(list(runs.facts.values()), wanted)
+    if wanted:
+        notes.append(f"{where}: {len(facts)} of {len(runs.facts)} runs are chosen by --where")
+    long = runs.table[runs.table["run_id"].isin([run.run_id for run in facts])]
     states = [state for state in ("constant", "averaged", "cooled") if (long["lr_state"] == state).any()]
     if not states:
         raise RunLogError(f"the runs in {folders[0]} hold no evaluations of a kind that is known (lr_state)")
@@ -155,6 +285,8 @@ def _from_runs(folders: list[Path], n_params: str) -> Table:
             "and the kinds are never mixed. Put runs of another kind into a folder of their own"
         )
     long = long[of_kind]
+    facts = [run for run in facts if run.run_id in set(long["run_id"])]
+    notes += require_comparable(facts, where, varied)
     domains = names_after("requested_", long)
     of_domains = [f"{p}_{d}" for d in domains for p in ("weight", "requested", "epochs")]
     index = ["run_id", "study", "seed", n_params, "step", "n_tokens", *of_domains]
@@ -167,8 +299,21 @@ def _from_runs(folders: list[Path], n_params: str) -> Table:
     frame = frame.sort_values(["run_id", "n_tokens"], ignore_index=True)
     frame.insert(0, "row", np.arange(1, len(frame) + 1))
     frame = frame.assign(**{f"available_{d}": runs.sizes[d] for d in domains})
-    sources = [(f"runs in {', '.join(map(str, folders))}", len(frame))]
-    return Table(frame, domains, list(dict.fromkeys(long["domain"])), notes, runs.sizes, sources)
+    targets = list(dict.fromkeys(long["domain"]))
+    units, identity = units_of(frame, targets), common_identity(facts, varied)
+    return Table(frame, domains, targets, notes, runs.sizes, [(where, len(frame))], {}, units, identity=identity)
+
+
+def _excluded(sentences: Mapping[str, str]) -> list[str]:
+    """Return a line for each reason why runs were left out, with the first run that it is about."""
+    kinds: dict[str, list[str]] = {}
+    for folder, sentence in sentences.items():
+        kinds.setdefault(sentence.replace(folder, "\0"), []).append(folder)
+    notes = []
+    for kind, folders in kinds.items():
+        others = f" (so {'are' if len(folders) > 2 else 'is'} {listed(folders[1:], 3)})" if len(folders) > 1 else ""
+        notes.append(f"left out: {kind.replace(chr(0), folders[0])}{others}")
+    return notes
 
 
 def check_frame(
@@ -177,49 +322,75 @@ def check_frame(
     rows: ArrayLike | None = None,
     need_losses: bool = True,
     higher_is_better: Iterable[str] = (),
+    run_id: Sequence[str] = (),
+    rows_are_runs: bool = False,
+    best: bool = False,
+    relative_weights: bool = False,
 ) -> Table:
-    """Check a wide table and name its domains and targets.
+    """Check a table and name its domains and targets; layouts and long tables are recognised as in files.
 
     Parameters
     ----------
     where : how messages name the table
     rows : (n,) the numbers of the rows in the input; 1 to n by default
     need_losses : whether a table without losses is an error
-    higher_is_better : targets that become error rates
+    higher_is_better : targets, or globs, that become error rates
+    run_id, rows_are_runs, best, relative_weights : see `read_table`
 
     Raises
     ------
     RunLogError
         Naming the column or the row (counted from 1, without the header) and what to do.
+    ConfigError
+        If a name of a target or of a column for run_id matches nothing.
     """
-    frame = frame.reset_index(drop=True)
-    frame.columns = pd.Index([str(c) for c in frame.columns])
+    numbers = np.arange(1, len(frame) + 1) if rows is None else np.asarray(rows, int)
+    frame = frame.set_axis(pd.Index(numbers), axis=0).drop(columns="row", errors="ignore")
+    frame.columns = pd.Index([str(c).strip() for c in frame.columns])
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise RunLogError(f"{where}: column '{repeated[0]}' appears twice")
-    numbers = np.arange(1, len(frame) + 1) if rows is None else np.asarray(rows, int)
-    frame = frame.drop(columns="row", errors="ignore")
-    frame.insert(0, "row", numbers)
-    domains = names_after(WEIGHT, frame)
-    targets = [t for t in names_after(LOSS, frame) if not (LOSS + t).startswith(LOSS_SE)]
-    _require_columns(frame, targets if need_losses else ["none"], where)
-    notes: list[str] = []
-    for column in ("n_params", "n_tokens", *[WEIGHT + d for d in domains], *[LOSS + t for t in targets]):
-        frame[column] = _numbers(frame, column, where)
+    (part,) = standardised([Part(where, frame, len(frame))], {}, need_losses=need_losses)
+    targets = _targets_in(part.frame)
+    declared = declared_targets(higher_is_better, targets, where) if targets or need_losses else []
+    table = _checked(part, need_losses, declared, Naming(tuple(run_id), rows_are_runs), relative_weights)
+    return _best(table) if best else table
+
+
+def _checked(part: Part, need_losses: bool, declared: list[str], naming: Naming, relative_weights: bool) -> Table:
+    """Check a table whose columns have their standard names."""
+    frame = part.frame.drop(columns="row", errors="ignore").copy()
+    frame.insert(0, "row", part.frame.index.to_numpy())
+    frame = frame.reset_index(drop=True)
+    where = part.where
+    frame = name_one_domain(frame, where, part.notes)
+    _require_columns(frame, _targets_in(frame) if need_losses else ["none"], where)
+    cleaning = Cleaning(frame, where, part.decimal)
+    domains, targets = names_after(WEIGHT, frame), cleaning.targets()
+    if "run_id" in frame and not (naming.columns or naming.rows_are_runs):
+        cleaning.require_run_ids()
     for column in ("n_params", "n_tokens"):
-        _refuse_rows(frame, ~(frame[column] > 0) | ~np.isfinite(frame[column]), column, "must be above 0", where)
-    _check_optional(frame, where)
+        cleaning.numbers(column)
+    _check_optional(cleaning)
+    for target in targets:
+        if target in declared:
+            cleaning.optional(LOSS + target, lambda cells: cells.notna(), "a number")
+        else:
+            cleaning.optional(LOSS + target, lambda cells: cells > 0, "a number above 0")
     if domains:
-        frame = _check_mixtures(frame, domains, where, notes)
-    _name_runs(frame, domains, where)
-    _check_directions(frame, targets, list(higher_is_better), where, notes)
-    _check_losses(frame, targets, where, notes)
-    return Table(frame, domains, targets, notes, _sizes(frame, domains, where), [(where, len(frame))])
-
-
-def names_after(prefix: str, frame: pd.DataFrame) -> list[str]:
-    """Return what follows a prefix in the names of the columns that have it."""
-    return [str(c).removeprefix(prefix) for c in frame.columns if str(c).startswith(prefix)]
+        cleaning.mixtures(domains, relative_weights)
+    cleaning.note_read()
+    cleaning.note_empty()
+    frame, notes = cleaning.frame, part.notes + cleaning.notes
+    by = tuple(part.renamed.get(column, column) for column in naming.columns)
+    notes += name_runs(frame, domains, targets, where, replace(naming, columns=by))
+    check_directions(frame, targets, declared, where, notes)
+    left_out, sizes = part.left_out | cleaning.left_out, _sizes(frame, domains, where)
+    called = {standard: theirs for theirs, standard in part.renamed.items()}
+    units = units_of(frame, targets, declared, called)
+    if part.layout == "olmix":
+        units |= dict.fromkeys(targets, BITS_PER_BYTE)
+    return Table(frame, domains, targets, notes, sizes, [(where, part.n_rows)], left_out, units)
 
 
 def _require_columns(frame: pd.DataFrame, targets: list[str], where: str) -> None:
@@ -230,147 +401,21 @@ def _require_columns(frame: pd.DataFrame, targets: list[str], where: str) -> Non
         if column not in frame:
             raise RunLogError(
                 f"{where}: {unknown_column(column, columns)}; name yours by --columns {column}=YOURS, "
-                f"or state it by --set {column}={example}{suggestion(columns)}"
+                f"or state it by --set {column}={example}"
             )
     if not targets:
-        raise RunLogError(f"{where} has no column loss_<target>; its columns: {listed(columns)}{suggestion(columns)}")
+        raise RunLogError(f"{where} has no column loss_<target>; its columns: {listed(columns)}")
 
 
-def _numbers(frame: pd.DataFrame, column: str, where: str) -> pd.Series:
-    """Return a column as floats; text that is no number is an error, an empty cell is NaN."""
-    try:
-        numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
-    except (OverflowError, TypeError, ValueError) as error:
-        raise RunLogError(f"{where}: column {column} holds more than numbers: {str(error)[:80]}") from None
-    bad = numbers.isna() & frame[column].notna()
-    _refuse_rows(frame, bad, column, "is not a number", where)
-    return numbers
-
-
-def _refuse_rows(frame: pd.DataFrame, bad: pd.Series, column: str, why: str, where: str) -> None:
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        more = f" (and {int(bad.sum()) - 1} more rows)" if bad.sum() > 1 else ""
-        value = frame[[column]].astype(object).iloc[row, 0]  # as Python's own number, for its repr
-        raise RunLogError(f"{where} row {frame['row'].iloc[row]}: {column} is {value!r:.40}, which {why}{more}")
-
-
-def _check_optional(frame: pd.DataFrame, where: str) -> None:
-    """Refuse what cannot be in the columns that a table may have; their cells may be empty."""
-    for column in frame.columns:
-        kind = next((k for k in (LOSS_SE, "available_", "before_", "sparsity") if column.startswith(k)), "")
-        if not kind or (kind == "sparsity" and column != kind):
-            continue
-        cells = frame[column] = _numbers(frame, column, where)
-        if kind == LOSS_SE:
-            fine, why = cells >= 0, "must be a standard error, at least 0"
-        elif kind == "sparsity":
-            fine, why = cells.between(0, 1, inclusive="left"), "must lie in [0, 1)"
-        else:
-            fine, why = cells > 0, "must be above 0"
-        _refuse_rows(frame, ~(fine & np.isfinite(cells)) & cells.notna(), column, why, where)
-
-
-def _check_mixtures(frame: pd.DataFrame, domains: list[str], where: str, notes: list[str]) -> pd.DataFrame:
-    names = [WEIGHT + d for d in domains]
-    for name in names:
-        _refuse_rows(frame, ~frame[name].between(-1e-9, 1 + 1e-9), name, "must lie in [0, 1]", where)
-    total = frame[names].sum(axis=1)
-    off = (total - 1).abs()
-    wrong = off > SUM_REPAIRED + 1e-9
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise RunLogError(
-            f"{where} row {frame['row'].iloc[row]}: the weights sum to {total.iloc[row]:.6g}, not 1 "
-            f"({int(wrong.sum())} such rows). "
-            "A domain is missing, or the weights are in another unit; correct the table"
-        )
-    rounded = off > 1e-6
-    rest = f"the weights sum to {total[rounded].min():.4f} to {total[rounded].max():.4f}; they are scaled to 1"
-    text = lambda i: f"the weights sum to {total.iloc[i]:.4f}; they are scaled to 1"  # noqa: E731
-    note_rows(notes, rounded, where, frame["row"], text, rest)
-    frame[names] = frame[names].clip(lower=0).div(total, axis=0)
-    return frame
-
-
-def _name_runs(frame: pd.DataFrame, domains: list[str], where: str) -> None:
-    """Take rows of one size, mixture and seed for one run, where runs have no ids."""
-    if "run_id" not in frame:
-        known = [c for c in ("seed", "sparsity") if c in frame]
-        keys = ["n_params", *known, *[WEIGHT + d for d in domains]]
-        frame["run_id"] = [f"{where} group {i}" for i in frame.groupby(keys, sort=False, dropna=False).ngroup()]
-    _refuse_rows(frame, frame["run_id"].isna(), "run_id", "names no run", where)
-    frame["run_id"] = frame["run_id"].astype(str)
-
-
-def _check_directions(
-    frame: pd.DataFrame, targets: list[str], declared: list[str], where: str, notes: list[str]
-) -> None:
-    """Turn the declared targets into error rates; refuse others that go up where losses go down."""
-    for target in declared:
-        if target not in targets:
-            raise RunLogError(f"--higher-is-better {target}: {where}: {unknown_name('target', target, targets)}")
-        _as_error_rate(frame, target, where, notes)
-    for target in targets:
-        reason = "" if target in declared else _why_higher(frame, target)
-        if reason:
-            raise RunLogError(
-                f"{where}: higher seems to be better for loss_{target}: {reason}. Laws describe what falls: declare it "
-                f"by --higher-is-better {target}, or, if it is a loss, give it another name by --columns loss_NEW=YOURS"
-            )
-
-
-def _why_higher(frame: pd.DataFrame, target: str) -> str:
-    """Return why a target looks like a metric where higher is better, or nothing."""
-    if HIGHER.search(target.lower()) and not LOWER.search(target.lower()):
-        return "its name says so"
-    if f"before_{target}" in frame:  # what is forgotten in finetuning may rise
-        return ""
-    known = frame[frame[LOSS + target].notna()].sort_values("n_tokens", kind="stable")
-    steps = known.groupby("run_id")[LOSS + target].diff().to_numpy(float)
-    rising, falling = int((steps > 0).sum()), int((steps < 0).sum())
-    if rising + falling < MIN_STEPS or rising < RISING * (rising + falling):
-        return ""
-    last = known.groupby("run_id").tail(1)[["n_params", LOSS + target]]
-    if last["n_params"].nunique() > 1 and last.corr("spearman").to_numpy()[0, 1] < 0:  # large models have less of it
-        return ""
-    return f"it rises in {rising} of {rising + falling} steps within runs"
-
-
-def _as_error_rate(frame: pd.DataFrame, target: str, where: str, notes: list[str]) -> None:
-    """Turn shares or percentages of right answers into shares of wrong ones."""
-    column = LOSS + target
-    low, high = frame[column].min(), frame[column].max()
-    if low < 0 or high > 100:
-        raise RunLogError(
-            f"{where}: loss_{target} goes from {low:g} to {high:g}; only shares in [0, 1] and percentages in "
-            "[0, 100] of right answers can be turned into error rates. Give a loss instead"
-        )
-    whole = 1 if high <= 1 else 100
-    frame[column] = (whole - frame[column]) / whole
-    if LOSS_SE + target in frame:
-        frame[LOSS_SE + target] /= whole
-    formula = f"1 - {target}" if whole == 1 else f"(100 - {target}) / 100"
-    notes.append(f"{where}: loss_{target} is now the error rate {formula}")
-    perfect = frame[column] == 0
-    note_rows(notes, perfect, where, frame["row"], lambda _: f"{target} makes no error at all; this cell is left out")
-    frame.loc[perfect, column] = np.nan
-
-
-def _check_losses(frame: pd.DataFrame, targets: list[str], where: str, notes: list[str]) -> None:
-    for target in targets:
-        column = frame[LOSS + target]
-        _refuse_rows(frame, np.isinf(column) | (column <= 0), LOSS + target, "is not a loss in nats", where)
-    empty = frame[[LOSS + t for t in targets]].isna()
-
-    def text(i: int) -> str:
-        names = empty.columns[empty.iloc[i]].tolist()
-        return (
-            f"{listed(names)} {'are empty; these cells are' if len(names) > 1 else 'is empty; this cell is'} left out"
-        )
-
-    rest = "losses are empty; these cells are left out"
-    note_rows(notes, empty.any(axis=1), where, frame["row"], text, rest)
+def _check_optional(cleaning: Cleaning) -> None:
+    """Check the columns that a table may have; their cells may be empty."""
+    for column in map(str, cleaning.frame.columns):
+        if column.startswith(LOSS_SE):
+            cleaning.optional(column, lambda cells: cells >= 0, "a standard error of at least 0")
+        elif column == "sparsity":
+            cleaning.optional(column, lambda cells: cells.between(0, 1, inclusive="left"), "a share in [0, 1)")
+        elif column.startswith(("available_", "before_")):
+            cleaning.optional(column, lambda cells: cells > 0, "a number above 0")
 
 
 def _sizes(frame: pd.DataFrame, domains: list[str], where: str) -> dict[str, float]:

@@ -304,14 +304,14 @@ class PowerOfSum(Term):
     uses = frozenset("h")
 
     def bounds(self, k: int) -> Box:
-        return box((self.limits, 1), (self.power, 1), (RATIO, k - 1))
+        return box((self.limits, 1), (self.power, 1), (RATIO, max(k - 1, 0)))
 
     def start(self, rng: np.random.Generator, count: int, k: int) -> Array:
         log_value, gamma = rng.normal(-1.0, 0.8, (count, 1)), rng.normal(0.0, self.spread, (count, 1))
         return np.hstack([log_value, gamma, rng.normal(0.0, 1.0, (count, k - 1))])
 
     def prior(self, k: int) -> Box:
-        return np.zeros(k + 1), np.concatenate([[np.inf, 2.0 * self.spread], np.full(k - 1, 2.0)])
+        return np.zeros(self.size(k)), np.concatenate([[np.inf, 2.0 * self.spread], np.full(max(k - 1, 0), 2.0)])
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
         ratios = np.concatenate([np.exp(theta[:, 2:]), np.ones((len(theta), 1))], axis=1)

@@ -14,14 +14,19 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
+from mixlaw.entangled import amplitudes
+from mixlaw.error_scale import MOST_INFLATED, NORMAL, ErrorScale
+from mixlaw.levels import levels
 from mixlaw.search import Minima, prior_of
 from mixlaw.slopes import Array
 from mixlaw.solver import Members, Problem, curvature, minimise, objective, residuals
 from mixlaw.tables import LOSS, Table
 from mixlaw.terms import TINY
 
+SAME_RUN = 0.01  # repeated runs differ in N and D by at most this: more would count as noise
 N_NOISE = 512  # residuals that are kept to widen predictions by the scatter of single runs
 DESCENT = 12  # steps of each resample's fit, which begins next to its end
+LONG_DESCENT = 60  # ... where N and D rise together, so that it ends far along a valley
 NEARBY: dict[str, Any] = {"bent": False, "damping": 1e-4}  # how a fit is descended whose start is next to its end
 EXACT = 1e-15  # an objective below this is a fit without any error
 LOST = 4.0  # nats of log likelihood, a run being one observation
@@ -30,21 +35,35 @@ LEAST_PRIOR = 1e-3  # resamples believe at least this little, or they would run 
 DECIDED = 4.0  # a parameter is held where the data are less than this much as precise about it as the belief
 
 
-def run_weights(n_runs: int, n_free: int, count: int, rng: np.random.Generator) -> Array:
+def weight_variance(n_runs: int, n_free: int) -> float:
+    """Return the variance of runs' weights in resamples: not 1 but what p fitted parameters and few runs make of it.
+
+    It is runs / (runs - p), times the square of Student's quantile over the normal's.
+    """
+    freedom = max(n_runs - n_free, 1)
+    return min(n_runs / freedom * float(stdtrit(freedom, 0.95) / ndtri(0.95)) ** 2, MOST_WIDENED**2)
+
+
+def run_weights(n_runs: int, variance: float, count: int, rng: np.random.Generator) -> Array:
     """Return (count, n_runs) how much each run counts in each of `count` resamples: 1 on average.
 
     Weights are gamma variates, so that no run is quite lost and every resample still supports the law (the weighted
-    likelihood bootstrap, Newton and Raftery 1994, J. R. Stat. Soc. B 56). Their variance is not 1 but what p fitted
-    parameters and few runs make of it: runs / (runs - p), times the square of Student's quantile over the normal's.
+    likelihood bootstrap, Newton and Raftery 1994, J. R. Stat. Soc. B 56).
     """
-    freedom = max(n_runs - n_free, 1)
-    variance = min(n_runs / freedom * float(stdtrit(freedom, 0.95) / ndtri(0.95)) ** 2, MOST_WIDENED**2)
     return rng.gamma(1 / variance, variance, (count, n_runs))
 
 
-def widening(n_runs: int, n_free: int) -> float:
-    """Return by what residuals must be multiplied to be as large as errors."""
-    return float(min(np.sqrt(n_runs / max(n_runs - n_free, 1)), MOST_WIDENED))
+def run_shifts(scale: ErrorScale, variance: float, n_runs: int, count: int, rng: np.random.Generator) -> Array | None:
+    """Return (t * count, n_runs) errors that are added to the losses of resampled runs; None where none are needed.
+
+    Weights move a fit by as much as residuals are large. Where parameters took up the errors, what residuals lack is
+    drawn anew (the parametric bootstrap).
+    """
+    lacking = np.sqrt(np.maximum(scale.size**2 - variance * scale.residual**2, 0.0)) * NORMAL
+    if not (lacking > 0.1 * scale.size).any():
+        return None
+    drawn: Array = (lacking[:, None, None] * rng.normal(size=(len(lacking), count, n_runs))).reshape(-1, n_runs)
+    return drawn
 
 
 def resampled_fits(problem: Problem, minima: Minima, count: int, prior: float, rng: np.random.Generator) -> Array:
@@ -62,14 +81,20 @@ def resampled_fits(problem: Problem, minima: Minima, count: int, prior: float, r
     """
     n_targets, n_free = minima.theta.shape
     n_runs, bounds = int(problem.runs.max()) + 1, problem.law.bounds(problem.x.h.shape[-2])
-    weights = run_weights(n_runs, n_free, count, rng)  # the same resamples for every target
+    variance = weight_variance(n_runs, n_free)
+    weights = run_weights(n_runs, variance, count, rng)  # the same resamples for every target
+    shifts = run_shifts(minima.scale, variance, n_runs, count, rng)
     picks = np.stack([rng.choice(len(p), count, p=p) for p in minima.plausible])
     starts = np.take_along_axis(minima.rivals, picks[..., None], 1)
     beliefs = _beliefs(problem, minima, starts, prior, rng)
     target = np.repeat(np.arange(n_targets), count)
-    safe = Members(minima.theta[target], target, np.tile(weights, (n_targets, 1)), beliefs.free)
+    safe = Members(minima.theta[target], target, np.tile(weights, (n_targets, 1)), beliefs.free, shifts)
+    if problem.entangled:  # begin at the believed split, not at the fit's: the valley between them is long
+        at = amplitudes(problem.law.term, problem.x.h.shape[-2])
+        starts[..., at] = beliefs.free[0].reshape(starts.shape)[..., at]
     jittered = np.clip((starts + rng.normal(0, 0.02, starts.shape)).reshape(-1, n_free), *bounds)
-    theta = minimise(problem, replace(safe, theta=jittered, prior=beliefs.held), DESCENT, (), **NEARBY).theta
+    steps = LONG_DESCENT if problem.entangled else DESCENT
+    theta = minimise(problem, replace(safe, theta=jittered, prior=beliefs.held), steps, (), **NEARBY).theta
     bare = replace(safe, prior=None)
     here, there = objective(problem, bare.moved(theta)), objective(problem, bare)
     lost = np.flatnonzero(here > np.exp(LOST / n_runs) * there + EXACT)
@@ -90,16 +115,19 @@ def _beliefs(problem: Problem, minima: Minima, starts: Array, prior: float, rng:
     """Draw what every resample believes, for starts (t, count, p)."""
     n_targets, _, n_free = starts.shape
     k = problem.x.h.shape[-2]
-    centre, precision = prior_of(problem, minima.objective * max(prior, LEAST_PRIOR))
-    hessian = curvature(problem, Members(minima.theta, np.arange(n_targets)))
+    centre, precision = prior_of(problem, minima.scale.objective * max(prior, LEAST_PRIOR))
+    hessian = curvature(problem, Members(minima.theta, np.arange(n_targets)), minima.scale.residual)
     # what one nat of log likelihood is, in the objective's unit
-    unit = np.maximum(minima.objective, 1e-15)[:, None] / (problem.runs.max() + 1)
+    unit = np.maximum(minima.scale.objective, 1e-15)[:, None] / (problem.runs.max() + 1)
     spread = np.where(precision > 0, np.sqrt(unit / np.maximum(precision, TINY)), 0.0)
-    drawn = centre[:, None] + spread[:, None] * rng.normal(size=starts.shape)
+    believed = rng.normal(size=starts.shape)
+    shared = [*problem.law.term.rates(k), *(amplitudes(problem.law.term, k) if problem.entangled else [])]
+    believed[..., shared] = believed[:1, :, shared]  # what N and D do to one target they do to the others
+    drawn = centre[:, None] + spread[:, None] * believed
     decided = np.stack([_data_precision(h, p) for h, p in zip(hessian, precision, strict=True)])
     rate = np.isin(np.arange(n_free), problem.law.term.rates(k))
-    weak = (rate & (decided < DECIDED * precision))[:, None]
-    own = starts + np.sqrt(unit / (decided + precision + TINY))[:, None] * rng.normal(size=starts.shape)
+    weak = (rate & (decided < DECIDED * precision) & (not problem.entangled))[:, None]
+    own = starts + np.sqrt(unit / (decided + precision + TINY))[:, None] * believed
     own = np.clip(own, *problem.law.bounds(k))
     firm = 1e4 * (precision + np.einsum("tpp->tp", hessian))
     every = lambda a: np.broadcast_to(a, starts.shape).reshape(-1, n_free).copy()  # noqa: E731
@@ -118,12 +146,19 @@ def _data_precision(hessian: Array, precision: Array) -> Array:
     return decided
 
 
-def scatter(problem: Problem, theta: Array, rng: np.random.Generator) -> list[Array]:
-    """Return, per target, residuals that stand for the scatter of a new run, in the problem's own unit."""
-    n_runs, widened = int(problem.runs.max()) + 1, []
-    for target, t in enumerate(theta):
+def scatter(problem: Problem, minima: Minima, rng: np.random.Generator) -> list[Array]:
+    """Return, per target, residuals as large as errors, which stand for the scatter of a new run.
+
+    Where hardly any residuals are left, normal ones of that size take their place.
+    """
+    widened, scale = [], minima.scale
+    for target, t in enumerate(minima.theta):
         off = residuals(problem, Members(t[None], np.array([target])), problem.law.loss(t[None], problem.x))[0]
-        known = off[problem.weight[target] > 0] * widening(n_runs, len(t))
+        known, size = off[problem.weight[target] > 0], scale.size[target]
+        if scale.residual[target] * MOST_INFLATED < size:
+            known = NORMAL * size * rng.normal(size=N_NOISE)
+        else:
+            known = known * size / max(scale.residual[target], TINY)
         widened.append(known if len(known) <= N_NOISE else rng.choice(known, N_NOISE, replace=False))
     return widened
 
@@ -148,7 +183,8 @@ def seed_noise(table: Table) -> pd.DataFrame:
         return pd.DataFrame()
     last = frame.sort_values("n_tokens").groupby("run_id").tail(1)
     asked = [last[c if (c := f"requested_{d}") in last else f"weight_{d}"].round(4) for d in table.domains]
-    groups = [g for _, g in last.groupby([last["n_params"], last["n_tokens"], *asked]) if g["seed"].nunique() > 1]
+    scale = [levels(last[column], SAME_RUN) for column in ("n_params", "n_tokens")]
+    groups = [g for _, g in last.groupby([*scale, *asked]) if g["seed"].nunique() > 1]
     rows = []
     for target in table.targets:
         losses = [g[LOSS + target].to_numpy(float) for g in groups]

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 def combinations(
     params: Mapping[str, str], grids: Sequence[Mapping[str, str]], arguments: Sequence[str] = ()
 ) -> list[list[str]]:
-    """Return the overrides of every run.
+    """Return the overrides of every run: those of the study, then `study=`, then the others of the command line.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def combinations(
     HydraException
         If values cannot be read, or a setting sweeps over an interval instead of values.
     """
-    known = choices(arguments)
+    known = choices(sorted(arguments, key=lambda argument: not argument.startswith("study=")))
     shared = choices([f"{key}={values}" for key, values in params.items() if key not in known])
     jobs = []
     for grid in grids or [{}]:

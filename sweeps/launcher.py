@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from mixlaw.ledger import PlannedRun, begin_attempt, end_attempt, write_plan
+from mixlaw.ledger import PlannedRun, begin_attempt, end_attempt, read_plan, write_plan
 from mixlaw.runlog import read_status
-from mixlaw.study import run_states
+from mixlaw.study import former_in_words, former_runs, run_states
+from sweeps.former import still_planned
 from sweeps.slurm import ask_queue
 from sweeps.status import describe
 
@@ -97,7 +98,8 @@ def run_study(
             say(describe(folder, states, everything=True))
         else:
             queued = queued_runs(folder)
-            write_plan(folder, [job.planned() for job in runs], queued)
+            write_plan(folder, [job.planned() for job in runs], queued, still_planned_of(folder, runs))
+            say_former(folder)
             for job in runs:
                 job.status = IN_QUEUE if job.plan.run_id in queued else job.status
     return returns(jobs, first_index) if dry_run else run_jobs(jobs, n_jobs, first_index)
@@ -143,6 +145,18 @@ def queued_runs(folder: Path) -> set[str]:
     if not (folder / "jobs.jsonl").exists():
         return set()
     return {s.run.run_id for s in run_states(folder, ask_queue(folder)) if s.in_queue}
+
+
+def still_planned_of(folder: Path, jobs: Sequence[Job]) -> set[str]:
+    """Return the runs of a folder that the studies of some jobs describe, though these jobs do not hold them."""
+    new, plans = {job.plan.run_id for job in jobs}, {job.planned().plan for job in jobs}
+    return still_planned(run for name, run in read_plan(folder).items() if run.plan in plans and name not in new)
+
+
+def say_former(folder: Path) -> None:
+    """Name the runs of a former version of a study."""
+    if sentence := former_in_words(folder, former_runs(folder)):
+        say(f"{sentence}: neither counted nor fitted")
 
 
 def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:

@@ -10,7 +10,6 @@ runs/NAME/recommendation.json answers, limits and all, or what --n-params, --n-t
 """
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,10 +22,13 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.cli import number
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.paths import path_option
 from mixlaw.question import Question
-from sweeps.study_file import Shape, mixtures_of, path_of, shapes_of, studies, write_study
+from mixlaw.units import kind_of
+from sweeps.study_file import Shape, mixtures_of, shapes_of, write_study
+from sweeps.study_path import path_of, studies
 
 if TYPE_CHECKING:
     from mixlaw.artefact import FittedLaws
@@ -54,6 +56,7 @@ class Trainable:
     runs: Path
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Plan; a mistake ends in one sentence."""
     known = parser()
@@ -65,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing stdout says nothing either
         return 0
     except OSError as error:
         sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
@@ -289,11 +291,11 @@ def plan_next(options: argparse.Namespace) -> int:
     weights = [f"weight_{d}" for d in laws.best.domains_]
     name = _free_name(options.name)
     comment, shared = about("next", options.name, chosen), dict(o.partition("=")[::2] for o in options.overrides)
-    domains = laws.best.domains_
+    domains, unit = laws.best.domains_, laws.best.unit_of(question.targets)
     write_study(studies() / f"{name}.yaml", folder, comment, shared, chosen, domains, after=options.name)
     say(
         f"how uncertain the differences between mixtures that may be best are at N = {question.n_params:.3g}, "
-        f"D = {question.n_tokens:.3g}: {chosen['sd_before'].iloc[0]:.4f} nats, and after these runs "
+        f"D = {question.n_tokens:.3g}: {chosen['sd_before'].iloc[0]:.4f} {kind_of(unit).after}, and after these runs "
         f"{chosen['sd_after'].iloc[-1]:.4f}",
         _shown(chosen[["model", "n_params", "n_tokens", *weights, "flops", "sd_after"]]),
         f"written: {studies() / name}.yaml",

@@ -110,7 +110,7 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
     MixlawError
         Before anything is submitted, if any of the runs is not possible; or with what sbatch says.
     """
-    from sweeps.launcher import by_study, plan_jobs, returns, say, send_unmirrored
+    from sweeps.launcher import by_study, plan_jobs, returns, say, say_former, send_unmirrored, still_planned_of
     from sweeps.status import describe
 
     if not options.dry_run and shutil.which("sbatch") is None:
@@ -120,14 +120,17 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
     jobs = plan_jobs(job_overrides)
     for folder, group in by_study(jobs).items():
         planned = [job.planned() for job in group]
-        states = run_states(folder, ask_queue(folder, must=not options.dry_run), planned)
+        queue = ask_queue(folder, must=not options.dry_run)
+        states = run_states(folder, queue, planned)
         todo = [s.run for s in states if not s.in_queue and s.state in ("planned", "preempted", "failed")]
         words = ", ".join(f"{n} {state}" for state, n in counts(states).items())
         say(f"study {folder.name}: {len(states)} runs: {words}; {len(todo)} to submit")
         if options.dry_run:
             say(describe(folder, states, everything=True))
         else:
-            write_plan(folder, planned, {s.run.run_id for s in states if s.in_queue})
+            queued = {s.run.run_id for s in run_states(folder, queue) if s.in_queue}
+            write_plan(folder, planned, queued, still_planned_of(folder, group))
+            say_former(folder)
         submit(folder, todo, options.arguments(folder), options.max_running, options.dry_run)
         if todo and not options.dry_run:
             name = shlex.quote(str(folder))

@@ -9,7 +9,6 @@ waits in the queue, by the same command if not), failed (see the reason, then `r
 """
 
 import argparse
-import os
 import shlex
 import sys
 import time
@@ -17,18 +16,22 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError, unknown_name
 from mixlaw.ledger import read_jobs, read_plan
 from mixlaw.paths import expand_path
 from mixlaw.runlog import strict_json
-from mixlaw.study import RunState, counts, eta_s, progress, run_states
+from mixlaw.study import RunState, counts, eta_s, former_in_words, progress, run_states
 from sweeps import slurm
+from sweeps.former import edited, still_planned
+from sweeps.study_path import path_of
 
 SHOWN = ("running", "preempted", "failed", "diverged")
 WATCH_S = 10.0
 VERBS = ("retry", "cancel")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake ends in one sentence on stderr, never in a traceback."""
     options = build_parser().parse_args(arguments)
@@ -37,14 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if len(verb) > 1 or (verb and verb[0] not in VERBS):
             raise ConfigError(f"'{' '.join(options.words)}': write STUDY, retry STUDY or cancel STUDY")
         folder, plan = find_study(name)
+        if verb == ["cancel"]:
+            return cancel(folder, look(folder, plan, must=True))
+        former = former_of(folder, plan, exactly=bool(verb))
         if verb:
-            return {"retry": retry, "cancel": cancel}[verb[0]](folder, look(folder, plan, must=True))
-        return show(folder, plan, options)
+            return retry(folder, look(folder, plan, former, must=True), former)
+        return show(folder, plan, former, options)
     except MixlawError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing stdout says nothing either
         return 0
     except OSError as error:
         sys.stderr.write(f"error: {error.filename or 'output'}: {error.strerror or error}\n")
@@ -74,11 +79,11 @@ def _seconds(text: str) -> float:
     return value
 
 
-def show(folder: Path, plan: str, options: argparse.Namespace) -> int:
+def show(folder: Path, plan: str, former: Sequence[str], options: argparse.Namespace) -> int:
     """Print how far a study is, once or until nothing runs any more."""
     while True:
-        states = look(folder, plan)
-        text = to_json(folder, states) if options.json else describe(folder, states, options.all)
+        states = look(folder, plan, former)
+        text = to_json(folder, states, former) if options.json else describe(folder, states, options.all, former)
         if options.watch and sys.stdout.isatty():
             sys.stdout.write("\x1b[H\x1b[2J")
         sys.stdout.write(text + "\n")
@@ -105,8 +110,6 @@ def find_study(name: str) -> tuple[Path, str]:
         known |= {run.plan: path.parent for run in read_plan(path.parent).values() if run.plan}
     if name in known:
         return known[name], name
-    from sweeps.study_file import path_of
-
     if path_of(name).exists():
         raise ConfigError(f"study '{name}' was not launched yet: python -m train study={name}")
     if Path(name).is_dir():
@@ -114,17 +117,38 @@ def find_study(name: str) -> tuple[Path, str]:
     raise ConfigError(unknown_name("study", name, known))
 
 
-def look(folder: Path, plan: str = "", must: bool = False) -> list[RunState]:
-    """Return how far the runs of a study are, as its folder and Slurm know it, which `must` answer or need not."""
+def former_of(folder: Path, plan: str, exactly: bool) -> list[str]:
+    """Return the runs that a former version of a study planned: as its launch found, or as its files say now.
+
+    Parameters
+    ----------
+    exactly : whether the files are always read; else only if they are newer than the plan, because it takes seconds
+    """
+    runs = [run for run in read_plan(folder).values() if plan in ("", run.plan)]
+    names = {run.plan for run in runs} - {""}
+    if not exactly:
+        names = edited(names, folder / "plan.jsonl")
+    asked = [run for run in runs if run.plan in names and not run.former]
+    still = still_planned(asked)
+    former = {run.run_id for run in asked if run.run_id not in still} | {run.run_id for run in runs if run.former}
+    return [run.run_id for run in runs if run.run_id in former and (folder / run.run_id).is_dir()]
+
+
+def look(folder: Path, plan: str = "", former: Sequence[str] = (), must: bool = False) -> list[RunState]:
+    """Return how far the runs of a study are, as its folder and Slurm know it, which `must` answer or need not.
+
+    Runs of a former version are left out, except while they run or wait in the queue.
+    """
     queue = slurm.ask_queue(folder, must)
     states = run_states(folder, queue)
     forgotten = [s.task for s in states if s.task and s.state in ("failed", "planned")]
     if queue is not None and (ends := slurm.ask_accounting(forgotten)):
         states = run_states(folder, {**ends, **queue})
-    return [s for s in states if plan in ("", s.run.plan)]
+    own = [s for s in states if plan in ("", s.run.plan)]
+    return [s for s in own if s.run.run_id not in former or s.in_queue or s.state in ("running", "queued")]
 
 
-def describe(folder: Path, states: Sequence[RunState], everything: bool = False) -> str:
+def describe(folder: Path, states: Sequence[RunState], everything: bool = False, former: Sequence[str] = ()) -> str:
     """Return a study in words: counts, a table of the runs that somebody may want to look at, what to do next."""
     found = counts(states)
     shown = [s for s in states if everything or s.state in SHOWN]
@@ -136,6 +160,8 @@ def describe(folder: Path, states: Sequence[RunState], everything: bool = False)
     lines = [f"{folder}: {len(states)} runs: {'; '.join(words)}", *table(shown)]
     if found.get("failed") or any(s.state == "preempted" and not s.in_queue for s in states):
         lines.append(f"again: python -m sweeps.status retry {shlex.quote(str(folder))}")
+    if sentence := former_in_words(folder, former):
+        lines.append(f"{sentence}: not counted, and not launched again")
     return "\n".join(lines)
 
 
@@ -169,15 +195,16 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def to_json(folder: Path, states: Sequence[RunState]) -> str:
+def to_json(folder: Path, states: Sequence[RunState], former: Sequence[str] = ()) -> str:
     """Return everything that is known, for scripts."""
     runs = [asdict(s.run) | {k: v for k, v in asdict(s).items() if k not in ("run", "folder")} for s in states]
     facts = {"study": str(folder), "counts": counts(states), "progress": progress(states), "eta_s": eta_s(states)}
-    return strict_json({**facts, "runs": runs})
+    return strict_json({**facts, "former": list(former), "runs": runs})
 
 
-def retry(folder: Path, states: Sequence[RunState]) -> int:
-    """Launch failed runs, and stopped ones that nobody has, as they were launched before."""
+def retry(folder: Path, states: Sequence[RunState], former: Sequence[str] = ()) -> int:
+    """Launch failed runs, and stopped ones that nobody has, as they were launched before; none of a former version."""
+    states = [s for s in states if s.run.run_id not in former]
     again = [s for s in states if not s.in_queue and s.state in ("failed", "preempted")]
     by_options: dict[tuple[tuple[str, ...], int], list[RunState]] = {}
     jobs = {f"{job.job}_{i}": job for job in read_jobs(folder) for i in range(len(job.runs))}
@@ -187,6 +214,8 @@ def retry(folder: Path, states: Sequence[RunState]) -> int:
             by_options.setdefault((tuple(job.options), job.max_running), []).append(state)
     here = [s for s in again if s.task not in jobs and s.run.overrides]
     sys.stdout.write(f"{len(again)} of {len(states)} runs again\n")
+    if sentence := former_in_words(folder, former):
+        sys.stdout.write(f"{sentence}: not launched again\n")
     for (options, max_running), group in by_options.items():
         slurm.submit(folder, [s.run for s in group], list(options), max_running, dry_run=False)
     for state in again:

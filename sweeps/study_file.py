@@ -1,10 +1,10 @@
 """Study files: what `sweeps.plan` writes, and what it reads of any study to go on with it."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,17 +18,6 @@ from mixlaw.mixture import hydra_override
 from sweeps.grids import combinations
 
 _MIXTURE = ("mixture", "mixture.weights", "mixture.named", "seed")  # what runs of one size differ in
-
-
-def studies() -> Path:
-    """Return the folder of study files: study/ below $MIXLAW_CONFIGS, a folder of your own, or else sweeps/study."""
-    return Path(os.environ.get("MIXLAW_CONFIGS") or Path(__file__).resolve().parent) / "study"
-
-
-def path_of(name: str) -> Path:
-    """Return the file that `study=NAME` means: the shipped one where there is one, as Hydra finds it first."""
-    shipped = Path(__file__).resolve().parent / "study" / f"{name}.yaml"
-    return shipped if shipped.exists() else studies() / shipped.name
 
 
 @dataclass(frozen=True)
@@ -76,6 +65,27 @@ def mixtures_of(path: Path) -> dict[str, set[tuple[tuple[str, float], ...]]]:
 
 
 def _jobs_of(path: Path) -> tuple[str, list[list[str]]]:
+    study = _read(path)
+    return str(study.get("study_name", path.stem)), combinations(*_grids(study))
+
+
+def grids_of(path: Path) -> tuple[Mapping[str, str], Sequence[Mapping[str, str]]]:
+    """Return what a study sweeps over: the settings of all grids, and those of each.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such study, or it cannot be read.
+    """
+    return _grids(_read(path))
+
+
+def _grids(study: Mapping[str, Any]) -> tuple[Mapping[str, str], Sequence[Mapping[str, str]]]:
+    sweeper = (study.get("hydra") or {}).get("sweeper") or {}
+    return sweeper.get("params") or {}, sweeper.get("grids") or []
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         study = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:
@@ -84,9 +94,7 @@ def _jobs_of(path: Path) -> tuple[str, list[list[str]]]:
         raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(study, dict):
         raise ConfigError(f"{path} is no study: it holds no settings")
-    sweeper = (study.get("hydra") or {}).get("sweeper") or {}
-    jobs = combinations(sweeper.get("params") or {}, sweeper.get("grids") or [])
-    return str(study.get("study_name", path.stem)), jobs
+    return {str(key): value for key, value in study.items()}
 
 
 def write_study(

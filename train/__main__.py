@@ -28,6 +28,7 @@ import data
 from data.chosen_files import check_chosen_files
 from data.config_folders import CONFIGS, ROOT, config_folders
 from data.yaml_files import check_yaml_files
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.paths import expand_path, path_option
 from mixlaw.runlog import read_status
@@ -148,6 +149,7 @@ def added_folders(arguments: list[str]) -> list[Path]:
     return [path for path in (known.config_dir, known.config_path) if path and path.is_dir()]
 
 
+@command
 def main() -> int:
     """Run the command line."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")

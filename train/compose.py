@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from data.chosen_files import check_chosen_files
 from data.config import to_dataclass
 from data.config_folders import CONFIGS, ROOT, config_folders
+from data.inputs import how_to_prepare
 from data.misread import quoted_home
 from data.shards import Manifest, open_manifest
 from data.yaml_files import check_yaml_files
@@ -150,7 +151,7 @@ def open_data(config: TrainConfig) -> Manifest:
     MixlawError
         If they were not prepared, or are damaged.
     """
-    return open_manifest(config.data.folder, f"run `python -m data.prepare data={config.data.name}`")
+    return open_manifest(config.data.folder, how_to_prepare(config.data))
 
 
 def explain(error: Exception) -> str:

@@ -1,15 +1,18 @@
 """Held-out loss of every domain and target, on sequences that are the same for all runs."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from data.items import Layout
 from data.shards import Manifest
-from data.stream import Batch, evaluation_batches
+from data.stream import Batch, evaluation_set
 from mixlaw.errors import ConfigError
 from train.config import EvaluationConfig
 from train.distributed import World
 from train.preempt import StopRequest
+from train.standard_error import Ints, standard_error
 
 Losses = dict[str, dict[str, float | int]]
 Sums = dict[str, Tensor]  # kind of loss -> (n_sequences, 2): the sum of a sequence's losses, and how many they are
@@ -25,19 +28,20 @@ class Evaluator:
 
     def __init__(self, manifest: Manifest, config: EvaluationConfig, layout: Layout, batch_size: int) -> None:
         names = [*manifest.domains, *manifest.targets]
-        self._batches = {
-            name: evaluation_batches(manifest, name, config.split, layout, config.n_sequences, batch_size)
-            for name in names
+        sets = {
+            name: evaluation_set(manifest, name, config.split, layout, config.n_sequences, batch_size) for name in names
         }
+        self._batches = {name: batches for name, (batches, _) in sets.items()}
+        self._documents = {name: documents for name, (_, documents) in sets.items()}
 
     def measure(self, model: nn.Module, world: World, precision: str, stop: StopRequest | None = None) -> Losses | None:
-        """Return per domain: its loss, the standard error over sequences, and how many tokens (or patches) it rests on.
+        """Return per domain: its loss, the standard error over documents, and how many tokens (or patches) it rests on.
 
         Where a model predicts images, a domain's is the weighted sum of its losses, and `<domain>-<kind>` is each.
         None, on all ranks, if a signal came before all was measured.
         """
         sums = self.by_sequence(model, world, precision, stop)
-        return None if sums is None else summaries(sums, model.loss_weights)  # type: ignore[arg-type]
+        return None if sums is None else summaries(sums, model.loss_weights, self._documents)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def by_sequence(
@@ -77,8 +81,14 @@ class Evaluator:
         return {kind: world.total(values).cpu() for kind, values in sums.items()}
 
 
-def summaries(sums: dict[str, Sums], weights: dict[str, float]) -> Losses:
+def summaries(
+    sums: Mapping[str, Sums], weights: Mapping[str, float], documents: Mapping[str, Ints] | None = None
+) -> Losses:
     """Return the losses of domains from those of their sequences.
+
+    Parameters
+    ----------
+    documents : domain -> (2, m) the pairs (sequence, document) of what its sequences hold
 
     Raises
     ------
@@ -90,24 +100,29 @@ def summaries(sums: dict[str, Sums], weights: dict[str, float]) -> Losses:
         empty = [kind for kind, values in by_kind.items() if not values[:, 1].any()]
         if empty:
             raise ConfigError(f"domain '{domain}': its evaluation sequences hold no {empty[0]} to predict")
-        losses[domain] = summary(by_kind, weights)
+        held = documents[domain] if documents else None
+        losses[domain] = summary(by_kind, weights, held)
         if list(weights) != ["text"]:
-            losses |= {f"{domain}-{kind}": summary({kind: by_kind[kind]}, {kind: 1.0}) for kind in weights}
+            losses |= {f"{domain}-{kind}": summary({kind: by_kind[kind]}, {kind: 1.0}, held) for kind in weights}
     return losses
 
 
-def summary(by_kind: Sums, weights: dict[str, float]) -> dict[str, float | int]:
-    """Return the weighted sum of the mean losses of each kind, and its standard error over sequences."""
-    n, loss, n_tokens = 0, 0.0, 0
+def summary(by_kind: Sums, weights: Mapping[str, float], documents: Ints | None = None) -> dict[str, float | int]:
+    """Return the weighted sum of the mean losses of each kind, and its standard error over documents.
+
+    Parameters
+    ----------
+    documents : (2, m) the pairs (sequence, document) of what sequences hold; None: each holds a document of its own
+    """
+    loss, n_tokens = 0.0, 0
     residuals = torch.zeros(())
     for kind, values in by_kind.items():
-        n, total = len(values), float(values[:, 1].sum())
+        total = float(values[:, 1].sum())
         mean = float(values[:, 0].sum()) / total
         loss += weights[kind] * mean
         n_tokens += int(total)
         residuals = residuals + weights[kind] * (values[:, 0] - mean * values[:, 1]) / total
-    spread = float(residuals.square().sum() * n / (n - 1)) ** 0.5 if n > 1 else 0.0
-    return {"loss": loss, "loss_se": spread, "n_eval_tokens": n_tokens}
+    return {"loss": loss, "loss_se": standard_error(residuals.numpy(), documents), "n_eval_tokens": n_tokens}
 
 
 def inputs_of(model: nn.Module, batch: Batch, device: torch.device) -> Batch:

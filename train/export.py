@@ -8,7 +8,7 @@ the name `Qwen3ForCausalLM` there. Models of images have no class there: they ar
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from torch.distributed.checkpoint import CheckpointException
 
 from data.config import to_dataclass
 from data.shards import open_manifest
-from data.tokenize import Tokenizer, load_tokenizer
+from data.tokenize import BpeTokenizer, Tokenizer, load_tokenizer
 from mixlaw.artefact import FittedLaws
+from mixlaw.console import command
 from mixlaw.errors import CheckpointError, DataError, MixlawError, RunLogError
 from mixlaw.laws import get_law
 from mixlaw.paths import path_option
@@ -95,6 +96,7 @@ def read_run(folder: Path, unfinished: bool = False) -> Trained:
         raise RunLogError(f"{folder} is unfinished: the same command goes on with it, or export it with --unfinished")
     if status not in ("finished", "unfinished"):
         raise RunLogError(f"{folder} is not exported: its status is '{status}'")
+    facts["config"]["data"].setdefault("split_targets", True)  # runs of before there was a choice
     config = to_dataclass(TrainConfig, OmegaConf.create(facts["config"]))
     path = newest_checkpoint(folder / "checkpoints")
     if path is None:
@@ -158,8 +160,13 @@ def predictions(run: Trained, laws: FittedLaws) -> pd.DataFrame:
     return laws.best.predict(frame.assign(**{f"weight_{d}": share for d, share in run.realised.items()}))
 
 
-def card(run: Trained, class_name: str, laws: FittedLaws | None) -> str:
-    """Return the model card: YAML facts for the hub, then what a person asks first."""
+def card(run: Trained, class_name: str, laws: FittedLaws | None, added: Sequence[str] = ()) -> str:
+    """Return the model card: YAML facts for the hub, then what a person asks first.
+
+    Parameters
+    ----------
+    added : the special tokens that the tokenizer's source adds to every text
+    """
     facts, counts = run.facts, run.facts["n_params"]
     lines = [
         "---", "library_name: transformers", f"pipeline_tag: {TASKS[run.config.model.family]}",
@@ -178,7 +185,7 @@ def card(run: Trained, class_name: str, laws: FittedLaws | None) -> str:
     elif run.config.model.qk_norm:
         lines.append("It is a Llama with RMSNorm on queries and keys, which transformers calls Qwen3.")
     lines += ["", "| parameters | |", "|---|---|", *(f"| {kind} | {n:,} |" for kind, n in counts.items())]
-    lines += ["", *mixture_table(run), "", *loss_table(run, laws), "", tokenizer_words(facts["tokenizer"]), ""]
+    lines += ["", *mixture_table(run), "", *loss_table(run, laws), "", tokenizer_words(facts["tokenizer"], added), ""]
     return "\n".join(lines)
 
 
@@ -230,13 +237,18 @@ def law_table(laws: FittedLaws) -> list[str]:
     return lines + [f"| {target} | {' | '.join(f'{v:.4g}' for v in row)} |" for target, row in values.iterrows()]
 
 
-def tokenizer_words(facts: Mapping[str, Any]) -> str:
-    """Return the sentence about the tokenizer and the texts."""
-    missing = "Its data were tokenised elsewhere: put that tokenizer beside it. " if facts["kind"] == "given" else ""
-    return (
-        f"{missing}Tokenizer: {facts['kind']}, {facts['vocab_size']:,} symbols, sha256 `{facts['sha256']}`. Losses are "
-        "in nats per token of it. The texts keep their licences, which may bind the weights as well."
+def tokenizer_words(facts: Mapping[str, Any], added: Sequence[str] = ()) -> str:
+    """Return what is to be known of the tokenizer, how it was used in training, and the texts."""
+    told = (
+        f"Tokenizer: {facts['kind']}, {facts['vocab_size']:,} symbols, sha256 `{facts['sha256']}`. Losses are in nats "
+        "per token of it. The texts keep their licences, which may bind the weights as well."
     )
+    end = f"In training the token {facts['end_id']} followed every document, and"
+    if facts["kind"] == "given":
+        missing = "Its data were tokenised elsewhere: put that tokenizer beside it, and encode as those data were."
+        return f"{missing} {told} {end} nothing else was added to the files' documents."
+    original = f" The original adds {', '.join(f'`{token}`' for token in added)} by default." if added else ""
+    return f"{told} {end} no special token was added; the tokenizer here encodes texts in the same way.{original}"
 
 
 def find_tokenizer(run: Trained) -> Tokenizer:
@@ -264,9 +276,11 @@ def export(folder: Path, out: Path, law: Path | None = None, unfinished: bool = 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunLogError(f"{out} is there already: choose another --out, or remove it")
     run, laws = read_run(folder, unfinished), FittedLaws.load(law) if law else None
-    tokenizer = None if run.facts["tokenizer"]["kind"] == "given" else find_tokenizer(run).to_transformers()
+    ours = None if run.facts["tokenizer"]["kind"] == "given" else find_tokenizer(run)
+    tokenizer = ours.to_transformers() if ours else None
     model = to_transformers(run)
-    text = card(run, type(model).__name__, laws)
+    added = ours.added_by_default() if isinstance(ours, BpeTokenizer) else []
+    text = card(run, type(model).__name__, laws, added)
     try:
         out.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(out)
@@ -278,6 +292,7 @@ def export(folder: Path, out: Path, law: Path | None = None, unfinished: bool = 
     return out
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Export from the command line; return the exit code."""
     parser = argparse.ArgumentParser(

@@ -24,6 +24,7 @@ from data.pictures import seen
 from data.shards import Manifest, TokenReader, open_manifest
 from data.stream import Batch, evaluation_batches
 from data.tokenize import Tokenizer
+from mixlaw.console import command
 from mixlaw.errors import ConfigError, DataError, MixlawError
 from mixlaw.paths import path_option
 from train.export import Trained, find_tokenizer, read_run
@@ -128,7 +129,9 @@ def show(run: Trained, n: int) -> list[Shown]:
     manifest, layout, tokenizer = open_manifest(run.config.data.folder), run.config.layout(), find_tokenizer(run)
     names = [*manifest.targets, *manifest.domains]
     split = run.config.evaluation.split
-    by_domain = [captioned_images(manifest, name, split, layout, tokenizer, n) for name in names]
+    by_domain = [
+        captioned_images(manifest, name, manifest.measured_split(name, split), layout, tokenizer, n) for name in names
+    ]
     kept = [found for found in by_domain if found]
     asked_of = [shown for found in kept for shown in found[: max(n // len(kept), 1)]]
     if not asked_of:
@@ -199,6 +202,7 @@ def draw(shown: list[Shown], lines: list[str]) -> Image.Image:
     return sheet
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Draw from the command line; return the exit code."""
     parser = argparse.ArgumentParser(

@@ -4,12 +4,14 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data.budget import BadDocuments
-from data.corpora import Corpus, clean, collect, drop_shared_documents, split_of
+from data.corpora import Corpus, clean, collect, drop_shared_concepts, drop_shared_documents, split_of
+from data.documents import IMAGE, Document
 from mixlaw.errors import DataError
 from tests.data.tiny import sentences
 
@@ -71,10 +73,47 @@ def test_documents_come_in_the_order_of_their_hash_whatever_the_order_of_reading
 
 def test_every_document_read_is_counted_once(tmp_path: Path) -> None:
     bad = BadDocuments(budget=1)
-    texts = [bad.decode(raw, "x") for raw in (b"caf\xe9", b"hello world", b"hello world \r\n", b"hi", b"another one")]
+    raw = (b"caf\xe9", b"hello world", b"hello world \r\n", b"hi", b"another one", b"", b" \r\n", b"exact")
+    texts = [bad.decode(document, "x") for document in raw]
     whole = collect([t for t in texts if t is not None], tmp_path / "x", 5, bad)
-    expected = {"n_read": 5, "n_bad": 1, "n_short": 1, "n_duplicate": 1, "n_in_other_domain": 0, "n_documents": 2}
-    assert dict(whole.counts) == expected
+    expected = {"n_read": 8, "n_bad": 1, "n_empty": 2, "n_short": 1, "n_duplicate": 1, "n_in_other_domain": 0}
+    assert dict(whole.counts) == expected | {"n_documents": 3}
+
+
+@given(st.lists(any_text, max_size=20), st.integers(0, 6), st.booleans())
+def test_the_counts_sum_to_what_was_read(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], least: int, tokenised: bool
+) -> None:
+    documents = (
+        [np.frombuffer(t.encode("utf-16"), "<u2").astype("<u4").tobytes() for t in texts] if tokenised else texts
+    )
+    whole = collect(documents, tmp_path_factory.mktemp("x") / "x", least, BadDocuments())
+    counts = dict(whole.counts)
+    assert counts.pop("n_read") == len(texts) == sum(counts.values())
+    kept = list(whole.raw(whole.spans))
+    assert counts["n_documents"] == len(kept)
+    assert all((len(raw) // 4 if tokenised else len(raw.decode())) >= max(least, 1) for raw in kept)
+
+
+def test_token_files_count_tokens(tmp_path: Path) -> None:
+    documents = [np.arange(n, dtype="<u4").tobytes() for n in (0, 7, 8, 9, 40)]
+    counts = collect(documents, tmp_path / "x", 8, BadDocuments()).counts
+    assert (counts["n_empty"], counts["n_short"], counts["n_documents"]) == (1, 1, 3)
+
+
+def test_what_a_target_shows_is_left_out_of_the_domains(tmp_path: Path) -> None:
+    """Captions of one picture are about the same, whatever they say."""
+    pixels = [np.full((2, 2, 3), i, np.uint8) for i in range(3)]
+
+    def of(name: str, *shown: int) -> Corpus:
+        pictures = [Document(f"{IMAGE}{name} {i}", (pixels[i],)) for i in shown]
+        return collect(pictures, tmp_path / name, 1, BadDocuments(), 2)
+
+    target, domain, other = of("target", 0), of("domain", 0, 1, 2), of("other", 2)
+    drop_shared_concepts([target], [domain, other])
+    assert [len(c.spans) for c in (target, domain, other)] == [1, 2, 1]
+    assert domain.counts["n_in_other_domain"] == 1
+    assert domain.counts["n_documents"] == 2
 
 
 def test_documents_of_an_earlier_corpus_are_dropped_from_later_ones(tmp_path: Path) -> None:

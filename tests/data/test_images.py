@@ -140,11 +140,11 @@ def test_a_stray_mark_in_a_text_is_no_image(tmp_path: Path) -> None:
     assert from_bytes(raw, 8)[0] == "ab"
 
 
-def write_captions(path: Path, n: int = 60, word: str = "shade") -> SourceConfig:
-    """Write a shard as img2dataset does: every picture has another shade."""
+def write_captions(path: Path, n: int = 60, word: str = "shade", blue: int = 99) -> SourceConfig:
+    """Write a shard as img2dataset does: every picture has another shade of red, and all have the same blue."""
     with TarWriter(str(path)) as shard:
         for i in range(n):
-            picture = encoded(Image.new("RGB", (9, 6), (4 * i, 0, 99)), "JPEG")
+            picture = encoded(Image.new("RGB", (9, 6), (4 * i, 0, blue)), "JPEG")
             shard.write({"__key__": f"{i:04d}", "jpg": picture, "txt": f"{word} {i}"})
     return SourceConfig("webdataset", path=str(path), images=True)
 
@@ -275,7 +275,7 @@ def test_the_shipped_configurations_of_a_cluster_prepare_local_data_in_their_lay
     texts = [f"Some text of the web, number {i}." for i in range(90)]
     pq.write_table(pa.table({"text": texts}), web / "part-0.parquet")
     for name in ("CAPTION", "TARGET", "NOISY", "GOOD1", "GOOD2", "SYNTHETIC"):
-        source = write_captions(tmp_path / f"{name}.tar", 60, name.lower())
+        source = write_captions(tmp_path / f"{name}.tar", 60, name.lower(), 200 if name == "TARGET" else 99)
         monkeypatch.setenv(f"{name}_SHARDS", source.path)
     monkeypatch.setenv("PAGE_SHARDS", write_pages(tmp_path / "pages.tar").path)
     for name, more in (("nmm", [f"data.domains.text.path={web}"]), ("lvm", [])):

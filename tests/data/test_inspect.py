@@ -97,7 +97,7 @@ def test_without_a_mixture_the_natural_one_is_realised(inspect: Command, setting
 def test_nothing_is_prepared_by_looking(inspect: Command, tmp_path: Path) -> None:
     code, out, err = inspect(f"data.root={tmp_path}")
     assert (code, out) == (3, "")
-    assert "holds no prepared data: run `python -m data.prepare`" in err
+    assert "holds no prepared data: run `python -m data.prepare data=quickstart`" in err
     assert list(tmp_path.iterdir()) == []
 
 

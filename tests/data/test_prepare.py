@@ -283,7 +283,76 @@ def test_a_changed_file_of_ones_own_is_announced(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", sentences("stone", 110))
     assert prepare(config, lines.append) == first
     assert len(lines) == 1
-    assert "a.jsonl of 'own' changed since it was prepared" in lines[0]
+    assert lines[0].startswith(
+        "warning: the files of 'own' changed since they were prepared: 1 file is of another size"
+    )
+    assert f"({tmp_path / 'a.jsonl'})" in lines[0]
+
+
+def own(root: Path, **settings: Any) -> DataConfig:
+    """Return a configuration with a domain and a target of 40 documents."""
+    domain, target = (write_jsonl(root / f"{word}.jsonl", sentences(word, 40)) for word in ("tree", "river"))
+    return DataConfig("own", str(root), {"trees": domain}, {"rivers": target}, **settings)
+
+
+def test_all_documents_of_a_target_are_its_eval_split(tmp_path: Path) -> None:
+    manifest = prepare(own(tmp_path), quiet)
+    splits = manifest.entry("rivers")["splits"]
+    assert {name: split["n_documents"] for name, split in splits.items()} == {"train": 0, "eval": 40, "test": 0}
+    assert sorted(decoded(manifest, "rivers", "eval")) == sorted(t.strip("\n") for t in sentences("river", 40))
+    assert [manifest.measured_split(name, "test") for name in ("trees", "rivers")] == ["test", "eval"]
+    assert "never measured" not in table(manifest)
+
+
+def test_a_target_of_three_documents_is_measured_whatever_the_shares(tmp_path: Path) -> None:
+    config = own(tmp_path, eval_percent=1, test_percent=1)
+    config.domains["trees"] = write_jsonl(tmp_path / "a.jsonl", sentences("tree", 2000))
+    config.targets["rivers"] = write_jsonl(tmp_path / "b.jsonl", sentences("river", 3))
+    assert prepare(config, quiet).entry("rivers")["splits"]["eval"]["n_documents"] == 3
+
+
+def test_a_target_may_be_split_as_in_earlier_versions_and_the_table_says_so(tmp_path: Path) -> None:
+    manifest = prepare(own(tmp_path, split_targets=True, eval_percent=20), quiet)
+    splits = manifest.entry("rivers")["splits"]
+    held = splits["eval"]["n_documents"] + splits["test"]["n_documents"]
+    assert 0 < held < 40
+    assert f"rivers: {40 - held} of 40 documents are never measured (data.split_targets)" in table(manifest)
+    assert manifest.measured_split("rivers", "test") == "test"
+
+
+def test_the_table_counts_every_document_that_was_left_out_by_its_reason(tmp_path: Path) -> None:
+    texts = [*sentences("tree", 60), *sentences("tree", 5), "Yes.", "No.", "  ", *sentences("river", 4)]
+    config = own(tmp_path, bad_document_budget=2)
+    config.domains["trees"] = write_jsonl(tmp_path / "a.jsonl", texts)
+    with (tmp_path / "a.jsonl").open("ab") as file:
+        file.write(b'{"text": "caf\xe9 of a length that would do otherwise"}\n{"text": null}\n')
+    lines = table(prepare(config, quiet)).splitlines()
+    row = dict(zip(lines[0].split()[2:], lines[1].split()[2:], strict=False))
+    expected = {"documents": 60, "empty": 1, "short": 2, "duplicate": 5, "elsewhere": 4, "bad": 2}
+    assert {key: int(row[key]) for key in expected} == expected
+    assert lines[3] == "trees: 2 of 74 documents have fewer than 32 characters (data.min_chars)"
+
+
+@pytest.mark.parametrize(("least", "n_short"), [(None, 0), (2, 0), (7, 10), (8, 30)])
+def test_captions_may_be_short(tmp_path: Path, least: int | None, n_short: int) -> None:
+    from tests.data.test_images import write_captions
+
+    source = write_captions(tmp_path / "a.tar", 30, "dog")  # the image counts as one character, as "dog 10" as six
+    config = DataConfig("c", str(tmp_path), {"web": source}, image_size=8, min_chars=least, eval_percent=20)
+    if n_short == 30:
+        with pytest.raises(DataError, match=r"no document is left \(counts: .*n_short 30.*see data\.min_chars"):
+            prepare(config, quiet)
+    else:
+        assert prepare(config, quiet).entry("web")["counts"]["n_short"] == n_short
+
+
+def test_the_least_length_is_in_tokens_where_files_are_tokenised() -> None:
+    given, text = TokenizerConfig("given", 100, end_id=1), TokenizerConfig()
+    lengths = [
+        DataConfig(tokenizer=t).least_length(images) for t, images in ((text, False), (text, True), (given, False))
+    ]
+    assert lengths == [32, 2, 8]
+    assert DataConfig(tokenizer=given, min_chars=5).least_length(False) == 5
 
 
 def test_the_table_names_every_domain_with_its_licence(prepared: Manifest) -> None:

@@ -2,10 +2,12 @@
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -105,16 +107,57 @@ def test_settings_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     assert main(["data.tokenizer.kind=pretrained"]) == 2
 
 
-def save_tokenizer(folder: Path, end: str = "<|endoftext|>") -> None:
+def post_processors() -> dict[str, Any]:
+    """Return every kind of post-processor that adds special tokens, and one that adds none."""
+    from tokenizers import processors
+
+    template = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 0)]
+    )
+    first = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])  # as Llama's
+    plain = processors.ByteLevel(trim_offsets=True)  # as GPT-2's
+    return {
+        "template": template,
+        "bos only": first,
+        "sequence": processors.Sequence([plain, first]),  # as Llama 3's
+        "roberta": processors.RobertaProcessing(("</s>", 0), ("<s>", 1)),
+        "bert": processors.BertProcessing(("</s>", 0), ("<s>", 1)),
+        "plain": plain,
+        "none": None,
+    }
+
+
+def save_tokenizer(
+    folder: Path, end: str = "<|endoftext|>", processor: Any = None, cut: int = 0, pad: int = 0, **facts: Any
+) -> None:
+    """Write somebody else's tokenizer.
+
+    Parameters
+    ----------
+    processor : what adds special tokens
+    cut, pad : tokens to which texts are cut or filled up, as `tokenizer.json` files come where that was on
+    facts : of tokenizer_config.json
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=[end], initial_alphabet=alphabet, show_progress=False)
+    special = [end, "<s>"] if processor else [end]
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     backend.train_from_iterator(["the cat and the dog and the cat"] * 20, trainer)
-    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end).save_pretrained(folder)
+    if processor:
+        backend.post_processor = processor
+        facts |= {"bos_token": "<s>"}
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end, **facts).save_pretrained(folder)
+    if cut:
+        backend.enable_truncation(cut)
+    if pad:
+        backend.enable_padding(length=pad)
+    backend.save(str(folder / "tokenizer.json"))
 
 
 def test_a_tokenizer_of_others_is_used_and_kept(tmp_path: Path) -> None:
@@ -131,6 +174,50 @@ def test_a_tokenizer_of_others_is_used_and_kept(tmp_path: Path) -> None:
     assert again.decode(again.encode(text)) == text
     assert again.end_id not in again.encode(text)  # in a text it is text
     assert len(again.encode("the cat")) < len("the cat")
+
+
+@pytest.mark.parametrize(("cut", "pad"), [(4, 0), (0, 64), (4, 64)])
+def test_a_tokenizer_that_cuts_or_fills_up_encodes_whole_texts(tmp_path: Path, cut: int, pad: int) -> None:
+    from transformers import AutoTokenizer
+
+    save_tokenizer(tmp_path / "plain")
+    save_tokenizer(tmp_path / "theirs", cut=cut, pad=pad)
+    texts = ["the cat and the dog " * 20, "a"]
+    plain, theirs = (load_pretrained(str(tmp_path / name)) for name in ("plain", "theirs"))
+    expected = [ids.tolist() for ids in plain.encode_batch(texts)]
+    assert len(expected[0]) > 64
+    assert [ids.tolist() for ids in theirs.encode_batch(texts)] == expected
+    assert [theirs.encode(text).tolist() for text in texts] == expected
+    theirs.save(tmp_path)
+    kept = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert kept["truncation"] is kept["padding"] is None
+    theirs.to_transformers().save_pretrained(tmp_path / "exported")
+    assert AutoTokenizer.from_pretrained(tmp_path / "exported")(texts)["input_ids"] == expected
+    # what an earlier version kept beside its tokens
+    raw = (tmp_path / "theirs" / "tokenizer.json").read_text()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "tokenizer.json").write_text(raw)
+    facts = {"kind": "pretrained", "end_id": plain.end_id, "sha256": hashlib.sha256(raw.encode()).hexdigest()}
+    assert [ids.tolist() for ids in load_tokenizer(tmp_path / "kept", facts).encode_batch(texts)] == expected
+
+
+@pytest.mark.parametrize("asked", [{}, {"add_bos_token": True}])
+@pytest.mark.parametrize("name", post_processors())
+def test_an_exported_tokenizer_adds_nothing_by_default(tmp_path: Path, name: str, asked: dict[str, bool]) -> None:
+    from transformers import AutoTokenizer
+
+    save_tokenizer(tmp_path / "theirs", "</s>", post_processors()[name], **asked)
+    ours = load_pretrained(str(tmp_path / "theirs"))
+    ours.to_transformers().save_pretrained(tmp_path / "exported")
+    exported = AutoTokenizer.from_pretrained(tmp_path / "exported")
+    for text in ("the cat", "", " a </s> b", "<s>"):
+        assert exported(text)["input_ids"] == exported.encode(text) == ours.encode(text).tolist()
+    assert exported(["the cat", "a dog"])["input_ids"] == [ours.encode(t).tolist() for t in ("the cat", "a dog")]
+    assert exported.eos_token_id == ours.end_id
+    original = AutoTokenizer.from_pretrained(tmp_path / "theirs")
+    added = original("a")["input_ids"]
+    assert len(ours.added_by_default()) == len(added) - 1
+    assert set(ours.added_by_default()) <= set(original.convert_ids_to_tokens(added))
 
 
 def test_a_tokenizer_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ SIZES, TOKENS = (2e7, 1e8, 5e8), (2e9, 1e10, 5e10)
 
 _DECAYS = np.log([0.30, 0.35, 0.25, 0.30])  # A, alpha, B, beta
 _INVERSE = np.log([1.2, 0.6, 2.0, 0.5, 0.3, 0.7])  # C_i, gamma_i
+_USEFUL = np.log([1.2, 2.0, 0.3, 0.6])  # C_i, gamma
 TRUTHS = {
     "base": np.array([np.log(1.8), *_DECAYS]),
     "additive": np.array([np.log(1.6), *_INVERSE, *_DECAYS]),
@@ -42,11 +43,17 @@ TRUTHS = {
             -0.1,
             0.0,
             np.log(0.03),
-            *np.log([1.2, 2.0, 0.3, 0.6]),
+            *_USEFUL,
         ]
     ),
     "additive-fixed-nd": np.array([np.log(1.6), *_INVERSE]),
     "additive-fixed-n": np.array([np.log(1.6), *_INVERSE, *_DECAYS[2:]]),
+    "additive-fixed-d": np.array([np.log(1.6), *_INVERSE, *_DECAYS[:2]]),
+    "joint-fixed-n": np.array([np.log(1.6), *_INVERSE, np.log(0.25), -0.8, -0.4, 0.6, np.log(0.3)]),
+    "joint-fixed-d": np.array([np.log(1.6), *_INVERSE, np.log(0.3), 1.4, 0.5, -0.7, np.log(0.35)]),
+    "multiplicative-fixed-d": np.array(
+        [np.log(1.2), 0.02, -0.02, 0.0, np.log(2.0), *_DECAYS[:2], np.log(0.5), 0.1, -0.1, 0.0, *_USEFUL]
+    ),
 }
 
 

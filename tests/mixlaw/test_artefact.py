@@ -10,6 +10,7 @@ from mixlaw.artefact import FittedLaws, data_sha256, fit_to_json
 from mixlaw.errors import FitError
 from mixlaw.question import Question
 from mixlaw.recommend import recommend
+from mixlaw.widening import Widening
 from tests.mixlaw.synthetic import DOMAINS, laws_of, study
 
 BIG = Question(1e9, 1e11, {"main": 1.0}, {}, {})
@@ -20,7 +21,7 @@ def test_saved_laws_predict_and_recommend_exactly_as_before(tmp_path):
     table = study("additive", noise=0.01)
     laws = laws_of(table, "additive", **QUICK)
     laws.sizes = dict.fromkeys(DOMAINS, 1e9)
-    laws.best.target("main").widened = 1.5
+    laws.best.target("main").widening = Widening(1.5, {"n_params": 0.01})
     laws.save(tmp_path / "new/laws.json")
     loaded = FittedLaws.load(tmp_path / "new/laws.json")
     pd.testing.assert_frame_equal(loaded.best.predict(table), laws.best.predict(table))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mixlaw.capacity import capacities
 from mixlaw.laws import LAWS, Law, lifted
-from mixlaw.simplex import Limits, lowest, starts
+from mixlaw.simplex import Limits, Rows, lowest, starts
 from mixlaw.slopes import Array
 from mixlaw.terms import Inputs
 from tests.mixlaw.synthetic import free_parameters, random_case
@@ -42,7 +42,7 @@ def best_mixture(law: Law, theta: Array, importance: Array, n: float, d: float) 
     """Return the mixture (k,) of lowest weighted loss over all domains, and that loss."""
     k = len(importance)
 
-    def objective(h: Array) -> tuple[Array, Array]:
+    def objective(h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
         seen, slope = lifted(h)
         losses, gradients = zip(
             *(law.loss_and_gradient_h(theta, every_domain(each, n, d)) for each in seen), strict=True

@@ -4,13 +4,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixlaw.compare import auto_laws, choose, choose_law, fit_and_choose, surely_better, try_laws, widen
+from mixlaw.artefact import FittedLaws
+from mixlaw.compare import auto_laws, choose, choose_law, fit_and_choose, try_laws, widen
 from mixlaw.errors import FitError
 from mixlaw.fit import LawFit
+from mixlaw.paired import difference, mean_errors, on_shared_targets
+from mixlaw.question import Question
+from mixlaw.recommend import recommend
 from mixlaw.splits import default_kind
+from mixlaw.widening import Widening
 from tests.mixlaw.synthetic import study
 
 QUICK = {"n_starts": 6, "n_bootstrap": 8}
+
+
+def question() -> Question:
+    return Question(1e9, 1e11, {"main": 1.0})
 
 
 def tried(table, names, kind=None):
@@ -32,8 +41,7 @@ def test_the_law_that_predicts_held_out_runs_best_is_chosen():
 
 def test_of_laws_that_predict_equally_well_the_one_with_fewest_parameters_is_chosen():
     rows = [("a", 1.00, 5), ("b", 1.015, 3), ("c", 1.03, 1)]
-    scores = pd.DataFrame([{"law": law, "target": "t", "mre": mre, "n_free": n} for law, mre, n in rows])
-    name, reason = choose(scores, "scale")
+    name, reason = choose({law: mre for law, mre, _ in rows}, {law: n for law, _, n in rows}, "scale")
     assert name == "b"
     assert "b has the fewest parameters of those within 2 % of the lowest" in reason
 
@@ -79,27 +87,57 @@ def test_every_law_has_scores_on_the_same_rows():
 
 def test_intervals_that_miss_the_held_out_size_are_widened_and_others_are_not():
     """An additive law with the wrong N term: its intervals at the largest size are far too narrow."""
-    right = study("additive", noise=0.005)
-    bent = study("additive", noise=0.005)
+    sizes = (2e7, 1e8, 5e8, 2.5e9)
+    right, bent = (study("additive", noise=0.005, sizes=sizes) for _ in range(2))
     largest = bent.frame["n_params"] == bent.frame["n_params"].max()
-    bent.frame.loc[largest, "loss_main"] -= 0.1
-    factors = []
+    bent.frame.loc[largest, "loss_main"] *= 0.95
+    beyond = study("additive", sizes=(1.25e10,))
+    widths, reach = [], []
     for table in (right, bent):
         trial = try_laws(table, ["additive"], "scale", n_starts=6, n_bootstrap=40)
         fit = LawFit("additive", n_starts=6, n_bootstrap=40).fit(table)
-        before = fit.predict(table).eval("high - low").mean()
-        said = widen(fit, trial)
-        factors.append(fit.target("main").widened)
-        after = fit.predict(table).eval("high - low").mean()
-        assert ("are widened by" in said) == (factors[-1] > 1) == (after > before * 1.01)
-    assert factors[0] <= 1.5
-    assert factors[1] >= 2
+        before = fit.predict(beyond).eval("high - low").mean()
+        widen(fit, [trial], trial)
+        widths.append(fit.predict(beyond).eval("high - low").mean() / before)
+        reach.append(fit.target("main").widening.reach["n_params"] * np.log(5))
+        assert fit.held_ >= 0.9
+        assert fit.interval_name() == "90 % interval"
+    assert widths[0] < 1.3
+    assert widths[1] > 1.3
+    assert reach[1] == pytest.approx(0.05, rel=0.3)  # five per cent at five times the size
+    assert reach[0] < reach[1] / 3
 
 
 def test_intervals_that_could_not_be_tried_are_said_to_be_so():
     fit = LawFit("additive", **QUICK).fit(study("additive"))
-    assert widen(fit, None) == "additive law: its intervals could not be tried on held-out runs"
-    assert fit.target("main").widened == 1.0
+    assert widen(fit, [], None) == "additive law: its intervals could not be tried on held-out runs"
+    assert fit.target("main").widening == Widening()
+    assert fit.interval_name() == "90 % interval"
+
+
+def test_intervals_that_held_fewer_losses_than_their_level_are_not_called_by_it():
+    fit = LawFit("additive", **QUICK).fit(study("additive"))
+    fit.held_ = 0.62
+    assert fit.interval_name() == "interval, held 62 %"
+    assert (
+        "90 %"
+        not in recommend(
+            FittedLaws.of({"additive": fit}, study("additive"), "additive", "alone", pd.DataFrame()), question()
+        ).summary()
+    )
+
+
+def test_one_held_out_run_gives_no_interval_and_says_so():
+    """Resampling one run says that its difference is sure, or is no number at all."""
+    for seed in range(3):
+        table = study("additive", noise=0.004, seed=seed)
+        largest = table.frame["n_params"] == table.frame["n_params"].max()
+        one = table.rows(~largest | (table.frame["run_id"] == table.frame["run_id"][largest].iloc[0]))
+        trial = tried(one, ["multiplicative", "additive"], "scale")
+        name, reason = choose_law([trial], ["multiplicative", "additive"], 3)
+        assert name == "multiplicative"
+        assert "nan" not in reason
+        assert ("points on one held-out run, too few for an interval" in reason) == ("not surely better" in reason)
 
 
 def test_regression_trees_are_a_rival_that_cannot_extrapolate():
@@ -115,13 +153,35 @@ def test_auto_takes_the_form_that_the_tables_n_and_d_allow():
     table = study("additive")
     one_size = table.rows(table.frame["n_params"] == 1e8)
     assert auto_laws(table) == ["multiplicative", "additive", "joint"]
-    assert auto_laws(one_size) == ["multiplicative-fixed-n", "additive-fixed-n"]
-    one_d = one_size.rows(one_size.frame["n_tokens"] == 1e10)
-    assert auto_laws(one_d) == ["multiplicative-fixed-nd", "additive-fixed-nd"]
+    assert auto_laws(one_size) == ["multiplicative-fixed-n", "additive-fixed-n", "joint-fixed-n"]
+    one_d = table.rows(table.frame["n_tokens"] == 1e10)
+    assert auto_laws(one_d) == ["multiplicative-fixed-d", "additive-fixed-d", "joint-fixed-d"]
+    both = one_size.rows(one_size.frame["n_tokens"] == 1e10)
+    assert auto_laws(both) == ["multiplicative-fixed-nd", "additive-fixed-nd"]
     few = table.rows(table.frame["run_id"].astype(int) % 15 < 4)  # 12 runs, of which joint wants 15
     assert auto_laws(few) == ["multiplicative", "additive"]
     with pytest.raises(FitError, match="the multiplicative law cannot be fitted"):
         auto_laws(table.rows(table.frame["run_id"].astype(int) % 15 < 2))
+
+
+@pytest.mark.parametrize("truth", ["additive-fixed-d", "joint-fixed-d", "multiplicative-fixed-d"])
+def test_one_number_of_tokens_at_several_sizes_is_fitted_with_n_and_without_d(truth):
+    table = study(truth, noise=0.003, tokens=(1e10,), sizes=(1e7, 3e7, 1e8, 3e8), n_mixtures=20)
+    trial = try_laws(table, ["auto"], "scale", n_bootstrap=20)
+    assert trial.chosen[0].endswith("-fixed-d")
+    assert trial.scores()["mre"].item() < 1.0  # three times the largest size that was fitted
+    assert abs(trial.scores()["bias"].item()) < 0.7
+    without_n = try_laws(table, ["additive-fixed-nd"], "scale", n_bootstrap=4)
+    assert without_n.scores()["mre"].item() > 3.0
+
+
+def test_without_several_sizes_to_hold_out_the_fixed_form_of_fewest_parameters_is_kept():
+    two = study("additive-fixed-d", noise=0.005, tokens=(1e10,), sizes=(1e8, 5e8), n_mixtures=20)
+    choice = fit_and_choose(two, ["auto"], **QUICK)
+    assert [trial.kind for trial in choice.trials] == ["mixture"]
+    assert choice.chosen == "additive-fixed-d"
+    three = study("multiplicative-fixed-d", noise=0.003, tokens=(1e10,), n_mixtures=20)
+    assert fit_and_choose(three, ["auto"], **QUICK).chosen == "multiplicative-fixed-d"
 
 
 @pytest.mark.parametrize("truth", ["additive", "multiplicative"])
@@ -134,8 +194,9 @@ def test_auto_finds_out_which_of_the_laws_wrote_the_runs(truth):
 
 def test_the_preferred_law_is_left_only_for_one_that_is_surely_better():
     trial = tried(study("additive", noise=0.003), ["multiplicative", "additive"])
-    assert surely_better([trial], "additive", "multiplicative")[0]
-    assert not surely_better([trial], "multiplicative", "additive")[0]
+    additive, multiplicative = trial.errors("additive"), trial.errors("multiplicative")
+    assert difference(multiplicative, additive).sure
+    assert not difference(additive, multiplicative).sure
     assert choose_law([trial], ["multiplicative", "additive"], 3)[1].count("surely better than multiplicative") == 1
     noisy = tried(study("additive", noise=0.3, seed=3), ["multiplicative", "additive"])
     name, reason = choose_law([noisy], ["multiplicative", "additive"], 3)
@@ -144,6 +205,6 @@ def test_the_preferred_law_is_left_only_for_one_that_is_surely_better():
 
 
 def test_laws_are_compared_on_the_targets_that_all_of_them_predict():
-    rows = [("a", "easy", 1.0), ("b", "easy", 0.9), ("b", "hard", 5.0)]
-    scores = pd.DataFrame([{"law": law, "target": t, "mre": mre, "n_free": 3} for law, t, mre in rows])
-    assert choose(scores, "scale")[0] == "b"
+    errors = {"a": pd.DataFrame({"target": ["easy"], "error": [-1.0]})}
+    errors["b"] = pd.DataFrame({"target": ["easy", "hard"], "error": [0.9, 5.0]})
+    assert mean_errors(on_shared_targets(errors)) == {"a": 1.0, "b": 0.9}

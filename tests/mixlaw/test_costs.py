@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from mixlaw.display import answer_html
+from mixlaw.laws import get_law
 from mixlaw.objective import Objective, run_noise
 from mixlaw.question import Question
 from mixlaw.recommend import recommend
@@ -166,3 +168,50 @@ def test_other_laws_are_asked_too_and_theirs_costs_what_the_trusted_one_says():
     assert other["regret"] > 1e-4
     assert "joint" in answer.summary()
     assert recommend(fitted("additive", ADDITIVE), question).others.empty
+
+
+def test_a_law_that_reads_neither_n_nor_d_has_no_path_and_nothing_about_it_is_shown():
+    additive = TRUTHS["additive"]
+    fixed = get_law("additive-fixed-nd")
+    laws = fitted("additive-fixed-nd", {"main": additive[: fixed.n_free(len(DOMAINS))]})
+    answer = recommend(laws, ask())
+    assert answer.path.empty
+    assert answer.to_json()["path"] == []
+    assert "on the way" not in answer.summary()
+    assert "smallest run" not in answer.summary()
+    assert "on the way" not in answer_html(answer)
+    with pytest.raises(ValueError, match="no path"):
+        answer.plot_path()
+
+
+def test_a_law_that_reads_d_alone_has_a_path_over_d_at_the_n_that_was_asked():
+    laws = fitted("additive-fixed-n", {"main": fixed_n()})
+    path = recommend(laws, ask()).path
+    assert path["n_params"].tolist() == pytest.approx([1e9] * 5)
+    assert path["n_tokens"].iloc[[0, -1]].tolist() == pytest.approx([5e10, 1e11])
+
+
+def fixed_n() -> np.ndarray:
+    """Return the additive truth without its term in N."""
+    law, truth, k = get_law("additive-fixed-n"), TRUTHS["additive"], len(DOMAINS)
+    return np.concatenate([truth[: 1 + 2 * k], truth[-2:]])[: law.n_free(k)]
+
+
+def test_the_mean_over_laws_is_the_same_for_one_mixture_and_for_many_at_once():
+    laws = fitted("joint", JOINT, spread=0.2, n_draws=40)
+    objective = Objective(laws.best, ask(), {})
+    h = np.random.default_rng(0).dirichlet(np.ones(3), 2000)
+    value, gradient = objective(h)
+    for i in (0, 555, 1999):
+        one, slope = objective(h[i : i + 1])
+        assert value[i] == pytest.approx(one[0], abs=1e-12)
+        assert gradient[i] == pytest.approx(slope[0], abs=1e-10)
+
+
+def test_some_of_the_drawn_laws_can_be_asked_alone():
+    drawn = Objective(fitted("joint", JOINT, spread=0.2, n_draws=9).best, ask(), {}).drawn()
+    h = np.random.default_rng(0).dirichlet(np.ones(3), 9)
+    value, gradient = drawn(h)
+    some = np.array([7, 2])
+    assert drawn(h[some], some)[0] == pytest.approx(value[some])
+    np.testing.assert_allclose(drawn(h[some], some)[1], gradient[some])

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mixlaw.errors import ConfigError, FitError, RunLogError
+from mixlaw.examples import small_study
 from mixlaw.fit import LawFit, scores
 from mixlaw.laws import LAWS
 from mixlaw.question import Question
@@ -23,11 +24,16 @@ def with_targets(table: Table, **losses: pd.Series) -> Table:
     return check_frame(table.frame.assign(**{f"loss_{t}": y for t, y in losses.items()}), "study")
 
 
-@pytest.mark.parametrize("law", ["base", "additive", "joint", "simple", "additive-fixed-nd", "additive-fixed-n"])
+FIXED = ["additive-fixed-nd", "additive-fixed-n", "additive-fixed-d", "joint-fixed-n", "joint-fixed-d"]
+
+
+@pytest.mark.parametrize("law", ["base", "additive", "joint", "simple", *FIXED, "multiplicative-fixed-d"])
 def test_a_law_that_wrote_the_losses_is_recovered(law):
     table = study(law)
     if law.endswith("-n"):
         table = table.rows(table.frame["n_params"] == 1e8)
+    if law.endswith("-d"):
+        table = table.rows(table.frame["n_tokens"] == 1e10)
     if law.endswith("-nd"):
         table = table.rows((table.frame["n_params"] == 1e8) & (table.frame["n_tokens"] == 1e10))
     laws = laws_of(table, law, n_starts=12, n_bootstrap=4)
@@ -373,3 +379,14 @@ def test_resamples_fit_the_runs_nearly_as_well_as_the_best_fit(law):
         for t in (fit.target("main").theta[None], fit.target("main").draws)
     ]
     assert np.quantile(rms[1], 0.95) < 1.5 * rms[0][0]
+
+
+def test_a_frame_whose_names_differ_in_case_only_is_predicted_and_scored():
+    table = small_study()
+    fit = LawFit("additive", n_starts=2, n_bootstrap=2).fit(table)
+    frame = table.frame.rename(columns={"weight_code": "weight_Code", "loss_main": "loss_MAIN"})
+    expected, found = fit.predict(table), fit.predict(frame)
+    pd.testing.assert_frame_equal(found, expected)
+    assert fit.score(frame)["mre"].tolist() == fit.score(table)["mre"].tolist()
+    with pytest.raises(RunLogError, match="the laws were fitted on domains"):
+        fit.predict(frame.rename(columns={"weight_Code": "weight_coder"}))

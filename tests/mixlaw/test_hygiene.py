@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.errors import RunLogError
+from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.hygiene import prepare, warming_up
 from mixlaw.tables import Table, check_frame, read_table
 from tests.mixlaw.run_logs import write_run
@@ -58,12 +58,13 @@ def test_exact_repetitions_are_left_out_and_named():
     assert ready.notes == ["mine row 3: the same run and tokens as row 2; left out"]
 
 
-def test_repetitions_that_contradict_are_left_out_with_the_difference():
+def test_repetitions_that_contradict_are_runs_of_their_own():
     ready = prepare(table_of([1e9, 2e9, 2e9, 4e9], [4.0, 3.5, 3.25, 3.0]))
-    assert ready.frame["loss_x"].tolist() == [4.0, 3.5, 3.0]
+    assert ready.frame["loss_x"].tolist() == [4.0, 3.5, 3.25, 3.0]
+    assert ready.runs().tolist() == [0, 1, 2, 0]
     assert ready.notes == [
-        "mine row 3: the same run and tokens as row 2, though loss_x differs by 0.25; left out; "
-        "runs that differ in their seed need a run_id each"
+        "mine rows 2-3: other losses at the same run_id and n_tokens: these are different runs, "
+        "--run-id COLUMN,COLUMN names what tells them apart"
     ]
 
 
@@ -84,7 +85,9 @@ def test_of_two_checkpoints_less_than_a_percent_apart_the_earlier_is_left_out():
 
 def test_rows_of_other_runs_are_never_near():
     table = table_of([5e9, 5.001e9, 10e9, 10.001e9], [4.0, 4.0, 3.0, 3.0], run_id=["a", "b", "a", "b"])
-    assert prepare(table).notes == []
+    ready = prepare(table)
+    assert len(ready.frame) == 4
+    assert [note[:30] for note in ready.notes] == ["n_tokens: 4 values count as 2 "]  # as numbers of tokens
 
 
 @given(st.lists(st.floats(1, 2), min_size=1, max_size=60))
@@ -97,11 +100,24 @@ def test_what_is_left_is_a_percent_apart_and_the_last_stays(tokens):
     assert thinned == []
 
 
-def test_many_repetitions_are_counted_and_all_named():
+def test_many_repetitions_are_one_line():
     ready = prepare(table_of([1e9] * 12, [3.0] * 12))
     assert len(ready.frame) == 1
-    assert len(ready.notes) == 6
-    assert ready.notes[-1] == "mine rows 7-12 (6 more rows): the same run and tokens as an earlier row; left out"
+    assert ready.notes == ["mine rows 2-12: the same run and tokens as an earlier row; left out"]
+    assert ready.much_left_out() == [
+        "11 of 12 rows (92 %) are left out: the same run and tokens as an earlier row (11)"
+    ]
+
+
+def test_what_is_left_out_in_reading_and_after_is_counted_by_reason():
+    tokens, losses = [*(1e9 * 1.5**i for i in range(30)), 1e9], [*np.linspace(4, 3, 30), 4.0]
+    assert prepare(table_of(tokens, losses)).much_left_out() == []  # 1 of 31
+    frame = table_of([*tokens, 9e9], [*losses, 3.0]).frame.assign(n_params=[*[1e7] * 31, 0])
+    [warning] = prepare(check_frame(frame, "mine")).much_left_out()
+    assert warning == (
+        "2 of 32 rows (6 %) are left out: n_params is not a number above 0 (1), "
+        "the same run and tokens as an earlier row (1)"
+    )
 
 
 def test_a_first_checkpoint_in_warm_up_is_left_out_with_its_excess():
@@ -181,7 +197,9 @@ def test_empty_losses_and_few_checkpoints_say_nothing():
     losses[5] = np.nan
     assert warming_up(GRID, losses[None]) == (0, 0, 0.0)
     assert warming_up(GRID[:5], warmed(GRID)[None, :5]) == (0, 0, 0.0)
-    assert prepare(table_of(list(GRID), [np.nan] * 10)).notes[-1].endswith("losses are empty; these cells are left out")
+    assert prepare(table_of(list(GRID), [np.nan] * 10)).notes == [
+        "mine rows 1-10: loss_x is empty; these cells are left out"
+    ]
 
 
 def test_zeros_are_counted_per_domain():
@@ -189,17 +207,17 @@ def test_zeros_are_counted_per_domain():
     table.frame.loc[:2, "weight_code"] = 0.0
     table.frame.loc[5, "weight_web"] = 0.0
     assert prepare(table).notes == [
-        "3 rows have weight_code = 0 exactly; laws see 0 as 0.0001",
-        "1 row has weight_web = 0 exactly; laws see 0 as 0.0001",
+        "weights of exactly 0, which laws see as 0.0001: weight_code in 3 rows, weight_web in 1 row"
     ]
 
 
-def test_zeros_of_many_domains_are_two_lines_more_at_most():
-    weights = {f"weight_{i}": [float(i == j) for j in range(9)] for i in range(9)}
+def test_zeros_of_many_domains_are_one_line():
+    weights = {f"weight_{i}": [float(i == j) for j in range(30)] for i in range(30)}
     frame = pd.DataFrame({"n_params": 1e7, "n_tokens": 1e9, "loss_x": 3.0} | weights)
     notes = prepare(check_frame(frame, "mine")).notes
-    assert len(notes) == 6
-    assert notes[-1] == "weights of exactly 0 in 4 more domains (rows): 5 (8), 6 (8), 7 (8), 8 (8)"
+    assert len(notes) == 1
+    assert notes[0].startswith("weights of exactly 0, which laws see as 0.0001: weight_0 in 29 rows, weight_1 in 29")
+    assert notes[0].endswith("weight_19 in 29 rows, and 10 more")
 
 
 def test_a_loss_that_rises_is_said_and_kept():
@@ -245,7 +263,8 @@ def test_rows_of_several_files_are_named_by_their_file(tmp_path):
             path, index=False
         )
     ready = prepare(read_table(paths))
-    assert ready.notes == [f"{path} row 3: the same run and tokens as row 2; left out" for path in paths]
+    rows = " and ".join(f"{path} row 3" for path in paths)
+    assert ready.notes == [f"{rows}: the same run and tokens as an earlier row; left out"]
     assert ready.frame["row"].tolist() == [1, 2, 4, 5]
 
 
@@ -266,12 +285,16 @@ def test_whatever_is_left_out_or_kept_every_row_that_goes_is_named(data):
     ready = prepare(table)
     gone = set(table.frame["row"]) - set(ready.frame["row"])
     named: set[int] = set()
+    more = 0
     for note in ready.notes:
         if "left out" in note:
-            for part in note.split(":")[0].split("(")[0].removeprefix("mine row").removeprefix("s").split(","):
+            rows, _, cut = note.split(":")[0].removesuffix(" more").partition(" and ")
+            more += int(cut or 0)
+            for part in rows.removeprefix("mine row").removeprefix("s").split(","):
                 first, _, last = part.strip().partition("-")
                 named |= set(range(int(first), int(last or first) + 1))
-    assert named == gone
+    assert named <= gone
+    assert len(named) + more == len(gone) == sum(ready.left_out.values())
     assert len(ready.frame) == len(table.frame) - len(gone)
 
 
@@ -337,5 +360,33 @@ def test_a_perfect_score_is_left_out_for_it_has_no_logarithm():
 def test_a_declared_metric_that_is_no_share_is_refused(values):
     with pytest.raises(RunLogError, match=r"loss_elo goes from .* only shares in \[0, 1\] and percentages"):
         check_frame(rising("elo", values), "mine", higher_is_better=["elo"])
-    with pytest.raises(RunLogError, match="--higher-is-better acx: mine: unknown target 'acx'; did you mean 'acc'"):
-        check_frame(rising("acc", [0.1, 0.2, 0.3, 0.4]), "mine", higher_is_better=["acx"])
+
+
+@pytest.mark.parametrize(
+    ("patterns", "declared"),
+    [(["*"], ["mmlu_a", "mmlu_B", "arc"]), (["mmlu_*"], ["mmlu_a", "mmlu_B"]), (["arc", "mmlu_?"], ["arc", "mmlu_a"])],
+)
+def test_globs_declare_targets_where_higher_is_better(patterns, declared):
+    values = [0.3, 0.5, 0.6, 0.7]
+    frame = rising("mmlu_a", values)
+    frame = frame.assign(loss_mmlu_B=frame["loss_mmlu_a"] / 2, loss_arc=frame["loss_mmlu_a"] / 4)
+    named = [*patterns, "*_B"] if "mmlu_?" in patterns else patterns
+    expected = {f"loss_{t}" for t in (*declared, *(["mmlu_B"] if named is not patterns else []))}
+    undeclared = [c for c in ("loss_mmlu_a", "loss_mmlu_B", "loss_arc") if c not in expected]
+    table = check_frame(frame.drop(columns=undeclared), "mine", higher_is_better=named)
+    for column in expected:
+        assert table.frame[column].tolist() == pytest.approx((1 - frame[column]).tolist())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sentence"),
+    [
+        ("acx", "--higher-is-better acx: mine: unknown target 'acx'; did you mean 'acc'"),
+        ("mmlu_*", r"--higher-is-better mmlu_\*: mine: unknown pattern of targets 'mmlu_\*'; known: acc"),
+        ("ACC", "unknown target 'ACC'"),
+    ],
+)
+def test_a_name_or_glob_that_matches_no_target_is_a_wrong_option(pattern, sentence):
+    with pytest.raises(ConfigError, match=sentence) as error:
+        check_frame(rising("acc", [0.1, 0.2, 0.3, 0.4]), "mine", higher_is_better=[pattern])
+    assert error.value.exit_code == 2

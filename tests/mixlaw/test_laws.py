@@ -21,14 +21,20 @@ NAMES = list(LAWS)
 SHAPED = [n for n in NAMES if LAWS[n].mixes]
 COUNTS = {
     "base": lambda k: 5,
+    "base-fixed-n": lambda k: 3,
+    "base-fixed-d": lambda k: 3,
     "additive": lambda k: 5 + 2 * k,
     "joint": lambda k: 5 + 4 * k,
     "simple": lambda k: 6 + k,
     "full": lambda k: 5 + 6 * k,
     "additive-fixed-nd": lambda k: 1 + 2 * k,
     "additive-fixed-n": lambda k: 3 + 2 * k,
+    "additive-fixed-d": lambda k: 3 + 2 * k,
+    "joint-fixed-n": lambda k: 3 + 3 * k,
+    "joint-fixed-d": lambda k: 3 + 3 * k,
     "multiplicative": lambda k: 9 + 3 * k,
     "multiplicative-fixed-n": lambda k: 8 + 3 * k,
+    "multiplicative-fixed-d": lambda k: 6 + 3 * k,
     "multiplicative-fixed-nd": lambda k: 2 + 2 * k,
     "coupled": lambda k: 7,
     "ye-m1": lambda k: 1 + 2 * k,
@@ -116,8 +122,13 @@ def warm_decay(p, d):
     return p["B"] / (d - p["D0"] if d >= 2 * p["D0"] else d**2 / (4 * p["D0"])) ** p["beta"]
 
 
+def bound(by_n, by_d, q):
+    """What parameters and tokens leave unlearned together: the larger of both for a large q."""
+    return (by_n**q + by_d**q) ** (1 / q)
+
+
 def resources(p, n, d):
-    return ((p["A"] / n ** p["alpha"]) ** p["q"] + warm_decay(p, d) ** p["q"]) ** (1 / p["q"])
+    return bound(p["A"] / n ** p["alpha"], warm_decay(p, d), p["q"])
 
 
 def penalty(p, h, felt=1.0):
@@ -131,9 +142,14 @@ SOURCES = {
     "multiplicative-fixed-n": lambda p, n, d, h, t, more: (
         p["E"] * each(p, "e") @ h + resources(p | {"alpha": 0.0}, n, d) * penalty(p, h, d / (d + p["D1"]))
     ),
+    "multiplicative-fixed-d": lambda p, n, d, h, t, more: (
+        p["E"] * each(p, "e") @ h + bound(p["A"] / n ** p["alpha"], p["B"], p["q"]) * penalty(p, h)
+    ),
     "multiplicative-fixed-nd": lambda p, n, d, h, t, more: p["A"] * penalty(p, h),
     "coupled": lambda p, n, d, h, t, more: p["E"] + resources(p, n, d),
     "base": lambda p, n, d, h, t, more: p["E"] + decays(p, n, d),
+    "base-fixed-n": lambda p, n, d, h, t, more: p["E"] + p["B"] / d ** p["beta"],
+    "base-fixed-d": lambda p, n, d, h, t, more: p["E"] + p["A"] / n ** p["alpha"],
     "additive": lambda p, n, d, h, t, more: p["E"] + inverse_sum(p, h) + decays(p, n, d),
     "simple": lambda p, n, d, h, t, more: p["E"] + power(p, "", h) + decays(p, n, d),
     "joint": lambda p, n, d, h, t, more: (
@@ -147,6 +163,9 @@ SOURCES = {
     ),
     "additive-fixed-nd": lambda p, n, d, h, t, more: p["E"] + inverse_sum(p, h),
     "additive-fixed-n": lambda p, n, d, h, t, more: p["E"] + inverse_sum(p, h) + p["B"] / d ** p["beta"],
+    "additive-fixed-d": lambda p, n, d, h, t, more: p["E"] + inverse_sum(p, h) + p["A"] / n ** p["alpha"],
+    "joint-fixed-n": lambda p, n, d, h, t, more: p["E"] + inverse_sum(p, h) + power(p, "B", h) / d ** p["beta"],
+    "joint-fixed-d": lambda p, n, d, h, t, more: p["E"] + inverse_sum(p, h) + power(p, "A", h) / n ** p["alpha"],
     "ye-m1": lambda p, n, d, h, t, more: p["E"] + each(p, "C") @ np.exp(each(p, "t") * h),
     "ye-m2": lambda p, n, d, h, t, more: p["E"] + p["C"] * np.exp(each(p, "t") * h).sum(),
     "ye-m3": lambda p, n, d, h, t, more: p["E"] + p["C"] * np.exp(np.prod(each(p, "t") * h)),
@@ -392,7 +411,7 @@ BY_N = [
     "dai-zheng-1",
     "dai-zheng-3",
 ]
-BY_N += ["muennighoff", "moe"]
+BY_N += ["muennighoff", "moe", *(f"{name}-fixed-d" for name in ("base", "additive", "joint", "multiplicative"))]
 BY_D = [n for n in NAMES if "D" in LAWS[n].uses and n not in ("forgetting", "multiplicative", "multiplicative-fixed-n")]
 
 
@@ -430,7 +449,7 @@ def test_more_tokens_never_raise_our_laws_loss_once_the_mixture_is_felt(name, se
     assert (law.loss(theta, larger) <= law.loss(theta, x) * (1 + 1e-3)).all()
 
 
-@pytest.mark.parametrize("name", ["multiplicative", "multiplicative-fixed-n", "multiplicative-fixed-nd"])
+@pytest.mark.parametrize("name", ["multiplicative", *(f"multiplicative-fixed-{form}" for form in ("n", "d", "nd"))])
 @given(seed=seeds, place=st.integers(0, 2))
 @settings(max_examples=20)
 def test_a_corner_of_the_simplex_is_finite_and_nothing_jumps_there(name, seed, place):
@@ -456,13 +475,17 @@ def test_more_tokens_of_finetuning_forget_more_and_more_old_data_forgets_less(se
 LIMITS = {  # what is left where N and D are without end
     "multiplicative": lambda p, h, t, more: p["E"] * each(p, "e") @ h,
     "multiplicative-fixed-n": lambda p, h, t, more: p["E"] * each(p, "e") @ h + p["A"] * penalty(p, h),
+    "multiplicative-fixed-d": lambda p, h, t, more: p["E"] * each(p, "e") @ h + p["B"] * penalty(p, h),
     "coupled": lambda p, h, t, more: p["E"],
-    "base": lambda p, h, t, more: p["E"],
+    **dict.fromkeys(("base", "base-fixed-n", "base-fixed-d"), lambda p, h, t, more: p["E"]),
     "additive": lambda p, h, t, more: p["E"] + inverse_sum(p, h),
     "joint": lambda p, h, t, more: p["E"] + inverse_sum(p, h),
     "full": lambda p, h, t, more: p["E"] + inverse_sum(p, h),
     "simple": lambda p, h, t, more: p["E"] + power(p, "", h),
     "additive-fixed-n": lambda p, h, t, more: p["E"] + inverse_sum(p, h),
+    "additive-fixed-d": lambda p, h, t, more: p["E"] + inverse_sum(p, h),
+    "joint-fixed-n": lambda p, h, t, more: p["E"] + inverse_sum(p, h),
+    "joint-fixed-d": lambda p, h, t, more: p["E"] + inverse_sum(p, h),
     "bimix": lambda p, h, t, more: p["C"] / h[t] ** p["a"],
     "d-cpt": lambda p, h, t, more: p["E"] + p["C"] / (h[t] + p["eps"]) ** p["gamma"],
     "autoscale": lambda p, h, t, more: p["E"],
@@ -503,7 +526,7 @@ def test_a_law_that_says_it_is_convex_in_the_mixture_is(name, seed):
     assert (middle <= chord + 1e-9 * (np.abs(ends[0]) + np.abs(ends[1]))).all()
 
 
-OURS = ["multiplicative", "multiplicative-fixed-n", "multiplicative-fixed-nd"]
+OURS = ["multiplicative", "multiplicative-fixed-n", "multiplicative-fixed-d", "multiplicative-fixed-nd"]
 ALWAYS = [*OURS, "ye-m1", "ye-m2", "ye-m4", "linear", "bimix", "autoscale", "sedova", "forgetting"]
 
 
@@ -563,7 +586,11 @@ UNIT_CHANGES = {
     "base": {"A": "N-alpha", "B": "D-beta"},
     "additive": {"A": "N-alpha", "B": "D-beta"},
     "simple": {"A": "N-alpha", "B": "D-beta"},
+    "base-fixed-n": {"B": "D-beta"},
+    "base-fixed-d": {"A": "N-alpha"},
     "additive-fixed-n": {"B": "D-beta"},
+    "additive-fixed-d": {"A": "N-alpha"},
+    "multiplicative-fixed-d": {"A": "N-alpha"},
     "bimix": {"B": "D-beta"},
     "d-cpt": {"A": "N-alpha", "B": "D-beta"},
     "muennighoff": {"A": "N-alpha", "B": "D-beta"},

@@ -1,5 +1,6 @@
 """Other people's layouts: their columns, files and units become the same table, or a sentence says what is missing."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
-from mixlaw.layouts import LAYOUTS, get_layout, listed, load_files, ranges
-from mixlaw.tables import Table, read_table
+from mixlaw.layouts import LAYOUTS, get_layout, load_files
+from mixlaw.notes import listed, ranges
+from mixlaw.tables import Table, check_frame, read_table
 
 SCALE = {"n_params": 1e6, "n_tokens": 1e9}
 REGMIX = (
@@ -91,12 +93,11 @@ def test_the_shipped_olmix_files_have_an_index_and_names_of_any_kind(write):
     for order in (paths, paths[::-1]):
         table = read_table(order, layout="olmix", constants=SCALE)
         assert (table.domains, table.targets) == (
-            ["adult_content", "dclm_games"],
-            ["arc_challenge_rc__olmes", "lambada"],
+            ["adult_content", "dclm:Games"],
+            ["arc_challenge:rc::olmes", "lambada"],
         )
-        assert cells(table, "run_id", "weight_dclm_games", "loss_lambada") == [["a1", 0.3, 0.4], ["b2", 1.0, 0.6]]
+        assert cells(table, "run_id", "weight_dclm:Games", "loss_lambada") == [["a1", 0.3, 0.4], ["b2", 1.0, 0.6]]
         notes = "\n".join(table.notes)
-        assert "part0.csv: names of domains and targets are lower case: dclm:Games is weight_dclm_games" in notes
         assert "part1.csv: index differs from that in" in notes
 
 
@@ -141,12 +142,11 @@ def test_a_wandb_export_without_finished_runs_or_without_states_is_said(write):
 def test_mixinglaws_steps_are_tokens(write):
     (path,) = write(MIXINGLAWS)
     table = read_table([path], layout="mixinglaws")
-    assert (table.domains, table.targets) == (["w0", "w1"], ["github", "pile-cc"])
+    assert (table.domains, table.targets) == (["w0", "w1"], ["Github", "Pile-CC"])
     assert cells(table, "n_params", "n_tokens", "run_id", "size") == [
         [85056000.0, 4096 * 256 * 1e4, "160M_a", "160M"], [85056000.0, 4096 * 256 * 2e4, "160M_a", "160M"]
     ]  # fmt: skip
-    changed = "Github is loss_github, Pile-CC is loss_pile-cc"
-    assert table.notes[0] == f"{path}: names of domains and targets are lower case: {changed}"
+    assert table.notes == [f"{path}: columns that are not used: size"]
 
 
 def test_the_papers_table_has_its_losses_behind_their_names(write):
@@ -156,12 +156,37 @@ def test_the_papers_table_has_its_losses_behind_their_names(write):
 
 
 @pytest.mark.parametrize(("texts", "name"), [*EXAMPLES, (REGMIX[1:], "regmix")])
-def test_a_layout_is_suggested_and_never_guessed(write, texts, name):
-    with pytest.raises(RunLogError, match=f"these look like the '{name}' layout: add --layout {name}$"):
-        read_table(write(*texts))
+def test_a_layout_is_recognised_and_used_with_a_note(write, texts, name):
+    paths = write(*texts)
+    constants = SCALE if name in ("regmix", "olmix") else None
+    table, named = (read_table(paths, layout=layout, constants=constants) for layout in (None, name))
+    pd.testing.assert_frame_equal(table.frame, named.frame)
+    shown = " + ".join([str(paths[0]), *(path.name for path in paths[1:])])
+    assert table.notes[0] == f"{shown}: read in the layout '{name}', by the columns; --layout names another"
+    assert table.notes[1:] == named.notes
 
 
-def test_no_layout_is_suggested_where_none_fits(write):
+@pytest.mark.parametrize("name", ["regmix", "olmix"])
+def test_what_a_recognised_layout_lacks_is_asked_for(write, name):
+    with pytest.raises(RunLogError, match=r"unknown column 'n_params'.*or state it by --set n_params=1e6$"):
+        read_table(write(*{"regmix": REGMIX, "olmix": OLMIX}[name]))
+
+
+def test_a_table_with_all_standard_columns_is_in_no_layout(write):
+    text = "Name,State,n_params,n_tokens,loss_x\nr,crashed,1e6,1e9,3\n"
+    table = read_table(write(text))
+    assert len(table.frame) == 1
+    assert not any("layout" in note for note in table.notes)
+
+
+def test_a_frame_in_memory_is_read_in_its_layout_too():
+    frame = pd.read_csv(io.StringIO(PAPER))
+    table = check_frame(frame, "mine")
+    assert (table.domains, table.targets) == (["a", "b"], ["a", "openhermes"])
+    assert table.notes == ["mine: read in the layout 'paper', by the columns; --layout names another"]
+
+
+def test_no_layout_is_recognised_where_none_fits(write):
     with pytest.raises(RunLogError, match=r"--set n_params=1e6$"):
         read_table(write("N,D,loss_x\n1,2,3\n"))
 
@@ -178,8 +203,8 @@ def test_patterns_name_domains_and_targets_and_exact_names_win(write):
     text = "N,n_tokens,mix.A B,mix.c,val/A B/ce,val/extra/ce\n1e6,1e9,0.5,0.5,3,4\n"
     columns = {"N": "n_params", "mix.*": "weight_*", "val/*/ce": "loss_*", "val/extra/ce": "loss_held"}
     table = read_table(write(text), columns)
-    assert (table.domains, table.targets) == (["a_b", "c"], ["a_b", "held"])
-    assert "mix.A B is weight_a_b, val/A B/ce is loss_a_b" in table.notes[0]
+    assert (table.domains, table.targets) == (["A B", "c"], ["A B", "held"])
+    assert table.notes == []
 
 
 def test_patterns_leave_standard_columns_alone(write):
@@ -209,9 +234,33 @@ def test_columns_that_name_nothing_or_one_thing_twice_are_refused(write, columns
         read_table(write(PAPER), columns)
 
 
-def test_two_names_that_are_spelt_alike_are_refused(write):
-    with pytest.raises(RunLogError, match="column 'loss_a_b' appears twice"):
-        read_table(write("n_params,n_tokens,v/A B,v/a-b,v/a b\n1,1,1,1,1\n"), {"v/*": "loss_*"})
+def test_two_names_that_are_spelt_alike_are_two_names(write):
+    table = read_table(write("n_params,n_tokens,v/A B,v/a-b,v/a b\n1,1,1,1,1\n"), {"v/*": "loss_*"})
+    assert table.targets == ["A B", "a-b", "a b"]
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="*,\"'"), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_names_are_the_same_by_every_route(tmp_path_factory, name):
+    """By standard columns, by a pattern, by a layout, in a long table, and from a frame in memory."""
+    folder = tmp_path_factory.mktemp("names")
+    weights, losses = {"": [0.25, 0.5], "zz": [0.75, 0.5]}, [3.0, 2.5]
+    common = pd.DataFrame({"n_params": [1e6, 2e6], "n_tokens": [1e9, 1e9], "run_id": ["r", "s"]})
+
+    def wide(weight: str, loss: str) -> pd.DataFrame:
+        named = {weight.replace("*", name + end): cells for end, cells in weights.items()}
+        return common.assign(**named, **{loss.replace("*", name): losses})
+
+    wide("weight_*", "loss_*").to_csv(folder / "standard.csv", index=False)
+    wide("mix.*", "val/*/ce").to_csv(folder / "pattern.csv", index=False)
+    paper = wide("weight_*", "*_loss").rename(columns={"n_params": "model_size"})
+    paper.to_csv(folder / "layout.csv", index=False)
+    long = wide("weight_*", "loss").assign(target=name)
+    long.to_csv(folder / "long.csv", index=False)
+    patterns = {"mix.*": "weight_*", "val/*/ce": "loss_*"}
+    tables = [read_table([folder / f"{kind}.csv"]) for kind in ("standard", "layout", "long")]
+    tables += [read_table([folder / "pattern.csv"], patterns), check_frame(wide("weight_*", "loss_*"), "mine")]
+    assert {(*table.domains, "|", *table.targets) for table in tables} == {(name, name + "zz", "|", name)}
 
 
 @pytest.mark.parametrize("name", ["n_params", "n_tokens"])
@@ -228,9 +277,7 @@ def test_ids_that_one_file_lacks_are_named_by_row_and_left_out(write):
     assert cells(table, "row", "run_id", "loss_arxiv") == [[3, "3", 3.5], [6, "5", 2.0]]
     assert table.notes == [
         f"{one} row 5: index is empty; left out",
-        f"{one} row 1: index 1 is not in {other}; left out",
-        f"{one} row 2: index 2 is not in {other}; left out",
-        f"{one} row 4: index 4 is not in {other}; left out",
+        f"{one} rows 1-2, 4: their index is not in {other}; left out",
         f"{other} row 1: index 9 is not in {one}; left out",
     ]
     assert table.place([6]) == f"{one} + part1.csv row 6"
@@ -240,7 +287,7 @@ def test_many_missing_ids_are_named_together(write):
     losses = "index,metric/the_pile_arxiv_val_loss\n" + "".join(f"{i},3\n" for i in range(3, 23))
     one, other = write(REGMIX[0], losses)
     notes = read_table([one, other], layout="regmix", constants=SCALE).notes
-    assert notes[-1] == f"{other}: 14 more rows (7-20): their index is not in {one}; left out"
+    assert notes[-1] == f"{other} rows 2-20: their index is not in {one}; left out"
 
 
 def test_checkpoints_of_a_run_are_joined_to_its_mixture(write):
@@ -332,12 +379,13 @@ def test_a_join_is_the_same_for_all_orders_of_rows_and_files(tmp_path_factory, o
 
 
 @given(st.sets(st.integers(1, 400), min_size=1))
-def test_ranges_name_every_row_once(rows):
-    named = ranges(list(rows)).partition(", and ")[0]
+def test_ranges_name_the_first_rows_and_count_the_others(rows):
+    named, _, more = ranges(list(rows)).removesuffix(" more").partition(" and ")
     spans = [part.split("-") for part in named.split(", ")]
     found = [row for span in spans for row in range(int(span[0]), int(span[-1]) + 1)]
     assert found == sorted(rows)[: len(found)]
-    assert len(spans) == 20 or len(found) == len(rows)
+    assert len(found) + int(more or 0) == len(rows)
+    assert len(spans) == 3 if more else len(spans) <= 6
 
 
 def test_long_lists_are_cut():
@@ -347,11 +395,11 @@ def test_long_lists_are_cut():
 
 @pytest.mark.parametrize(("texts", "layout"), EXAMPLES)
 def test_random_bytes_and_cuts_end_in_a_table_or_a_sentence(write, texts, layout):
-    """500 damages per layout; half of the bytes are ones that CSVs are made of."""
+    """200 damages per layout; half of the bytes are ones that CSVs are made of."""
     rng, letters = np.random.default_rng(1), np.frombuffer(b'0123456789.,-e+"\n x', np.uint8)
     paths = write(*texts)
     constants = SCALE if layout in ("regmix", "olmix") else None
-    for trial in range(500):
+    for trial in range(200):
         for path, text in zip(paths, texts, strict=True):
             raw = bytearray(text.encode())
             for place in rng.integers(len(raw), size=rng.integers(0, 3)):

@@ -14,7 +14,8 @@ from mixlaw.examples import small_study
 from mixlaw.fit import LawFit
 from mixlaw.question import Question
 from mixlaw.recommend import Recommendation, recommend
-from mixlaw.report import DRAWN, choose_drawings, draw_one, prove, unit_of, write_report
+from mixlaw.report import DRAWN, choose_drawings, draw_one, prove, units_in_words, write_report
+from mixlaw.units import NATS
 from tests.mixlaw.answers import answer, laws, names, runs
 
 STRANGE = ["<b>", "a&b", "<script>alert(1)</script>"]
@@ -224,5 +225,8 @@ def test_a_picture_of_predictions_is_taken_in_and_a_missing_one_is_named(tmp_pat
 
 
 def test_patches_have_a_unit_of_their_own():
-    assert unit_of(["web", "web-image", "web-text"]).count("-image") == 1
-    assert unit_of(["web", "images"]) == "nats per token"
+    assert units_in_words({"web": "training loss", "web-image": "squared error", "web-text": NATS}).count("-image") == 1
+    assert units_in_words({"web": NATS, "images": NATS}) == "Losses in nats per token"
+    assert units_in_words({"web": "bits/byte", "arc": "error rate", "piqa": "error rate"}) == (
+        "Measured are web: losses in bits/byte; arc and 1 more: error rate"
+    )

@@ -20,7 +20,7 @@ from mixlaw.ledger import (
     write_plan,
 )
 from mixlaw.runlog import RunWriter
-from mixlaw.study import RunState, counts, eta_s, in_words, progress, run_states
+from mixlaw.study import RunState, counts, eta_s, former_in_words, former_runs, in_words, progress, run_states
 from tests.mixlaw.run_logs import facts, train_row, write_run
 
 HOST = socket.gethostname()
@@ -58,6 +58,36 @@ def test_a_study_file_that_changed_forgets_only_runs_that_never_began_and_are_no
     write_plan(tmp_path, [planned("x", "")])
     write_plan(tmp_path, [planned("y", "")])  # without a study file nothing is forgotten
     assert {"x", "y"} < set(read_plan(tmp_path))
+
+
+def test_runs_of_a_former_version_that_began_are_marked_and_neither_counted_nor_told_until_planned_again(tmp_path):
+    write_plan(tmp_path, [planned(name) for name in "abc"])
+    for name in "ab":
+        begin(tmp_path, name)
+    write_plan(tmp_path, [planned("c"), planned("d")], still={"b"})
+    assert {name: run.former for name, run in read_plan(tmp_path).items()} == {
+        "a": True, "b": False, "c": False, "d": False,
+    }  # fmt: skip
+    assert former_runs(tmp_path) == ["a"]
+    assert [s.run.run_id for s in run_states(tmp_path)] == ["b", "c", "d"]
+    assert former_in_words(tmp_path, ["a"]) == (
+        f"1 run is of a former version of the study, which was edited since: a in {tmp_path}"
+    )
+    assert former_in_words(tmp_path, list("abcde")).startswith("5 runs are of a former version")
+    assert "a, b, c and 2 more in" in former_in_words(tmp_path, list("abcde"))
+    write_plan(tmp_path, [planned("a"), planned("b")])
+    assert former_runs(tmp_path) == []
+    assert {s.run.run_id for s in run_states(tmp_path)} >= {"a", "b"}
+
+
+def test_a_run_of_a_former_version_that_slurm_has_is_told_until_it_is_gone(tmp_path):
+    write_plan(tmp_path, [planned("a"), planned("b")])
+    record_job(tmp_path, "7", ["a"])
+    (tmp_path / "a").mkdir()
+    write_plan(tmp_path, [planned("b")], queued={"a"})
+    assert read_plan(tmp_path)["a"].former
+    assert {s.run.run_id for s in run_states(tmp_path, {"7_0": ("RUNNING", "None")})} == {"a", "b"}
+    assert {s.run.run_id for s in run_states(tmp_path, {})} == {"b"}
 
 
 def test_a_plan_is_written_once_and_a_damaged_one_is_refused_by_its_line(tmp_path):

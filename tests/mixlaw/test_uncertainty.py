@@ -8,30 +8,26 @@ from hypothesis import strategies as st
 
 from mixlaw.fit import LawFit
 from mixlaw.tables import check_frame
-from mixlaw.uncertainty import interval, run_weights, seed_noise, widening
+from mixlaw.uncertainty import interval, run_weights, seed_noise, weight_variance
 from tests.mixlaw.synthetic import study
 
 
 @given(st.integers(1, 200), st.integers(0, 60), st.integers(0, 2**32 - 1))
 def test_every_run_counts_in_every_resample(n_runs, n_free, seed):
-    weight = run_weights(n_runs, n_free, 7, np.random.default_rng(seed))
+    weight = run_weights(n_runs, weight_variance(n_runs, n_free), 7, np.random.default_rng(seed))
     assert weight.shape == (7, n_runs)
     assert (weight >= 0).all()
     assert (weight.sum(1) > 0).all()
 
 
 def test_runs_count_once_on_average_and_vary_more_where_parameters_have_used_them_up():
-    many, few = (run_weights(n, p, 4000, np.random.default_rng(0)) for n, p in ((1000, 0), (40, 20)))
+    many, few = (
+        run_weights(n, weight_variance(n, p), 4000, np.random.default_rng(0)) for n, p in ((1000, 0), (40, 20))
+    )
     assert many.mean() == pytest.approx(1, abs=0.01)
     assert few.mean() == pytest.approx(1, abs=0.02)
     assert many.var() == pytest.approx(1, abs=0.02)
     assert few.var() == pytest.approx(2 * (1.725 / 1.645) ** 2, rel=0.05)
-
-
-def test_scatter_is_widened_for_the_parameters_that_were_fitted():
-    assert widening(100, 0) == 1
-    assert widening(100, 36) == pytest.approx(1.25)
-    assert widening(10, 50) == 2
 
 
 def test_an_interval_holds_its_share_of_the_draws():

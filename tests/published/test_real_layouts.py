@@ -41,20 +41,17 @@ def test_regmix_is_joined_by_index_in_any_order(tmp_path):
 def test_regmix_has_rounded_sums_and_zeros_and_all_are_said():
     table = read_table(regmix("train"), layout="regmix", constants=ONE_M)
     np.testing.assert_allclose(table.mixtures.sum(1), 1, rtol=1e-12)
-    sums = [note for note in table.notes if "the weights sum to" in note]
-    assert len(sums) == 6
-    assert "row 2: the weights sum to 0.9980; they are scaled to 1" in sums[0]
-    assert "298 more rows" in sums[-1]
-    assert "0.9960 to 1.0030" in sums[-1]
+    [sums] = [note for note in table.notes if "the weights sum to" in note]
+    assert sums.endswith("rows 2, 4-6, 8 and 298 more: the weights sum to 0.9960 to 1.0030; they are scaled to 1")
     ready = prepare(table)
     assert len(ready.frame) == 512
-    zeros = [note for note in ready.notes if "exactly" in note]
-    assert zeros[0] == "187 rows have weight_arxiv = 0 exactly; laws see 0 as 0.0001"
-    assert zeros[-1].startswith("weights of exactly 0 in 12 more domains (rows): dm_mathematics (242), github (189)")
+    [zeros] = [note for note in ready.notes if "exactly" in note]
+    assert zeros.startswith("weights of exactly 0, which laws see as 0.0001: weight_arxiv in 187 rows, ")
+    assert "weight_dm_mathematics in 242 rows, weight_github in 189 rows" in zeros
 
 
 def test_regmix_without_a_layout_or_without_n_says_what_to_add():
-    with pytest.raises(RunLogError, match="these look like the 'regmix' layout: add --layout regmix"):
+    with pytest.raises(RunLogError, match=r"unknown column 'n_params'.*or state it by --set n_params=1e6$"):
         read_table(regmix("test"))
     with pytest.raises(RunLogError, match=r"unknown column 'n_params'.*or state it by --set n_params=1e6$"):
         read_table(regmix("test"), layout="regmix")
@@ -72,9 +69,15 @@ def test_the_papers_first_checkpoints_are_in_warm_up_and_its_last_ones_double():
     gone = left_out(table)["n_tokens"].value_counts().to_dict()
     assert gone == {1.998e9: 90, 2.59e9: 31, 1.9998e10: 90, 2.5918e10: 31}
     notes = "\n".join(prepare(table).notes)
-    assert "row 562: loss_stackexchange, loss_wikipedia are empty; these cells are left out" in notes
-    assert "row 10: 2e+06 tokens, less than 1 %, before row 11 of the same run; left out" in notes
+    assert "rows 562, 875: some of loss_github, loss_stackexchange, loss_wikipedia" in notes
+    assert (
+        "rows 10, 20, 31 and 118 more: less than 1 % of the tokens before the next row of their run; left out" in notes
+    )
     assert "up to 1.998e+09 tokens of 45 runs with 122M parameters" in notes
+    assert prepare(table).much_left_out() == [
+        "242 of 1322 rows (18 %) are left out: less than 1 % of the tokens before the next row of their run (121), "
+        "in warm-up (121)"
+    ]
     assert left_out(slimpajama())["row"].iloc[0] == 1
     assert prepare(table, keep_warmup=True).frame["n_tokens"].min() == 1.998e9
 
@@ -91,8 +94,9 @@ def test_mixinglaws_steps_become_tokens_and_its_sizes_are_questioned(name, runs,
     assert table.frame["n_tokens"].tolist() == (steps * 4096.0 * 256).tolist()
     ready = prepare(table)
     notes = "\n".join(ready.notes)
-    assert "size says 160M, n_params 85.1M: N without embeddings? The law's N is n_params; kept" in notes
-    assert "Github is loss_github" in notes
+    assert "size says 160M, n_params 85.1M" in notes
+    assert "N without embeddings? The law's N is n_params; kept" in notes
+    assert "Github" in table.targets
     last = table.frame.groupby("run_id")["n_tokens"].transform("max")
     gone = left_out(table)
     early = gone[gone["n_tokens"] < 0.25 * last[gone.index]]
@@ -103,14 +107,16 @@ def test_mixinglaws_steps_become_tokens_and_its_sizes_are_questioned(name, runs,
 
 def test_the_empty_losses_of_mixinglaws_cost_their_cells_only():
     table = read_table([real_table("mixinglaws/tidy_3Mix.csv")], layout="mixinglaws")
-    assert int(table.frame[["loss_books3", "loss_github", "loss_pile-cc"]].isna().sum().sum()) == 37
-    assert "row 378: loss_books3 is empty; this cell is left out" in "\n".join(table.notes)
-    assert "23 more rows (497, 537, 539" in "\n".join(table.notes)
+    assert int(table.frame[["loss_Books3", "loss_Github", "loss_Pile-CC"]].isna().sum().sum()) == 37
+    [empty] = [note for note in table.notes if "empty" in note]
+    assert "tidy_3Mix.csv rows 378, " in empty
+    assert empty.endswith("are empty; these cells are left out")
 
 
 def test_the_410m_of_mixinglaws_are_302m_without_embeddings():
     notes = prepare(read_table([real_table("mixinglaws/tidy_3Mix.csv")], layout="mixinglaws")).notes
-    assert any("size says 410M, n_params 302M: N without embeddings?" in note for note in notes)
+    [sizes] = [note for note in notes if "N without embeddings?" in note]
+    assert "size says 410M, n_params 302M" in sizes
 
 
 @pytest.mark.parametrize("with_ids", [True, False])
@@ -124,7 +130,7 @@ def test_chinchilla_is_read_by_its_columns_once_d_is_computed(tmp_path, with_ids
     assert (len(table.frame), table.domains, table.targets) == (245, [], ["text"])
     assert any("columns that are not used: Training FLOP, color, hex_color" in note for note in table.notes)
     ready = prepare(table)
-    assert len(ready.frame) == (245 if with_ids else 239)  # runs of one size within 1 % of tokens, where no id tells
+    assert len(ready.frame) == ready.frame["run_id"].nunique() == 245  # also of one size within 1 % of tokens
     assert not any("warm-up" in note for note in ready.notes)
 
 
@@ -136,6 +142,7 @@ def test_chinchilla_is_read_by_its_columns_once_d_is_computed(tmp_path, with_ids
         ("mixinglaws/tidy_5Mix_small.csv", "mixinglaws"),
     ],
 )
-def test_a_real_file_without_its_layout_says_which_one_fits(name, layout):
-    with pytest.raises(RunLogError, match=f"these look like the '{layout}' layout: add --layout {layout}"):
-        read_table([real_table(name)])
+def test_a_real_file_is_read_in_its_layout_without_being_told(name, layout):
+    table, named = read_table([real_table(name)]), read_table([real_table(name)], layout=layout)
+    assert f"read in the layout '{layout}', by the columns" in table.notes[0]
+    pd.testing.assert_frame_equal(table.frame, named.frame)

@@ -1,14 +1,21 @@
-"""The summary of held-out losses: means over all tokens, and standard errors over sequences."""
+"""The summary of held-out losses: means over all tokens, and standard errors over documents."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.items import Layout
+from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
 from mixlaw.errors import ConfigError
-from train.evaluate import summaries, summary
+from train.config import EvaluationConfig, ModelConfig
+from train.distributed import join_world
+from train.evaluate import Evaluator, summaries, summary
+from train.models.build import build_model
 
 numbers = st.floats(0.0, 10.0)
 
@@ -49,6 +56,48 @@ def test_kinds_are_told_apart_and_summed_as_they_are_trained() -> None:
         "d": pytest.approx(0.4 * 2 + 3), "d-image": 2.0, "d-text": 3.0,
     }  # fmt: skip
     assert list(summaries({"d": {"text": sums["d"]["text"]}}, {"text": 1.0})) == ["d"]
+
+
+def corpus(folder: Path, target: list[int]) -> Manifest:
+    """Write a domain, and a target of documents of some lengths that are all in its eval split."""
+    domains = {}
+    for name, role in (("web", "train"), ("held", "target")):
+        rng, splits = np.random.default_rng(len(name)), {}
+        for split in SPLITS:
+            lengths = [40] * 50 if name == "web" else target if split == "eval" else []
+            documents = [rng.integers(1, 200, n) % rng.integers(2, 200) for n in lengths]
+            splits[split] = write_split(folder / name, split, documents, token_dtype(256), 300)
+        domains[name] = {"role": role, "splits": splits}
+    tokenizer = {"kind": "bytes", "vocab_size": 256, "end_id": 0, "sha256": "0" * 64}
+    write_manifest(folder, {"tokenizer": tokenizer, "domains": domains})
+    return open_manifest(folder)
+
+
+@pytest.mark.parametrize("split", ["eval", "test"])
+def test_a_target_is_measured_on_all_its_documents_with_the_error_over_them(tmp_path: Path, split: str) -> None:
+    lengths = [100, 37, 250, 12, 8, 90, 140, 61, 5, 170]
+    manifest = corpus(tmp_path, lengths)
+    config = EvaluationConfig(n_sequences=1000, split=split)
+    layout = Layout(16)
+    evaluator = Evaluator(manifest, config, layout, 8)
+    model = build_model(ModelConfig(width=16, depth=1, head_dim=8), 256, layout, 0)
+    world = join_world("cpu")
+    row = evaluator.measure(model, world, "fp32")["held"]
+    n = (sum(lengths) - 1) // 16
+    assert row["n_eval_tokens"] == 16 * n
+    values = evaluator.by_sequence(model, world, "fp32")["held"]["text"].numpy()
+    mean = values[:, 0].sum() / (16 * n)
+    assert row["loss"] == pytest.approx(mean)
+    ends = np.cumsum(lengths)
+    of_token = np.searchsorted(ends, np.arange(1, 16 * n + 1), side="right").reshape(n, 16)
+    share = np.array([[a != b and bool(set(of_token[a]) & set(of_token[b])) for a in range(n)] for b in range(n)])
+    residuals = (values[:, 0] - 16 * mean) / (16 * n)
+    plain = float((residuals**2).sum())
+    pairs = share + np.eye(n)
+    centred = np.eye(n) - np.ones((n, n)) / n
+    factor = pairs.sum() / np.trace(pairs @ centred @ pairs @ centred)
+    over_documents = factor * (plain + float(residuals @ share @ residuals))
+    assert row["loss_se"] == pytest.approx(max(over_documents, plain * n / (n - 1)) ** 0.5)
 
 
 def test_a_domain_with_nothing_to_predict_is_refused_by_name() -> None:

@@ -8,13 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
-from data.shards import write_manifest
+from data.prepare import prepare
+from data.shards import TokenReader, write_manifest
 from data.stream import WeightedStream
 from mixlaw.artefact import FittedLaws
 from mixlaw.errors import MixlawError
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
 from mixlaw.tables import read_table
+from tests.data.test_token_files import post_processors, save_tokenizer
+from tests.data.tiny import write_jsonl
 from tests.train.ranks import run_ranks
 from tests.train.test_resume import folder_of, stop_at
 from tests.train.tiny import TINY, call, image_run, write_corpus
@@ -149,6 +152,53 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(plan: Plans, tmp_path:
     with pytest.raises(MixlawError, match="its status is 'diverged'"):
         export(folder_of(diverged), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["bos only", "sequence", "roberta", "none"])
+def test_an_exported_run_encodes_as_it_was_trained_and_its_card_says_how(name: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    save_tokenizer(tmp_path / "theirs", "</s>", post_processors()[name])
+    texts = [f"the cat {i} and the dog {i * i} and the cat, all of them {i % 7} times" for i in range(300)]
+    source = write_jsonl(tmp_path / "web.jsonl", texts)
+    overrides = [
+        *TINY, "data.name=mine", "~data.domains.docs", "~data.domains.dict", "~data.domains.dialogue",
+        "~data.targets", "data.domains.code.package=''", "data.domains.code.version=''", "data.domains.code.sha256=''",
+        "data.domains.code.reader=jsonl", f"data.domains.code.path={source.path}", "data.tokenizer.kind=pretrained",
+        f"data.tokenizer.path={tmp_path / 'theirs'}", f"data.root={tmp_path}", f"machine.runs={tmp_path / 'runs'}",
+        "mixture=uniform",
+    ]  # fmt: skip
+    config = compose_config(overrides)
+    manifest = prepare(config.data, lambda line: None)
+    this = plan_run(config)
+    run(this)
+    out = export(folder_of(this), tmp_path / "out")
+    exported, model = AutoTokenizer.from_pretrained(out), AutoModelForCausalLM.from_pretrained(out)
+    reader = TokenReader(manifest, "code", "train")
+    bounds = reader.document_bounds()
+    first = reader.windows(bounds[:1], int(bounds[1]))[0].tolist()
+    text = exported.decode(first[:-1])
+    assert text in texts
+    assert [*exported(text)["input_ids"], exported.eos_token_id] == first  # default encoding == encoding in training
+    assert model.config.bos_token_id is None
+    assert model.config.eos_token_id == exported.eos_token_id
+    card = (out / "README.md").read_text()
+    assert (
+        f"In training the token {exported.eos_token_id} followed every document, and no special token was added" in card
+    )
+    adds = {"bos only": "`<s>`", "sequence": "`<s>`", "roberta": "`<s>`, `</s>`"}
+    assert ("The original adds" in card) == (name in adds)
+    assert name not in adds or f"The original adds {adds[name]} by default." in card
+
+
+def test_runs_of_the_time_when_targets_were_split_find_their_data(plan: Plans, tmp_path: Path) -> None:
+    this = plan("data.split_targets=true")
+    run(this)
+    path = folder_of(this) / "run.json"
+    facts = json.loads(path.read_text())
+    del facts["config"]["data"]["split_targets"]
+    path.write_text(json.dumps(facts))
+    assert read_run(folder_of(this)).config.data.folder == this.config.data.folder
 
 
 def test_data_that_were_tokenised_elsewhere_give_a_model_without_a_tokenizer(plan: Plans, tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Names in the options of the command line: a name that holds a separator stands in quotes, as in '"cc,news"=0.1'."""
+
+from mixlaw.errors import ConfigError
+
+QUOTES = "\"'"
+
+
+def split(text: str, separator: str) -> list[str]:
+    """Return the parts of a text between separators that do not stand in quotes; quotes are kept.
+
+    A quote opens at the beginning of a part, or behind `+`, `=` or `:`; elsewhere it is a letter, as in don't.
+
+    >>> split('"cc,news"=0.1,web=0.2', ",")
+    ['"cc,news"=0.1', 'web=0.2']
+
+    Raises
+    ------
+    ConfigError
+        If a quote is never closed.
+    """
+    parts, start, quote, opens = [], 0, "", True
+    for i, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in QUOTES and opens:
+            quote = letter
+        elif letter == separator:
+            parts.append(text[start:i])
+            start = i + 1
+        opens = letter in "+=:, " or letter == separator
+    if quote:
+        raise ConfigError(f"{text}: the quote {quote} is never closed")
+    return [*parts, text[start:]]
+
+
+def unquoted(name: str) -> str:
+    """Return a name without the blanks and quotes around it.
+
+    >>> unquoted(' "cc,news" ')
+    'cc,news'
+    """
+    name = name.strip()
+    inside = len(name) > 1 and name[0] in QUOTES and name[0] == name[-1]
+    return name[1:-1] if inside else name

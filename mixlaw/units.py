@@ -1,0 +1,219 @@
+"""What a target is measured in: nats per token, unless its name, its layout or a person says otherwise.
+
+A unit is a short text that travels from the table to the fit, to `laws.json` and to every number that is shown. Laws
+are fitted to the numbers as they are; nothing here converts.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import pandas as pd
+
+from mixlaw.errors import ConfigError, RunLogError, unknown_name
+
+NATS = "nats/token"
+BITS_PER_BYTE, PERPLEXITY, ERROR_RATE, ERROR_PERCENT = "bits/byte", "perplexity", "error rate", "error rate in %"
+MIXED = "mixed units"
+LONGEST = 40  # letters of a unit that a person may write
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a unit is written.
+
+    Attributes
+    ----------
+    noun : what is measured
+    level : the unit of a value in brackets, or nothing
+    difference : the unit of a difference in brackets
+    after : what stands behind the number of a difference
+    """
+
+    noun: str
+    level: str
+    difference: str
+    after: str
+
+
+KINDS = {
+    NATS: Kind("loss", NATS, "nats", "nats"),
+    PERPLEXITY: Kind("perplexity", "", "perplexity", "in perplexity"),
+    ERROR_RATE: Kind("error rate", "", "error rate", "in error rate"),
+    ERROR_PERCENT: Kind("error rate", "%", "percentage points", "percentage points"),
+    "squared error": Kind("squared error", "", "squared error", "in squared error"),
+    "training loss": Kind("training loss", "", "training loss", "in training loss"),
+    "Brier score": Kind("Brier score", "", "Brier score", "in Brier score"),
+    MIXED: Kind("loss", MIXED, MIXED, "in mixed units"),
+}
+SPELT = {  # other ways to write a unit
+    "bpb": BITS_PER_BYTE, "bpc": "bits/character", "ppl": PERPLEXITY, "nats": NATS, "nat": NATS, "%": ERROR_PERCENT,
+    "error": ERROR_RATE, "error %": ERROR_PERCENT, "bits/char": "bits/character", "nats/char": "nats/character",
+}  # fmt: skip
+NAMED = (  # words in the name of a target that say its unit
+    (r"bpb|bits?_?per_?byte", BITS_PER_BYTE),
+    (r"bpc|bits?_?per_?char(acter)?", "bits/character"),
+    (r"bits?_?per_?token", "bits/token"),
+    (r"nats?_?per_?byte", "nats/byte"),
+    (r"nats?_?per_?char(acter)?", "nats/character"),
+    (r"ppl|perplexity", PERPLEXITY),
+    (r"err|error|error_rate|wer|cer", ERROR_RATE),
+    (r"brier", "Brier score"),
+)
+
+
+def kind_of(unit: str) -> Kind:
+    """Return how a unit is written; one that is not known is a loss in that unit."""
+    return KINDS.get(unit, Kind("loss", unit, unit, unit))
+
+
+def axis(what: str, unit: str, of: str = "") -> str:
+    """Return the label of an axis of values.
+
+    >>> axis("measured", "nats/token"), axis("measured", "error rate"), axis("", "bits/byte", "web")
+    ('measured loss [nats/token]', 'measured error rate', 'web loss [bits/byte]')
+    """
+    kind = kind_of(unit)
+    words = " ".join(part for part in (what, of, kind.noun) if part)
+    return words + (f" [{kind.level}]" if kind.level else "")
+
+
+def difference(text: str, unit: str) -> str:
+    """Return a difference between values with its unit.
+
+    >>> difference("+0.012", "nats/token"), difference("+0.012", "error rate"), difference("+0.012", "bits/byte")
+    ('+0.012 nats', '+0.012 in error rate', '+0.012 bits/byte')
+    """
+    return f"{text} {kind_of(unit).after}"
+
+
+def brackets(unit: str) -> str:
+    """Return the unit of differences as the end of a column's title: [nats]."""
+    return f"[{kind_of(unit).difference}]"
+
+
+def together(units: Iterable[str]) -> str:
+    """Return the unit of all, or that they are mixed."""
+    found = list(dict.fromkeys(units))
+    return found[0] if len(found) == 1 else MIXED if found else NATS
+
+
+def spelt(text: str) -> str:
+    """Return a unit as it is written here.
+
+    >>> spelt("bits per byte"), spelt("BPB"), spelt("nats"), spelt("kilojoules")
+    ('bits/byte', 'bits/byte', 'nats/token', 'kilojoules')
+    """
+    word = re.sub(r"\s*(\bper\b|/)\s*", "/", text.strip())
+    word = re.sub(r"^(bit|nat)(/|$)", r"\1s\2", word)
+    known = {name.lower(): name for name in KINDS}
+    return SPELT.get(word.lower(), known.get(word.lower(), word.lower() if "/" in word else word))
+
+
+def named_unit(name: str) -> str:
+    """Return the unit that a name states, or nothing.
+
+    >>> named_unit("web_bpb"), named_unit("ppl/c4"), named_unit("wikipedia")
+    ('bits/byte', 'perplexity', '')
+    """
+    for words, unit in NAMED:
+        if re.search(rf"(^|[^a-z0-9])({words})([^a-z0-9]|$)", name.lower()):
+            return unit
+    return ""
+
+
+def units_of(
+    frame: pd.DataFrame, targets: Sequence[str], turned: Collection[str] = (), called: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return target -> unit, from names and levels.
+
+    Parameters
+    ----------
+    frame : with loss_<target>
+    turned : targets that were shares of right answers and are now error rates
+    called : loss_<target> -> what the file calls the column, where that is another name
+    """
+    units, called = {}, called or {}
+    for target in targets:
+        values = frame[f"loss_{target}"]
+        named = named_unit(target) or named_unit(called.get(f"loss_{target}", ""))
+        unit = ERROR_RATE if target in turned else named or _of_images(target, targets)
+        if unit == ERROR_RATE and values.max() > 1:
+            unit = ERROR_PERCENT if values.max() <= 100 and values.median() > 10 else ""  # else a domain of errors
+        units[target] = unit or NATS
+    return units
+
+
+def _of_images(target: str, targets: Sequence[str]) -> str:
+    """Return the unit of a target of the vision family, whose losses have parts; of others nothing."""
+    if target.endswith("-image") and target.removesuffix("-image") in targets:
+        return "squared error"
+    return "training loss" if f"{target}-image" in targets else ""
+
+
+def with_given(units: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Return units, changed to those that a person states by patterns of targets' names.
+
+    Raises
+    ------
+    ConfigError
+        If a pattern fits no target, or the unit is no short text.
+    """
+    found = dict(units)
+    for pattern, text in given.items():
+        fitting = [target for target in found if fnmatchcase(target.lower(), pattern.lower())]
+        if not fitting:
+            raise ConfigError(f"--unit {pattern}={text}: {unknown_name('target', pattern, found)}")
+        if not text.strip() or len(text) > LONGEST:
+            raise ConfigError(f"--unit {pattern}={text}: write a unit such as bits/byte, perplexity or nats/token")
+        found |= dict.fromkeys(fitting, spelt(text))
+    return found
+
+
+def together_with(tables: Iterable[tuple[str, Mapping[str, str]]], given: Mapping[str, str]) -> dict[str, str]:
+    """Return the units of targets that stand in several tables, changed to those that a person states.
+
+    Parameters
+    ----------
+    tables : the name of each, and target -> unit
+
+    Raises
+    ------
+    RunLogError
+        If two tables measure a target in different units, and nobody says which it is.
+    ConfigError
+        See `with_given`.
+    """
+    places: dict[str, dict[str, str]] = {}
+    for where, units in tables:
+        for target, unit in units.items():
+            places.setdefault(target, {}).setdefault(unit, where)
+    for target, found in places.items():
+        if len(found) > 1 and not any(fnmatchcase(target.lower(), pattern.lower()) for pattern in given):
+            shown = ", and in ".join(f"{unit} in {where}" for unit, where in found.items())
+            raise RunLogError(
+                f"loss_{target} is in {shown}: one fit needs one unit. State it by --unit {target}=UNIT if it is the "
+                "same, or convert one of them"
+            )
+    return with_given({target: next(iter(found)) for target, found in places.items()}, given)
+
+
+def mixed_warning(targets: Mapping[str, float], units: Mapping[str, str]) -> list[str]:
+    """Say that a question averages over targets of different units.
+
+    Parameters
+    ----------
+    targets : target -> importance
+    units : target -> unit
+    """
+    by_unit: dict[str, list[str]] = {}
+    for target in targets:
+        by_unit.setdefault(units.get(target, NATS), []).append(target)
+    if len(by_unit) < 2:
+        return []
+    shown = "; ".join(f"{unit}: {', '.join(names[:4])}{' ...' * (len(names) > 4)}" for unit, names in by_unit.items())
+    return [
+        f"the target is a mean of values in different units ({shown}), which count as they are: recommend for one "
+        "kind, or weight them by --target NAME:IMPORTANCE,..."
+    ]
