@@ -1,4 +1,4 @@
-"""Without a network the sentence comes within seconds: servers are asked before pip, apt or datasets try for minutes."""
+"""Without a network the sentence comes within seconds: servers are asked before pip or datasets try for minutes."""
 
 import socket
 from collections.abc import Iterator
@@ -52,9 +52,8 @@ def test_a_server_that_listens_is_reached(closed: str, listening: str) -> None:
 
 
 def test_a_server_that_does_not_is_named_with_the_reason(closed: str) -> None:
-    assert (
-        unreachable([f"{closed}/simple"]) == f"{closed.removeprefix('http://')} cannot be reached (Connection refused)"
-    )
+    address = closed.removeprefix("http://")
+    assert unreachable([f"{closed}/simple"]) == f"{address} cannot be reached (Connection refused)"
     assert unreachable(["https://nowhere.invalid/x"]).startswith("nowhere.invalid:443 cannot be reached (")
 
 
