@@ -97,7 +97,7 @@ def _joined_names(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd
 
 def _split_repeated(frame: pd.DataFrame, domains: list[str], losses: NDArray[np.float64], where: str) -> list[str]:
     """Make runs of their own of rows that have an id, tokens, and other losses than a row with the same; say so."""
-    number = pd.factorize(frame["run_id"])[0]
+    number: Numbers = pd.factorize(frame["run_id"])[0]
     repeated = _contradicts(frame, number, losses)
     if not repeated.any():
         return []
