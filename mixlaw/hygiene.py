@@ -106,7 +106,7 @@ def _without_near(table: Table, notes: list[str]) -> Table:
     """Leave out evaluations that are followed by another of their run less than 1 % of the tokens later."""
     frame = table.frame
     out, found = np.zeros(len(frame), bool), []
-    for _, run in frame.reset_index(drop=True).sort_values("n_tokens").groupby("run_id"):
+    for _, run in _of_several_rows(frame.reset_index(drop=True)).sort_values("n_tokens").groupby("run_id"):
         tokens, places = run["n_tokens"].to_numpy(float), run.index.to_numpy()
         kept = len(run) - 1
         for i in range(len(run) - 2, -1, -1):
@@ -147,6 +147,11 @@ def _without_warm_up(table: Table, notes: list[str]) -> Table:
     )
     _note(notes, table, rows, text)
     return table.without(out, "in warm-up")
+
+
+def _of_several_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of runs that have several."""
+    return frame[frame.duplicated("run_id", keep=False)]
 
 
 def _mean_curves(group: pd.DataFrame, targets: list[str]) -> tuple[Array, Array]:
@@ -223,7 +228,7 @@ def _note_rising(table: Table, notes: list[str]) -> None:
     """Name the runs whose loss ends above its lowest; what is forgotten in finetuning may rise."""
     targets = [t for t in table.targets if f"before_{t}" not in table.frame]
     found = []
-    for name, run in table.frame.sort_values("n_tokens").groupby("run_id", sort=False):
+    for name, run in _of_several_rows(table.frame).sort_values("n_tokens").groupby("run_id", sort=False):
         losses, rows = run[[LOSS + t for t in targets]].ffill().to_numpy(float), run["row"].tolist()
         rise = np.nan_to_num(losses[-1] / np.fmin.reduce(losses) - 1)
         if not (rise > RISEN).any():

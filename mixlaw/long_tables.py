@@ -35,7 +35,7 @@ def widen(part: Part) -> None:
     frame = part.frame
     if any(c.startswith(LOSS) and c not in (*TARGETS, *ERRORS) for c in frame.columns):
         return
-    value, target = _first(frame, VALUES), _target_of(frame)
+    value, target = _first(frame, VALUES), _targets_of(frame)
     if value and target:
         _widen(part, value, target)
         return
@@ -52,18 +52,23 @@ def _first(frame: pd.DataFrame, names: Sequence[str]) -> str:
     return next((lower[name] for name in names if name in lower), "")
 
 
-def _target_of(frame: pd.DataFrame) -> str:
-    """Return the column of text that names targets, or nothing: one that has several, where there is one."""
+def _targets_of(frame: pd.DataFrame) -> list[str]:
+    """Return the columns of text that name targets together, or nothing; those of one value only where all are."""
     names = TARGETS + (ONLY_WITH_IDS if "run_id" in frame else ())
     lower = {str(c).lower(): str(c) for c in frame.columns}
     columns = [lower[n] for n in names if n in lower and (n in PLAIN or not is_numeric_dtype(frame[lower[n]]))]
-    return next((c for c in columns if frame[c].nunique() > 1), columns[0] if columns else "")
+    telling: list[str] = []
+    for column in columns:
+        finer = [*telling, column] if column.lower() in TARGETS or not telling else telling
+        if len(frame[finer].drop_duplicates()) > (len(frame[telling].drop_duplicates()) if telling else 1):
+            telling = finer
+    return telling or columns[:1]
 
 
-def _widen(part: Part, value: str, target: str) -> None:
-    frame = part.frame
-    said = frame[target].astype(object)
-    names = said.map(lambda cell: str(cell).strip(), na_action="ignore").where(said.notna(), "")
+def _widen(part: Part, value: str, named_by: list[str]) -> None:
+    frame, target = part.frame, " and ".join(named_by)
+    words = [["" if pd.isna(cell) else str(cell).strip() for cell in frame[column]] for column in named_by]
+    names = pd.Series(["_".join(filter(None, row)) for row in zip(*words, strict=True)], frame.index, dtype=object)
     if names[names != ""].str.startswith(LOSS).all():
         names = names.str.removeprefix(LOSS)
     nameless = (names == "").to_numpy()
@@ -73,14 +78,16 @@ def _widen(part: Part, value: str, target: str) -> None:
     frame, names = frame[~nameless].copy(), names[~nameless]
     frame[value] = _losses(part, frame, value, names)
     columns = {LOSS: value, LOSS_SE: _first(frame, ERRORS), WEIGHT: _first(frame, SHARES)}
-    columns = {prefix: column for prefix, column in columns.items() if column}
-    others = [c for c in frame.columns if c not in (target, *columns.values())]
-    cells = {c: frame[c].map(str, na_action="ignore") for c in others}
-    keys = [cells[c] for c in others if is_standard(c) or ("run_id" not in others and _tells_runs(cells[c], names))]
+    wide_ones = {prefix for prefix in columns if any(c.startswith(prefix) for c in frame.columns if is_standard(c))}
+    columns = {prefix: c for prefix, c in columns.items() if c and (prefix == LOSS or prefix not in wide_ones)}
+    others = [c for c in frame.columns if c not in (*named_by, *columns.values())]
+    cells_of = {c: frame[c].map(str, na_action="ignore") for c in others}
+    of_runs = [c for c in others if is_standard(c) or ("run_id" not in others and _tells_runs(cells_of[c], names))]
+    keys = [cells_of[c] for c in of_runs]
     point = frame.groupby(keys, sort=False, dropna=False).ngroup() if keys else pd.Series(0, frame.index)
     again = frame.groupby([point, names], sort=False).cumcount()
     number = frame.groupby([point, again], sort=False).ngroup()
-    of_rows = [c for c in others if (cells[c].groupby(number).nunique() > 1).any()]
+    of_rows = [c for c in others if (cells_of[c].groupby(number).nunique() > 1).any()]
     wide = frame.loc[~number.duplicated(), [c for c in others if c not in of_rows]]
     own = number[~number.duplicated()].to_numpy()
     for prefix, column in columns.items():

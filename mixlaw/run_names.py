@@ -65,11 +65,8 @@ def name_runs(frame: pd.DataFrame, domains: list[str], targets: list[str], where
         frame["run_id"] = _joined_names(frame, naming.columns, where)
     if "run_id" in frame:
         frame["run_id"] = frame["run_id"].astype(str).str.strip()
-        return _split_repeated(frame, losses, where)
-    known = [c for c in frame if c in ("seed", "sparsity") or str(c).startswith("available_")]
-    mixtures = frame[[WEIGHT + d for d in domains]].round(DIGITS)
-    keys = [frame[c] for c in ("n_params", *known)] + [mixtures[c] for c in mixtures]
-    design = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
+        return _split_repeated(frame, domains, losses, where)
+    design = _designs(frame, domains, *(c for c in ("seed", "sparsity") if c in frame))
     repeated = _contradicts(frame, design, losses, near=True)
     if not repeated.any():
         frame["run_id"] = _ids(frame, design, losses, _is_sequence(frame, design, often=False), where)
@@ -81,6 +78,14 @@ def name_runs(frame: pd.DataFrame, domains: list[str], targets: list[str], where
     return [_note_repeated(frame, repeated, telling, design, where)]
 
 
+def _designs(frame: pd.DataFrame, domains: list[str], *more: str) -> Numbers:
+    """Return (n,) the number of each row's N, mixture, tokens that domains have, and further columns."""
+    mixtures = frame[[WEIGHT + d for d in domains]].round(DIGITS)
+    available = [c for c in map(str, frame.columns) if c.startswith("available_")]
+    keys = [frame[c] for c in ("n_params", *more, *available)] + [mixtures[c] for c in mixtures]
+    return frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
+
+
 def _joined_names(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd.Series:
     for column in columns:
         if column not in frame:
@@ -90,19 +95,24 @@ def _joined_names(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd
     return pd.Series([", ".join(values) for values in zip(*cells, strict=True)], frame.index)
 
 
-def _split_repeated(frame: pd.DataFrame, losses: NDArray[np.float64], where: str) -> list[str]:
+def _split_repeated(frame: pd.DataFrame, domains: list[str], losses: NDArray[np.float64], where: str) -> list[str]:
     """Make runs of their own of rows that have an id, tokens, and other losses than a row with the same; say so."""
-    number = pd.factorize(frame["run_id"])[0]
+    number: Numbers = pd.factorize(frame["run_id"])[0]
     repeated = _contradicts(frame, number, losses)
     if not repeated.any():
         return []
     split = _any_of_group(repeated, number)
+    names, designs = frame["run_id"].astype(object), _designs(frame, domains, "run_id")
+    by_design = _contradicts(frame, designs, losses).sum() < repeated.sum()
+    if by_design:
+        number = designs
+        names = names.where(~split, names + [f", design {design}" for design in designs])
     apart, telling = _told_apart(frame, number, losses)
     still = _contradicts(frame, apart, losses)
-    names = frame["run_id"].astype(object)
     for column in telling:
         names = names.where(~split, names + [f", {column} {value}" for value in frame[column]])
     own = _ids(frame, apart, losses, np.zeros(len(frame), bool), where)
+    telling = [*(["n_params and weights"] if by_design else []), *telling]
     frame["run_id"] = names.where(~still, names.astype(str) + " at " + own)
     how = f"told apart by {listed(telling)}" if telling else "--run-id COLUMN,COLUMN names what tells them apart"
     return [
@@ -118,8 +128,8 @@ def _note_repeated(frame: pd.DataFrame, repeated: Flags, telling: list[str], des
     how = f"They differ in {listed(shown, MAX_SHOWN)}" if shown else "No column tells them apart"
     return (
         f"{where}: {int(repeated.sum())} of {len(frame)} rows have the n_params, n_tokens and weights of others, and "
-        f"other losses: they are taken for different runs. {how}. A law describes their mean: --best keeps the lowest "
-        "loss of each, --run-id COLUMN,COLUMN names the columns that tell runs apart"
+        f"other losses: they are taken for different runs. {how}. A law averages over them: --best keeps the "
+        "lowest loss of each, --run-id COLUMN,COLUMN names the columns that tell runs apart"
     )
 
 
@@ -148,12 +158,20 @@ def _told_apart(
     frame: pd.DataFrame, number: Numbers, losses: NDArray[np.float64], near: bool = False
 ) -> tuple[Numbers, list[str]]:
     """Return finer groups of rows, by as few columns as tell most repeated rows apart, those of fewest values first."""
-    left, telling = int(_contradicts(frame, number, losses, near).sum()), []
+    tokens, telling = frame["n_tokens"].to_numpy(float), []
+
+    def too_many(number: Numbers) -> int:
+        """Return how many rows would have to go for no contradiction to be left."""
+        found = _contradicts(frame, number, losses, near)
+        cells = token_cells(number, tokens, NEAR if near else 0.0)
+        return int(found.sum()) - len(np.unique(cells[found]))
+
+    left = too_many(number)
     for column in _settings(frame):
         if not left:
             break
         finer = pd.factorize(pd.Series(list(zip(number, _codes(frame[column]), strict=True))))[0]
-        count = int(_contradicts(frame, finer, losses, near).sum())
+        count = too_many(finer)
         if count < left:
             number, left = finer, count
             telling.append(column)
@@ -264,10 +282,7 @@ def best_rows(frame: pd.DataFrame, domains: list[str], targets: list[str]) -> Fl
 
     It is the mean over the targets that all of these rows have; tokens that differ by less than 1 % are the same.
     """
-    mixtures = frame[[WEIGHT + d for d in domains]].round(DIGITS)
-    keys = [frame["n_params"], *(mixtures[c] for c in mixtures)]
-    number = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
-    cells = token_cells(number, frame["n_tokens"].to_numpy(float), NEAR)
+    cells = token_cells(_designs(frame, domains), frame["n_tokens"].to_numpy(float), NEAR)
     losses = frame[[LOSS + t for t in targets]].reset_index(drop=True)
     common = losses.mask(losses.isna().groupby(cells).transform("any"))
     mean = common.mean(axis=1).fillna(losses.mean(axis=1)).fillna(np.inf)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from data.misread import quoted_home
+
 
 def combinations(
     params: Mapping[str, str], grids: Sequence[Mapping[str, str]], arguments: Sequence[str] = ()
@@ -24,10 +26,10 @@ def combinations(
         If values cannot be read, or a setting sweeps over an interval instead of values.
     """
     known = choices(sorted(arguments, key=lambda argument: not argument.startswith("study=")))
-    shared = choices([f"{key}={values}" for key, values in params.items() if key not in known])
+    shared = choices([quoted_home(f"{key}={values}") for key, values in params.items() if key not in known])
     jobs = []
     for grid in grids or [{}]:
-        own = choices([f"{key}={values}" for key, values in grid.items() if key not in known])
+        own = choices([quoted_home(f"{key}={values}") for key, values in grid.items() if key not in known])
         axes = (shared | own | known).values()
         jobs += [list(job) for job in itertools.product(*axes)]
     return jobs

@@ -249,6 +249,17 @@ def replace_rows(table: Table) -> Table:
     return table
 
 
+def test_targets_may_be_named_by_two_columns_together():
+    frame = runs()
+    loss = long_of(frame, "domain", "value").assign(metric="ce")
+    accuracy = loss.assign(metric="bpb", value=loss["value"] / 3)
+    table = check_frame(pd.concat([loss, accuracy], ignore_index=True), "mine")
+    assert table.targets == ["Web_ce", "code_ce", "Web_bpb", "code_bpb"]
+    assert table.frame["loss_code_bpb"].tolist() == (frame["loss_code"] / 3).tolist()
+    same_words = check_frame(loss.assign(task=loss["domain"] + "!"), "mine")
+    assert same_words.targets == ["Web", "code"]
+
+
 def test_repeated_rows_of_a_long_table_are_runs_of_their_own():
     frame = pd.concat([runs(), runs().assign(loss_Web=9.0)], ignore_index=True).drop(columns="run_id")
     table = check_frame(long_of(frame), "mine")

@@ -61,6 +61,19 @@ def test_rows_whose_losses_differ_are_runs_and_what_tells_them_apart_is_named(co
     assert "--run-id" in note
 
 
+def test_several_settings_of_many_repeats_are_all_named_and_no_measurement_goes_before_them():
+    rng, n = np.random.default_rng(0), 400
+    settings_ = {
+        "width": rng.choice([64, 128], n),
+        "opt": rng.choice(["sgd", "adam"], n),
+        "lr": rng.choice([1, 2, 3], n),
+    }
+    columns = {"n_params": 1e7, "n_tokens": 1e9, "runtime": rng.uniform(1, 2, n), "loss_x": rng.uniform(3, 4, n)}
+    table = check_frame(pd.DataFrame(columns | settings_), "mine")
+    assert table.frame["run_id"].nunique() == n
+    assert "They differ in width (2 values), opt (2 values), lr (3 values), runtime (400 values)" in table.notes[0]
+
+
 def test_the_best_row_of_each_design_is_kept_on_demand():
     frame = swept(design(), "lr", (4e-3, 1e-3, 3e-4))
     table = check_frame(frame, "mine", best=True)
@@ -190,6 +203,12 @@ def test_one_id_for_several_runs_is_split_where_losses_contradict():
         "mine rows 1-24: other losses at the same run_id and n_tokens: these are different runs, told apart by seed"
     ]
     assert len(prepare(table).frame) == 24
+
+
+def test_one_id_for_a_whole_study_is_split_by_size_and_mixture():
+    table = check_frame(design((1e9, 2e9, 3e9)).assign(run_id="study"), "mine")
+    assert len(partition(table)) == 6
+    assert table.notes[0].endswith("these are different runs, told apart by n_params and weights")
 
 
 @given(st.data())

@@ -4,10 +4,12 @@ import base64
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +28,9 @@ from tests.mixlaw.run_logs import eval_row, train_row, write_run
 from tests.scripts.wandb_files import Record, history, inspect, of_type, private, server_that_says, summary
 from tests.train.tiny import call
 from train.compose import ROOT
+from train.loop import run as train
 from train.mirror import Speed, as_metrics
+from train.plan import Plan
 
 LOGS = {"run.json", "metrics.jsonl", "done.json"}
 needs_workspaces = pytest.mark.skipif(
@@ -307,6 +311,26 @@ def test_syncing_without_wandb_says_so(checkout: Path) -> None:
 
 def test_syncing_nothing_shows_the_usage(checkout: Path) -> None:
     assert sync(checkout) == (2, "", f"usage: {checkout}/scripts/sync_wandb.sh runs/STUDY\n")
+
+
+def test_syncing_sends_the_logs_of_runs_that_never_had_wandb(plan: Callable[..., Plan], tmp_path: Path) -> None:
+    """Our run log becomes an offline run of the real wandb, which a stub in its place on PATH is asked to sync."""
+    runs, plans = tmp_path / "runs" / "s", [plan("study_name=s", f"seed={seed}") for seed in (0, 1)]
+    assert [train(one) for one in plans] == ["finished"] * 2
+    write_wandb(tmp_path / "bin", "path")
+    path = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = [str(ROOT / "scripts" / "sync_wandb.sh"), str(runs)]
+    environment = {**os.environ, **private(tmp_path), "PATH": path}
+    for _ in range(2):  # the second time there is nothing left to write, and wandb knows what it sent
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert len(re.findall(r"^path sync .*/offline-run-[^/]+$", done.stdout, re.MULTILINE)) == 2
+    assert done.stdout.startswith("0 logs written for W&B (offline), 0 not\n")
+    for name in (one.run_id for one in plans):
+        facts = json.loads((runs / name / "run.json").read_text())
+        rows = [json.loads(line) for line in (runs / name / "metrics.jsonl").read_text().splitlines()]
+        [page] = (runs / name).glob("wandb/offline-run-*")
+        assert history(inspect(page)) == [(step, as_metrics(row, facts)) for step, row in enumerate(rows)]
 
 
 def test_without_the_extra_dashboards_say_so(study: Path, tmp_path: Path) -> None:

@@ -56,3 +56,9 @@ def test_a_mistake_in_a_study_is_said_in_the_words_of_a_run(mistake: str) -> Non
     with pytest.raises(ConfigError) as together:
         compose_study([["seed=0"], [mistake], ["seed=1"]])
     assert str(together.value) == str(alone.value)
+
+
+def test_a_folder_below_the_home_directory_may_stand_in_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    [job] = combinations({"machine.runs": "~/runs", "seed": "1"}, [])
+    assert compose_study([job])[0].machine.runs == compose_config(job).machine.runs == "/home/me/runs"

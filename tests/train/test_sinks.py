@@ -19,10 +19,13 @@ from tests.scripts.wandb_files import Record, history, inspect, of_type, private
 from tests.train.test_resume import stop_at
 from tests.train.tiny import call
 from train.compose import ROOT
+from train.journal import only_process
+from train.late_mirror import send_late
 from train.loop import run
 from train.mirror import Speed, as_metrics
 from train.peaks import peak_in_use, peak_of
 from train.plan import Plan
+from train.sent import record_sent, sent_bytes, unsent_rows
 
 Plans = Callable[..., Plan]
 Tiny = Callable[..., list[str]]
@@ -78,7 +81,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pat
     """Put a module in the place of wandb, for the mirror's process; return where a working one writes what it sees."""
 
     def put(code: str) -> Path:
-        (tmp_path / "stub").mkdir()
+        (tmp_path / "stub").mkdir(exist_ok=True)
         (tmp_path / "stub" / "wandb.py").write_text(code)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stub"))
         monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
@@ -138,6 +141,107 @@ def test_a_resumed_mirror_goes_on_with_the_next_row(plan: Plans, tmp_path: Path)
     assert code == 0, err
     [written] = folder.glob(f"wandb/offline-run-*-{this.run_id}")
     assert history(inspect(written)) == expected(log, json.loads((folder / "run.json").read_text()), 5)
+
+
+def sent_rows(folder: Path) -> list[tuple[int, Record]]:
+    """Return the rows of all offline runs of a run directory, in the order in which they were begun."""
+    pages = sorted(folder.glob("wandb/offline-run-*"))
+    return without_rates([row for page in pages for row in history(inspect(page))])
+
+
+def test_a_run_that_is_over_is_sent_from_its_first_row_once_asked(plan: Plans, tiny: Tiny, tmp_path: Path) -> None:
+    this = plan()
+    assert run(this) == "finished"
+    folder, log = folder_of(this), log_of(this)
+    code, out, err = call("-m", "train", *tiny("logging=wandb"), **private(tmp_path))
+    assert (code, err) == (0, "")
+    assert (
+        out == f"{folder} finished\n{folder}: its log was sent to W&B, project mixlaw, from the first row it lacked\n"
+    )
+    expected_rows = expected(log, json.loads((folder / "run.json").read_text()))
+    assert sent_rows(folder) == expected_rows
+    assert log_of(this) == log
+    code, out, err = call("-m", "train", *tiny("logging=wandb"), **private(tmp_path))
+    assert (code, out, err) == (0, f"{folder} finished\n", "")  # each row once
+    assert sent_rows(folder) == expected_rows
+
+
+def test_a_run_that_goes_on_is_sent_from_its_first_row_once_asked(
+    plan: Plans, tiny: Tiny, unmirrored: bytes, tmp_path: Path
+) -> None:
+    this = plan()
+    assert run(this, stop_at(7)) == "again"
+    code, _, err = call("-c", PATIENT, *tiny("logging=wandb"), **private(tmp_path))
+    assert code == 0, err
+    folder = folder_of(this)
+    assert log_of(this) == unmirrored
+    assert sent_rows(folder) == expected(unmirrored, json.loads((folder / "run.json").read_text()))
+
+
+def test_what_was_sent_before_w_and_b_was_left_out_is_not_sent_again(
+    plan: Plans, stub: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = stub(WORKING)
+    monkeypatch.setattr(train.sinks, "DEADLINE_S", 100.0)
+    this = plan("logging=wandb", "logging.every_steps=2")
+    assert run(this, stop_at(7)) == "again"
+    n_sent = seen.read_text().count('"row"')
+    assert 0 < n_sent == log_of(this).count(b"\n")
+    assert run(plan("logging.every_steps=2")) == "finished"
+    assert unsent_rows(folder_of(this)) == log_of(this).count(b"\n") - n_sent > 0
+    assert send_late([(folder_of(this), "mixlaw")]) == (1, 0)
+    rows = [json.loads(line)[1] for line in seen.read_text().splitlines() if '"row"' in line]
+    facts = json.loads((folder_of(this) / "run.json").read_text())
+    assert without_rates([(row.pop("step"), row) for row in rows]) == expected(log_of(this), facts)
+
+
+def test_rows_that_failed_are_sent_by_the_next_call(
+    plan: Plans, stub: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(DEAD["raises at the 7th row"])
+    monkeypatch.setattr(train.sinks, "DEADLINE_S", 100.0)
+    this = plan("logging=wandb", "logging.every_steps=2")
+    assert run(this) == "finished"
+    assert unsent_rows(folder_of(this)) > 0
+    seen = stub(WORKING)
+    seen.unlink(missing_ok=True)
+    assert send_late([(folder_of(this), "mixlaw")]) == (1, 0)
+    steps = {json.loads(line)[1]["step"] for line in seen.read_text().splitlines() if '"row"' in line}
+    assert max(steps) == log_of(this).count(b"\n") - 1
+    assert unsent_rows(folder_of(this)) == 0
+
+
+def test_a_run_in_use_is_not_sent(plan: Plans, capfd: pytest.CaptureFixture[str]) -> None:
+    this = plan()
+    assert run(this) == "finished"
+    with only_process(folder_of(this)):
+        assert send_late([(folder_of(this), "mixlaw")]) == (0, 1)
+    assert "not sent: " in (said := capfd.readouterr().err)
+    assert "is in use by process" in said
+
+
+def test_a_run_that_was_mirrored_before_records_were_kept_is_taken_as_sent(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b"{}\n{}\n{")
+    assert unsent_rows(tmp_path) == 2
+    (tmp_path / "wandb").mkdir()
+    assert (unsent_rows(tmp_path), sent_bytes(tmp_path, 3)) == (0, 3)
+    record_sent(tmp_path, 3)
+    assert (unsent_rows(tmp_path), sent_bytes(tmp_path, 0)) == (1, 3)
+    assert unsent_rows(tmp_path / "nowhere") == 0
+
+
+def test_the_finished_runs_of_a_study_are_sent_once_asked(tiny: Tiny, tmp_path: Path) -> None:
+    study = ["-m", "seed=0,1", "study_name=late"]
+    code, _, err = call("-m", "train", *tiny(*study), **private(tmp_path))
+    assert code == 0, err
+    code, out, err = call("-m", "train", *tiny(*study, "logging=wandb"), **private(tmp_path))
+    assert (code, err) == (0, "")
+    assert "study late: 2 runs, 2 done before" in out
+    assert "W&B: 2 logs sent late, 0 not" in out
+    for folder in (tmp_path / "runs" / "late").glob("*/"):
+        if (folder / "run.json").exists():
+            facts = json.loads((folder / "run.json").read_text())
+            assert sent_rows(folder) == expected((folder / "metrics.jsonl").read_bytes(), facts)
 
 
 @pytest.mark.parametrize("name", DEAD)
