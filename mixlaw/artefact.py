@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 import mixlaw
-from mixlaw.errors import FitError
+from mixlaw.errors import FitError, RunLogError
 from mixlaw.fit import LawFit, TargetFit
 from mixlaw.hygiene import prepare
 from mixlaw.laws import Units, get_law
@@ -126,15 +126,15 @@ class FittedLaws:
 
         Raises
         ------
-        FitError
+        RunLogError
             If the file is absent, damaged, or of another format.
         """
         try:
             facts = json.loads(Path(path).read_bytes())
             if facts["format"] != FORMAT:
-                raise FitError(f"{path} has format {facts['format']}; this mixlaw reads {FORMAT}: fit again")
+                raise RunLogError(f"{path} has format {facts['format']}; this mixlaw reads {FORMAT}: fit again")
             if facts.pop("sha256") != _sha256(facts):
-                raise FitError(f"{path} is not what `mixlaw fit` wrote (its sha256 differs): copy it or fit again")
+                raise RunLogError(f"{path} is not what `mixlaw fit` wrote (its sha256 differs): copy it or fit again")
             fits = {name: fit_from_json(f) for name, f in facts["laws"].items()}
             ranges = {k: (float(v[0]), float(v[1])) for k, v in facts["ranges"].items()}
             mixtures = np.asarray(facts["mixtures"], float).reshape(len(facts["mixtures"]), -1)
@@ -144,11 +144,11 @@ class FittedLaws:
                 facts.get("choice", {}),
             )  # fmt: skip
         except FileNotFoundError:
-            raise FitError(f"{path} does not exist: make it with `mixlaw fit TABLE --out {path}`") from None
+            raise RunLogError(f"{path} does not exist: make it with `mixlaw fit TABLE --out {path}`") from None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            if isinstance(error, FitError):
+            if isinstance(error, RunLogError):
                 raise
-            raise FitError(
+            raise RunLogError(
                 f"{path} is not a file of laws ({type(error).__name__}: {str(error)[:100]}): fit again"
             ) from None
 

@@ -245,7 +245,7 @@ def score_table(scored: pd.DataFrame, column: str = "mre") -> str:
     """Return a score per target and law as text, the mean below."""
     wide = scored.pivot_table(index="target", columns="law", values=column, dropna=False)
     wide = wide.loc[list(dict.fromkeys(scored["target"])), list(dict.fromkeys(scored["law"]))]
-    wide.loc["mean"] = wide.mean()
+    wide.loc["mean" if "mean" not in wide.index else "mean of all"] = wide.mean()
     return str(wide.to_string(float_format=lambda v: f"{v:.2f}"))
 
 
@@ -309,7 +309,7 @@ def run_predict(options: argparse.Namespace) -> None:
     laws = FittedLaws.load(options.laws)
     name = options.law or laws.chosen
     if name not in laws.fits:
-        raise FitError(unknown_name("law", name, laws.fits))
+        raise ConfigError(f"--law: {unknown_name('law', name, laws.fits)}")
     table = read_like(options.table, options, laws, need_losses=False)
     for warning in laws.fits[name].warnings_:
         remark(f"warning: {warning}")
@@ -398,7 +398,7 @@ def override_file(answer: Recommendation) -> str:
     shares = zip(answer.weights, units, strict=True)
     weights = "{" + ", ".join(f"{json.dumps(d, ensure_ascii=False)}: {u / 10_000:.4f}" for d, u in shares) + "}"
     head = f"{RECOMMENDED} by the {answer.law} law for N = {question.n_params:.4g}, D = {question.n_tokens:.4g},"
-    targets = ", ".join(question.targets)
+    targets = " ".join(", ".join(question.targets).split())  # in one line
     return f"{head}\n# best at {targets}.\nnamed: natural # weights go before it\nweights: {weights}\n"
 
 
@@ -408,7 +408,7 @@ def run_plot(options: argparse.Namespace) -> None:
 
     laws = FittedLaws.load(options.laws)
     if options.law and options.law not in laws.fits:
-        raise FitError(unknown_name("law", options.law, laws.fits))
+        raise ConfigError(f"--law: {unknown_name('law', options.law, laws.fits)}")
     laws = replace(laws, chosen=options.law or laws.chosen)
     table = read_like(options.table, options, laws) if options.table else None
     answer, targets = None, []

@@ -283,7 +283,7 @@ def answer_html(answer: Answer) -> str:
     outcomes = html_table(outcomes_table(answer))
     path = path_table(answer)
     way = "" if path.empty else folded("h* on the way to the big run", html_table(path))
-    override = f"<code>{html.escape(known['override'])}</code>"
+    override = f"<code>{html.escape(known['override'])}</code>" if known["override"] else ""
     return f"<div>{head}{outcomes}{warnings_html(known.get('warnings', []))}{override}{way}</div>"
 
 

@@ -132,10 +132,7 @@ def _from_text(raw: bytes, suffix: str, texts: set[str]) -> Cells:
         return Cells(frame, ".", notes + more, total)
     lines = re.split(r"\r\n|\n|\r", text)
     style = _style(lines)
-    names = {"\t": (".tsv", ".txt", ".tab")}.get(
-        style.separator, (".csv", ".txt", "") if style.separator == "," else ()
-    )
-    if suffix not in names:
+    if suffix not in EXPECTED.get(style.separator, ()):
         notes.append(f"columns are separated by {SEPARATORS.get(style.separator, 'blanks')}")
     if style.decimal == ",":
         notes.append("commas are decimal")
@@ -259,10 +256,27 @@ def _parsed(text: str, separator: str, texts: set[str], as_text: bool) -> pd.Dat
                 io.StringIO(text), sep=separator, index_col=False, skipinitialspace=True, low_memory=False,
                 dtype=str if as_text else kept,
             )  # fmt: skip
-        except pd.errors.ParserWarning:
-            raise ValueError(
-                "rows have more cells than the header has columns; decimal commas in cells need quotes or semicolons"
-            ) from None
+        except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
+            raise ValueError(_too_wide(text, separator) or str(error)) from None
+
+
+def _too_wide(text: str, separator: str) -> str:
+    """Return a sentence about the first row that has more cells than the header, or else about an open quote."""
+    if separator not in SEPARATORS:
+        return ""
+    lines = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+    width = before = 0
+    quoted = ""
+    for row in lines:
+        if width and len(row) > width:
+            return (
+                f"line {lines.line_num} has {len(row)} cells, the header has {width}; "
+                "decimal commas in cells need quotes or semicolons"
+            )
+        if lines.line_num > before + 1:
+            quoted = f"a quote that is opened in line {before + 1} is closed in line {lines.line_num}, or never"
+        width, before = width or len(row), lines.line_num
+    return quoted
 
 
 def _with_numbers(frame: pd.DataFrame, texts: set[str]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from mixlaw.solver import Problem
 from mixlaw.support import check_support
 from mixlaw.tables import LOSS, Table, check_frame, pick_targets
 from mixlaw.terms import Inputs
-from mixlaw.uncertainty import interval, resampled_fits, scatter
+from mixlaw.uncertainty import interval, lies_inside, resampled_fits, scatter
 from mixlaw.units import NATS, together
 from mixlaw.widening import Ranges, Widening, distances, factors, widened, with_scatter
 
@@ -214,9 +214,9 @@ class LawFit:
         return inputs(law, table, domains, self.units_, target)
 
     def target(self, name: str) -> TargetFit:
-        """Return the fit of one target, or raise FitError with the near match."""
+        """Return the fit of one target, or raise ConfigError with the near match."""
         if name not in self.targets_:
-            raise FitError(unknown_name("target", name, self.targets_))
+            raise ConfigError(unknown_name("target", name, self.targets_))
         return self.targets_[name]
 
     def unit_of(self, names: Iterable[str] = ()) -> str:
@@ -337,7 +337,6 @@ def as_table(data: Data, need_losses: bool = True) -> Table:
 def scores(predictions: pd.DataFrame) -> dict[str, float]:
     """Return the scores of predicted against observed losses."""
     observed, predicted = predictions["observed"], predictions["predicted"]
-    inside = (observed >= predictions["low"]) & (observed <= predictions["high"])
     varied = len(observed) > 2 and observed.nunique() > 1 and predicted.nunique() > 1
     relative = (predicted - observed) / observed
     return {
@@ -345,6 +344,6 @@ def scores(predictions: pd.DataFrame) -> dict[str, float]:
         "mae": float((predicted - observed).abs().mean()),
         "bias": float(100 * relative.mean()),
         "spearman": float(predicted.rank().corr(observed.rank())) if varied else float("nan"),
-        "coverage": float(100 * inside.mean()),
+        "coverage": float(100 * lies_inside(predictions).mean()),
         "n": len(observed),
     }

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mixlaw.cells import numbers_of
 from mixlaw.columns import WEIGHT, is_standard, unknown_column
-from mixlaw.errors import RunLogError
+from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.notes import listed, note_rows
 from mixlaw.parts import Part
 
@@ -66,7 +66,8 @@ def _carrier(parts: list[Part], ids: list[pd.Series], key: str) -> int:
 def ids_of(part: Part, key: str, notes: list[str]) -> pd.Series:
     """Return the ids of a file as text, without the rows that have none; 7 and 7.0 are one id."""
     if key not in part.frame:
-        raise RunLogError(f"{part.where} cannot be joined by {key}: {unknown_column(key, list(part.frame.columns))}")
+        known = unknown_column(key, list(part.frame.columns))
+        raise ConfigError(f"{part.where} cannot be joined by {key} (--join): {known}")
     text = part.frame[key].astype(str).str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
     empty = (part.frame[key].isna() | (text == "")).to_numpy(bool)
     note_rows(notes, empty, part.where, part.frame.index, lambda _: f"{key} is empty; left out")

@@ -266,13 +266,13 @@ def _refuse_unmatched(columns: Mapping[str, str], seen: list[str], have: list[st
         there = any(fnmatchcase(c, standard.replace("[", "[[]")) for c in have)
         if not there and not _matched(theirs, seen, set()):
             kind = "pattern" if "*" in theirs else "column"
-            raise RunLogError(f"--columns {standard}={theirs}: {unknown_column(theirs, seen, kind)}")
+            raise ConfigError(f"--columns {standard}={theirs}: {unknown_column(theirs, seen, kind)}")
 
 
 def _set_constants(part: Part, constants: Mapping[str, float]) -> None:
     for column, value in constants.items():
         if column in part.frame:
-            raise RunLogError(f"--set {column}={value:g}: {part.where} has a column {column}; leave out one of the two")
+            raise ConfigError(f"--set {column}={value:g}: {part.where} has a column {column}; leave out one of the two")
         part.frame[column] = float(value)
 
 

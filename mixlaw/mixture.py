@@ -10,7 +10,8 @@ from mixlaw.errors import ConfigError, unknown_name
 
 SUM_TOLERANCE = 1e-6
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
-_SPECIAL = re.compile(r"([\\()\[\]{}:=, \t])")  # in Hydra's overrides
+_KEY = re.compile(r"[A-Za-z0-9_/\-+.$%*@?|\\()\[\]{}:=, \t]+")  # what keys of a dictionary hold in Hydra's overrides
+_SPECIAL = re.compile(r"([\\()\[\]{}:=, \t])")  # what must be escaped there
 
 
 def check_domain_name(name: str) -> str:
@@ -76,9 +77,13 @@ def proportional(sizes: Mapping[str, float]) -> dict[str, float]:
 def hydra_override(weights: Mapping[str, float], digits: int = 4) -> str:
     """Return the trainer's override for a mixture, rounded so that it still sums to one; special letters are escaped.
 
+    It is empty where a name has letters that Hydra's grammar does not know: its keys are ASCII and take no quotes.
+
     >>> hydra_override({"code": 1 / 3, "docs": 2 / 3})
     'mixture.weights={code:0.3333,docs:0.6667}'
     """
+    if not all(map(_KEY.fullmatch, weights)):
+        return ""
     units = round_to_sum(np.array(list(weights.values())), 10**digits)
     names = [_SPECIAL.sub(r"\\\1", name) for name in weights]
     parts = [f"{name}:{unit / 10**digits:.{digits}f}" for name, unit in zip(names, units, strict=True)]

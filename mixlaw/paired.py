@@ -12,6 +12,7 @@ from scipy.special import ndtri, stdtrit
 
 from mixlaw.slopes import Array
 from mixlaw.tables import Table
+from mixlaw.uncertainty import lies_inside
 
 RESAMPLES = 1000
 FEWEST_RUNS = 3  # held-out runs, below which no difference is sure
@@ -53,10 +54,7 @@ def row_errors(predictions: pd.DataFrame, table: Table) -> pd.DataFrame:
     known = predictions.dropna(subset="observed")
     runs = table.frame[["row", "run_id", "n_params"]]
     known = known.merge(runs, on="row", how="left", validate="many_to_one")
-    return known.assign(
-        error=100 * (known["predicted"] / known["observed"] - 1),
-        inside=(known["observed"] >= known["low"]) & (known["observed"] <= known["high"]),
-    )
+    return known.assign(error=100 * (known["predicted"] / known["observed"] - 1), inside=lies_inside(known))
 
 
 def difference(ours: pd.DataFrame, theirs: pd.DataFrame, level: float = 0.9, seed: int = 0) -> Difference:

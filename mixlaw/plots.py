@@ -33,6 +33,8 @@ STYLE: Any = {
 }  # fmt: skip
 SIZE = (6.2, 4.4)
 MANY_POINTS = 1500  # more are drawn as one picture, so that a report stays small, and without their intervals
+LETTERS = 36  # of all names together, that have room side by side
+LONGEST = 28  # letters of a name in a figure
 MOST_TARGETS = 8  # whose parameters are told apart in one figure
 NAMED_INSIDE = 6  # longer legends stand beside the data
 MANY_BARS = 30  # more stay without a number each
@@ -63,6 +65,21 @@ def plain(name: object) -> str:
     """
     text = str(name).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
+
+
+def short(name: object) -> str:
+    """Return a name of at most 28 letters for a figure, as `plain` does; a longer one loses its middle.
+
+    >>> short("web"), short("books_and_periodicals_of_the_19th_century")
+    ('web', 'books_and_period…9th_century')
+    """
+    text = str(name)
+    return plain(text if len(text) <= LONGEST else f"{text[: LONGEST - 12]}…{text[-11:]}")
+
+
+def crowded(names: Iterable[object]) -> bool:
+    """Return whether names are too long to stand side by side below a figure."""
+    return sum(len(str(name)) for name in names) > LETTERS
 
 
 def legend(ax: Axes, place: Any = "best", title: str = "", dense: bool = False) -> None:
@@ -102,7 +119,7 @@ def predicted_against_observed(ax: Axes | None, predictions: pd.DataFrame, title
     known, ax = observed(predictions), axes(ax)
     dense = len(known) > MANY_POINTS
     for target, colour in colours(dict.fromkeys(known["target"])).items():
-        part, look = known[known["target"] == target], dict[str, Any](color=colour, label=plain(target))
+        part, look = known[known["target"] == target], dict[str, Any](color=colour, label=short(target))
         if dense:
             ax.plot(part["observed"], part["predicted"], ".", ms=3, alpha=0.5, rasterized=True, **look)
             continue
@@ -147,7 +164,7 @@ def residuals(ax: Axes | None, fit: LawFit, data: Data, against: str = "", title
         aside = 1.0 if against == "loss" else 1.008 ** (i - (len(palette) - 1) / 2)  # targets stand side by side
         ax.plot(
             over[own] * aside, miss[own], "o", ms=2 if dense else 4, alpha=0.5, mew=0, color=colour,
-            label=plain(target), rasterized=dense,
+            label=short(target), rasterized=dense,
         )  # fmt: skip
     place, middle, low, high = trend(over.to_numpy(float), miss.to_numpy(float))
     ax.fill_between(place, low, high, color="black", alpha=0.15, lw=0, label="middle half")
@@ -202,7 +219,9 @@ def errors_by_law(ax: Axes | None, scores: pd.DataFrame, title: str = "Held-out 
     laws, targets = list(dict.fromkeys(scores["law"])), list(dict.fromkeys(scores["target"]))
     wide = scores.pivot_table(index="target", columns="law", values="mre", aggfunc="mean").reindex(targets)[laws]
     if len(targets) > 1:
-        wide = pd.concat([wide, pd.DataFrame(wide.mean()).T.set_axis(["mean"])])
+        wide = pd.concat(
+            [wide, pd.DataFrame(wide.mean()).T.set_axis(["mean" if "mean" not in targets else "mean of all"])]
+        )
     lying = len(wide) > MOST_TARGETS
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.28 * len(wide) + 1.3)) if lying else SIZE)
     place, width = np.arange(len(wide)), 0.8 / len(laws)
@@ -212,12 +231,13 @@ def errors_by_law(ax: Axes | None, scores: pd.DataFrame, title: str = "Held-out 
         bars = draw(at, wide[law].fillna(0.0), width, color=colour, label=label)
         if wide.size <= MANY_BARS:
             ax.bar_label(bars, ["" if np.isnan(v) else f"{v:.2f}" for v in wide[law]], fontsize=7)
-    names = [plain(name) for name in wide.index]
+    names = [short(name) for name in wide.index]
     if lying:
         ax.set_yticks(place, names)
         ax.invert_yaxis()
     else:
-        ax.set_xticks(place, names, rotation=25 if len(names) > 4 else 0, ha="right" if len(names) > 4 else "center")
+        slanted = len(names) > 4 or crowded(names)
+        ax.set_xticks(place, names, rotation=25 if slanted else 0, ha="right" if slanted else "center")
         ax.set_xlim(min(-0.5, -2 / len(wide)), len(wide) - 1 + max(0.5, 2 / len(wide)))
     ax.set(title=title, **{"xlabel" if lying else "ylabel": "mean relative error [%]"})
     legend_above(ax)
@@ -251,8 +271,8 @@ def parameters(ax: Axes | None, fit: LawFit, targets: Iterable[str] = ()) -> Axe
         part = rows[rows["target"] == target]
         place = part["parameter"].map(kinds.index) + (i - (len(shown) - 1) / 2) * 0.8 / len(shown)
         ax.hlines(place, part["low"], part["high"], color=colour, lw=1.4)
-        ax.plot(part["value"], place, "o", ms=4, color=colour, label=plain(target))
-    ax.set_yticks(range(len(kinds)), [plain(kind) for kind in kinds])
+        ax.plot(part["value"], place, "o", ms=4, color=colour, label=short(target))
+    ax.set_yticks(range(len(kinds)), [short(kind) for kind in kinds])
     ax.set_ylim(len(kinds) - 0.5, -0.5)
     for edge in np.arange(len(kinds) - 1) + 0.5:
         ax.axhline(edge, color="black", lw=0.4, alpha=0.2)
@@ -284,7 +304,7 @@ def loss_against_tokens(ax: Axes | None, data: Data, fit: LawFit, target: str) -
             label = None
             again = pd.concat([run.tail(1)] * len(grid), ignore_index=True).assign(n_tokens=grid)
             ax.plot(grid, law.loss(theta, fit.inputs(replace(table, frame=again), target))[0], lw=1.2, color=colour)
-    title = f"{plain(target)}: points measured, lines {plain(fit.law)} law"
+    title = f"{short(target)}: points measured, lines {plain(fit.law)} law"
     ax.set(xlabel="training tokens D", ylabel=axis("", fit.target(target).unit), title=title)
     count_axis(ax, frame["n_tokens"])
     legend(ax, "beside", "parameters N")
@@ -297,7 +317,7 @@ def realised_against_requested(ax: Axes | None, table: Table) -> Axes:
     last = table.frame.sort_values("n_tokens").groupby("run_id").tail(1)
     for domain, colour in colours(table.domains).items():
         asked, got = last[f"requested_{domain}"], last[f"weight_{domain}"]
-        ax.plot(asked, got, "o", ms=5, alpha=0.7, color=colour, label=plain(domain))
+        ax.plot(asked, got, "o", ms=5, alpha=0.7, color=colour, label=short(domain))
         worst = max(worst, float((asked - got).abs().max()))
     ax.plot([0, 1], [0, 1], color="black", lw=0.8, ls="--")
     ax.set(xlabel="requested weight", ylabel="realised weight", title=f"Realised mixtures: largest miss {worst:.4f}")
@@ -317,9 +337,9 @@ def proof(ax: Axes | None, rows: Sequence[Mapping[str, Any]], target: str, unit:
         seeds = row.get("seeds", [])
         if len(seeds) > 1:
             ax.plot(np.full(len(seeds), x + 0.08), seeds, "_", ms=12, color="black", zorder=3)
-    ax.set_xticks(place, [plain(r["mixture"]) for r in rows])
+    ax.set_xticks(place, [short(r["mixture"]) for r in rows])
     limits = (-0.5, len(rows) - 0.5)
-    ax.set(ylabel=axis("", unit, plain(target)), title="The proof: predicted and measured", xlim=limits)
+    ax.set(ylabel=axis("", unit, short(target)), title="The proof: predicted and measured", xlim=limits)
     legend_above(ax, columns=2)
     return ax
 

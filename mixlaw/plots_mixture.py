@@ -14,7 +14,7 @@ from mixlaw.artefact import FittedLaws
 from mixlaw.display import Answer, domains_of, facts, in_words, interval_name, path_steps, percent, price, unit_of
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.objective import Objective
-from mixlaw.plots import COLOURS, SIZE, axes, beside, colours, legend_above, plain
+from mixlaw.plots import COLOURS, SIZE, axes, beside, colours, crowded, legend_above, plain, short
 from mixlaw.question import Question
 from mixlaw.recommend import Recommendation
 from mixlaw.slopes import Array
@@ -22,7 +22,6 @@ from mixlaw.units import NATS, axis, brackets, kind_of
 
 Loss = Callable[[Array], Array]  # mixtures (n, k) -> the targets' predicted loss at the big run (n,)
 LYING = 8  # more domains are drawn as rows, or fewer with long names
-LETTERS = 36  # of all names together, that have room side by side
 ROOTS = 8  # with more domains most weights are small: shares are drawn on a square-root scale
 RIVALS = {  # colour, marker, line, and how it is called
     "uniform": (COLOURS[1], "|", "--", "uniform"), "natural": (COLOURS[2], "D", ":", "natural"),
@@ -78,7 +77,7 @@ def optimum(ax: Axes | None, answer: Answer) -> Axes:
     Many domains, or long names, are rows from the largest weight to the smallest.
     """
     domains = domains_of(answer)
-    lying = len(domains) > LYING or domains["domain"].map(str).str.len().sum() > LETTERS
+    lying = len(domains) > LYING or crowded(map(short, domains["domain"]))
     if lying:
         domains = domains.sort_values("weight", ascending=False, kind="stable").reset_index(drop=True)
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.27 * len(domains) + 1.6)) if lying else SIZE)
@@ -97,7 +96,7 @@ def optimum(ax: Axes | None, answer: Answer) -> Axes:
         x, y = (shares, place) if lying else (place, shares)
         ax.scatter(x, y, marker=marker, s=90 if marker in "|_" else 28, color=colour, label=words, zorder=3)
         tops.append(shares.max())
-    names = [f"{plain(n)}  {percent(w)}" for n, w in zip(domains["domain"], weight, strict=True)]
+    names = [f"{short(n)}  {percent(w)}" for n, w in zip(domains["domain"], weight, strict=True)]
     if lying:
         ax.set_yticks(place, names)
         ax.set(xlabel="share of the tokens", xlim=(0, 1.05 * max(tops)), ylim=(len(place) - 0.4, -0.6))
@@ -121,10 +120,11 @@ def pull(ax: Axes | None, answer: Answer) -> Axes:
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.27 * len(domains) + 1.3)))
     per_point = domains["pull"] / 100
     colour = [COLOURS[2] if value < 0 else COLOURS[1] for value in per_point]
-    ax.barh([plain(name) for name in domains["domain"]], per_point, color=colour)
+    ax.barh(np.arange(len(domains)), per_point, color=colour)
+    ax.set_yticks(np.arange(len(domains)), [short(name) for name in domains["domain"]])
     ax.axvline(0, color="black", lw=0.8)
     ax.invert_yaxis()
-    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.set(
         xlabel=change_label(unit_of(answer)),
         title="Each domain's pull (at the uniform mixture)",
@@ -171,7 +171,7 @@ def prices(ax: Axes | None, answer: Answer) -> Axes:
         else f"what it adds {brackets(unit_of(answer))}"
     )
     ax.set(xlabel=added, xlim=(0, right), ylim=(len(rows) - 0.4, -0.6))
-    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.grid(axis="y", visible=False)
     return ax
 
@@ -202,12 +202,12 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
     seen = np.flatnonzero(shares.max(1) >= UNSEEN)
     seen = seen[np.argsort(shares[seen, -1], kind="stable")]
     for i in seen:
-        ax.plot(place, shares[i], color=palette[i], lw=1.8, label=plain(names[i]))
+        ax.plot(place, shares[i], color=palette[i], lw=1.8, label=short(names[i]))
         ax.fill_between(place, bands[:, i, 0], bands[:, i, 1], color=palette[i], alpha=0.15, lw=0)
     wanted = shares[:, -1] / top
     for i, to in zip(seen, spread(wanted[seen]), strict=True):
         line = {"arrowstyle": "-", "color": palette[i], "shrinkA": 0, "shrinkB": 0, "lw": 1.5, "relpos": (0, 0.5)}
-        text = f"{plain(names[i])}  {percent(shares[i, -1])}"
+        text = f"{short(names[i])}  {percent(shares[i, -1])}"
         where: Any = {
             "xy": (1, shares[i, -1]),
             "xytext": (1.05, to * top),
@@ -271,8 +271,8 @@ def parallel(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
     ax.plot(place, domains["weight"], "o-", color=COLOURS[1], lw=2.8, ms=5, label="recommended", zorder=4)
     for name, shares in rivals(domains).items():
         ax.plot(place, shares, color="black", lw=1.3, ls=RIVALS[name][2], label=RIVALS[name][3], zorder=3)
-    names = [plain(name) for name in domains["domain"]]
-    many = k > 5
+    names = [short(name) for name in domains["domain"]]
+    many = k > 5 or crowded(names)
     ax.set_xticks(place, names, rotation=45 if many else 0, ha="right" if many else "center", rotation_mode="anchor")
     top = max([float(domains["weight"].max()), float(mixtures.max(initial=0.0)), 1 / k])
     note = ""

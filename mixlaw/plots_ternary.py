@@ -10,7 +10,7 @@ from matplotlib.tri import Triangulation
 from mixlaw.artefact import FittedLaws
 from mixlaw.display import Answer, domains_of, facts, interval_name
 from mixlaw.errors import ConfigError
-from mixlaw.plots import COLOURS, axes, plain
+from mixlaw.plots import COLOURS, axes, short
 from mixlaw.plots_mixture import GOOD, RIVALS, big_run_label, predicted_loss, rivals, trained
 from mixlaw.slopes import Array
 
@@ -45,7 +45,7 @@ def ternary(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
     if levels[-1] > levels[0]:
         drawn = ax.tricontourf(triangles, values, levels, cmap=GOOD, extend="max")
         ax.figure.colorbar(drawn, ax=ax, label=big_run_label(answer), shrink=0.75, pad=0.03, format="%.3g")
-    _frame(ax, [plain(name) for name in domains["domain"]])
+    _frame(ax, [short(name) for name in domains["domain"]])
     noise = float(facts(answer).get("noise") or 0.0)
     level = float(loss(best[None])[0]) + noise
     if noise and values.min() < level < values.max():

@@ -164,9 +164,9 @@ def read_groups(texts: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float,
             raise ConfigError(f"--group {text}: write NAME=DOMAIN+DOMAIN:LEAST:MOST") from None
         if not (rest and name and 0 <= low <= 1 and 0 <= high <= 1):
             raise ConfigError(f"--group {text}: write NAME=DOMAIN+DOMAIN:LEAST:MOST, limits between 0 and 1")
-        if name.strip() in groups:
+        if (name := unquoted(name)) in groups:
             raise ConfigError(f"--group {name} is given twice")
-        groups[unquoted(name)] = (tuple(unquoted(m) for m in split(members, "+")), low, high)
+        groups[name] = (tuple(unquoted(m) for m in split(members, "+")), low, high)
     return groups
 
 
@@ -187,7 +187,9 @@ def read_pairs(text: str) -> dict[str, float]:
     try:
         pairs = [(unquoted(name), float(value)) for name, value in parts]
     except ValueError:
-        raise ConfigError(f"'{text}': write NAME=NUMBER,NAME=NUMBER") from None
+        raise ConfigError(
+            f"'{text}': write NAME=NUMBER,NAME=NUMBER; a name that holds , or = stands in quotes: '\"a,b\"=0.1'"
+        ) from None
     if len(dict(pairs)) < len(pairs):
         raise ConfigError(f"'{text}' names something twice")
     return dict(pairs)

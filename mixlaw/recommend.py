@@ -11,7 +11,7 @@ import pandas as pd
 
 from mixlaw.artefact import FittedLaws
 from mixlaw.costs import flat_frontier, other_laws, path, prices
-from mixlaw.errors import ConfigError, FitError, unknown_name
+from mixlaw.errors import ConfigError, FitError, RunLogError, unknown_name
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law
 from mixlaw.levels import SAME
@@ -142,7 +142,8 @@ class Recommendation:
             lines += ["", f"limits that cost something {brackets(self.unit)}:"]
             lines += [f"  {row.constraint:<24}{row.cost:.4f}" for row in self.prices.itertuples()]
         lines += [*self._path_lines(), *self._other_lines()]
-        lines += ["", f"train it with: {hydra_override(self.weights)}"]
+        without = "Hydra's command line cannot hold these names; --override FILE writes the weights as YAML"
+        lines += ["", f"train it with: {hydra_override(self.weights) or without}"]
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings])
 
     def _domain_lines(self) -> list[str]:
@@ -210,8 +211,8 @@ def read_answer(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    ConfigError
-        If the file holds anything else.
+    RunLogError
+        If the file cannot be read or holds anything else.
     """
     wanted = {"outcomes": list, "domains": list, "weights": dict, "targets": dict, "override": str}
     try:
@@ -222,8 +223,10 @@ def read_answer(path: Path) -> dict[str, Any]:
             parts = answer.get(key)
             if not isinstance(parts, kind) or (kind is list and not all(isinstance(part, dict) for part in parts)):
                 raise ValueError(f"{key} is missing")
+    except OSError as error:
+        raise RunLogError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is not what `mixlaw recommend --out` writes: {str(error)[:100]}") from None
+        raise RunLogError(f"{path} is not what `mixlaw recommend --out` writes: {str(error)[:100]}") from None
     return answer
 
 
@@ -232,7 +235,7 @@ def question_of_answer(answer: Mapping[str, Any]) -> Question:
 
     Raises
     ------
-    ConfigError
+    RunLogError
         If its limits are none.
     """
     limits = {name: value for name, value in (answer.get("limits") or {}).items() if name in LIMITS}
@@ -241,7 +244,7 @@ def question_of_answer(answer: Mapping[str, Any]) -> Question:
         available = {d: float(n) for d, n in (answer.get("available") or {}).items()}
         return Question(answer["n_params"], answer["n_tokens"], dict(answer["targets"]), available=available, **limits)
     except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"the recommendation's limits cannot be read: {error}") from None
+        raise RunLogError(f"the recommendation's limits cannot be read: {error}") from None
 
 
 def is_outdated(answer: Mapping[str, Any], laws: FittedLaws) -> bool:
@@ -259,13 +262,13 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     Raises
     ------
     ConfigError
-        If limits contradict each other or name unknown domains.
+        If the law or a target was not fitted, or limits contradict each other or name unknown domains.
     FitError
-        If the law does not depend on the mixture, or a target was not fitted.
+        If the law does not depend on the mixture.
     """
     fit = laws.fits.get(law or laws.chosen)
     if fit is None:
-        raise FitError(unknown_name("law", law or laws.chosen, laws.fits))
+        raise ConfigError(f"--law: {unknown_name('law', law or laws.chosen, laws.fits)}")
     require_mixture(laws, fit.law)
     objective, rivals = Objective(fit, question, laws.sizes), baselines(fit.domains_, laws.sizes)
     best, free = optimum(objective, rivals), optimum(objective.asking(question.unlimited()), rivals)

@@ -405,7 +405,8 @@ def _about_answer(answer: Answer, figures: dict[str, str]) -> list[str]:
     lines = [f"{html.escape(display.question(answer))} <b>{html.escape(shares)}</b>."]
     lines += [html.escape(text) for text in display.sentences(answer)]
     lines += [f"Warning: {html.escape(w)}" for w in known.get("warnings", [])]
-    lines += [f"<small>Train it with <code>{html.escape(known['override'])}</code></small>"]
+    if known["override"]:
+        lines += [f"<small>Train it with <code>{html.escape(known['override'])}</code></small>"]
     parts = [f'<div class="answer"><p>{"</p><p>".join(lines)}</p></div>', "<h2>The recommendation</h2>"]
     parts += [display.words_html(), side_by_side(figures, "optimum", "ternary", "parallel", "path", "prices", "pull")]
     per_target = pd.DataFrame(known.get("per_target", []))

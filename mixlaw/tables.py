@@ -185,11 +185,11 @@ def read_table(
         If there is no such layout, a pattern is none, or a name of a target or of a column for run_id matches nothing.
     """
     if not paths:
-        raise RunLogError("no table given: name CSV files or folders of runs")
+        raise ConfigError("no table given: name CSV files or folders of runs")
     folders = [Path(p) for p in paths if Path(p).is_dir()]
     files = [Path(p) for p in paths if not Path(p).is_dir()]
     if folders and constants:
-        raise RunLogError(f"--set {next(iter(constants))}: run directories such as {folders[0]} state it themselves")
+        raise ConfigError(f"--set {next(iter(constants))}: run directories such as {folders[0]} state it themselves")
     naming = Naming(tuple(run_id), rows_are_runs)
     if folders and not files and (run_id or rows_are_runs):
         raise ConfigError(f"--run-id and --rows-are-runs are for files: run directories such as {folders[0]} have ids")
@@ -440,5 +440,5 @@ def pick_targets(table: Table, wanted: Iterable[str]) -> list[str]:
     names = list(wanted)
     for name in names:
         if name not in table.targets:
-            raise RunLogError(unknown_name("target", name, table.targets))
+            raise ConfigError(f"--target: {unknown_name('target', name, table.targets)}")
     return names or table.targets

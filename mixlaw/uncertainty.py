@@ -28,6 +28,7 @@ N_NOISE = 512  # residuals that are kept to widen predictions by the scatter of 
 DESCENT = 12  # steps of each resample's fit, which begins next to its end
 LONG_DESCENT = 60  # ... where N and D rise together, so that it ends far along a valley
 NEARBY: dict[str, Any] = {"bent": False, "damping": 1e-4}  # how a fit is descended whose start is next to its end
+SAME_LOSS = 1e-6  # relative: predictions this near are exact
 EXACT = 1e-15  # an objective below this is a fit without any error
 LOST = 4.0  # nats of log likelihood, a run being one observation
 MOST_WIDENED = 2.0
@@ -168,6 +169,20 @@ def interval(draws: Array, level: float) -> tuple[Array, Array]:
     tail = 50 * (1 - level)
     low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
     return low, high
+
+
+def lies_inside(predictions: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which observed losses lie in their intervals, an end counted with it.
+
+    Losses without noise are met to the rounding of the solver, by intervals without width: they count as inside.
+
+    Parameters
+    ----------
+    predictions : rows of observed, low and high
+    """
+    rounding = SAME_LOSS * predictions["observed"].abs()
+    above = predictions["observed"] >= predictions["low"] - rounding
+    return above & (predictions["observed"] <= predictions["high"] + rounding)
 
 
 def seed_noise(table: Table) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mixlaw.artefact import FittedLaws, data_sha256, fit_to_json
-from mixlaw.errors import FitError
+from mixlaw.errors import RunLogError
 from mixlaw.question import Question
 from mixlaw.recommend import recommend
 from mixlaw.widening import Widening
@@ -62,14 +62,14 @@ def test_damaged_laws_are_refused_or_are_the_same_laws(tmp_path):
     raw, whole = path.read_bytes(), fit_to_json(FittedLaws.load(path).best)
     for length in range(0, len(raw), 3):
         path.write_bytes(raw[:length])
-        with pytest.raises(FitError):
+        with pytest.raises(RunLogError):
             FittedLaws.load(path)
     refused = 0
     for place in range(len(raw)):
         path.write_bytes(raw[:place] + bytes([raw[place] ^ (1 << place % 8)]) + raw[place + 1 :])
         try:
             assert fit_to_json(FittedLaws.load(path).best) == whole
-        except FitError:
+        except RunLogError:
             refused += 1
     assert refused > 0.9 * len(raw)
 
@@ -80,9 +80,9 @@ def test_damaged_laws_are_refused_or_are_the_same_laws(tmp_path):
 def test_a_file_that_holds_no_laws_is_refused(tmp_path, text):
     path = tmp_path / "laws.json"
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(FitError, match=r"laws.json (is not a file of laws|has format 1)"):
+    with pytest.raises(RunLogError, match=r"laws.json (is not a file of laws|has format 1)"):
         FittedLaws.load(path)
-    with pytest.raises(FitError, match=r"absent.json does not exist: make it with"):
+    with pytest.raises(RunLogError, match=r"absent.json does not exist: make it with"):
         FittedLaws.load(tmp_path / "absent.json")
-    with pytest.raises(FitError, match="is not a file of laws"):
+    with pytest.raises(RunLogError, match="is not a file of laws"):
         FittedLaws.load(tmp_path)

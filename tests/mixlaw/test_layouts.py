@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mixlaw.cells import EMPTY
+from mixlaw.directions import HIGHER
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.layouts import LAYOUTS, get_layout, load_files
 from mixlaw.notes import listed, ranges
@@ -225,8 +226,8 @@ def test_a_layouts_columns_may_be_named_otherwise(write):
         ({"a*b*": "loss_*"}, ConfigError, r"--columns loss_\*=a\*b\*: a pattern has exactly one \* on each side"),
         ({"a*": "loss_a"}, ConfigError, "exactly one"),
         ({"loss": "loss_*"}, ConfigError, "exactly one"),
-        ({"modl_size": "n_params"}, RunLogError, "--columns n_params=modl_size: unknown column.*mean 'model_size'"),
-        ({"los/*": "loss_*"}, RunLogError, r"--columns loss_\*=los/\*: unknown pattern 'los/\*'"),
+        ({"modl_size": "n_params"}, ConfigError, "--columns n_params=modl_size: unknown column.*mean 'model_size'"),
+        ({"los/*": "loss_*"}, ConfigError, r"--columns loss_\*=los/\*: unknown pattern 'los/\*'"),
         ({"a_loss": "loss_x", "openhermes_loss": "loss_x"}, RunLogError, "column 'loss_x' appears twice"),
     ],
 )
@@ -244,7 +245,7 @@ def test_two_names_that_are_spelt_alike_are_two_names(write):
 @settings(max_examples=60, deadline=None)
 def test_names_are_the_same_by_every_route(tmp_path_factory, name):
     """By standard columns, by a pattern, by a layout, in a long table, and from a frame in memory."""
-    assume(name.lower() not in EMPTY)  # what a long table's cell means nothing by
+    assume(name.lower() not in EMPTY and not HIGHER.search(name.lower()))  # what a long table's cell means nothing by
     folder = tmp_path_factory.mktemp("names")
     weights, losses = {"": [0.25, 0.5], "zz": [0.75, 0.5]}, [3.0, 2.5]
     common = pd.DataFrame({"n_params": [1e6, 2e6], "n_tokens": [1e9, 1e9], "run_id": ["r", "s"]})
@@ -332,14 +333,14 @@ def test_a_run_id_beside_the_joined_column_stays(write):
         (
             "id,weight_a\n1,1\n",
             "idx,loss_x\n1,3\n",
-            "part1.csv cannot be joined by id: unknown column 'id'; did you mean",
+            "part1.csv cannot be joined by id .--join.: unknown column 'id'; did you mean",
         ),
         ("id,weight_a,loss_x\n1,1,3\n", "id,loss_x\n1,2\n", "part0.csv row 1: loss_x is 3, but 2 in .*part1.csv"),
         ("id,weight_a\n,1\n", "id,loss_x\n1,2\n", "no id is in all the files"),
     ],
 )
 def test_files_that_cannot_be_joined_are_refused(write, mixtures, losses, sentence):
-    with pytest.raises(RunLogError, match=sentence):
+    with pytest.raises((ConfigError, RunLogError), match=sentence):
         read_table(write(mixtures, losses), join="id", constants=SCALE)
 
 
@@ -359,7 +360,7 @@ def test_a_column_of_both_files_must_say_the_same(write):
 def test_mixtures_alone_serve_to_predict(write):
     table = read_table(write(REGMIX[0]), layout="regmix", constants=SCALE, need_losses=False)
     assert cells(table, "run_id", "weight_pile_cc") == [["1", 0.75], ["2", 0.5], ["3", 0.0]]
-    with pytest.raises(RunLogError, match=r"part0.csv cannot be joined by id: unknown column 'id'"):
+    with pytest.raises(ConfigError, match=r"part0.csv cannot be joined by id \(--join\): unknown column 'id'"):
         read_table(write(REGMIX[0]), join="id", constants=SCALE, need_losses=False)
 
 
@@ -395,13 +396,14 @@ def test_long_lists_are_cut():
     assert listed(range(25)).endswith("19, and 5 more")
 
 
+@pytest.mark.parametrize("trials", [120, pytest.param(500, marks=pytest.mark.crash)])
 @pytest.mark.parametrize(("texts", "layout"), EXAMPLES)
-def test_random_bytes_and_cuts_end_in_a_table_or_a_sentence(write, texts, layout):
-    """200 damages per layout; half of the bytes are ones that CSVs are made of."""
+def test_random_bytes_and_cuts_end_in_a_table_or_a_sentence(write, texts, layout, trials):
+    """Half of the bytes are ones that CSVs are made of."""
     rng, letters = np.random.default_rng(1), np.frombuffer(b'0123456789.,-e+"\n x', np.uint8)
     paths = write(*texts)
     constants = SCALE if layout in ("regmix", "olmix") else None
-    for trial in range(200):
+    for trial in range(trials):
         for path, text in zip(paths, texts, strict=True):
             raw = bytearray(text.encode())
             for place in rng.integers(len(raw), size=rng.integers(0, 3)):

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -311,3 +312,21 @@ def test_axes_are_taken_or_made_without_pyplot():
     code = "import sys, mixlaw.report; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def long_named(found: dict) -> dict:
+    """Return an answer whose domains have names of 60 letters that differ in the middle only."""
+    for i, row in enumerate(found["domains"]):
+        row["domain"] = f"{'from_the_beginning_':20}{i:020}{'to_the_very_end':>20}"
+    return found
+
+
+@pytest.mark.parametrize("draw", [plots_mixture.optimum, plots_mixture.pull])
+def test_long_names_leave_room_for_the_data_and_every_domain_its_bar(draw):
+    ax = drawn(draw(None, long_named(answer(4))))
+    assert len(ax.patches) == 4
+    assert ax.get_position().width > 0.4
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_visible()]
+    shown = [box for box in boxes if ax.bbox.x0 - 1 <= (box.x0 + box.x1) / 2 <= ax.bbox.x1 + 1]
+    assert len(shown) >= 2
+    assert all(left.x1 < right.x0 for left, right in pairwise(shown))

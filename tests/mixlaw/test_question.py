@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mixlaw.errors import ConfigError, FitError
+from mixlaw.errors import ConfigError
 from mixlaw.question import Question, limits, read_groups, read_mixture, read_pairs, read_targets
 from mixlaw.simplex import project
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted
@@ -63,7 +63,7 @@ def test_importances_that_are_none_are_refused(text):
 
 
 def test_a_target_that_was_not_fitted_is_refused_with_the_near_match():
-    with pytest.raises(FitError, match=r"unknown target 'mian'; did you mean 'main'\?"):
+    with pytest.raises(ConfigError, match=r"unknown target 'mian'; did you mean 'main'\?"):
         read_targets("mian:1", fitted("additive", {"main": TRUTHS["additive"]}).best)
 
 

@@ -44,6 +44,10 @@ def test_targets_with_commas_and_colons_and_one_called_average():
     assert read_targets("mean", fit) == {"code": 1.0}  # of the domains that have a loss
 
 
+def test_there_is_no_override_for_names_that_hydra_cannot_read():
+    assert hydra_override({"web": 0.5, "网页": 0.5}) == hydra_override({"web": 0.5, 'a"b': 0.5}) == ""
+
+
 @given(st.lists(st.text("abcXYZ019_-,=:+.()[]{} \\", min_size=1, max_size=10), min_size=2, max_size=4, unique=True))
 def test_hydra_reads_back_the_override_that_is_printed(names):
     names = [f"x{name}x" for name in names]

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from mixlaw.errors import FitError
+from mixlaw.errors import ConfigError, FitError
 from mixlaw.laws import get_law
 from mixlaw.mixture import check_weights
 from mixlaw.objective import Objective
@@ -161,9 +161,9 @@ def test_what_the_law_or_the_question_lacks_is_said():
 
 def test_only_a_fitted_law_of_mixtures_can_recommend():
     laws = fitted("additive", {"main": TRUTHS["additive"]})
-    with pytest.raises(FitError, match=r"unknown law 'joint';.* known: additive"):
+    with pytest.raises(ConfigError, match=r"unknown law 'joint';.* known: additive"):
         recommend(laws, ask(), law="joint")
-    with pytest.raises(FitError, match=r"unknown target 'mian'; did you mean 'main'\?"):
+    with pytest.raises(ConfigError, match=r"unknown target 'mian'; did you mean 'main'\?"):
         recommend(laws, ask(mian=1.0))
     with pytest.raises(FitError, match="the base law does not depend on the mixture: fit another"):
         recommend(fitted("base", {"main": TRUTHS["base"]}), ask())

@@ -79,7 +79,7 @@ def test_a_table_without_weights_serves_the_base_law(tmp_path):
         ("loss_", "los_", "has no column loss_<target>; its columns: run_id, n_params"),
         ("loss_code", "loss_web", "column 'loss_web' appears twice"),
         ("weight_code", "weight_web", "column 'weight_web' appears twice"),
-        ("3.5,2.5", "3.5,2.5,7", "rows have more cells than the header has columns"),
+        ("3.5,2.5", "3.5,2.5,7", "line 2 has 8 cells, the header has 7; decimal commas"),
         ("3.0,2.125", "3.0,2.125,7", "cannot be read as a table.*line 4"),
         (",3.0,", ',"3.0,', "cannot be read as a table"),
     ],
@@ -176,7 +176,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, content, sentence):
 
 
 def test_no_file_at_all_is_refused(tmp_path):
-    with pytest.raises(RunLogError, match="no table given"):
+    with pytest.raises(ConfigError, match="no table given"):
         read_table([])
     with pytest.raises(RunLogError, match=r"absent.csv does not exist"):
         read_table([tmp_path / "absent.csv"])
@@ -248,12 +248,13 @@ def test_tables_of_the_same_domains_are_put_below_each_other_in_any_order_of_col
         read_table([one, third])
 
 
-def test_random_bytes_in_a_csv_end_in_a_table_or_a_sentence(tmp_path):
+@pytest.mark.parametrize("trials", [500, pytest.param(2500, marks=pytest.mark.crash)])
+def test_random_bytes_in_a_csv_end_in_a_table_or_a_sentence(tmp_path, trials):
     """Half of the bytes are ones that CSVs are made of, so that damage often is read as a number."""
     rng, raw, path = np.random.default_rng(0), CSV.encode(), tmp_path / "runs.csv"
     letters = np.frombuffer(b'0123456789.,-e+"\n x', np.uint8)
     refused = 0
-    for _ in range(1000):
+    for _ in range(trials):
         damaged = bytearray(raw)
         for place in rng.integers(len(raw), size=rng.integers(1, 4)):
             damaged[place] = rng.choice(letters) if rng.random() < 0.5 else rng.integers(256)
@@ -266,7 +267,7 @@ def test_random_bytes_in_a_csv_end_in_a_table_or_a_sentence(tmp_path):
             assert np.isfinite(result.mixtures).all()
             assert (result.frame[["n_params", "n_tokens"]] > 0).all(axis=None)
             prepare(result)
-    assert 150 < refused < 500  # a bad cell costs its row only
+    assert 0.3 * trials < refused < 0.5 * trials  # headers, or most of the four rows; else a bad cell costs its row
 
 
 def test_a_csv_cut_anywhere_ends_in_a_table_or_a_sentence(tmp_path):
@@ -447,10 +448,10 @@ def test_columns_that_a_file_lacks_are_set(tmp_path):
     path = write(tmp_path, "weight_a,weight_b,loss_x\n0.5,0.5,3\n1,0,4\n")
     table = read_table([path], constants={"n_params": 1e6, "n_tokens": 1e9})
     assert table.frame[["n_params", "n_tokens"]].to_numpy().tolist() == [[1e6, 1e9]] * 2
-    with pytest.raises(RunLogError, match=r"--set weight_a=1: .*runs.csv has a column weight_a"):
+    with pytest.raises(ConfigError, match=r"--set weight_a=1: .*runs.csv has a column weight_a"):
         read_table([path], constants={"weight_a": 1.0})
     write_run(tmp_path / "runs", "aaa")
-    with pytest.raises(RunLogError, match=r"--set n_params: run directories such as .*runs state it themselves"):
+    with pytest.raises(ConfigError, match=r"--set n_params: run directories such as .*runs state it themselves"):
         read_table([tmp_path / "runs"], constants={"n_params": 1e6})
 
 
@@ -458,5 +459,5 @@ def test_targets_are_picked_by_name_or_all_of_them(tmp_path):
     table = read_table([write(tmp_path, CSV)])
     assert pick_targets(table, []) == ["web", "code"]
     assert pick_targets(table, ["code"]) == ["code"]
-    with pytest.raises(RunLogError, match=r"unknown target 'cod'; did you mean 'code'\?"):
+    with pytest.raises(ConfigError, match=r"unknown target 'cod'; did you mean 'code'\?"):
         pick_targets(table, ["cod"])
