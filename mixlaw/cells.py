@@ -17,7 +17,7 @@ UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmbt])\s*", re.IGNORECASE)  # a size in words
 _WORDS = {
     "thousand": 1e3, "mn": 1e6, "mio": 1e6, "million": 1e6, "millions": 1e6, "g": 1e9, "bn": 1e9, "billion": 1e9,
-    "billions": 1e9, "tn": 1e12, "trillion": 1e12, "trillions": 1e12, **UNITS,
+    "billions": 1e9, "mt": 1e6, "bt": 1e9, "tt": 1e12, "tn": 1e12, "trillion": 1e12, "trillions": 1e12, **UNITS,
 }  # fmt: skip
 _COUNT = re.compile(r"(.*?[\d.,])\s*([a-z]*?)\s*-?\s*(?:tok(?:en)?s?|params?|parameters?)?", re.IGNORECASE)
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)

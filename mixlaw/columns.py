@@ -1,6 +1,7 @@
 """The names of columns that this package gives a meaning."""
 
 import difflib
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -12,6 +13,7 @@ WEIGHT, LOSS, LOSS_SE = "weight_", "loss_", "loss_se_"
 PREFIXES = (WEIGHT, LOSS, "available_", "before_", "requested_", "epochs_")
 POOLS = ("available", "available_tokens", "unique_tokens", "n_unique_tokens")  # tokens there are, of one domain
 NAMES = ("run_id", "n_params", "n_tokens", "sparsity", "seed", "study", "step", "n_params_non_embedding", *POOLS)
+SHORT = {"n": "n_params", "params": "n_params", "parameters": "n_params", "d": "n_tokens", "tokens": "n_tokens"}
 SETTINGS = (
     "weight_decay",
     "loss_scale",
@@ -24,6 +26,21 @@ SETTINGS = (
 def is_standard(column: str) -> bool:
     """Say whether a column's name is one that this package gives a meaning."""
     return column in NAMES or (column.startswith(PREFIXES) and column not in SETTINGS)
+
+
+def meant(column: str) -> str:
+    """Return the standard name that a column's name means, or nothing: capitals, blanks and usual short forms.
+
+    >>> meant("N"), meant("LOSS_web"), meant("N Tokens"), meant("loss_web"), meant("notes")
+    ('n_params', 'loss_web', 'n_tokens', '', '')
+    """
+    if is_standard(column):
+        return ""
+    lower = re.sub(r"[ -]", "_", column.lower())
+    prefix = next((p for p in PREFIXES if lower.startswith(p) and lower not in SETTINGS), "")
+    if prefix:
+        return prefix + column[len(prefix) :]
+    return lower if lower in NAMES else SHORT.get(lower, "")
 
 
 def names_after(prefix: str, frame: pd.DataFrame) -> list[str]:

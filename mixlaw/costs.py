@@ -10,12 +10,14 @@ import pandas as pd
 from mixlaw.artefact import FittedLaws
 from mixlaw.errors import FitError
 from mixlaw.objective import Mixtures, Objective, clean, drawn_optima, optimum
-from mixlaw.simplex import Limits, minimise_mixture, starts
+from mixlaw.simplex import ROUGHLY, Limits, minimise_mixture, starts
 from mixlaw.slopes import Array
 from mixlaw.terms import TINY
 from mixlaw.uncertainty import interval
 
 PATH_POINTS = 5
+PATH_DRAWS = 50  # resampled laws that the intervals between come from
+INWARDS = 0.1  # share of the middle mixture in a start
 PROFILE_STEPS = 8  # weights of a domain on either side of the best one, at which the rest is optimised
 PATH = ["n_params", "n_tokens", "regret", "weights", "interval"]
 ONE_DOMAIN = ("min", "max", "pin", "epochs")  # kinds of constraints on the weight of one domain
@@ -47,10 +49,17 @@ def flat_frontier(objective: Objective, best: Array, noise: float) -> Array:
     return np.clip(ends.reshape(k, 2), 0.0, 1.0)
 
 
+def _inwards(h: Array, middle: Array) -> Array:
+    """Return starts near mixtures (b, k), with something of every domain: a weight of 0 stays 0 in the descent."""
+    return INWARDS * middle + (1 - INWARDS) * h
+
+
 def _held(objective: Objective, where: Limits, nearest: Array, best: Array) -> Array:
     """Return the lowest mixtures (b, k) inside limits of their own, from the nearest known ones and from the best."""
+    if objective.convex:
+        return minimise_mixture(objective, _inwards(nearest, starts(objective.limits)[0]), where, ROUGHLY)[0]
     points, twice = np.vstack([nearest, np.tile(best, (len(nearest), 1))]), np.tile(np.arange(len(nearest)), 2)
-    ends, values = minimise_mixture(objective, points, where.rows(twice))
+    ends, values = minimise_mixture(objective, points, where.rows(twice), ROUGHLY)
     (near, far), (near_value, far_value) = np.split(ends, 2), np.split(values, 2)
     return np.where((near_value <= far_value)[:, None], near, far)
 
@@ -155,7 +164,7 @@ def path(
     start : N and D of the small run
     best : (k,) h* of the big one
     ends : its interval, low and high (k,)
-    level : of the others, which come from resampled laws, too
+    level : of the others, which come from fewer resampled laws
 
     Returns
     -------
@@ -174,7 +183,7 @@ def path(
         asked = objective.asking(here)
         h = best if part == 1 else optimum(asked, rivals)
         reached = [h, starts(asked.limits)[0]]
-        low, high = ends if part == 1 else interval(drawn_optima(asked.drawn(), reached), level)
+        low, high = ends if part == 1 else interval(drawn_optima(asked.drawn(PATH_DRAWS), reached), level)
         between = zip(domains, np.minimum(low, h), np.maximum(high, h), strict=True)
         row = {"n_params": float(n), "n_tokens": float(d), "regret": max(objective.at(h) - least, 0.0)}
         shares = {"weights": dict(zip(domains, clean(h), strict=True))}

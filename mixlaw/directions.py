@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pandas as pd
 
-from mixlaw.columns import LOSS, LOSS_SE
+from mixlaw.columns import LOSS, LOSS_SE, WEIGHT
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.notes import listed, note_rows
 
@@ -66,6 +66,9 @@ def _why_higher(frame: pd.DataFrame, target: str) -> str:
     if f"before_{target}" in frame:  # what is forgotten in finetuning may rise
         return ""
     known = frame[frame[LOSS + target].notna()].sort_values("n_tokens", kind="stable")
+    within = "within runs"
+    if not known.duplicated("run_id").any():
+        known, within = _longer_runs(known, LOSS + target), "from shorter to longer runs"
     steps = known.groupby("run_id")[LOSS + target].diff().to_numpy(float)
     rising, falling = int((steps > 0).sum()), int((steps < 0).sum())
     if rising + falling < MIN_STEPS or rising < RISING * (rising + falling):
@@ -73,7 +76,15 @@ def _why_higher(frame: pd.DataFrame, target: str) -> str:
     last = known.groupby("run_id").tail(1)[["n_params", LOSS + target]]
     if last["n_params"].nunique() > 1 and last.corr("spearman").to_numpy()[0, 1] < 0:  # large models have less of it
         return ""
-    return f"it rises in {rising} of {rising + falling} steps within runs"
+    return f"it rises in {rising} of {rising + falling} steps {within}"
+
+
+def _longer_runs(frame: pd.DataFrame, loss: str) -> pd.DataFrame:
+    """Return single rows as if those of one N and mixture were one run, the mean of those that end at the same D."""
+    design = ["n_params", *(c for c in map(str, frame) if c.startswith(WEIGHT))]
+    alike = frame.groupby([frame[c].round(4) for c in design], sort=False).ngroup()
+    named = frame.assign(run_id=alike)
+    return named.groupby(["run_id", "n_params", "n_tokens"])[[loss]].mean().reset_index()
 
 
 def _as_error_rate(frame: pd.DataFrame, target: str, where: str, notes: list[str]) -> str:

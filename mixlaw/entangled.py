@@ -40,11 +40,21 @@ def warning(n_params: Array, n_tokens: Array) -> str | None:
     middle = rows.index[len(rows) // 2]
     low, high = rows.loc[middle] / 4, rows.loc[middle] * 4
     return (
-        f"N and D rise together in all runs (about D = {np.median(n_tokens / n_params):.3g} N): they decide the loss "
-        "along that line, but not how much of it is due to N and how much to D, so away from the line intervals rest "
-        "on beliefs. Runs at one N with other D resolve it, for example "
+        f"{_line(n_params, n_tokens)}: they decide the loss along that line, but not how much of it is due "
+        "to N and how much to D, so away from the line intervals rest on beliefs. Runs at one N with other D resolve "
+        "it, for example "
         f"N = {middle:.3g} with D = {low:.3g} and {high:.3g}"
     )
+
+
+def _line(n_params: Array, n_tokens: Array) -> str:
+    """Return in words on which line N and D lie."""
+    power = float(np.polyfit(np.log(n_params), np.log(n_tokens), 1)[0])
+    power = 1.0 if abs(power - 1) < 0.05 else power
+    factor = float(np.exp(np.median(np.log(n_tokens) - power * np.log(n_params))))
+    shown = "N" if power == 1 else f"N^{power:.2g}"
+    how = "rise together" if power > 0 else "bind each other"
+    return f"N and D {how} in all runs (about D = {factor:.3g} {shown})"
 
 
 def amplitudes(term: Term, k: int) -> list[int]:

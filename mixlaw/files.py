@@ -28,8 +28,8 @@ EXPECTED = {",": (".csv", ".txt", ""), "\t": (".tsv", ".txt", ".tab")}  # suffix
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 SAMPLE = 200  # lines that show how a text is written
 BOMS = {
-    b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
+    b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
 }  # fmt: skip
 UNREADABLE = (
     OSError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, ImportError, OverflowError,
@@ -123,7 +123,7 @@ def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _from_text(raw: bytes, suffix: str, texts: set[str]) -> Cells:
     text, encoding = _decoded(raw)
-    notes = [] if encoding.startswith("utf-8") else [f"read as {encoding.upper()}"]
+    notes = [] if encoding.startswith("utf-8") else [f"read as {encoding}"]
     if text.lstrip()[:1] in ("[", "{") and text.strip():
         frame, more = frame_of_json(text)
         bad = [int(note.split()[1].rstrip(":")) for note in more]
@@ -151,7 +151,7 @@ def _decoded(raw: bytes) -> tuple[str, str]:
     encoding = next((name for mark, name in BOMS.items() if raw.startswith(mark)), "")
     even, odd = (np.frombuffer(raw[i:4000:2], np.uint8) == 0 for i in (0, 1))
     if not encoding and len(odd) and max(even.mean(), odd.mean()) > 0.4:
-        encoding = "utf-16-le" if odd.mean() > even.mean() else "utf-16-be"
+        encoding = "UTF-16-LE" if odd.mean() > even.mean() else "UTF-16-BE"
     if not encoding:
         try:
             return _without_nul(raw.decode("utf-8")), "utf-8"
@@ -293,7 +293,7 @@ def _with_numbers(frame: pd.DataFrame, texts: set[str]) -> pd.DataFrame:
 
 
 def _from_workbook(raw: bytes, suffix: str, texts: set[str]) -> Cells:
-    """Return the first sheet of a workbook that holds a table."""
+    """Return the first sheet of a workbook that holds a table of numbers, or else of words."""
     if suffix in (".xlsx", ".xlsm"):
         import_module("openpyxl")
     with warnings.catch_warnings():
@@ -302,7 +302,7 @@ def _from_workbook(raw: bytes, suffix: str, texts: set[str]) -> Cells:
     tables = {name: sheet for name, sheet in sheets.items() if sheet.notna().any(axis=1).sum() > 1}
     if not tables:
         raise ValueError("none of its sheets holds a header and rows")
-    name, sheet = next(iter(tables.items()))
+    name, sheet = next(((n, s) for n, s in tables.items() if _has_numbers(s)), next(iter(tables.items())))
     filled = sheet.notna().sum(axis=1).to_numpy()
     comment = sheet.iloc[:, 0].astype(str).str.startswith("#").to_numpy() & (filled == 1)
     last = int(np.flatnonzero(filled)[-1])
@@ -320,3 +320,9 @@ def _from_workbook(raw: bytes, suffix: str, texts: set[str]) -> Cells:
         own = frame[column]
         frame[column] = own.map(str, na_action="ignore") if column.strip() in texts else own.infer_objects()
     return Cells(frame, decimal_of([c for c in frame.to_numpy().ravel() if isinstance(c, str)]), notes)
+
+
+def _has_numbers(sheet: pd.DataFrame) -> bool:
+    """Say whether most rows below the first hold at least two numbers, as those of runs do."""
+    numbers = sheet.iloc[1:].map(lambda cell: not is_empty(cell) and number_of(cell, counts=True) is not None)
+    return bool((numbers.sum(axis=1) > 1).mean() > 0.5)

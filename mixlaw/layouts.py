@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mixlaw.cells import numbers_of
-from mixlaw.columns import LOSS, WEIGHT, is_standard, unknown_column
+from mixlaw.columns import LOSS, WEIGHT, is_standard, meant, unknown_column
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.files import read_cells
 from mixlaw.joins import ids_of, joined
@@ -177,6 +177,9 @@ def standardised(
     chosen = get_layout(found) if found else Layout()
     if found and not layout:
         parts[0].notes.append(f"{_names(parts)}: read in the layout '{found}', by the columns; --layout names another")
+    if not found:
+        for part in parts:
+            _spell(part, {*columns, *columns.values(), *(constants or {})})
     key = join or chosen.join
     key = {**chosen.columns, **columns}.get(key, key) if key else None
     for part in parts:
@@ -197,6 +200,19 @@ def standardised(
             part.frame["run_id"] = [f"{part.where} row {i}" for i in part.frame.index]
         _set_constants(part, constants or {})
     return parts
+
+
+def _spell(part: Part, claimed: set[str]) -> None:
+    """Give columns that mean a standard one, such as N or LOSS_web, its name, with a note."""
+    names: dict[str, str] = {}
+    for column in map(str, part.frame.columns):
+        name = meant(column)
+        if name and not {column, name} & claimed and name not in {*part.frame.columns, *names.values()}:
+            names[column] = name
+    if names:
+        part.frame = part.frame.rename(columns=names)
+        read = [f"{theirs} as {name}" for theirs, name in names.items()]
+        part.notes.append(f"{part.where}: columns are read otherwise than they are named: {listed(read, 8)}")
 
 
 def _names(parts: Sequence[Part]) -> str:

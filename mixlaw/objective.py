@@ -11,7 +11,7 @@ from mixlaw.errors import FitError
 from mixlaw.fit import LawFit
 from mixlaw.laws import get_law, lifted
 from mixlaw.question import Question, limits
-from mixlaw.simplex import Limits, Rows, lowest, minimise_mixture, starts
+from mixlaw.simplex import ROUGHLY, Limits, Rows, lowest, minimise_mixture, starts
 from mixlaw.slopes import Array
 from mixlaw.terms import TINY, Inputs
 from mixlaw.widening import LEAST, deviations, factors
@@ -37,11 +37,7 @@ class Objective:
     question : the big run, and which targets count how much
     sizes : tokens per domain, for the laws that need them
     laws : "mean", "best" or "drawn"
-    mean_over : over how many resampled laws, or which
-
-    Attributes
-    ----------
-    count : how many resampled laws there are, where `laws` is "drawn"
+    mean_over : over how many resampled laws, or which; where `laws` is "drawn", which of them
 
     Raises
     ------
@@ -68,11 +64,15 @@ class Objective:
         self._prior = np.array([max(question.prior.get(d, 0.0), TINY) for d in fit.domains_])
         fits = {t: fit.target(t) for t in question.targets}
         self._theta = {t: f.theta[None] if laws == "best" else f.draws for t, f in fits.items()}
-        self.count = len(next(iter(self._theta.values())))
         self._factor: dict[str, float] = {}
-        if laws == "mean":
-            self._over = self._typical_draws(mean_over) if isinstance(mean_over, int) else mean_over
+        self._over = self._typical_draws(mean_over) if laws == "mean" and isinstance(mean_over, int) else mean_over
+        if not isinstance(self._over, int):
             self._theta = {t: theta[self._over] for t, theta in self._theta.items()}
+
+    @property
+    def count(self) -> int:
+        """How many laws there are: those that are drawn, or that the mean is over."""
+        return len(next(iter(self._theta.values())))
 
     def _typical_draws(self, count: int) -> NDArray[np.int64]:
         """Return which resampled laws the mean is over: some, evenly from all but the outer twentieths.
@@ -95,8 +95,7 @@ class Objective:
 
     def asking(self, question: Question) -> "Objective":
         """Return the same laws under another question."""
-        over = {"mean_over": self._over} if self._laws == "mean" else {}
-        return Objective(self.fit, question, self.sizes, self._laws, **over)
+        return Objective(self.fit, question, self.sizes, self._laws, self._over)
 
     def coarse(self) -> "Objective":
         """Return the mean over fewer resampled laws, for what is asked at many mixtures."""
@@ -106,9 +105,11 @@ class Objective:
         """Return the loss under the best parameters alone."""
         return Objective(self.fit, self.question, self.sizes, "best")
 
-    def drawn(self) -> "Objective":
-        """Return all resampled laws at once, each with a mixture of its own."""
-        return Objective(self.fit, self.question, self.sizes, "drawn")
+    def drawn(self, most: int | None = None) -> "Objective":
+        """Return the resampled laws at once, each with a mixture of its own: all, or at most so many, evenly."""
+        count = len(self.fit.target(next(iter(self.question.targets))).draws)
+        which = np.unique(np.linspace(0, count - 1, min(most or count, count)).round().astype(np.int64))
+        return Objective(self.fit, self.question, self.sizes, "drawn", which)
 
     def of(self, target: str) -> "Objective":
         """Return the loss of one target."""
@@ -118,6 +119,12 @@ class Objective:
     def reads(self) -> frozenset[str]:
         """What the law depends on: of N, D, h, share, available."""
         return self._law.uses
+
+    @property
+    def convex(self) -> bool:
+        """Whether it is surely convex in h, so that one start finds its minimum; widened losses are not known to be."""
+        k = len(self.fit.domains_)
+        return self._laws != "drawn" and all(self._law.convex(p, k) for theta in self._theta.values() for p in theta)
 
     @property
     def limits(self) -> Limits:
@@ -213,17 +220,21 @@ class Objective:
 def optimum(objective: Objective, rivals: Mixtures) -> Array:
     """Return (k,) the best mixture for a question: the lowest of several starts, the only minimum where h is convex.
 
-    The best fit alone is minimised first, from everywhere; the mean over resampled laws from there and from the rivals.
+    Where the loss is not convex, the best fit alone is minimised first, from everywhere, and the mean over resampled
+    laws from there and from the rivals.
     """
     where, plain = objective.limits, [list(m.values()) for m in rivals.values()]
+    if objective.convex:
+        return lowest(objective, np.vstack([starts(where)[0], *plain]), where)
     single = lowest(objective.best_fit(), np.vstack([starts(where), *plain]), where)
     return lowest(objective, np.vstack([single, starts(where)[0], *plain]), where)
 
 
 def drawn_optima(draws: Objective, points: list[Array]) -> Array:
-    """Return (b, k) the optimum of every drawn law: the lowest of what is reached from a few points."""
+    """Return (b, k) the optimum of every drawn law: the lowest of what is reached from a few points (k,) or (b, k)."""
     where = draws.limits
-    found = [minimise_mixture(draws, np.repeat(p[None], draws.count, 0), where) for p in points]
+    points = [p for i, p in enumerate(points) if not any(np.array_equal(p, q) for q in points[:i])]
+    found = [minimise_mixture(draws, np.broadcast_to(p, (draws.count, p.shape[-1])), where, ROUGHLY) for p in points]
     which = np.stack([values for _, values in found]).argmin(0)
     best: Array = np.stack([ends for ends, _ in found])[which, np.arange(draws.count)]
     return best

@@ -16,6 +16,8 @@ from mixlaw.columns import WEIGHT
 Array = NDArray[np.float64]
 RATE = re.compile(r"(^|[./_ ])(lr|learning_?rate)$")
 FALLEN = 0.8  # of the highest rate of its run: an end at less is that of a schedule
+FALLEN_FAR = 1 / 3  # ... and so far where rows have no id: rates may be chosen for D, too
+AGAINST = 0.25  # rank correlation of rate and D, negative, where it falls
 ABOVE = 1.25  # times the rate at the end of its run, or more: in the middle of the schedule
 ALIKE = 0.02  # share of the tokens in which mixtures may differ, and relative difference of N
 LEAST_PAIRS = 6  # ends beside other runs' checkpoints, to say anything without a column of rates
@@ -38,14 +40,37 @@ def is_last(frame: pd.DataFrame) -> NDArray[np.bool_]:
     gets.
     """
     last = ~frame.sort_values("n_tokens", kind="stable").duplicated("run_id", keep="last").sort_index()
-    column = rate_column(frame)
-    if not column or not frame["run_id"].astype(str).str.contains(" group | row ").all():
+    if not _without_ids(frame):
         return last.to_numpy(bool)
+    falls, over = _fallen(frame, FALLEN)
+    return np.where(falls, over, last).astype(bool)
+
+
+def falls_between_rows(frame: pd.DataFrame) -> bool:
+    """Return whether rows without an id are checkpoints of schedules: their rate falls along D to a third or less."""
+    return _without_ids(frame) and not frame.duplicated("run_id").any() and bool(_fallen(frame, FALLEN_FAR)[0].any())
+
+
+def _without_ids(frame: pd.DataFrame) -> bool:
+    return bool(rate_column(frame)) and bool(frame["run_id"].astype(str).str.contains(" group | row ").all())
+
+
+def _fallen(frame: pd.DataFrame, share: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return (n,) whether the rate falls along D at a row's N and mixture, and whether it is as low as it gets there.
+
+    A rate that was varied on purpose is high and low at the same D, so that it does not fall along D.
+    """
     design = [frame["n_params"], *(frame[c].round(4) for c in map(str, frame) if c.startswith(WEIGHT))]
-    alike = frame.groupby(design)[column]
-    lowest, highest = alike.transform("min"), alike.transform("max")
-    falls = lowest < FALLEN * highest
-    return np.where(falls, frame[column] <= lowest + 0.01 * (highest - lowest), last).astype(bool)
+    number = frame.groupby(design, sort=False).ngroup()
+    rate = frame[rate_column(frame)].astype(float)
+    lowest, highest = rate.groupby(number).transform("min"), rate.groupby(number).transform("max")
+    ranks = pd.DataFrame({"rate": rate, "tokens": frame["n_tokens"]}).groupby(number).rank()
+    ranks -= ranks.groupby(number).transform("mean")
+    moments = pd.DataFrame({"both": ranks.prod(axis=1), "rate": ranks["rate"] ** 2, "tokens": ranks["tokens"] ** 2})
+    moments = moments.groupby(number).transform("sum")
+    against = moments["both"] < -AGAINST * np.sqrt(moments["rate"] * moments["tokens"])
+    falls = (lowest < share * highest) & against
+    return falls.to_numpy(bool), (rate <= lowest + 0.01 * (highest - lowest)).to_numpy(bool)
 
 
 def in_the_middle(frame: pd.DataFrame) -> NDArray[np.bool_]:
@@ -56,6 +81,9 @@ def in_the_middle(frame: pd.DataFrame) -> NDArray[np.bool_]:
     column = rate_column(frame)
     if not column:
         return np.zeros(len(frame), bool)
+    if falls_between_rows(frame):
+        falls, over = _fallen(frame, FALLEN_FAR)
+        return falls & ~over
     rate = frame[column].astype(float)
     ordered = frame.assign(rate=rate).sort_values("n_tokens", kind="stable")
     at_end = frame["run_id"].map(ordered.groupby("run_id")["rate"].last())
@@ -72,12 +100,12 @@ def doubts(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) 
     frame : checked rows: run_id, n_params, n_tokens, weight_<domain>, loss_<target>
     """
     none = np.zeros(len(frame), bool)
-    if not targets or not frame.duplicated("run_id").any():
+    if not targets or not (frame.duplicated("run_id").any() or falls_between_rows(frame)):
         return [], none
     remedy = "laws are about ends of runs: keep these alone by --ends-only"
     middle, column = in_the_middle(frame), rate_column(frame)
     if middle.any():
-        gaps = gaps_to_ends(frame, domains, targets, middle)
+        gaps = np.array([]) if falls_between_rows(frame) else gaps_to_ends(frame, domains, targets, middle)
         measured = (
             f"they lie {100 * np.median(gaps):.1f} % above the ends of other runs at equal N, D and mixture "
             f"({len(gaps)} pairs)"
@@ -85,8 +113,9 @@ def doubts(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) 
             else "by how much they lie above ends cannot be told here, a few per cent are usual"
         )
         n_runs = frame.loc[middle, "run_id"].nunique()
+        of_runs = f", of {n_runs} runs," if n_runs < middle.sum() else ""
         return [
-            f"{middle.sum()} of {len(frame)} rows, of {n_runs} runs, are checkpoints in the middle of a schedule: "
+            f"{middle.sum()} of {len(frame)} rows{of_runs} are checkpoints in the middle of a schedule: "
             f"{column} falls after them; {measured}; {remedy}"
         ], middle
     if any(str(c).startswith("requested_") for c in frame):

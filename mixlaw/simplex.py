@@ -20,8 +20,9 @@ from mixlaw.terms import TINY
 
 STEPS = 400
 SMALLEST = 1e-9  # mirror descent approaches zero but never reaches it; below this a weight is printed as 0
-CONVERGED = 1e-10  # nats: a start has converged when the next step would gain less, REMEMBERED times in a row,
-STALLED, STALL_STEPS = 1e-9, 25  # or when so many steps together gained less than so much
+CONVERGED = 1e-10  # nats: how near a minimum is found
+ROUGHLY = 1e-7  # ... where an interval or a frontier of it is asked for
+STALLED, STALL_STEPS = 10.0, 25  # a start has also converged when so many steps gained less than so many times that
 SEEN, GROWING = 1e-6, 1.001  # a start whose smaller weights grow by such a factor has not converged
 FURTHEST = 5.0  # log of the factor by which one step may change a weight
 NEAR = 1 + 1e-9  # a weight within this factor of a limit is at it
@@ -158,14 +159,19 @@ def starts(limits: Limits) -> Array:
     return project(np.vstack([np.full((1, k), 1 / k), 0.8 * np.eye(k) + 0.2 / k]), limits)
 
 
-def minimise_mixture(objective: Objective, h: Array, limits: Limits) -> tuple[Array, Array]:
-    """Run mirror descent from every start (b, k), steps adapted per start; return the ends (b, k) and losses (b,)."""
-    ends, values = _descend(objective, project(h, limits), limits, np.arange(len(h)))
+def minimise_mixture(objective: Objective, h: Array, limits: Limits, within: float = CONVERGED) -> tuple[Array, Array]:
+    """Run mirror descent from every start (b, k), steps adapted per start; return the ends (b, k) and losses (b,).
+
+    Parameters
+    ----------
+    within : a start has converged when the next step would gain less, `REMEMBERED` times in a row [nats]
+    """
+    ends, values = _descend(objective, project(h, limits), limits, np.arange(len(h)), within)
     # between 0 and a few FLOOR the lifted weights leave shallow minima: try zero instead
     snapped = project(np.where(ends < 10 * FLOOR, 0.0, ends), limits)
     moved = np.flatnonzero(np.abs(snapped - ends).max(1) > MOVED)
     if len(moved):
-        again, lower = _descend(objective, snapped[moved], limits.rows(moved), moved)
+        again, lower = _descend(objective, snapped[moved], limits.rows(moved), moved, within)
         better = lower <= values[moved]
         ends[moved[better]], values[moved[better]] = again[better], lower[better]
     return ends, values
@@ -247,7 +253,7 @@ def _exponent(h: Array, gradient: Array, step: Array, limits: Limits) -> Array:
     return -np.clip(most * within, -FURTHEST, FURTHEST) - np.clip(most * between, -FURTHEST, FURTHEST)
 
 
-def _descend(objective: Objective, h: Array, limits: Limits, which: Rows) -> tuple[Array, Array]:
+def _descend(objective: Objective, h: Array, limits: Limits, which: Rows, within: float) -> tuple[Array, Array]:
     """Return the best mixtures (b, k) on the way from starts h inside the limits, and their losses (b,)."""
     walk, at = _Walk.begin(objective, h, which), np.arange(len(h))  # at: the rows of h that still walk
     ends, values = h.copy(), walk.value.copy()
@@ -256,9 +262,9 @@ def _descend(objective: Objective, h: Array, limits: Limits, which: Rows) -> tup
         walk.move(objective, limits.rows(at), turn)
         lower = walk.value <= values[at]
         ends[at[lower]], values[at[lower]] = walk.h[lower], walk.value[lower]
-        going = walk.gains.max(0) > CONVERGED
+        going = walk.gains.max(0) > within
         if turn % STALL_STEPS == STALL_STEPS - 1:
-            going &= before[at] - values[at] > STALLED
+            going &= before[at] - values[at] > STALLED * within
             before[at] = values[at]
         going = np.flatnonzero(going)
         if len(going) < len(at):

@@ -34,7 +34,7 @@ from mixlaw.one_domain import name_one_domain
 from mixlaw.parts import Part
 from mixlaw.run_names import Naming, best_rows, name_runs
 from mixlaw.runs import load_runs
-from mixlaw.schedules import is_last
+from mixlaw.schedules import falls_between_rows, is_last, rate_column
 from mixlaw.units import BITS_PER_BYTE, together_with, units_of
 
 __all__ = ["LOSS", "LOSS_SE", "WEIGHT", "Table", "check_frame", "names_after", "pick_targets", "read_table"]
@@ -208,7 +208,9 @@ def read_table(
         part.frame = frame
         own = [t for t in declared if t in _targets_in(frame)]
         tables.append(_checked(part, need_losses, own, naming, relative_weights))
-    differing = differing_columns(pd.concat([t.frame for t in tables], ignore_index=True), varied) if tables else []
+    together = pd.concat([t.frame for t in tables], ignore_index=True) if tables else pd.DataFrame({"run_id": []})
+    scheduled = [rate_column(together)] if tables and falls_between_rows(together) else []
+    differing = differing_columns(together, [*varied, *scheduled])
     if folders:
         tables.append(_from_runs(folders, n_params, wanted, varied, former))
     choice = {"where": wanted, "varied": varied, "former": former, "ends_only": ends_only}

@@ -34,6 +34,7 @@ GAP = 2.0  # decades without a value between counts in different units
 SCALES = {3: "thousands", 6: "millions", 9: "billions", 12: "trillions"}
 BYTES = (2.5, 7.0)  # of a token
 ROUNDS = 30  # of reweighting
+ENOUGH = 1000  # rows to find two levels by
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,9 @@ def _odd_losses(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[s
     whole = [t for t in targets if _is_beyond(frame, t, targets)]
     found = [_beyond(frame, whole, np.ones(len(frame), bool))] if whole else []
     rest = [t for t in targets if t not in whole and frame[f"loss_{t}"].notna().sum() >= FEWEST]
-    found += (_odd_sizes(frame, domains, rest) or _odd_rows(frame, domains, rest)) if rest else []
+    levels = _odd_level(frame, domains, rest)
+    sizes = _odd_sizes(frame, domains, rest) if not levels or _are_outer_sizes(frame, levels[0].rows) else []
+    found += sizes or levels or (_odd_rows(frame, domains, rest) if rest else [])
     if found:
         return found
     high = {t: frame[f"loss_{t}"].to_numpy(float) > HIGHEST for t in rest}
@@ -232,6 +235,61 @@ def unit_of_factor(factor: float) -> str:
     if BYTES[0] * np.log(2) <= factor <= BYTES[1]:
         return f"losses per token where the others are per byte ({factor:.1f})"
     return ", or ".join(named) or "another unit"
+
+
+def _odd_level(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) -> list[Doubt]:
+    """Find rows of any order, up to half of all, whose losses lie on a level of their own in all targets alike."""
+    if len(targets) < 2:
+        return []
+    features = _features(frame, domains)
+    mean = np.log(frame[[f"loss_{t}" for t in targets]].to_numpy(float)).mean(1)  # one factor for all is one for it
+    known = np.flatnonzero(np.isfinite(mean))
+    if len(known) < max(2 * FEWEST, 3 * features.shape[1]):
+        return []
+    some = np.random.default_rng(0).permutation(known)[:ENOUGH]
+    line, step, scatter = _two_levels(features[some], mean[some])
+    gaps = mean - features @ line
+    upper = np.abs(gaps - step) < np.abs(gaps)  # never where the loss is unknown
+    odd = upper if upper.sum() <= len(known) / 2 else np.isfinite(mean) & ~upper
+    if step < max(SLACK, SPREADS * scatter) or odd.sum() < 2:
+        return []
+    relation = _relation(frame, domains, targets, odd, SLACK)
+    return [Doubt(odd, f"{_names(targets)}: {relation.text}")] if relation else []
+
+
+def _two_levels(features: Array, logs: Array) -> tuple[Array, float, float]:
+    """Return the coefficients of the lower of two levels with common slopes, how far apart they are, and the scatter.
+
+    Rows and levels are found in turn (k-means), from several cuts between residuals of one level on.
+    """
+    gaps = logs - features @ _line(features, logs)
+    ordered = np.sort(gaps)
+    cuts = [ordered[int(np.argmax(np.diff(ordered)))], *np.quantile(gaps, (0.25, 0.5, 0.75))]
+    upper = min((_settled(features, logs, gaps > cut) for cut in cuts), key=lambda found: found[1])[0]
+    line = _line(np.column_stack([features, upper]), logs)
+    gaps, step = logs - features @ line[:-1], float(line[-1])
+    scatter = float(np.quantile(np.minimum(np.abs(gaps - step), np.abs(gaps)), 0.9)) / 2
+    return line[:-1], step, scatter
+
+
+def _settled(features: Array, logs: Array, upper: Rows) -> tuple[Rows, float]:
+    """Return the rows on the upper level once they no longer change, and how far rows are from their level."""
+    off = np.inf
+    for _ in range(ROUNDS):
+        line = np.linalg.lstsq(np.column_stack([features, upper]), logs)[0]
+        gaps = logs - features @ line[:-1]
+        nearer = np.abs(gaps - line[-1]) < np.abs(gaps)
+        off = float(np.minimum(np.abs(gaps - line[-1]), np.abs(gaps)).mean())
+        if (nearer == upper).all():
+            break
+        upper = nearer
+    return upper, off
+
+
+def _are_outer_sizes(frame: pd.DataFrame, odd: Rows) -> bool:
+    """Return whether rows are just those of the smallest, or of the largest sizes."""
+    here, others = frame.loc[odd, "n_params"], frame.loc[~odd, "n_params"]
+    return bool(here.min() > others.max() or here.max() < others.min())
 
 
 def _odd_rows(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) -> list[Doubt]:

@@ -12,6 +12,7 @@ from mixlaw.notes import note_rows, rows_in
 SUM_REPAIRED = 0.03  # weights that miss their sum by at most this were rounded; they are scaled, with a note
 EXACT = 1e-6
 COUNTS = {1.0: "tokens", 1e3: "thousands of tokens", 1e6: "millions of tokens", 1e9: "billions of tokens"}
+MOST = 0.9  # of the rows, whose weights sum to n_tokens in one unit
 WITHOUT = 0.5  # of 100 % or of n_tokens: weights that sum to more, but never to all, may lack a domain
 
 
@@ -101,6 +102,11 @@ def _odd_cells(weights: pd.DataFrame, no_number: pd.DataFrame, empty: pd.DataFra
 def _units(filled: pd.DataFrame, total: pd.Series, n_tokens: pd.Series) -> pd.Series:
     """Return the unit of each row, '' where its sum tells none."""
     unit = pd.Series("", filled.index, dtype=object)
+    for scale, name in COUNTS.items():  # some of which may be 1 or 100
+        counted = _near(total * scale, n_tokens)
+        if counted.mean() > MOST and total[counted].nunique() > 1:
+            unit[counted] = name
+            return unit
     unit[_near(total, 1.0) & (filled.max(axis=1) <= 1 + SUM_REPAIRED)] = "share"
     unit[(unit == "") & _near(total, 100.0)] = "per cent"
     for scale, name in COUNTS.items():

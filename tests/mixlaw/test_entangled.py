@@ -1,5 +1,7 @@
 """N and D that rise together: the runs do not decide which of them lowers the loss, and everything says so."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,3 +94,12 @@ def test_auto_on_a_line_with_one_run_a_size_does_not_claim_to_know():
     fit = choice.fits[choice.chosen]
     off = runs(0.0, OFF_THE_LINE, n_mixtures=4, seed=9, noise=0.0)
     assert fit.predict(off).eval("low <= observed <= high").mean() >= 0.8
+
+
+@pytest.mark.parametrize(("power", "words"), [
+    (1.0, r"rise together in all runs \(about D = 20 N\)"), (0.7, r"rise together .*about D = 20 N\^0.7\)"),
+    (-1.0, r"bind each other in all runs \(about D = 20 N\^-1\)"),
+])  # fmt: skip
+def test_the_line_of_n_and_d_is_said(power, words):
+    n = np.array([1e7, 3e7, 1e8, 3e8])
+    assert re.search(words, entangled.warning(n, 20 * n**power) or "")

@@ -122,13 +122,14 @@ def test_workbooks_are_read_below_their_titles(tmp_path):
     frame.to_excel(path, index=False)
     same(read_table([path]), frame)
     with pd.ExcelWriter(path) as book:
-        pd.DataFrame([["nothing"]]).to_excel(book, sheet_name="readme", index=False, header=False)
+        text = pd.DataFrame([["about", "this book"], ["2 of 3", "are done"], ["see", "all runs"]])
+        text.to_excel(book, sheet_name="readme", index=False, header=False)
         frame.to_excel(book, sheet_name="all runs", index=False, startrow=2)
         frame[:2].to_excel(book, sheet_name="few", index=False)
         book.sheets["all runs"]["A1"] = "Our runs of 2026"
     table = read_table([path])
     same(table, frame)
-    assert table.notes == [f"{path}: its sheet 'all runs' is read, not: few"]
+    assert table.notes == [f"{path}: its sheet 'all runs' is read, not: readme, few"]
 
 
 def test_a_workbook_without_openpyxl_says_what_to_install(tmp_path, monkeypatch):
@@ -157,7 +158,7 @@ def test_how_a_file_is_read_is_said_where_its_name_says_otherwise(tmp_path):
     note = "read as UTF-16; columns are separated by semicolons; commas are decimal; line 1: comments, no rows; skipped"
     assert read_table([path]).notes == [f"{path}: {note}"]
     path.write_bytes(frame.to_csv(index=False).replace("Web", "Café").encode("cp1252"))
-    assert read_table([path]).notes == [f"{path}: read as WINDOWS-1252, BECAUSE IT IS NOT UTF-8"]
+    assert read_table([path]).notes == [f"{path}: read as Windows-1252, because it is not UTF-8"]
 
 
 def test_comments_are_skipped_and_rows_keep_their_numbers(tmp_path):
@@ -286,3 +287,24 @@ def test_settings_and_words_are_no_domains_and_no_targets():
     table = check_frame(frame, "mine")
     assert (table.domains, table.targets) == (["Web", "code"], ["Web", "code"])
     assert table.notes == ["mine: columns without numbers, which are no losses: loss_fn"]
+
+
+def test_capitals_and_short_forms_of_standard_names_are_read_with_a_note(tmp_path):
+    frame = runs()
+    theirs = frame.rename(columns={"n_params": "N", "n_tokens": "D"})
+    theirs.columns = theirs.columns.str.replace("loss_", "LOSS_")
+    theirs.to_csv(tmp_path / "runs.csv", index=False)
+    table = read_table([tmp_path / "runs.csv"])
+    same(table, frame)
+    (note,) = [text for text in table.notes if "otherwise than they are named" in text]
+    assert "N as n_params, D as n_tokens" in note
+    kept = theirs.assign(n_params=frame["n_params"])  # a column of the name itself wins
+    kept.to_csv(tmp_path / "runs.csv", index=False)
+    assert read_table([tmp_path / "runs.csv"]).frame["n_params"].tolist() == frame["n_params"].tolist()
+
+
+def test_a_row_with_more_cells_than_the_header_is_named_by_its_line(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("# notes\nn_params,n_tokens,loss_x\n1e6,1e9,3\n1e6,2e9,2.9,7\n1e6,4e9,2.8\n")
+    with pytest.raises(RunLogError, match=r"line 4 has 4 cells, the header has 3"):
+        read_table([path])

@@ -331,6 +331,10 @@ def test_a_loss_with_an_innocent_name_is_not(name):
 def test_what_rises_with_tokens_and_size_is_refused():
     with pytest.raises(RunLogError, match=r"loss_x: it rises in 12 of 12 steps within runs.*--higher-is-better x"):
         check_frame(rising("x", [0.3, 0.5, 0.6, 0.7]), "mine")
+    web = np.repeat([0.1, 0.2, 0.3, 0.4], 4)
+    mixed = rising("x", [0.3, 0.5, 0.6, 0.7], weight_web=web, weight_code=1 - web)
+    with pytest.raises(RunLogError, match=r"loss_x: it rises in 12 of 12 steps from shorter to longer runs"):
+        check_frame(mixed, "mine", rows_are_runs=True)
     few = rising("x", [0.3, 0.5, 0.6, 0.7])[:8]
     assert check_frame(few, "mine").targets == ["x"]  # too few steps to say
     falls_with_size = rising("x", [0.3, 0.5, 0.6, 0.7]).assign(loss_x=lambda f: f["loss_x"] - f["n_params"] / 1e8)

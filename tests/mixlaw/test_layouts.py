@@ -190,7 +190,7 @@ def test_a_frame_in_memory_is_read_in_its_layout_too():
 
 def test_no_layout_is_recognised_where_none_fits(write):
     with pytest.raises(RunLogError, match=r"--set n_params=1e6$"):
-        read_table(write("N,D,loss_x\n1,2,3\n"))
+        read_table(write("width,D,loss_x\n1,2,3\n"))
 
 
 def test_unknown_layouts_get_the_near_match_and_all_have_a_sentence(write):

@@ -110,3 +110,21 @@ def test_where_runs_have_no_ids_ends_are_where_the_rate_is_lowest() -> None:
     last = is_last(table.frame)
     assert last.sum() == 24
     assert (table.frame["train/lr"][last] < 1e-9).all()
+
+
+def test_checkpoints_of_several_schedules_without_ids_are_seen_and_a_rate_varied_on_purpose_is_none() -> None:
+    rows = [
+        (n, share * end, web, 2e-3 * (1 - share))
+        for n in (1e7, 1e8) for web in (0.2, 0.5, 0.8) for end in (1e9, 2e9, 4e9) for share in (0.25, 0.5, 0.75, 1.0)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["n_params", "n_tokens", "weight_web", "lr"]).assign(
+        weight_code=lambda f: 1 - f["weight_web"],
+        loss_x=lambda f: 3 + f["weight_web"] + (f["n_tokens"] / 1e9) ** -0.3 + 40 * f["lr"] + 1e7 / f["n_params"] / 10,
+    )
+    table = check_frame(frame, "t")
+    assert not table.frame.duplicated("run_id").any()
+    (text,) = said(table.frame)
+    assert text.startswith("54 of 72 rows are checkpoints in the middle of a schedule: lr falls after them")
+    assert is_last(table.frame).sum() == 18
+    swept = frame.assign(lr=np.tile([2e-3, 1e-4, 5e-4, 1e-3], 18))
+    assert not in_the_middle(check_frame(swept, "t").frame).any()

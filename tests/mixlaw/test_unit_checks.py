@@ -66,6 +66,12 @@ MISTAKES: dict[str, tuple[np.ndarray, list[str], Change, str]] = {
     "the largest size in perplexity": (LARGEST, LOSSES, np.exp, r"from N = 6e\+08 on.*perplexity"),
     "the smallest size in nats per byte": (SMALLEST, LOSSES, lambda v: v / 4, r"up to N = 2e\+07.*nats/byte"),
     "a target of a size": (LARGEST, LOSSES[2:], lambda v: v * BITS_PER_BYTE, "loss_chat: .*bits/byte"),
+    "two rows in five in bits per byte": (
+        np.arange(len(ALL)) % 5 < 2, LOSSES, lambda v: v * BITS_PER_BYTE, r"0\.3[4-7]\d? times .* bits/byte"
+    ),
+    "a size in the middle in bits": (
+        (ALL["n_params"] == 6e7).to_numpy(), LOSSES, lambda v: v / np.log(2), r"1\.4\d* times .* bits/token"
+    ),
     "some tokens in billions": (THIRD, ["n_tokens"], lambda v: v / 1e9, "in billions. Multiply these cells by 1e9"),
     "a size's tokens in millions": (LARGEST, ["n_tokens"], lambda v: v / 1e6, "in millions. Multiply .* by 1e6"),
     "some sizes in millions": (THIRD, ["n_params"], lambda v: v / 1e6, "n_params is .* in millions"),
@@ -81,6 +87,24 @@ def test_rows_in_another_unit_are_named_with_the_factor_and_the_unit(name: str) 
     assert pd.Series([said[0][1]]).str.contains(words, regex=True).all(), said[0][1]
     if columns[0].startswith("loss_"):
         assert all((column in said[0][1]) == (column in columns) for column in LOSSES)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 999), st.floats(0.15, 0.85), st.sampled_from([1 / np.log(2), BITS_PER_BYTE]))
+def test_rows_at_random_on_another_level_are_found_whichever_side_is_the_mistake(
+    seed: int, share: float, factor: float
+) -> None:
+    rows = np.random.default_rng(seed).random(len(ALL)) < share
+    ((odd, _),) = found(changed(ALL, rows, LOSSES, lambda v: v * factor))
+    assert odd in (np.flatnonzero(rows).tolist(), np.flatnonzero(~rows).tolist())
+
+
+def test_the_runs_of_some_mixtures_in_bits_are_found() -> None:
+    many = runs(n_mixtures=12)
+    some = np.arange(len(many)) % 24 < 6
+    ((odd, text),) = found(changed(many, some, LOSSES, lambda v: v / np.log(2)))
+    assert odd == np.flatnonzero(some).tolist()
+    assert "bits/token" in text
 
 
 def test_two_sizes_suffice_to_see_a_jump_between_them() -> None:

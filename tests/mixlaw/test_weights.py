@@ -117,3 +117,12 @@ def test_one_bad_weight_costs_its_row(cell, sentence):
     table = check_frame(frame, "mine")
     assert table.notes[0].startswith(f"mine row 2: {sentence}")
     assert table.frame["row"].tolist() == [1, 3, 4]
+
+
+def test_billions_of_tokens_may_sum_to_one_in_some_rows():
+    h = mixtures(4, 0)
+    h = h / h.sum(1, keepdims=True)
+    tokens = np.array([5e8, 1e9, 2e9, 1e11])
+    table = check_frame(frame_of(h * tokens[:, None] / 1e9).assign(n_tokens=tokens), "mine")
+    np.testing.assert_allclose(table.mixtures, h, rtol=1e-9)
+    assert "billions of tokens" in " ".join(table.notes)
