@@ -194,14 +194,19 @@ def compose_config(overrides: list[str]) -> DataConfig:
 
     check_yaml_files(folders := config_folders())
     check_chosen_files(folders, "prepare", overrides)
+    checked = [_checked(override) for override in overrides]
     try:
         with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-            cfg = compose("prepare", [_checked(override) for override in overrides])
+            cfg = compose("prepare", checked)
     except MissingConfigException as error:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         raise ConfigError(f"{group}={option}: {unknown_name('configuration', option, error.options or [])}") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error).split("\n")[0]) from None
+    except ValueError:  # of Hydra, for data=null and data=3
+        raise ConfigError(
+            f"{' '.join(overrides)}: the name of a configuration must be text that YAML reads as such"
+        ) from None
     config: DataConfig = to_dataclass(DataConfig, cfg.data, "data")
     return config
 

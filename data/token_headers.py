@@ -17,6 +17,7 @@ from mixlaw.errors import DataError
 
 _HEAD = 4096  # bytes that are looked at
 _SAMPLE = 1 << 20  # ids that are looked at
+_ENOUGH, _MORE = 4096, 0.5  # ids, and bits of entropy, by which the order of bytes shows
 _HIGH = 16  # the high half of an id of a vocabulary below 2^20 is below this
 _LLM_C = {20240520: "uint16", 20240801: "uint32"}  # magic of llm.c's token files -> their type
 _LLM_C_HEADER = 1024  # bytes: 256 numbers of 32 bits
@@ -60,6 +61,7 @@ def check_token_file(path: Path, dtype: np.dtype[Any], vocab_size: int, end_id: 
         )
     ids: NDArray[Any] = np.memmap(path, dtype, "r")
     _check_index(path, dtype, ids, end_id)
+    _refuse_other_order(path, ids)
     _refuse_other_widths(path, ids)
     _refuse_ids_beyond(path, ids, vocab_size)
 
@@ -137,6 +139,25 @@ def _check_index(path: Path, dtype: np.dtype[Any], ids: NDArray[Any], end_id: in
             f"{path}: Megatron's index beside it, {index.name}, has {n_documents:,} documents, but the end token "
             f"{end_id} comes {n_ends:,} times: preprocess with --append-eod, or correct data.tokenizer.end_id"
         )
+
+
+def _refuse_other_order(path: Path, ids: NDArray[Any]) -> None:
+    """Refuse ids of 16 bits whose bytes are the other way round: of any vocabulary the high byte varies less."""
+    sample = np.asarray(ids[:_SAMPLE])
+    if ids.dtype.itemsize != 2 or len(sample) < _ENOUGH:
+        return
+    low, high = (_entropy(np.bincount(part, minlength=256)) for part in (sample & 255, sample >> 8))
+    if high > low + _MORE:
+        raise DataError(
+            f"{path}: the high bytes of its ids vary more ({high:.1f} bits) than the low ones ({low:.1f}), so "
+            f"the file is big-endian: np.fromfile({path.name!r}, '>u2').astype('<u2').tofile('ids.bin')"
+        )
+
+
+def _entropy(counts: NDArray[np.int64]) -> float:
+    """Return the entropy of counts in bits."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())
 
 
 def _refuse_other_widths(path: Path, ids: NDArray[Any]) -> None:

@@ -243,7 +243,11 @@ def number(text: str) -> float:
 
 
 def _amount(text: str) -> float:
-    value = float(text.replace("_", ""))
+    from mixlaw.cells import number_of  # which needs pandas: help does not
+
+    value = number_of(text.replace("_", ""), counts=True)
+    if value is None:
+        raise ValueError(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
     return value

@@ -9,7 +9,6 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -19,14 +18,15 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.cells import decimal_of, is_empty, number_of, numbers_of
+from mixlaw.dialects import SEPARATORS, Style, Widths, style_of, why_unreadable, widths_of
 from mixlaw.errors import RunLogError
 from mixlaw.json_tables import frame_of_json
 from mixlaw.notes import listed
 
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 EXPECTED = {",": (".csv", ".txt", ""), "\t": (".tsv", ".txt", ".tab")}  # suffixes that promise a separator
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
-SAMPLE = 200  # lines that show how a text is written
+LFS = "version https://git-lfs.github.com/"
+FEW_WIDE = 0.1  # share of the rows that may have more cells than the header, and are left out
 BOMS = {
     b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
@@ -123,6 +123,10 @@ def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _from_text(raw: bytes, suffix: str, texts: set[str]) -> Cells:
     text, encoding = _decoded(raw)
+    if not text.strip():
+        raise ValueError("it is empty")
+    if text.startswith(LFS):
+        raise ValueError("it is a pointer of Git LFS, not the file: git lfs pull")
     notes = [] if encoding.startswith("utf-8") else [f"read as {encoding}"]
     if text.lstrip()[:1] in ("[", "{") and text.strip():
         frame, more = frame_of_json(text)
@@ -131,7 +135,7 @@ def _from_text(raw: bytes, suffix: str, texts: set[str]) -> Cells:
         frame.index = pd.Index([i for i in range(1, total + 1) if i not in set(bad)])
         return Cells(frame, ".", notes + more, total)
     lines = re.split(r"\r\n|\n|\r", text)
-    style = _style(lines)
+    style = style_of(lines)
     if suffix not in EXPECTED.get(style.separator, ()):
         notes.append(f"columns are separated by {SEPARATORS.get(style.separator, 'blanks')}")
     if style.decimal == ",":
@@ -140,10 +144,19 @@ def _from_text(raw: bytes, suffix: str, texts: set[str]) -> Cells:
         several = len(style.skipped) > 1
         shown = listed([i + 1 for i in style.skipped], 3)
         notes.append(f"line{'s' if several else ''} {shown}: comments, no rows; skipped")
-    frame = _parsed("\n".join(style.lines), style.separator, texts, style.decimal == ",")
+    widths = widths_of(style.lines, style.separator)
+    few = 0 < len(widths.wide) <= FEW_WIDE * widths.rows and not widths.quoted[1]
+    for line, _ in widths.wide.values() if few else ():
+        style.lines[line - 1] = ""
+    frame = _parsed("\n".join(style.lines), style, widths, texts)
     if style.decimal == ",":
         frame = _with_numbers(frame, texts)
-    return Cells(frame, style.decimal, notes)
+    if not few or len(frame) != widths.rows - len(widths.wide):
+        return Cells(frame, style.decimal, notes)
+    frame.index = pd.Index([i for i in range(1, widths.rows + 1) if i not in widths.wide])
+    shown = listed([f"row {i} has {cells}" for i, (_, cells) in widths.wide.items()], 3)
+    notes.append(f"the header has {widths.header} cells, {shown}; left out")
+    return Cells(frame, style.decimal, notes, widths.rows)
 
 
 def _decoded(raw: bytes) -> tuple[str, str]:
@@ -166,85 +179,9 @@ def _without_nul(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a text is written: its lines, those that hold no cells emptied, its separator and its decimal mark."""
-
-    lines: list[str]
-    separator: str
-    decimal: str
-    skipped: list[int]
-
-
-def _style(lines: list[str]) -> Style:
-    """Find out how a text is written, by its first lines."""
-    lines, skipped = list(lines), []
-    declared = re.fullmatch(r"sep=(.)", lines[0].strip('\ufeff "')) if lines else None
-    if declared:
-        skipped.append(0)
-    full = [i for i, line in enumerate(lines) if line.strip() and i not in skipped]
-    comments = [i for i in full if lines[i].lstrip().startswith("#")]
-    if 2 * len(comments) > len(full):  # ids such as #12
-        comments = []
-    rest = [i for i in full if i not in set(comments)][:SAMPLE]
-    separator = declared[1] if declared else _separator([lines[i] for i in rest])
-    rows = [_split(lines[i], separator) for i in rest]
-    width = _usual_width(rows)
-    above = [i for i in comments if rest and i < rest[0]]
-    if above and _is_header(lines[above[-1]].lstrip("# \t"), rows, separator, width):
-        header = above[-1]
-        lines[header] = lines[header].lstrip("# \t")
-        comments.remove(header)
-    elif width > 1:
-        titles = [i for i, row in zip(rest, rows, strict=True) if sum(bool(c.strip()) for c in row) > 1]
-        skipped += [i for i in rest if titles and i < titles[0]]
-    skipped = sorted({*skipped, *comments})
-    for i in skipped:
-        lines[i] = ""
-    default = "," if separator == ";" else "."
-    decimal = decimal_of([cell for row in rows for cell in row], default)
-    return Style(lines, separator, decimal, skipped)
-
-
-def _separator(lines: Sequence[str]) -> str:
-    """Return what separates most cells in most lines; a single column has commas."""
-    scores = {}
-    for separator in SEPARATORS:
-        rows = [_split(line, separator) for line in lines]
-        width = _usual_width(rows)
-        scores[separator] = (width > 1) * width * sum(len(row) == width for row in rows)
-    best = max(scores, key=scores.__getitem__, default=",")
-    if scores[best]:
-        return best
-    words = [len(line.split()) for line in lines]
-    return r"\s+" if words and min(words) > 1 and len(set(words)) == 1 else ","
-
-
-def _split(line: str, separator: str) -> list[str]:
-    if separator == r"\s+":
-        return line.split()
-    try:
-        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
-    except csv.Error:
-        return []
-
-
-def _usual_width(rows: Sequence[list[str]]) -> int:
-    """Return how many cells most rows have."""
-    widths = [len(row) for row in rows]
-    return max(set(widths), key=lambda w: (widths.count(w), w)) if widths else 0
-
-
-def _is_header(line: str, rows: Sequence[list[str]], separator: str, width: int) -> bool:
-    """Say whether a comment is the header: as many words as the rows below have cells, and those have numbers."""
-    words = _split(line, separator)
-    number = lambda cell: number_of(cell) is not None and not is_empty(cell)  # noqa: E731
-    return len(words) == width and not any(map(number, words)) and any(map(number, rows[0]))
-
-
-def _parsed(text: str, separator: str, texts: set[str], as_text: bool) -> pd.DataFrame:
+def _parsed(text: str, style: Style, widths: Widths, texts: set[str]) -> pd.DataFrame:
     """Parse a text; pandas alone would rename a repeated column and take the first of too wide rows as an index."""
-    header = pd.read_csv(io.StringIO(text), sep=separator, header=None, nrows=1, dtype=str, skipinitialspace=True)
+    header = pd.read_csv(io.StringIO(text), sep=style.separator, header=None, nrows=1, dtype=str, skipinitialspace=True)
     names = header.iloc[0].dropna().str.strip()
     if names.duplicated().any():
         raise ValueError(f"column '{names[names.duplicated()].iloc[0]}' appears twice")
@@ -253,30 +190,11 @@ def _parsed(text: str, separator: str, texts: set[str], as_text: bool) -> pd.Dat
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             return pd.read_csv(
-                io.StringIO(text), sep=separator, index_col=False, skipinitialspace=True, low_memory=False,
-                dtype=str if as_text else kept,
+                io.StringIO(text), sep=style.separator, index_col=False, skipinitialspace=True, low_memory=False,
+                dtype=str if style.decimal == "," else kept,
             )  # fmt: skip
         except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
-            raise ValueError(_too_wide(text, separator) or str(error)) from None
-
-
-def _too_wide(text: str, separator: str) -> str:
-    """Return a sentence about the first row that has more cells than the header, or else about an open quote."""
-    if separator not in SEPARATORS:
-        return ""
-    lines = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
-    width = before = 0
-    quoted = ""
-    for row in lines:
-        if width and len(row) > width:
-            return (
-                f"line {lines.line_num} has {len(row)} cells, the header has {width}; "
-                "decimal commas in cells need quotes or semicolons"
-            )
-        if lines.line_num > before + 1:
-            quoted = f"a quote that is opened in line {before + 1} is closed in line {lines.line_num}, or never"
-        width, before = width or len(row), lines.line_num
-    return quoted
+            raise ValueError(why_unreadable(widths) or str(error)) from None
 
 
 def _with_numbers(frame: pd.DataFrame, texts: set[str]) -> pd.DataFrame:

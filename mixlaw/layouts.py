@@ -153,7 +153,7 @@ def load_files(
         cells = read_cells(path, ids)
         notes = [f"{path}: {'; '.join(cells.notes)}"] if cells.notes else []
         parts.append(Part(str(path), cells.frame, cells.n_rows, notes, cells.decimal))
-        parts[-1].leave_out(cells.n_rows - len(cells.frame), "no JSON record")
+        parts[-1].leave_out(cells.n_rows - len(cells.frame), "no record")
     parts = standardised(parts, columns, layout, join, constants, need_losses)
     for part in parts:
         _note_unused(part, {part.renamed.get(text, text) for text in texts})

@@ -35,6 +35,7 @@ SIZE = (6.2, 4.4)
 MANY_POINTS = 1500  # more are drawn as one picture, so that a report stays small, and without their intervals
 LETTERS = 36  # of all names together, that have room side by side
 LONGEST = 28  # letters of a name in a figure
+MOST_ROWS = 14  # of names below each other that have room in Axes that are given
 MOST_TARGETS = 8  # whose parameters are told apart in one figure
 NAMED_INSIDE = 6  # longer legends stand beside the data
 MANY_BARS = 30  # more stay without a number each
@@ -212,6 +213,8 @@ def count_axis(ax: Axes, x: pd.Series) -> None:
 def errors_by_law(ax: Axes | None, scores: pd.DataFrame, title: str = "Held-out error by law") -> Axes:
     """Draw the MRE of every target under every law, and in the legend each law's means.
 
+    In Axes that are given, of many targets those with the largest errors are drawn.
+
     Parameters
     ----------
     scores : rows of law, target, mre [%], and optionally bias [%] and coverage [%]; a law may lack targets
@@ -223,6 +226,9 @@ def errors_by_law(ax: Axes | None, scores: pd.DataFrame, title: str = "Held-out 
             [wide, pd.DataFrame(wide.mean()).T.set_axis(["mean" if "mean" not in targets else "mean of all"])]
         )
     lying = len(wide) > MOST_TARGETS
+    if ax and len(wide) > MOST_ROWS:
+        largest = wide.iloc[:-1].max(axis=1).nlargest(MOST_ROWS - 1).index
+        wide = wide.loc[[*(t for t in targets if t in largest), wide.index[-1]]]
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.28 * len(wide) + 1.3)) if lying else SIZE)
     place, width = np.arange(len(wide)), 0.8 / len(laws)
     for i, (law, colour) in enumerate(colours(laws).items()):

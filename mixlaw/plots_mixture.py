@@ -14,7 +14,7 @@ from mixlaw.artefact import FittedLaws
 from mixlaw.display import Answer, domains_of, facts, in_words, interval_name, path_steps, percent, price, unit_of
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.objective import Objective
-from mixlaw.plots import COLOURS, SIZE, axes, beside, colours, crowded, legend_above, plain, short
+from mixlaw.plots import COLOURS, MOST_ROWS, SIZE, axes, beside, colours, crowded, legend_above, plain, short
 from mixlaw.question import Question
 from mixlaw.recommend import Recommendation
 from mixlaw.slopes import Array
@@ -74,12 +74,14 @@ def rivals(domains: pd.DataFrame) -> dict[str, Array]:
 def optimum(ax: Axes | None, answer: Answer) -> Axes:
     """Draw h* with its interval and its flat frontier per domain, beside the mixtures it must beat.
 
-    Many domains, or long names, are rows from the largest weight to the smallest.
+    Many domains, or long names, are rows from the largest weight to the smallest; in Axes that are given, the first.
     """
     domains = domains_of(answer)
+    count = len(domains)
     lying = len(domains) > LYING or crowded(map(short, domains["domain"]))
     if lying:
         domains = domains.sort_values("weight", ascending=False, kind="stable").reset_index(drop=True)
+        domains = domains.head(MOST_ROWS if ax else count)
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.27 * len(domains) + 1.6)) if lying else SIZE)
     place, weight = np.arange(len(domains)), domains["weight"].to_numpy(float)
     (ax.barh if lying else ax.bar)(place, weight, 0.6, color=COLOURS[5], label="recommended")
@@ -106,7 +108,8 @@ def optimum(ax: Axes | None, answer: Answer) -> Axes:
         ax.set_xticks(place, names)
         ax.set(ylabel="share of the tokens", ylim=(0, 1.05 * max(tops)))
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set_title("The optimal mixture")
+    some = f": {len(domains)} of {count} domains" if len(domains) < count else ""
+    ax.set_title(f"The optimal mixture{some}")
     legend_above(ax, columns=2)
     ax.grid(axis="y" if lying else "x", visible=False)
     return ax

@@ -294,7 +294,11 @@ def _from_runs(
     index = ["run_id", "study", "seed", n_params, "step", "n_tokens", *of_domains]
     missing = [c for c in domains if long[f"weight_{c}"].isna().any()]
     if missing:
-        raise RunLogError(f"runs in {folders[0]} train on different domains: '{missing[0]}' is not in all of them")
+        without = long["run_id"][long[f"weight_{missing[0]}"].isna()].unique()
+        raise RunLogError(
+            f"runs in {folders[0]} train on different domains: '{missing[0]}' is not in all of them, among others not "
+            f"in {listed(list(without), 3)}"
+        )
     wide = long.pivot(index=index, columns="domain", values=["loss", "loss_se"])
     wide.columns = pd.Index(["_".join(pair) for pair in wide.columns.to_flat_index()])
     frame = wide.reset_index().rename(columns={n_params: "n_params"})

@@ -21,6 +21,7 @@ from data.prepare import compose_config, main, prepare
 from data.shards import TokenReader
 from data.sources import check_source
 from data.token_files import token_documents
+from data.token_headers import check_token_file
 from data.tokenize import load_pretrained, load_tokenizer
 from mixlaw.errors import ConfigError, DataError
 
@@ -358,3 +359,15 @@ def test_the_index_of_megatron_tells_the_type_and_the_documents(tmp_path: Path) 
     write_megatron(tmp_path, IDS[IDS != 7].astype("<u2"), 8, 100)
     with pytest.raises(DataError, match=r"has 100 documents, but the end token 7 comes 0 times: .*--append-eod"):
         ids_of(path)
+
+
+@pytest.mark.parametrize("most", [1000, 30_000, 65_000])
+def test_ids_in_the_other_order_of_bytes_are_refused(tmp_path: Path, most: int) -> None:
+    rng = np.random.default_rng(0)
+    ids = np.minimum(rng.zipf(1.2, 30_000), most - 1).astype("<u2")
+    path = tmp_path / "ids.bin"
+    ids.tofile(path)
+    check_token_file(path, np.dtype("<u2"), 65_536, 0)
+    ids.astype(">u2").tofile(path)
+    with pytest.raises(DataError, match=r"ids\.bin: .* so the file is big-endian: np\.fromfile\('ids\.bin', '>u2'\)"):
+        check_token_file(path, np.dtype("<u2"), 65_536, 0)

@@ -107,7 +107,7 @@ def test_a_broken_line_of_json_lines_is_left_out_by_its_number(tmp_path):
     table = read_text(tmp_path, "\n".join(lines), "runs.jsonl")
     assert table.frame["row"].tolist() == [1, 2, 4, 5, 6]
     assert table.notes == [f"{tmp_path / 'runs.jsonl'}: row 3: it is no JSON record; left out"]
-    assert table.much_left_out() == ["1 of 6 rows (17 %) are left out: no JSON record (1)"]
+    assert table.much_left_out() == ["1 of 6 rows (17 %) are left out: no record (1)"]
 
 
 @pytest.mark.parametrize("text", ["{", "[1, 2]", '{"a": 1}', "[]", '{"runs": 3}', "[[", '["a"]'])
@@ -303,8 +303,16 @@ def test_capitals_and_short_forms_of_standard_names_are_read_with_a_note(tmp_pat
     assert read_table([tmp_path / "runs.csv"]).frame["n_params"].tolist() == frame["n_params"].tolist()
 
 
-def test_a_row_with_more_cells_than_the_header_is_named_by_its_line(tmp_path):
-    path = tmp_path / "runs.csv"
-    path.write_text("# notes\nn_params,n_tokens,loss_x\n1e6,1e9,3\n1e6,2e9,2.9,7\n1e6,4e9,2.8\n")
-    with pytest.raises(RunLogError, match=r"line 4 has 4 cells, the header has 3"):
+def test_a_few_rows_with_more_cells_than_the_header_are_left_out_and_more_are_refused(tmp_path):
+    path, rows = tmp_path / "runs.csv", [f"1e6,{i}e9,{3 - i / 100}" for i in range(1, 13)]
+    rows[3] += ",7"
+    path.write_text("\n".join(["# notes", "n_params,n_tokens,loss_x", *rows[:6], "", *rows[6:]]))
+    table = read_table([path])
+    assert table.frame["row"].tolist() == [i for i in range(1, 13) if i != 4]
+    assert any("the header has 3 cells, row 4 has 4; left out" in note for note in table.notes)
+    path.write_text("\n".join(["# notes", "n_params,n_tokens,loss_x", *rows[:5]]))
+    with pytest.raises(RunLogError, match=r"line 6 has 4 cells, the header has 3"):
+        read_table([path])
+    path.write_text(" \n")
+    with pytest.raises(RunLogError, match="cannot be read as a table: it is empty"):
         read_table([path])

@@ -75,7 +75,11 @@ def test_a_table_without_weights_serves_the_base_law(tmp_path):
     ("was", "becomes", "sentence"),
     [
         ("n_params", "n_param", "unknown column 'n_params'; did you mean 'n_param'?.*--columns n_params=YOURS"),
-        ("n_tokens", "length", "unknown column 'n_tokens'; known: length, loss_code.*or state it by --set n_tokens=1e9"),
+        (
+            "n_tokens",
+            "length",
+            "unknown column 'n_tokens'; known: length, loss.*or state it by --set n_tokens=1e9",
+        ),
         ("loss_", "los_", "has no column loss_<target>; its columns: run_id, n_params"),
         ("loss_code", "loss_web", "column 'loss_web' appears twice"),
         ("weight_code", "weight_web", "column 'weight_web' appears twice"),
