@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from train.average import WeightAverage
+from train.models.initial import copy_whole
 
 Tensors = dict[str, Tensor]
 
@@ -56,7 +57,6 @@ def _start_adam(optimizer: torch.optim.Optimizer, parameter: Tensor) -> None:
         }
 
 
-@torch.no_grad()
 def fill(targets: Tensors, values: Tensors) -> None:
     """Copy whole tensors into the live ones of the same names; a sharded one takes this rank's part.
 
@@ -71,7 +71,4 @@ def fill(targets: Tensors, values: Tensors) -> None:
         value = values[name]
         if value.shape != target.shape:
             raise ValueError(f"'{name}' has shape {list(value.shape)}, this model's has {list(target.shape)}")
-        if isinstance(target, DTensor):
-            value = value.to(target.device, target.dtype)
-            value = distribute_tensor(value, target.device_mesh, target.placements, src_data_rank=None)
-        target.copy_(value)
+        copy_whole(target, value)
