@@ -32,7 +32,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from mixlaw.errors import CheckpointError
 from mixlaw.runlog import MAX_NUMBER, file_sha256, read_json, sync_path
 from train.distributed import ALONE, World
-from train.state import Tensors, TrainState, fill
+from train.state import Snapshot, Tensors, TrainState, fill
 
 log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,7 +44,7 @@ _OVERHEAD = 1.05  # of a checkpoint over its tensors: headers, JSON
 def save_checkpoint(
     folder: Path,
     step: int,
-    state: TrainState,
+    state: TrainState | Snapshot,
     facts: dict[str, Any],
     keep: int,
     world: World = ALONE,
@@ -83,7 +83,7 @@ def save_checkpoint(
     return final
 
 
-def require_space(folder: Path, state: TrainState) -> None:
+def require_space(folder: Path, state: TrainState | Snapshot) -> None:
     """See that a checkpoint fits on the disk, before the time for it is spent.
 
     Raises
@@ -100,19 +100,19 @@ def require_space(folder: Path, state: TrainState) -> None:
         raise _cannot_save(folder, state, error) from None
 
 
-def _cannot_save(final: Path, state: TrainState, error: OSError) -> CheckpointError:
+def _cannot_save(final: Path, state: TrainState | Snapshot, error: OSError) -> CheckpointError:
     need = f"it needs about {int(_OVERHEAD * state.n_bytes):,} bytes: free some space"
     advice = need if error.errno in _FULL else "see that its folder can be written"
     return CheckpointError(f"cannot save {final}: {error}; {advice} and run the same command again")
 
 
-def _write_tensors(staged: Path, state: TrainState, world: World) -> None:
+def _write_tensors(staged: Path, state: TrainState | Snapshot, world: World) -> None:
     """Write all parts; what one of these libraries says of a disk becomes the OSError that it was."""
     try:
         for name, tensors in state.parts().items():
             if state.is_sharded:
                 writer = HuggingFaceStorageWriter(str(staged / name), save_distributed=True)
-                dcp.save(tensors, storage_writer=writer)
+                dcp.save(tensors, storage_writer=writer, process_group=world.group)
             elif world.is_first:
                 save_file(
                     {k: t.detach().cpu().contiguous() for k, t in tensors.items()}, staged / f"{name}.safetensors"

@@ -171,7 +171,10 @@ class MachineConfig:
     compile: bool = False
     cuda_graphs: bool = False  # with compile: replay whole steps; for models too small to keep a GPU busy
     scores_at_once: int = 0  # tokens of a pass whose scores of all symbols exist at a time; 0: of all
+    shards: int = 0  # with fsdp: ranks that share one copy of the model, as those of a node; 0: all ranks
     activation_checkpointing: bool = False  # compute activations twice, and keep those between blocks only
+    selective_checkpointing: bool = False  # with activation_checkpointing: keep results of matrix products, too
+    background_saves: bool = False  # write checkpoints while training goes on, from a copy in host memory
     timeout_minutes: float = 30.0  # of one collective: a rank that waits longer for the others fails
     wait_minutes: float = 720.0  # for what ranks do alone, outside of collectives: verifying data and checkpoints
     runs: str = "runs"
@@ -186,13 +189,17 @@ class MachineConfig:
                 f"machine.timeout_minutes is {self.timeout_minutes:g} and machine.wait_minutes {self.wait_minutes:g}; "
                 "both must be above 0"
             )
-        require_at_least(0, machine_scores_at_once=self.scores_at_once)
+        require_at_least(0, machine_scores_at_once=self.scores_at_once, machine_shards=self.shards)
         if self.cuda_graphs and (not self.compile or self.parallel == "fsdp"):
             raise ConfigError(
                 f"machine.cuda_graphs replays compiled steps of models too small to keep a GPU busy; here are "
                 f"machine.compile={str(self.compile).lower()} and machine.parallel={self.parallel}: set compile=true "
                 "and parallel=ddp, or cuda_graphs=false"
             )
+        if self.shards and self.parallel != "fsdp":
+            raise ConfigError(f"machine.shards is {self.shards}; only machine.parallel=fsdp shards a model")
+        if self.selective_checkpointing and not self.activation_checkpointing:
+            raise ConfigError("machine.selective_checkpointing needs machine.activation_checkpointing=true")
         if not self.runs:
             raise ConfigError("machine.runs is empty; it names the folder of all runs")
         self.runs = expand_path(self.runs, "machine.runs")

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import torch
@@ -27,12 +27,15 @@ class World:
     Attributes
     ----------
     wait_s : how long a rank waits outside of collectives for what others do alone, such as hashing [s]
+    group : process group of its collectives; None: the default one
     """
 
     rank: int
     size: int
     device: torch.device
     wait_s: float = 60 * WAIT_MINUTES
+    group: dist.ProcessGroup | None = field(default=None, compare=False, repr=False)
+    _prefix: str = field(default="", compare=False, repr=False)  # of the names of its meetings
     _meetings: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
 
     @property
@@ -45,19 +48,30 @@ class World:
         if self.size == 1:
             return value
         flag = torch.tensor(value, device=self.device)
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self.group)
         return int(flag.item())
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over the ranks."""
         if self.size > 1:
-            dist.all_reduce(value, op=dist.ReduceOp.SUM)
+            dist.all_reduce(value, op=dist.ReduceOp.SUM, group=self.group)
         return value
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(self.group)
+
+    def beside(self, timeout_minutes: float = TIMEOUT_MINUTES) -> "World":
+        """Return the same ranks for a second thread, whose collectives and meetings never mix with those of the first.
+
+        All ranks call it at the same point. Its collectives are small and of the CPU: gloo's.
+        """
+        if self.size == 1:
+            return self
+        group = dist.new_group(backend="gloo", timeout=timedelta(minutes=timeout_minutes))
+        cpu, prefix = torch.device("cpu"), f"{self._prefix}beside/"
+        return replace(self, device=cpu, group=group, _prefix=prefix, _meetings=Counter())
 
     def meet(self, what: str) -> None:
         """Wait until every rank is here, without a collective: what the others still do may take hours.
@@ -76,7 +90,7 @@ class World:
         if self.size == 1:
             return
         self._meetings[what] += 1
-        key, end, pause = f"{what}/{self._meetings[what]}", time.monotonic() + self.wait_s, _POLL_S[0]
+        key, end, pause = f"{self._prefix}{what}/{self._meetings[what]}", time.monotonic() + self.wait_s, _POLL_S[0]
         with _store() as store:
             store.add(key, 1)
             while (n_here := store.add(key, 0)) < self.size:
@@ -90,11 +104,17 @@ class World:
                 time.sleep(pause)
                 pause = min(2 * pause, _POLL_S[1])
 
+    def abandon(self) -> None:
+        """Let nobody wait for this rank in a meeting any longer, nor this rank's other threads for anybody."""
+        if self.size > 1:
+            with suppress(MixlawError), _store() as store:
+                store.add(_LEFT, 1)
+
     def gather(self, what: str, text: str) -> list[str]:
         """Return, on the first rank, what every rank says, in their order; on the others []. Waits as `meet` does."""
         if self.size == 1:
             return [text]
-        key = f"{what}/said/{self._meetings[what] + 1}"
+        key = f"{self._prefix}{what}/said/{self._meetings[what] + 1}"
         with _store() as store:
             store.set(f"{key}/{self.rank}", text)
             self.meet(what)

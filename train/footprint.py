@@ -101,9 +101,10 @@ def footprint(config: TrainConfig, vocab_size: int, n_ranks: int, as_gpu: bool =
         If the ranks cannot share the batch, or passes a rank's share.
     """
     sharded = config.machine.parallel == "fsdp" and n_ranks > 1
+    n_shards = (config.machine.shards or n_ranks) if sharded else 1
     micro_batch = micro_batch_of(config.stream.batch_size, config.machine, n_ranks)
     shapes = _parameter_shapes(config, vocab_size)
-    own = sum(_own_part(shape, n_ranks if sharded else 1) for shape in shapes.values()) * _FP32
+    own = sum(_own_part(shape, n_shards) for shape in shapes.values()) * _FP32
     kept = _Kept(config, sharded, micro_batch, as_gpu)
     activations = kept.of(_FEW_SYMBOLS, training=True)
     return Footprint(

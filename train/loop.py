@@ -22,7 +22,7 @@ from data.verified import verify_touched
 from mixlaw.runlog import read_status
 from train.average import WeightAverage
 from train.branch import find_trunk
-from train.checkpoint import load_checkpoint, newest_checkpoint, require_space, save_checkpoint
+from train.checkpoint import load_checkpoint, newest_checkpoint, require_space
 from train.config import TrainConfig
 from train.distributed import World, join_world, leave_world
 from train.evaluate import Evaluator, inputs_of
@@ -38,6 +38,7 @@ from train.preempt import StopRequest
 from train.preflight import check_machine
 from train.process import let_segments_grow, no_garbage_collection, on_device
 from train.readings import STEPS_LATE, Reading
+from train.saving import Saver
 from train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,8 @@ class _Training:
             plan.manifest, plan.weights, layout, batch_size, config.seed, world.rank, world.size, config.stream.unit
         )
         self.evaluator = Evaluator(plan.manifest, config.evaluation, layout, micro_batch)
+        self.saver = Saver(config.machine, world)
+        at_end.callback(self.saver.close)
         self.journal: Journal | None = None
         with world.together():
             if world.is_first:
@@ -151,7 +154,7 @@ class _Training:
                 if self.state.average:
                     self.state.average.update(self.model, self.step)
                 self.evaluation_pending = self.step in self.evaluation_steps
-                told = torch.full_like(loss, float(self.stop.signal > 0))
+                told = torch.full_like(loss, float(self._should_stop()))
                 numbers = torch.cat([world.total(torch.stack([loss, told])), grad_norm[None]])
                 self.unread.append(Reading(self.step, round(n_before + plan.tokens_per_step), lr, numbers))
             if not self._read(progress, 0 if self.evaluation_pending else late):
@@ -165,6 +168,7 @@ class _Training:
                 self._save()
                 gc.collect()
             if stop_now:
+                self.saver.wait()
                 return "again"
         return self._end("finished", started)
 
@@ -196,8 +200,12 @@ class _Training:
         return step % self.config.logging.every_steps == 0
 
     def _told_to_stop(self) -> bool:
-        """Return whether a signal came to any rank; one of several hears of it with the loss of a step."""
-        return self.told or (self.world.size == 1 and self.stop.signal > 0)
+        """Return whether any rank should stop; one of several hears of it with the loss of a step."""
+        return self.told or (self.world.size == 1 and self._should_stop())
+
+    def _should_stop(self) -> bool:
+        """Return whether this rank got a signal, or failed to save in the background: the next save raises that."""
+        return self.stop.signal > 0 or self.saver.has_failed
 
     def _evaluate(self) -> str:
         """Measure and log all domains, unless a signal comes in between; say 'diverged' where a loss is no number."""
@@ -220,9 +228,14 @@ class _Training:
         facts: dict[str, Any] = {"evaluation_pending": self.evaluation_pending}
         if self.journal:
             facts["log_bytes"] = self.journal.position()
-        checkpoint, folder = self.config.checkpoint, self.folder / "checkpoints"
-        permanent = self.plan.permanent_steps()
-        save_checkpoint(folder, self.step, self.state, facts, checkpoint.keep, self.world, permanent)
+        self.saver.save(
+            self.state,
+            folder=self.folder / "checkpoints",
+            step=self.step,
+            facts=facts,
+            keep=self.config.checkpoint.keep,
+            permanent=self.plan.permanent_steps(),
+        )
 
     def _resume(self) -> None:
         """Go back to the newest checkpoint that all ranks hold valid, or begin where another run can lend one."""
@@ -250,6 +263,7 @@ class _Training:
             self.journal.begin(0 if borrowed else int(facts.get("log_bytes", 0)))
 
     def _end(self, status: str, started: float) -> str:
+        self.saver.wait()
         if self.journal:
             self.journal.seal(status, self.step, time.perf_counter() - started, self.data_wait_s)
         return status

@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from mixlaw.errors import ConfigError
 from train.config import MachineConfig
@@ -23,6 +23,13 @@ from train.distributed import World
 from train.models.initial import allocate
 
 log = logging.getLogger(__name__)
+_COSTLY = [
+    torch.ops.aten.mm.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+]
 # rotary tables are the same on all ranks: nothing sends them again; torch renamed the setting after 2.9
 _NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
 _KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
@@ -36,10 +43,26 @@ def place(model: nn.Module, machine: MachineConfig, precision: str, world: World
     alone = world.size == 1 and not dist.is_initialized()  # a group of one, where one was made, is sharded too
     if machine.parallel == "fsdp" and not alone:
         warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # returns a view: nothing writes into the losses
-        _shard(model, init_device_mesh(world.device.type, (world.size,)), precision)
+        _shard(model, _mesh(machine.shards or world.size, world), precision)
     allocate(model, world.device)
     model.scores_at_once = machine.scores_at_once  # type: ignore[assignment]
     return model
+
+
+def _mesh(n_shards: int, world: World) -> DeviceMesh:
+    """Return how ranks share a model: all of them one, or every `n_shards` neighbours one copy each (HSDP).
+
+    Raises
+    ------
+    ConfigError
+        If the copies would not be of the same number of ranks.
+    """
+    if world.size % n_shards:
+        raise ConfigError(f"machine.shards {n_shards} does not divide the {world.size} ranks of the run")
+    kind, n_copies = world.device.type, world.size // n_shards
+    if n_copies == 1:
+        return init_device_mesh(kind, (n_shards,))
+    return init_device_mesh(kind, (n_copies, n_shards), mesh_dim_names=("copies", "shards"))
 
 
 def _shard(model: nn.Module, mesh: DeviceMesh, precision: str) -> None:
@@ -69,7 +92,7 @@ def trainable(model: nn.Module, machine: MachineConfig, world: World) -> nn.Modu
         if machine.compile:
             block.forward = _watched(block.forward, told)
         if machine.activation_checkpointing:
-            block.forward = _recomputed(block.forward)
+            block.forward = _recomputed(block.forward, machine.selective_checkpointing)
         if machine.compile and sharded:
             block.forward = compiled(block.forward)
     if sharded:
@@ -82,11 +105,17 @@ def trainable(model: nn.Module, machine: MachineConfig, world: World) -> nn.Modu
     return replica  # type: ignore[return-value]
 
 
-def _recomputed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a function that keeps its inputs only, and computes again what its gradient needs."""
+def _recomputed(forward: Callable[..., Tensor], selective: bool) -> Callable[..., Tensor]:
+    """Return a function that keeps its inputs only, and computes again what its gradient needs.
+
+    Parameters
+    ----------
+    selective : keep what matrix products and attention returned, too: the rest is cheap to compute
+    """
+    kept: dict[str, Any] = {"context_fn": partial(create_selective_checkpoint_contexts, _COSTLY)} if selective else {}
 
     def call(*inputs: Any) -> Tensor:
-        return checkpoint(forward, *inputs, use_reentrant=False)
+        return checkpoint(forward, *inputs, use_reentrant=False, **kept)
 
     return call
 

@@ -1,9 +1,11 @@
 """What a run carries from step to step: weights, optimizer statistics, averaged weights, as named tensors."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.tensor import DTensor
 
 from train.average import WeightAverage
@@ -32,6 +34,11 @@ class TrainState:
             parts["average"] = dict(self.average.model.state_dict())
         return parts
 
+    def copy_to_host(self, stager: DefaultStager) -> "Snapshot":
+        """Return a copy in host memory of this rank's tensors; `stager` reuses the memory of its last copy."""
+        copied: Any = stager.stage(self.parts())  # no future: the stager was told to wait
+        return Snapshot(copied, self.is_sharded, self.n_bytes)
+
     def _statistics(self) -> Tensors:
         named = ((name, self.optimizer.state[p]) for name, p in self.model.named_parameters())
         return {f"{name}/{key}": value for name, statistics in named for key, value in statistics.items()}
@@ -45,6 +52,25 @@ class TrainState:
     def n_bytes(self) -> int:
         """What all ranks' tensors take together."""
         return sum(t.numel() * t.element_size() for part in self.parts().values() for t in part.values())
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of a run's tensors, which training does not change."""
+
+    tensors: dict[str, Tensors]
+    is_sharded: bool
+    n_bytes: int
+
+    def parts(self) -> dict[str, Tensors]:
+        """Return the copied tensors by part and name, as `TrainState.parts` does."""
+        return self.tensors
+
+
+def host_stager(device: torch.device) -> DefaultStager:
+    """Return what copies tensors to host memory: pinned for a GPU, which copies faster into it."""
+    pinned = device.type == "cuda"
+    return DefaultStager(StagingOptions(pinned, False, False, use_non_blocking_copy=pinned))
 
 
 def _start_adam(optimizer: torch.optim.Optimizer, parameter: Tensor) -> None:

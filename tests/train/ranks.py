@@ -20,15 +20,18 @@ def on_ranks(n: int, task: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Call a function of a module with (rank, *arguments) in n processes that know each other; return the answers."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["train.loop", "train.compose", "torch._dynamo"])
-    port, pipes, processes = _free_port(), [], []
+    port, pipes, theirs, processes = _free_port(), [], [], []
     for rank in range(n):
         here, there = context.Pipe()
         place = (rank, n, port, there, task, arguments)
         processes.append(context.Process(target=_be_rank, args=place, daemon=True))
         pipes.append(here)
+        theirs.append(there)
     try:
         for process in processes:
             process.start()
+        for there in theirs:
+            there.close()  # so that the death of a rank is heard
         answers = [_answer(pipe) for pipe in pipes]
         for process in processes:
             process.join(10)

@@ -82,9 +82,10 @@ def test_shards_are_compiled_around_recomputed_activations() -> None:
             assert compiled["losses"] == pytest.approx(eager["losses"], rel=1e-5)
 
 
-@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
-def test_one_process_compiles_the_whole_model_as_one_graph(recompute: bool) -> None:
-    machine = MachineConfig(compile=True, activation_checkpointing=recompute)
+@pytest.mark.parametrize("recomputed", ["nothing", "all", "what is cheap"])
+def test_one_process_compiles_the_whole_model_as_one_graph(recomputed: str) -> None:
+    more = {"activation_checkpointing": recomputed != "nothing", "selective_checkpointing": recomputed[0] == "w"}
+    machine = MachineConfig(compile=True, **more)
     found = steps_of(ALONE, "text", machine)
     assert found["graphs"] == found["after_first"] == 1
     assert not found["breaks"]

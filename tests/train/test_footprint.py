@@ -94,6 +94,17 @@ def test_a_step_of_text_takes_what_was_foretold(precision: str, checkpointing: s
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+def test_selective_checkpointing_keeps_less_than_all_and_more_than_inputs(precision: str) -> None:
+    more = [f"precision={precision}", "machine.activation_checkpointing=true"]
+    config = text_config(*more, "machine.selective_checkpointing=true")
+    found = footprint(config, VOCAB, 1, as_gpu=False)
+    assert measured_peak(config) == pytest.approx(found.activations + found.logits, rel=0.1)
+    none, inputs = text_config(f"precision={precision}"), text_config(*more)
+    least, most = (footprint(other, VOCAB, 1, as_gpu=False).activations for other in (inputs, none))
+    assert 1.3 * least < found.activations < 0.8 * most
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("family", ["multimodal", "vision"])
 def test_a_step_of_images_takes_what_was_foretold(family: str, precision: str, tmp_path: Path) -> None:
     more = ["model.width=64", "model.depth=5", "model.head_dim=16", "machine.micro_batch=2", f"precision={precision}"]
@@ -160,6 +171,13 @@ def test_shards_of_two_ranks_take_what_was_foretold(precision: str) -> None:
     alone = footprint(compose_config(overrides), FEW, 1, as_gpu=False)
     assert found.weights == pytest.approx(alone.weights / 2, rel=0.01)
     assert found.gathered > alone.gathered == 0
+
+
+def test_copies_over_several_nodes_take_what_one_node_does() -> None:
+    overrides = [*TEXT, "machine.parallel=fsdp", "machine.micro_batch=1"]
+    copies = footprint(compose_config([*overrides, "machine.shards=2"]), VOCAB, 4)
+    assert copies == footprint(compose_config(overrides), VOCAB, 2)
+    assert copies.weights > footprint(compose_config(overrides), VOCAB, 4).weights
 
 
 def grown(config: TrainConfig, **model: int) -> Footprint:

@@ -3,17 +3,19 @@
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mixlaw.errors import ConfigError
 from tests.train.ranks import on_ranks
-from tests.train.test_precision import LAYOUTS, MODELS, batch_of
+from tests.train.test_precision import FAMILIES, LAYOUTS, MODELS, batch_of
 from train.config import MachineConfig, TrainConfig
-from train.distributed import join_world, leave_world
+from train.distributed import ALONE, World, join_world, leave_world
 from train.loop import backward
-from train.models.build import shape_model
+from train.models.build import build_model, shape_model
 from train.models.initial import initialise
 from train.parallel import micro_batch_of, place, trainable
 
@@ -46,6 +48,44 @@ def test_cuda_graphs_are_refused_where_a_step_would_replay_them_twice() -> None:
 def test_cuda_graphs_need_compilation_and_whole_models(other: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"machine.cuda_graphs replays compiled steps"):
         MachineConfig(cuda_graphs=True, **other)
+
+
+def test_copies_of_a_sharded_model_are_of_equally_many_ranks() -> None:
+    machine, world = MachineConfig(parallel="fsdp", shards=3), World(0, 4, torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"machine.shards 3 does not divide the 4 ranks of the run"):
+        place(shape_model(MODELS["text"], 50, LAYOUTS["text"]), machine, "fp32", world)
+    with pytest.raises(ConfigError, match=r"only machine.parallel=fsdp shards a model"):
+        MachineConfig(shards=2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_selective_checkpointing_multiplies_no_matrix_twice(family: str) -> None:
+    """And its gradients are those of a model that keeps everything, bit by bit."""
+    plain, full, selective = (
+        products_of(family, MachineConfig(activation_checkpointing=a, selective_checkpointing=b))
+        for a, b in ((False, False), (True, False), (True, True))
+    )
+    assert selective[0] == plain[0] < full[0]
+    assert all(map(torch.equal, selective[1], plain[1]))
+
+
+def products_of(family: str, machine: MachineConfig) -> tuple[int, list[torch.Tensor]]:
+    """Return the number of matrix products of a step, and its gradients."""
+    config = TrainConfig(model=MODELS[family], machine=machine)
+    model = build_model(config.model, 50, LAYOUTS[family], seed=0)
+    with Products() as products:
+        backward(trainable(model, machine, ALONE), batch_of(family, 4), config, ALONE)
+    return products.n, [p.grad for p in model.parameters() if p.grad is not None]
+
+
+class Products(TorchDispatchMode):
+    """Counts the matrix products that are computed."""
+
+    n = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n += func is torch.ops.aten.mm.default
+        return func(*args, **(kwargs or {}))
 
 
 def gradients_between_passes(rank: int, parallel: str) -> dict[str, Any]:

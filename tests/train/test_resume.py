@@ -267,11 +267,12 @@ def rows(plan: Plan) -> list[dict[str, float]]:
         "machine.scores_at_once=7",
         "machine.workers=1",
         "machine.activation_checkpointing=true",
+        "machine.activation_checkpointing=true machine.selective_checkpointing=true",
         "machine.parallel=fsdp",  # of one rank
     ],
 )
 def test_machine_settings_change_no_loss(setting: str, plan: Plans, tmp_path: Path) -> None:
-    one, other = plan(), plan(setting, f"machine.runs={tmp_path / 'other'}")
+    one, other = plan(), plan(*setting.split(), f"machine.runs={tmp_path / 'other'}")
     run(one)
     run(other)
     for a, b in zip(rows(one), rows(other), strict=True):
