@@ -5,7 +5,7 @@ evaluation; FLOPs, tokens/s and hours at a stated model FLOPs utilisation; and w
 those of `python -m train`:
 
     python -m train.memory experiment=paper_llm/1.4b --ranks 8
-    python -m train.memory study=paper_nmm hydra/launcher=slurm_node      # one line per size, on the GPUs it asks for
+    python -m train.memory study=paper_llm hydra/launcher=slurm_node      # one line per size, on the GPUs it asks for
 
 Nothing is trained, and data need not be prepared. Activations are those of kernels that are not compiled: a compiled
 run needs less. How it is counted: train/footprint.py. Exit code 1: something does not fit.

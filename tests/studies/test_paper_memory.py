@@ -1,5 +1,7 @@
 """The paper's studies fit on the GPUs that their sbatch lines ask for: whole nodes of 8 GPUs of 80 GB."""
 
+import re
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -16,7 +18,9 @@ def gpus_of(study: str) -> int:
     """Return the GPUs of the launcher that the study's file names."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        launcher = "slurm_4_nodes" if study.endswith("heldout") else "slurm_node"
+        [launcher] = re.findall(
+            r"hydra/launcher=(\w+)", (CONFIGS.parent / "sweeps/study" / f"{study}.yaml").read_text()
+        )
         asked = compose("train", [f"hydra/launcher={launcher}"], return_hydra_config=True).hydra.launcher
     return int(asked.nodes * asked.gpus_per_node)
 
