@@ -259,7 +259,7 @@ class Pool:
         job.slot = min(set(range(self._n_jobs)) - taken)
         self._tokens[job.slot] = 0.0
         gpu = self._gpus[job.slot % len(self._gpus)] if self._gpus else None
-        arguments = (job.overrides, str(job.folder), job.slot, self._tokens, gpu)
+        arguments = (job.overrides, str(job.folder), job.slot, self._tokens, dict(os.environ), gpu)
         job.process = self._context.Process(target=run_job, args=arguments, daemon=False)
         job.process.start()
         return job
@@ -287,9 +287,16 @@ def note_killed(job: Job) -> None:
 
 
 def run_job(
-    overrides: list[str], folder: str, slot: int, tokens: "ctypes.Array[ctypes.c_double]", gpu: str | None = None
+    overrides: list[str],
+    folder: str,
+    slot: int,
+    tokens: "ctypes.Array[ctypes.c_double]",
+    environment: dict[str, str],
+    gpu: str | None,
 ) -> None:
     """Be one `python -m train OVERRIDES`: own log, own GPU, real exit code."""
+    os.environ.clear()  # of the time when the server of these processes was started, which other studies may have been
+    os.environ.update(environment)
     place = f"process {os.getpid()} on {socket.gethostname()}"
     if gpu is not None:
         os.environ[VARIABLE] = gpu  # before anything asks CUDA, which reads it once
