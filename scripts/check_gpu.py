@@ -8,7 +8,7 @@
     waiting      how often a step makes the CPU wait for the GPU, and where
     shards       FSDP on one rank with activation checkpointing, compiled: graphs
     tiny         runs of 10M parameters, 1 to 16 at once, with and without CUDA graphs
-    saving       seconds to save, verify and load a checkpoint; a run that is stopped and resumed
+    saving       seconds to copy, save, verify and load a checkpoint; a run that is stopped and resumed
 
 MFU counts 6 FLOPs a matrix parameter and attention over all positions (PaLM, Chowdhery et al. 2022, appendix B) against
 the dense bf16 peak of the GPU's data sheet. No network; random tokens. Every measurement is a process of its own, and
@@ -164,7 +164,7 @@ def check_saving(go: Runner, bench: Bench, peak: float | None) -> Lines:
         lines.append(f"a run of 125M that was stopped and resumed: losses {row['apart']:.1e} from one left alone")
     for row in go("checkpoint of 350M", {"what": "checkpoint", "name": "350M"}):
         go.note({"checkpoint": "350M"} | row)
-        keys = ("save_s", "verify_s", "load_s")
+        keys = ("copy_s", "save_s", "verify_s", "load_s")
         times = ", ".join(f"{k.removesuffix('_s')} {row[k]:.1f} s ({row['GB'] / row[k]:.1f} GB/s)" for k in keys)
         lines.append(f"checkpoint of 350M, {row['GB']:.1f} GB: {times}")
     return lines

@@ -169,6 +169,17 @@ def test_weights_of_norms_are_rounded_as_all_weights_are() -> None:
     assert torch.equal(backward(model, batch_of("text", 2), config, ALONE), first)
 
 
-def test_a_run_of_before_keeps_its_name_in_fp32_only() -> None:
+BEFORE = "ca1fc0792ca4", {  # run and last losses of the tiny run in fp32, before bf16 had another arithmetic
+    "code": 2.4356826, "docs": 3.6348251, "dict": 3.3548694, "dialogue": 3.3102660, "reviews": 7.6561430,
+}  # fmt: skip
+
+
+def test_a_run_of_before_keeps_its_name_and_losses_in_fp32_only(plan: Plans) -> None:
     """bf16 of one process had its residual stream in fp32: its losses are others now, and so is the run."""
+    this = plan()
+    run(this)
+    log = Path(this.config.machine.runs) / this.folder_name / "metrics.jsonl"
+    last = [row for row in map(json.loads, log.read_text().splitlines()) if row["kind"] == "eval" and row["step"] == 12]
+    assert this.run_id == BEFORE[0]
+    assert {row["domain"]: row["loss"] for row in last} == pytest.approx(BEFORE[1], rel=1e-5)  # on any CPU
     assert (VERSIONS["fp32"], VERSIONS["bf16"]) == (1, 2)
