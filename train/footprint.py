@@ -26,7 +26,7 @@ from data.items import Layout
 from train.config import TrainConfig
 from train.distributed import ALONE
 from train.models.build import FAMILIES
-from train.parallel import micro_batch_of, trainable
+from train.parallel import micro_batch_of, shards_of, trainable
 
 CONTEXT = 1_500_000_000  # bytes: CUDA's context, cuBLAS's workspace, NCCL's buffers
 FRAGMENTS = 0.03  # of all tensors: what the allocator cannot use
@@ -98,10 +98,10 @@ def footprint(config: TrainConfig, vocab_size: int, n_ranks: int, as_gpu: bool =
     Raises
     ------
     ConfigError
-        If the ranks cannot share the batch, or passes a rank's share.
+        If ranks cannot share the batch, passes a rank's share, or copies of the model the ranks.
     """
     sharded = config.machine.parallel == "fsdp" and n_ranks > 1
-    n_shards = (config.machine.shards or n_ranks) if sharded else 1
+    n_shards = shards_of(config.machine, n_ranks) if sharded else 1
     micro_batch = micro_batch_of(config.stream.batch_size, config.machine, n_ranks)
     shapes = _parameter_shapes(config, vocab_size)
     own = sum(_own_part(shape, n_shards) for shape in shapes.values()) * _FP32

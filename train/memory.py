@@ -144,7 +144,7 @@ def describe_run(size: Size, gpu: str, gpu_bytes: float, mfu: float) -> str:
         f"{count_of(config.model, size.vocab_size, config.layout())['total']:,} parameters, {config.precision}",
         f"{size.n_ranks} GPU{'s' * (size.n_ranks > 1)}" + f", {config.machine.parallel}" * (size.n_ranks > 1),
         f"{share // micro_batch} micro-batches of {micro_batch} x {config.stream.seq_len} on each",
-        "activations computed twice" if config.machine.activation_checkpointing else "all activations kept",
+        _kept_in_words(config),
     ]
     lines = [f"{size.name}: {'; '.join(facts)}", f"bytes on one {gpu} ({gpu_bytes / 1e9:.0f} GB), estimated:"]
     parts = {name: getattr(needed, name) for name in (*COLUMNS[:-1], "overhead", "total")}
@@ -154,6 +154,13 @@ def describe_run(size: Size, gpu: str, gpu_bytes: float, mfu: float) -> str:
     lines += [f"  {verdict(needed, gpu_bytes)}", *time_lines(size, gpu, mfu), "largest micro-batches that fit:"]
     rows = [f"  {needs.total / 1e9:>6.1f} GB  {words}" for words, needs in alternatives(size, gpu_bytes)]
     return "\n".join([*lines, *(rows or ["  none: take more GPUs with machine.parallel=fsdp, or larger ones"])])
+
+
+def _kept_in_words(config: TrainConfig) -> str:
+    if not config.machine.activation_checkpointing:
+        return "all activations kept"
+    selective = config.machine.selective_checkpointing
+    return "activations computed twice" + ", but not matrix products and attention" * selective
 
 
 def time_lines(size: Size, gpu: str, mfu: float) -> list[str]:

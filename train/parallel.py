@@ -43,22 +43,28 @@ def place(model: nn.Module, machine: MachineConfig, precision: str, world: World
     alone = world.size == 1 and not dist.is_initialized()  # a group of one, where one was made, is sharded too
     if machine.parallel == "fsdp" and not alone:
         warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # returns a view: nothing writes into the losses
-        _shard(model, _mesh(machine.shards or world.size, world), precision)
+        _shard(model, _mesh(shards_of(machine, world.size), world), precision)
     allocate(model, world.device)
     model.scores_at_once = machine.scores_at_once  # type: ignore[assignment]
     return model
 
 
-def _mesh(n_shards: int, world: World) -> DeviceMesh:
-    """Return how ranks share a model: all of them one, or every `n_shards` neighbours one copy each (HSDP).
+def shards_of(machine: MachineConfig, n_ranks: int) -> int:
+    """Return how many ranks share one copy of the model under FSDP.
 
     Raises
     ------
     ConfigError
         If the copies would not be of the same number of ranks.
     """
-    if world.size % n_shards:
-        raise ConfigError(f"machine.shards {n_shards} does not divide the {world.size} ranks of the run")
+    n_shards = machine.shards or n_ranks
+    if n_ranks % n_shards:
+        raise ConfigError(f"machine.shards {n_shards} does not divide the {n_ranks} ranks of the run")
+    return n_shards
+
+
+def _mesh(n_shards: int, world: World) -> DeviceMesh:
+    """Return how ranks share a model: all of them one, or every `n_shards` neighbours one copy each (HSDP)."""
     kind, n_copies = world.device.type, world.size // n_shards
     if n_copies == 1:
         return init_device_mesh(kind, (n_shards,))

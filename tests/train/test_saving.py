@@ -14,7 +14,7 @@ import train.checkpoint
 import train.saving
 from mixlaw.errors import CheckpointError
 from tests.train.ranks import run_ranks
-from tests.train.test_distributed import stop_after_ten_steps
+from tests.train.test_distributed import PARALLEL, stop_after_ten_steps
 from tests.train.test_resume import folder_of, stop_at
 from train.checkpoint import newest_checkpoint, save_checkpoint
 from train.loop import run
@@ -86,15 +86,15 @@ def test_the_last_save_that_fails_leaves_the_run_unsealed(plan: Plans, monkeypat
     assert run(this) == "finished"
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize(("n", "parallel"), [(2, "ddp"), (2, "fsdp"), (4, "hsdp")])
 def test_ranks_resume_what_they_saved_behind_their_training(
-    parallel: str, plan: Plans, tiny: Tiny, tmp_path: Path
+    n: int, parallel: str, plan: Plans, tiny: Tiny, tmp_path: Path
 ) -> None:
-    more = ["evaluation.average=0.5", "checkpoint.every_steps=2", f"machine.parallel={parallel}"]
+    more = ["evaluation.average=0.5", "checkpoint.every_steps=2", *PARALLEL[parallel]]
     plain, behind = [*more, f"machine.runs={tmp_path / 'plain'}"], [*more, BEHIND]
-    assert run_ranks(2, tiny(*plain)) == ["finished"] * 2
-    assert run_ranks(2, tiny(*behind), prepare=stop_after_ten_steps) == ["again"] * 2
-    assert run_ranks(2, tiny(*behind)) == ["finished"] * 2
+    assert run_ranks(n, tiny(*plain)) == ["finished"] * n
+    assert run_ranks(n, tiny(*behind), prepare=stop_after_ten_steps) == ["again"] * n
+    assert run_ranks(n, tiny(*behind)) == ["finished"] * n
     logs = [(folder_of(plan(*which)) / "metrics.jsonl").read_bytes() for which in (plain, behind)]
     assert logs[0] == logs[1]
     assert json.loads(logs[0].splitlines()[-1])["step"] == 12
