@@ -16,12 +16,13 @@ from data.corpora import Corpus, collect, drop_shared_concepts, drop_shared_docu
 from data.documents import IMAGE, from_bytes
 from data.image_shards import write_images
 from data.inputs import fingerprints, source_files, tokenizer_files, unpinned
-from data.shards import SPLITS, token_dtype, write_manifest, write_split
+from data.shards import SPLITS, open_manifest, token_dtype, write_manifest, write_split
 from data.sources import documents, has_images, licence, locate, origin
 from data.staging import publish, staging_folder
 from data.synthetic import entropy_rate
 from data.token_files import STORED
 from data.tokenize import ByteTokenizer, GivenTokenizer, Tokenizer, batches, load_pretrained, train_bpe
+from data.verified import note_verified
 from data.wheels import Echo
 from mixlaw.errors import DataError
 
@@ -69,6 +70,7 @@ def build(config: DataConfig, echo: Echo, again: bool = False) -> None:
         shutil.rmtree(texts)
         facts = _manifest_facts(config, tokenizer, entries)
         write_manifest(staging, facts | {"tokenizer_inputs": tokenizer_inputs})
+        note_verified(open_manifest(staging))  # each file was hashed when it was written: runs need not do it again
         publish(staging, final, replace=again)
 
 

@@ -4,8 +4,9 @@
     python -m data.prepare data.tokenizer.kind=bpe data.tokenizer.vocab_size=1024  # a learned tokenizer
     python -m data.prepare data=own_files                                  # see configs/data/own_files.yaml
 
-The same command again does nothing: the folder's name holds a hash over the settings that decide the tokens. Where
-files are new, gone or changed since then, it says so; --again reads all files anew and replaces the folder.
+The same command again prepares nothing: the folder's name holds a hash over the settings that decide the tokens. Where
+files are new, gone or changed since then, it says so; --again reads all files anew and replaces the folder. It verifies
+prepared files (sha256) that were brought from elsewhere since they were verified, so that no run has to wait.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from data.misread import quoted_home
 from data.shards import Manifest, open_manifest
 from data.sources import check_source, has_images
 from data.tokenize import FILE_NAME, check_tokenizer
+from data.verified import verify_touched
 from data.wheels import Echo
 from data.yaml_files import check_yaml_files
 from mixlaw.console import command
@@ -62,7 +64,8 @@ def prepare(config: DataConfig, echo: Echo = say, again: bool = False) -> Manife
     Raises
     ------
     ConfigError, DataError
-        If the configuration or a source cannot be used, or the disk is full; nothing half-written stays.
+        If the configuration or a source cannot be used, prepared files are damaged, or the disk is full; nothing
+        half-written stays.
     """
     check_config(config)
     with _os_errors_as_sentences(config.root_folder):
@@ -72,6 +75,7 @@ def prepare(config: DataConfig, echo: Echo = say, again: bool = False) -> Manife
         elif again:
             build(config, echo, again)
         manifest = open_manifest(config.folder)
+        verify_touched(manifest, echo)  # once for all runs of all studies on it
     if again and old:
         echo(_what_changed(old, _hashes(manifest)))
     elif old is not None:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import DataError, unknown_name
 from mixlaw.mixture import check_domain_name
-from mixlaw.runlog import file_sha256, write_atomically
+from mixlaw.runlog import file_sha256
 
 SPLITS = ("train", "eval", "test")
 SHARD_TOKENS = 1 << 26  # 64 Mi tokens: 128 MiB a shard with 16-bit tokens
@@ -182,42 +181,25 @@ def verify(manifest: Manifest) -> None:
     DataError
         Naming the first file whose content changed.
     """
-    for path, facts in _files(manifest):
-        _verify_file(manifest, path, facts)
+    for path, facts in listed_files(manifest):
+        verify_file(manifest, path, facts)
 
 
-def verify_touched(manifest: Manifest) -> None:
-    """Do what `verify` does, but read only files that were written to since they were last found right.
-
-    What was found is noted in `.verified.json` beside the manifest; where nothing can be written there, all is read.
-    """
-    note = manifest.folder / ".verified.json"
-    found: dict[str, Any] = {}
-    with suppress(OSError, ValueError, RecursionError):
-        found = json.loads(note.read_bytes())
-    right: dict[str, list[Any]] = {}
-    for path, facts in _files(manifest):
-        name = str(path.relative_to(manifest.folder))
-        right[name] = [facts["sha256"], *_last_change(path)]
-        if not isinstance(found, dict) or found.get(name) != right[name]:
-            _verify_file(manifest, path, facts)
-    if right != found:
-        with suppress(OSError):
-            write_atomically(note, json.dumps(right))
-
-
-def _last_change(path: Path) -> tuple[int, int, int]:
-    facts = path.stat() if path.exists() else None
-    return (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns) if facts else (-1, 0, 0)
-
-
-def _files(manifest: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:
+def listed_files(manifest: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield every file that a manifest lists, with its size and sha256."""
     for name, entry in manifest.facts["domains"].items():
         for split in entry["splits"].values():
             yield from ((manifest.folder / name / facts["name"], facts) for facts in split["files"])
 
 
-def _verify_file(manifest: Manifest, path: Path, facts: dict[str, Any]) -> None:
+def verify_file(manifest: Manifest, path: Path, facts: dict[str, Any]) -> None:
+    """Compare the sha256 of one file with what the manifest says.
+
+    Raises
+    ------
+    DataError
+        Naming the file, if it is missing or differs.
+    """
     if not path.is_file() or file_sha256(path) != facts["sha256"]:
         advice = f"delete {manifest.folder} and prepare it again"
         raise DataError(f"{path} is missing or differs from its manifest (sha256): {advice}")

@@ -23,12 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from data.verified import verify_touched
+from mixlaw.errors import ConfigError
 from mixlaw.ledger import PlannedRun, begin_attempt, end_attempt, read_plan, write_plan
 from mixlaw.runlog import read_status
 from mixlaw.study import former_in_words, former_runs, run_states
 from sweeps.former import still_planned
 from sweeps.slurm import ask_queue
 from sweeps.status import describe
+from train.gpus import VARIABLE, visible_gpus
 
 if TYPE_CHECKING:
     from data.shards import Manifest
@@ -82,20 +85,20 @@ def run_study(
     Parameters
     ----------
     job_overrides : the command line of each run
-    n_jobs : how many at a time; 0: one per GPU, or one per core where there is no GPU
+    n_jobs : how many at a time; 0: one per GPU that is visible, or one per core where there is none
     first_index : Hydra's number of the first of them
     dry_run : print what would run, and do nothing
 
     Raises
     ------
     MixlawError
-        Before anything is trained, if any of the runs is not possible.
+        Before anything is trained, if any of the runs is not possible, or prepared data are damaged.
     """
     jobs = plan_jobs(job_overrides)
     for folder, runs in by_study(jobs).items():
         if dry_run:
             states = run_states(folder, ask_queue(folder), [job.planned() for job in runs])
-            say(describe(folder, states, everything=True))
+            say("\n".join([describe(folder, states, everything=True), *memory_lines(runs, 1 if gpus_for(runs) else 0)]))
         else:
             queued = queued_runs(folder)
             write_plan(folder, [job.planned() for job in runs], queued, still_planned_of(folder, runs))
@@ -103,6 +106,26 @@ def run_study(
             for job in runs:
                 job.status = IN_QUEUE if job.plan.run_id in queued else job.status
     return returns(jobs, first_index) if dry_run else run_jobs(jobs, n_jobs, first_index)
+
+
+def memory_lines(jobs: Sequence[Job], n_gpus: int) -> list[str]:
+    """Return how much memory each size needs on one of the GPUs of a run, as `python -m train.memory` tells in full."""
+    from train.memory import sizes_of
+
+    if not n_gpus:
+        return []
+    names = [
+        next((o.partition("=")[2] for o in j.overrides if o.startswith(("experiment=", "model="))), "") for j in jobs
+    ]
+    configs = [job.plan.config for job in jobs]
+    lines = []
+    for size in sizes_of(list(zip(names, configs, strict=True)), jobs[0].plan.manifest.vocab_size, n_gpus):
+        try:
+            words = f"{size.footprint().total / 1e9:.1f} GB on each of {n_gpus} GPUs, estimated"
+        except ConfigError as error:
+            words = str(error)
+        lines.append(f"memory of {size.name}: {words}")
+    return lines
 
 
 def run_jobs(jobs: list[Job], n_jobs: int, first_index: int = 0) -> list[JobReturn]:
@@ -116,7 +139,10 @@ def run_jobs(jobs: list[Job], n_jobs: int, first_index: int = 0) -> list[JobRetu
     over = [j for j in jobs if j.status in ("finished", "diverged")]
     say(f"study {study}: {len(jobs)} runs, {done} done before, {resumed} to resume, {new} new{left}")
     if todo:
-        Pool(n_jobs or default_n_jobs()).run(todo)
+        for manifest in {str(job.plan.manifest.folder): job.plan.manifest for job in todo}.values():
+            verify_touched(manifest, say)  # once for all of them
+        gpus = gpus_for(todo)
+        Pool(n_jobs or len(gpus) or len(os.sched_getaffinity(0)), gpus).run(todo)
     if not any(j.status == "unfinished" for j in jobs):  # nobody asked to stop
         send_unmirrored(over)
     return finish(jobs, first_index)
@@ -182,10 +208,16 @@ def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
 
 
 class Pool:
-    """Keeps n processes busy and shows how far they are."""
+    """Keeps n processes busy and shows how far they are.
 
-    def __init__(self, n_jobs: int) -> None:
-        self._n_jobs = n_jobs
+    Parameters
+    ----------
+    n_jobs : processes at a time
+    gpus : what they share, as CUDA_VISIBLE_DEVICES names them; process i gets GPU i modulo their number
+    """
+
+    def __init__(self, n_jobs: int, gpus: Sequence[str] = ()) -> None:
+        self._n_jobs, self._gpus = n_jobs, gpus
         self._context = multiprocessing.get_context("forkserver")
         # every optimizer imports torch._dynamo, for 1.5 s of each run if the server had not
         self._context.set_forkserver_preload(["train.loop", "train.compose", "torch._dynamo"])
@@ -226,7 +258,8 @@ class Pool:
     def _start(self, job: Job, taken: set[int]) -> Job:
         job.slot = min(set(range(self._n_jobs)) - taken)
         self._tokens[job.slot] = 0.0
-        arguments = (job.overrides, str(job.folder), job.slot, self._tokens)
+        gpu = self._gpus[job.slot % len(self._gpus)] if self._gpus else None
+        arguments = (job.overrides, str(job.folder), job.slot, self._tokens, dict(os.environ), gpu)
         job.process = self._context.Process(target=run_job, args=arguments, daemon=False)
         job.process.start()
         return job
@@ -253,9 +286,22 @@ def note_killed(job: Job) -> None:
         end_attempt(job.folder, job.process.exitcode or 0)
 
 
-def run_job(overrides: list[str], folder: str, slot: int, tokens: "ctypes.Array[ctypes.c_double]") -> None:
+def run_job(
+    overrides: list[str],
+    folder: str,
+    slot: int,
+    tokens: "ctypes.Array[ctypes.c_double]",
+    environment: dict[str, str],
+    gpu: str | None,
+) -> None:
     """Be one `python -m train OVERRIDES`: own log, own GPU, real exit code."""
-    begin_attempt(Path(folder), f"process {os.getpid()} on {socket.gethostname()}")
+    os.environ.clear()  # of the time when the server of these processes was started, which other studies may have been
+    os.environ.update(environment)
+    place = f"process {os.getpid()} on {socket.gethostname()}"
+    if gpu is not None:
+        os.environ[VARIABLE] = gpu  # before anything asks CUDA, which reads it once
+        place += f", GPU {os.environ[VARIABLE]}"
+    begin_attempt(Path(folder), place)
     code = 1
     try:
         code = train_into(Path(folder) / "log.txt", overrides, slot, tokens)
@@ -269,10 +315,6 @@ def train_into(log: Path, overrides: list[str], slot: int, tokens: "ctypes.Array
     with log.open("a", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    import torch
-
-    if torch.cuda.device_count() > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
     from train.__main__ import EXIT_CODES, in_words
     from train.compose import compose_config, plan_run
     from train.loop import run
@@ -334,11 +376,13 @@ def returns(jobs: Sequence[Job], first_index: int) -> list[JobReturn]:
     return found
 
 
-def default_n_jobs() -> int:
-    """Return one per GPU, or one per core that this process may use."""
+def gpus_for(jobs: Sequence[Job]) -> list[str]:
+    """Return the visible GPUs, one of which each process gets; none where all runs are to use CPUs."""
     import torch
 
-    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    if all(job.plan.config.machine.device == "cpu" for job in jobs):
+        return []
+    return visible_gpus(torch.cuda.device_count(), os.environ)
 
 
 def say(text: str) -> None:

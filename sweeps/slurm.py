@@ -24,6 +24,8 @@ from mixlaw.study import LIVE, Queue, counts, run_states
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
+    from sweeps.launcher import Job
+
 SCRIPT = Path("scripts/slurm/sweep.sbatch")
 MAX_ARRAY_SIZE = 1001  # Slurm's own default
 _TIME = re.compile(r"(?:(\d+)-)?(\d+(?::\d+){0,2})")
@@ -110,7 +112,16 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
     MixlawError
         Before anything is submitted, if any of the runs is not possible; or with what sbatch says.
     """
-    from sweeps.launcher import by_study, plan_jobs, returns, say, say_former, send_unmirrored, still_planned_of
+    from sweeps.launcher import (
+        by_study,
+        memory_lines,
+        plan_jobs,
+        returns,
+        say,
+        say_former,
+        send_unmirrored,
+        still_planned_of,
+    )
     from sweeps.status import describe
 
     if not options.dry_run and shutil.which("sbatch") is None:
@@ -126,11 +137,14 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
         words = ", ".join(f"{n} {state}" for state, n in counts(states).items())
         say(f"study {folder.name}: {len(states)} runs: {words}; {len(todo)} to submit")
         if options.dry_run:
-            say(describe(folder, states, everything=True))
+            memory = memory_lines(group, options.nodes * options.gpus_per_node)
+            say("\n".join([describe(folder, states, everything=True), *memory]))
         else:
             queued = {s.run.run_id for s in run_states(folder, queue) if s.in_queue}
             write_plan(folder, planned, queued, still_planned_of(folder, group))
             say_former(folder)
+        if todo:
+            say_unverified([job for job in group if job.plan.run_id in {run.run_id for run in todo}])
         submit(folder, todo, options.arguments(folder), options.max_running, options.dry_run)
         if todo and not options.dry_run:
             name = shlex.quote(str(folder))
@@ -138,6 +152,19 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
     if not options.dry_run:
         send_unmirrored([job for job in jobs if job.status in ("finished", "diverged")])
     return returns(jobs, first_index)
+
+
+def say_unverified(jobs: "Sequence[Job]") -> None:
+    """Say which data no run has verified yet: the first run would do so, and the others wait for it on their nodes."""
+    from data.verified import unverified
+    from sweeps.launcher import say
+
+    for manifest in {str(job.plan.manifest.folder): job.plan.manifest for job in jobs}.values():
+        if left := unverified(manifest):
+            n_bytes = sum(int(facts["n_bytes"]) for _, facts in left)
+            command = f"python -m data.prepare data={manifest.facts.get('name', '...')}"
+            what = f"{len(left):,} files ({n_bytes / 1e9:.1f} GB) of {manifest.folder}"
+            say(f"  {what} are not verified: `{command}` does that once, before nodes wait for it")
 
 
 def submit(folder: Path, runs: Sequence[PlannedRun], options: list[str], max_running: int, dry_run: bool) -> None:

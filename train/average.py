@@ -18,12 +18,15 @@ class WeightAverage:
 
     Parameters
     ----------
-    model : that will hold the mean, of the same shape and on the same ranks as the one that is trained
+    model : that will hold the mean, of the same shape and on the same ranks as the one that is trained; its values are
+        forgotten
     share : of the training so far, above 0, at most 1
     """
 
     def __init__(self, model: nn.Module, share: float) -> None:
         self.model = model.requires_grad_(False)
+        for parameter in model.parameters():
+            parameter.zero_()  # the first step counts in full; what a new tensor holds may be no number
         self._share = share
 
     @torch.no_grad()

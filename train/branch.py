@@ -13,14 +13,17 @@ from typing import Any
 from mixlaw.errors import ConfigError
 from mixlaw.runlog import read_facts
 from train.checkpoint import newest_checkpoint
+from train.distributed import ALONE, World
 from train.plan import Plan
 
 # What may differ: where and how long they run, and when they are measured.
 _FREE = ("study_name", "machine", "logging", "checkpoint", "data", "schedule", "evaluation", "mixture")
 
 
-def find_trunk(plan: Plan) -> Path | None:
+def find_trunk(plan: Plan, world: World = ALONE) -> Path | None:
     """Return the trunk's newest checkpoint from before the rate begins to fall, or None if it kept none.
+
+    The first rank reads what the trunk is, and all ranks share the hashing of its checkpoint.
 
     Raises
     ------
@@ -28,6 +31,14 @@ def find_trunk(plan: Plan) -> Path | None:
         If checkpoint.branch_from is no run, or one that trains anything else.
     """
     folder = Path(plan.config.checkpoint.branch_from)
+    with world.together():
+        if world.is_first:
+            _check_trunk(plan, folder)
+    return newest_checkpoint(folder / "checkpoints", plan.cooldown_step(), world)
+
+
+def _check_trunk(plan: Plan, folder: Path) -> None:
+    """Refuse a trunk that trains anything else."""
     if not (folder / "run.json").exists():
         raise ConfigError(f"checkpoint.branch_from: {folder} is no run directory (it holds no run.json)")
     facts = read_facts(folder)
@@ -38,7 +49,6 @@ def find_trunk(plan: Plan) -> Path | None:
                 f"checkpoint.branch_from: {folder} differs in {key} ({theirs.get(key)!r:.80} there, "
                 f"{ours.get(key)!r:.80} here); only the end of the schedule and the evaluation may differ"
             )
-    return newest_checkpoint(folder / "checkpoints", at_most=plan.cooldown_step())
 
 
 def _shared_of(facts: Mapping[str, Any]) -> dict[str, Any]:

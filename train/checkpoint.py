@@ -8,14 +8,16 @@
       manifest.json         size and sha256 of the others, written last
 
 Saving: stage -> fsync -> manifest -> rename -> prune. Loading: the newest one whose manifest holds; a damaged one is
-passed over with a sentence. Shards are written and read by torch.distributed.checkpoint in its safetensors format, so
-any number of ranks loads what any number saved. Nothing here can run code: no pickle.
+passed over with a sentence. Ranks make durable and hash what they wrote themselves, and share the hashing of loading.
+Shards are written and read by torch.distributed.checkpoint in its safetensors format, so any number of ranks loads what
+any number saved. Nothing here can run code: no pickle.
 """
 
 import errno
 import json
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Collection
@@ -30,17 +32,19 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from mixlaw.errors import CheckpointError
 from mixlaw.runlog import MAX_NUMBER, file_sha256, read_json, sync_path
 from train.distributed import ALONE, World
-from train.state import Tensors, TrainState, fill
+from train.state import Snapshot, Tensors, TrainState, fill
 
 log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_STEP = -1
+Entries = dict[str, dict[str, int | str]]  # of a manifest: file -> n_bytes, sha256
 _OVERHEAD = 1.05  # of a checkpoint over its tensors: headers, JSON
 
 
 def save_checkpoint(
     folder: Path,
     step: int,
-    state: TrainState,
+    state: TrainState | Snapshot,
     facts: dict[str, Any],
     keep: int,
     world: World = ALONE,
@@ -62,11 +66,14 @@ def save_checkpoint(
                     shutil.rmtree(stale, ignore_errors=True)
                 staged.mkdir()
                 (staged / "state.json").write_text(json.dumps({"step": step, **facts}, sort_keys=True))
-        with world.together():
+        own: Entries = {}
+        with world.together("writing a checkpoint"):
             _write_tensors(staged, state, world)
+            own = _seal_files(_files_of(staged, world), staged)
+        entries = world.gather("hashes of a checkpoint", json.dumps(own))
         with world.together():
             if world.is_first:
-                _publish(staged, final)
+                _publish(staged, final, {name: facts for part in entries for name, facts in json.loads(part).items()})
     except OSError as error:
         if world.is_first:
             shutil.rmtree(staged, ignore_errors=True)
@@ -76,7 +83,7 @@ def save_checkpoint(
     return final
 
 
-def require_space(folder: Path, state: TrainState) -> None:
+def require_space(folder: Path, state: TrainState | Snapshot) -> None:
     """See that a checkpoint fits on the disk, before the time for it is spent.
 
     Raises
@@ -93,19 +100,19 @@ def require_space(folder: Path, state: TrainState) -> None:
         raise _cannot_save(folder, state, error) from None
 
 
-def _cannot_save(final: Path, state: TrainState, error: OSError) -> CheckpointError:
+def _cannot_save(final: Path, state: TrainState | Snapshot, error: OSError) -> CheckpointError:
     need = f"it needs about {int(_OVERHEAD * state.n_bytes):,} bytes: free some space"
     advice = need if error.errno in _FULL else "see that its folder can be written"
     return CheckpointError(f"cannot save {final}: {error}; {advice} and run the same command again")
 
 
-def _write_tensors(staged: Path, state: TrainState, world: World) -> None:
+def _write_tensors(staged: Path, state: TrainState | Snapshot, world: World) -> None:
     """Write all parts; what one of these libraries says of a disk becomes the OSError that it was."""
     try:
         for name, tensors in state.parts().items():
             if state.is_sharded:
                 writer = HuggingFaceStorageWriter(str(staged / name), save_distributed=True)
-                dcp.save(tensors, storage_writer=writer)
+                dcp.save(tensors, storage_writer=writer, process_group=world.group)
             elif world.is_first:
                 save_file(
                     {k: t.detach().cpu().contiguous() for k, t in tensors.items()}, staged / f"{name}.safetensors"
@@ -116,19 +123,36 @@ def _write_tensors(staged: Path, state: TrainState, world: World) -> None:
         raise OSError(errno.ENOSPC, str(next(iter(error.failures.values()))[0])) from None
 
 
-def _publish(staged: Path, final: Path) -> None:
-    """Make every staged file durable, list it, and give the folder its name."""
+def _files_of(staged: Path, world: World) -> list[Path]:
+    """Return the staged files that this rank wrote: its shards, and on the first rank whatever is no rank's shard."""
     files = sorted(path for path in staged.rglob("*") if path.is_file())
-    entries = {}
+    return [path for path in files if _writer_of(path, world.size) == world.rank]
+
+
+def _writer_of(path: Path, n_ranks: int) -> int:
+    """Return the rank that wrote a file, as torch.distributed.checkpoint names shards: shard-00002-... is rank 1's."""
+    found = re.match(r"shard-(\d+)-", path.name)
+    rank = int(found[1]) - 1 if found else 0
+    return rank if 0 <= rank < n_ranks else 0
+
+
+def _seal_files(files: Collection[Path], staged: Path) -> Entries:
+    """Make files durable; return their lines of the manifest."""
+    entries: Entries = {}
     for path in files:
         with path.open("rb") as file:
             os.fsync(file.fileno())
         entries[str(path.relative_to(staged))] = {"n_bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    return entries
+
+
+def _publish(staged: Path, final: Path, entries: Entries) -> None:
+    """List the staged files, which are durable, and give the folder its name."""
     with (staged / "manifest.json").open("w") as file:
         json.dump(entries, file, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
-    for folder in {path.parent for path in files}:
+    for folder in {(staged / name).parent for name in entries} | {staged}:
         sync_path(folder)
     if final.exists():  # a damaged one that loading passed over
         shutil.rmtree(final)
@@ -154,21 +178,44 @@ def valid_names(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("step-*") if (p / "manifest.json").exists())
 
 
-def newest_checkpoint(folder: Path, at_most: int | None = None) -> Path | None:
-    """Return the newest checkpoint whose bytes are what its manifest says (of a step up to `at_most`), or None."""
-    for path in reversed(valid_names(folder)):
-        if at_most is not None and _step_of(path) > at_most:
+def newest_checkpoint(folder: Path, at_most: int | None = None, world: World = ALONE) -> Path | None:
+    """Return the newest checkpoint whose bytes are what its manifest says (of a step up to `at_most`), or None.
+
+    All ranks get the same; each hashes a share of the files. Others than the first see the disk through its eyes.
+    """
+    names = [path.name for path in reversed(valid_names(folder))] if world.is_first else []
+    for i in range(world.maximum(len(names))):
+        step = world.maximum(_number_of(names[i]) if world.is_first else _NO_STEP)
+        if step == _NO_STEP:
+            if world.is_first:
+                log.warning("%s is passed over: no checkpoint of ours has such a name", folder / names[i])
             continue
+        if at_most is not None and step > at_most:
+            continue
+        path = folder / f"step-{step:08d}"
+        fault = ""
         try:
-            _verify(path)
-            return path
+            _verify(path, world)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s is passed over: %s", path, error)
+            fault = f"{path} is passed over: {error}"
+        world.meet("verifying a checkpoint")
+        if not world.maximum(int(bool(fault))):
+            return path
+        if fault or world.is_first:
+            log.warning("%s", fault or f"{path} is passed over: another rank says why")
     return None
 
 
-def _verify(path: Path) -> None:
-    for name, facts in read_json(path / "manifest.json").items():
+def _number_of(name: str) -> int:
+    """Return the step of a checkpoint's name, or _NO_STEP if we give no such name."""
+    found = re.fullmatch(r"step-(\d{8,15})", name)
+    return int(found[1]) if found else _NO_STEP
+
+
+def _verify(path: Path, world: World = ALONE) -> None:
+    """Raise unless the files are what the manifest says; of several ranks each looks at a share of them."""
+    listed = sorted(read_json(path / "manifest.json").items())  # a rank's shards come to it where ranks are as many
+    for name, facts in listed[world.rank :: world.size]:
         if not (path / name).resolve().is_relative_to(path.resolve()):
             raise CheckpointError(f"{path / 'manifest.json'} names a file outside of its folder")
         if file_sha256(path / name) != facts["sha256"]:

@@ -70,6 +70,19 @@ def compose_study(jobs: Sequence[Sequence[str]]) -> list[TrainConfig]:
     return configs
 
 
+def compose_hydra(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return Hydra's own settings for a command line: its launcher, and the grids of a study.
+
+    Raises
+    ------
+    ConfigError
+        For anything that Hydra refuses.
+    """
+    settings = _compose(overrides, return_hydra_config=True).hydra
+    found: Any = {name: OmegaConf.to_container(settings[name]) for name in ("launcher", "sweeper")}
+    return dict(found)
+
+
 class _Base:
     """What many runs have in common, composed once; some values of it can be changed."""
 
@@ -103,13 +116,13 @@ class _Base:
         return to_dataclass(kinds[name], group, name)
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
+def _compose(overrides: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
     check_yaml_files(folders := config_folders())
     check_chosen_files(folders, "train", overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return compose("train", overrides=[addable(o) for o in overrides])
+            return compose("train", [addable(o) for o in overrides], return_hydra_config)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: of Hydra, for `model=3`
         raise ConfigError(explain(error)) from None
 

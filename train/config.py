@@ -170,7 +170,13 @@ class MachineConfig:
     parallel: str = "ddp"  # of several ranks, each holds: ddp: the whole model | fsdp: a shard of it
     compile: bool = False
     cuda_graphs: bool = False  # with compile: replay whole steps; for models too small to keep a GPU busy
+    scores_at_once: int = 0  # tokens of a pass whose scores of all symbols exist at a time; 0: of all
+    shards: int = 0  # with fsdp: ranks that share one copy of the model, as those of a node; 0: all ranks
     activation_checkpointing: bool = False  # compute activations twice, and keep those between blocks only
+    selective_checkpointing: bool = False  # with activation_checkpointing: keep results of matrix products, too
+    background_saves: bool = False  # write checkpoints while training goes on, from a copy in host memory
+    timeout_minutes: float = 30.0  # of one collective: a rank that waits longer for the others fails
+    wait_minutes: float = 720.0  # for what ranks do alone, outside of collectives: verifying data and checkpoints
     runs: str = "runs"
 
     def __post_init__(self) -> None:
@@ -178,6 +184,22 @@ class MachineConfig:
         require_name("machine.parallel", self.parallel, ["ddp", "fsdp"])
         require_at_least(1, machine_threads=self.threads)
         require_at_least(0, machine_workers=self.workers, machine_micro_batch=self.micro_batch)
+        if not (self.timeout_minutes > 0 and self.wait_minutes > 0):
+            raise ConfigError(
+                f"machine.timeout_minutes is {self.timeout_minutes:g} and machine.wait_minutes {self.wait_minutes:g}; "
+                "both must be above 0"
+            )
+        require_at_least(0, machine_scores_at_once=self.scores_at_once, machine_shards=self.shards)
+        if self.cuda_graphs and (not self.compile or self.parallel == "fsdp"):
+            raise ConfigError(
+                f"machine.cuda_graphs replays compiled steps of models too small to keep a GPU busy; here are "
+                f"machine.compile={str(self.compile).lower()} and machine.parallel={self.parallel}: set compile=true "
+                "and parallel=ddp, or cuda_graphs=false"
+            )
+        if self.shards and self.parallel != "fsdp":
+            raise ConfigError(f"machine.shards is {self.shards}; only machine.parallel=fsdp shards a model")
+        if self.selective_checkpointing and not self.activation_checkpointing:
+            raise ConfigError("machine.selective_checkpointing needs machine.activation_checkpointing=true")
         if not self.runs:
             raise ConfigError("machine.runs is empty; it names the folder of all runs")
         self.runs = expand_path(self.runs, "machine.runs")
@@ -199,7 +221,7 @@ class TrainConfig:
 
     study_name: str = "solo"
     seed: int = 0
-    precision: str = "fp32"  # fp32 | bf16 (autocast, fp32 master weights)
+    precision: str = "fp32"  # fp32 (exact, also on GPUs) | tf32 | bf16 (fp32 master weights); train/precision.py
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
@@ -212,7 +234,7 @@ class TrainConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
-        require_name("precision", self.precision, ["fp32", "bf16"])
+        require_name("precision", self.precision, ["fp32", "tf32", "bf16"])
         if not self.study_name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"study_name {self.study_name!r} names a folder: use letters, digits, '-' and '_'")
         require_finite(dataclasses.asdict(self))

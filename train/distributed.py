@@ -2,23 +2,41 @@
 
 import os
 import re
+import time
+from collections import Counter
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
 from mixlaw.errors import ConfigError, MixlawError
 
+TIMEOUT_MINUTES, WAIT_MINUTES = 30.0, 720.0  # defaults of machine.timeout_minutes and machine.wait_minutes
+_POLL_S = (0.001, 0.25)  # the first pause, and the longest
+_LINGER_S = 2.0  # that the first rank stays for the others
+_LEFT = "left"  # in the store: how many ranks have left
+
 
 @dataclass(frozen=True)
 class World:
-    """This process among the ranks that train one model together."""
+    """This process among the ranks that train one model together.
+
+    Attributes
+    ----------
+    wait_s : how long a rank waits outside of collectives for what others do alone, such as hashing [s]
+    group : process group of its collectives; None: the default one
+    """
 
     rank: int
     size: int
     device: torch.device
+    wait_s: float = 60 * WAIT_MINUTES
+    group: dist.ProcessGroup | None = field(default=None, compare=False, repr=False)
+    _prefix: str = field(default="", compare=False, repr=False)  # of the names of its meetings
+    _meetings: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
 
     @property
     def is_first(self) -> bool:
@@ -30,23 +48,87 @@ class World:
         if self.size == 1:
             return value
         flag = torch.tensor(value, device=self.device)
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self.group)
         return int(flag.item())
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over the ranks."""
         if self.size > 1:
-            dist.all_reduce(value, op=dist.ReduceOp.SUM)
+            dist.all_reduce(value, op=dist.ReduceOp.SUM, group=self.group)
         return value
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(self.group)
+
+    def beside(self, timeout_minutes: float = TIMEOUT_MINUTES) -> "World":
+        """Return the same ranks for a second thread, whose collectives and meetings never mix with those of the first.
+
+        All ranks call it at the same point. Its collectives are small and of the CPU: gloo's.
+        """
+        if self.size == 1:
+            return self
+        group = dist.new_group(backend="gloo", timeout=timedelta(minutes=timeout_minutes))
+        cpu, prefix = torch.device("cpu"), f"{self._prefix}beside/"
+        return replace(self, device=cpu, group=group, _prefix=prefix, _meetings=Counter())
+
+    def meet(self, what: str) -> None:
+        """Wait until every rank is here, without a collective: what the others still do may take hours.
+
+        A collective that waits longer than the time-out of its process group kills the run, and keeps a GPU busy.
+
+        Parameters
+        ----------
+        what : name of the meeting, the same on all ranks; it may come again
+
+        Raises
+        ------
+        MixlawError
+            If another rank has left, or is not here after `wait_s`.
+        """
+        if self.size == 1:
+            return
+        self._meetings[what] += 1
+        key, end, pause = f"{self._prefix}{what}/{self._meetings[what]}", time.monotonic() + self.wait_s, _POLL_S[0]
+        with _store() as store:
+            store.add(key, 1)
+            while (n_here := store.add(key, 0)) < self.size:
+                if store.add(_LEFT, 0) and store.add(key, 0) < self.size:  # one that was here may have left since
+                    raise MixlawError("stopped, because another rank of this run has left: see what it says")
+                if time.monotonic() > end:
+                    raise MixlawError(
+                        f"{what}: {self.size - n_here} of {self.size} ranks are not done after {self.wait_s / 60:g} "
+                        "minutes: see what they say, or raise machine.wait_minutes"
+                    )
+                time.sleep(pause)
+                pause = min(2 * pause, _POLL_S[1])
+
+    def abandon(self) -> None:
+        """Let nobody wait for this rank in a meeting any longer, nor this rank's other threads for anybody."""
+        if self.size > 1:
+            with suppress(MixlawError), _store() as store:
+                store.add(_LEFT, 1)
+
+    def gather(self, what: str, text: str) -> list[str]:
+        """Return, on the first rank, what every rank says, in their order; on the others []. Waits as `meet` does."""
+        if self.size == 1:
+            return [text]
+        key = f"{self._prefix}{what}/said/{self._meetings[what] + 1}"
+        with _store() as store:
+            store.set(f"{key}/{self.rank}", text)
+            self.meet(what)
+            keys = [f"{key}/{rank}" for rank in range(self.size)] if self.is_first else []
+            said = [store.get(k).decode() for k in keys]
+            for k in keys:
+                store.delete_key(k)
+        return said
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self, what: str = "together") -> Iterator[None]:
         """A block that all ranks leave in the same way: an error of one of them stops the others, too.
+
+        Ranks may take as long as `meet` waits: they meet before they exchange anything.
 
         Raises
         ------
@@ -58,6 +140,7 @@ class World:
             yield
         except (MixlawError, OSError) as error:
             failure = error
+        self.meet(what)
         if self.maximum(int(failure is not None)):
             raise failure or MixlawError("stopped, because another rank of this run failed: see what it says")
 
@@ -65,21 +148,61 @@ class World:
 ALONE = World(0, 1, torch.device("cpu"))
 
 
-def join_world(device: str) -> World:
-    """Return this process's place: alone, or among the ranks that torchrun or srun started."""
+@contextmanager
+def _store() -> Iterator[dist.Store]:
+    """Give the key-value store by which the ranks found each other; its host is the first rank, or torchrun."""
+    try:
+        yield dist.distributed_c10d._get_default_store()
+    except RuntimeError as error:  # torch's own errors of networks and stores among them
+        words = str(error).splitlines()[0][:200]
+        raise MixlawError(f"stopped, because the first rank of this run is gone: see what it says ({words})") from None
+
+
+def join_world(device: str, timeout_minutes: float = TIMEOUT_MINUTES, wait_minutes: float = WAIT_MINUTES) -> World:
+    """Return this process's place: alone, or among the ranks that torchrun or srun started.
+
+    Parameters
+    ----------
+    device : auto, cpu or cuda
+    timeout_minutes : after which a collective that still waits for another rank fails
+    wait_minutes : how long ranks wait outside of collectives
+
+    Raises
+    ------
+    ConfigError
+        If there is no GPU for this rank.
+    """
     use_cuda = device != "cpu" and torch.cuda.is_available()
     if device == "cuda" and not use_cuda:
         raise ConfigError("machine.device is cuda, but torch sees no GPU: use machine.device=auto")
     adopt_slurm(os.environ)
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_RANK", 0))
-    # with --gpus-per-task each task sees one GPU only, whatever its number on the node
-    chosen = torch.device("cuda", local % torch.cuda.device_count()) if use_cuda else torch.device("cpu")
+    chosen = torch.device("cuda", gpu_of(local, torch.cuda.device_count())) if use_cuda else torch.device("cpu")
     if use_cuda:
         torch.cuda.set_device(chosen)
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if use_cuda else "gloo", device_id=chosen if use_cuda else None)
-    return World(rank, size, chosen)
+        backend, limit = "nccl" if use_cuda else "gloo", timedelta(minutes=timeout_minutes)
+        dist.init_process_group(backend, timeout=limit, device_id=chosen if use_cuda else None)
+    return World(rank, size, chosen, 60 * wait_minutes)
+
+
+def gpu_of(local_rank: int, n_seen: int) -> int:
+    """Return which of the GPUs that CUDA shows this process is the rank's own.
+
+    Raises
+    ------
+    ConfigError
+        If a node has more ranks than GPUs: two ranks of a run cannot share one.
+    """
+    if n_seen == 1:  # with --gpus-per-task each task sees its own GPU only, whatever its number on the node
+        return 0
+    if local_rank >= n_seen:
+        raise ConfigError(
+            f"rank {local_rank} of this node finds {n_seen} GPUs: start one process per GPU "
+            f"(torchrun --nproc-per-node={n_seen}, or sbatch --ntasks-per-node={n_seen}), or make more GPUs visible"
+        )
+    return local_rank
 
 
 def adopt_slurm(environment: MutableMapping[str, str]) -> None:
@@ -103,6 +226,11 @@ def first_host(nodes: str) -> str:
 
 
 def leave_world() -> None:
-    """Let the other ranks go."""
+    """Let the other ranks go, and tell those that wait for this one that it will not come."""
     if dist.is_initialized():
+        with suppress(MixlawError), _store() as store:
+            n_left, end = store.add(_LEFT, 1), time.monotonic() + _LINGER_S
+            while dist.get_rank() == 0 and n_left < dist.get_world_size() and time.monotonic() < end:
+                time.sleep(_POLL_S[0])  # its process may hold the store, which the others still ask who is here
+                n_left = store.add(_LEFT, 0)
         dist.destroy_process_group()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from data.items import Layout
 from data.shards import Manifest
@@ -11,6 +12,7 @@ from data.stream import Batch, evaluation_set
 from mixlaw.errors import ConfigError
 from train.config import EvaluationConfig
 from train.distributed import World
+from train.precision import autocast
 from train.preempt import StopRequest
 from train.standard_error import Ints, standard_error
 
@@ -27,12 +29,21 @@ class Evaluator:
     """
 
     def __init__(self, manifest: Manifest, config: EvaluationConfig, layout: Layout, batch_size: int) -> None:
-        names = [*manifest.domains, *manifest.targets]
-        sets = {
-            name: evaluation_set(manifest, name, config.split, layout, config.n_sequences, batch_size) for name in names
-        }
-        self._batches = {name: batches for name, (batches, _) in sets.items()}
-        self._documents = {name: documents for name, (_, documents) in sets.items()}
+        self._passes: list[tuple[slice, Batch]] = []  # where the results of a batch belong among all sequences
+        self._places: dict[str, slice] = {}
+        self._documents: dict[str, Ints] = {}
+        n = 0
+        for name in (*manifest.domains, *manifest.targets):
+            first = n
+            batches, self._documents[name] = evaluation_set(
+                manifest, name, config.split, layout, config.n_sequences, batch_size
+            )
+            for batch in batches:
+                size = len(next(iter(batch.values())))
+                self._passes.append((slice(n, n + size), batch))
+                n += size
+            self._places[name] = slice(first, n)
+        self._n_sequences = n
 
     def measure(self, model: nn.Module, world: World, precision: str, stop: StopRequest | None = None) -> Losses | None:
         """Return per domain: its loss, the standard error over documents, and how many tokens (or patches) it rests on.
@@ -49,36 +60,39 @@ class Evaluator:
     ) -> dict[str, Sums] | None:
         """Return per domain the losses of every sequence, float64 on the CPU; None if stopped."""
         model.train(False)
-        found = {}
-        for name, batches in self._batches.items():
-            measured = self._domain(model, batches, world, precision, stop)
-            if measured is None:
-                break
-            found[name] = measured
+        sums = self._sums(model, world, precision, stop)
         model.train(True)
-        return found if len(found) == len(self._batches) else None
+        if sums is None:
+            return None
+        return {name: {kind: values[place] for kind, values in sums.items()} for name, place in self._places.items()}
 
-    def _domain(
-        self, model: nn.Module, batches: list[Batch], world: World, precision: str, stop: StopRequest | None
-    ) -> Sums | None:
-        """Measure one domain, each rank every world.size-th batch. All ranks run the model equally often: where the
-        batches are used up, a rank repeats the last, because shards of a model meet in every forward pass."""
-        sizes = [len(next(iter(batch.values()))) for batch in batches]
+    def _sums(self, model: nn.Module, world: World, precision: str, stop: StopRequest | None) -> Sums | None:
+        """Measure all sequences, each rank every world.size-th batch of all domains.
+
+        Shards of a model meet in every forward pass: where the batches are used up before the ranks are, in the very
+        last turn, a rank of a sharded model repeats the last batch. Others are done.
+        """
         kinds = list(model.loss_weights)  # type: ignore[arg-type]
-        sums = {kind: torch.zeros(sum(sizes), 2, dtype=torch.float64, device=world.device) for kind in kinds}
-        for turn in range(0, len(batches), world.size):
+        sums = {kind: torch.zeros(self._n_sequences, 2, dtype=torch.float64, device=world.device) for kind in kinds}
+        for turn in range(0, len(self._passes), world.size):
             if stop and world.maximum(stop.signal):
                 return None
-            i = turn + world.rank
-            batch = inputs_of(model, batches[min(i, len(batches) - 1)], world.device)
-            with autocast(world.device, precision):
-                losses = model(batch)
-            if i < len(batches):
-                first = sum(sizes[:i])
-                for kind, counts in model.predicted(batch).items():  # type: ignore[operator]
-                    sums[kind][first : first + sizes[i], 0] = losses[kind].double().sum(1)
-                    sums[kind][first : first + sizes[i], 1] = counts
+            mine = turn + world.rank
+            if mine < len(self._passes) or isinstance(model, FSDPModule):
+                place, batch = self._passes[min(mine, len(self._passes) - 1)]
+                found = _measured(model, batch, world, precision)
+                for kind in kinds if mine < len(self._passes) else ():
+                    sums[kind][place] = found[kind]
         return {kind: world.total(values).cpu() for kind, values in sums.items()}
+
+
+def _measured(model: nn.Module, batch: Batch, world: World, precision: str) -> Sums:
+    """Return (n_sequences, 2) of one batch by kind of loss."""
+    batch = inputs_of(model, batch, world.device)
+    with autocast(world.device, precision):
+        losses = model(batch)
+    counts = model.predicted(batch)  # type: ignore[operator]
+    return {kind: torch.stack([losses[kind].double().sum(1), n.double()], 1) for kind, n in counts.items()}
 
 
 def summaries(
@@ -128,8 +142,3 @@ def summary(by_kind: Sums, weights: Mapping[str, float], documents: Ints | None 
 def inputs_of(model: nn.Module, batch: Batch, device: torch.device) -> Batch:
     """Return what the model reads of a batch, on its device."""
     return {name: batch[name].to(device, non_blocking=True) for name in model.inputs}  # type: ignore[union-attr]
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which matrix products run in the run's precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -21,6 +21,7 @@ from mixlaw.runlog import SCHEMA_VERSION, RunWriter
 from train.config import TrainConfig
 from train.models.count import count_parameters, flops_per_token
 from train.plan import Plan
+from train.precision import arithmetic
 from train.sent import sent_bytes
 from train.sinks import WandbMirror
 
@@ -126,6 +127,7 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
         "data": {
             d: plan.available(d) | {"sha256": manifest.domain_sha256(d)} for d in (*manifest.domains, *manifest.targets)
         },
+        "arithmetic": arithmetic(config.precision),
         "world_size": world_size,
         "hardware": hardware(),
         "mixlaw_version": mixlaw.__version__,
@@ -134,8 +136,9 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
 
 
 def hardware() -> dict[str, str]:
-    """Return what this process computes on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    """Return what this process computes on: a GPU only where it uses one, for there may be one and none be wanted."""
+    used = torch.cuda.is_initialized()
+    device = torch.cuda.get_device_name() if used else platform.processor() or platform.machine()
     return {
         "host": socket.gethostname(),
         "device": device,

@@ -4,9 +4,11 @@ Everything it consumes is a pure function of (configuration, step), so resuming 
 the run log back to what it was then, go on with the next step.
 """
 
+import gc
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,21 +17,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.shards import verify_touched
 from data.stream import Batch, WeightedStream
+from data.verified import verify_touched
 from mixlaw.runlog import read_status
 from train.average import WeightAverage
 from train.branch import find_trunk
-from train.checkpoint import load_checkpoint, newest_checkpoint, require_space, save_checkpoint
+from train.checkpoint import load_checkpoint, newest_checkpoint, require_space
 from train.config import TrainConfig
 from train.distributed import World, join_world, leave_world
-from train.evaluate import Evaluator, autocast, inputs_of
+from train.evaluate import Evaluator, inputs_of
 from train.journal import Journal, only_process, run_facts
-from train.models.build import build_model
+from train.models.attention import kernels_for
+from train.models.build import shape_model
+from train.models.initial import initialise
 from train.optim import build_optimizer, schedule_factor, set_learning_rate
-from train.parallel import clip_gradients, place, summing_gradients, trainable
+from train.parallel import clip_gradients, micro_batch_of, place, summing_gradients, trainable
 from train.plan import Plan
+from train.precision import autocast, set_matrix_products
 from train.preempt import StopRequest
+from train.preflight import check_machine
+from train.process import let_segments_grow, no_garbage_collection, on_device
+from train.readings import STEPS_LATE, Reading
+from train.saving import Saver
 from train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -53,18 +62,27 @@ def run(plan: Plan, progress: Progress = no_progress) -> str:
     MixlawError
         If data, run directory or checkpoint cannot be used.
     """
-    folder = Path(plan.config.machine.runs) / plan.folder_name
-    torch.set_num_threads(plan.config.machine.threads)
-    torch.set_float32_matmul_precision("high")
-    world = join_world(plan.config.machine.device)
+    machine = plan.config.machine
+    folder = Path(machine.runs) / plan.folder_name
+    torch.set_num_threads(machine.threads)
+    set_matrix_products(plan.config.precision)
+    let_segments_grow()
+    world = join_world(machine.device, machine.timeout_minutes, machine.wait_minutes)
     try:
         if over := _over(folder, world):
             return over
         with StopRequest() as stop, ExitStack() as at_end:
+            verified = True
             with world.together():
+                check_machine(plan.config, world)
+            with world.together("verifying data"):
                 if world.is_first:
                     at_end.enter_context(only_process(folder))
-                    verify_touched(plan.manifest)
+                    verified = verify_touched(plan.manifest, log.warning, lambda: bool(stop.signal))
+            if world.maximum(int(not verified)):
+                return "again"
+            at_end.enter_context(kernels_for(world.device))
+            at_end.enter_context(no_garbage_collection())
             return _over(folder, world) or _Training(plan, folder, world, stop, at_end).train(progress)
     except OSError as error:
         error.filename = error.filename or folder  # a full disk does not say where
@@ -86,6 +104,7 @@ class _Training:
         config = plan.config
         self.plan, self.config, self.folder, self.world, self.stop = plan, config, folder, world, stop
         layout, batch_size = config.layout(), config.stream.batch_size
+        micro_batch = micro_batch_of(batch_size, config.machine, world.size)
         self.model = self._model()
         self.state = TrainState(self.model, build_optimizer(self.model, config.optim, config.model.width))
         if config.evaluation.average:
@@ -93,19 +112,22 @@ class _Training:
         self.stream = WeightedStream(
             plan.manifest, plan.weights, layout, batch_size, config.seed, world.rank, world.size, config.stream.unit
         )
-        self.evaluator = Evaluator(plan.manifest, config.evaluation, layout, batch_size)
+        self.evaluator = Evaluator(plan.manifest, config.evaluation, layout, micro_batch)
+        self.saver = Saver(config.machine, world)
+        at_end.callback(self.saver.close)
         self.journal: Journal | None = None
         with world.together():
             if world.is_first:
                 self.journal = Journal(folder, run_facts(plan, self.model, world.size), config)
                 at_end.callback(self.journal.close)
         self.resumed, self.step, self.evaluation_pending = -1, 0, False
+        self.evaluation_steps, self.unread, self.told = set(plan.evaluation_steps()), deque[Reading](), False
         self.data_wait_s = 0.0
 
     def _model(self) -> nn.Module:
         config = self.config
         tokenizer = self.plan.manifest.facts["tokenizer"]
-        model = build_model(config.model, tokenizer["vocab_size"], config.layout(), config.seed, tokenizer["end_id"])
+        model = shape_model(config.model, tokenizer["vocab_size"], config.layout(), tokenizer["end_id"])
         return place(model, config.machine, config.precision, self.world)
 
     def train(self, progress: Progress) -> str:
@@ -113,8 +135,9 @@ class _Training:
         plan, config, world, optimizer = self.plan, self.config, self.world, self.state.optimizer
         self._resume()
         replica = trainable(self.model, config.machine, world)
-        evaluation_steps, started = set(plan.evaluation_steps()), time.perf_counter()
+        started, late = time.perf_counter(), STEPS_LATE[world.device.type]
         batches = self.stream.batches(self.step, plan.n_steps, config.machine.workers)
+        batches = on_device(batches, self.model.inputs, world.device)  # type: ignore[arg-type]
         batch = self._next(batches)
 
         while self.step < plan.n_steps or self.evaluation_pending:
@@ -125,22 +148,27 @@ class _Training:
                 loss = backward(replica, batch, config, world)
                 batch = self._next(batches)  # read while a GPU still computes
                 grad_norm = clip_gradients(self.model, config.optim.clip)
-                if world.maximum(int(not bool(torch.isfinite(loss + grad_norm)))):
-                    return self._end("diverged", started)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 self.step += 1
                 if self.state.average:
                     self.state.average.update(self.model, self.step)
-                self.evaluation_pending = self.step in evaluation_steps
-                self._log(float(loss), float(grad_norm), lr)
-                progress(round(n_before + plan.tokens_per_step), float(loss))
+                self.evaluation_pending = self.step in self.evaluation_steps
+                told = torch.full_like(loss, float(self._should_stop()))
+                numbers = torch.cat([world.total(torch.stack([loss, told])), grad_norm[None]])
+                self.unread.append(Reading(self.step, round(n_before + plan.tokens_per_step), lr, numbers))
+            if not self._read(progress, 0 if self.evaluation_pending else late):
+                return self._end("diverged", started)
             if self.evaluation_pending and (diverged := self._evaluate()):
                 return self._end(diverged, started)
-            stop_now = bool(world.maximum(self.stop.signal)) and (self.step < plan.n_steps or self.evaluation_pending)
+            stop_now = self._told_to_stop() and (self.step < plan.n_steps or self.evaluation_pending)
             if stop_now or plan.saves_after(self.step):
+                if not self._read(progress, late=0):
+                    return self._end("diverged", started)
                 self._save()
+                gc.collect()
             if stop_now:
+                self.saver.wait()
                 return "again"
         return self._end("finished", started)
 
@@ -151,15 +179,40 @@ class _Training:
         self.data_wait_s += time.perf_counter() - started
         return batch
 
-    def _log(self, loss: float, grad_norm: float, lr: float) -> None:
-        if self.journal and (self.evaluation_pending or self.step % self.config.logging.every_steps == 0):
-            self.journal.train_row(self.step, loss, grad_norm, lr, self.stream)
+    def _read(self, progress: Progress, late: int) -> bool:
+        """Log and show what all steps but the last `late` gave; go back to before the first whose loss is no number.
+
+        All ranks read the same numbers, so they come to the same end. False: there was such a step.
+        """
+        while len(self.unread) > late:
+            reading = self.unread.popleft()
+            loss, told, grad_norm = reading.read()
+            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+                self.step = reading.step - 1
+                return False
+            self.told |= told
+            if self.journal and (reading.step in self.evaluation_steps or self._logs_after(reading.step)):
+                self.journal.train_row(reading.step, loss, grad_norm, reading.lr, self.stream)
+            progress(reading.n_tokens, loss)
+        return True
+
+    def _logs_after(self, step: int) -> bool:
+        return step % self.config.logging.every_steps == 0
+
+    def _told_to_stop(self) -> bool:
+        """Return whether any rank should stop; one of several hears of it with the loss of a step."""
+        return self.told or (self.world.size == 1 and self._should_stop())
+
+    def _should_stop(self) -> bool:
+        """Return whether this rank got a signal, or failed to save in the background: the next save raises that."""
+        return self.stop.signal > 0 or self.saver.has_failed
 
     def _evaluate(self) -> str:
         """Measure and log all domains, unless a signal comes in between; say 'diverged' where a loss is no number."""
         model = self.state.average.model if self.state.average else self.model
         losses = self.evaluator.measure(model, self.world, self.config.precision, self.stop)
         if losses is None:
+            self.told = True
             return ""
         if not all(math.isfinite(measured["loss"]) for measured in losses.values()):
             return "diverged"
@@ -175,28 +228,34 @@ class _Training:
         facts: dict[str, Any] = {"evaluation_pending": self.evaluation_pending}
         if self.journal:
             facts["log_bytes"] = self.journal.position()
-        checkpoint, folder = self.config.checkpoint, self.folder / "checkpoints"
-        permanent = self.plan.permanent_steps()
-        save_checkpoint(folder, self.step, self.state, facts, checkpoint.keep, self.world, permanent)
+        self.saver.save(
+            self.state,
+            folder=self.folder / "checkpoints",
+            step=self.step,
+            facts=facts,
+            keep=self.config.checkpoint.keep,
+            permanent=self.plan.permanent_steps(),
+        )
 
     def _resume(self) -> None:
-        """Go back to the newest checkpoint that the first rank holds valid, or begin where another run can lend one."""
+        """Go back to the newest checkpoint that all ranks hold valid, or begin where another run can lend one."""
         own = self.folder / "checkpoints"
-        newest, trunk = None, None
         with self.world.together():
             if self.world.is_first:
                 require_space(own, self.state)
-                newest = newest_checkpoint(own)
-                trunk = find_trunk(self.plan) if newest is None and self.config.checkpoint.branch_from else None
-        chosen = newest or trunk
-        step = self.world.maximum(int(chosen.name.removeprefix("step-")) if chosen else 0)
-        borrowed = bool(self.world.maximum(int(trunk is not None)))
+        newest, trunk = newest_checkpoint(own, world=self.world), None
+        if newest is None and self.config.checkpoint.branch_from:
+            trunk = find_trunk(self.plan, self.world)
+        chosen, borrowed = newest or trunk, trunk is not None
+        step = int(chosen.name.removeprefix("step-")) if chosen else 0
         facts: dict[str, Any] = {}
         if step:
             source = Path(self.config.checkpoint.branch_from) / "checkpoints" if borrowed else own
-            with self.world.together():
+            with self.world.together("loading a checkpoint"):
                 facts = load_checkpoint(source / f"step-{step:08d}", self.state, self.world)
             log.info("%s goes on after step %d of %s", self.folder, step, source.parent)
+        else:
+            initialise(self.model, self.config.model, self.config.seed)
         self.step = step
         if not borrowed and step:
             self.resumed, self.evaluation_pending = step, bool(facts.get("evaluation_pending", False))
@@ -204,20 +263,23 @@ class _Training:
             self.journal.begin(0 if borrowed else int(facts.get("log_bytes", 0)))
 
     def _end(self, status: str, started: float) -> str:
+        self.saver.wait()
         if self.journal:
             self.journal.seal(status, self.step, time.perf_counter() - started, self.data_wait_s)
         return status
 
 
 def backward(model: nn.Module, batch: Batch, config: TrainConfig, world: World) -> Tensor:
-    """Accumulate the gradient of the mean loss over all valid tokens of the global batch; return that loss.
+    """Accumulate the gradient of the mean loss over all valid tokens of the global batch; return this rank's part of
+    that loss: the ranks' sum is the whole.
 
-    Micro-batches and ranks weigh by the tokens that carry loss, not by their number. Ranks exchange gradients once.
-    Where there are several kinds of losses, each is a mean of its own, and their weighted sum is what falls.
+    Micro-batches and ranks weigh by the tokens that carry loss, not by their number. Where there are several kinds of
+    losses, each is a mean of its own, and their weighted sum is what falls.
     """
     family: Any = getattr(model, "module", model)  # beneath DDP
     batch = inputs_of(family, batch, world.device)
-    n_valid = {kind: world.total(n.sum()) for kind, n in family.predicted(batch).items()}
+    counts = family.predicted(batch)
+    n_valid = dict(zip(counts, world.total(torch.stack([n.sum() for n in counts.values()])), strict=True))
     loss = torch.zeros((), device=world.device)
     n_sequences = len(next(iter(batch.values())))
     firsts = range(0, n_sequences, config.machine.micro_batch or n_sequences)
@@ -230,4 +292,4 @@ def backward(model: nn.Module, batch: Batch, config: TrainConfig, world: World) 
                 part_loss = torch.stack(means).sum()
             (part_loss * world.size).backward()  # ranks average their gradients, and this is a sum
         loss += part_loss.detach()
-    return world.total(loss)
+    return loss

@@ -1,66 +1,183 @@
 """How a model lies on its ranks: one copy each (DDP) or one shard each (FSDP2); what is compiled and recomputed."""
 
+import inspect
+import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
+from mixlaw.errors import ConfigError
 from train.config import MachineConfig
 from train.distributed import World
+from train.models.initial import allocate
+
+log = logging.getLogger(__name__)
+_COSTLY = [
+    torch.ops.aten.mm.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+]
+# rotary tables are the same on all ranks: nothing sends them again; torch renamed the setting after 2.9
+_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 
 def place(model: nn.Module, machine: MachineConfig, precision: str, world: World) -> nn.Module:
-    """Move a model to this rank, where it is sharded if machine.parallel says so. Comes before the optimizer."""
-    model.to(world.device)
-    if machine.parallel == "fsdp" and world.size > 1:
+    """Give a model that has no memory yet its place on this rank, sharded if machine.parallel says so.
+
+    Comes before the optimizer. The weights hold no values: `initialise` or a checkpoint fills them.
+    """
+    alone = world.size == 1 and not dist.is_initialized()  # a group of one, where one was made, is sharded too
+    if machine.parallel == "fsdp" and not alone:
         warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # returns a view: nothing writes into the losses
-        mesh = init_device_mesh(world.device.type, (world.size,))
-        half = torch.bfloat16 if precision == "bf16" else None
-        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
-        for module in (*model.blocks, model):  # type: ignore[misc]
-            # also the outermost goes back to shards after an evaluation, which no backward pass follows
-            fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        _shard(model, _mesh(shards_of(machine, world.size), world), precision)
+    allocate(model, world.device)
+    model.scores_at_once = machine.scores_at_once  # type: ignore[assignment]
     return model
 
 
+def shards_of(machine: MachineConfig, n_ranks: int) -> int:
+    """Return how many ranks share one copy of the model under FSDP.
+
+    Raises
+    ------
+    ConfigError
+        If the copies would not be of the same number of ranks.
+    """
+    n_shards = machine.shards or n_ranks
+    if n_ranks % n_shards:
+        raise ConfigError(f"machine.shards {n_shards} does not divide the {n_ranks} ranks of the run")
+    return n_shards
+
+
+def _mesh(n_shards: int, world: World) -> DeviceMesh:
+    """Return how ranks share a model: all of them one, or every `n_shards` neighbours one copy each (HSDP)."""
+    kind, n_copies = world.device.type, world.size // n_shards
+    if n_copies == 1:
+        return init_device_mesh(kind, (n_shards,))
+    return init_device_mesh(kind, (n_copies, n_shards), mesh_dim_names=("copies", "shards"))
+
+
+def _shard(model: nn.Module, mesh: DeviceMesh, precision: str) -> None:
+    """Leave each rank a part of every parameter; weights are gathered in the type in which they are computed with.
+
+    No input of a block is cast, because rotary tables stay in fp32, and the residual stream has its type already.
+    """
+    sums = torch.float32 if precision == "bf16" else None
+    half = MixedPrecisionPolicy(torch.bfloat16 if sums else None, sums, cast_forward_inputs=False)
+    whole = MixedPrecisionPolicy(None, sums, cast_forward_inputs=False)
+    lookup = [model.embedding] if hasattr(model, "embedding") else []
+    for module in (*lookup, *model.blocks, model):  # type: ignore[misc]
+        # also the outermost goes back to shards after an evaluation, which no backward pass follows
+        policy = whole if module in lookup else half
+        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+
+
 def trainable(model: nn.Module, machine: MachineConfig, world: World) -> nn.Module:
-    """Return what the loop calls: compiled, recomputing activations, and summing gradients, as the machine wants."""
-    mode = "reduce-overhead" if machine.cuda_graphs else "default"
-    sharded = isinstance(model, FSDPModule)
+    """Return what the loop calls: compiled, recomputing activations, and summing gradients, as the machine wants.
+
+    A sharded model is compiled block by block, and its head with the losses, inside of the hooks that gather shards,
+    because these break graphs; what is recomputed lies within what is compiled.
+    """
+    compiled = partial(torch.compile, mode="reduce-overhead" if machine.cuda_graphs else "default")
+    sharded, told = isinstance(model, FSDPModule), list[str]()
     for block in model.blocks:  # type: ignore[union-attr]
+        if machine.compile:
+            block.forward = _watched(block.forward, told)
         if machine.activation_checkpointing:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-        if machine.compile and sharded:  # block by block, because gathering the shards breaks graphs
-            block.compile(mode=mode)
+            block.forward = _recomputed(block.forward, machine.selective_checkpointing)
+        if machine.compile and sharded:
+            block.forward = compiled(block.forward)
     if sharded:
+        if machine.compile:
+            model.losses = compiled(model.losses)  # type: ignore[assignment]
         return model
-    replica = torch.compile(model, mode=mode) if machine.compile else model
+    replica = compiled(model) if machine.compile else model
     if world.size > 1:
-        return DistributedDataParallel(replica, gradient_as_bucket_view=True)
+        return DistributedDataParallel(replica, gradient_as_bucket_view=True, **_KEEP_BUFFERS)
     return replica  # type: ignore[return-value]
 
 
-@contextmanager
-def summing_gradients(model: nn.Module, enabled: bool) -> Iterator[None]:
-    """Let the ranks exchange gradients in this backward pass, or leave that to a later one of the same step."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(enabled)
+def _recomputed(forward: Callable[..., Tensor], selective: bool) -> Callable[..., Tensor]:
+    """Return a function that keeps its inputs only, and computes again what its gradient needs.
+
+    Parameters
+    ----------
+    selective : keep what matrix products and attention returned, too: the rest is cheap to compute
+    """
+    kept: dict[str, Any] = {"context_fn": partial(create_selective_checkpoint_contexts, _COSTLY)} if selective else {}
+
+    def call(*inputs: Any) -> Tensor:
+        return checkpoint(forward, *inputs, use_reentrant=False, **kept)
+
+    return call
+
+
+def _watched(forward: Callable[..., Tensor], told: list[str]) -> Callable[..., Tensor]:
+    """Return a function that warns where it is trained without having been compiled, unless that was told before."""
+
+    def call(*inputs: Any) -> Tensor:
+        if not torch.compiler.is_compiling() and torch.is_grad_enabled() and not told:
+            told.append("machine.compile is on, but blocks run uncompiled: training is slower than it could be")
+            log.warning(told[0])
+        return forward(*inputs)
+
+    return call
+
+
+def summing_gradients(model: nn.Module, enabled: bool) -> AbstractContextManager[None]:
+    """Let ranks that hold whole models exchange gradients in the last backward pass of a step only.
+
+    Shards are summed in each: gradients that wait are whole, in fp32, on every rank, and take more than all else.
+    """
     if isinstance(model, DistributedDataParallel) and not enabled:
-        with model.no_sync():
-            yield
-    else:
-        yield
+        return model.no_sync()
+    return nullcontext()
 
 
 def clip_gradients(model: nn.Module, limit: float) -> Tensor:
     """Scale all gradients so that their norm is at most `limit`; return the norm before, over all ranks' shards."""
-    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+    return norm
+
+
+def micro_batch_of(batch_size: int, machine: MachineConfig, n_ranks: int) -> int:
+    """Return how many sequences a rank passes through its model at a time.
+
+    Raises
+    ------
+    ConfigError
+        If ranks cannot share the batch evenly, or passes their share; or if CUDA graphs would replay in one step twice.
+    """
+    share, left = divmod(batch_size, n_ranks)
+    if left:
+        raise ConfigError(f"stream.batch_size {batch_size} is not a multiple of the {n_ranks} ranks")
+    micro_batch = min(machine.micro_batch or share, share)
+    if share % micro_batch:
+        fitting = ", ".join(str(n) for n in range(1, share + 1) if share % n == 0)
+        raise ConfigError(
+            f"machine.micro_batch {micro_batch} does not divide the {share} sequences of a rank (stream.batch_size "
+            f"{batch_size} over {n_ranks}): the last pass would be of another shape, and compiled again. Set one of "
+            f"{fitting}"
+        )
+    if machine.cuda_graphs and micro_batch < share:
+        raise ConfigError(
+            f"machine.cuda_graphs replays into the same memory: the {share // micro_batch} passes of a step would "
+            "overwrite each other's results. Set machine.micro_batch=0 or machine.cuda_graphs=false"
+        )
+    return micro_batch

@@ -1,4 +1,4 @@
-"""How fast GPUs can be at most: what model FLOPs utilisation (MFU) is a share of."""
+"""How fast GPUs can be at most, which model FLOPs utilisation (MFU) is a share of, and how much memory they have."""
 
 import re
 
@@ -16,6 +16,27 @@ PEAKS = {
     r"V100-SXM\d": 125e12,  # fp16: it has no bf16
     r"RTX 4090$": 165.2e12,  # Ada architecture, appendix A; sums in fp32
 }
+
+# Bytes of memory of the same GPUs, as their names and data sheets state them.
+MEMORY = {
+    r"B200": 180e9,
+    r"H200": 141e9,
+    r"H100": 80e9,
+    r"A100-SXM\d-40GB": 40e9,
+    r"A100-SXM\d-80GB": 80e9,
+    r"L40S": 48e9,
+    r"V100-SXM\d-16GB": 16e9,
+    r"V100-SXM\d-32GB": 32e9,
+    r"RTX 4090": 24e9,
+}
+NAMES = ("B200", "H200", "H100", "A100-SXM4-40GB", "A100-SXM4-80GB", "L40S", "V100-SXM2-32GB", "RTX 4090")
+
+
+def memory_of(gpu: str) -> float | None:
+    """Return the bytes of memory of a GPU of that name, or None where it is not known, as for a slice of one."""
+    if " MIG " in gpu:
+        return None
+    return next((n_bytes for name, n_bytes in MEMORY.items() if re.search(rf"\b{name}(?!\w)", gpu)), None)
 
 
 def peak_of(gpu: str) -> float | None:

@@ -12,8 +12,8 @@ from mixlaw.errors import ConfigError
 from mixlaw.mixture import check_weights, proportional, uniform
 from mixlaw.runlog import SCHEMA_VERSION, run_id
 from train.config import MixtureConfig, TrainConfig
+from train.precision import VERSIONS
 
-TRAINER_VERSION = 1  # raised when the same configuration would give other losses
 # Settings that came later: where they are not used, runs of the time before keep their names.
 _ADDED: dict[str, tuple[str, ...]] = {
     "evaluation": ("average",),
@@ -159,5 +159,5 @@ def science(config: TrainConfig, weights: dict[str, float], manifest: Manifest) 
     facts["mixture"] = {d: round(w, 12) for d, w in weights.items()}
     facts["data"] = {d: manifest.domain_sha256(d) for d in (*manifest.domains, *manifest.targets)}
     facts["tokenizer"] = manifest.facts["tokenizer"]
-    facts["versions"] = {"run_log": SCHEMA_VERSION, "schedule": SCHEDULE_VERSION, "trainer": TRAINER_VERSION}
+    facts["versions"] = {"run_log": SCHEMA_VERSION, "schedule": SCHEDULE_VERSION, "trainer": VERSIONS[config.precision]}
     return facts

@@ -1,12 +1,15 @@
 """What a run carries from step to step: weights, optimizer statistics, averaged weights, as named tensors."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.tensor import DTensor
 
 from train.average import WeightAverage
+from train.models.initial import copy_whole
 
 Tensors = dict[str, Tensor]
 
@@ -31,6 +34,11 @@ class TrainState:
             parts["average"] = dict(self.average.model.state_dict())
         return parts
 
+    def copy_to_host(self, stager: DefaultStager) -> "Snapshot":
+        """Return a copy in host memory of this rank's tensors; `stager` reuses the memory of its last copy."""
+        copied: Any = stager.stage(self.parts())  # no future: the stager was told to wait
+        return Snapshot(copied, self.is_sharded, self.n_bytes)
+
     def _statistics(self) -> Tensors:
         named = ((name, self.optimizer.state[p]) for name, p in self.model.named_parameters())
         return {f"{name}/{key}": value for name, statistics in named for key, value in statistics.items()}
@@ -46,6 +54,25 @@ class TrainState:
         return sum(t.numel() * t.element_size() for part in self.parts().values() for t in part.values())
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of a run's tensors, which training does not change."""
+
+    tensors: dict[str, Tensors]
+    is_sharded: bool
+    n_bytes: int
+
+    def parts(self) -> dict[str, Tensors]:
+        """Return the copied tensors by part and name, as `TrainState.parts` does."""
+        return self.tensors
+
+
+def host_stager(device: torch.device) -> DefaultStager:
+    """Return what copies tensors to host memory: pinned for a GPU, which copies faster into it."""
+    pinned = device.type == "cuda"
+    return DefaultStager(StagingOptions(pinned, False, False, use_non_blocking_copy=pinned))
+
+
 def _start_adam(optimizer: torch.optim.Optimizer, parameter: Tensor) -> None:
     """Make the statistics that AdamW makes at its first step, so that saved ones have a place to go."""
     if not optimizer.state[parameter]:
@@ -56,7 +83,6 @@ def _start_adam(optimizer: torch.optim.Optimizer, parameter: Tensor) -> None:
         }
 
 
-@torch.no_grad()
 def fill(targets: Tensors, values: Tensors) -> None:
     """Copy whole tensors into the live ones of the same names; a sharded one takes this rank's part.
 
@@ -71,7 +97,4 @@ def fill(targets: Tensors, values: Tensors) -> None:
         value = values[name]
         if value.shape != target.shape:
             raise ValueError(f"'{name}' has shape {list(value.shape)}, this model's has {list(target.shape)}")
-        if isinstance(target, DTensor):
-            value = value.to(target.device, target.dtype)
-            value = distribute_tensor(value, target.device_mesh, target.placements, src_data_rank=None)
-        target.copy_(value)
+        copy_whole(target, value)

@@ -15,7 +15,7 @@ class LocalConf:
 
     Attributes
     ----------
-    n_jobs : runs at a time, 0: one per GPU or core
+    n_jobs : runs at a time, 0: one per visible GPU, or per core where there is none
     dry_run : print what would run
     """
 

@@ -21,6 +21,7 @@ SETTINGS = [
     "stream.max_epochs=100",
 ]
 AVERAGED = ["evaluation.average=0.3"]
+BEHIND = [*AVERAGED, "machine.background_saves=true", "schedule.n_tokens=640"]  # 10 steps
 SHARDED = [*AVERAGED, "machine.parallel=fsdp", "schedule.n_tokens=384", "evaluation.n_points=3"]  # 6 steps
 DOMAINS = {  # role, documents, tokens in each, tokens in a shard
     "code": ("train", 30, 100, 250),

@@ -129,6 +129,8 @@ class Case:
         n_tokens = int(self._reached.read_bytes() or 0) if self._reached.exists() else 0
         step = n_tokens // self.plan.tokens_per_step  # what was saved after earlier ones must be there
         saved = [earlier for earlier in range(1, step) if self.plan.saves_after(earlier)]
+        if self.plan.config.machine.background_saves:
+            saved = saved[:-1]  # the last may not have been written yet
         if saved:
             newest = newest_checkpoint(self.checkpoints)
             assert newest

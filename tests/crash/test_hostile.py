@@ -17,7 +17,8 @@ import pytest
 
 from data.config import SourceConfig
 from data.folders import find_files
-from data.shards import open_manifest, verify_touched, write_manifest
+from data.shards import open_manifest, write_manifest
+from data.verified import verify_touched
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import CheckpointError, ConfigError, DataError, MixlawError
 from tests.crash.harness import command
@@ -151,10 +152,14 @@ def test_a_hostile_manifest_of_data_is_refused(raw: bytes, tmp_path: Path) -> No
         open_manifest(manifest.folder)
 
 
-@pytest.mark.parametrize("raw", [DEEP, b"[]", b'{"code/train-00000.tokens": ' + DIGITS + b"}"], ids=range(3))
+@pytest.mark.parametrize(
+    "raw",
+    [DEEP, b"[]", b'["code/train-00000.tokens", ' + DIGITS + b"]", b"\0" * 99, b"{}\n[1]\n[null, 2]"],
+    ids=range(5),
+)
 def test_a_hostile_note_of_what_was_verified_counts_for_nothing(raw: bytes, tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path / "prepared")
-    (manifest.folder / ".verified.json").write_bytes(raw)
+    (manifest.folder / ".verified.jsonl").write_bytes(raw)
     with at_once():
         verify_touched(manifest)
 

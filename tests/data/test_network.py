@@ -69,9 +69,14 @@ def test_a_proxy_is_asked_instead(closed: str, listening: str, monkeypatch: pyte
     assert unreachable([listening]) == ""
 
 
+def late(*_: object) -> socket.socket:
+    threading.Event().wait(5)
+    raise TimeoutError  # nobody asks any more
+
+
 def test_resolving_a_name_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data.network, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(socket, "create_connection", lambda *_: threading.Event().wait(5))
+    monkeypatch.setattr(socket, "create_connection", late)
     assert unreachable(["https://slow.example"]) == "slow.example:443 cannot be reached (no answer within 0.05 s)"
 
 

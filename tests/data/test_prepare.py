@@ -31,7 +31,9 @@ def quiet(line: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Return the bytes of all files; the note of what was verified holds times, which differ."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".verified"))
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
 def decoded(manifest: Manifest, domain: str, split: str) -> list[str]:

@@ -16,7 +16,6 @@ from data.shards import (
     open_manifest,
     token_dtype,
     verify,
-    verify_touched,
     write_manifest,
     write_split,
 )
@@ -176,34 +175,3 @@ def test_a_manifest_survives_a_round_trip(tmp_path: Path) -> None:
     facts = {"domains": {"é": {"role": "train", "splits": {}}}, "tokenizer": {"vocab_size": 256}}
     write_manifest(tmp_path, facts)
     assert {k: v for k, v in open_manifest(tmp_path).facts.items() if k != "seal"} == facts
-
-
-def test_only_files_that_were_touched_are_read_again(good: Manifest, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(good.folder, tmp_path / "copy"))
-    manifest, note = open_manifest(folder), folder / ".verified.json"
-    verify_touched(manifest)
-    known = json.loads(note.read_text())
-    assert len(known) == len([p for p in folder.rglob("*-0*") if p.is_file()])
-    path = next(p for p in sorted(folder.rglob("*.tokens")))
-    raw = path.read_bytes()
-    path.write_bytes(bytes([raw[0] ^ 1]) + raw[1:])
-    with pytest.raises(DataError, match=f"{path.name} is missing or differs"):
-        verify_touched(manifest)
-    assert json.loads(note.read_text()) == known  # what is wrong is never noted as right
-    with pytest.raises(DataError, match=f"{path.name} is missing or differs"):
-        verify_touched(manifest)
-    path.write_bytes(raw)
-    verify_touched(manifest)
-    for damage in ("", "[]", "null", '{"a": 1}'):
-        note.write_text(damage)
-        verify_touched(manifest)
-    assert set(json.loads(note.read_text())) == set(known)
-
-
-def test_a_folder_that_cannot_be_written_is_verified_all_the_same(good: Manifest, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(good.folder, tmp_path / "copy"))
-    (folder / ".verified.json").mkdir()
-    verify_touched(open_manifest(folder))
-    next(folder.rglob("*.starts")).unlink()
-    with pytest.raises(DataError, match="is missing"):
-        verify_touched(good.__class__(folder, good.facts, good.sha256))

@@ -14,6 +14,8 @@ from sweeps.grids import combinations
 from train.compose import CONFIGS, ROOT, compose_study
 from train.config import TrainConfig
 from train.models.build import count_of
+from train.models.layers import n_symbols
+from train.parallel import micro_batch_of
 from train.plan import Plan, Timetable, science
 
 VOCABULARIES = {"llm": 50_277, "nmm": 50_277, "lvm": 32_000}  # of GPT-NeoX; of AIMv2's public configuration
@@ -189,6 +191,16 @@ def test_runs_share_the_gpus_of_their_nodes_evenly(study: str, monkeypatch: pyte
         own, left = divmod(config.stream.batch_size, asked.nodes * asked.gpus_per_node)
         assert left == 0
         assert own % config.machine.micro_batch == 0
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_scores_of_an_evaluation_fit_on_a_gpu(study: str) -> None:
+    """In bf16 and once more in fp32, of one pass: the whole batch in one would be 595 GB for llm/412m."""
+    n_gpus = 32 if study.endswith("heldout") else 8
+    for config in one_of_each(study).values():
+        vocabulary = n_symbols(config.model, VOCABULARIES[study.split("_")[1]])
+        n = micro_batch_of(config.stream.batch_size, config.machine, n_gpus)
+        assert 6 * n * config.stream.seq_len * vocabulary < 12e9
 
 
 def test_a_padded_vocabulary_has_more_rows_and_runs_without_one_keep_their_names(plan: Callable[..., Plan]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from mixlaw.errors import ConfigError
+from data.verified import NOTE
+from mixlaw.errors import ConfigError, DataError
 from mixlaw.ledger import read_attempts
 from mixlaw.runlog import read_status
 from mixlaw.study import run_states
@@ -101,6 +102,21 @@ def test_a_mistake_in_the_last_run_costs_no_training(tiny: Tiny, tmp_path: Path)
     assert not list((tmp_path / "runs").glob("*/*/run.json"))
 
 
+def test_data_are_verified_once_before_any_run_starts(data_root: Path, tiny: Tiny, plan: Plans, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(data_root, tmp_path / "data", ignore=shutil.ignore_patterns(".verified*")))
+    jobs = [tiny(*job, f"data.root={root}") for job in JOBS]
+    path = min(plan(f"data.root={root}").manifest.folder.rglob("*.tokens"))
+    raw = path.read_bytes()
+    path.write_bytes(bytes([raw[0] ^ 1]) + raw[1:])
+    with pytest.raises(DataError, match=f"{path.name} is missing or differs"):
+        run_study(jobs, 2, 0)
+    assert not list((tmp_path / "runs").rglob("run.json"))
+    path.write_bytes(raw)
+    run_study(jobs, 2, 0)
+    noted = [line for line in (path.parents[1] / NOTE).read_bytes().splitlines() if line]
+    assert len(noted) == len(list(path.parents[1].rglob("*-0*")))  # by the study, and by no run again
+
+
 def test_a_run_that_fails_is_named_with_its_last_words_and_the_others_finish(
     tiny: Tiny, plan: Plans, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,3 +179,22 @@ def test_a_run_that_is_killed_is_told_from_one_that_was_stopped(tiny: Tiny, plan
     assert (state.state, state.reason, state.attempts) == ("failed", "killed by signal 9 (SIGKILL)", 1)
     run_study([tiny(*JOBS[0], *LONG)], 1, 0)
     assert [attempt.code for attempt in read_attempts(run)] == [-9, 0]
+
+
+@pytest.mark.parametrize("left_to_us", [["4", "5"], ["GPU-8932f937", "GPU-1a2b3c4d"]], ids=["numbers", "UUIDs"])
+def test_runs_take_turns_on_the_gpus_that_are_visible_and_on_no_others(
+    left_to_us: list[str], tiny: Tiny, plan: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(left_to_us))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)  # of this process; there are none
+    on_gpus = "machine.device=auto"
+    run_study([tiny(*job, on_gpus) for job in JOBS[:3]], 0, 0)
+    places = [read_attempts(folder)[0].where for folder in folders(plan, on_gpus)[:3]]
+    assert {place.partition(", GPU ")[2] for place in places} == set(left_to_us)
+
+
+def test_runs_on_cpus_leave_gpus_alone(tiny: Tiny, plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    run_study([tiny(*JOBS[0])], 1, 0)
+    assert "GPU" not in read_attempts(folders(plan)[0])[0].where

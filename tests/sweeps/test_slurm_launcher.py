@@ -1,6 +1,7 @@
 """How a study is cut into arrays, and what is said where there is no Slurm: none of this needs one."""
 
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from data.verified import verify_touched
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.ledger import PlannedRun, read_plan, record_job
 from sweeps.launcher import plan_jobs
@@ -226,3 +228,29 @@ def test_a_time_in_a_study_file_and_on_the_command_line(tiny: Tiny, tmp_path: Pa
         code, out, err = call("-m", "train", *tiny(*more), MIXLAW_CONFIGS=str(tmp_path / "own"))
         assert (code, err) == (0, "")
         assert f"--time={time} " in out
+
+
+def test_data_that_no_run_has_verified_are_named_before_nodes_wait_for_them(
+    data_root: Path, tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(data_root, tmp_path / "data", ignore=shutil.ignore_patterns(".verified*")))
+    job = tiny(f"data.root={root}", "study_name=s")
+    submit_study([job], SlurmOptions(dry_run=True), 0)
+    out = capsys.readouterr().out
+    assert " files (0.0 GB) of " in out
+    assert "are not verified: `python -m data.prepare data=" in out
+    verify_touched(plan_jobs([job])[0].plan.manifest)
+    submit_study([job], SlurmOptions(dry_run=True), 0)
+    assert "verified" not in capsys.readouterr().out
+
+
+def test_a_dry_run_tells_how_much_memory_each_size_needs(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [tiny(f"model.width={width}", f"mixture={m}") for width in (16, 32) for m in ("uniform", "natural")]
+    submit_study(jobs, SlurmOptions(dry_run=True, gpus_per_node=2), 0)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("memory of ")]
+    assert [line.split(": ")[0] for line in told] == [f"memory of text of width {width}" for width in (16, 32)]
+    assert all(line.endswith(" GB on each of 2 GPUs, estimated") for line in told)
+    submit_study(jobs[:1], SlurmOptions(dry_run=True, gpus_per_node=3), 0)
+    assert "memory of text of width 16: stream.batch_size 4 is not a multiple of the 3 ranks" in capsys.readouterr().out
+    submit_study(jobs[:1], SlurmOptions(dry_run=True, gpus_per_node=0), 0)
+    assert "memory of" not in capsys.readouterr().out

@@ -29,6 +29,12 @@ Plans = Callable[..., Plan]
 Tiny = Callable[..., list[str]]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone"]
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"}
+PARALLEL = {  # hsdp: of four ranks, each two share a copy
+    "alone": [],
+    "ddp": ["machine.parallel=ddp"],
+    "fsdp": ["machine.parallel=fsdp"],
+    "hsdp": ["machine.parallel=fsdp", "machine.shards=2"],
+}
 SETTINGS = ["evaluation.average=0.5", "schedule.n_tokens=1280"]  # 20 steps
 
 
@@ -64,13 +70,12 @@ def alone(plan: Plans, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("more", [[], ["machine.micro_batch=1"], ["machine.activation_checkpointing=true"]], ids=str)
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize(("n", "parallel"), [(2, "ddp"), (4, "ddp"), (2, "fsdp"), (4, "fsdp"), (4, "hsdp")])
 def test_ranks_train_the_run_that_one_process_trains(
     n: int, parallel: str, more: list[str], plan: Plans, tiny: Tiny, alone: Path, tmp_path: Path
 ) -> None:
     many = tmp_path / "many"
-    overrides = tiny(*SETTINGS, f"machine.runs={many}", f"machine.parallel={parallel}", *more)
+    overrides = tiny(*SETTINGS, f"machine.runs={many}", *PARALLEL[parallel], *more)
     assert run_ranks(n, overrides) == ["finished"] * n
     assert len(list(many.glob("*/*/done.json"))) == 1
     assert_same_run(alone, many)
@@ -106,7 +111,15 @@ def stop_after_ten_steps(rank: int) -> None:
 
 @pytest.mark.parametrize(
     ("saved", "loaded"),
-    [("fsdp 2", "alone"), ("fsdp 2", "fsdp 4"), ("fsdp 4", "ddp 2"), ("alone", "fsdp 2"), ("ddp 2", "fsdp 2")],
+    [
+        ("fsdp 2", "alone"),
+        ("fsdp 2", "fsdp 4"),
+        ("fsdp 4", "ddp 2"),
+        ("alone", "fsdp 2"),
+        ("ddp 2", "fsdp 2"),
+        ("hsdp 4", "alone"),
+        ("fsdp 2", "hsdp 4"),
+    ],
 )
 def test_what_some_ranks_save_any_other_number_goes_on_with(
     saved: str, loaded: str, plan: Plans, tiny: Tiny, alone: Path, tmp_path: Path
@@ -115,7 +128,7 @@ def test_what_some_ranks_save_any_other_number_goes_on_with(
 
     def go(how: str, **more: Any) -> set[str]:
         parallel, _, n = how.partition(" ")
-        where = [f"machine.runs={runs}", f"machine.parallel={'ddp' if parallel == 'alone' else parallel}"]
+        where = [f"machine.runs={runs}", *PARALLEL[parallel]]
         return set(run_ranks(int(n or 1), tiny(*SETTINGS, *where), **more))
 
     assert go(saved, prepare=stop_after_ten_steps) == {"again"}
@@ -125,7 +138,7 @@ def test_what_some_ranks_save_any_other_number_goes_on_with(
     assert newest.name == "step-00000010"
     kinds = {p.suffix for p in newest.rglob("*") if p.is_file()}
     assert kinds == {".safetensors", ".json"}  # nothing that could run code
-    assert newest.joinpath("model").is_dir() == saved.startswith("fsdp")
+    assert newest.joinpath("model").is_dir() == saved.startswith(("fsdp", "hsdp"))
     assert go(loaded) == {"finished"}
     assert_same_run(alone, runs)
 

@@ -1,7 +1,9 @@
 """The summary of held-out losses: means over all tokens, and standard errors over documents."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,15 @@ from hypothesis import strategies as st
 from data.items import Layout
 from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
 from mixlaw.errors import ConfigError
-from train.config import EvaluationConfig, ModelConfig
-from train.distributed import join_world
+from tests.train.ranks import on_ranks
+from train.compose import compose_config, plan_run
+from train.config import EvaluationConfig, MachineConfig, ModelConfig
+from train.distributed import ALONE, join_world, leave_world
 from train.evaluate import Evaluator, summaries, summary
-from train.models.build import build_model
+from train.models.build import build_model, shape_model
+from train.models.initial import initialise
+from train.parallel import place
+from train.plan import Plan
 
 numbers = st.floats(0.0, 10.0)
 
@@ -103,3 +110,41 @@ def test_a_target_is_measured_on_all_its_documents_with_the_error_over_them(tmp_
 def test_a_domain_with_nothing_to_predict_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="'d': its evaluation sequences hold no text to predict"):
         summaries({"d": {"text": torch.tensor([[0.0, 0.0]])}}, {"text": 1.0})
+
+
+def test_micro_batches_change_no_loss(plan: Callable[..., Plan]) -> None:
+    this = plan("evaluation.n_sequences=7")
+    config = this.config
+    model = build_model(config.model, 256, config.layout(), seed=0)
+    found = [
+        Evaluator(this.manifest, config.evaluation, config.layout(), n).measure(model, ALONE, "fp32") for n in (1, 3, 9)
+    ]
+    for losses in found[1:]:
+        for name, row in found[0].items():
+            assert losses[name] == {key: pytest.approx(value, rel=1e-6) for key, value in row.items()}
+
+
+def passes_of_ranks(rank: int, overrides: list[str], parallel: str) -> dict[str, Any]:
+    """Return how often a rank ran its model in one evaluation, and the losses."""
+    this, world = plan_run(compose_config(overrides)), join_world("cpu")
+    config, machine = this.config, MachineConfig(parallel=parallel)
+    model = place(shape_model(config.model, 256, config.layout()), machine, "fp32", world)
+    initialise(model, config.model, 0)
+    calls: list[int] = []
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    losses = Evaluator(this.manifest, config.evaluation, config.layout(), 3).measure(model, world, "fp32")
+    leave_world()
+    return {"passes": len(calls), "losses": losses}
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_ranks_share_the_passes_of_an_evaluation(parallel: str, tiny: Callable[..., list[str]]) -> None:
+    """5 domains of 7 sequences in passes of 3 are 15 passes; a sharded model runs on all ranks, or on none."""
+    overrides = tiny("evaluation.n_sequences=7")
+    [alone] = on_ranks(1, passes_of_ranks, overrides, parallel)
+    answers = on_ranks(4, passes_of_ranks, overrides, parallel)
+    assert alone["passes"] == 15
+    assert [answer["passes"] for answer in answers] == ([4, 4, 4, 3] if parallel == "ddp" else [4, 4, 4, 4])
+    for answer in answers:
+        for name, row in alone["losses"].items():
+            assert answer["losses"][name] == {key: pytest.approx(value, rel=1e-6) for key, value in row.items()}

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import train.evaluate
 from data.items import Layout
 from data.stream import WeightedStream
 from mixlaw.errors import DataError, RunLogError
@@ -20,7 +21,6 @@ from mixlaw.runlog import read_status
 from mixlaw.runs import load_runs
 from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint
-from train.evaluate import Evaluator
 from train.loop import run
 from train.plan import Plan
 
@@ -93,17 +93,17 @@ def test_a_signal_inside_an_evaluation_does_not_wait_for_its_end(
     number: int, plan: Plans, settings: list[str], untouched: Artefacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The evaluation after step 7 is broken off at its second domain, twice, and made after the third start."""
-    this, plain = plan(*settings), Evaluator._domain
+    this, plain = plan(*settings), train.evaluate.inputs_of
 
     def interrupted(*arguments: Any) -> Any:
-        if next(calls) == 2:
+        if next(calls) == 3:  # of two passes each
             os.kill(os.getpid(), number)
         return plain(*arguments)
 
     for _ in range(2):
         with monkeypatch.context() as patch:
             calls = iter(range(1, 1000))
-            patch.setattr(Evaluator, "_domain", interrupted)
+            patch.setattr(train.evaluate, "inputs_of", interrupted)
             assert run(this) == "again"
         newest = newest_checkpoint(folder_of(this) / "checkpoints")
         assert newest is not None
@@ -263,14 +263,16 @@ def rows(plan: Plan) -> list[dict[str, float]]:
     "setting",
     [
         "machine.micro_batch=1",
-        "machine.micro_batch=3",
+        "machine.micro_batch=2",
+        "machine.scores_at_once=7",
         "machine.workers=1",
         "machine.activation_checkpointing=true",
+        "machine.activation_checkpointing=true machine.selective_checkpointing=true",
         "machine.parallel=fsdp",  # of one rank
     ],
 )
 def test_machine_settings_change_no_loss(setting: str, plan: Plans, tmp_path: Path) -> None:
-    one, other = plan(), plan(setting, f"machine.runs={tmp_path / 'other'}")
+    one, other = plan(), plan(*setting.split(), f"machine.runs={tmp_path / 'other'}")
     run(one)
     run(other)
     for a, b in zip(rows(one), rows(other), strict=True):

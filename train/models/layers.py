@@ -34,11 +34,19 @@ class Positions(nn.Module):
 
     def __init__(self, config: ModelConfig, seq_len: int) -> None:
         super().__init__()
-        cos, sin = rotary_table(seq_len, config.head_dim, config.rope_base)
+        self._shape = seq_len, config.head_dim, config.rope_base
+        cos, sin = rotary_table(*self._shape)
         self.cos: Tensor
         self.sin: Tensor
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+
+    def fill(self) -> None:
+        """Compute the table anew, after the model was given memory; always on the CPU, so that all devices agree."""
+        with torch.device("cpu"):
+            cos, sin = rotary_table(*self._shape)
+        self.cos.copy_(cos)
+        self.sin.copy_(sin)
 
     def forward(self, n_places: int) -> tuple[Tensor, Tensor]:
         """Return cosines and sines (S, K/2) of the first places."""
@@ -59,9 +67,9 @@ def patches_of(images: Tensor, size: int) -> Tensor:
 
 
 def in_fp32(norm: nn.Module, x: Tensor) -> Tensor:
-    """Apply a norm as precisely in bf16 as in fp32, by the fused kernel, which wants weights of the input's type."""
+    """Apply a norm in fp32, by the fused kernel, to what may be bf16; its weights are rounded as all weights are."""
     if isinstance(norm, nn.RMSNorm):
-        return F.rms_norm(x.float(), norm.normalized_shape, norm.weight.float(), norm.eps)
+        return F.rms_norm(x.float(), norm.normalized_shape, norm.weight.to(x.dtype).float(), norm.eps)
     return x.float()
 
 
@@ -102,5 +110,5 @@ class Block(nn.Module):
         self.ffn = SwiGLU(config)
 
     def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor, mask: Mask = None) -> Tensor:
-        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos, sin, mask)
-        return x_BSD + self.ffn(self.ffn_norm(x_BSD))
+        x_BSD = x_BSD + self.attention(in_fp32(self.attention_norm, x_BSD), cos, sin, mask)
+        return x_BSD + self.ffn(in_fp32(self.ffn_norm, x_BSD))

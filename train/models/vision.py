@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from data.items import Layout
 from train.config import ModelConfig
 from train.models.attention import prefix_mask
-from train.models.layers import Block, Positions, n_symbols, patches_of
-from train.models.text import token_losses
+from train.models.layers import Block, Positions, in_fp32, n_symbols, patches_of
+from train.models.losses import scores, token_losses
+from train.precision import as_stream
 
 EPS = 1e-6  # of a patch's variance: an empty patch has none
 
@@ -32,12 +33,14 @@ class VisionModel(nn.Module):
     end_id : unused: captions are apart already
     """
 
+    scores_at_once = 0  # tokens whose scores are in memory at a time; 0: of all
+
     def __init__(self, config: ModelConfig, vocab_size: int, layout: Layout, end_id: int = 0) -> None:
         super().__init__()
         weights = {"image": config.image_loss_weight, "text": config.text_loss_weight}
         self.loss_weights = {kind: weight for kind, weight in weights.items() if weight > 0}
         self.inputs = ("images", "prefix") + ("tokens",) * ("text" in self.loss_weights)
-        self._patch_size = layout.patch_size
+        self._patch_size, self._head_dim = layout.patch_size, config.head_dim
         self.patches = nn.Linear(3 * layout.patch_size**2, config.width, bias=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth + config.decoder_depth))
         self._depth = config.depth
@@ -52,26 +55,30 @@ class VisionModel(nn.Module):
 
     def encode(self, images: Tensor, prefix_B: Tensor) -> Tensor:
         """Return (B, P, D) features of the patches; with prefix_B = P every patch sees all others."""
-        x_BPD = self.patches(patches_of(images[:, None], self._patch_size)[:, 0]).float()  # the residual stream is fp32
+        x_BPD = as_stream(self.patches(patches_of(images[:, None], self._patch_size)[:, 0]))
         P = x_BPD.shape[1]
-        mask = prefix_mask(prefix_B, P)
+        mask = prefix_mask(prefix_B, P, self._head_dim)
         for block in self.blocks[: self._depth]:
             x_BPD = block(x_BPD, *self.positions(P), mask)
-        return self.encoder_norm(x_BPD.float())
+        return as_stream(in_fp32(self.encoder_norm, x_BPD))
 
     def decode(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return (B, P [+ T - 1], D): what each place knows of the next."""
         x_BSD = self.encode(batch["images"], batch["prefix"])
         if "text" in self.loss_weights:
-            x_BSD = torch.cat((x_BSD, self.embedding(batch["tokens"][:, :-1].clamp(min=0))), 1)
+            x_BSD = torch.cat((x_BSD, as_stream(self.embedding(batch["tokens"][:, :-1].clamp(min=0)))), 1)
         S = x_BSD.shape[1]
         for block in self.blocks[self._depth :]:
             x_BSD = block(x_BSD, *self.positions(S))
-        return self.final_norm(x_BSD)
+        return in_fp32(self.final_norm, x_BSD)
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return (B, P + T - 1, V) scores of the token that follows each place; of patches only the last has one."""
-        return self.head(self.decode(batch))
+        return scores(self.head, self.decode(batch))
+
+    def losses(self, x_BSD: Tensor, targets_BT: Tensor) -> Tensor:
+        """Return losses (B, T) of what the decoder knows of each token."""
+        return token_losses(self.head, x_BSD, targets_BT, self.scores_at_once)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return image (B, P - 1): mean squared error of each predicted patch that lies behind the prefix, in units of
@@ -84,7 +91,7 @@ class VisionModel(nn.Module):
             errors_BP = (self.image_head(x_BSD[:, : P - 1]).float() - wanted_BPC[:, 1:]).square().mean(-1)
             found["image"] = errors_BP.where(behind(batch["prefix"], P), 0.0)
         if "text" in self.loss_weights:
-            found["text"] = token_losses(self.head(x_BSD[:, P - 1 :]).float(), batch["tokens"])
+            found["text"] = self.losses(x_BSD[:, P - 1 :], batch["tokens"])
         return found
 
     def predicted(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

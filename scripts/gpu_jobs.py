@@ -55,19 +55,20 @@ class Job:
 
 @dataclass
 class Runner:
-    """Starts measurements in processes of their own, until the time of a part is used up."""
+    """Starts measurements in processes of their own, each step of which has a time of its own."""
 
     command: list[str]
     minutes: float
     json: Path
     head: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
     end: float = 0.0
+    faults: list[str] = field(default_factory=list)
 
-    def until(self, share: float) -> None:
-        """Let what follows take up to that share of all the time."""
-        self.end = self.started + 60 * self.minutes * share
+    def within(self, share: float) -> None:
+        """Let what follows take up to that share of all the time, from now on; forget what failed before."""
+        self.end = time.monotonic() + 60 * self.minutes * share
+        self.faults = []
 
     def note(self, row: Row) -> None:
         """Keep a row, also on the disk, where it outlives whatever comes."""
@@ -78,20 +79,24 @@ class Runner:
         """Run jobs at once; return what each found, or nothing where one failed or the time is over."""
         started = time.monotonic()
         if self.end - started < LEAST:
-            say(f"{label}: left out, the time is used up")
-            return []
+            return self._fault(f"{label}: left out, the time is used up")
         running = [Job([*self.command, "--one", json.dumps(job)], alone=len(jobs) == 1) for job in jobs]
         try:
             while any(job.code is None for job in running) and not any(job.code for job in running):
                 if time.monotonic() > self.end:
-                    say(f"{label}: left out, stopped after {time.monotonic() - started:.0f} s at the end of its time")
-                    return []
+                    spent = time.monotonic() - started
+                    return self._fault(f"{label}: left out, stopped after {spent:.0f} s at the end of its time")
                 time.sleep(0.1)
             if broken := next((job for job in running if job.code), None):  # the others would wait for it
-                say(f"{label}: failed, {broken.last_line()}")
-                return []
+                return self._fault(f"{label}: failed, {broken.last_line()}")
             say(f"{label}: {time.monotonic() - started:.0f} s")
             return [job.found() for job in running]
         finally:
             for job in running:
                 job.stop()
+
+    def _fault(self, words: str) -> list[Row]:
+        """Say and keep what went wrong; return that nothing was found."""
+        say(words)
+        self.faults.append(words)
+        return []
