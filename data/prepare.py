@@ -207,7 +207,7 @@ def compose_config(overrides: list[str]) -> DataConfig:
         raise ConfigError(f"{group}={option}: {unknown_name('configuration', option, error.options or [])}") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error).split("\n")[0]) from None
-    except ValueError:  # of Hydra, for data=null and data=3
+    except ValueError:  # of Hydra, where YAML reads the name as nothing, or as a number
         raise ConfigError(
             f"{' '.join(overrides)}: the name of a configuration must be text that YAML reads as such"
         ) from None

@@ -138,9 +138,9 @@ def test_names_that_do_not_exist_are_refused_with_the_near_match():
     table = study("base")
     with pytest.raises(ConfigError, match=r"unknown law 'bse'; did you mean 'base'\?"):
         LawFit("bse").fit(table)
-    with pytest.raises(RunLogError, match=r"unknown target 'mian'; did you mean 'main'\?"):
+    with pytest.raises(ConfigError, match=r"unknown target 'mian'; did you mean 'main'\?"):
         LawFit("base").fit(table, ["mian"])
-    with pytest.raises(FitError, match=r"unknown target 'mian'; did you mean 'main'\?"):
+    with pytest.raises(ConfigError, match=r"unknown target 'mian'; did you mean 'main'\?"):
         LawFit("base", **QUICK).fit(table).target("mian")
 
 

@@ -165,8 +165,8 @@ def test_a_table_of_which_most_rows_are_bad_is_refused_with_what_is_wrong(tmp_pa
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "No columns to parse"),
-        (b"\n\n", "No columns to parse"),
+        (b"", "it is empty"),
+        (b"\n\n", "it is empty"),
         (HEADER.encode(), "has no rows"),
         (bytes(range(256)) * 20, "runs.csv"),
         (b"\x89PNG\r\n\x1a\n" + b"\x00" * 300, "runs.csv"),
