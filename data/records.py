@@ -18,6 +18,7 @@ from mixlaw.errors import DataError
 
 Row = Mapping[str, Any]
 Rows = Iterator[tuple[int, Row]]  # number of the record, from 1, and its columns
+UTF16 = ("\udcff\udcfe", "\udcfe\udcff")  # its marks of byte order, as bytes that are not UTF-8
 ZEROS = "\0" * 16  # no text holds as many: where a write was lost, file systems give zeros
 MOST_WITHOUT = 1000  # records without the wanted column at the beginning of a file: then it has none
 BATCH_ROWS = 256  # of parquet: a document may have megabytes
@@ -86,12 +87,16 @@ def lines(path: Path) -> Iterator[str]:
     Raises
     ------
     DataError
-        If a part of the file was overwritten by zeros.
+        If a part of the file was overwritten by zeros, or it is UTF-16.
     """
     with io.TextIOWrapper(open_plain(path), encoding="utf-8", errors="surrogateescape", newline="") as file:
         for number, line in enumerate(file):
             if ZEROS in line:
                 raise DataError(f"{path}: a part of it was overwritten by zeros, or it is no text: write it again")
+            if number == 0 and line.startswith(UTF16):
+                raise DataError(
+                    f"{path} is UTF-16: convert it, iconv -f UTF-16 -t UTF-8 {path.name} > {path.stem}.utf8"
+                )
             yield line.removeprefix("\ufeff") if number == 0 else line
 
 
@@ -181,6 +186,10 @@ def csv_rows(path: Path, key: str, bad: BadDocuments) -> Rows:
     reader = csv.reader(lines(path), strict=True)
     header = next(reader, [])
     if header.count(key) != 1:
+        if len(header) == 1 and (other := next((c for c in ";\t|" if c in header[0]), "")):
+            raise DataError(
+                f"{path}: its columns are separated by {other!r}; CSV has commas: write it again with these"
+            )
         twice = f"{path}: the header has the column '{key}' {header.count(key)} times: rename all but one"
         raise DataError(twice if key in header else no_column(path, key, header))
     number = 0

@@ -86,9 +86,12 @@ def test_csv_gives_every_text_back_and_counts_every_ragged_row(
         ("body,n\na,1\n", "no column 'text', it has body, n"),
         ("body\n", "no column 'text', it has body"),
         ("", "no column 'text'"),
+        ("text;n\na;1\n", "its columns are separated by ';'; CSV has commas"),
+        ("n\ttext\n1\ta\n", r"its columns are separated by '\\t'; CSV has commas"),
+        ("text,n\na,1\n".encode("utf-16"), r"a\.csv is UTF-16: convert it, iconv -f UTF-16 -t UTF-8 a\.csv"),
     ],
 )
-def test_csv_that_would_be_read_wrongly_is_refused(tmp_path: Path, content: str, cause: str) -> None:
+def test_csv_that_would_be_read_wrongly_is_refused(tmp_path: Path, content: str | bytes, cause: str) -> None:
     with pytest.raises(DataError, match=cause):
         read(written(tmp_path, "a.csv", content), "csv")
 
