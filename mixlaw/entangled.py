@@ -53,7 +53,7 @@ def _line(n_params: Array, n_tokens: Array) -> str:
     power = 1.0 if abs(power - 1) < 0.05 else power
     factor = float(np.exp(np.median(np.log(n_tokens) - power * np.log(n_params))))
     shown = "N" if power == 1 else f"N^{power:.2g}"
-    how = "rise together" if power > 0 else "bind each other"
+    how = "rise together" if power > 0 else "lie on one curve"
     return f"N and D {how} in all runs (about D = {factor:.3g} {shown})"
 
 

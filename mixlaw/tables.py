@@ -296,8 +296,8 @@ def _from_runs(
     if missing:
         without = long["run_id"][long[f"weight_{missing[0]}"].isna()].unique()
         raise RunLogError(
-            f"runs in {folders[0]} train on different domains: '{missing[0]}' is not in all of them, among others not "
-            f"in {listed(list(without), 3)}"
+            f"runs in {folders[0]} train on different domains: '{missing[0]}' is not in all of them: it is missing in "
+            f"{listed(list(without), 3)}"
         )
     wide = long.pivot(index=index, columns="domain", values=["loss", "loss_se"])
     wide.columns = pd.Index(["_".join(pair) for pair in wide.columns.to_flat_index()])

@@ -98,7 +98,7 @@ def test_auto_on_a_line_with_one_run_a_size_does_not_claim_to_know():
 
 @pytest.mark.parametrize(("power", "words"), [
     (1.0, r"rise together in all runs \(about D = 20 N\)"), (0.7, r"rise together .*about D = 20 N\^0.7\)"),
-    (-1.0, r"bind each other in all runs \(about D = 20 N\^-1\)"),
+    (-1.0, r"lie on one curve in all runs \(about D = 20 N\^-1\)"),
 ])  # fmt: skip
 def test_the_line_of_n_and_d_is_said(power, words):
     n = np.array([1e7, 3e7, 1e8, 3e8])

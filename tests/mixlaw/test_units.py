@@ -1,6 +1,7 @@
 """Every number that is shown has the unit of its target, from the table to the report."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +114,6 @@ def shown(tmp_path: Path, frame: pd.DataFrame, capsys: pytest.CaptureFixture[str
 
 
 def without_pictures(page: str) -> str:
-    import re
-
     return re.sub(r"base64,[^\"]+", "", page)
 
 
@@ -132,6 +131,7 @@ def test_all_commands_show_the_unit_of_the_target_and_never_nats(
         assert words in said[name], said[name]
     footer = page.lower().split("made by mixlaw")[1]
     assert f"{'losses in ' if words == 'bits/byte' else ''}{words}; intervals " in footer
+    assert re.search(r"; intervals (are 90 %|held \d+ % of held-out losses), from resampling", footer)
     for name, text in [*said.items(), ("page", page)]:
         assert "nats" not in text, (name, text)
     assert json.loads(said["json"])["unit"] == words
@@ -142,7 +142,8 @@ def test_losses_in_nats_are_shown_as_before(tmp_path: Path, capsys: pytest.Captu
     assert "gain of h* over it [nats/token]" in said["recommend"]
     assert "regret [nats]" in said["recommend"]
     assert "unit" not in said["predict"]
-    assert "Losses in nats per token; intervals " in said["page"].replace("\u00a0", " ")
+    page = said["page"].replace("\u00a0", " ")
+    assert re.search(r"Losses in nats per token; intervals (are 90 %|held \d+ % of held-out losses), from", page)
 
 
 def test_a_mean_over_units_is_said_and_its_differences_are_in_mixed_units(

@@ -178,13 +178,18 @@ def test_a_run_that_goes_on_is_sent_from_its_first_row_once_asked(
     assert sent_rows(folder) == expected(unmirrored, json.loads((folder / "run.json").read_text()))
 
 
-def test_what_was_sent_before_w_and_b_was_left_out_is_not_sent_again(
-    plan: Plans, stub: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def stopped(plan: Plans, stub: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> tuple[Plan, Path]:
+    """A run with W&B that was stopped at its 7th step, and what W&B was told."""
     seen = stub(WORKING)
     monkeypatch.setattr(train.sinks, "DEADLINE_S", 100.0)
     this = plan("logging=wandb", "logging.every_steps=2")
     assert run(this, stop_at(7)) == "again"
+    return this, seen
+
+
+def test_what_was_sent_before_w_and_b_was_left_out_is_not_sent_again(plan: Plans, stopped: tuple[Plan, Path]) -> None:
+    this, seen = stopped
     n_sent = seen.read_text().count('"row"')
     assert 0 < n_sent == log_of(this).count(b"\n")
     assert run(plan("logging.every_steps=2")) == "finished"
@@ -279,13 +284,8 @@ def test_a_server_that_answers_with_errors_does_not_hold_up_the_end(
     assert log_of(plan()) == unmirrored
 
 
-def test_rows_arrive_in_order_under_dashboard_names(
-    plan: Plans, stub: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = stub(WORKING)
-    monkeypatch.setattr(train.sinks, "DEADLINE_S", 100.0)
-    this = plan("logging=wandb", "logging.every_steps=2")
-    assert run(this, stop_at(7)) == "again"
+def test_rows_arrive_in_order_under_dashboard_names(plan: Plans, stopped: tuple[Plan, Path]) -> None:
+    this, seen = stopped
     assert run(this) == "finished"
     said = [json.loads(line) for line in seen.read_text().splitlines()]
     facts = json.loads((folder_of(this) / "run.json").read_text())
