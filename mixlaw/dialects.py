@@ -106,11 +106,19 @@ class Widths:
 
 
 def widths_of(lines: Sequence[str], separator: str) -> Widths:
-    """Count cells; rows are counted from 1 below the header, lines from 1."""
+    """Count cells; rows are counted from 1 below the header, lines from 1.
+
+    Nothing is counted where csv cannot: with blanks as separators, and cells of more than 131,072 letters.
+    """
+    try:
+        return _counted(lines, separator)
+    except (csv.Error, TypeError):
+        return Widths(0, 0, {}, (0, 0))
+
+
+def _counted(lines: Sequence[str], separator: str) -> Widths:
     header, count, before = 0, -1, 0
     wide, quoted = dict[int, tuple[int, int]](), (0, 0)
-    if separator not in SEPARATORS:
-        return Widths(0, 0, wide, quoted)
     reader = csv.reader((line + "\n" for line in lines), delimiter=separator, skipinitialspace=True)
     for row in reader:
         quoted = (before + 1, reader.line_num) if reader.line_num > before + 1 else quoted

@@ -316,3 +316,9 @@ def test_a_few_rows_with_more_cells_than_the_header_are_left_out_and_more_are_re
     path.write_text(" \n")
     with pytest.raises(RunLogError, match="cannot be read as a table: it is empty"):
         read_table([path])
+
+
+def test_a_cell_may_be_very_long(tmp_path):
+    frame = runs().assign(config="x" * 200_000)
+    frame.to_csv(tmp_path / "runs.csv", index=False)
+    same(read_table([tmp_path / "runs.csv"]), runs())
