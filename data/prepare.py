@@ -21,17 +21,17 @@ from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
-from data.build import build, sources
 from data.chosen_files import check_chosen_files
 from data.config import DataConfig, to_dataclass
 from data.config_folders import CONFIGS, config_folders
-from data.inputs import differences
+from data.demo_corpora.wheels import Echo
 from data.misread import quoted_home
-from data.shards import Manifest, open_manifest
-from data.sources import check_source, has_images
-from data.tokenize import FILE_NAME, check_tokenizer
-from data.verified import verify_touched
-from data.wheels import Echo
+from data.preparation.build import build, sources
+from data.preparation.inputs import differences
+from data.preparation.sources import check_source, has_images
+from data.store.tokens import Manifest, open_manifest
+from data.store.verified import verify_touched
+from data.tokenizers import FILE_NAME, check_tokenizer
 from data.yaml_files import check_yaml_files
 from mixlaw.console import command
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name

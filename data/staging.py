@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mixlaw.runlog import sync_path
+from mixlaw.fileio import sync_path
 
 FORGOTTEN_SECONDS = 24 * 3600  # a stranger's staging folder, untouched this long, has no living owner
 

@@ -1,4 +1,4 @@
-"""How many runs does it take to decide? Runs that fill the simplex against those that `mixlaw.information` chooses.
+"""How many runs does it take to decide? Runs that fill the simplex against those that `advice/next_runs.py` chooses.
 
     python -m scripts.bench_design              # all cases; those that are in the result table already are skipped
     python -m scripts.bench_design --studies 8  # fewer studies of each case
@@ -28,15 +28,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from mixlaw.artefact import FittedLaws
-from mixlaw.design import Size, anchors, as_runs, candidates, spread
-from mixlaw.fit import LawFit, TargetFit
-from mixlaw.information import Decision, believable, curves, next_runs
-from mixlaw.laws import Units, get_law
-from mixlaw.objective import Objective, optimum
-from mixlaw.question import Question
-from mixlaw.slopes import Array
-from mixlaw.tables import Table, check_frame
+from mixlaw.advice.constraints import Question
+from mixlaw.advice.design import Size, anchors, as_runs, candidates, spread
+from mixlaw.advice.next_runs import Decision, believable, curves, next_runs
+from mixlaw.advice.objective import Objective, optimum
+from mixlaw.fitting.estimator import LawFit, TargetFit
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.jacobian import Array
+from mixlaw.laws.registry import Units, get_law
+from mixlaw.tables.table import Table, check_frame
 
 RESULT = Path(__file__).resolve().parent / "design.csv"
 UNITS = Units(1e8, 2e9)

@@ -29,13 +29,13 @@ import pandas as pd
 import scipy
 from numpy.typing import NDArray
 
-from mixlaw.fit import LawFit
-from mixlaw.laws import Units, get_law
-from mixlaw.problems import problems
-from mixlaw.search import find_minima
-from mixlaw.solver import Members, Problem, objective
-from mixlaw.tables import LOSS, Table, check_frame
-from mixlaw.uncertainty import resampled_fits
+from mixlaw.fitting.assemble import problems
+from mixlaw.fitting.bootstrap import resampled_fits
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.levenberg_marquardt import Members, Problem, objective
+from mixlaw.fitting.multistart import find_minima
+from mixlaw.laws.registry import Units, get_law
+from mixlaw.tables.table import LOSS, Table, check_frame
 from scripts.bench_paper import D_UNIT, N_UNIT, QUICK, THOROUGH, Objective, Runs, Settings, box, paper_procedure
 from scripts.bench_rows import N_BOOTSTRAP, N_STARTS, Case, study
 

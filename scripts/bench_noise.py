@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from data.stream import WeightedStream
-from mixlaw.runlog import write_atomically
+from data.stream.loader import WeightedStream
+from mixlaw.fileio import write_atomically
 from train.compose import compose_config, plan_run
 from train.distributed import World, join_world
 from train.evaluate import Evaluator

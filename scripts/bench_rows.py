@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixlaw.fit import LawFit
-from mixlaw.laws import Units, get_law
-from mixlaw.tables import check_frame
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.laws.registry import Units, get_law
+from mixlaw.tables.table import check_frame
 
 Array = NDArray[np.float64]
 UNITS = Units(1e8, 1e10)

@@ -28,12 +28,12 @@ import numpy as np
 import webdataset as wds
 from numpy.typing import NDArray
 
-from data.items import Layout
-from data.order import GlobalOrder
-from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
-from data.stream import WeightedStream
-from data.tar import TarShards
-from mixlaw.runlog import write_atomically
+from data.readers.webdataset import TarShards
+from data.store.tokens import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
+from data.stream.items import Layout
+from data.stream.loader import WeightedStream
+from data.stream.order import GlobalOrder
+from mixlaw.fileio import write_atomically
 
 N_SAMPLES, N_DOMAINS_TAR, N_SHARDS, IMAGE_BYTES = 6000, 3, 4, 13_000
 N_DOMAINS, TOKENS, SEQ_LEN, BATCH = 7, 4_000_000, 256, 256

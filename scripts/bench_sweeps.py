@@ -4,7 +4,7 @@
     dry run  the same with `hydra/launcher=slurm --dry-run`: cut into arrays, the table and the commands of sbatch
     ledger   write plan.jsonl
     status   what `python -m sweeps.status` does where 60 % are done, 30 % planned, and each 1 % or so of other states
-    load     `mixlaw.runs.load_runs`: the finished runs as one table, every byte hashed and every row checked
+    load     `mixlaw.runs.load.load_runs`: the finished runs as one table, every byte hashed and every row checked
 
 Runs are of 4 sizes, mixtures of 5 domains and seeds, on a small prepared corpus; a finished one has 20 train rows and 7
 evaluations of 5 domains. All in a temporary folder.
@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from data.shards import SPLITS, token_dtype, write_manifest, write_split
-from mixlaw.ledger import begin_attempt, end_attempt, write_plan
-from mixlaw.runlog import canonical_json, file_sha256, write_atomically
-from mixlaw.runs import load_runs
-from mixlaw.study import run_states
-from sweeps.launcher import Job, plan_jobs
+from data.store.tokens import SPLITS, token_dtype, write_manifest, write_split
+from mixlaw.fileio import canonical_json, file_sha256, write_atomically
+from mixlaw.runs.ledger import begin_attempt, end_attempt, write_plan
+from mixlaw.runs.load import load_runs
+from mixlaw.runs.study_status import run_states
+from sweeps.local import Job, plan_jobs
 from sweeps.slurm import SlurmOptions, submit_study
 from sweeps.status import describe
 from train.compose import compose_config

@@ -26,8 +26,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import torch
 
-from data.items import Layout
-from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
+from data.store.tokens import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
+from data.stream.items import Layout
 from train.compose import compose_config
 from train.loop import run
 from train.models.build import build_model

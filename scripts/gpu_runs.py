@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.shards import SPLITS, open_manifest, token_dtype, write_manifest, write_split
+from data.store.tokens import SPLITS, open_manifest, token_dtype, write_manifest, write_split
 from train.compose import compose_config
 from train.config import TrainConfig
 from train.footprint import inputs_like

@@ -30,12 +30,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from mixlaw.errors import MixlawError
-from mixlaw.fit import LawFit
-from mixlaw.hygiene import prepare
-from mixlaw.laws import get_law
-from mixlaw.protocol import judge
-from mixlaw.splits import KINDS, held_out
-from mixlaw.tables import LOSS, Table, check_frame, read_table
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.laws.registry import get_law
+from mixlaw.selection.protocol import judge
+from mixlaw.selection.splits import KINDS, held_out
+from mixlaw.tables.clean import prepare
+from mixlaw.tables.table import LOSS, Table, check_frame, read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared/data"

@@ -17,8 +17,8 @@ from typing import Any
 
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.paths import path_option
-from mixlaw.runlog import read_facts, read_rows, read_status
-from mixlaw.runs import find_runs
+from mixlaw.runs.load import find_runs
+from mixlaw.runs.log import read_facts, read_rows, read_status
 from scripts.wandb_fit import OPTIMUM, PREDICTIONS, SCORES, must_answer, wandb_in_words
 
 X = "n_tokens"

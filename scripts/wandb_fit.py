@@ -29,14 +29,15 @@ from urllib.request import urlopen
 
 import pandas as pd
 
-from mixlaw.artefact import FittedLaws
+from mixlaw.advice.recommend import is_outdated, read_answer
 from mixlaw.errors import ConfigError, MixlawError
-from mixlaw.hygiene import prepare
+from mixlaw.fileio import file_sha256
+from mixlaw.fitting.saved import FittedLaws
 from mixlaw.paths import path_option
-from mixlaw.recommend import is_outdated, read_answer
-from mixlaw.runlog import file_sha256, read_facts
-from mixlaw.runs import find_runs
-from mixlaw.tables import Table, read_table
+from mixlaw.runs.load import find_runs
+from mixlaw.runs.log import read_facts
+from mixlaw.tables.clean import prepare
+from mixlaw.tables.table import Table, read_table
 
 SCORES, PREDICTIONS, OPTIMUM = "scores", "predictions", "optimum"  # tables; scripts.wandb_dashboard draws them
 FITTED, HELD_OUT = "fitted", "held_out"  # kinds of runs

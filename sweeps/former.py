@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mixlaw.errors import MixlawError
-from mixlaw.ledger import PlannedRun
+from mixlaw.runs.ledger import PlannedRun
 from sweeps.study_path import path_of
 
 

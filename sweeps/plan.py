@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixlaw.cli import number
+from mixlaw.advice.constraints import Question
+from mixlaw.cli.main import number
 from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.paths import path_option
-from mixlaw.question import Question
-from mixlaw.units import kind_of
+from mixlaw.tables.units import kind_of
 from sweeps.study_file import Shape, mixtures_of, shapes_of, write_study
 from sweeps.study_path import path_of, studies
 
 if TYPE_CHECKING:
-    from mixlaw.artefact import FittedLaws
+    from mixlaw.fitting.saved import FittedLaws
 
 LEAST_WARMUP = 0.05  # of the shortest run's tokens
 ENDLESS = 1e12  # epochs: the planner says itself which runs repeat a domain too often
@@ -132,7 +132,7 @@ def check_options(options: argparse.Namespace, known: argparse.ArgumentParser) -
 
 def plan_first(options: argparse.Namespace) -> int:
     """Write a first study, its seeds and its held-out runs, and print what they are and cost."""
-    from mixlaw.design import Size, plan_study
+    from mixlaw.advice.design import Size, plan_study
     from mixlaw.mixture import proportional
 
     if not options.models:
@@ -213,7 +213,7 @@ def _budget(options: argparse.Namespace, biggest: Trainable) -> float:
 
 def check_epochs(runs: pd.DataFrame, biggest: Trainable) -> None:
     """Refuse runs that would repeat a domain more often than the trainer allows."""
-    from mixlaw.design import epochs
+    from mixlaw.advice.design import epochs
 
     table = epochs(runs, biggest.available)
     over = table[table["epochs"] > biggest.max_epochs]
@@ -227,8 +227,8 @@ def check_epochs(runs: pd.DataFrame, biggest: Trainable) -> None:
 
 def describe(runs: pd.DataFrame, biggest: Trainable, options: argparse.Namespace) -> list[str]:
     """Return what a plan is and costs, as lines."""
-    from mixlaw.design import epochs
-    from mixlaw.information import Noise, expected
+    from mixlaw.advice.design import epochs
+    from mixlaw.advice.next_runs import Noise, expected
 
     domains = list(biggest.available)
     by_size = runs.groupby(["role", "model"], sort=False)
@@ -270,9 +270,9 @@ def _shown(table: pd.DataFrame) -> str:
 
 def plan_next(options: argparse.Namespace) -> int:
     """Write the runs that would tell most about the decision, given what was fitted."""
-    from mixlaw.artefact import FittedLaws
-    from mixlaw.design import Size, candidates
-    from mixlaw.information import Decision, next_runs
+    from mixlaw.advice.design import Size, candidates
+    from mixlaw.advice.next_runs import Decision, next_runs
+    from mixlaw.fitting.saved import FittedLaws
 
     path = path_of(options.name)
     folder, shapes = shapes_of(path)
@@ -306,8 +306,8 @@ def plan_next(options: argparse.Namespace) -> int:
 
 def asked(options: argparse.Namespace, laws: "FittedLaws", path: Path) -> Question:
     """Return what is to be decided: what the options say, or what a recommendation answers, limits and all."""
-    from mixlaw.question import read_targets
-    from mixlaw.recommend import question_of_answer, read_answer
+    from mixlaw.advice.constraints import read_targets
+    from mixlaw.advice.recommend import question_of_answer, read_answer
 
     if options.n_params and options.n_tokens:
         return Question(options.n_params, options.n_tokens, read_targets(options.target, laws.best))

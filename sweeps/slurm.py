@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import ConfigError, MixlawError
-from mixlaw.ledger import PlannedRun, read_jobs, record_job, write_plan
-from mixlaw.runlog import write_atomically
-from mixlaw.study import LIVE, Queue, counts, run_states
+from mixlaw.fileio import write_atomically
+from mixlaw.runs.ledger import PlannedRun, read_jobs, record_job, write_plan
+from mixlaw.runs.study_status import LIVE, Queue, counts, run_states
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
-    from sweeps.launcher import Job
+    from sweeps.local import Job
 
 SCRIPT = Path("scripts/slurm/sweep.sbatch")
 MAX_ARRAY_SIZE = 1001  # Slurm's own default
@@ -112,7 +112,7 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
     MixlawError
         Before anything is submitted, if any of the runs is not possible; or with what sbatch says.
     """
-    from sweeps.launcher import (
+    from sweeps.local import (
         by_study,
         memory_lines,
         plan_jobs,
@@ -156,8 +156,8 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
 
 def say_unverified(jobs: "Sequence[Job]") -> None:
     """Say which data no run has verified yet: the first run would do so, and the others wait for it on their nodes."""
-    from data.verified import unverified
-    from sweeps.launcher import say
+    from data.store.verified import unverified
+    from sweeps.local import say
 
     for manifest in {str(job.plan.manifest.folder): job.plan.manifest for job in jobs}.values():
         if left := unverified(manifest):
@@ -175,7 +175,7 @@ def submit(folder: Path, runs: Sequence[PlannedRun], options: list[str], max_run
     MixlawError
         With what sbatch says, after the arrays that it took were written down.
     """
-    from sweeps.launcher import say
+    from sweeps.local import say
 
     runs = sorted(runs, key=lambda run: -run.flops)
     size = max_array_size()

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError, unknown_name
-from mixlaw.ledger import read_jobs, read_plan
+from mixlaw.fileio import strict_json
 from mixlaw.paths import expand_path
-from mixlaw.runlog import strict_json
-from mixlaw.study import RunState, counts, eta_s, former_in_words, progress, run_states
+from mixlaw.runs.ledger import read_jobs, read_plan
+from mixlaw.runs.study_status import RunState, counts, eta_s, former_in_words, progress, run_states
 from sweeps import slurm
 from sweeps.former import edited, still_planned
 from sweeps.study_path import path_of
@@ -222,7 +222,7 @@ def retry(folder: Path, states: Sequence[RunState], former: Sequence[str] = ()) 
         if state.task not in jobs and not state.run.overrides:
             sys.stdout.write(f"  {state.run.run_id} was begun by hand: begin it again with the same command\n")
     if here:
-        from sweeps.launcher import plan_jobs, run_jobs
+        from sweeps.local import plan_jobs, run_jobs
 
         run_jobs(plan_jobs([s.run.overrides for s in here]), 0)
     return 0

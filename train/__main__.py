@@ -31,7 +31,7 @@ from data.yaml_files import check_yaml_files
 from mixlaw.console import command
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.paths import expand_path, path_option
-from mixlaw.runlog import read_status
+from mixlaw.runs.log import read_status
 from train.compose import addable, explain, plan_run, read_config
 from train.console import RunBar
 from train.distributed import adopt_slurm
@@ -54,7 +54,7 @@ def one_run(cfg: DictConfig) -> None:
 def _train_one(cfg: DictConfig) -> int:
     plan = plan_run(read_config(cfg))
     if HydraConfig.get().launcher.get("dry_run", False):
-        from sweeps.launcher import run_study
+        from sweeps.local import run_study
 
         run_study([list(HydraConfig.get().overrides.task)], 1, 0, dry_run=True)
         return 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import ConfigError
-from mixlaw.runlog import read_facts
+from mixlaw.runs.log import read_facts
 from train.checkpoint import newest_checkpoint
 from train.distributed import ALONE, World
 from train.plan import Plan

@@ -30,7 +30,8 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from mixlaw.errors import CheckpointError
-from mixlaw.runlog import MAX_NUMBER, file_sha256, read_json, sync_path
+from mixlaw.fileio import file_sha256, read_json, sync_path
+from mixlaw.runs.log import MAX_NUMBER
 from train.distributed import ALONE, World
 from train.state import Snapshot, Tensors, TrainState, fill
 

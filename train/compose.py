@@ -18,9 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from data.chosen_files import check_chosen_files
 from data.config import to_dataclass
 from data.config_folders import CONFIGS, ROOT, config_folders
-from data.inputs import how_to_prepare
 from data.misread import quoted_home
-from data.shards import Manifest, open_manifest
+from data.preparation.inputs import how_to_prepare
+from data.store.tokens import Manifest, open_manifest
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.paths import expand_path

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.config import DataConfig
-from data.items import FAMILIES, UNITS, Layout
-from data.pictures import View
+from data.stream.items import FAMILIES, UNITS, Layout
+from data.stream.views import View
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.paths import expand_path
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from data.items import Layout
-from data.shards import Manifest
-from data.stream import Batch, evaluation_set
+from data.store.tokens import Manifest
+from data.stream.items import Layout
+from data.stream.loader import Batch, evaluation_set
 from mixlaw.errors import ConfigError
 from train.config import EvaluationConfig
 from train.distributed import World

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint import CheckpointException
 
 from data.config import to_dataclass
-from data.shards import open_manifest
-from data.tokenize import BpeTokenizer, Tokenizer, load_tokenizer
-from mixlaw.artefact import FittedLaws
+from data.store.tokens import open_manifest
+from data.tokenizers import BpeTokenizer, Tokenizer, load_tokenizer
 from mixlaw.console import command
 from mixlaw.errors import CheckpointError, DataError, MixlawError, RunLogError
-from mixlaw.laws import get_law
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.registry import get_law
 from mixlaw.paths import path_option
-from mixlaw.runlog import read_facts, read_status
+from mixlaw.runs.log import read_facts, read_status
 from train.checkpoint import newest_checkpoint, read_part
 from train.config import TrainConfig
 from train.models.build import build_model

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from data.items import Layout
+from data.stream.items import Layout
 from train.config import TrainConfig
 from train.distributed import ALONE
 from train.models.build import FAMILIES

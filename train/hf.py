@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from data.items import Layout
-from data.pictures import View
+from data.stream.items import Layout
+from data.stream.views import View
 from train.config import ModelConfig
 from train.models.build import FAMILIES
 from train.models.layers import Positions, rotary_table

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 import mixlaw
-from data.stream import WeightedStream
+from data.stream.loader import WeightedStream
 from mixlaw.errors import RunLogError
-from mixlaw.runlog import SCHEMA_VERSION, RunWriter
+from mixlaw.runs.log import SCHEMA_VERSION, RunWriter
 from train.config import TrainConfig
 from train.models.count import count_parameters, flops_per_token
 from train.plan import Plan

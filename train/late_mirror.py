@@ -15,7 +15,7 @@ from typing import Any
 
 from mixlaw.errors import MixlawError, RunLogError
 from mixlaw.paths import path_option
-from mixlaw.runlog import read_facts
+from mixlaw.runs.log import read_facts
 from train.journal import only_process
 from train.sent import sent_bytes, unsent_rows
 from train.sinks import WandbMirror

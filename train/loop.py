@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.stream import Batch, WeightedStream
-from data.verified import verify_touched
-from mixlaw.runlog import read_status
+from data.store.verified import verify_touched
+from data.stream.loader import Batch, WeightedStream
+from mixlaw.runs.log import read_status
 from train.average import WeightAverage
 from train.branch import find_trunk
 from train.checkpoint import load_checkpoint, newest_checkpoint, require_space

@@ -84,7 +84,7 @@ def vocabulary_of(data: DataConfig, given: int = 0) -> int:
     ConfigError
         If none of these says it.
     """
-    from data.shards import open_manifest
+    from data.store.tokens import open_manifest
 
     if given:
         return given

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mixlaw.runlog import read_facts
+from mixlaw.runs.log import read_facts
 from train.sent import record_sent
 
 POLL_S = 1.0

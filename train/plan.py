@@ -4,13 +4,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from data.items import Kinds, kinds_in
-from data.schedule import SCHEDULE_VERSION
-from data.shards import Manifest
-from data.stream import check_epochs, shares_of_items
+from data.store.tokens import Manifest
+from data.stream.items import Kinds, kinds_in
+from data.stream.loader import check_epochs, shares_of_items
+from data.stream.schedule import SCHEDULE_VERSION
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import check_weights, proportional, uniform
-from mixlaw.runlog import SCHEMA_VERSION, run_id
+from mixlaw.runs.log import SCHEMA_VERSION, run_id
 from train.config import MixtureConfig, TrainConfig
 from train.precision import VERSIONS
 

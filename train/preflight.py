@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from data.items import Layout
+from data.stream.items import Layout
 from mixlaw.errors import ConfigError
 from train.config import TrainConfig
 from train.distributed import World

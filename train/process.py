@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from data.stream import Batch
+from data.stream.loader import Batch
 
 _ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from data.image_shards import ImageReader
-from data.inspect import decoded_text, positive, shortened, write_png
-from data.items import IGNORED, NO_IMAGE, Layout
-from data.pictures import seen
-from data.shards import Manifest, TokenReader, open_manifest
-from data.stream import Batch, evaluation_batches
-from data.tokenize import Tokenizer
+from data.preview import decoded_text, positive, shortened, write_png
+from data.store.images import ImageReader
+from data.store.tokens import Manifest, TokenReader, open_manifest
+from data.stream.items import IGNORED, NO_IMAGE, Layout
+from data.stream.loader import Batch, evaluation_batches
+from data.stream.views import seen
+from data.tokenizers import Tokenizer
 from mixlaw.console import command
 from mixlaw.errors import ConfigError, DataError, MixlawError
 from mixlaw.paths import path_option

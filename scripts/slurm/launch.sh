@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What train.sbatch and sweep.sbatch share: one run inside a job, from its start to its exit code. Source it in the
-# checkout, then `train_run ATTEMPTS OVERRIDE...`, where ATTEMPTS is a file that lists who tried the run (mixlaw/ledger.py).
+# checkout, then `train_run ATTEMPTS OVERRIDE...`, where ATTEMPTS is a file that lists who tried the run (mixlaw/runs/ledger.py).
 #
 # One task per GPU: srun starts the ranks. One task per node and several GPUs: torchrun starts one rank per GPU.
 #   exit 75          saved after a signal: the job is put back into the queue, and goes on there

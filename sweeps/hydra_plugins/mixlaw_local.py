@@ -1,4 +1,4 @@
-"""`hydra/launcher=local`: where Hydra looks for plugins. The work is in sweeps/launcher.py."""
+"""`hydra/launcher=local`: where Hydra looks for plugins. The work is in sweeps/local.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +38,6 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs of one batch of the sweep."""
-        from sweeps.launcher import run_study
+        from sweeps.local import run_study
 
         return run_study(job_overrides, self._n_jobs, initial_job_idx, self._dry_run)

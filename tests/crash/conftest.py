@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.shards import SPLITS, token_dtype, write_manifest, write_split
+from data.store.tokens import SPLITS, token_dtype, write_manifest, write_split
 from tests.crash.harness import Artefacts, Case
 from tests.train.tiny import TINY
 from train.compose import compose_config

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from data.stream import WeightedStream
+from data.stream.loader import WeightedStream
 from tests.crash.harm import die_at
 from tests.crash.harness import Case
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from data.config import SourceConfig
-from data.folders import find_files
-from data.shards import open_manifest, write_manifest
-from data.verified import verify_touched
+from data.readers.paths import find_files
+from data.store.tokens import open_manifest, write_manifest
+from data.store.verified import verify_touched
 from data.yaml_files import check_yaml_files
 from mixlaw.errors import CheckpointError, ConfigError, DataError, MixlawError
 from tests.crash.harness import command

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.documents import IMAGE, Document, Pixels
-from data.image_shards import write_images
-from data.shards import SPLITS, Manifest, open_manifest, write_manifest, write_split
+from data.readers.documents import IMAGE, Document, Pixels
+from data.store.images import write_images
+from data.store.tokens import SPLITS, Manifest, open_manifest, write_manifest, write_split
 
 SIZE, IMAGE_ID = 8, 256
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "black": (0, 0, 0)}

@@ -20,11 +20,20 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from data.budget import BadDocuments
 from data.config import SourceConfig
-from data.folders import SUFFIXES, find_files
-from data.shards import SPLITS, Manifest, TokenReader, open_manifest, token_dtype, verify, write_manifest, write_split
-from data.sources import documents
+from data.preparation.sources import documents
+from data.readers.budget import BadDocuments
+from data.readers.paths import SUFFIXES, find_files
+from data.store.tokens import (
+    SPLITS,
+    Manifest,
+    TokenReader,
+    open_manifest,
+    token_dtype,
+    verify,
+    write_manifest,
+    write_split,
+)
 from mixlaw.errors import DataError
 
 TEXTS = [f'Document {i} says "yes", and é, and then {"word " * (i % 5)}' * 10 for i in range(40)]

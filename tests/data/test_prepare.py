@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from data.config import DataConfig, SourceConfig, TokenizerConfig
 from data.prepare import compose_config, main, prepare, table
-from data.shards import Manifest, TokenReader, open_manifest, verify
-from data.tokenize import load_tokenizer
+from data.store.tokens import Manifest, TokenReader, open_manifest, verify
+from data.tokenizers import load_tokenizer
 from mixlaw.errors import ConfigError, DataError
 from tests.data.tiny import sentences, tiny_config, write_jsonl, write_wheel
 
@@ -337,7 +337,7 @@ def test_the_table_counts_every_document_that_was_left_out_by_its_reason(tmp_pat
 
 @pytest.mark.parametrize(("least", "n_short"), [(None, 0), (2, 0), (7, 10), (8, 30)])
 def test_captions_may_be_short(tmp_path: Path, least: int | None, n_short: int) -> None:
-    from tests.data.test_images import write_captions
+    from tests.data.readers.test_images import write_captions
 
     source = write_captions(tmp_path / "a.tar", 30, "dog")  # the image counts as one character, as "dog 10" as six
     config = DataConfig("c", str(tmp_path), {"web": source}, image_size=8, min_chars=least, eval_percent=20)

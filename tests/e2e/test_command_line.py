@@ -253,7 +253,7 @@ def test_help_needs_no_heavy_import(tmp_path):
     import subprocess
     import sys
 
-    code = "import sys, mixlaw.cli\ntry: mixlaw.cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys, mixlaw.cli.main\ntry: mixlaw.cli.main(['--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted({'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -368,9 +368,9 @@ def test_an_override_never_writes_over_somebody_else_s_mixture(laws, tmp_path, c
 def test_names_that_yaml_takes_for_something_else_stay_names():
     import yaml
 
-    from mixlaw.commands import override_file
-    from mixlaw.question import Question
-    from mixlaw.recommend import recommend
+    from mixlaw.advice.constraints import Question
+    from mixlaw.advice.recommend import recommend
+    from mixlaw.cli.commands import override_file
     from tests.mixlaw.synthetic import TRUTHS, fitted
 
     names = ["no", "1e3", "on"]

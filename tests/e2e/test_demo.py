@@ -4,8 +4,8 @@ import json
 
 import pandas as pd
 
-from mixlaw.report import prove, verdict
-from mixlaw.tables import check_frame
+from mixlaw.report.build import prove, verdict
+from mixlaw.tables.table import check_frame
 from scripts.demo import ROADS, proof_mixtures
 from train.compose import compose_config
 

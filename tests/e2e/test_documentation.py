@@ -11,7 +11,7 @@ import pytest
 from hydra.conf import HydraConf
 
 from data.config_folders import CONFIGS, ROOT
-from mixlaw.cli import build_parser
+from mixlaw.cli.main import build_parser
 from sweeps.slurm import SlurmOptions
 from train.config import TrainConfig
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixlaw.cli import KINDS, main
-from mixlaw.report import OF_MIXTURES
+from mixlaw.cli.main import KINDS, main
+from mixlaw.report.build import OF_MIXTURES
 from tests.mixlaw.no_mixture import REPEATED, losses, repeated
 
 FAST = ["--bootstrap", "8", "--starts", "8"]

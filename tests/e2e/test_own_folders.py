@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data.inspect import main as inspect
 from data.prepare import compose_config
 from data.prepare import main as prepare
+from data.preview import main as inspect
 from mixlaw.errors import ConfigError
 from sweeps.plan import main as plan
 from sweeps.status import find_study

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from mixlaw.ledger import PlannedRun, begin_attempt, end_attempt, write_plan
-from mixlaw.report import write_report, write_status
+from mixlaw.report.build import write_report, write_status
+from mixlaw.runs.ledger import PlannedRun, begin_attempt, end_attempt, write_plan
 from tests.mixlaw.answers import answer, laws, runs
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixlaw.artefact import FittedLaws
-from mixlaw.fit import LawFit, TargetFit
-from mixlaw.laws import Units, get_law
-from mixlaw.tables import Table, check_frame
+from mixlaw.fitting.estimator import LawFit, TargetFit
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.registry import Units, get_law
+from mixlaw.tables.table import Table, check_frame
 
 UNITS = Units(1e8, 1e10)
 SIZES, TOKENS = (2e7, 1e8), (4e9, 8e9, 16e9)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mixlaw.runlog import RunWriter
+from mixlaw.runs.log import RunWriter
 
 TARGETS = {"code": 1.5, "web": 3.0, "held": 2.0}
 

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixlaw.artefact import FittedLaws
-from mixlaw.fit import LawFit, TargetFit
-from mixlaw.laws import Law, Units, get_law
-from mixlaw.objective import Objective
-from mixlaw.question import Question
-from mixlaw.simplex import lowest, starts
-from mixlaw.slopes import Array
-from mixlaw.tables import Table, check_frame
-from mixlaw.terms import Inputs
+from mixlaw.advice.constraints import Question
+from mixlaw.advice.objective import Objective
+from mixlaw.advice.simplex import lowest, starts
+from mixlaw.fitting.estimator import LawFit, TargetFit
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.jacobian import Array
+from mixlaw.laws.registry import Law, Units, get_law
+from mixlaw.laws.terms import Inputs
+from mixlaw.tables.table import Table, check_frame
 
 DOMAINS = ["code", "docs", "web"]
 UNITS = Units(1e8, 1e10)

@@ -7,7 +7,7 @@ import pkgutil
 import pytest
 
 import mixlaw
-from mixlaw.laws import LAWS
+from mixlaw.laws.registry import LAWS
 
 MODULES = [f"mixlaw.{module.name}" for module in pkgutil.iter_modules(mixlaw.__path__)]
 
@@ -29,6 +29,7 @@ def test_the_examples_of_a_module_give_what_they_say(name, same_laws):
 
 def test_there_are_examples_of_how_to_fit_and_how_to_add_a_law():
     found = {
-        name: doctest.DocTestFinder().find(importlib.import_module(name)) for name in ("mixlaw.fit", "mixlaw.laws")
+        name: doctest.DocTestFinder().find(importlib.import_module(name))
+        for name in ("mixlaw.fitting.estimator", "mixlaw.laws.registry")
     }
     assert all(any(test.examples for test in tests) for tests in found.values())

@@ -5,9 +5,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixlaw.advice.constraints import read_groups, read_pairs, read_targets
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import hydra_override
-from mixlaw.question import read_groups, read_pairs, read_targets
 from mixlaw.quoted import split, unquoted
 from tests.mixlaw.synthetic import TRUTHS, fitted
 

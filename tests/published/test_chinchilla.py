@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixlaw.fit import LawFit
-from mixlaw.tables import Table, check_frame
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.tables.table import Table, check_frame
 from tests.published.real_tables import real_table
 
 pytestmark = pytest.mark.published

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from mixlaw.errors import RunLogError
-from mixlaw.hygiene import prepare
-from mixlaw.tables import Table, read_table
+from mixlaw.tables.clean import prepare
+from mixlaw.tables.table import Table, read_table
 from tests.published.real_tables import real_table
 
 pytestmark = pytest.mark.published

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mixlaw.fit import LawFit
-from mixlaw.hygiene import prepare
-from mixlaw.tables import Table, read_table
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.tables.clean import prepare
+from mixlaw.tables.table import Table, read_table
 from tests.published.real_tables import real_table
 
 pytestmark = pytest.mark.published

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixlaw.fit import LawFit
-from mixlaw.laws import LAWS
-from mixlaw.tables import check_frame
-from mixlaw.terms import Inputs
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.laws.registry import LAWS
+from mixlaw.laws.terms import Inputs
+from mixlaw.tables.table import check_frame
 from tests.mixlaw.synthetic import free_parameters
 from tests.published.real_tables import real_table
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from mixlaw.fit import LawFit
+from mixlaw.advice.recommend import Question, recommend
+from mixlaw.fitting.estimator import LawFit
 from mixlaw.mixture import uniform
-from mixlaw.recommend import Question, recommend
-from mixlaw.splits import held_out
-from mixlaw.tables import Table, check_frame
+from mixlaw.selection.splits import held_out
+from mixlaw.tables.table import Table, check_frame
 from tests.mixlaw.synthetic import laws_of
 from tests.published.real_tables import real_table
 

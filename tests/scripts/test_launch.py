@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.ledger import read_attempts
+from mixlaw.runs.ledger import read_attempts
 from train.compose import ROOT
 
 ENDING = "srun: launch/slurm: _step_signal: Terminating StepId=1.0\n"

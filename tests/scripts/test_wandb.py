@@ -18,10 +18,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mixlaw.artefact import FittedLaws
 from mixlaw.cli import main as mixlaw
 from mixlaw.errors import ConfigError
-from mixlaw.tables import read_table
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.tables.table import read_table
 from scripts.wandb_dashboard import build_report, build_workspace, read_study
 from scripts.wandb_fit import answers, read_fit
 from tests.mixlaw.run_logs import eval_row, train_row, write_run

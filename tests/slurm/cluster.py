@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mixlaw.study import RunState, counts
+from mixlaw.runs.study_status import RunState, counts
 from sweeps.status import look
 
 OVER = {"done", "failed", "diverged", "planned"}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.ledger import read_attempts, read_jobs, read_plan
-from mixlaw.runlog import read_rows, read_status
-from mixlaw.study import RunState, counts
-from sweeps.launcher import run_study
+from mixlaw.runs.ledger import read_attempts, read_jobs, read_plan
+from mixlaw.runs.log import read_rows, read_status
+from mixlaw.runs.study_status import RunState, counts
+from sweeps.local import run_study
 from sweeps.status import look, main
 from tests.slurm.cluster import Cluster, ask, kill, preempt, requeue, warn
 from tests.train.tiny import TINY, call

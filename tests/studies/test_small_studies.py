@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 import data.prepare
-from mixlaw.runs import load_runs
+from mixlaw.runs.load import load_runs
 from sweeps.grids import choices
 from tests.studies.small_data import write_all
 from tests.train.tiny import call

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from mixlaw.errors import RunLogError
-from mixlaw.ledger import PlannedRun, read_attempts, read_plan
-from mixlaw.runs import load_runs
-from mixlaw.study import run_states
-from mixlaw.tables import read_table
+from mixlaw.runs.ledger import PlannedRun, read_attempts, read_plan
+from mixlaw.runs.load import load_runs
+from mixlaw.runs.study_status import run_states
+from mixlaw.tables.table import read_table
 from sweeps.former import edited, still_planned, typed
 from sweeps.grids import combinations
-from sweeps.launcher import run_study
+from sweeps.local import run_study
 from sweeps.status import main
 from sweeps.study_file import grids_of
 from sweeps.study_path import path_of

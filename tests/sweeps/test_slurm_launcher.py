@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from data.verified import verify_touched
+from data.store.verified import verify_touched
 from mixlaw.errors import ConfigError, MixlawError
-from mixlaw.ledger import PlannedRun, read_plan, record_job
-from sweeps.launcher import plan_jobs
+from mixlaw.runs.ledger import PlannedRun, read_plan, record_job
+from sweeps.local import plan_jobs
 from sweeps.slurm import SlurmOptions, ask_queue, seconds_of, submit, submit_study, write_tasks
 from tests.train.tiny import call
 from train.compose import ROOT

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.ledger import begin_attempt, end_attempt, read_attempts, read_plan
-from mixlaw.runlog import read_status
-from sweeps.launcher import run_study
+from mixlaw.runs.ledger import begin_attempt, end_attempt, read_attempts, read_plan
+from mixlaw.runs.log import read_status
+from sweeps.local import run_study
 from sweeps.status import duration, main, shares
 from tests.train.tiny import call
 
@@ -55,7 +55,7 @@ def test_names_of_studies_and_of_their_files_are_found_and_others_are_a_sentence
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    from mixlaw.ledger import PlannedRun, write_plan
+    from mixlaw.runs.ledger import PlannedRun, write_plan
 
     write_plan(Path("runs/s"), [PlannedRun("a", "s"), PlannedRun("b", "s_seeds")])
     for name, n in (("s", 2), ("runs/s", 2), ("s_seeds", 1)):
@@ -79,7 +79,7 @@ def test_what_runs_elsewhere_is_not_cancelled_from_here(
 ) -> None:
     import socket
 
-    from mixlaw.ledger import PlannedRun, write_plan
+    from mixlaw.runs.ledger import PlannedRun, write_plan
 
     write_plan(tmp_path, [PlannedRun("a", "s"), PlannedRun("b", "s")])
     begin_attempt(tmp_path / "a", f"process {os.getpid()} on {socket.gethostname()}")

@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention.flex_attention import create_block_mask
 
-from data.items import Layout
+from data.stream.items import Layout
 from train.config import ModelConfig
 from train.models.attention import attend, document_mask, image_mask, kernels_for, prefix_mask, suits_flex
 from train.models.build import build_model

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mixlaw.runs import load_runs
+from mixlaw.runs.load import load_runs
 from train.average import WeightAverage, newest_weight
 from train.checkpoint import newest_checkpoint
 from train.distributed import join_world

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from data.items import IGNORED, Layout
+from data.stream.items import IGNORED, Layout
 from train.config import MachineConfig, ModelConfig, TrainConfig
 from train.distributed import ALONE
 from train.loop import backward

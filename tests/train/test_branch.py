@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mixlaw.errors import ConfigError
-from mixlaw.runs import load_runs
+from mixlaw.runs.load import load_runs
 from tests.train.test_resume import folder_of, rows
 from train.loop import run
 from train.plan import Plan

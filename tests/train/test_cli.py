@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.runlog import read_facts
-from mixlaw.runs import load_runs
+from mixlaw.runs.load import load_runs
+from mixlaw.runs.log import read_facts
 from tests.train.tiny import call
 from train.__main__ import EXIT_CODES, main
 from train.compose import ROOT

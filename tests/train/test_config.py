@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import data.prepare
 from mixlaw.errors import ConfigError, MixlawError
+from mixlaw.fileio import canonical_json
 from mixlaw.mixture import check_weights, uniform
-from mixlaw.runlog import canonical_json
 from tests.train.tiny import call, write_corpus
 from train.__main__ import main
 from train.compose import CONFIGS, ROOT, compose_config, plan_run

@@ -13,10 +13,10 @@ import torch
 import torch.distributed as dist
 
 import train.loop
-from data.stream import Batch
+from data.stream.loader import Batch
 from mixlaw.errors import ConfigError, MixlawError
-from mixlaw.runlog import read_status
-from mixlaw.runs import load_runs
+from mixlaw.runs.load import load_runs
+from mixlaw.runs.log import read_status
 from tests.train.ranks import run_ranks
 from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint, read_part

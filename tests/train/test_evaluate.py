@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.items import Layout
-from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
+from data.store.tokens import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
+from data.stream.items import Layout
 from mixlaw.errors import ConfigError
 from tests.train.ranks import on_ranks
 from train.compose import compose_config, plan_run

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from data.prepare import prepare
-from data.shards import TokenReader, write_manifest
-from data.stream import WeightedStream
-from mixlaw.artefact import FittedLaws
+from data.store.tokens import TokenReader, write_manifest
+from data.stream.loader import WeightedStream
 from mixlaw.errors import MixlawError
-from mixlaw.fit import LawFit
-from mixlaw.laws import get_law
-from mixlaw.tables import read_table
-from tests.data.test_token_files import post_processors, save_tokenizer
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.registry import get_law
+from mixlaw.tables.table import read_table
+from tests.data.readers.test_token_files import post_processors, save_tokenizer
 from tests.data.tiny import write_jsonl
 from tests.train.ranks import run_ranks
 from tests.train.test_resume import folder_of, stop_at

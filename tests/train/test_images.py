@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from data.items import IGNORED, Layout
-from data.pictures import View
-from data.shards import Manifest, open_manifest
-from data.stream import Batch, WeightedStream
+from data.store.tokens import Manifest, open_manifest
+from data.stream.items import IGNORED, Layout
+from data.stream.loader import Batch, WeightedStream
+from data.stream.views import View
 from mixlaw.errors import ConfigError
-from mixlaw.runs import load_runs
+from mixlaw.runs.load import load_runs
 from tests.data.pictures import SIZE, write_pictures
 from tests.train.ranks import run_ranks
 from tests.train.tiny import image_run

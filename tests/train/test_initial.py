@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from data.items import Layout
+from data.stream.items import Layout
 from tests.train.ranks import on_ranks
 from train.config import MachineConfig, ModelConfig
 from train.distributed import World, join_world, leave_world

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from data.items import IGNORED
+from data.stream.items import IGNORED
 from train.models.losses import aligned, scores, token_losses
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from data.items import Layout
+from data.stream.items import Layout
 from train.compose import CONFIGS, compose_config
 from train.config import ModelConfig, OptimConfig
 from train.models.build import build_model

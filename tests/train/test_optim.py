@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from data.items import Layout
+from data.stream.items import Layout
 from mixlaw.errors import ConfigError
 from train.config import ModelConfig, OptimConfig, ScheduleConfig
 from train.models.build import build_model

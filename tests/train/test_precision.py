@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from data.items import IGNORED, Layout
-from data.pictures import View
-from mixlaw.runlog import read_facts
+from data.stream.items import IGNORED, Layout
+from data.stream.views import View
+from mixlaw.runs.log import read_facts
 from tests.train.ranks import on_ranks, run_ranks
 from tests.train.tiny import image_run
 from train.config import MachineConfig, ModelConfig, TrainConfig

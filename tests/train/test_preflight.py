@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.stream import WeightedStream
+from data.stream.loader import WeightedStream
 from mixlaw.errors import ConfigError
 from tests.train.tiny import image_run
 from train.compose import compose_config, plan_run

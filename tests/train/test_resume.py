@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 import train.evaluate
-from data.items import Layout
-from data.stream import WeightedStream
+from data.stream.items import Layout
+from data.stream.loader import WeightedStream
 from mixlaw.errors import DataError, RunLogError
-from mixlaw.runlog import read_status
-from mixlaw.runs import load_runs
+from mixlaw.runs.load import load_runs
+from mixlaw.runs.log import read_status
 from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint
 from train.loop import run

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import train.sinks
-from mixlaw.runlog import RunWriter
+from mixlaw.runs.log import RunWriter
 from tests.mixlaw.run_logs import eval_row, train_row
 from tests.mixlaw.run_logs import facts as some_facts
 from tests.scripts.wandb_files import Record, history, inspect, of_type, private, server_that_says, summary

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.items import Layout, TextWindows, open_items, pairs
-from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
+from data.store.tokens import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
+from data.stream.items import Layout, TextWindows, open_items, pairs
 from tests.data.pictures import write_pictures
 from train.standard_error import Ints, standard_error
 
@@ -107,9 +107,9 @@ def test_windows_know_their_documents(
 
 @pytest.mark.parametrize("family", ["multimodal", "vision"])
 def test_documents_with_images_are_known_too(tmp_path: Path, family: str) -> None:
-    from data.image_shards import ImageReader
-    from data.pictures import View
-    from data.shards import TokenReader
+    from data.store.images import ImageReader
+    from data.store.tokens import TokenReader
+    from data.stream.views import View
     from tests.data.pictures import SIZE
 
     manifest = write_pictures(tmp_path, names=("captions",))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.shards import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
+from data.store.tokens import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
 from train.compose import ROOT, compose_config
 
 ROLES = {"code": "train", "docs": "train", "dict": "train", "dialogue": "train", "reviews": "target"}

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from data.items import Layout
+from data.stream.items import Layout
 from train.config import ModelConfig
 from train.models.count import count_parameters
 from train.models.initial import allocate, initialise

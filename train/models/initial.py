@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from data.order import derived_key
+from data.stream.order import derived_key
 from train.config import ModelConfig
 from train.models.layers import Positions
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.items import IGNORED
+from data.stream.items import IGNORED
 from train.precision import as_stream
 
 ALIGNED = 128  # rows of a head of which a GPU's matrix product is fast: 50,277 is odd, 50,304 is not

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from data.items import IGNORED, Layout
+from data.stream.items import IGNORED, Layout
 from train.config import ModelConfig
 from train.models.attention import image_mask
 from train.models.layers import Block, Positions, in_fp32, n_symbols, patches_of

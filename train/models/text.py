@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from data.items import Layout
+from data.stream.items import Layout
 from train.config import ModelConfig
 from train.models.attention import document_mask
 from train.models.layers import Block, Positions, in_fp32, n_symbols

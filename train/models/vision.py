@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from data.items import Layout
+from data.stream.items import Layout
 from train.config import ModelConfig
 from train.models.attention import prefix_mask
 from train.models.layers import Block, Positions, in_fp32, n_symbols, patches_of

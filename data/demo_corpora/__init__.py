@@ -1,0 +1,1 @@
+"""The corpora of the quick start, read from pinned wheels."""

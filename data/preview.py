@@ -1,0 +1,358 @@
+"""Look at what training would read: a prepared folder and the mixture that comes out of it, or tar shards.
+
+    python -m data.preview                                                # the quick start's domains, natural mixture
+    python -m data.preview data=mine --mixture 'code=0.7,docs=0.3' --first 1000 --seq-len 256
+    python -m data.preview data=multimodal --seq-len 256 --out sheet.png  # the first images of every domain
+    python -m data.preview --shards '/data/shards/*.tar' --out sheet.png  # samples, captions, and the first images
+
+Nothing is prepared or changed; indices of tar shards are kept in data.root.
+"""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from data.config import DataConfig, SourceConfig
+from data.preparation.inputs import how_to_prepare
+from data.prepare import compose_config, say
+from data.readers.budget import BadDocuments
+from data.readers.files import sample_text
+from data.readers.images import SUFFIXES, UNDECODABLE, open_image
+from data.readers.paths import find_files
+from data.readers.webdataset import TarShards
+from data.store.images import ImageReader
+from data.store.tokens import SPLITS, Manifest, TokenReader, open_manifest
+from data.stream.items import Layout, kinds_in
+from data.stream.loader import WeightedStream
+from data.stream.views import View
+from data.tokenizers import Tokenizer, load_tokenizer
+from mixlaw.console import command
+from mixlaw.errors import ConfigError, DataError, MixlawError
+from mixlaw.mixture import check_weights, proportional
+from mixlaw.paths import path_option
+
+TEXT_TOKENS, TEXT_CHARS, CAPTION_CHARS = 400, 100, 60  # of what is shown
+PLACE = "[image]"
+N_SAMPLES, N_IMAGES = 5, 24
+COLUMNS, TILE, LINE = 6, 160, 16  # of the contact sheet: images in a row, pixels of an image and of its caption
+
+
+def aligned(rows: Sequence[Sequence[str]], n_names: int) -> str:
+    """Return rows as lines of columns: the first `n_names` to the left, all others, numbers, to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        lines.append("  ".join(c.ljust(w) if i < n_names else c.rjust(w) for i, (c, w) in enumerate(cells)).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def shortened(text: str, length: int) -> str:
+    """Return the beginning of a text in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def layout_of(manifest: Manifest, seq_len: int, image_size: int, patch_size: int) -> Layout:
+    """Return how a text model, or where there are images a multimodal one, would read a prepared folder.
+
+    Raises
+    ------
+    ConfigError
+        If images cannot be cut into such patches, or a sequence cannot hold one of them and a token.
+    """
+    if not manifest.image_size:
+        return Layout(seq_len)
+    layout = Layout(seq_len, "multimodal", patch_size, View(image_size or manifest.image_size))
+    if layout.view.size % patch_size or layout.n_patches < 2:
+        raise ConfigError(f"--patch-size {patch_size}: images of {layout.view.size} pixels cannot be cut like that")
+    if layout.n_patches >= seq_len:
+        raise ConfigError(f"--seq-len {seq_len} must hold an image of {layout.n_patches} patches and a token")
+    return layout
+
+
+def describe(manifest: Manifest, layout: Layout) -> str:
+    """Return the domains of a prepared folder: role, documents, tokens per split, sequences, and how their text begins.
+
+    Raises
+    ------
+    DataError
+        If the tokenizer's file is missing or damaged.
+    """
+    tokenizer = load_tokenizer(manifest.folder, manifest.facts["tokenizer"])
+    images = ["images"] * bool(manifest.image_size)
+    rows = [
+        ["domain", "role", "documents", *images, *(f"{s} tokens" for s in SPLITS), f"sequences of {layout.seq_len}"]
+    ]
+    texts = []
+    for name, entry in manifest.facts["domains"].items():
+        numbers = [sum(split["n_documents"] for split in entry["splits"].values())]
+        numbers += [sum(split["n_images"] for split in entry["splits"].values()) for _ in images]
+        numbers += [n_available(manifest, name, split, layout) for split in SPLITS]
+        numbers.append(kinds_in(manifest, name, "train", layout).size)
+        rows.append([name, entry["role"], *(f"{n:,}" for n in numbers)])
+        texts.append([name, shortened(_beginning(manifest, name, tokenizer), TEXT_CHARS)])
+    return f"{aligned(rows, 2)}\n{aligned(texts, 2)}"
+
+
+def n_available(manifest: Manifest, domain: str, split: str, layout: Layout) -> int:
+    """Return the tokens of a split; an image counts as many as it has patches."""
+    if not manifest.image_size:
+        return manifest.n_tokens(domain, split)
+    return kinds_in(manifest, domain, split, layout).total("n_tokens")
+
+
+def _beginning(manifest: Manifest, domain: str, tokenizer: Tokenizer) -> str:
+    """Return the text of a domain's first tokens; targets have none to train on."""
+    split = next((s for s in SPLITS if manifest.n_tokens(domain, s)), None)
+    if split is None:
+        return ""
+    reader = TokenReader(manifest, domain, split)
+    window = reader.windows(np.zeros(1, np.int64), min(TEXT_TOKENS, reader.n_tokens))[0]
+    tokens = (t for t in window.tolist() if t != tokenizer.end_id)
+    return decoded_text(tokenizer, tokens)
+
+
+def decoded_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> str:
+    """Return the text of tokens as they are stored, [image] where an image stands."""
+    parts = (
+        PLACE if is_image else tokenizer.decode(ids)
+        for is_image, ids in itertools.groupby(tokens, lambda token: token >= tokenizer.vocab_size)
+    )
+    return "".join(parts)
+
+
+def parse_mixture(text: str) -> dict[str, float]:
+    """Return the weights of 'code=0.7,docs=0.3'.
+
+    Raises
+    ------
+    ConfigError
+        If it is written in another way.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = part.strip().partition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            raise ConfigError(f"--mixture: '{part}' is not <domain>=<weight>, as in code=0.7,docs=0.3") from None
+        if name in weights:
+            raise ConfigError(f"--mixture: '{name}' is there twice: give every domain one weight")
+        weights[name] = weight
+    return weights
+
+
+def realised(manifest: Manifest, weights: dict[str, float], layout: Layout, first: int) -> str:
+    """Return the mixture of the first sequences of the stream beside what was asked for, and the epochs they take."""
+    kinds = {name: kinds_in(manifest, name, "train", layout) for name, weight in weights.items() if weight}
+    for name, here in kinds.items():
+        if not here.size:
+            raise DataError(f"domain '{name}' has too few tokens for a sequence of {layout.seq_len}: lower --seq-len")
+    spent = WeightedStream(manifest, weights, layout, 1, seed=0).tokens_by_domain(first)
+    rows = [["domain", "asked for", "realised", "tokens", "epochs"]]
+    for name, weight in weights.items():
+        epochs = spent[name] / kinds[name].total("n_tokens") if name in kinds else 0.0
+        share = spent[name] / sum(spent.values())
+        rows.append([name, f"{weight:.4f}", f"{share:.4f}", f"{spent[name]:,}", f"{epochs:.4f}"])
+    return f"the first {first:,} sequences of {layout.seq_len} tokens:\n{aligned(rows, 1)}"
+
+
+class Allowed:
+    """How many images that cannot be decoded are left out before one is an error."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget, self.count = budget, 0
+
+    def add(self, where: str, cause: str) -> None:
+        """Count one more, or raise the DataError that names it."""
+        self.count += 1
+        if self.count > self.budget:
+            advice = "repair or remove it, or allow some with --bad-budget"
+            raise DataError(f"{where}: cannot be decoded ({cause}): {advice}")
+
+
+def caption(shards: TarShards, number: int, text_key: str) -> str:
+    """Return the caption of a sample, or in brackets why it has none."""
+    where = shards.where(number)
+    try:
+        text = sample_text(shards.sample(number), where, text_key, BadDocuments())
+    except DataError as error:
+        text = f"({str(error).removeprefix(where).lstrip(': ')})"
+    return shortened(text or "", CAPTION_CHARS)
+
+
+def decoded(raw: bytes, where: str, allowed: Allowed) -> Image.Image | None:
+    """Return an image no larger than a tile, None where it cannot be decoded and that is allowed."""
+    try:
+        image = open_image(raw, TILE)
+        image.thumbnail((TILE, TILE))
+        return image
+    except UNDECODABLE as error:
+        allowed.add(where, shortened(str(error), CAPTION_CHARS) or type(error).__name__)
+        return None
+
+
+def first_images(shards: TarShards, allowed: Allowed) -> list[tuple[Image.Image, int]]:
+    """Return the first images, and the numbers of their samples."""
+    found: list[tuple[Image.Image, int]] = []
+    for number in range(len(shards)):
+        for suffix, raw in shards.sample(number).items():
+            if suffix.rpartition(".")[2] in SUFFIXES:
+                image = decoded(raw, f"{shards.where(number)}.{suffix}", allowed)
+                found += [(image, number)] if image else []
+        if len(found) >= N_IMAGES:
+            break
+    return found[:N_IMAGES]
+
+
+def contact_sheet(images: Sequence[tuple[Image.Image, str]]) -> Image.Image:
+    """Return one picture of some images with their captions below."""
+    n_rows = -(-len(images) // COLUMNS)
+    width, height = TILE + 8, TILE + LINE + 8
+    sheet = Image.new("RGB", (COLUMNS * width, n_rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 10)
+    for i, (image, text) in enumerate(images):
+        left, top = i % COLUMNS * width + 4, i // COLUMNS * height + 4
+        sheet.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
+        while text and draw.textlength(text, font) > TILE:
+            text = text.rstrip("…")[:-1] + "…"
+        draw.text((left, top + TILE + 2), text, "black", font)
+    return sheet
+
+
+def inspect_shards(args: argparse.Namespace) -> str:
+    """Return what the shards hold; write the contact sheet where one is asked for.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If a shard or an image is damaged, or the sheet cannot be written.
+    """
+    shards = TarShards(find_files(SourceConfig("webdataset", path=args.shards), "--shards"), index_folder())
+    allowed = Allowed(args.bad_budget)
+    kinds = ", ".join(f"{n:,} .{kind}" for kind, n in shards.kinds.most_common())
+    lines = [f"{len(shards.paths):,} shards, {len(shards):,} samples: {kinds}", ""]
+    shown = range(min(N_SAMPLES, len(shards)))
+    rows = [[key, caption(shards, i, args.text_key)] for i, key in zip(shown, shards.keys, strict=False)]
+    lines.append(aligned(rows, 2))
+    if args.out:
+        images = first_images(shards, allowed)
+        if not images:
+            raise DataError(f"{args.shards}: no image for {args.out}: no .{', .'.join(SUFFIXES)} can be decoded")
+        write_png(contact_sheet([(image, caption(shards, i, args.text_key)) for image, i in images]), args.out)
+        lines.append(f"{len(images)} images in {args.out}; {allowed.count} could not be decoded\n")
+    return "\n".join(lines)
+
+
+def index_folder() -> Path:
+    """Return where the indices of shards are kept that belong to no configuration."""
+    return DataConfig().root_folder / "tar_indices"
+
+
+def write_png(sheet: Image.Image, path: Path) -> None:
+    """Write a picture.
+
+    Raises
+    ------
+    ConfigError
+        If it is not to be a .png file, or cannot be written there.
+    """
+    if path.suffix != ".png":
+        raise ConfigError(f"--out {path}: the sheet is written as .png: choose such a name")
+    try:
+        sheet.save(path)
+    except OSError as error:
+        raise ConfigError(f"--out {path}: cannot be written: {error.strerror or error}") from None
+
+
+def inspect_prepared(args: argparse.Namespace) -> str:
+    """Return what a prepared folder holds and the mixture that the stream makes of it; write the contact sheet."""
+    config = compose_config(args.overrides)
+    manifest = open_manifest(config.folder, how_to_prepare(config))
+    layout = layout_of(manifest, args.seq_len, args.image_size, args.patch_size)
+    if args.mixture:
+        weights = check_weights(parse_mixture(args.mixture), manifest.domains, "--mixture")
+    else:
+        weights = proportional({name: n_available(manifest, name, "train", layout) for name in manifest.domains})
+    parts = [describe(manifest, layout), realised(manifest, weights, layout, args.first)]
+    if args.out:
+        images = prepared_images(manifest)
+        write_png(contact_sheet(images), args.out)
+        parts.append(f"{len(images)} images in {args.out}\n")
+    return "\n".join([*parts, f"in {manifest.folder}\n"])
+
+
+def prepared_images(manifest: Manifest) -> list[tuple[Image.Image, str]]:
+    """Return the first images of every domain, with the text that follows each.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    tokenizer = load_tokenizer(manifest.folder, manifest.facts["tokenizer"])
+    shown = []
+    for domain in (*manifest.domains, *manifest.targets):
+        split = "train" if domain in manifest.domains else "eval"
+        reader, images = TokenReader(manifest, domain, split), ImageReader(manifest, domain, split)
+        for number, place in enumerate(images.places[: 2 * COLUMNS].tolist()):
+            window = reader.windows(np.array([place]), min(CAPTION_CHARS, reader.n_tokens - place))[0].tolist()
+            text = decoded_text(tokenizer, itertools.takewhile(lambda t: t != tokenizer.end_id, window[1:]))
+            image = Image.fromarray(images.image(number)).resize((TILE, TILE), Image.Resampling.NEAREST)
+            shown.append((image, shortened(f"{domain}: {text}", CAPTION_CHARS)))
+    if not shown:
+        raise DataError(f"{manifest.folder} holds no images, so there is nothing to draw")
+    return shown
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def parse_args(argv: list[str] | None) -> Any:
+    """Return the command line's settings."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data.preview", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", metavar="setting=value", help="a group or setting of configs/data")
+    parser.add_argument("--mixture", metavar="DOMAIN=WEIGHT,...", help="instead of the natural mixture")
+    parser.add_argument("--first", type=positive, default=1000, metavar="N", help="sequences to count (%(default)s)")
+    parser.add_argument("--seq-len", type=positive, default=64, metavar="TOKENS", help="of a sequence (%(default)s)")
+    parser.add_argument("--patch-size", type=positive, default=4, metavar="PIXELS", help="of images (%(default)s)")
+    parser.add_argument("--image-size", type=int, default=0, metavar="PIXELS", help="that a model reads (as stored)")
+    parser.add_argument("--shards", metavar="PATH", help="tar shards instead: a file, a folder or a glob")
+    parser.add_argument("--text-key", default="", help="of the caption in .json; else .txt, text or caption")
+    parser.add_argument("--out", type=path_option, metavar="PNG", help="a contact sheet of the first images")
+    parser.add_argument("--bad-budget", type=int, default=0, metavar="N", help="images that may be undecodable")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Inspect from the command line; return the exit code."""
+    args = parse_args(argv)
+    try:
+        if args.shards and (args.overrides or args.mixture):
+            raise ConfigError("--shards looks at tar shards only: leave out settings and --mixture")
+        sys.stdout.write(inspect_shards(args) if args.shards else inspect_prepared(args))
+    except MixlawError as error:
+        say(f"error: {error}")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

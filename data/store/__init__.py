@@ -1,0 +1,1 @@
+"""The prepared folder: token shards, images, and the manifest with their hashes."""

@@ -1,0 +1,257 @@
+"""The prepared folder: token shards with a document index, and the manifest that vouches for every byte.
+
+<root>/prepared/<name>-<identity>/
+  manifest.json                    what is here: counts, licences, and sha256 of every file
+  tokenizer.json                   only with a learned tokenizer
+  <domain>/<split>-00000.tokens    little-endian uint16 (uint32 above 65,536 symbols), documents end to end
+  <domain>/<split>-00000.starts    little-endian int64, where in this shard each document starts
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from mixlaw.errors import DataError, unknown_name
+from mixlaw.fileio import file_sha256
+from mixlaw.mixture import check_domain_name
+
+SPLITS = ("train", "eval", "test")
+SHARD_TOKENS = 1 << 26  # 64 Mi tokens: 128 MiB a shard with 16-bit tokens
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """Return the smallest of uint16 and uint32 that holds every token id."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+def write_split(
+    folder: Path,
+    split: str,
+    documents: Iterable[NDArray[Any]],
+    dtype: np.dtype[Any],
+    shard_tokens: int = SHARD_TOKENS,
+) -> dict[str, Any]:
+    """Write one split of one domain as shards and return its manifest entry.
+
+    Parameters
+    ----------
+    documents : token ids of each document, its end token included
+    shard_tokens : a shard is closed by the document that takes it past this many tokens
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entry: dict[str, Any] = {"n_documents": 0, "n_tokens": 0, "files": []}
+    pending: list[NDArray[Any]] = []
+    size = 0
+
+    def close_shard() -> None:
+        stem = f"{split}-{len(entry['files']) // 2:05d}"
+        starts = np.cumsum([0] + [len(d) for d in pending[:-1]], dtype="<i8")
+        for suffix, array in ((".tokens", np.concatenate(pending).astype(dtype)), (".starts", starts)):
+            path = folder / (stem + suffix)
+            with path.open("wb") as file:  # ndarray.tofile would hide why a disk refuses to write
+                file.write(array.data)
+            facts = {"name": path.name, "n_bytes": array.nbytes, "sha256": file_sha256(path)}
+            entry["files"].append(facts)
+        entry["n_documents"] += len(pending)
+        entry["n_tokens"] += size
+
+    for document in documents:
+        pending.append(document)
+        size += len(document)
+        if size >= shard_tokens:
+            close_shard()
+            pending, size = [], 0
+    if pending:
+        close_shard()
+    return entry
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Write a manifest with a hash over its own content, so that damage to it is noticed."""
+    text = json.dumps(facts | {"seal": _seal(facts)}, indent=1, ensure_ascii=False)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _seal(facts: dict[str, Any]) -> str:
+    content = {key: value for key, value in facts.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A prepared folder whose manifest was read and whose files have the sizes it states."""
+
+    folder: Path
+    facts: dict[str, Any]
+    sha256: str
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains that can be trained on."""
+        return [name for name, entry in self.facts["domains"].items() if entry["role"] == "train"]
+
+    @property
+    def targets(self) -> list[str]:
+        """The domains that are only measured."""
+        return [name for name, entry in self.facts["domains"].items() if entry["role"] == "target"]
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.facts["tokenizer"]["vocab_size"])
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of a side of the stored images; 0 where there are texts only."""
+        return int(self.facts.get("image", {}).get("size", 0))
+
+    @property
+    def token_dtype(self) -> np.dtype[Any]:
+        """The type that tokens are stored in; one id more than the tokenizer has stands for an image."""
+        return token_dtype(self.vocab_size + bool(self.image_size))
+
+    def n_tokens(self, domain: str, split: str) -> int:
+        """Return how many tokens a domain has in a split; an image counts as one."""
+        return int(self.entry(domain)["splits"][split]["n_tokens"])
+
+    def measured_split(self, domain: str, split: str) -> str:
+        """Return the split on which a domain is measured: the one asked for, or all of a target that is not split."""
+        only_one = domain in self.targets and not self.n_tokens(domain, split)
+        return "eval" if only_one else split
+
+    def entry(self, domain: str) -> dict[str, Any]:
+        """Return the manifest's facts about one domain."""
+        if domain not in self.facts["domains"]:
+            raise DataError(f"{self.folder}: {unknown_name('domain', domain, self.facts['domains'])}")
+        return dict(self.facts["domains"][domain])
+
+    def domain_sha256(self, domain: str) -> str:
+        """Return one hash over all files of a domain: what a run that read it depends on."""
+        text = json.dumps(self.entry(domain)["splits"], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def open_manifest(folder: Path, how_to_prepare: str = "run `python -m data.prepare`") -> Manifest:
+    """Read a prepared folder's manifest and check that every file is there in full length.
+
+    Raises
+    ------
+    DataError
+        If the folder was never prepared, the manifest is damaged, or a file is missing or cut.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():  # a pipe of that name would be waited for
+        raise DataError(f"{folder} holds no prepared data: {how_to_prepare}")
+    try:
+        raw = path.read_bytes()
+        facts = json.loads(raw)
+        if facts.get("seal") != _seal(facts):
+            raise ValueError("its content does not match its seal")
+        listed = [(name, f) for name, e in facts["domains"].items() for s in e["splits"].values() for f in s["files"]]
+        manifest = Manifest(folder, facts, hashlib.sha256(raw).hexdigest())
+        expected = [(folder / check_domain_name(name) / _plain(f["name"]), int(f["n_bytes"])) for name, f in listed]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({error}): delete {folder} and {how_to_prepare}") from None
+    for file, n_bytes in expected:
+        actual = file.stat().st_size if file.exists() else -1
+        if actual != n_bytes:
+            state = "is missing" if actual < 0 else f"has {actual:,} bytes"
+            raise DataError(f"{file} {state}, expected {n_bytes:,} bytes: delete {folder} and {how_to_prepare}")
+    return manifest
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]+\.[a-z]+", name):
+        raise ValueError(f"it names a file {name!r:.80}")
+    return name
+
+
+def verify(manifest: Manifest) -> None:
+    """Compare the sha256 of every file with the manifest.
+
+    Raises
+    ------
+    DataError
+        Naming the first file whose content changed.
+    """
+    for path, facts in listed_files(manifest):
+        verify_file(manifest, path, facts)
+
+
+def listed_files(manifest: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield every file that a manifest lists, with its size and sha256."""
+    for name, entry in manifest.facts["domains"].items():
+        for split in entry["splits"].values():
+            yield from ((manifest.folder / name / facts["name"], facts) for facts in split["files"])
+
+
+def verify_file(manifest: Manifest, path: Path, facts: dict[str, Any]) -> None:
+    """Compare the sha256 of one file with what the manifest says.
+
+    Raises
+    ------
+    DataError
+        Naming the file, if it is missing or differs.
+    """
+    if not path.is_file() or file_sha256(path) != facts["sha256"]:
+        advice = f"delete {manifest.folder} and prepare it again"
+        raise DataError(f"{path} is missing or differs from its manifest (sha256): {advice}")
+
+
+class TokenReader:
+    """Random access to one domain's split, as one long array of tokens across its shards."""
+
+    def __init__(self, manifest: Manifest, domain: str, split: str) -> None:
+        files = manifest.entry(domain)["splits"][split]["files"]
+        self._dtype = manifest.token_dtype
+        names = [f["name"] for f in files if f["name"].endswith(".tokens")]
+        maps = [np.memmap(manifest.folder / domain / name, dtype=self._dtype, mode="r") for name in names]
+        self._shards = [m.view(np.ndarray) for m in maps]  # the same memory; a memmap's own slicing costs 5 us
+        self._ends = np.cumsum([len(s) for s in self._shards], dtype=np.int64)
+        self._begins = self._ends - [len(s) for s in self._shards]
+        self.n_tokens = int(self._ends[-1]) if len(self._ends) else 0
+        starts = [manifest.folder / domain / f["name"] for f in files if f["name"].endswith(".starts")]
+        self._starts = list(zip(starts, self._begins, strict=True))
+
+    def document_bounds(self) -> NDArray[np.int64]:
+        """Return where each document starts, and behind them where the last one ends: (n_documents + 1,)."""
+        starts = [np.fromfile(path, "<i8") + begin for path, begin in self._starts]
+        return np.concatenate([*starts, np.array([self.n_tokens])]).astype(np.int64)
+
+    def windows(self, starts: NDArray[np.int64], length: int) -> NDArray[Any]:
+        """Return tokens (n, length) of the windows at n places, in the stored type, crossing shards where needed.
+
+        Raises
+        ------
+        DataError
+            If a window does not lie inside the split.
+        """
+        starts = np.asarray(starts, np.int64)
+        if len(starts) and not 0 <= starts.min() <= starts.max() <= self.n_tokens - length:
+            span = f"from {starts.min()} to {starts.max()}"
+            raise DataError(f"windows of {length} tokens {span} do not lie inside {self.n_tokens} tokens")
+        rows = np.empty((len(starts), length), self._dtype)
+        shard = np.searchsorted(self._ends, starts, side="right")
+        crossing = starts + length > self._ends[shard]
+        for i in np.unique(shard[~crossing]):
+            here = np.flatnonzero((shard == i) & ~crossing)
+            rows[here] = sliding_window_view(self._shards[i], length)[starts[here] - self._begins[i]]
+        for row in np.flatnonzero(crossing):
+            rows[row] = self._across(int(starts[row]), length, int(shard[row]))
+        return rows
+
+    def _across(self, start: int, length: int, shard: int) -> NDArray[Any]:
+        """Return one window that begins in a shard and ends in a later one."""
+        parts = []
+        while length > 0:
+            part = self._shards[shard][start - self._begins[shard] :][:length]
+            parts.append(part)
+            start, length, shard = start + len(part), length - len(part), shard + 1
+        return np.concatenate(parts)

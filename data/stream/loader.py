@@ -1,0 +1,193 @@
+"""The weighted stream: global sequence index -> what a model reads, a pure function of the configuration.
+
+Documents are packed within their domain before any mixing, so the unit of the schedule is an item of known length and
+h is a share of tokens (or of samples). The stream's whole state is the number of the next step.
+"""
+
+import signal
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from data.store.tokens import Manifest
+from data.stream.items import Arrays, Kinds, Layout, open_items
+from data.stream.order import Draws, GlobalOrder
+from mixlaw.errors import ConfigError
+
+Batch = dict[str, torch.Tensor]
+_SEQUENCES_AHEAD = 8192  # drawn at a time: the order costs 10 times more one by one
+_COUNTED = ("n_tokens", "n_image_tokens", "n_loss_tokens", "n_samples")
+
+
+def shares_of_items(weights: Mapping[str, float], kinds: Mapping[str, Kinds], unit: str) -> dict[str, float]:
+    """Return the share of the items that each domain must give so that `weights` are shares of the unit.
+
+    Parameters
+    ----------
+    weights : domain -> share of the tokens (unit "tokens") or of the documents ("samples")
+
+    Raises
+    ------
+    ConfigError
+        If items of a domain do not count documents, as windows of text do not.
+    """
+    means = {name: kinds[name].per_item(f"n_{unit}") for name, w in weights.items() if w > 0}
+    if not all(means.values()):
+        raise ConfigError(f"stream.unit={unit}: this family does not count {unit}; its weights are shares of tokens")
+    if len(set(means.values())) == 1:
+        return dict(weights)
+    parts = {name: w / means[name] if w > 0 else 0.0 for name, w in weights.items()}
+    return {name: part / sum(parts.values()) for name, part in parts.items()}
+
+
+class WeightedStream(Dataset[Batch]):
+    """Step -> this rank's share of the global batch. Order and content do not depend on ranks or workers.
+
+    Parameters
+    ----------
+    weights : domain -> share of the training tokens, or of the samples
+    layout : how the model reads documents
+    batch_size : sequences per step over all ranks
+    seed : of the order inside each domain and of the views of images; the mixture itself is not random
+    rank, world_size : this process takes sequences rank, rank + world_size, ... of each batch
+    unit : "tokens" or "samples": what weights are shares of
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        weights: Mapping[str, float],
+        layout: Layout,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        unit: str = "tokens",
+    ) -> None:
+        if batch_size % world_size:
+            raise ConfigError(f"stream.batch_size {batch_size} is not a multiple of the {world_size} ranks")
+        self.names = list(weights)
+        drawn = {i: name for i, (name, w) in enumerate(weights.items()) if w > 0}
+        self._items = {i: open_items(manifest, name, "train", layout) for i, name in drawn.items()}
+        shares = shares_of_items(weights, {name: self._items[i].kinds for i, name in drawn.items()}, unit)
+        sizes = [self._items[i].kinds.n_items if i in drawn else np.zeros(1, np.int64) for i in range(len(weights))]
+        self._order = GlobalOrder(self.names, list(shares.values()), sizes, batch_size, seed)
+        self._batch_size, self._seed = batch_size, seed
+        self._rank, self._world_size = rank, world_size
+        self._ahead = max(_SEQUENCES_AHEAD // batch_size, 1)
+        self._draws, self._draws_from = self._order.steps(0, 0), 0
+
+    def __getitem__(self, step: int) -> Batch:
+        """Return the arrays of the layout, each (B / world_size, ...), and `domain` (B / world_size,)."""
+        draws, row = self._draws_of(step)
+        mine = slice(self._rank, None, self._world_size)
+        domain, epoch, item = draws.domain[row, mine], draws.epoch[row, mine], draws.item[row, mine]
+        batch: Arrays = {}
+        for i in np.unique(domain):
+            here = np.flatnonzero(domain == i)
+            for name, part in self._items[int(i)].arrays(item[here], epoch[here], self._seed).items():
+                if name not in batch:
+                    batch[name] = np.empty((len(domain), *part.shape[1:]), stored_type(part))
+                batch[name][here] = part
+        return {name: torch.from_numpy(array) for name, array in batch.items()} | {
+            "domain": torch.from_numpy(domain.copy())
+        }
+
+    def _draws_of(self, step: int) -> tuple[Draws, int]:
+        """Return draws that hold a step's, and its row: some steps at a time, because each costs less then."""
+        first = step - step % self._ahead
+        if first != self._draws_from or not len(self._draws.domain):
+            self._draws, self._draws_from = self._order.steps(first, self._ahead), first
+        return self._draws, step - first
+
+    def tokens_by_domain(self, n_steps: int) -> dict[str, int]:
+        """Return how many tokens each domain has given after `n_steps` steps, over all ranks; no padding."""
+        counts = self._order.counts_by_kind(n_steps)
+        return {
+            name: int(counts[i] @ self._items[i].kinds.n_tokens) if i in self._items else 0
+            for i, name in enumerate(self.names)
+        }
+
+    def totals(self, n_steps: int) -> dict[str, int]:
+        """Return what all domains have given together: n_tokens, n_image_tokens, n_loss_tokens, n_samples."""
+        counts = self._order.counts_by_kind(n_steps)
+        return {
+            what: sum(int(counts[i] @ getattr(items.kinds, what)) for i, items in self._items.items())
+            for what in _COUNTED
+        }
+
+    def batches(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
+        """Yield the batches of steps [start, stop); worker processes only read ahead."""
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=workers,
+            worker_init_fn=_ignore_signals if workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+        return iter(loader)
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leave it to the run to decide: a scheduler's warning goes to all processes, and workers must outlive it."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def stored_type(array: np.ndarray) -> np.dtype:
+    """Return the type in which a model wants an array: token ids as int64, pixels as they are."""
+    return array.dtype if array.dtype == np.uint8 else np.dtype(np.int64)
+
+
+def check_epochs(kinds: Mapping[str, Kinds], tokens: Mapping[str, float], max_epochs: float) -> None:
+    """Refuse a mixture that would repeat a domain more often than allowed.
+
+    Parameters
+    ----------
+    tokens : domain -> tokens that the run takes of it
+
+    Raises
+    ------
+    ConfigError
+        With a table: domain, tokens needed, tokens available, epochs.
+    """
+    rows, worst = [], 0.0
+    for name, needed in tokens.items():
+        available = kinds[name].total("n_tokens")
+        epochs = needed / available if available else (np.inf if needed > 0 else 0.0)
+        worst = max(worst, epochs)
+        mark = "  <- too many" if epochs > max_epochs else ""
+        rows.append(f"  {name:<16}{needed:>16,.0f}{available:>16,}{epochs:>9.2f}{mark}")
+    if worst > max_epochs:
+        head = f"  {'domain':<16}{'tokens needed':>16}{'available':>16}{'epochs':>9}"
+        raise ConfigError(
+            f"this mixture repeats a domain {worst:.2f} times, stream.max_epochs allows {max_epochs:g}. "
+            "Lower its weight, shorten the run, or allow more:\n" + "\n".join([head, *rows])
+        )
+
+
+def evaluation_batches(
+    manifest: Manifest, domain: str, split: str, layout: Layout, n_wanted: int, batch_size: int
+) -> list[Batch]:
+    """Return the fixed evaluation sequences of a domain, the same for every run, as batches.
+
+    They are spread evenly over the split, so that they are the same documents whatever the run.
+    """
+    return evaluation_set(manifest, domain, split, layout, n_wanted, batch_size)[0]
+
+
+def evaluation_set(
+    manifest: Manifest, domain: str, split: str, layout: Layout, n_wanted: int, batch_size: int
+) -> tuple[list[Batch], NDArray[np.int64]]:
+    """Return `evaluation_batches`, and (2, m) the pairs (sequence, document) of every document in every sequence."""
+    items = open_items(manifest, domain, manifest.measured_split(domain, split), layout)
+    n_items = items.kinds.size
+    chosen = np.arange(min(n_wanted, n_items)) * n_items // min(n_wanted, n_items)
+    parts = np.array_split(chosen, range(batch_size, len(chosen), batch_size))
+    read = (items.arrays(part, np.zeros_like(part), None) for part in parts)
+    batches = [{k: torch.from_numpy(v.astype(stored_type(v), copy=False)) for k, v in part.items()} for part in read]
+    return batches, items.documents(chosen)

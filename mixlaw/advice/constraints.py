@@ -1,0 +1,195 @@
+"""What is asked of a recommendation: the big run, what counts, and what the mixture may be."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mixlaw.advice.simplex import Group, Limits
+from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.laws.jacobian import Array
+from mixlaw.mixture import SUM_TOLERANCE, check_weights, uniform
+from mixlaw.quoted import split, unquoted
+
+AVERAGE = ("average", "mean")  # of the losses of the training domains
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked for.
+
+    Attributes
+    ----------
+    n_params, n_tokens : N and D of the big run
+    targets : target -> importance, summing to one
+    floors, caps : domain -> the least and the most weight allowed
+    pins : domain -> its weight
+    groups : name -> (domains, least, most) for the sum of their weights; groups do not overlap
+    available : domain -> tokens that there are of it
+    max_epochs : how often a token may be seen; caps weights by what is available
+    prior : a mixture to stay near, and `pull` how much that counts [nats per unit of KL(h || prior)]
+    """
+
+    n_params: float
+    n_tokens: float
+    targets: dict[str, float]
+    floors: dict[str, float] = field(default_factory=dict)
+    caps: dict[str, float] = field(default_factory=dict)
+    pins: dict[str, float] = field(default_factory=dict)
+    groups: dict[str, tuple[tuple[str, ...], float, float]] = field(default_factory=dict)
+    available: dict[str, float] = field(default_factory=dict)
+    max_epochs: float | None = None
+    prior: dict[str, float] = field(default_factory=dict)
+    pull: float = 0.0
+
+    def constraints(self) -> list[str]:
+        """Return the names of everything that limits the mixture, in the form that `without` takes."""
+        named = [f"min {d}" for d in self.floors] + [f"max {d}" for d in self.caps] + [f"pin {d}" for d in self.pins]
+        named += [f"group {name}" for name in self.groups]
+        return named + ([f"epochs {d}" for d in self.available] if self.max_epochs else [])
+
+    def without(self, constraint: str) -> "Question":
+        """Return the question without one of its constraints."""
+        kind, _, name = constraint.partition(" ")
+        attribute = {"min": "floors", "max": "caps", "pin": "pins", "group": "groups", "epochs": "available"}[kind]
+        rest = {k: v for k, v in getattr(self, attribute).items() if k != name}
+        return replace(self, **{attribute: rest})  # type: ignore[arg-type]
+
+    def unlimited(self) -> "Question":
+        """Return the question without any constraint, and without the pull towards a prior."""
+        return Question(self.n_params, self.n_tokens, self.targets)
+
+    def epoch_caps(self) -> dict[str, float]:
+        """Return the weight of each domain at which its tokens are used up."""
+        if not self.max_epochs:
+            return {}
+        return {d: self.max_epochs * tokens / self.n_tokens for d, tokens in self.available.items()}
+
+
+def limits(domains: list[str], question: Question) -> Limits:
+    """Return where the mixture must stay.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown, groups overlap, or no mixture can satisfy all limits.
+    """
+    caps = dict(question.caps)
+    for domain, cap in question.epoch_caps().items():
+        caps[domain] = min(caps.get(domain, 1.0), cap)
+    for name, weight in question.pins.items():
+        if not question.floors.get(name, 0.0) <= weight <= caps.get(name, 1.0):
+            raise ConfigError(f"limits: '{name}' is pinned to {weight:g}, outside of its other limits")
+    floors = question.floors | question.pins
+    caps |= question.pins
+    in_groups = [d for members, _, _ in question.groups.values() for d in members]
+    for name in (*floors, *caps, *in_groups, *question.prior):
+        if name not in domains:
+            raise ConfigError(f"limits: {unknown_name('domain', name, domains)}")
+    if not all(value >= 0 for value in (*floors.values(), *caps.values())):  # also refuses NaN
+        raise ConfigError(f"limits: weights must be at least 0: {floors | caps}")
+    low = np.array([floors.get(d, 0.0) for d in domains])
+    high = np.array([min(caps.get(d, 1.0), 1.0) for d in domains])
+    if (low > high).any():
+        bad = domains[int(np.argmax(low > high))]
+        raise ConfigError(f"limits: '{bad}' must have at least {floors[bad]:g} and at most {caps.get(bad, 1):g}")
+    if low.sum() > 1 + SUM_TOLERANCE or high.sum() < 1 - SUM_TOLERANCE:
+        table = ", ".join(f"{d} {a:.3g} to {b:.3g}" for d, a, b in zip(domains, low, high, strict=True))
+        raise ConfigError(
+            f"limits: no mixture fits them: floors sum to {low.sum():.3g}, caps to {high.sum():.3g} ({table})"
+        )
+    return Limits(low, high, _groups(domains, question, low, high))
+
+
+def _groups(domains: list[str], question: Question, low: Array, high: Array) -> tuple[Group, ...]:
+    groups, least, most = [], 0.0, 0.0
+    seen: set[str] = set()
+    for name, (members, floor, cap) in question.groups.items():
+        at = np.array([domains.index(d) for d in members])
+        if len(set(members)) < len(members) or seen & set(members):
+            raise ConfigError(f"limits: group '{name}' shares domains with another: groups must not overlap")
+        floor, cap = max(floor, float(low[at].sum())), min(cap, float(high[at].sum()), 1.0)
+        if floor > cap + 1e-12:
+            raise ConfigError(f"limits: group '{name}' must have at least {floor:.3g} and can have at most {cap:.3g}")
+        seen |= set(members)
+        least, most = least + floor, most + cap
+        groups.append(Group(at, floor, cap))
+    rest = [i for i, d in enumerate(domains) if d not in seen]
+    if groups and (least + low[rest].sum() > 1 + SUM_TOLERANCE or most + high[rest].sum() < 1 - SUM_TOLERANCE):
+        raise ConfigError("limits: no mixture fits the groups and the limits of single domains together")
+    return tuple(groups)
+
+
+def read_targets(text: str, fit: LawFit) -> dict[str, float]:
+    """Return importance by target from 'average', 'NAME', or 'NAME:2,OTHER:1'.
+
+    'average', and 'mean' as well, is the mean over the training domains; a target of that name is meant before it. A
+    name with a comma in it stands in quotes.
+    """
+    if text in AVERAGE and text not in fit.targets_:
+        names = [d for d in fit.domains_ if d in fit.targets_] or list(fit.targets_)
+        return uniform(names)
+    try:
+        raw = dict(_importance(part, fit) for part in ([text] if text in fit.targets_ else split(text, ",")))
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"--target {text}: write NAME or NAME:IMPORTANCE,...") from None
+    for name in raw:
+        fit.target(name)
+    total = sum(raw.values())
+    if not 0 < total < np.inf or min(raw.values()) < 0:
+        raise ConfigError(f"--target {text}: importances must be finite, at least 0 and not all 0")
+    return {name: weight / total for name, weight in raw.items()}
+
+
+def _importance(part: str, fit: LawFit) -> tuple[str, float]:
+    """Return a target and its importance from NAME or NAME:2."""
+    if (whole := unquoted(part)) in fit.targets_:
+        return whole, 1.0
+    name, *weights = split(part, ":")
+    return unquoted(name), float(":".join(weights) or 1)
+
+
+def read_groups(texts: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float, float]]:
+    """Return groups from 'NAME=A+B:LEAST:MOST'; either limit may be left empty, names may stand in quotes."""
+    groups = {}
+    for text in texts:
+        name, *rest = split(text, "=")
+        members, *ends = split("=".join(rest), ":")
+        try:
+            low, high = (float(end) if end else default for end, default in zip(ends, (0.0, 1.0), strict=True))
+        except ValueError:
+            raise ConfigError(f"--group {text}: write NAME=DOMAIN+DOMAIN:LEAST:MOST") from None
+        if not (rest and name and 0 <= low <= 1 and 0 <= high <= 1):
+            raise ConfigError(f"--group {text}: write NAME=DOMAIN+DOMAIN:LEAST:MOST, limits between 0 and 1")
+        if (name := unquoted(name)) in groups:
+            raise ConfigError(f"--group {name} is given twice")
+        groups[name] = (tuple(unquoted(m) for m in split(members, "+")), low, high)
+    return groups
+
+
+def read_mixture(text: str, domains: list[str], known: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return a mixture from a known name, such as uniform or natural, or from 'NAME=WEIGHT,...'."""
+    if text in known:
+        return dict(known[text])
+    if "=" not in text:
+        raise ConfigError(unknown_name("mixture", text, known))
+    return check_weights(read_pairs(text), domains)
+
+
+def read_pairs(text: str) -> dict[str, float]:
+    """Return {'a': 0.1, 'b': 0.2} from 'a=0.1,b=0.2'; a name that holds a comma or = stands in quotes."""
+    if not text:
+        return {}
+    parts = [split(part, "=") for part in split(text, ",")]
+    try:
+        pairs = [(unquoted(name), float(value)) for name, value in parts]
+    except ValueError:
+        raise ConfigError(
+            f"'{text}': write NAME=NUMBER,NAME=NUMBER; a name that holds , or = stands in quotes: '\"a,b\"=0.1'"
+        ) from None
+    if len(dict(pairs)) < len(pairs):
+        raise ConfigError(f"'{text}' names something twice")
+    return dict(pairs)

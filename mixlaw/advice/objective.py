@@ -1,0 +1,260 @@
+"""The loss of the big run as a function of its mixture, and the mixture where it is lowest."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixlaw.advice.constraints import Question, limits
+from mixlaw.advice.simplex import ROUGHLY, Limits, Rows, lowest, minimise_mixture, starts
+from mixlaw.errors import FitError
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.widening import LEAST, deviations, factors
+from mixlaw.laws.jacobian import Array
+from mixlaw.laws.registry import get_law, lifted
+from mixlaw.laws.terms import TINY, Inputs
+
+KNOWN_INPUTS = {"N", "D", "h", "share", "available"}
+MEAN_OVER, COARSE_MEAN_OVER = 32, 8  # resampled laws that a mean is over
+MOST_LOG = 5.0  # log ratio to the fit beyond which a widened loss is not followed
+IN_CACHE = 50_000  # numbers of a law's terms that are worked out at once
+Mixtures = Mapping[str, Mapping[str, float]]
+
+
+class Objective:
+    """The weighted sum of targets' losses as a function of h.
+
+    It is the mean over resampled laws, because what is to be low is the loss that the big run will have, not the one
+    that a single fit predicts: where fits that the data cannot tell apart disagree, their mean is lowest at a mixture
+    that is good for all of them. `best_fit` is the loss under the best parameters alone, `drawn` every resampled law's
+    own. A pull towards a prior is part of what is minimised, not of the loss that is reported.
+
+    Parameters
+    ----------
+    fit : the law
+    question : the big run, and which targets count how much
+    sizes : tokens per domain, for the laws that need them
+    laws : "mean", "best" or "drawn"
+    mean_over : over how many resampled laws, or which; where `laws` is "drawn", which of them
+
+    Raises
+    ------
+    FitError
+        If the law does not depend on the mixture, or needs what a question does not say.
+    """
+
+    def __init__(
+        self,
+        fit: LawFit,
+        question: Question,
+        sizes: Mapping[str, float],
+        laws: str = "mean",
+        mean_over: int | NDArray[np.int64] = MEAN_OVER,
+    ) -> None:
+        self.fit, self.question, self.sizes, self._laws = fit, question, sizes, laws
+        self._law = get_law(fit.law)
+        if not self._law.mixes:
+            other = f"multiplicative{''.join(fit.law.partition('-fixed')[1:])}"  # in the same form
+            raise FitError(f"the {fit.law} law does not depend on the mixture: fit another, such as {other}")
+        if self._law.uses - KNOWN_INPUTS:
+            missing = ", ".join(sorted(self._law.uses - KNOWN_INPUTS))
+            raise FitError(f"the {fit.law} law cannot recommend a mixture: it needs {missing} besides")
+        self._prior = np.array([max(question.prior.get(d, 0.0), TINY) for d in fit.domains_])
+        fits = {t: fit.target(t) for t in question.targets}
+        self._theta = {t: f.theta[None] if laws == "best" else f.draws for t, f in fits.items()}
+        self._factor: dict[str, float] = {}
+        self._over = self._typical_draws(mean_over) if laws == "mean" and isinstance(mean_over, int) else mean_over
+        if not isinstance(self._over, int):
+            self._theta = {t: theta[self._over] for t, theta in self._theta.items()}
+
+    @property
+    def count(self) -> int:
+        """How many laws there are: those that are drawn, or that the mean is over."""
+        return len(next(iter(self._theta.values())))
+
+    def _typical_draws(self, count: int) -> NDArray[np.int64]:
+        """Return which resampled laws the mean is over: some, evenly from all but the outer twentieths.
+
+        They are ordered by the loss that they predict for the uniform mixture.
+        """
+        even = np.full((self.count, len(self.fit.domains_)), 1 / len(self.fit.domains_))
+        order = np.argsort(Objective(self.fit, self.question, self.sizes, "drawn").loss(even))
+        inside = order[self.count // 20 : self.count - self.count // 20]
+        return inside[np.unique(np.linspace(0, len(inside) - 1, count).round().astype(int))]
+
+    def _widening(self, target: str) -> float:
+        """Return by what a resampled law's deviations from the fit are multiplied, see `mixlaw.fitting.widening`."""
+        if target not in self._factor:
+            fit, even = self.fit.target(target), np.full((len(self.fit.domains_), 1), 1 / len(self.fit.domains_))
+            x = self._of_own(self._inputs(even), target)
+            centre, drawn = self._law.loss(fit.theta[None], x)[0], self._law.loss(fit.draws, x)
+            self._factor[target] = float(factors(fit.widening, centre, drawn, self.fit.beyond(x))[0])
+        return self._factor[target]
+
+    def asking(self, question: Question) -> "Objective":
+        """Return the same laws under another question."""
+        return Objective(self.fit, question, self.sizes, self._laws, self._over)
+
+    def coarse(self) -> "Objective":
+        """Return the mean over fewer resampled laws, for what is asked at many mixtures."""
+        return Objective(self.fit, self.question, self.sizes, "mean", COARSE_MEAN_OVER)
+
+    def best_fit(self) -> "Objective":
+        """Return the loss under the best parameters alone."""
+        return Objective(self.fit, self.question, self.sizes, "best")
+
+    def drawn(self, most: int | None = None) -> "Objective":
+        """Return the resampled laws at once, each with a mixture of its own: all, or at most so many, evenly."""
+        count = len(self.fit.target(next(iter(self.question.targets))).draws)
+        which = np.unique(np.linspace(0, count - 1, min(most or count, count)).round().astype(np.int64))
+        return Objective(self.fit, self.question, self.sizes, "drawn", which)
+
+    def of(self, target: str) -> "Objective":
+        """Return the loss of one target."""
+        return self.asking(replace(self.question, targets={target: 1.0}))
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What the law depends on: of N, D, h, share, available."""
+        return self._law.uses
+
+    @property
+    def convex(self) -> bool:
+        """Whether it is surely convex in h, so that one start finds its minimum; widened losses are not known to be."""
+        k = len(self.fit.domains_)
+        return self._laws != "drawn" and all(self._law.convex(p, k) for theta in self._theta.values() for p in theta)
+
+    @property
+    def limits(self) -> Limits:
+        """Where the mixture must stay."""
+        return limits(self.fit.domains_, self.question)
+
+    def __call__(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
+        """Return what is minimised (b,) and its gradient (b, k) for mixtures h (b, k).
+
+        Parameters
+        ----------
+        h : where `drawn`, one mixture for each resampled law
+        rows : (b,) which of the resampled laws these are; all by default
+        """
+        total, gradient = self._losses(h, rows)
+        if self.question.pull:
+            safe = np.maximum(h, 1e-12)
+            total = total + self.question.pull * (safe * np.log(safe / self._prior)).sum(1)
+            gradient = gradient + self.question.pull * (np.log(safe / self._prior) + 1)
+        return total, gradient
+
+    def loss(self, h: Array) -> Array:
+        """Return losses (b,) alone."""
+        return self._losses(h)[0]
+
+    def at(self, weights: Mapping[str, float] | Array) -> float:
+        """Return the loss of one mixture."""
+        h = np.array(list(weights.values())) if isinstance(weights, Mapping) else weights
+        return float(self.loss(h[None])[0])
+
+    def _losses(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
+        """Return losses (b,) and gradients (b, k): means over the laws, or, where drawn, each law's at its own row.
+
+        Means are taken of so many mixtures at a time that their terms stay in the processor's cache.
+        """
+        if self._laws == "drawn":
+            theta = self._theta if rows is None else {t: each[rows] for t, each in self._theta.items()}
+            total, gradient = self._weighted(theta, h[:, :, None])
+            total, gradient = total[:, 0], gradient[:, :, 0]
+        else:
+            at_once = max(IN_CACHE // (len(next(iter(self._theta.values()))) * h.shape[1]), 1)
+            parts = [self._mean(h[i : i + at_once]) for i in range(0, len(h), at_once)]
+            total, gradient = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return total, gradient * lifted(h)[1]
+
+    def _mean(self, h: Array) -> tuple[Array, Array]:
+        """Return the mean losses (b,) of mixtures (b, k) over the laws, and their gradients by the lifted weights."""
+        total, gradient = self._weighted(self._theta, h.T)
+        return total.mean(0), gradient.mean(0).T
+
+    def _weighted(self, theta: Mapping[str, Array], h: Array) -> tuple[Array, Array]:
+        """Return targets' weighted losses (b, n) and gradients (b, k, n) of b laws at mixtures (k, n) or (b, k, n)."""
+        x, total, gradient = self._inputs(h), np.zeros(1), np.zeros(1)
+        for target, importance in self.question.targets.items():
+            own = self._of_own(x, target)
+            value, by_h = self._law.loss_and_gradient_h(theta[target], own)
+            if self._laws == "drawn" and (factor := self._widening(target)) != 1.0:
+                value, by_h = self._widened(target, own, factor, value, by_h)
+            total, gradient = total + importance * value, gradient + importance * by_h
+        return total, gradient
+
+    def _widened(self, target: str, x: Inputs, factor: float, value: Array, by_h: Array) -> tuple[Array, Array]:
+        """Return resampled losses (b, n) and gradients (b, k, n) whose deviations from the fit are multiplied."""
+        theta = self.fit.target(target).theta
+        centre, centre_by_h = self._law.loss_and_gradient_h(np.tile(theta, (len(value), 1)), x)
+        safe, safe_centre = np.maximum(value, LEAST), np.maximum(centre, LEAST)
+        far = safe_centre * np.exp(np.minimum(factor * deviations(centre, value), MOST_LOG))
+        slope = factor * by_h / safe[:, None] - (factor - 1) * centre_by_h / safe_centre[:, None]
+        return far, far[:, None] * slope
+
+    def _of_own(self, x: Inputs, target: str) -> Inputs:
+        """Return the same rows, which know whose loss they are asked for where a law reads the target's own share."""
+        if "share" not in self._law.uses:
+            return x
+        return replace(x, target=np.full(x.h.shape[-1], self.fit.domains_.index(target)))
+
+    def _inputs(self, h: Array) -> Inputs:
+        """Return the big run under mixtures h (k, n), or (b, k, n) where each parameter vector has its own."""
+        domains, units, more = self.fit.domains_, self.fit.units_, dict[str, Any]()
+        if "available" in self._law.uses:
+            known = dict(self.sizes) | self.question.available
+            missing = [d for d in domains if d not in known]
+            if missing:
+                raise FitError(
+                    f"the {self.fit.law} law needs the tokens of each domain: --available {missing[0]}=TOKENS"
+                )
+            tokens = np.array([[known[d] / units.n_tokens] for d in domains])
+            more["columns"] = {"available": np.repeat(tokens, h.shape[-1], axis=1)}
+        n, d = (np.full(h.shape[-1], count) for count in (self.question.n_params, self.question.n_tokens))
+        return units.inputs(n, d, h, **more)
+
+
+def optimum(objective: Objective, rivals: Mixtures) -> Array:
+    """Return (k,) the best mixture for a question: the lowest of several starts, the only minimum where h is convex.
+
+    Where the loss is not convex, the best fit alone is minimised first, from everywhere, and the mean over resampled
+    laws from there and from the rivals.
+    """
+    where, plain = objective.limits, [list(m.values()) for m in rivals.values()]
+    if objective.convex:
+        return lowest(objective, np.vstack([starts(where)[0], *plain]), where)
+    single = lowest(objective.best_fit(), np.vstack([starts(where), *plain]), where)
+    return lowest(objective, np.vstack([single, starts(where)[0], *plain]), where)
+
+
+def drawn_optima(draws: Objective, points: list[Array]) -> Array:
+    """Return (b, k) the optimum of every drawn law: the lowest of what is reached from a few points (k,) or (b, k)."""
+    where = draws.limits
+    points = [p for i, p in enumerate(points) if not any(np.array_equal(p, q) for q in points[:i])]
+    found = [minimise_mixture(draws, np.broadcast_to(p, (draws.count, p.shape[-1])), where, ROUGHLY) for p in points]
+    which = np.stack([values for _, values in found]).argmin(0)
+    best: Array = np.stack([ends for ends, _ in found])[which, np.arange(draws.count)]
+    return best
+
+
+def run_noise(objective: Objective, seeds: Mapping[str, float]) -> float:
+    """Return the sd [nats] by which one run's loss scatters: over seeds where runs were repeated, else around the law.
+
+    Targets are taken to scatter together, which is the cautious way.
+    """
+    total, fit = 0.0, objective.fit
+    for target, importance in objective.question.targets.items():
+        around = float(1.4826 * np.median(np.abs(fit.target(target).noise)))
+        if fit.residuals == "log":
+            around *= objective.of(target).at(np.full(len(fit.domains_), 1 / len(fit.domains_)))
+        total += importance * seeds.get(target, around)
+    return total
+
+
+def clean(h: Array) -> list[float]:
+    """Return weights with the numerically zero ones at zero, summing to one."""
+    kept = np.where(h < 1e-6, 0.0, h)
+    return [float(w) for w in kept / kept.sum()]

@@ -1,0 +1,191 @@
+"""What a mixture costs and tolerates: flat frontier, prices of limits, the path over scale, what other laws say."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixlaw.advice.objective import Mixtures, Objective, clean, drawn_optima, optimum
+from mixlaw.advice.simplex import ROUGHLY, Limits, minimise_mixture, starts
+from mixlaw.errors import FitError
+from mixlaw.fitting.bootstrap import interval
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.jacobian import Array
+from mixlaw.laws.terms import TINY
+
+PATH_POINTS = 5
+PATH_DRAWS = 50  # resampled laws that the intervals between come from
+INWARDS = 0.1  # share of the middle mixture in a start
+PROFILE_STEPS = 8  # weights of a domain on either side of the best one, at which the rest is optimised
+PATH = ["n_params", "n_tokens", "regret", "weights", "interval"]
+ONE_DOMAIN = ("min", "max", "pin", "epochs")  # kinds of constraints on the weight of one domain
+ACTIVE = 1e-7  # a constraint whose loss is above this [nats] has a price worth naming
+
+
+def flat_frontier(objective: Objective, best: Array, noise: float) -> Array:
+    """Return (k, 2): how far each weight can go, the others following, at a loss within the noise of the best.
+
+    From the best mixture outwards, each weight is held at one value after the other while the rest is optimised, until
+    the loss exceeds the limit; there it is interpolated.
+    """
+    objective, k = objective.coarse(), len(best)
+    where, loss_at_best = objective.limits, objective.at(best)
+    limit, domain = loss_at_best + noise, np.repeat(np.arange(k), 2)  # one row for each way that a weight can go
+    far = np.array([_reach(where, i) for i in range(k)]).ravel()
+    ends, loss, h = best[domain], np.full(2 * k, loss_at_best), np.tile(best, (2 * k, 1))
+    going = np.flatnonzero(far != best[domain])
+    for part in np.linspace(0, 1, PROFILE_STEPS + 1)[1:] ** 2:
+        if not len(going):
+            break
+        weight = best[domain[going]] + part * (far - best[domain])[going]
+        h[going] = _held(objective, where.pinned(domain[going], weight), h[going], best)
+        there, here = objective.loss(h[going]), loss[going]
+        share = np.where(there > limit, (limit - here) / np.maximum(there - here, TINY), 1.0)
+        ends[going] += share * (weight - ends[going])
+        loss[going] = there
+        going = going[there <= limit]
+    return np.clip(ends.reshape(k, 2), 0.0, 1.0)
+
+
+def _inwards(h: Array, middle: Array) -> Array:
+    """Return starts near mixtures (b, k), with something of every domain: a weight of 0 stays 0 in the descent."""
+    return INWARDS * middle + (1 - INWARDS) * h
+
+
+def _held(objective: Objective, where: Limits, nearest: Array, best: Array) -> Array:
+    """Return the lowest mixtures (b, k) inside limits of their own, from the nearest known ones and from the best."""
+    if objective.convex:
+        return minimise_mixture(objective, _inwards(nearest, starts(objective.limits)[0]), where, ROUGHLY)[0]
+    points, twice = np.vstack([nearest, np.tile(best, (len(nearest), 1))]), np.tile(np.arange(len(nearest)), 2)
+    ends, values = minimise_mixture(objective, points, where.rows(twice), ROUGHLY)
+    (near, far), (near_value, far_value) = np.split(ends, 2), np.split(values, 2)
+    return np.where((near_value <= far_value)[:, None], near, far)
+
+
+def _reach(where: Limits, i: int) -> tuple[float, float]:
+    """Return the least and the most weight that a domain can have, given all limits."""
+    low = max(where.low[i], 1 - np.delete(where.high, i).sum())
+    high = min(where.high[i], 1 - np.delete(where.low, i).sum())
+    for group in where.groups:
+        if i in group.members:
+            others = [m for m in group.members if m != i]
+            low = max(low, group.low - where.high[others].sum())
+            high = min(high, group.high - where.low[others].sum())
+    return float(low), float(max(low, high))
+
+
+def prices(objective: Objective, best: Array, points: Array) -> pd.DataFrame:
+    """Return what each constraint that matters costs: the loss with it minus the loss without it alone [nats].
+
+    Parameters
+    ----------
+    best : (k,) h* under all constraints
+    points : (p, k) where the search without a constraint starts, besides there; h* under no constraint among them
+
+    Returns
+    -------
+    DataFrame of constraint, cost, and, where it is about one domain, its weight with and without it.
+    """
+    question, fit, rows = objective.question, objective.fit, []
+    others = {name: objective.asking(question.without(name)) for name in question.constraints()}
+    if question.pull:
+        others["prior"] = objective.asking(replace(question, pull=0.0))
+    there = _optima(others, np.vstack([best, points]))
+    for name, free in others.items():
+        cost = float(free(best[None])[0][0] - free(there[name][None])[0][0])
+        if cost > ACTIVE:
+            kind, _, domain = name.partition(" ")
+            i = fit.domains_.index(domain) if kind in ONE_DOMAIN else None
+            weights = {} if i is None else {"weight": float(best[i]), "weight_without": float(there[name][i])}
+            rows.append({"constraint": name, "cost": cost} | weights)
+    return pd.DataFrame(rows, columns=["constraint", "cost", "weight", "weight_without"])
+
+
+def _optima(asked: Mapping[str, Objective], points: Array) -> dict[str, Array]:
+    """Return the best mixture (k,) of each objective, from every point (p, k).
+
+    Those that differ in the limits of single domains alone are minimised together.
+    """
+    alike: dict[Any, list[str]] = {}
+    for name, objective in asked.items():
+        groups = tuple((tuple(g.members), g.low, g.high) for g in objective.limits.groups)
+        alike.setdefault((objective.question.pull, groups), []).append(name)
+    found = {}
+    for names in alike.values():
+        where = [asked[name].limits for name in names]
+        low, high = (np.repeat([getattr(w, side) for w in where], len(points), 0) for side in ("low", "high"))
+        together = Limits(low, high, where[0].groups)
+        ends, values = minimise_mixture(asked[names[0]], np.tile(points, (len(names), 1)), together)
+        for i, name in enumerate(names):
+            own = slice(i * len(points), (i + 1) * len(points))
+            found[name] = ends[own][int(values[own].argmin())]
+    return found
+
+
+def other_laws(laws: FittedLaws, objective: Objective, best: Array, rivals: Mixtures) -> pd.DataFrame:
+    """Return what each of the other fitted laws would recommend, and what that costs by the law that is asked [nats].
+
+    Returns
+    -------
+    DataFrame of law, predicted (by that law), regret, and weights (domain -> weight); laws that cannot answer are left
+    out
+    """
+    rows, least = [], objective.at(best)
+    for name, fit in laws.fits.items():
+        if name == objective.fit.law:
+            continue
+        try:
+            other = Objective(fit, objective.question, objective.sizes)
+        except FitError:
+            continue
+        h = optimum(other, rivals)
+        row = {"law": name, "predicted": other.at(h), "regret": max(objective.at(h) - least, 0.0)}
+        rows.append(row | {"weights": dict(zip(fit.domains_, clean(h), strict=True))})
+    return pd.DataFrame(rows, columns=["law", "predicted", "regret", "weights"])
+
+
+def path(
+    objective: Objective,
+    start: tuple[float, float],
+    best: Array,
+    ends: tuple[Array, Array],
+    rivals: Mixtures,
+    level: float,
+) -> pd.DataFrame:
+    """Return h* from a small run to the asked one, and the regret of training the big run on each [nats].
+
+    Between them N and D grow geometrically, where the law reads them. Limits by epochs are those of the big run. A law
+    that reads neither has no path.
+
+    Parameters
+    ----------
+    start : N and D of the small run
+    best : (k,) h* of the big one
+    ends : its interval, low and high (k,)
+    level : of the others, which come from fewer resampled laws
+
+    Returns
+    -------
+    DataFrame of n_params, n_tokens, regret, weights (domain -> weight) and interval (domain -> [low, high])
+    """
+    if not objective.reads & {"N", "D"}:
+        return pd.DataFrame(columns=PATH)
+    question, least, domains = objective.question, objective.at(best), objective.fit.domains_
+    ends_at = (question.n_params, question.n_tokens)
+    begins = [a if letter in objective.reads else b for a, b, letter in zip(start, ends_at, "ND", strict=True)]
+    caps = question.caps | {d: min(c, question.caps.get(d, 1.0)) for d, c in question.epoch_caps().items()}
+    rows = []
+    for part in np.linspace(0, 1, PATH_POINTS):
+        n, d = (a ** (1 - part) * b**part for a, b in zip(begins, ends_at, strict=True))
+        here = replace(question, n_params=float(n), n_tokens=float(d), caps=caps, max_epochs=None)
+        asked = objective.asking(here)
+        h = best if part == 1 else optimum(asked, rivals)
+        reached = [h, starts(asked.limits)[0]]
+        low, high = ends if part == 1 else interval(drawn_optima(asked.drawn(PATH_DRAWS), reached), level)
+        between = zip(domains, np.minimum(low, h), np.maximum(high, h), strict=True)
+        row = {"n_params": float(n), "n_tokens": float(d), "regret": max(objective.at(h) - least, 0.0)}
+        shares = {"weights": dict(zip(domains, clean(h), strict=True))}
+        rows.append(row | shares | {"interval": {name: [float(a), float(b)] for name, a, b in between}})
+    return pd.DataFrame(rows)

@@ -1,0 +1,274 @@
+"""Minimising over mixtures: exponentiated gradient on the simplex, inside floors, caps and limits of groups.
+
+Mirror descent with the entropy as mirror (Beck and Teboulle 2003, Operations Research Letters 31), as the paper does
+(section 5), for many starts and many laws at once. A step multiplies weights and is then projected in the same
+geometry, which keeps every limit exactly. Step lengths are those of Barzilai and Borwein (1988, IMA Journal of
+Numerical Analysis 8) in this geometry, with the nonmonotone acceptance of Birgin, Martinez and Raydan (2000, SIAM
+Journal on Optimization 10): loss may rise above the last one, not above the last few. Starts that converged are taken
+out, so that the others alone are evaluated.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixlaw.laws.jacobian import Array
+from mixlaw.laws.registry import FLOOR
+from mixlaw.laws.terms import TINY
+
+STEPS = 400
+SMALLEST = 1e-9  # mirror descent approaches zero but never reaches it; below this a weight is printed as 0
+CONVERGED = 1e-10  # nats: how near a minimum is found
+ROUGHLY = 1e-7  # ... where an interval or a frontier of it is asked for
+STALLED, STALL_STEPS = 10.0, 25  # a start has also converged when so many steps gained less than so many times that
+SEEN, GROWING = 1e-6, 1.001  # a start whose smaller weights grow by such a factor has not converged
+FURTHEST = 5.0  # log of the factor by which one step may change a weight
+NEAR = 1 + 1e-9  # a weight within this factor of a limit is at it
+MOVED = 1e-8  # weights that differ less are the same
+REMEMBERED = 5  # losses that a step may not exceed all of
+LEAST_FACTOR = 1e-18  # that scales weights; smaller ones leave nothing of any
+NEWTON_STEPS = 100  # of that factor; mostly 2 to 6 are needed
+Rows = NDArray[np.int64]
+# mixtures (b, k) and which of the starts they belong to (b,) -> losses (b,), gradients (b, k)
+Objective = Callable[[Array, Rows], tuple[Array, Array]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Domains whose weights have a sum between `low` and `high`."""
+
+    members: NDArray[np.int64]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where mixtures must stay: low and high of every weight, (k,) or one row per start (b, k), and disjoint groups."""
+
+    low: Array
+    high: Array
+    groups: Sequence[Group] = field(default_factory=tuple)
+
+    def pinned(self, domain: int | Rows, weights: Array) -> "Limits":
+        """Return limits for as many starts as there are weights (b,), one domain, or one of each (b,), held at them."""
+        low, high = (np.tile(side, (len(weights), 1)) for side in (self.low, self.high))
+        rows = np.arange(len(weights))
+        low[rows, domain] = high[rows, domain] = weights
+        return replace(self, low=low, high=high)
+
+    def rows(self, at: Rows) -> "Limits":
+        """Return the limits of some of the starts."""
+        return self if self.low.ndim == 1 else replace(self, low=self.low[at], high=self.high[at])
+
+
+def project(h: Array, limits: Limits) -> Array:
+    """Return the mixtures inside the limits that are nearest to h (b, k), by Kullback-Leibler divergence.
+
+    They are h times one factor, clipped to the limits; the members of a group whose sum meets its limit have a factor
+    of their own. Factors are such that all weights sum to one.
+    """
+    h = np.maximum(h, SMALLEST)
+    low, high = np.broadcast_to(limits.low, h.shape), np.broadcast_to(limits.high, h.shape)
+    if not limits.groups:
+        return _scaled(h, low, high, np.ones(len(h)))
+    parts = _Parts.of(limits, h.shape[1])
+    factor = _factor(h, low, high, parts, np.ones(len(h)))
+    totals, _ = _clipped_sums(factor, h, low, high, parts)
+    totals /= totals.sum(1, keepdims=True)
+    result = np.empty_like(h)
+    for i, member in enumerate(parts.member.T > 0):
+        result[:, member] = _scaled(h[:, member], low[:, member], high[:, member], totals[:, i])
+    return result
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A partition of the domains: member (k, p) is 1 where a domain is of a part; low and high (p,) of their sums."""
+
+    member: Array
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, limits: Limits, k: int) -> "_Parts":
+        """Return all groups, and what belongs to none as one without limits."""
+        member = np.zeros((k, len(limits.groups) + 1))
+        for i, group in enumerate(limits.groups):
+            member[group.members, i] = 1.0
+        member[:, -1] = 1.0 - member.sum(1)
+        low, high = [g.low for g in limits.groups], [g.high for g in limits.groups]
+        used = member.any(0)
+        return cls(member[:, used], np.array([*low, 0.0])[used], np.array([*high, 1.0])[used])
+
+    @classmethod
+    def whole(cls, k: int) -> "_Parts":
+        """Return all domains as one part without limits."""
+        return cls(np.ones((k, 1)), np.zeros(1), np.full(1, np.inf))
+
+
+def _scaled(h: Array, low: Array, high: Array, total: Array) -> Array:
+    """Return clip(c h, low, high) that sum to `total` (b,)."""
+    result: Array = h * (total / h.sum(1))[:, None]
+    beyond = np.flatnonzero(((result < low) | (result > high)).any(1))
+    if len(beyond):
+        h, low, high, total = h[beyond], low[beyond], high[beyond], total[beyond]
+        factor = _factor(h, low, high, _Parts.whole(h.shape[1]), total)
+        clipped = np.clip(factor[:, None] * h, low, high)
+        result[beyond] = clipped * (total / np.maximum(clipped.sum(1), TINY))[:, None]
+    return result
+
+
+def _factor(h: Array, low: Array, high: Array, parts: _Parts, total: Array) -> Array:
+    """Return the c (b,) at which the parts' clipped sums of clip(c h, low, high) add up to `total` (b,).
+
+    The sum grows piecewise linearly with c, so Newton's steps are exact on the last piece. A step that leaves the
+    bracket is replaced by the bracket's geometric middle, and so is every third, because Newton's alone can go in
+    circles.
+    """
+    free = low < high
+    below, above = (np.maximum(end, LEAST_FACTOR) for end in ((low / h).min(1), (high / h).max(1)))
+    fixed = np.where(free, 0.0, low).sum(1)
+    c = np.clip((total - fixed) / np.maximum(np.where(free, h, 0.0).sum(1), TINY), below, above)
+    for turn in range(NEWTON_STEPS):
+        sums, slopes = _clipped_sums(c, h, low, high, parts)
+        missing, slope = total - sums.sum(1), slopes.sum(1)
+        if (np.abs(missing) <= 1e-14).all():
+            break
+        below, above = np.where(missing > 0, c, below), np.where(missing < 0, c, above)
+        newton = c + missing / np.maximum(slope, TINY)
+        inside = (slope > 0) & (newton > below) & (newton < above) & (turn % 3 < 2)
+        c = np.where(missing == 0, c, np.where(inside, newton, np.sqrt(below) * np.sqrt(above)))
+    return c
+
+
+def _clipped_sums(c: Array, h: Array, low: Array, high: Array, parts: _Parts) -> tuple[Array, Array]:
+    """Return each part's sum of clip(c h, low, high), between the part's limits (b, p), and its slope by c (b, p)."""
+    scaled = c[:, None] * h
+    moving = np.where((scaled > low) & (scaled < high), h, 0.0)
+    sums = np.minimum(np.maximum(scaled, low), high) @ parts.member
+    inside = (sums > parts.low) & (sums < parts.high)
+    return np.minimum(np.maximum(sums, parts.low), parts.high), np.where(inside, moving @ parts.member, 0.0)
+
+
+def starts(limits: Limits) -> Array:
+    """Return the middle of the simplex and a point near each corner."""
+    k = limits.low.shape[-1]
+    return project(np.vstack([np.full((1, k), 1 / k), 0.8 * np.eye(k) + 0.2 / k]), limits)
+
+
+def minimise_mixture(objective: Objective, h: Array, limits: Limits, within: float = CONVERGED) -> tuple[Array, Array]:
+    """Run mirror descent from every start (b, k), steps adapted per start; return the ends (b, k) and losses (b,).
+
+    Parameters
+    ----------
+    within : a start has converged when the next step would gain less, `REMEMBERED` times in a row [nats]
+    """
+    ends, values = _descend(objective, project(h, limits), limits, np.arange(len(h)), within)
+    # between 0 and a few FLOOR the lifted weights leave shallow minima: try zero instead
+    snapped = project(np.where(ends < 10 * FLOOR, 0.0, ends), limits)
+    moved = np.flatnonzero(np.abs(snapped - ends).max(1) > MOVED)
+    if len(moved):
+        again, lower = _descend(objective, snapped[moved], limits.rows(moved), moved, within)
+        better = lower <= values[moved]
+        ends[moved[better]], values[moved[better]] = again[better], lower[better]
+    return ends, values
+
+
+def lowest(objective: Objective, h: Array, limits: Limits) -> Array:
+    """Return (k,) the best of what is reached from several starts (b, k)."""
+    ends, values = minimise_mixture(objective, h, limits)
+    best: Array = ends[int(values.argmin())]
+    return best
+
+
+@dataclass
+class _Walk:
+    """Starts that have not converged: where they are, and what decides on their next steps.
+
+    Attributes
+    ----------
+    which : (b,) their places among all starts
+    h, value, gradient : (b, k), (b,), (b, k) the last accepted mixtures
+    step : (b,) lengths of the next steps
+    past, gains : (REMEMBERED, b) the last accepted losses, and what the last steps promised to gain [nats]
+    """
+
+    which: Rows
+    h: Array
+    value: Array
+    gradient: Array
+    step: Array
+    past: Array
+    gains: Array
+
+    @classmethod
+    def begin(cls, objective: Objective, h: Array, which: Rows) -> "_Walk":
+        value, gradient = objective(h, which)
+        step, past = 1.0 / np.maximum(np.ptp(gradient, axis=1), 1e-9), np.tile(value, (REMEMBERED, 1))
+        return cls(which, h, value, gradient, step, past, np.full_like(past, np.inf))
+
+    def rows(self, at: Rows) -> "_Walk":
+        """Return some of them."""
+        one = (self.which[at], self.h[at], self.value[at], self.gradient[at], self.step[at])
+        return _Walk(*one, self.past[:, at], self.gains[:, at])
+
+    def move(self, objective: Objective, limits: Limits, turn: int) -> None:
+        """Try one step of each; where the loss is above all remembered ones, stay and halve the next step twice."""
+        trial = project(self.h * np.exp(_exponent(self.h, self.gradient, self.step, limits)), limits)
+        value, gradient = objective(trial, self.which)
+        better = value <= self.past.max(0)
+        moved = trial - self.h
+        growing = ((self.h < SEEN) & (trial > GROWING * np.maximum(self.h, SMALLEST))).any(1)  # gains little only yet
+        self.gains[turn % REMEMBERED] = np.where(growing, np.inf, -(self.gradient * moved).sum(1))
+        along = (moved * np.log(np.maximum(trial, TINY) / np.maximum(self.h, TINY))).sum(1)
+        bend = (moved * (gradient - self.gradient)).sum(1)
+        curved = np.where(bend > TINY, along / np.maximum(bend, TINY), 3 * self.step)
+        longer = np.clip(curved, 0.01 * self.step, 100 * self.step)
+        self.step = np.where(better & (along > 0), longer, np.where(better, self.step, 0.25 * self.step))
+        self.h = np.where(better[:, None], trial, self.h)
+        self.gradient = np.where(better[:, None], gradient, self.gradient)
+        self.value = np.where(better, value, self.value)
+        self.past[turn % REMEMBERED] = self.value
+
+
+def _exponent(h: Array, gradient: Array, step: Array, limits: Limits) -> Array:
+    """Return the logarithm (b, k) of what weights are multiplied by: minus the step times the gradient, from its mean.
+
+    It is clipped, because near 0 a gradient can be without bound. What only the projection can use, a common shift of
+    all weights or of a group's, must not be what is clipped: means are over each part of the limits, and over weights
+    that are not at a limit where there are any.
+    """
+    parts = _Parts.of(limits, h.shape[1])
+    inside = h * ((h > limits.low * NEAR + TINY) & (h * NEAR < limits.high))
+    own = (inside @ parts.member > 0) @ parts.member.T > 0
+    weight = np.where(own, inside, h)
+    means = (weight * gradient) @ parts.member / np.maximum(weight @ parts.member, TINY)
+    shares = h @ parts.member
+    middle = (shares * means).sum(1, keepdims=True) / shares.sum(1, keepdims=True)
+    within, between = gradient - means @ parts.member.T, (means - middle) @ parts.member.T
+    most = step[:, None]
+    return -np.clip(most * within, -FURTHEST, FURTHEST) - np.clip(most * between, -FURTHEST, FURTHEST)
+
+
+def _descend(objective: Objective, h: Array, limits: Limits, which: Rows, within: float) -> tuple[Array, Array]:
+    """Return the best mixtures (b, k) on the way from starts h inside the limits, and their losses (b,)."""
+    walk, at = _Walk.begin(objective, h, which), np.arange(len(h))  # at: the rows of h that still walk
+    ends, values = h.copy(), walk.value.copy()
+    before = np.full(len(h), np.inf)
+    for turn in range(STEPS):
+        walk.move(objective, limits.rows(at), turn)
+        lower = walk.value <= values[at]
+        ends[at[lower]], values[at[lower]] = walk.h[lower], walk.value[lower]
+        going = walk.gains.max(0) > within
+        if turn % STALL_STEPS == STALL_STEPS - 1:
+            going &= before[at] - values[at] > STALLED * within
+            before[at] = values[at]
+        going = np.flatnonzero(going)
+        if len(going) < len(at):
+            walk, at = walk.rows(going), at[going]
+        if not len(at):
+            break
+    return ends, values

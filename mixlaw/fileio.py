@@ -1,0 +1,88 @@
+"""Small files: written atomically, JSON that every reader takes, and hashes."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mixlaw.errors import RunLogError
+
+
+def canonical_json(value: object) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def strict_json(value: object, indent: int | None = None) -> str:
+    """Return JSON that every reader takes: a number that is none (NaN, infinity) is null."""
+
+    def plain(part: object) -> object:
+        if isinstance(part, Mapping):
+            return {str(k): plain(v) for k, v in part.items()}
+        if isinstance(part, list | tuple):
+            return [plain(v) for v in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(plain(value), indent=indent, allow_nan=False)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old one or the new one, never a part."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)
+    sync_path(path.parent)
+
+
+def sync_path(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object strictly.
+
+    Raises
+    ------
+    RunLogError
+        If the file is absent, cut, not JSON, or not an object.
+    """
+    try:
+        value = json.loads(path.read_bytes(), parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates)
+    except FileNotFoundError:
+        raise RunLogError(f"{path} is missing") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunLogError(f"{path} is not valid JSON: {str(error)[:120]}") from None
+    if not isinstance(value, dict):
+        raise RunLogError(f"{path} holds a {type(value).__name__}, expected an object")
+    return value
+
+
+def refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number that JSON allows")
+
+
+def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        raise ValueError("a key appears twice")
+    return row

@@ -1,0 +1,1 @@
+"""Fitting a law to a table: multi-start least squares, bootstrap over runs, and laws.json."""

@@ -1,0 +1,131 @@
+"""From a table to what laws and the solver want: inputs, losses and weights as arrays."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from mixlaw.errors import FitError
+from mixlaw.fitting.collinear import RESOLVED, freedom
+from mixlaw.fitting.levenberg_marquardt import Problem
+from mixlaw.laws.jacobian import Array
+from mixlaw.laws.registry import Law, Units
+from mixlaw.laws.terms import Inputs
+from mixlaw.tables.table import LOSS, LOSS_SE, Table
+
+OWN_INPUTS = {"share", "before"}  # what differs between targets, so that they cannot share one problem
+
+
+def inputs(law: Law, table: Table, domains: list[str], units: Units, target: str = "") -> Inputs:
+    """Return what a law reads of a table's rows, for one target where that matters.
+
+    Raises
+    ------
+    FitError
+        Naming the column that the law needs and the table lacks, or the target that is no training domain.
+    """
+    frame, more = table.frame, {}
+    if "share" in law.uses:
+        if target not in domains:
+            raise FitError(
+                f"the {law.name} law predicts the loss of training domains only, and '{target}' is none of {domains}"
+            )
+        more["target"] = np.full(len(frame), domains.index(target))
+    mixtures = frame[[f"weight_{d}" for d in domains]].to_numpy(float).T
+    n_params, n_tokens = (frame[c].to_numpy(float) for c in ("n_params", "n_tokens"))
+    return units.inputs(n_params, n_tokens, mixtures, columns=_columns(law, table, domains, units, target), **more)
+
+
+def _columns(law: Law, table: Table, domains: list[str], units: Units, target: str) -> dict[str, Array]:
+    frame, found = table.frame, {}
+    if "available" in law.uses:
+        found["available"] = np.stack([_available(law, table, d) / units.n_tokens for d in domains])
+    for use, column in (("before", f"before_{target}"), ("sparsity", "sparsity")):
+        if use in law.uses:
+            if column not in frame or frame[column].isna().any():
+                raise FitError(f"the {law.name} law needs a column {column} without empty cells: {law.remark}")
+            found[use] = frame[column].to_numpy(float)
+    return found
+
+
+def _available(law: Law, table: Table, domain: str) -> Array:
+    column = f"available_{domain}"
+    if column in table.frame and table.frame[column].notna().all():
+        return table.frame[column].to_numpy(float)
+    if domain in table.sizes:
+        return np.full(len(table.frame), table.sizes[domain])
+    if column in table.frame:
+        empty = table.place(table.frame["row"][table.frame[column].isna()])
+        raise FitError(f"the {law.name} law needs {column} in all rows, and it is empty in {empty}: state the tokens")
+    other = " (or unique_tokens)" if len(table.domains) == 1 else ""
+    raise FitError(f"the {law.name} law needs a column {column}{other}, the tokens that there are of the domain")
+
+
+def problems(
+    law: Law, table: Table, targets: list[str], units: Units, **settings: object
+) -> list[tuple[list[str], Problem]]:
+    """Return problems with the targets that each one fits: one for all targets where they share all inputs.
+
+    A law of all domains at once has one problem, whose rows are the table's for every domain in turn.
+
+    Parameters
+    ----------
+    settings : delta and logarithmic, as in `Problem`; by_error, whether rows count by their standard errors
+    """
+    by_error = bool(settings.pop("by_error", False))
+    if law.joint_targets:
+        rows = [_problem(law, table, [t], units, by_error, settings) for t in targets]
+        return [(targets, _stacked(rows))]
+    groups = [[t] for t in targets] if law.uses & OWN_INPUTS else [targets]
+    return [(group, _sorted(_problem(law, table, group, units, by_error, settings))) for group in groups]
+
+
+def _problem(
+    law: Law, table: Table, targets: list[str], units: Units, by_error: bool, settings: dict[str, object]
+) -> Problem:
+    table = in_one_order(table, targets)
+    frame = table.frame
+    losses = frame[[LOSS + t for t in targets]].to_numpy(float).T
+    known = np.isfinite(losses)
+    weight = np.stack([_row_weight(table, t) if by_error else np.ones(len(frame)) for t in targets]) * known
+    weight /= weight.sum(1, keepdims=True)
+    x = inputs(law, table, table.domains, units, targets[0])
+    runs = table.runs().astype(np.int64)
+    tangled = freedom(*(frame[c].to_numpy(float) for c in ("n_params", "n_tokens"))) < RESOLVED
+    return Problem(law, x, np.where(known, losses, 1.0), weight, runs, entangled=tangled, **settings)  # type: ignore[arg-type]
+
+
+def in_one_order(table: Table, targets: list[str]) -> Table:
+    """Return the rows in an order that does not depend on how they came, so that random draws do not either."""
+    keys = ["n_params", *(f"weight_{d}" for d in table.domains), "n_tokens", *(LOSS + t for t in targets)]
+    return replace(table, frame=table.frame.sort_values(keys, ignore_index=True, kind="stable"))
+
+
+def _row_weight(table: Table, target: str) -> Array:
+    """Return 1 / (se^2 + lower quartile^2): a precise evaluation counts more, but none counts alone."""
+    if LOSS_SE + target not in table.frame:
+        raise FitError(f"weights by standard error need a column {LOSS_SE}{target}")
+    error = table.frame[LOSS_SE + target].to_numpy(float)
+    low, middle = np.nanquantile(error, [0.25, 0.5]) if np.isfinite(error).any() else (1.0, 1.0)
+    error = np.where(np.isfinite(error), error, middle)
+    return 1 / (error**2 + max(float(low), 1e-12) ** 2)
+
+
+def _sorted(problem: Problem) -> Problem:
+    """Return the problem with its rows in the order in which mixtures are worked through once."""
+    if not len(problem.x.h):
+        return problem
+    ordered = problem.rows(problem.x.order())
+    return replace(ordered, x=ordered.x.grouped())
+
+
+def _stacked(parts: list[Problem]) -> Problem:
+    """Return one problem whose rows are those of several, one after the other."""
+    first, count = parts[0], len(parts)
+    x = first.x
+    columns = {name: np.tile(c, count) for name, c in (x.columns or {}).items()}
+    long = Inputs.of(
+        np.tile(x.log_n, count), np.tile(x.log_d, count), np.tile(x.h, count),
+        target=np.concatenate([p.x.own() for p in parts]), columns=columns, log_d_unit=x.log_d_unit,
+    )  # fmt: skip
+    y, weight = (np.concatenate([getattr(p, name)[0] for p in parts])[None] for name in ("y", "weight"))
+    return replace(first, x=long, y=y, weight=weight / count, runs=np.tile(first.runs, count))

@@ -1,0 +1,382 @@
+"""The laws: loss as a function of model size N, tokens D and mixture h. No optimiser in here.
+
+The paper's laws ("Scaling Laws for Optimal Data Mixtures", Shukor et al. 2025, arXiv 2507.09404, sections 2, 6 and
+appendix B) are
+
+    L = E + M(h) + A(h) / N^alpha(h) + B(h) / D^beta(h)
+
+where each piece is absent, a constant, or one of two functions of the mixture:
+
+    inverse sum     1 / sum_i C_i h_i^gamma_i          2k parameters: C_i, gamma_i
+    power of sum    (sum_i C_i h_i)^gamma              k + 1 parameters: C_i, gamma
+
+Beside them stand the laws of others, each with its source. A law is a tree of terms (`terms`,
+`published`, `dai_zheng`); add your own with `register`:
+
+>>> from mixlaw.laws.published import Formula
+>>> from mixlaw.laws.tree import Sum
+>>> def expression(p, x):
+...     return p.E + p.B * np.exp(-p.beta * x.log_d) * (1 - p.s * x.h[..., 0, :])
+>>> term = Formula(expression, "Dh", E=(0.1, 10), B=(0.01, 10), beta=(0.01, 1), s=(0, 1))
+>>> register(Law("mine", "E + B (1 - s h_1) / D^beta", "my notebook", Sum(term))).n_free(k=3)
+4
+
+Then `LawFit("mine")` fits it, and every command's `--law mine` finds it in the same process.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.laws.dai_zheng import Capacity
+from mixlaw.laws.jacobian import Array, Slopes
+from mixlaw.laws.multiplicative import Coupled, Emergence, Shares, Usefulness, WarmDecay, coupling
+from mixlaw.laws.published import (
+    Exponential,
+    Formula,
+    Scheffe,
+    SharePower,
+    SumOfExponentials,
+    autoscale,
+    data_constrained,
+    exponential_of_product,
+    finite_pool,
+    forgetting,
+)
+from mixlaw.laws.terms import Box, Constant, Inputs, InverseSum, Number, PowerOfSum, Term, exponent
+from mixlaw.laws.tree import Decay, Nested, Product, Sum
+
+# A weight of 0 counts as this much. Exact zeros otherwise let a fit put a cliff between 0 and the next weight it saw
+# (h^gamma with a tiny gamma), and the optimum falls off it; and some of every domain is found in every other.
+FLOOR = 1e-4
+
+
+def lifted(h: Array) -> tuple[Array, Array]:
+    """Return the weights that laws see, (h^4 + FLOOR^4)^(1/4), and their slope by h.
+
+    At 0 it is FLOOR; from 5 FLOOR on it is h to within 0.04 %.
+    """
+    square = h * h
+    seen = np.sqrt(np.sqrt(square * square + FLOOR**4))
+    slope = h / seen
+    return seen, slope * slope * slope
+
+
+@dataclass(frozen=True)
+class Units:
+    """N and D are divided by these before a law sees them."""
+
+    n_params: float
+    n_tokens: float
+
+    def inputs(self, n_params: Array, n_tokens: Array, h: Array, **more: Any) -> Inputs:
+        """Return a law's inputs from raw parameters (n,), tokens (n,) and mixtures (..., k, n), lifted off zero."""
+        unit = float(np.log(self.n_tokens))
+        log_n, log_d = np.log(n_params / self.n_params), np.log(n_tokens / self.n_tokens)
+        return Inputs.of(log_n, log_d, lifted(h)[0], log_d_unit=unit, **more)
+
+    @classmethod
+    def of(cls, n_params: Array, n_tokens: Array) -> "Units":
+        """Return the geometric means of the data, to one digit: what is believed of tokens is relative to this unit."""
+        return cls(*(float(f"{10.0 ** np.mean(np.log10(x)):.0e}") for x in (n_params, n_tokens)))
+
+
+@dataclass(frozen=True)
+class Law:
+    """One law, and everything that a person asks about it.
+
+    Attributes
+    ----------
+    name, formula, source : how it is called, how it reads, where it is from
+    term : its tree
+    joint_targets : one parameter vector for the losses of all training domains, instead of one fit per target
+    pools_only : of the mixture it reads only which domains' tokens are repeated, so that one domain is enough
+    contains : name of a law that this one becomes at some parameters, so that it never fits worse
+    remark : what a user must know: when it is convex in h, what it cannot do, what could not be verified
+    """
+
+    name: str
+    formula: str
+    source: str
+    term: Nested
+    joint_targets: bool = False
+    pools_only: bool = False
+    contains: str | None = None
+    remark: str = ""
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """What it reads: of N, D, h, share, and the columns available, before, sparsity."""
+        return self.term.uses
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the loss depends on the mixture."""
+        return bool(self.uses & {"h", "share"})
+
+    @property
+    def reads_domains(self) -> bool:
+        """Whether it reads anything of the single domains: their weights or what there is of them."""
+        return self.mixes or "available" in self.uses
+
+    def n_free(self, k: int) -> int:
+        """Return the number of parameters for k domains."""
+        return self.term.size(k)
+
+    def n_open(self, k: int) -> int:
+        """Return the number of parameters that are not believed to within 1, mostly a factor of e: runs decide them."""
+        return int((self.term.prior(k)[1] >= 1.0).sum())
+
+    def bounds(self, k: int) -> Box:
+        """Return the box (low, high), each (p,), that the free parameters stay in."""
+        return self.term.bounds(k)
+
+    def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
+        """Return the source's parameters by name, N and D in the fit's units."""
+        return self.term.natural(theta, domains)
+
+    def convex(self, theta: Array, k: int) -> bool:
+        """Say whether the loss is surely convex at these parameters (p,), in the weights that the law sees.
+
+        Then every minimum that lies above a few `FLOOR` is the lowest. False also where it is merely not known.
+        """
+        return self.term.convex(theta, k)
+
+    def loss(self, theta: Array, x: Inputs) -> Array:
+        """Return (b, n) losses for parameters (b, p)."""
+        return self._full(self.term.value(theta, x)[0], x)
+
+    def loss_and_slopes(self, theta: Array, x: Inputs) -> tuple[Array, Slopes]:
+        """Return losses (b, n) and their derivatives by the parameters, in the form that is cheap to fit with."""
+        value, memo = self.term.value(theta, x)
+        value = self._full(value, x)
+        slopes = Slopes((*theta.shape, value.shape[1]), x.groups)
+        self.term.slope(memo, np.ones_like(value), slopes, 0)
+        return value, slopes
+
+    def loss_and_jacobian(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
+        """Return losses (b, n) and their derivatives by the parameters (b, p, n)."""
+        value, slopes = self.loss_and_slopes(theta, x)
+        return value, slopes.full()
+
+    def loss_and_gradient_h(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
+        """Return losses (b, n) and their derivatives by each weight (b, k, n), as if weights were free."""
+        value, memo = self.term.value(theta, x)
+        value = self._full(value, x)
+        by_h = np.zeros((len(theta), x.h.shape[-2], value.shape[1]))
+        self.term.pull(memo, np.ones_like(value), None, by_h)
+        return value, by_h
+
+    @staticmethod
+    def _full(value: Array, x: Inputs) -> Array:
+        return np.broadcast_to(value, (len(value), x.h.shape[-1]))
+
+
+def _over(symbol: str, of: str, rate: str) -> Product:
+    """A / N^alpha."""
+    return Product(Constant(symbol), Decay(of, exponent(rate)))
+
+
+def _mixed_over(symbol: str, of: str, rate: Term) -> Product:
+    """(sum_i C_i h_i)^gamma / N^alpha."""
+    return Product(PowerOfSum(symbol), Decay(of, rate))
+
+
+def _rate(symbol: str) -> PowerOfSum:
+    """An exponent that is itself a power of a sum."""
+    return PowerOfSum(symbol, exponent(symbol).limits, (-1.0, 1.0), 0.3)
+
+
+_N, _D = _over("A", "N", "alpha"), _over("B", "D", "beta")
+_E = Constant("E", near=(0.5, 0.5))
+_WARM_D = Product(Constant("B"), WarmDecay("beta", "D0"))
+_RESOURCES = Coupled(coupling("q"), _N, _WARM_D)
+_FLOORS = Shares("b", 0.2)
+_MIXTURE = Sum(_FLOORS, Product(Emergence("D1"), Usefulness()))
+_MIXED_E = Product(_E, Shares("e", 0.05))
+_HOFFMANN = "Hoffmann et al. 2022, arXiv 2203.15556"
+_PAPER = "Shukor et al. 2025, arXiv 2507.09404"
+_YE = "Ye et al. 2024, arXiv 2403.16952, as listed by Shukor et al. 2025, appendix B.1"
+_OURS = "this project, 2026: mixlaw/laws/multiplicative.py"
+_SUM_CONVEX = "convex in h where every gamma_i <= 1"
+
+LAWS: dict[str, Law] = {}
+
+
+def register(law: Law) -> Law:
+    """Make a law known under its name; the name must be new, or the same law's."""
+    if law.name in LAWS and LAWS[law.name].formula != law.formula:
+        raise ConfigError(f"there is a law '{law.name}' already ({LAWS[law.name].formula}): choose another name")
+    LAWS[law.name] = law
+    return law
+
+
+for _law in (
+    Law("base", "E + A/N^alpha + B/D^beta", _HOFFMANN, Sum(_E, _N, _D)),
+    Law("base-fixed-n", "E + B/D^beta", f"{_HOFFMANN}, at one N", Sum(_E, _D)),
+    Law("base-fixed-d", "E + A/N^alpha", f"{_HOFFMANN}, at one D", Sum(_E, _N)),
+    Law(
+        "additive", "E + 1/sum C_i h_i^gamma_i + A/N^alpha + B/D^beta", f"{_PAPER}, eq. 2.4",
+        Sum(_E, InverseSum(), _N, _D), remark=f"{_SUM_CONVEX}; its optimum is the same at every N and D",
+    ),
+    Law(
+        "joint", "E + 1/sum C_i h_i^gamma_i + (sum CA_i h_i)^gammaA/N^alpha + (sum CB_i h_i)^gammaB/D^beta",
+        f"{_PAPER}, eq. 2.5",
+        Sum(_E, InverseSum(), _mixed_over("A", "N", exponent("alpha")), _mixed_over("B", "D", exponent("beta"))),
+        contains="additive", remark=f"{_SUM_CONVEX}, and gammaA and gammaB are outside of (0, 1)",
+    ),
+    Law(
+        "simple", "E + (sum C_i h_i)^gamma + A/N^alpha + B/D^beta", f"{_PAPER}, eq. 6.1",
+        Sum(_E, PowerOfSum(), _N, _D), remark="convex in h where gamma is outside of (0, 1)",
+    ),
+    Law(
+        "full", "E + 1/sum C_i h_i^gamma_i + A(h)/N^alpha(h) + B(h)/D^beta(h)", f"{_PAPER}, eq. 6.2-6.3",
+        Sum(_E, InverseSum(), _mixed_over("A", "N", _rate("alpha")), _mixed_over("B", "D", _rate("beta"))),
+        contains="joint", remark="not convex in h in general; in another unit of N or D it is another law",
+    ),
+    Law(
+        "additive-fixed-nd", "E + 1/sum C_i h_i^gamma_i", f"{_PAPER}, eq. B.1", Sum(_E, InverseSum()),
+        remark=_SUM_CONVEX,
+    ),
+    Law(
+        "additive-fixed-n", "E + 1/sum C_i h_i^gamma_i + B/D^beta", f"{_PAPER}, eq. B.2", Sum(_E, InverseSum(), _D),
+        remark=_SUM_CONVEX,
+    ),
+    Law(
+        "joint-fixed-n", "E + 1/sum C_i h_i^gamma_i + (sum CB_i h_i)^gammaB/D^beta", f"{_PAPER}, eq. 2.5 at one N",
+        Sum(_E, InverseSum(), _mixed_over("B", "D", exponent("beta"))), contains="additive-fixed-n",
+        remark=f"{_SUM_CONVEX}, and gammaB is outside of (0, 1)",
+    ),
+    Law(
+        "additive-fixed-d", "E + 1/sum C_i h_i^gamma_i + A/N^alpha", f"{_PAPER}, eq. 2.4 at one D",
+        Sum(_E, InverseSum(), _N), remark=f"{_SUM_CONVEX}; its optimum is the same at every N",
+    ),
+    Law(
+        "joint-fixed-d", "E + 1/sum C_i h_i^gamma_i + (sum CA_i h_i)^gammaA/N^alpha", f"{_PAPER}, eq. 2.5 at one D",
+        Sum(_E, InverseSum(), _mixed_over("A", "N", exponent("alpha"))), contains="additive-fixed-d",
+        remark=f"{_SUM_CONVEX}, and gammaA is outside of (0, 1)",
+    ),
+    Law(
+        "multiplicative", "E sum e_i h_i + R(N, D) (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
+        Sum(_MIXED_E, Product(_RESOURCES, _MIXTURE)),
+        remark="R = ((A/N^alpha)^q + (B/D~^beta)^q)^(1/q), D~ = D - D0; convex in h",
+    ),
+    Law(
+        "multiplicative-fixed-n", "E sum e_i h_i + R(D) (sum b_i h_i + D/(D + D1) / sum C_i h_i^gamma)", _OURS,
+        Sum(_MIXED_E, Product(Coupled(coupling("q"), Constant("A"), _WARM_D), _MIXTURE)),
+        remark="R = (A^q + (B/D~^beta)^q)^(1/q), D~ = D - D0; convex in h",
+    ),
+    Law(
+        "multiplicative-fixed-d", "E sum e_i h_i + R(N) (sum b_i h_i + 1/sum C_i h_i^gamma)", _OURS,
+        Sum(_MIXED_E, Product(Coupled(coupling("q"), _N, Constant("B")), Sum(_FLOORS, Usefulness()))),
+        remark="R = ((A/N^alpha)^q + B^q)^(1/q); convex in h",
+    ),
+    Law(
+        "multiplicative-fixed-nd", "A (sum b_i h_i + 1/sum C_i h_i^gamma)", _OURS,
+        Product(Constant("A"), Sum(_FLOORS, Usefulness())), remark="convex in h",
+    ),
+    Law(
+        "coupled", "E + ((A/N^alpha)^q + (B/D~^beta)^q)^(1/q)", _OURS, Sum(_E, _RESOURCES),
+        remark="D~ = D - D0; the multiplicative law without a mixture",
+    ),
+    Law("ye-m1", "E + sum C_i exp(t_i h_i)", _YE, Sum(_E, SumOfExponentials()), remark="convex in h"),
+    Law(
+        "ye-m2", "E + C sum exp(t_i h_i)", _YE, Sum(_E, Product(Constant("C"), SumOfExponentials(free=False))),
+        remark="convex in h",
+    ),
+    Law(
+        "ye-m3", "E + C exp(prod t_i h_i)", _YE,
+        Sum(_E, Product(Constant("C"), Formula(exponential_of_product, "h", ("t",), t=(-10, 10)))),
+        remark="only the product of the t_i is identified; the form could not be checked against the source's own text",
+    ),
+    Law(
+        "ye-m4", "E + C exp(sum t_i h_i)", _YE + " (the data mixing law; olmix's log-linear law)",
+        Sum(_E, Product(Constant("C"), Exponential())),
+        remark="convex in h; C and a common shift of all t_i are one parameter",
+    ),
+    Law(
+        "linear", "sum b_i h_i", "Scheffe 1958, J. R. Stat. Soc. B 20; RegMix's linear baseline", Sum(Scheffe(1)),
+        remark="convex in h; its optimum is a corner. An intercept would not be identified, because weights sum to one",
+    ),
+    Law(
+        "scheffe", "sum b_i h_i + sum_{i<j} b_ij h_i h_j", "Scheffe 1958, J. R. Stat. Soc. B 20", Sum(Scheffe(2)),
+        remark="convex in h where its Hessian is positive on the simplex",
+    ),
+    Law(
+        "bimix", "(B/D^beta + C)/h_t^a",
+        "Ge et al. 2024, arXiv 2405.14908, as given by Shukor et al. 2025, appendix B.2",
+        Product(SharePower("a", -1), Sum(Constant("C"), _D)),
+        remark="h_t is the target's own weight, of a training domain; convex in h; B and C contain the source's A",
+    ),
+    Law(
+        "d-cpt", "E + A/N^alpha + B h_t^eta/D^beta + C/(h_t + eps)^gamma", "Que et al. 2024, arXiv 2406.01375",
+        Sum(_E, _N, Product(Constant("B"), SharePower("eta", 1), Decay("D", exponent("beta"))),
+            Product(Constant("C"), SharePower("gamma", -1, shifted=True))),
+        remark="h_t is the target's own weight; not convex in h where eta < 1",
+    ),
+    Law(
+        "autoscale", "E + sum (N0_i + h_i D)^-gamma_i", "Kang et al. 2024, arXiv 2407.20177, as olmix implements it",
+        Sum(_E, Formula(autoscale, "hD", ("N0", "gamma"), convex_in_h=True, N0=(1.0, 1e13), gamma=(0.005, 1))),
+        remark="D in raw tokens: its terms have no prefactor; convex in h",
+    ),
+    Law(
+        "dai-zheng-1", "c_i x_i(h, N)^-b_i + E_i", "Dai and Zheng 2026, arXiv 2606.08167, eq. 1",
+        Sum(Capacity(noise=False)), joint_targets=True,
+        remark="training domains only; for its target weights w the optimum is h = w",
+    ),
+    Law(
+        "dai-zheng-3", "c_i x_i(h, N)^-b_i + A_i (D h_i)^-a_i + E_i", "Dai and Zheng 2026, arXiv 2606.08167, eq. 3",
+        Sum(Capacity()), joint_targets=True,
+        remark="training domains only; their own loss must be fitted with weights above 0",
+    ),
+    Law(
+        "muennighoff", "E + A/N'^alpha + B/D'^beta, N' and D' the worth of repeated N and D",
+        "Muennighoff et al. 2023, arXiv 2305.16264; U_N as in the authors' repository datablations",
+        Sum(_E, Formula(
+            data_constrained, ("N", "D", "h", "available"), A=(1e-6, 3e3), alpha=(0.01, 1), B=(1e-6, 3e3),
+            beta=(0.01, 1), R_D=(0.1, 1e3), R_N=(0.1, 1e3),
+        )), pools_only=True,
+        remark="needs available_<domain>, or unique_tokens where nothing is mixed; a mixture's unique tokens are "
+        "sum min(h_i D, available_i), our extension",
+    ),
+    Law(
+        "sedova", "E + C/N^beta + B N^delta/D_eff^alpha + gamma h_t", "Sedova et al. 2026, arXiv 2605.12715",
+        Sum(_E, Formula(
+            finite_pool, ("N", "D", "h", "share", "available"), convex_in_h=True, C=(1e-6, 3e3), beta=(0.01, 1),
+            B=(1e-6, 3e3), delta=(-1, 1), alpha=(0.01, 1), gamma=(0, 10), tau=(1e-3, 1e3), r1=(0.1, 1e3),
+        )),
+        remark="needs available_<target>; until the pool is used up its tokens count in full, our reading; convex in h",
+    ),
+    Law(
+        "forgetting", "L_before + A D^beta/((1 + B h_t) N)^alpha", "Bethune et al. 2025, arXiv 2502.06042, eq. 7",
+        Sum(Formula(
+            forgetting, ("N", "D", "share", "before"), convex_in_h=True, A=(1e-6, 3e3), beta=(0.01, 2), alpha=(0.01, 2),
+            B=(1e-2, 1e6),
+        )),
+        remark="needs before_<target>, the loss before finetuning; without the E of some accounts; convex in h",
+    ),
+    Law(
+        "moe", "E + A/N^alpha + B/D^beta + C/(1-S)^lambda + F/((1-S)^delta N^gamma)",
+        "Abnar et al. 2025, arXiv 2501.12370, eq. 6",
+        Sum(_E, _N, _D, Product(Constant("C"), Decay("active", Number("lambda", (-1.0, 1.0)))),
+            Product(Constant("F"), Decay("active", exponent("delta")), Decay("N", exponent("gamma")))),
+        remark="needs sparsity, the share of inactive experts; N is the total; the published lambda is below 0",
+    ),
+):  # fmt: skip
+    register(_law)
+
+
+def get_law(name: str) -> Law:
+    """Return a law by name.
+
+    Raises
+    ------
+    ConfigError
+        Naming the near match and all laws.
+    """
+    if name not in LAWS:
+        raise ConfigError(unknown_name("law", name, LAWS))
+    return LAWS[name]

@@ -1,0 +1,1 @@
+"""Figures, HTML tables and the report."""

@@ -1,0 +1,279 @@
+"""Fits, laws and answers as small HTML tables, for notebooks and for the report. Everything in them is escaped.
+
+An answer is a Recommendation, or what its `to_json` returned, so that a saved one can be shown too.
+"""
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from mixlaw.advice.recommend import Recommendation
+from mixlaw.errors import ConfigError
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.registry import get_law
+from mixlaw.tables.units import NATS, axis, brackets, difference, kind_of
+from mixlaw.text import in_words, percent, price, span
+
+Answer = Recommendation | Mapping[str, Any]
+FLATTEST = 3  # domains that the sentence about the flat frontier names
+MOST_NAMED = 6  # targets of equal weight that a sentence names
+MOST_COLUMNS = 8  # tables with more are turned, so that they grow downwards
+WORDS = {  # what a reader of the report may not know
+    "h*": "the recommended mixture: the share of the training tokens that each domain should have",
+    "90 % interval": "whole runs are drawn again with replacement and the laws fitted to them, many times; nine of ten"
+    " of these fits lie inside. Intervals of losses also hold the scatter of single runs",
+    "equally good": "how far one weight may go, the others following, before the loss rises by the noise of one run",
+    "regret": "how much worse the big run would be if it were trained on the best mixture of a smaller one",
+    "price of a limit": "the loss that keeping the limit adds",
+    "pull": "what 1 % more of a domain does to the loss, beginning at the uniform mixture",
+    "mean relative error": "of predicted losses, against measured ones [%]; bias is its mean with sign",
+}
+LONG = 28  # letters of a cell that may go over several lines
+
+
+def facts(answer: Answer) -> Mapping[str, Any]:
+    """Return an answer as plain data."""
+    return answer.to_json() if isinstance(answer, Recommendation) else answer
+
+
+def unit_of(answer: Answer) -> str:
+    """Return what the answer's targets are measured in; older answers are in nats per token."""
+    return str(facts(answer).get("unit", NATS))
+
+
+def domains_of(answer: Answer) -> pd.DataFrame:
+    """Return the answer's DataFrame with a row per domain: domain, weight, low, high, and what else is known.
+
+    Raises
+    ------
+    ConfigError
+        If a saved answer lacks them.
+    """
+    domains = answer.table if isinstance(answer, Recommendation) else pd.DataFrame(answer["domains"])
+    missing = {"domain", "weight", "low", "high"} - set(domains)
+    if missing or domains.empty:
+        raise ConfigError(f"the recommendation lacks {', '.join(sorted(missing)) or 'domains'}: ask again")
+    return domains
+
+
+def html_table(frame: pd.DataFrame) -> str:
+    """Return a DataFrame as an HTML table with four digits, empty where nothing is known; words stand on the left."""
+    cells = [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    kinds = [_kind([row[i] for row in cells]) for i in range(frame.shape[1])]
+    head = "".join(f"<th{_class(k)}>{html.escape(str(c))}</th>" for c, k in zip(frame.columns, kinds, strict=True))
+    rows = "".join(
+        f"<tr>{''.join(f'<td{_class(k)}>{html.escape(text)}</td>' for text, k in zip(row, kinds, strict=True))}</tr>\n"
+        for row in cells
+    )
+    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.4g}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}"
+    return "" if value is None else str(value)
+
+
+def _kind(column: Iterable[str]) -> str:
+    """Return whether a column holds sentences, words or numbers."""
+    known = [text for text in column if text]
+    if max(map(len, known), default=0) > LONG and any(text[:1].isalpha() for text in known):
+        return "long"
+    return "text" if any(text[0] not in "0123456789+-<" for text in known) else ""
+
+
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""
+
+
+def upright(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with many columns and few rows turned, so that it fits a page; others as they are."""
+    if table.shape[1] <= max(MOST_COLUMNS, len(table)):
+        return table
+    turned = table.set_index(table.columns[0]).T
+    return turned.rename_axis(table.columns[0]).reset_index().rename_axis(None, axis=1)
+
+
+def interval_name(answer: Answer) -> str:
+    """Return how an answer's intervals may be called, see `LawFit.interval_name`."""
+    return str(facts(answer).get("interval", "90 % interval"))
+
+
+def weights_table(answer: Answer) -> pd.DataFrame:
+    """Return, as text, one row per domain: h*, its interval, how far it may go, and the mixtures to beat."""
+    domains, rows = domains_of(answer), []
+    names = {"unconstrained": "without limits", "uniform": "uniform", "natural": "natural"}
+    for row in domains.to_dict("records"):
+        shown = {"domain": row["domain"], "h*": percent(row["weight"])}
+        shown[interval_name(answer)] = span(row["low"], row["high"])
+        if "flat_low" in row:
+            shown["equally good"] = span(row["flat_low"], row["flat_high"])
+        rows.append(shown | {words: percent(row[name]) for name, words in names.items() if name in row})
+    return pd.DataFrame(rows)
+
+
+def outcomes_table(answer: Answer) -> pd.DataFrame:
+    """Return, per mixture, the predicted loss and the gain of h* over it, each with its 90 % interval."""
+    rows, unit = [], unit_of(answer)
+    level = "predicted loss" if unit == NATS else axis("predicted", unit)
+    for row in facts(answer)["outcomes"]:
+        gain = f"{row['gain']:+.4f} ({row['gain_low']:+.4f} to {row['gain_high']:+.4f})" if "gain" in row else ""
+        interval = f"{row['low']:.4f} to {row['high']:.4f}"
+        rows.append(
+            {
+                "mixture": row["mixture"],
+                level: f"{row['predicted']:.4f}",
+                interval_name(answer): interval,
+                "gain of h* over it": "" if row["mixture"] == "recommended" else gain,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def prices_table(answer: Answer) -> pd.DataFrame:
+    """Return what each limit costs, the dearest first; empty where none costs anything."""
+    rows = []
+    for row in sorted(facts(answer).get("prices", []), key=lambda row: -float(row["cost"])):
+        shares = {"weight": row.get("weight"), "weight without it": row.get("weight_without")}
+        known = {name: "" if pd.isna(w) else percent(w) for name, w in shares.items()}  # a group has no single weight
+        rows.append({"limit": row["constraint"], f"cost {brackets(unit_of(answer))}": price(row["cost"])} | known)
+    table = pd.DataFrame(rows)
+    return table.loc[:, (table != "").any()]
+
+
+def path_table(answer: Answer) -> pd.DataFrame:
+    """Return h* on the way to the big run, counts in words; empty where a saved answer has no path."""
+    rows = []
+    for row in path_steps(answer):
+        shown = {
+            "N": in_words(row["n_params"]),
+            "D": in_words(row["n_tokens"]),
+            f"regret {brackets(unit_of(answer))}": f"{row['regret']:.4f}",
+        }
+        ends = row["interval"]
+        shown |= {d: f"{percent(w)} ({span(*ends[d])})" for d, w in row["weights"].items()}
+        rows.append(shown)
+    return pd.DataFrame(rows)
+
+
+def path_steps(answer: Answer) -> list[dict[str, Any]]:
+    """Return the steps of the path; none where it goes nowhere, or was saved before its steps had intervals."""
+    steps = [row for row in facts(answer).get("path", []) if "interval" in row and "weights" in row]
+    ends = [{in_words(row[count]) for row in steps} for count in ("n_params", "n_tokens")]
+    return steps if max(map(len, ends)) > 1 else []
+
+
+def others_table(answer: Answer) -> pd.DataFrame:
+    """Return what other fitted laws would recommend; empty where there are none."""
+    rows, costs = facts(answer).get("others", []), f"costs {brackets(unit_of(answer))}"
+    return pd.DataFrame(
+        [
+            {"other law": r["law"], "predicted by it": f"{r['predicted']:.4f}", costs: price(r["regret"])}
+            | {d: percent(w) for d, w in r["weights"].items()}
+            for r in rows
+        ]
+    )
+
+
+def question(answer: Answer) -> str:
+    """Return what was asked as a sentence, not escaped."""
+    known = facts(answer)
+    size = f"For {in_words(known['n_params'])} parameters on " if "n_params" in known else "On "
+    targets = known["targets"]
+    shown = ", ".join(targets if len(set(targets.values())) == 1 else (f"{t} {w:.2f}" for t, w in targets.items()))
+    if len(targets) > MOST_NAMED and len(set(targets.values())) == 1:
+        shown = f"{len(targets)} targets"
+    best = f"best at {shown}" if len(targets) == 1 else f"best at the mean of {shown}"
+    return f"{size}{in_words(known['n_tokens'])} tokens, {best}:"
+
+
+def sentences(answer: Answer) -> list[str]:
+    """Return what an answer says beyond h*: the gain, what limits cost, how flat the optimum is; not escaped."""
+    known, unit = facts(answer), unit_of(answer)
+    after = kind_of(unit).after
+    gains = [
+        f"{r['gain']:+.4f} {after} over {r['mixture']} ({r['gain_low']:+.4f} to {r['gain_high']:+.4f})"
+        for r in known["outcomes"]
+        if r["mixture"] != "recommended" and "gain" in r
+    ]
+    said = [f"Predicted gain, with its {interval_name(answer)}: {'; '.join(gains)}."] if gains else []
+    costs = [f"{r['constraint']} {price(r['cost'])}" for r in known.get("prices", [])]
+    said += [f"Limits that cost something {brackets(unit)}: {', '.join(costs)}."] if costs else []
+    return said + flat_sentence(answer)
+
+
+def flat_sentence(answer: Answer) -> list[str]:
+    """Say how far weights may go at a loss within the noise of one run, for the domains that may go furthest."""
+    domains, noise = domains_of(answer), facts(answer).get("noise")
+    if "flat_low" not in domains or not noise:
+        return []
+    widest = (domains["flat_high"] - domains["flat_low"]).nlargest(FLATTEST).index
+    reach = ", ".join(
+        f"{row['domain']} {span(row['flat_low'], row['flat_high'])}" for row in domains.loc[widest].to_dict("records")
+    )
+    one_run = difference(f"{noise:.4f}", unit_of(answer))
+    return [f"Equally good within the noise of one run ({one_run}), the other weights following: {reach}."]
+
+
+def fit_html(fit: LawFit) -> str:
+    """Return what a fitted law is and how sure its minimum is; its parameters fold out."""
+    law = get_law(fit.law)
+    head = f"<b>{html.escape(fit.law)} law</b>: <code>L = {html.escape(law.formula)}</code>"
+    if not fit.targets_:
+        return f"<div>{head}<br>not fitted yet</div>"
+    shown = {f.unit for f in fit.targets_.values()} != {NATS}
+    rows = [
+        {"target": t, **({"unit": f.unit} if shown else {}), "runs": f.n_runs, "rows": f.n_rows,
+         "intervals widened by": f.widening.factor, "minimum": f.statement}
+        for t, f in fit.targets_.items()
+    ]  # fmt: skip
+    unit = f"N in {fit.units_.n_params:g} parameters, D in {fit.units_.n_tokens:g} tokens"
+    values = folded(f"parameters with 90 % intervals ({unit})", html_table(fit.intervals_of_params()))
+    return f"<div>{head}{html_table(pd.DataFrame(rows))}{warnings_html(fit.warnings_)}{values}</div>"
+
+
+def answer_html(answer: Answer) -> str:
+    """Return the recommended mixture, what it gains and costs, and how to train it."""
+    known = facts(answer)
+    lines = "".join(f"<br>{html.escape(text)}" for text in sentences(answer))
+    head = f"<b>{html.escape(question(answer))}</b>{html_table(weights_table(answer))}{lines.removeprefix('<br>')}"
+    outcomes = html_table(outcomes_table(answer))
+    path = path_table(answer)
+    way = "" if path.empty else folded("h* on the way to the big run", html_table(path))
+    override = f"<code>{html.escape(known['override'])}</code>" if known["override"] else ""
+    return f"<div>{head}{outcomes}{warnings_html(known.get('warnings', []))}{override}{way}</div>"
+
+
+def laws_html(laws: FittedLaws) -> str:
+    """Return which laws were fitted, which is trusted, and their errors on held-out runs."""
+    ends = {name: f"{in_words(low)} to {in_words(high)}" for name, (low, high) in laws.ranges.items()}
+    data = f"{ends.get('n_params', '?')} parameters, {ends.get('n_tokens', '?')} tokens, {len(laws.mixtures)} mixtures"
+    head = f"<b>Chosen: {html.escape(laws.chosen)}</b>, {html.escape(laws.reason)}<br>fitted to runs of {data}"
+    rows = [
+        {"law": name, "domains": len(fit.domains_), "targets": len(fit.targets_), "formula": get_law(name).formula}
+        for name, fit in laws.fits.items()
+    ]
+    scored = ""
+    if laws.scores:
+        wide = pd.DataFrame(laws.scores).pivot_table(index="target", columns="law", values="mre", sort=False)
+        scored = "held-out mean relative error [%]" + html_table(wide.reset_index().rename_axis(None, axis=1))
+    return f"<div>{head}{html_table(pd.DataFrame(rows))}{scored}</div>"
+
+
+def folded(title: str, content: str) -> str:
+    """Return HTML that opens at a click."""
+    return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
+
+
+def words_html() -> str:
+    """Return what the report's words mean; they fold out."""
+    said = "".join(f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>" for word, text in WORDS.items())
+    return folded("What the words mean", f"<dl>{said}</dl>")
+
+
+def warnings_html(warnings: Iterable[str]) -> str:
+    """Return warnings as lines."""
+    return "".join(f"<div>Warning: {html.escape(text)}</div>" for text in warnings)

@@ -1,0 +1,307 @@
+"""The figures about mixtures: the recommended one, what limits it, and where it lies among those that were trained."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from mixlaw.advice.constraints import Question
+from mixlaw.advice.objective import Objective
+from mixlaw.advice.recommend import Recommendation
+from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.jacobian import Array
+from mixlaw.report.display import Answer, domains_of, facts, interval_name, path_steps, unit_of
+from mixlaw.report.plots_laws import (
+    COLOURS,
+    MOST_ROWS,
+    SIZE,
+    axes,
+    beside,
+    colours,
+    crowded,
+    legend_above,
+    plain,
+    short,
+)
+from mixlaw.tables.units import NATS, axis, brackets, kind_of
+from mixlaw.text import in_words, percent, price
+
+Loss = Callable[[Array], Array]  # mixtures (n, k) -> the targets' predicted loss at the big run (n,)
+LYING = 8  # more domains are drawn as rows, or fewer with long names
+ROOTS = 8  # with more domains most weights are small: shares are drawn on a square-root scale
+RIVALS = {  # colour, marker, line, and how it is called
+    "uniform": (COLOURS[1], "|", "--", "uniform"), "natural": (COLOURS[2], "D", ":", "natural"),
+    "unconstrained": ("black", "x", "-.", "optimum without limits"),
+}  # fmt: skip
+CROWD = 150  # so many lines are drawn more faintly
+TOUCHING = 1e-4  # an unconstrained optimum nearer than this is the optimum
+UNSEEN = 5e-4  # a domain whose weight stays below this has no name in a stack
+GOOD = "YlGnBu_r"  # colours from a low loss to a high one
+
+
+def predicted_loss(answer: Answer, laws: FittedLaws) -> Loss:
+    """Return the loss of the answer's targets at its big run as a function of the mixture.
+
+    Raises
+    ------
+    ConfigError
+        If the answer is not from these laws.
+    """
+    known = facts(answer)
+    name = known.get("law", laws.chosen)
+    if name not in laws.fits:
+        raise ConfigError(f"the recommendation is not from these laws: {unknown_name('law', name, laws.fits)}")
+    fit, domains = laws.fits[name], list(domains_of(answer)["domain"])
+    if fit.domains_ != domains:
+        raise ConfigError(f"the recommendation is not from these laws: its domains are {domains}, not {fit.domains_}")
+    if isinstance(answer, Recommendation):
+        question = answer.question
+    else:
+        question = Question(known["n_params"], known["n_tokens"], known["targets"])
+    return Objective(fit, question, laws.sizes).loss
+
+
+def big_run_label(answer: Answer) -> str:
+    """Return what the colours of mixtures mean."""
+    unit = unit_of(answer)
+    level = f" [{kind_of(unit).level}]" if kind_of(unit).level else ""
+    return f"predicted {kind_of(unit).noun} at the big run{level}"
+
+
+def rivals(domains: pd.DataFrame) -> dict[str, Array]:
+    """Return the mixtures to draw beside the recommended one; the unconstrained optimum only where it is another."""
+    found = {name: domains[name].to_numpy(float) for name in RIVALS if name in domains}
+    free = found.get("unconstrained")
+    if free is not None and np.abs(free - domains["weight"]).max() < TOUCHING:
+        del found["unconstrained"]
+    return found
+
+
+def optimum(ax: Axes | None, answer: Answer) -> Axes:
+    """Draw h* with its interval and its flat frontier per domain, beside the mixtures it must beat.
+
+    Many domains, or long names, are rows from the largest weight to the smallest; in Axes that are given, the first.
+    """
+    domains = domains_of(answer)
+    count = len(domains)
+    lying = len(domains) > LYING or crowded(map(short, domains["domain"]))
+    if lying:
+        domains = domains.sort_values("weight", ascending=False, kind="stable").reset_index(drop=True)
+        domains = domains.head(MOST_ROWS if ax else count)
+    ax = axes(ax, (SIZE[0], max(SIZE[1], 0.27 * len(domains) + 1.6)) if lying else SIZE)
+    place, weight = np.arange(len(domains)), domains["weight"].to_numpy(float)
+    (ax.barh if lying else ax.bar)(place, weight, 0.6, color=COLOURS[5], label="recommended")
+    lines = ax.hlines if lying else ax.vlines
+    lines(place - 0.1, domains["low"], domains["high"], color=COLOURS[0], lw=3.5, label=interval_name(answer))
+    tops = [weight.max(), domains["high"].max()]
+    if "flat_low" in domains:
+        flat = "equally good within the noise"
+        lines(place + 0.12, domains["flat_low"], domains["flat_high"], color="black", lw=1, label=flat)
+        tops.append(domains["flat_high"].max())
+    for name, shares in rivals(domains).items():
+        colour, marker, _, words = RIVALS[name]
+        marker = "_" if marker == "|" and not lying else marker
+        x, y = (shares, place) if lying else (place, shares)
+        ax.scatter(x, y, marker=marker, s=90 if marker in "|_" else 28, color=colour, label=words, zorder=3)
+        tops.append(shares.max())
+    names = [f"{short(n)}  {percent(w)}" for n, w in zip(domains["domain"], weight, strict=True)]
+    if lying:
+        ax.set_yticks(place, names)
+        ax.set(xlabel="share of the tokens", xlim=(0, 1.05 * max(tops)), ylim=(len(place) - 0.4, -0.6))
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    else:
+        names = [name.replace("  ", "\n") for name in names]
+        ax.set_xticks(place, names)
+        ax.set(ylabel="share of the tokens", ylim=(0, 1.05 * max(tops)))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    some = f": {len(domains)} of {count} domains" if len(domains) < count else ""
+    ax.set_title(f"The optimal mixture{some}")
+    legend_above(ax, columns=2)
+    ax.grid(axis="y" if lying else "x", visible=False)
+    return ax
+
+
+def pull(ax: Axes | None, answer: Answer) -> Axes:
+    """Draw what a little more of each domain does to the loss, beginning at the uniform mixture."""
+    domains = domains_of(answer)
+    if len(domains) > LYING:
+        domains = domains.sort_values("pull", kind="stable")
+    ax = axes(ax, (SIZE[0], max(SIZE[1], 0.27 * len(domains) + 1.3)))
+    per_point = domains["pull"] / 100
+    colour = [COLOURS[2] if value < 0 else COLOURS[1] for value in per_point]
+    ax.barh(np.arange(len(domains)), per_point, color=colour)
+    ax.set_yticks(np.arange(len(domains)), [short(name) for name in domains["domain"]])
+    ax.axvline(0, color="black", lw=0.8)
+    ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.set(
+        xlabel=change_label(unit_of(answer)),
+        title="Each domain's pull (at the uniform mixture)",
+    )
+    return ax
+
+
+def change_label(unit: str) -> str:
+    """Return the label of what 1 % more of a domain does to the target.
+
+    >>> change_label("nats/token"), change_label("error rate")
+    ("change of the target's loss per 1 % more [nats/token]", "change of the target's error rate per 1 % more")
+    """
+    return axis("change of the target's", unit).replace(kind_of(unit).noun, f"{kind_of(unit).noun} per 1 % more", 1)
+
+
+def prices(ax: Axes | None, answer: Answer) -> Axes:
+    """Draw what each limit that matters costs beside the noise of one run.
+
+    Raises
+    ------
+    ConfigError
+        If no limit costs anything.
+    """
+    known = facts(answer)
+    rows = sorted(known.get("prices", []), key=lambda row: -float(row["cost"]))
+    if not rows:
+        raise ConfigError("no limit costs anything here: ask with --min, --max, --pin, --group or --max-epochs")
+    ax = axes(ax, (SIZE[0], max(2.2, 0.4 * len(rows) + 1.4)))
+    costs = [float(row["cost"]) for row in rows]
+    bars = ax.barh(range(len(rows)), costs, 0.6, color=COLOURS[0])
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    ax.bar_label(bars, [_price(row) for row in rows], fontsize=8, padding=4, bbox=behind)
+    noise, right = known.get("noise"), 1.5 * max(costs)
+    ax.set_title("What limits cost")
+    if noise and noise < 3 * max(costs):
+        ax.axvline(noise, color=COLOURS[1], ls="--", lw=1.2, zorder=0.9, label=f"noise of one run: {noise:.4f}")
+        right = max(right, 1.1 * noise)
+        legend_above(ax)
+    ax.set_yticks(range(len(rows)), [plain(row["constraint"]) for row in rows])
+    added = (
+        "loss that the limit adds [nats/token]"
+        if unit_of(answer) == NATS
+        else f"what it adds {brackets(unit_of(answer))}"
+    )
+    ax.set(xlabel=added, xlim=(0, right), ylim=(len(rows) - 0.4, -0.6))
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def _price(row: Mapping[str, Any]) -> str:
+    """Return a limit's cost, and the weight of its domain with and without it; a group has no single weight."""
+    shares = [row.get("weight"), row.get("weight_without")]
+    if any(pd.isna(w) for w in shares):
+        return price(row["cost"])
+    return f"{price(row['cost'])} ({percent(row['weight'])}; without it {percent(row['weight_without'])})"
+
+
+def path(ax: Axes | None, answer: Answer) -> Axes:
+    """Draw h* with its 90 % interval from the smallest run to the big one, and what each step would cost the big run.
+
+    N and D grow geometrically from step to step, so that the axis is logarithmic in both.
+    """
+    steps, names = path_steps(answer), list(domains_of(answer)["domain"])
+    if not steps:
+        raise ConfigError(
+            "there is no path to draw: the law reads neither N nor D, or the runs are as large as the big one"
+        )
+    ax = axes(ax, (SIZE[0], max(SIZE[1], 0.24 * len(names) + 1.4)))
+    place, shares = np.arange(len(steps)), np.array([[row["weights"][name] for row in steps] for name in names])
+    palette = list(colours(names).values())
+    bands = np.array([[row["interval"][name] for name in names] for row in steps])  # step, domain, end
+    top = min(1.0, 1.05 * float(bands.max()))
+    seen = np.flatnonzero(shares.max(1) >= UNSEEN)
+    seen = seen[np.argsort(shares[seen, -1], kind="stable")]
+    for i in seen:
+        ax.plot(place, shares[i], color=palette[i], lw=1.8, label=short(names[i]))
+        ax.fill_between(place, bands[:, i, 0], bands[:, i, 1], color=palette[i], alpha=0.15, lw=0)
+    wanted = shares[:, -1] / top
+    for i, to in zip(seen, spread(wanted[seen]), strict=True):
+        line = {"arrowstyle": "-", "color": palette[i], "shrinkA": 0, "shrinkB": 0, "lw": 1.5, "relpos": (0, 0.5)}
+        text = f"{short(names[i])}  {percent(shares[i, -1])}"
+        where: Any = {
+            "xy": (1, shares[i, -1]),
+            "xytext": (1.05, to * top),
+            "xycoords": beside(ax),
+            "textcoords": beside(ax),
+        }
+        ax.annotate(text, va="center", fontsize=8, arrowprops=line, **where)
+    labels = [f"{in_words(r['n_params'])}\n{in_words(r['n_tokens'])}\n{r['regret']:.4f}" for r in steps]
+    ax.set_xticks(place, labels, fontsize=9)
+    rows = f"parameters N\ntokens D\nregret {brackets(unit_of(answer))}"
+    ax.annotate(rows, (0, 0), (-26, -4), "axes fraction", "offset points", ha="right", va="top", fontsize=9)
+    ax.set(xlim=(place[0], place[-1]), ylim=(0, top), title=f"h* on the way to the big run, {interval_name(answer)}")
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.grid(visible=False)
+    return ax
+
+
+def spread(wanted: Array) -> Array:
+    """Return the places in [0, 1] for labels nearest to those wanted, which ascend, that are far enough apart to read.
+
+    Least squares under a least distance is isotonic regression of what remains when the distances are taken out: runs
+    of labels that are in each other's way are moved together.
+
+    >>> spread(np.array([0.1, 0.11, 0.9])).round(3).tolist()
+    [0.075, 0.135, 0.9]
+    """
+    gap = min(0.06, 0.8 / len(wanted))
+    steps = gap * np.arange(len(wanted))
+    runs: list[tuple[float, int]] = []
+    for place in wanted - steps:
+        runs.append((float(place), 1))
+        while len(runs) > 1 and runs[-2][0] >= runs[-1][0]:
+            (a, m), (b, n) = runs[-2:]
+            runs[-2:] = [((a * m + b * n) / (m + n), m + n)]
+    together = np.repeat([place for place, _ in runs], [count for _, count in runs])
+    places: Array = np.clip(together, 0, 1 - steps[-1]) + steps
+    return places
+
+
+def parallel(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
+    """Draw the mixtures that were trained over all domains, coloured by their loss at the big run, and h*.
+
+    The better a mixture, the later it is drawn, so that good ones lie on top.
+    """
+    domains, predict = domains_of(answer), predicted_loss(answer, laws)
+    k = len(domains)
+    ax = axes(ax, (max(SIZE[0], 0.42 * k + 2.2), SIZE[1] + (0.6 if k > LYING else 0)))
+    place, mixtures = np.arange(k), trained(laws, k)
+    if len(mixtures):
+        loss = predict(mixtures)
+        order = np.argsort(-loss)
+        lines = [np.column_stack([place, h]) for h in mixtures[order]]
+        scale = Normalize(loss.min(), np.quantile(loss, 0.95))
+        drawn = LineCollection(lines, cmap=GOOD, norm=scale, array=loss[order], lw=0.8)
+        drawn.set(alpha=0.75 if len(mixtures) < CROWD else 0.3, rasterized=len(mixtures) >= CROWD)
+        ax.add_collection(drawn)
+        extend = "max" if loss.max() > scale.vmax else "neither"
+        bar = ax.figure.colorbar(drawn, ax=ax, extend=extend, label=big_run_label(answer), pad=0.02)
+        if bar.solids is not None:
+            bar.solids.set_alpha(1)
+    ax.plot(place, domains["weight"], "o-", color=COLOURS[1], lw=2.8, ms=5, label="recommended", zorder=4)
+    for name, shares in rivals(domains).items():
+        ax.plot(place, shares, color="black", lw=1.3, ls=RIVALS[name][2], label=RIVALS[name][3], zorder=3)
+    names = [short(name) for name in domains["domain"]]
+    many = k > 5 or crowded(names)
+    ax.set_xticks(place, names, rotation=45 if many else 0, ha="right" if many else "center", rotation_mode="anchor")
+    top = max([float(domains["weight"].max()), float(mixtures.max(initial=0.0)), 1 / k])
+    note = ""
+    if k > ROOTS:
+        ax.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
+        ax.set_yticks([t for t in (0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1) if t <= top])
+        note = " (square-root scale)"
+    ax.set(ylabel=f"share of the tokens{note}", xlim=(-0.3, k - 0.7), ylim=(0, 1.02 * top))
+    ax.set_title("Mixtures that were trained, and h*")
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    legend_above(ax, columns=4)
+    return ax
+
+
+def trained(laws: FittedLaws, k: int) -> Array:
+    """Return (m, k) the mixtures that the laws were fitted to."""
+    return np.asarray(laws.mixtures, float).reshape(-1, k)

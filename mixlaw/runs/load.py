@@ -1,0 +1,166 @@
+"""Finished run directories as one tidy table: what a fit is made of."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from mixlaw.errors import RunLogError
+from mixlaw.fileio import file_sha256, read_json
+from mixlaw.runs.comparable import Facts, facts_of
+from mixlaw.runs.log import read_facts, read_rows, read_status
+from mixlaw.runs.study_status import former_in_words, former_runs
+
+ROWS_AT_ONCE = 20_000  # that wait as dictionaries to become a part of the table
+PATIENCE_S = 3.0  # after which a terminal shows how far reading is
+
+
+@dataclass
+class Runs:
+    """What was read from run directories.
+
+    Attributes
+    ----------
+    table : one row per (run, evaluation point, domain): run_id, study, family, seed, n_params (total),
+        n_params_non_embedding, step, n_tokens, flops (6ND), domain, loss and loss_se [nats/token], n_eval_tokens,
+        lr_state, and per training domain weight_<d> (realised share of the tokens), requested_<d>, epochs_<d>
+    excluded : path -> sentence, for every run that is left out
+    sizes : training domain -> tokens that it has
+    facts : run id -> what decides its losses, and all settings that runs can be chosen by
+    former : sentences about runs that only a former version of their study planned, which are left out
+    """
+
+    table: pd.DataFrame
+    excluded: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Facts] = field(default_factory=dict)
+    former: list[str] = field(default_factory=list)
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """Return every run directory at or below the given folders, in a stable order."""
+    found: set[Path] = set()
+    for path in paths:
+        if not path.is_dir():
+            raise RunLogError(f"{path} is not a folder of runs")
+        found.update(p.parent for p in path.glob("run.json"))
+        found.update(p.parent for p in path.glob("*/run.json"))
+        found.update(p.parent for p in path.glob("*/*/run.json"))
+    return sorted(found)
+
+
+def load_runs(*paths: str | Path, former: bool = False) -> Runs:
+    """Read all run directories below some folders into one tidy table.
+
+    Diverged, unfinished and damaged runs are left out, each with a sentence in `excluded`.
+
+    Parameters
+    ----------
+    former : also read runs that only a former version of their study's file planned
+
+    Raises
+    ------
+    RunLogError
+        If a path is not a folder, or no folder below it is a run.
+    """
+    folders = find_runs([Path(p) for p in paths])
+    if not folders:
+        raise RunLogError(f"no run directory below {', '.join(str(p) for p in paths)} (a run directory holds run.json)")
+    folders, left_out = (folders, []) if former else _without_former(folders, {Path(p) for p in paths})
+    if not folders:
+        raise RunLogError(f"{'; '.join(left_out)}, and there are no others")
+    tables: list[pd.DataFrame] = []
+    records: list[dict[str, Any]] = []
+    excluded: dict[str, str] = {}
+    sizes: dict[str, float] = {}
+    stated: dict[str, Facts] = {}
+    silent = not sys.stderr.isatty()
+    for folder in tqdm(folders, desc="reading runs", unit="run", delay=PATIENCE_S, leave=False, disable=silent):
+        try:
+            facts = read_facts(folder)
+            records += _load_run(folder, facts)
+        except RunLogError as error:
+            excluded[str(folder)] = str(error)
+            continue
+        stated[facts["run_id"]] = facts_of(facts)
+        sizes |= {d: float(facts["data"][d]["n_tokens"]) for d in facts["mixture"]}
+        if len(records) > ROWS_AT_ONCE:
+            tables.append(pd.DataFrame(records))
+            records = []
+    if not tables and not records:
+        reasons = "\n".join(list(excluded.values())[:3])
+        raise RunLogError(f"none of {len(folders)} runs can be used. The first reasons:\n{reasons}")
+    table = pd.concat([*tables, pd.DataFrame(records)] if records else tables, ignore_index=True)
+    table = table.drop_duplicates(["run_id", "step", "domain", "lr_state"], ignore_index=True)
+    return Runs(table, excluded, sizes, stated, left_out)
+
+
+def _without_former(folders: list[Path], named: set[Path]) -> tuple[list[Path], list[str]]:
+    """Return the run directories that studies still plan, or that were named themselves, and sentences on others."""
+    kept, sentences = [], []
+    for study in dict.fromkeys(folder.parent for folder in folders):
+        own = [folder for folder in folders if folder.parent == study]
+        gone = set(former_runs(study)) if (study / "plan.jsonl").exists() else set()
+        former = [folder.name for folder in own if folder.name in gone and folder not in named]
+        kept += [folder for folder in own if folder.name not in former]
+        sentences += [former_in_words(study, former)] if former else []
+    return kept, sentences
+
+
+def _load_run(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the evaluation rows of one finished run."""
+    status = read_status(folder)
+    if status == "unfinished":
+        raise RunLogError(f"{folder} is unfinished (no done.json): the same command resumes it")
+    if status != "finished":
+        raise RunLogError(f"{folder} is left out: its status is '{status}'")
+    if file_sha256(folder / "run.json") != read_json(folder / "done.json").get("run_sha256"):
+        raise RunLogError(f"{folder}/run.json is not what the trainer sealed: sha256 differs. Copy the run again")
+    spent: dict[int, dict[str, int]] = {}
+    records: list[dict[str, Any]] = []
+    common = _run_columns(facts)
+    for row in read_rows(folder):
+        if row["kind"] == "train":
+            spent[row["step"]] = row["tokens_by_domain"]
+        elif row["step"] not in spent:
+            raise RunLogError(
+                f"{folder}/metrics.jsonl: no train row at step {row['step']}, so the mixture there is unknown"
+            )
+        else:
+            records.append(common | _eval_columns(row, spent[row["step"]], facts))
+    if not records:
+        raise RunLogError(f"{folder} is left out: it holds no evaluation")
+    return records
+
+
+def _run_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that are the same in all rows of a run."""
+    columns = {key: facts[key] for key in ("run_id", "study", "family")}
+    columns["seed"] = facts["config"].get("seed", 0)
+    columns["n_params"] = facts["n_params"]["total"]
+    columns["n_params_non_embedding"] = facts["n_params"]["non_embedding"]
+    return columns | {f"requested_{d}": w for d, w in facts["mixture"].items()}
+
+
+def _eval_columns(row: Mapping[str, Any], spent: Mapping[str, int], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of one evaluation: losses, realised weights, epochs so far."""
+    columns = {k: row[k] for k in ("step", "n_tokens", "domain", "loss", "loss_se", "n_eval_tokens", "lr_state")}
+    columns["flops"] = 6.0 * facts["n_params"]["total"] * row["n_tokens"]  # beyond what an int64 column holds
+    counted = _in_units(spent, facts)
+    total = max(sum(counted.values()), 1)
+    for domain in facts["mixture"]:
+        columns[f"weight_{domain}"] = counted.get(domain, 0) / total
+        columns[f"epochs_{domain}"] = spent.get(domain, 0) / max(facts["data"][domain]["n_tokens"], 1)
+    return columns
+
+
+def _in_units(spent: Mapping[str, int], facts: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return what each domain has given in the unit that weights are shares of: tokens, or samples (documents)."""
+    if facts["config"].get("stream", {}).get("unit", "tokens") == "tokens":
+        return spent
+    pools = {domain: facts["data"][domain] for domain in spent}
+    return {d: n * pools[d].get("n_samples", 0) / max(pools[d]["n_tokens"], 1) for d, n in spent.items()}

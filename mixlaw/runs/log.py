@@ -1,0 +1,214 @@
+"""The run directory: the one contract between the trainer, which writes it, and the fitter, which reads it.
+
+    runs/<study>/<run_id>/
+      run.json        facts fixed at the start: config, parameter counts, mixture, data, hardware
+      metrics.jsonl   append only, one fact a row: "train" rows and "eval" rows
+      done.json       the seal: status, number of rows, sha256 of metrics.jsonl and of run.json
+      checkpoints/    the trainer's own
+
+JSONL is the truth. A byte that differs from what the trainer wrote is refused, because the seal no longer matches;
+rows of an unsealed run are never fitted. Losses are in nats per token.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mixlaw.errors import RunLogError
+from mixlaw.fileio import canonical_json, file_sha256, read_json, refuse_constant, refuse_duplicates, write_atomically
+
+SCHEMA_VERSION = 1
+STATUSES = ("finished", "diverged", "stopped")
+MAX_LINE = 1 << 20  # a longer row is not one that the trainer wrote
+MAX_NUMBER = 1 << 62  # nor is a larger number, which would not fit into a table's columns
+
+_NUMBER = (int, float)
+_ROW_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "train": {
+        "kind": str, "step": int, "n_tokens": int, "loss": _NUMBER, "grad_norm": _NUMBER, "lr": _NUMBER,
+        "tokens_by_domain": dict,
+    },
+    "eval": {
+        "kind": str, "step": int, "n_tokens": int, "domain": str, "loss": _NUMBER, "loss_se": _NUMBER,
+        "n_eval_tokens": int, "lr_state": str,
+    },
+}  # fmt: skip
+_OPTIONAL_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {  # of runs on images
+    "train": {"n_image_tokens": int, "n_loss_tokens": int, "n_samples": int},
+}
+_RUN_KEYS: dict[str, type | tuple[type, ...]] = {
+    "schema_version": int, "run_id": str, "study": str, "family": str, "config": dict, "n_params": dict,
+    "flops_per_token": dict, "tokens_per_step": int, "mixture": dict, "tokenizer": dict, "data": dict,
+}  # fmt: skip
+
+
+def run_id(science: Mapping[str, Any]) -> str:
+    """Return 12 hex digits of sha256 over everything that decides a run's losses, and nothing else."""
+    return hashlib.sha256(canonical_json(science).encode()).hexdigest()[:12]
+
+
+class RunWriter:
+    """The only writer of a run directory.
+
+    Parameters
+    ----------
+    folder : the run directory; made if absent
+    facts : what run.json shall hold; an existing run.json of another run is refused
+
+    Raises
+    ------
+    RunLogError
+        If the directory belongs to another run, or is sealed already.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "done.json").exists():
+            raise RunLogError(f"{folder} is sealed: its run is over. Delete the folder to run it again")
+        if not (folder / "run.json").exists():
+            write_atomically(folder / "run.json", json.dumps(facts, indent=1, sort_keys=True, allow_nan=False))
+        elif read_facts(folder)["run_id"] != facts["run_id"]:
+            raise RunLogError(f"{folder}/run.json describes another run ({read_facts(folder)['run_id']})")
+        self._file = (folder / "metrics.jsonl").open("ab")
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far: what a checkpoint must remember to cut the log back to."""
+        return self._file.tell()
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row; it is durable after the next `sync`."""
+        self._file.write(canonical_json(row).encode() + b"\n")
+
+    def sync(self) -> None:
+        """Make every row written so far survive a crash."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def cut(self, offset: int) -> None:
+        """Forget the rows after `offset`: the run goes on from an older checkpoint.
+
+        Raises
+        ------
+        RunLogError
+            If the log is shorter than the checkpoint says it was.
+        """
+        self._file.flush()
+        size = self._file.seek(0, os.SEEK_END)
+        if size < offset:
+            raise RunLogError(
+                f"{self.folder}/metrics.jsonl has {size} bytes, its checkpoint saw {offset}: rows were lost"
+            )
+        self._file.truncate(offset)
+        self._file.seek(offset)
+        self.sync()
+
+    def seal(self, status: str, **facts: Any) -> None:
+        """Close the log and write done.json, after which the run is over."""
+        self.close()
+        raw = (self.folder / "metrics.jsonl").read_bytes()
+        seal = {
+            "status": status,
+            "rows": raw.count(b"\n"),
+            "sha256": hashlib.sha256(raw).hexdigest(),
+            "run_sha256": file_sha256(self.folder / "run.json"),
+            **facts,
+        }
+        write_atomically(self.folder / "done.json", json.dumps(seal, indent=1, sort_keys=True, allow_nan=False))
+
+    def close(self) -> None:
+        """Close the log without sealing it: the run is to be resumed."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return run.json, its keys and types checked."""
+    path = folder / "run.json"
+    facts = read_json(path)
+    for key, kind in _RUN_KEYS.items():
+        if not isinstance(facts.get(key), kind) or isinstance(facts.get(key), bool):
+            raise RunLogError(f"{path}: '{key}' is {facts.get(key, 'missing')!r:.60}, which is not what a run states")
+    if facts["schema_version"] != SCHEMA_VERSION:
+        raise RunLogError(f"{path}: schema_version {facts['schema_version']}; this mixlaw reads {SCHEMA_VERSION}")
+    _check_regressors(facts, path)
+    return facts
+
+
+def _check_regressors(facts: Mapping[str, Any], path: Path) -> None:
+    """Refuse facts without the N, the h and the tokens per domain that a fit is made of."""
+    counts = {f"n_params.{key}": facts["n_params"].get(key) for key in ("total", "non_embedding")}
+    for domain, weight in facts["mixture"].items():
+        if type(weight) not in _NUMBER or not 0 <= weight <= 1:
+            raise RunLogError(f"{path}: the weight of '{domain}' is {weight!r:.60}, expected 0 to 1")
+        pool = facts["data"].get(domain)
+        counts[f"data.{domain}.n_tokens"] = pool.get("n_tokens") if isinstance(pool, dict) else None
+    for name, count in counts.items():
+        if not _is_count(count):
+            raise RunLogError(f"{path}: {name} is {count!r:.60}, expected a count")
+
+
+def read_status(folder: Path) -> str:
+    """Return 'planned', 'unfinished', or the status that the seal states."""
+    if (folder / "done.json").exists():
+        return str(read_json(folder / "done.json").get("status"))
+    return "unfinished" if (folder / "run.json").exists() else "planned"
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a sealed run, every one checked.
+
+    Raises
+    ------
+    RunLogError
+        Naming file and line: no seal, bytes other than the sealed ones, or a row that no trainer writes.
+    """
+    path = folder / "metrics.jsonl"
+    seal = read_json(folder / "done.json")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RunLogError(f"{path}: {error.strerror}") from None
+    lines = raw.split(b"\n")
+    if lines.pop() != b"":
+        raise RunLogError(
+            f"{path} line {len(lines) + 1} is cut in the middle: copy the run again, or rerun its command"
+        )
+    rows = [_read_row(line, f"{path} line {i}") for i, line in enumerate(lines, 1)]
+    if hashlib.sha256(raw).hexdigest() != seal.get("sha256"):
+        raise RunLogError(
+            f"{path} is not what the trainer sealed: sha256 differs ({len(rows)} rows, sealed {seal.get('rows')}). "
+            "Copy the run again, or delete its folder and rerun its command"
+        )
+    return rows
+
+
+def _read_row(line: bytes, where: str) -> dict[str, Any]:
+    if len(line) > MAX_LINE:
+        raise RunLogError(f"{where} has {len(line):,} bytes; a row has fewer than {MAX_LINE:,}")
+    try:
+        row = json.loads(line, parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise RunLogError(f"{where} is not valid JSON: {str(error)[:120]}") from None
+    kind = str(row.get("kind")) if isinstance(row, dict) else ""
+    keys, optional = _ROW_KEYS.get(kind, {}), _OPTIONAL_KEYS.get(kind, {})
+    if not keys or not set(keys) <= set(row) <= {*keys, *optional}:
+        raise RunLogError(f"{where} is neither a train row nor an eval row: {line[:80].decode(errors='replace')}")
+    for key in (key for key in keys | optional if key in row):
+        expected = (keys | optional)[key]
+        if not isinstance(row[key], expected) or isinstance(row[key], bool):
+            raise RunLogError(f"{where}: '{key}' is {row[key]!r:.60}, expected {expected}")
+        if isinstance(row[key], _NUMBER) and not 0 <= row[key] <= MAX_NUMBER:  # also refuses NaN
+            raise RunLogError(f"{where}: '{key}' is {row[key]!r:.60}, expected a finite number of at least 0")
+    if not all(_is_count(v) for v in row.get("tokens_by_domain", {}).values()):
+        raise RunLogError(f"{where}: 'tokens_by_domain' holds something other than counts")
+    return row
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_NUMBER

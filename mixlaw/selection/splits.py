@@ -1,0 +1,50 @@
+"""Which rows of a table are held out to score a law: a larger scale, unseen mixtures, or more tokens."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixlaw.errors import FitError, unknown_name
+from mixlaw.tables.levels import count_levels, levels
+from mixlaw.tables.table import Table
+
+KINDS = {
+    "scale": "the largest model size, fitted on the smaller ones",
+    "mixture": "a fifth of the mixtures, fitted on the others",
+    "tokens": "the last 40 % of each run's tokens, fitted on the first 60 %",
+}
+
+FOLDS = 5
+
+
+def held_out(table: Table, kind: str, fold: int = FOLDS - 1) -> NDArray[np.bool_]:
+    """Return (n,) which rows are held out.
+
+    Parameters
+    ----------
+    fold : which fifth of the mixtures; where there are fewer, the last one
+
+    Raises
+    ------
+    FitError
+        If the kind is unknown or the table has nothing to hold out.
+    """
+    if kind not in KINDS:
+        raise FitError(f"--holdout: {unknown_name('kind', kind, KINDS)}")
+    frame = table.frame
+    if kind == "scale":
+        size = levels(frame["n_params"])
+        held = pd.Series(size == size.max())
+    elif kind == "tokens":
+        held = frame["n_tokens"] > 0.6 * frame.groupby("run_id")["n_tokens"].transform("max")
+    else:
+        number = pd.factorize(pd.Series(map(tuple, table.mixtures.round(4))))[0]
+        held = pd.Series(number % FOLDS == fold if number.max() >= fold else number == number.max())
+    if held.all() or not held.any():
+        raise FitError(f"--holdout {kind}: the table has nothing to hold out")
+    return held.to_numpy(bool)
+
+
+def default_kind(table: Table) -> str:
+    """Return the split that says most about extrapolation and that the table allows."""
+    return "scale" if count_levels(table.frame, "n_params") >= 3 else "mixture"

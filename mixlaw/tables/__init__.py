@@ -1,0 +1,1 @@
+"""Tables of runs: run directories or files of any layout become one checked DataFrame."""

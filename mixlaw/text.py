@@ -1,0 +1,42 @@
+"""Numbers as text: counts, weights, intervals of weights, and costs."""
+
+
+def in_words(count: float) -> str:
+    """Return a count as people say it: 492k, 1.4B.
+
+    >>> in_words(492_512), in_words(1.4e9), in_words(812), in_words(999_999)
+    ('493k', '1.4B', '812', '1M')
+    """
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.3g}"
+
+
+def percent(weight: float) -> str:
+    """Return a weight as text.
+
+    >>> percent(0.0812), percent(0.5), percent(0.0), percent(0.0002)
+    ('8.1 %', '50 %', '0 %', '< 0.1 %')
+    """
+    if 0 < weight < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * weight:.0f} %" if weight >= 0.0995 or weight == 0 else f"{100 * weight:.1f} %"
+
+
+def span(low: float, high: float) -> str:
+    """Return an interval of a weight as text.
+
+    >>> span(0.24, 0.381), span(0.0002, 0.02)
+    ('24 to 38 %', '0 to 2.0 %')
+    """
+    return f"{percent(low if low >= 0.0005 else 0.0).removesuffix(' %')} to {percent(high)}"
+
+
+def price(cost: float) -> str:
+    """Return a cost as text, without its unit.
+
+    >>> price(0.0123), price(1e-6)
+    ('0.0123', '< 0.0001')
+    """
+    return f"{cost:.4f}" if cost >= 5e-5 else "< 0.0001"

@@ -1,0 +1,88 @@
+"""laws.json: what was fitted comes back exactly, predicts elsewhere, and a damaged file is refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixlaw.advice.constraints import Question
+from mixlaw.advice.recommend import recommend
+from mixlaw.errors import RunLogError
+from mixlaw.fitting.saved import FittedLaws, data_sha256, fit_to_json
+from mixlaw.fitting.widening import Widening
+from tests.mixlaw.synthetic import DOMAINS, laws_of, study
+
+BIG = Question(1e9, 1e11, {"main": 1.0}, {}, {})
+QUICK = {"n_starts": 6, "n_bootstrap": 4}
+
+
+def test_saved_laws_predict_and_recommend_exactly_as_before(tmp_path):
+    table = study("additive", noise=0.01)
+    laws = laws_of(table, "additive", **QUICK)
+    laws.sizes = dict.fromkeys(DOMAINS, 1e9)
+    laws.best.target("main").widening = Widening(1.5, {"n_params": 0.01})
+    laws.save(tmp_path / "new/laws.json")
+    loaded = FittedLaws.load(tmp_path / "new/laws.json")
+    pd.testing.assert_frame_equal(loaded.best.predict(table), laws.best.predict(table))
+    assert recommend(loaded, BIG).to_json() == recommend(laws, BIG).to_json()
+    for name in ("chosen", "reason", "ranges", "sizes", "noise", "scores", "data_sha256"):
+        assert getattr(loaded, name) == getattr(laws, name)
+    assert np.array_equal(loaded.mixtures, laws.mixtures)
+    assert loaded.best.get_params() == laws.best.get_params()
+    assert loaded.best.target("main").statement == laws.best.target("main").statement
+
+
+def test_the_file_says_what_a_reader_asks(tmp_path):
+    laws = laws_of(study("additive", noise=0.01), "additive", **QUICK)
+    laws.save(tmp_path / "laws.json")
+    facts = json.loads((tmp_path / "laws.json").read_text())
+    law = facts["laws"]["additive"]
+    assert law["formula"] == "E + 1/sum C_i h_i^gamma_i + A/N^alpha + B/D^beta"
+    assert "arXiv 2507.09404" in law["source"]
+    assert len(law["bounds"][0]) == len(law["bounds"][1]) == 11
+    value, low, high = law["targets"]["main"]["parameters"]["alpha"]
+    assert low <= value <= high
+    assert {"mixlaw_version", "data_sha256", "scores", "ranges", "reason", "chosen"} <= set(facts)
+
+
+def test_the_hash_of_the_data_changes_with_any_number_and_with_nothing_else():
+    table = study("additive", noise=0.01)
+    same = study("additive", noise=0.01)
+    same.frame["comment"] = "other"
+    assert data_sha256(table) == data_sha256(same)
+    same.frame.loc[7, "loss_main"] += 1e-9
+    assert data_sha256(table) != data_sha256(same)
+
+
+def test_damaged_laws_are_refused_or_are_the_same_laws(tmp_path):
+    path = tmp_path / "laws.json"
+    tiny = study("base", n_mixtures=3, sizes=(1e8, 5e8), tokens=(2e9, 1e10))
+    laws_of(tiny, "base", n_starts=2, n_bootstrap=1).save(path)
+    raw, whole = path.read_bytes(), fit_to_json(FittedLaws.load(path).best)
+    for length in range(0, len(raw), 3):
+        path.write_bytes(raw[:length])
+        with pytest.raises(RunLogError):
+            FittedLaws.load(path)
+    refused = 0
+    for place in range(len(raw)):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ (1 << place % 8)]) + raw[place + 1 :])
+        try:
+            assert fit_to_json(FittedLaws.load(path).best) == whole
+        except RunLogError:
+            refused += 1
+    assert refused > 0.9 * len(raw)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "null", "[]", "{}", '"laws"', "[" * 99999, '{"format": 1}', '{"format": 2}', "\xff"]
+)
+def test_a_file_that_holds_no_laws_is_refused(tmp_path, text):
+    path = tmp_path / "laws.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(RunLogError, match=r"laws.json (is not a file of laws|has format 1)"):
+        FittedLaws.load(path)
+    with pytest.raises(RunLogError, match=r"absent.json does not exist: make it with"):
+        FittedLaws.load(tmp_path / "absent.json")
+    with pytest.raises(RunLogError, match="is not a file of laws"):
+        FittedLaws.load(tmp_path)

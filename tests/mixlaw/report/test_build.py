@@ -1,0 +1,241 @@
+"""The report, single figures as files, and what notebooks show: self-contained, escaped, and as much as is given."""
+
+import base64
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from mixlaw.advice.constraints import Question
+from mixlaw.advice.recommend import Recommendation, recommend
+from mixlaw.cli.main import KINDS
+from mixlaw.errors import ConfigError, RunLogError
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.report.build import DRAWN, choose_drawings, draw_one, prove, units_in_words, write_report
+from mixlaw.report.display import (
+    answer_html,
+    fit_html,
+    html_table,
+    laws_html,
+    path_steps,
+    question,
+    sentences,
+    upright,
+)
+from mixlaw.tables.examples import small_study
+from mixlaw.tables.units import NATS
+from tests.mixlaw.answers import answer, laws, names, runs
+
+STRANGE = ["<b>", "a&b", "<script>alert(1)</script>"]
+SIGNS = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
+
+
+@pytest.fixture(scope="module")
+def live() -> Recommendation:
+    """Return a recommendation from laws, with a limit that costs something."""
+    return recommend(laws(3), Question(7e9, 150e9, {"main": 1.0}, caps={"domain0": 0.05}))
+
+
+def without_pictures(page: str) -> str:
+    return re.sub(r'src="data:image/svg\+xml;base64,[A-Za-z0-9+/=]*"', "", page)
+
+
+def test_a_report_with_everything_is_one_file_without_network_or_script(tmp_path, live):
+    saved = json.loads(json.dumps(live.to_json()))
+    proof = runs(3)
+    for place, mixture in enumerate((live.weights, dict.fromkeys(names(3), 1 / 3))):
+        for name, weight in mixture.items():
+            proof.frame.loc[place, f"weight_{name}"] = weight
+        proof.frame.loc[place, "n_tokens"] = 150e9
+    out = tmp_path / "report.html"
+    pictures = write_report(out, laws(3), runs(3), runs(3), saved, proof)
+    page = without_pictures(out.read_text())
+    assert not re.search(r"http|<script|<link|src=|url\(|@import", page)
+    made = [p.stem for p in pictures]
+    assert made == [
+        "optimum", "ternary", "path", "prices", "pull", "proof", "predicted", "errors", "residuals", "tokens",
+        "parameters", "overview",
+    ]  # fmt: skip
+    assert page.count("<figure") == len(made) - 1
+    assert all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
+    for words in ("Predicted gain", "Limits that cost something [nats]: max domain0", "Equally good within the noise"):
+        assert words in page
+    assert "The recommended mixture" in page
+    assert "What limits cost" in page
+    assert "7B" in page
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({}, ["parameters"]),
+        ({"answer": answer(7)}, ["optimum", "parallel", "path", "prices", "pull", "parameters"]),
+        ({"table": runs(7)}, ["predicted", "errors", "residuals", "tokens", "parameters"]),
+        ({"test": runs(7)}, ["predicted", "errors", "residuals", "parameters"]),
+    ],
+)
+def test_a_report_draws_what_is_given(tmp_path, given, made):
+    pictures = write_report(tmp_path / "report.html", laws(7), **given)
+    assert [p.stem for p in pictures] == [*made, "overview"]
+
+
+def test_an_answer_of_an_older_mixlaw_still_makes_a_report(tmp_path):
+    old = {key: answer(3)[key] for key in ("outcomes", "weights", "n_tokens", "targets", "override")}
+    old["domains"] = [{key: row[key] for key in ("domain", "weight", "low", "high")} for row in answer(3)["domains"]]
+    pictures = write_report(tmp_path / "report.html", laws(3), answer=old)
+    assert [p.stem for p in pictures] == ["optimum", "parameters", "overview"]
+    with pytest.raises(ConfigError, match="lacks high, low"):
+        write_report(tmp_path / "report.html", laws(3), answer=old | {"domains": [{"domain": "a", "weight": 1.0}]})
+
+
+@pytest.mark.parametrize("k", [2, 17])
+def test_reports_of_few_and_of_many_domains(tmp_path, k):
+    pictures = write_report(tmp_path / "report.html", laws(k), runs(k), None, answer(k))
+    assert "parallel" in [p.stem for p in pictures]
+    page = without_pictures((tmp_path / "report.html").read_text())
+    assert all(name in page for name in names(k))
+
+
+def test_names_are_escaped_everywhere(tmp_path):
+    strange = laws(3, ("<i>",), STRANGE)
+    strange.reason = "<u>"
+    strange.best.warnings_ = ["<u>"]
+    strange.scores = [{"law": "additive", "target": "<i>", "mre": 1.0, "coverage": 90.0}]
+    asked = answer(3, "<i>", STRANGE) | {"warnings": ["<u>"], "override": "<u>"}
+    write_report(tmp_path / "report.html", strange, answer=asked)
+    pages = [without_pictures((tmp_path / "report.html").read_text())]
+    pages += [fit_html(strange.best), answer_html(asked), laws_html(strange)]
+    for page in pages:
+        assert not re.search(r"<script|<i>|<u>|a&b|<b><", page)
+        assert "&lt;" in page
+
+
+def test_a_figure_s_type_follows_its_suffix(tmp_path, live):
+    for suffix, sign in SIGNS.items():
+        draw_one(tmp_path / f"a{suffix}", "optimum", laws(3), None, live)
+        assert (tmp_path / f"a{suffix}").read_bytes().startswith(sign)
+    for name in ("a", "a.doc"):
+        with pytest.raises(ConfigError, match=r"ends in \.png, \.svg or \.pdf"):
+            draw_one(tmp_path / name, "optimum", laws(3), None, live)
+
+
+@pytest.mark.parametrize("kind", [name for name in DRAWN if name not in ("proof", "realised")])
+def test_every_figure_is_drawn_or_says_what_it_needs(tmp_path, live, kind):
+    draw_one(tmp_path / "a.png", kind, laws(3), runs(3), live)
+    needs = {"predicted": "--table TABLE", "tokens": "--table TABLE", "residuals": "--table TABLE"}
+    needs |= {"errors": "--table TABLE, or fit with --holdout or --test"}
+    if kind == "parameters":
+        draw_one(tmp_path / "b.png", kind, laws(3), None, None)
+        return
+    with pytest.raises(ConfigError, match=needs.get(kind, "--n-params and --n-tokens")):
+        draw_one(tmp_path / "b.png", kind, laws(3), None, None)
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_the_command_line_s_figures_are_among_these_and_unknown_ones_get_the_near_match(tmp_path, live):
+    assert set(KINDS) <= set(DRAWN)
+    with pytest.raises(ConfigError, match="did you mean 'ternary'"):
+        draw_one(tmp_path / "a.png", "ternery", laws(3), None, live)
+    with pytest.raises(ConfigError, match="use optimum"):
+        draw_one(tmp_path / "a.png", "ternary", laws(7), None, answer(7))
+
+
+def test_held_out_scores_are_drawn_without_a_table(tmp_path):
+    scored = laws(3)
+    scored.scores = [{"law": "additive", "target": "main", "mre": 1.0}]
+    draw_one(tmp_path / "a.png", "errors", scored, None, None)
+    assert (tmp_path / "a.png").stat().st_size > 5_000
+
+
+def test_a_saved_answer_looks_like_a_live_one(live):
+    saved = json.loads(json.dumps(live.to_json()))
+    assert answer_html(saved) == answer_html(live)
+    assert sentences(saved) == sentences(live)
+
+
+def test_tables_of_many_columns_grow_downwards():
+    wide = pd.DataFrame([{"mixture": "uniform"} | {f"t{i}": 0.5 for i in range(9)}])
+    assert list(upright(wide).columns) == ["mixture", "uniform"]
+    assert list(upright(wide)["mixture"]) == [f"t{i}" for i in range(9)]
+    assert upright(wide.iloc[:, :8]).shape == (1, 8)
+
+
+def test_words_stand_on_the_left_and_numbers_have_four_digits():
+    page = html_table(
+        pd.DataFrame({"a": ["x", ""], "b": [1.23456, float("nan")], "c": [1.2e-7, 801685], "d": ["y" * 99, ""]})
+    )
+    assert '<td class="text">x</td><td>1.235</td><td>1.2e-07</td><td class="long">y' in page
+    assert '<td class="text"></td><td></td><td>8.017e+05</td>' in page
+
+
+def test_a_path_that_goes_nowhere_is_not_shown():
+    here = answer(3)
+    assert len(path_steps(here)) == 3
+    for step in here["path"]:
+        step |= {"n_params": 1e6, "n_tokens": 1e9 * (1 - 1e-12)}
+    assert path_steps(here) == []
+
+
+def test_many_targets_are_counted_not_listed():
+    assert question(answer(3) | {"targets": {f"t{i}": 1 / 13 for i in range(13)}}).endswith("the mean of 13 targets:")
+
+
+def test_headings_can_be_jumped_to(tmp_path, live):
+    write_report(tmp_path / "report.html", laws(3), runs(3), None, live.to_json())
+    page = without_pictures((tmp_path / "report.html").read_text())
+    links = re.findall(r'<a href="#([\w-]+)">', page)
+    assert links[:2] == ["the-recommendation", "can-the-laws-be-trusted"]
+    assert links == re.findall(r'<h2 id="([\w-]+)">', page)
+
+
+def test_what_notebooks_show():
+    assert "not fitted yet" in fit_html(LawFit("joint"))
+    fit = LawFit("additive", n_starts=2, n_bootstrap=4).fit(small_study())
+    assert "gamma_code" in fit_html(fit)
+    shown = answer_html(answer(3))
+    assert "For 7B parameters on 150B tokens, best at main:" in shown
+    assert "+0.2000 nats over uniform (+0.1000 to +0.3000)" in shown
+    assert "Limits that cost something [nats]: group web 0.0020, min domain0 0.0123." in shown
+    many = laws(3)
+    many.scores = pd.DataFrame({"law": ["a", "a", "b"], "target": ["x", "y", "x"], "mre": [1, 2, 3]}).to_dict("records")
+    assert "Chosen: additive" in laws_html(many)
+    assert "9 mixtures" in laws_html(many)
+
+
+def test_a_figure_can_be_drawn_on_one_s_own_axes():
+    from matplotlib.figure import Figure
+
+    from mixlaw.report.build import Material
+
+    drawings = choose_drawings(Material(laws(3), runs(3), None, answer(3)))
+    for draw in drawings.values():
+        ax = Figure().subplots()
+        assert draw(ax) is ax
+
+
+def test_a_proof_of_other_targets_or_domains_is_refused():
+    with pytest.raises(RunLogError, match="no loss_other, which the recommendation is about"):
+        prove(answer(3, "other"), runs(3))
+    with pytest.raises(RunLogError, match="no weight_domain2"):
+        prove(answer(3), runs(2))
+
+
+def test_a_picture_of_predictions_is_taken_in_and_a_missing_one_is_named(tmp_path):
+    picture = tmp_path / "p.png"
+    picture.write_bytes(b"\x89PNG a picture")
+    write_report(tmp_path / "r.html", laws(3), predictions=picture)
+    page = (tmp_path / "r.html").read_text()
+    assert "What a model of the proof predicts" in page
+    assert base64.b64encode(b"\x89PNG a picture").decode() in page
+    assert "Losses in nats per token;" in page
+    with pytest.raises(ConfigError, match=r"none\.png: cannot be read"):
+        write_report(tmp_path / "r.html", laws(3), predictions=tmp_path / "none.png")
+
+
+def test_patches_have_a_unit_of_their_own():
+    assert units_in_words({"web": "training loss", "web-image": "squared error", "web-text": NATS}).count("-image") == 1
+    assert units_in_words({"web": NATS, "images": NATS}) == "Losses in nats per token"
+    assert units_in_words({"web": "bits/byte", "arc": "error rate", "piqa": "error rate"}) == (
+        "Measured are web: losses in bits/byte; arc and 1 more: error rate"
+    )
