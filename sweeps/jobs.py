@@ -4,7 +4,6 @@ A job holds the configuration that Hydra composed, so nothing after planning com
 imported inside functions, because `sweeps.status` imports this module and must start fast.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 IN_QUEUE = "in Slurm's queue"
 OVER = ("finished", "diverged")
+ANY_EPOCHS = 1e12  # no data are repeated as often; settings must be finite
 
 
 @dataclass
@@ -129,7 +129,7 @@ class _Shared:
         manifest = self._manifests[data]
         if (model, data) not in self._n_params:
             self._n_params[model, data] = count_of(config.model, manifest.vocab_size, config.layout())["total"]
-        allowed = replace(config, stream=replace(config.stream, max_epochs=math.inf)) if any_epochs else config
+        allowed = replace(config, stream=replace(config.stream, max_epochs=ANY_EPOCHS)) if any_epochs else config
         plan = replace(make_plan(allowed, manifest), config=config)
         return Job(plan, overrides, self._n_params[model, data])
 
