@@ -33,8 +33,8 @@ from data.store.tokens import Manifest, open_manifest
 from data.store.verified import verify_touched
 from data.tokenizers import FILE_NAME, check_tokenizer
 from data.yaml_files import check_yaml_files
-from mixlaw.console import command
-from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
+from mixlaw.console import command, exit_code_of
+from mixlaw.errors import ConfigError, DataError, unknown_name
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 LEFT_OUT = {  # why documents are not there: counts of the manifest -> columns of the table
@@ -235,14 +235,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="setting=value", help="a group or setting of configs/data")
     parser.add_argument("--again", action="store_true", help="read all files anew and replace the prepared folder")
     args = parser.parse_intermixed_args(argv)
-    try:
-        manifest = prepare(compose_config(args.overrides), again=args.again)
-    except MixlawError as error:
-        say(f"error: {error}")
-        return error.exit_code
-    except KeyboardInterrupt:
-        say("interrupted; nothing half-written was kept")
-        return 130
+    return exit_code_of(lambda: _prepare(args), when_interrupted="interrupted; nothing half-written was kept")
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    manifest = prepare(compose_config(args.overrides), again=args.again)
     sys.stdout.write(table(manifest))
     return 0
 

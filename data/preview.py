@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.config import DataConfig, SourceConfig
 from data.preparation.inputs import how_to_prepare
-from data.prepare import compose_config, say
+from data.prepare import compose_config
 from data.readers.budget import BadDocuments
 from data.readers.files import sample_text
 from data.readers.images import SUFFIXES, UNDECODABLE, open_image
@@ -33,8 +33,8 @@ from data.stream.items import Layout, kinds_in
 from data.stream.loader import WeightedStream
 from data.stream.views import View
 from data.tokenizers import Tokenizer, load_tokenizer
-from mixlaw.console import command
-from mixlaw.errors import ConfigError, DataError, MixlawError
+from mixlaw.console import command, exit_code_of
+from mixlaw.errors import ConfigError, DataError
 from mixlaw.mixture import check_weights, proportional
 from mixlaw.paths import path_option
 
@@ -344,13 +344,13 @@ def parse_args(argv: list[str] | None) -> Any:
 def main(argv: list[str] | None = None) -> int:
     """Inspect from the command line; return the exit code."""
     args = parse_args(argv)
-    try:
-        if args.shards and (args.overrides or args.mixture):
-            raise ConfigError("--shards looks at tar shards only: leave out settings and --mixture")
-        sys.stdout.write(inspect_shards(args) if args.shards else inspect_prepared(args))
-    except MixlawError as error:
-        say(f"error: {error}")
-        return error.exit_code
+    return exit_code_of(lambda: _inspect(args))
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    if args.shards and (args.overrides or args.mixture):
+        raise ConfigError("--shards looks at tar shards only: leave out settings and --mixture")
+    sys.stdout.write(inspect_shards(args) if args.shards else inspect_prepared(args))
     return 0
 
 

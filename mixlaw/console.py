@@ -1,4 +1,7 @@
-"""Standard output and error of all commands: whatever their encoding, and whoever reads them, no print fails."""
+"""What all commands share: output that never fails to print, errors as one sentence, and exit codes.
+
+The exit codes of errors are attributes of their classes (`mixlaw/errors.py`); the others stand here.
+"""
 
 import codecs
 import functools
@@ -7,7 +10,13 @@ import sys
 from collections.abc import Callable
 from typing import ParamSpec, TextIO
 
+from mixlaw.errors import MixlawError
+
 ESCAPED = "mixlaw.escaped"  # the name of the error handler
+AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a run saved after a signal, and the same command resumes it
+DIVERGED = 76  # a loss or a gradient of a run was not finite
+INTERRUPTED = 130  # by Ctrl-C before anything was saved
+UNWRITABLE = 4  # a file or the output cannot be read or written
 P = ParamSpec("P")
 
 
@@ -23,6 +32,30 @@ def command(main: Callable[P, int]) -> Callable[P, int]:
             settle()
 
     return run
+
+
+def exit_code_of(task: Callable[[], int], when_interrupted: str = "") -> int:
+    """Run the body of a command and return its exit code; an error prints one sentence on stderr, not a traceback.
+
+    Parameters
+    ----------
+    task : the body; returns the exit code of a success
+    when_interrupted : what to say after Ctrl-C
+    """
+    try:
+        return task()
+    except MixlawError as error:
+        remark(f"error: {error}")
+        return error.exit_code
+    except BrokenPipeError:  # whoever read the output has enough of it
+        return 0
+    except OSError as error:
+        remark(f"error: {error.filename or 'output'}: {error.strerror or error}")
+        return UNWRITABLE
+    except KeyboardInterrupt:
+        if when_interrupted:
+            remark(when_interrupted)
+        return INTERRUPTED
 
 
 def make_ready() -> None:

@@ -30,9 +30,9 @@ from mixlaw.fileio import canonical_json, file_sha256, write_atomically
 from mixlaw.runs.ledger import begin_attempt, end_attempt, write_plan
 from mixlaw.runs.load import load_runs
 from mixlaw.runs.study_status import run_states
-from sweeps.local import Job, plan_jobs
+from sweeps.describe import describe
+from sweeps.jobs import Job, plan_jobs
 from sweeps.slurm import SlurmOptions, submit_study
-from sweeps.status import describe
 from train.compose import compose_config
 
 DOMAINS = ("code", "docs", "dict", "dialogue", "reviews")

@@ -1,12 +1,13 @@
-"""python -m sweeps.plan NAME --models M,M,M --flops C [OVERRIDE...]    write a study of runs worth C FLOPs
-python -m sweeps.plan NAME --next 12 [--n-params N --n-tokens D]       write the runs that would tell most next
+"""python -m sweeps.plan NAME --models M,M,M --flops C [OVERRIDE...]    write a first study of C FLOPs
+python -m sweeps.plan NAME --next 12 [--n-params N --n-tokens D]       write the 12 most informative next runs
 
-The first writes sweeps/study/NAME.yaml, NAME_seeds.yaml (the noise floor) and NAME_heldout.yaml (never fitted); where
-$MIXLAW_CONFIGS names a folder of your own, into its study/, which `python -m train` reads too. Train them with `python
--m train study=NAME`. Overrides (data=mine stream.seq_len=1024) are part of the study. Once its laws are fitted (`mixlaw
-fit runs/NAME --test runs/NAME_heldout --out runs/NAME/laws.json`), the second writes NAME_next1.yaml, whose runs join
-those of NAME; fit again, and so on until the recommendation is sure enough. What is to be decided is what
-runs/NAME/recommendation.json answers, limits and all, or what --n-params, --n-tokens and --target say.
+The first command writes three study files: NAME.yaml, NAME_seeds.yaml (the seed noise) and NAME_heldout.yaml (never
+fitted). They go into sweeps/study/, or into study/ below $MIXLAW_CONFIGS, a configuration folder of your own. Overrides
+such as data=mine become part of the study. Train each with `python -m train study=NAME`.
+
+The second command needs fitted laws: `mixlaw fit runs/NAME --test runs/NAME_heldout --out runs/NAME/laws.json`. It
+writes NAME_next1.yaml, whose runs go into the folder of NAME; fit again afterwards. The big run in question is the one
+of runs/NAME/recommendation.json with its constraints, or the one that --n-params, --n-tokens and --target describe.
 """
 
 import argparse
@@ -23,18 +24,19 @@ import pandas as pd
 
 from mixlaw.advice.constraints import Question
 from mixlaw.cli.main import number
-from mixlaw.console import command
-from mixlaw.errors import ConfigError, MixlawError
+from mixlaw.console import command, exit_code_of, say
+from mixlaw.counts import flops, tokens_for
+from mixlaw.errors import ConfigError
 from mixlaw.paths import path_option
 from mixlaw.tables.units import kind_of
-from sweeps.study_file import Shape, mixtures_of, shapes_of, write_study
+from sweeps.jobs import Job, resolve
+from sweeps.study_file import Shape, StudyFile, mixtures_of, shapes_of, write_study
 from sweeps.study_path import path_of, studies
 
 if TYPE_CHECKING:
     from mixlaw.fitting.saved import FittedLaws
 
 LEAST_WARMUP = 0.05  # of the shortest run's tokens
-ENDLESS = 1e12  # epochs: the planner says itself which runs repeat a domain too often
 FIRST = ("models", "flops", "gpu_hours", "tokens_per_second", "tokens_per_param", "floor", "seed", "noise")
 MORE = ("laws", "target")
 OWN = re.compile(r"[~+]|(model|schedule\.(n|warmup)_tokens|seed|study_name)=|(mixture|study|hydra)[./@=]")
@@ -44,7 +46,18 @@ RESERVED |= {"solo"}  # the folder of runs without a study
 
 @dataclass(frozen=True)
 class Trainable:
-    """A size that the checkout can train: what it is made of, N, D, the data it reads, and where its runs go."""
+    """A model size that a study may use, with its data.
+
+    Attributes
+    ----------
+    shape : the overrides that make it
+    n_params, n_tokens : N and D
+    available : domain -> tokens
+    points : number and ratio of the evaluations of a run
+    max_epochs : how often the trainer lets a run see a domain
+    tokens_per_step : mean tokens of a batch
+    runs : the folder of all studies
+    """
 
     shape: Shape
     n_params: int
@@ -58,22 +71,15 @@ class Trainable:
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Plan; a mistake ends in one sentence."""
+    """Run the command line; return the exit code."""
     known = parser()
     options = known.parse_intermixed_args(arguments)
-    try:
-        check_options(options, known)
-        return plan_next(options) if options.next is not None else plan_first(options)
-    except MixlawError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    except BrokenPipeError:
-        return 0
-    except OSError as error:
-        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
-        return 4
-    except KeyboardInterrupt:
-        return 130
+    return exit_code_of(lambda: _plan(options, known))
+
+
+def _plan(options: argparse.Namespace, known: argparse.ArgumentParser) -> int:
+    check_options(options, known)
+    return plan_next(options) if options.next is not None else plan_first(options)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -159,47 +165,51 @@ def plan_first(options: argparse.Namespace) -> int:
         some, name = runs[runs["role"] == role], options.name + part
         folder = options.name + ("_heldout" if role == "heldout" else "")
         path = studies() / f"{name}.yaml"
-        write_study(path, folder, about(role, options.name, some), shared, some, domains)
+        write_study(path, StudyFile(folder, tuple(about(role, options.name, some)), shared), some, domains)
         written.append(f"written: {path}")
-    say(*describe(runs, biggest, options), *written, f"next: python -m train study={options.name} --dry-run")
+    more = [*written, f"next: python -m train study={options.name} --dry-run"]
+    say("\n".join([*plan_lines(runs, biggest, options), *more]))
     return 0
 
 
 def about(role: str, name: str, runs: pd.DataFrame) -> list[str]:
     """Return the comment of a study file."""
     what = {
-        "fit": f"The runs that laws are fitted to; luck: {name}_seeds; what the laws are scored on: {name}_heldout.",
-        "seeds": f"How much of a difference is luck: runs of `{name}`'s folder that differ in their seed only.",
-        "heldout": f"What the laws of `{name}` are scored on: mixtures that none of its runs has, at the largest size.",
-        "next": f"The runs that would tell most about the decision after those of `{name}`, in whose folder they are.",
+        "fit": f"The runs that laws are fitted to. Seed noise: {name}_seeds. Held-out runs: {name}_heldout.",
+        "seeds": f"The seed noise: runs that differ in their seed only. They go into the folder of `{name}`.",
+        "heldout": f"Held-out runs for the laws of `{name}`: unseen mixtures at the largest size. Never fitted.",
+        "next": f"The most informative runs after those of `{name}`. They go into its folder.",
     }
     head = f"Planned on {date.today().isoformat()}: {len(runs)} runs, {runs['flops'].sum():.3g} FLOPs."
     return [head, what[role]]
 
 
 def trainable(shapes: Sequence[Shape], study: str = "") -> list[Trainable]:
-    """Return what shapes come to, on top of a study's own settings: parameters, tokens, data.
+    """Return the sizes that shapes describe, composed on top of a study's settings.
 
     Raises
     ------
     MixlawError
         If one cannot be composed, or its data are not prepared.
     """
-    from train.compose import compose_study, open_data
-    from train.models.build import count_of
-    from train.plan import make_plan
+    base = (f"study={study}",) * bool(study)
+    # any number of epochs, because the planner itself leaves out runs that repeat a domain too often
+    jobs = resolve([(*base, *s.overrides) for s in shapes], any_epochs=True)
+    return [_trainable(shape, job) for shape, job in zip(shapes, jobs, strict=True)]
 
-    found, base = [], (f"study={study}",) * bool(study)
-    for shape, config in zip(shapes, compose_study([(*base, *s.overrides) for s in shapes]), strict=True):
-        free = replace(config, stream=replace(config.stream, max_epochs=ENDLESS))
-        plan = make_plan(free, open_data(config))
-        n_params = count_of(config.model, plan.manifest.vocab_size, config.layout())["total"]
-        available = {d: float(plan.available(d)["n_tokens"]) for d in plan.manifest.domains}
-        points, limit = (config.evaluation.n_points, config.evaluation.ratio), config.stream.max_epochs
-        n_tokens = float(plan.n_steps * plan.tokens_per_step)
-        runs = Path(config.machine.runs)
-        found.append(Trainable(shape, n_params, n_tokens, available, points, limit, plan.tokens_per_step, runs))
-    return found
+
+def _trainable(shape: Shape, job: Job) -> Trainable:
+    plan, config = job.plan, job.plan.config
+    return Trainable(
+        shape=shape,
+        n_params=job.n_params,
+        n_tokens=float(plan.n_steps * plan.tokens_per_step),
+        available={d: float(plan.available(d)["n_tokens"]) for d in plan.manifest.domains},
+        points=(config.evaluation.n_points, config.evaluation.ratio),
+        max_epochs=config.stream.max_epochs,
+        tokens_per_step=plan.tokens_per_step,
+        runs=Path(config.machine.runs),
+    )
 
 
 def _budget(options: argparse.Namespace, biggest: Trainable) -> float:
@@ -207,7 +217,7 @@ def _budget(options: argparse.Namespace, biggest: Trainable) -> float:
     if options.flops:
         return float(options.flops)
     if options.gpu_hours and options.tokens_per_second:
-        return float(options.gpu_hours * 3600 * options.tokens_per_second * 6 * biggest.n_params)
+        return flops(biggest.n_params, options.tokens_per_second) * options.gpu_hours * 3600
     raise ConfigError("say what may be spent: --flops 1e18, or --gpu-hours 100 --tokens-per-second 50000")
 
 
@@ -225,43 +235,51 @@ def check_epochs(runs: pd.DataFrame, biggest: Trainable) -> None:
         )
 
 
-def describe(runs: pd.DataFrame, biggest: Trainable, options: argparse.Namespace) -> list[str]:
-    """Return what a plan is and costs, as lines."""
+def plan_lines(runs: pd.DataFrame, biggest: Trainable, options: argparse.Namespace) -> list[str]:
+    """Return the cost of a plan, its epochs, and the errors to expect, as lines of text."""
     from mixlaw.advice.design import epochs
     from mixlaw.advice.next_runs import Noise, expected
 
     domains = list(biggest.available)
     by_size = runs.groupby(["role", "model"], sort=False)
     table = by_size.agg(
-        runs=("flops", "size"), n_params=("n_params", "first"), least_D=("n_tokens", "min"), most_D=("n_tokens", "max"),
+        runs=("flops", "size"),
+        n_params=("n_params", "first"),
+        least_D=("n_tokens", "min"),
+        most_D=("n_tokens", "max"),
         flops=("flops", "sum"),
-    ).reset_index()  # fmt: skip
-    speed = (options.tokens_per_second or 0) * 6 * biggest.n_params
+    ).reset_index()
+    total, speed = float(runs["flops"].sum()), options.tokens_per_second
+    hours = " (--tokens-per-second adds GPU hours)"
     if speed:
-        table["gpu_hours"] = table["flops"] / speed / 3600
-    lines = [f"{len(runs)} runs, {runs['flops'].sum():.3g} FLOPs" + _hours(runs, speed, options), "", _shown(table), ""]
-    lines += [
-        "tokens that one run takes of each domain, and how often it then sees them:",
-        _shown(epochs(runs, biggest.available)),
-        "",
-    ]
+        table["gpu_hours"] = gpu_hours(table["flops"], biggest.n_params, speed)
+        hours = (
+            f", {gpu_hours(total, biggest.n_params, speed):.3g} GPU hours at {speed:g} tokens/s of the largest model"
+        )
+    lines = [f"{len(runs)} runs, {total:.3g} FLOPs{hours}", "", _shown(table), ""]
+    lines += ["tokens of each domain that one run needs, and the epochs they take:"]
+    lines += [_shown(epochs(runs, biggest.available)), ""]
     big = (options.n_params or 10 * biggest.n_params, options.n_tokens or 10 * runs["n_tokens"].max())
     fitted, half = runs[runs["role"] == "fit"], options.noise / 2**0.5
     found = expected(fitted, domains, Question(*big, {"loss": 1.0}), Noise(half, half), biggest.points)
     lines += [
-        f"expected at N = {big[0]:.3g}, D = {big[1]:.3g}, if runs scatter by {options.noise:g} nats and the "
-        "multiplicative law wrote their losses:",
+        f"expected at N = {big[0]:.3g}, D = {big[1]:.3g}, for seed noise of {options.noise:g} nats and losses that "
+        "follow the multiplicative law:",
         f"  standard error of a predicted loss about {found.prediction:.1g} nats, of a weight of h* "
         f"{found.weight:.1g}; regret of the recommended mixture {found.regret:.1g} nats",
     ]
     return lines
 
 
-def _hours(runs: pd.DataFrame, speed: float, options: argparse.Namespace) -> str:
-    if not speed:
-        return " (--tokens-per-second tells hours)"
-    hours = runs["flops"].sum() / speed / 3600
-    return f", {hours:.3g} GPU hours at {options.tokens_per_second:g} tokens/s of the largest model"
+def gpu_hours(compute: Any, n_params: float, tokens_per_second: float) -> Any:
+    """Return how long some FLOPs take on one GPU, in hours.
+
+    Parameters
+    ----------
+    compute : FLOPs, a number or a column
+    n_params, tokens_per_second : of a model whose speed was measured; others are assumed to reach as many FLOP/s
+    """
+    return tokens_for(compute, n_params) / tokens_per_second / 3600
 
 
 def _shown(table: pd.DataFrame) -> str:
@@ -292,15 +310,17 @@ def plan_next(options: argparse.Namespace) -> int:
     name = _free_name(options.name)
     comment, shared = about("next", options.name, chosen), dict(o.partition("=")[::2] for o in options.overrides)
     domains, unit = laws.best.domains_, laws.best.unit_of(question.targets)
-    write_study(studies() / f"{name}.yaml", folder, comment, shared, chosen, domains, after=options.name)
-    say(
-        f"how uncertain the differences between mixtures that may be best are at N = {question.n_params:.3g}, "
-        f"D = {question.n_tokens:.3g}: {chosen['sd_before'].iloc[0]:.4f} {kind_of(unit).after}, and after these runs "
-        f"{chosen['sd_after'].iloc[-1]:.4f}",
+    new = StudyFile(folder, tuple(comment), shared, after=options.name)
+    write_study(studies() / f"{name}.yaml", new, chosen, domains)
+    lines = [
+        f"standard deviation of the differences between mixtures that may be best, at N = {question.n_params:.3g}, "
+        f"D = {question.n_tokens:.3g}: {chosen['sd_before'].iloc[0]:.4f} {kind_of(unit).after} now, "
+        f"{chosen['sd_after'].iloc[-1]:.4f} after these runs",
         _shown(chosen[["model", "n_params", "n_tokens", *weights, "flops", "sd_after"]]),
         f"written: {studies() / name}.yaml",
         f"next: python -m train study={name}, then fit {runs_folder} again",
-    )
+    ]
+    say("\n".join(lines))
     return 0
 
 
@@ -348,11 +368,6 @@ def _free_name(name: str) -> str:
     while path_of(f"{name}_next{number}").exists():
         number += 1
     return f"{name}_next{number}"
-
-
-def say(*lines: str) -> None:
-    """Print lines."""
-    sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,50 +1,49 @@
-"""A study on a cluster: job arrays by plain sbatch, which are submitted and left alone.
+"""The Slurm launcher: submits a study as job arrays with sbatch and returns at once.
 
-A run is one task of an array, trained by scripts/slurm/sweep.sbatch. What Slurm took stands in the study's ledger, so
-a study that is submitted again submits only runs that are neither over nor in the queue. Nothing here waits, and
-nothing needs torch; only planning the runs does.
+Each run is one task of an array, trained by scripts/slurm/sweep.sbatch. The study's ledger records what Slurm accepted,
+so submitting a study again submits only runs that are neither over nor in the queue.
 """
 
 import os
 import re
 import shlex
 import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixlaw.errors import ConfigError, MixlawError
+from mixlaw.console import say
+from mixlaw.errors import ConfigError
 from mixlaw.fileio import write_atomically
-from mixlaw.runs.ledger import PlannedRun, read_jobs, record_job, write_plan
-from mixlaw.runs.study_status import LIVE, Queue, counts, run_states
+from mixlaw.runs.ledger import PlannedRun, record_job
+from mixlaw.runs.study_status import RunState, counts, run_states
+from sweeps.describe import describe
+from sweeps.jobs import Job, by_study, hydra_returns, jobs_memory, plan_jobs, record, send_late_logs
+from sweeps.slurm_commands import ask_queue, max_array_size, submit_array
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
-    from sweeps.local import Job
-
 SCRIPT = Path("scripts/slurm/sweep.sbatch")
-MAX_ARRAY_SIZE = 1001  # Slurm's own default
+TO_SUBMIT = ("planned", "preempted", "failed")  # states of runs that a launch hands to Slurm, unless Slurm has them
 _TIME = re.compile(r"(?:(\d+)-)?(\d+(?::\d+){0,2})")
 _UNLIMITED = ("UNLIMITED", "INFINITE", "unlimited", "infinite")
-PATIENCE_S = 60  # for Slurm's controller to answer
 
 
 @dataclass
 class SlurmOptions:
-    """What to ask Slurm for; an empty option is left to the cluster.
+    """Resources to request from Slurm; an empty option is left to the cluster's default.
 
     Attributes
     ----------
-    time : limit of one job as Slurm takes it: "hh:mm:ss", "d-hh:mm:ss", or minutes; a run that needs longer saves and
-        goes on in the next one. In a YAML file in quotes, as YAML reads 24:00:00 as the number 86400
-    nodes, tasks_per_node, gpus_per_node, cpus_per_task : of one run. tasks_per_node 0: one per GPU; 1 where there are
-        more GPUs: torchrun starts one process per GPU
-    max_running : how many runs of one submission at a time, 0: as many as Slurm lets
-    warn_s : how long before its limit a job is told to save [s]
+    time : time limit of one job in Slurm's format: "hh:mm:ss", "d-hh:mm:ss", or minutes. A run that needs longer saves
+        and is requeued. Quote it in a YAML file: YAML reads 24:00:00 as the number 86400
+    nodes, tasks_per_node, gpus_per_node, cpus_per_task : of one run. tasks_per_node 0: one task per GPU; 1 with several
+        GPUs: torchrun starts one process per GPU
+    max_running : runs of one submission that may run at a time; 0: no limit
+    warn_s : seconds before its time limit at which a job is told to save
     extra : more arguments of sbatch
     dry_run : print what would be submitted
     """
@@ -73,7 +72,7 @@ class SlurmOptions:
         if limit is not None and limit <= self.warn_s:
             raise ConfigError(
                 f"hydra.launcher.time {self.time} is {limit} s, and a job is told to save {self.warn_s} s before that "
-                "(hydra.launcher.warn_s): set a longer time, as hh:mm:ss, d-hh:mm:ss or minutes, or a smaller warn_s"
+                "(hydra.launcher.warn_s): set a longer time (hh:mm:ss, d-hh:mm:ss or minutes) or a smaller warn_s"
             )
 
     def arguments(self, folder: Path) -> list[str]:
@@ -86,12 +85,12 @@ class SlurmOptions:
 
 
 def seconds_of(time: str) -> int | None:
-    """Return a time limit of Slurm's in seconds; None where there is no limit, or the cluster has its own.
+    """Return a time limit in Slurm's format in seconds; None if it is unlimited or left to the cluster.
 
     Raises
     ------
     ConfigError
-        If Slurm would not understand it.
+        If the format is not one of Slurm's.
     """
     if time in ("", "0", *_UNLIMITED):
         return None
@@ -100,64 +99,63 @@ def seconds_of(time: str) -> int | None:
             f"hydra.launcher.time is {time!r}; Slurm takes hh:mm:ss, d-hh:mm:ss, d-hh, mm:ss, minutes or UNLIMITED"
         )
     days, parts = int(match[1] or 0), [int(part) for part in match[2].split(":")]
-    first = 0 if match[1] or len(parts) == 3 else 1  # alone they are minutes, or minutes and seconds
+    first = 0 if match[1] or len(parts) == 3 else 1  # without days, one part is minutes, two are minutes and seconds
     return 86400 * days + sum(part * unit for part, unit in zip(parts, (3600, 60, 1)[first:], strict=False))
 
 
 def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, first_index: int) -> "list[JobReturn]":
-    """Plan all runs and hand those to Slurm that are neither over nor in its queue.
+    """Plan all runs of a study and submit those that are neither over nor in Slurm's queue.
+
+    Parameters
+    ----------
+    job_overrides : the command line of each run
+    first_index : Hydra's number of the first run
 
     Raises
     ------
     MixlawError
-        Before anything is submitted, if any of the runs is not possible; or with what sbatch says.
+        If any of the runs is not possible, before anything is submitted; or with the message of sbatch.
     """
-    from sweeps.local import (
-        by_study,
-        memory_lines,
-        plan_jobs,
-        returns,
-        say,
-        say_former,
-        send_unmirrored,
-        still_planned_of,
-    )
-    from sweeps.status import describe
-
     if not options.dry_run and shutil.which("sbatch") is None:
         raise ConfigError("hydra/launcher=slurm needs sbatch, which is not on PATH: submit from a node of the cluster")
     if not SCRIPT.exists():
         raise ConfigError(f"hydra/launcher=slurm submits {SCRIPT}: run it from the checkout, not from {Path.cwd()}")
     jobs = plan_jobs(job_overrides)
     for folder, group in by_study(jobs).items():
-        planned = [job.planned() for job in group]
-        queue = ask_queue(folder, must=not options.dry_run)
-        states = run_states(folder, queue, planned)
-        todo = [s.run for s in states if not s.in_queue and s.state in ("planned", "preempted", "failed")]
-        words = ", ".join(f"{n} {state}" for state, n in counts(states).items())
-        say(f"study {folder.name}: {len(states)} runs: {words}; {len(todo)} to submit")
-        if options.dry_run:
-            memory = memory_lines(group, options.nodes * options.gpus_per_node)
-            say("\n".join([describe(folder, states, everything=True), *memory]))
-        else:
-            queued = {s.run.run_id for s in run_states(folder, queue) if s.in_queue}
-            write_plan(folder, planned, queued, still_planned_of(folder, group))
-            say_former(folder)
-        if todo:
-            say_unverified([job for job in group if job.plan.run_id in {run.run_id for run in todo}])
-        submit(folder, todo, options.arguments(folder), options.max_running, options.dry_run)
-        if todo and not options.dry_run:
-            name = shlex.quote(str(folder))
-            say(f"how far it is: python -m sweeps.status {name}; stop it: python -m sweeps.status cancel {name}")
+        _submit_group(folder, group, options)
     if not options.dry_run:
-        send_unmirrored([job for job in jobs if job.status in ("finished", "diverged")])
-    return returns(jobs, first_index)
+        send_late_logs(jobs)
+    return hydra_returns(jobs, first_index)
 
 
-def say_unverified(jobs: "Sequence[Job]") -> None:
-    """Say which data no run has verified yet: the first run would do so, and the others wait for it on their nodes."""
+def _submit_group(folder: Path, jobs: Sequence[Job], options: SlurmOptions) -> None:
+    """Submit the jobs of one study folder, or print what would be submitted."""
+    planned = [job.planned() for job in jobs]
+    queue = ask_queue(folder, must=not options.dry_run)
+    states = run_states(folder, queue, planned)
+    todo = [s.run for s in states if not s.in_queue and s.state in TO_SUBMIT]
+    _announce(folder, states, len(todo))
+    if options.dry_run:
+        memory = jobs_memory(jobs, options.nodes * options.gpus_per_node)
+        say("\n".join([describe(folder, states, everything=True), *memory]))
+    else:
+        record(folder, jobs, queued=[s.run.run_id for s in run_states(folder, queue) if s.in_queue])
+    ids = {run.run_id for run in todo}
+    say_unverified([job for job in jobs if job.run_id in ids])
+    submit(folder, todo, options.arguments(folder), options.max_running, options.dry_run)
+    if todo and not options.dry_run:
+        name = shlex.quote(str(folder))
+        say(f"progress: python -m sweeps.status {name}; stop it: python -m sweeps.status cancel {name}")
+
+
+def _announce(folder: Path, states: Sequence[RunState], n_todo: int) -> None:
+    found = ", ".join(f"{n} {state}" for state, n in counts(states).items())
+    say(f"study {folder.name}: {len(states)} runs: {found}; {n_todo} to submit")
+
+
+def say_unverified(jobs: Sequence[Job]) -> None:
+    """Name data whose hashes no run has verified yet: otherwise the first run does so while other nodes wait."""
     from data.store.verified import unverified
-    from sweeps.local import say
 
     for manifest in {str(job.plan.manifest.folder): job.plan.manifest for job in jobs}.values():
         if left := unverified(manifest):
@@ -167,42 +165,52 @@ def say_unverified(jobs: "Sequence[Job]") -> None:
             say(f"  {what} are not verified: `{command}` does that once, before nodes wait for it")
 
 
-def submit(folder: Path, runs: Sequence[PlannedRun], options: list[str], max_running: int, dry_run: bool) -> None:
-    """Submit runs as arrays of at most MaxArraySize, the longest runs first in each; at most max_running run.
+def submit(
+    folder: Path, runs: Sequence[PlannedRun], arguments: Sequence[str], max_running: int, dry_run: bool = False
+) -> None:
+    """Submit runs as job arrays no longer than MaxArraySize, the longest runs first in each.
+
+    Arrays that run side by side share `max_running`; further arrays depend on one of those.
+
+    Parameters
+    ----------
+    folder : runs/<study>
+    arguments : of sbatch
+    max_running : runs that may run at a time; 0: no limit
 
     Raises
     ------
     MixlawError
-        With what sbatch says, after the arrays that it took were written down.
+        With the message of sbatch, after the accepted arrays were recorded.
     """
-    from sweeps.local import say
-
     runs = sorted(runs, key=lambda run: -run.flops)
     size = max_array_size()
     n_arrays = -(-len(runs) // size)
     if n_arrays > 1:
         say(f"  MaxArraySize is {size}: {len(runs)} runs become {n_arrays} arrays")
-    lanes = min(n_arrays, max_running or n_arrays)  # arrays side by side share max_running; others wait for one of them
+    lanes = min(n_arrays, max_running or n_arrays)
     taken: list[str] = []
+    n_before = 0
     for i in range(n_arrays):
         part = runs[i::n_arrays]
         share = max_running // lanes + (i % lanes < max_running % lanes) if max_running else 0
         array = f"--array=0-{len(part) - 1}" + f"%{share}" * bool(share)
         after = [f"--dependency=afterany:{taken[i - lanes]}"] if i >= lanes else []
         tasks = folder / "slurm" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{i}.tsv"
-        command = ["sbatch", "--parsable", array, *after, *options, str(SCRIPT), str(tasks)]
+        command = ["sbatch", "--parsable", array, *after, *arguments, str(SCRIPT), str(tasks)]
         if dry_run:
             say(f"  {shlex.join(command)}")
             taken.append(f"<{i}>")
             continue
         write_tasks(tasks, folder, part)
-        taken.append(_sbatch(command, sum(len(runs[j::n_arrays]) for j in range(i)), len(runs)))
-        record_job(folder, taken[-1], [run.run_id for run in part], options, max_running)
+        taken.append(submit_array(command, n_before, len(runs)))
+        record_job(folder, taken[-1], [run.run_id for run in part], arguments, max_running)
         say(f"  job {taken[-1]}: {len(part)} runs{f', {share} at a time' if share else ''}")
+        n_before += len(part)
 
 
 def write_tasks(path: Path, folder: Path, runs: Sequence[PlannedRun]) -> None:
-    """Write one line per task of an array: run directory and overrides, tabs between.
+    """Write the task file of an array: one line per task with run directory and overrides, separated by tabs.
 
     Raises
     ------
@@ -216,75 +224,3 @@ def write_tasks(path: Path, folder: Path, runs: Sequence[PlannedRun]) -> None:
                 raise ConfigError(f"{override!r} holds a tab or a line break, which a task of an array cannot")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, "".join(line + "\n" for line in lines))
-
-
-def _sbatch(command: list[str], n_before: int, n_all: int) -> str:
-    """Submit one array; return its job id."""
-    answer = _ask(*command)
-    if answer is None or answer.returncode:
-        said = " ".join(answer.stderr.replace("sbatch: error: ", "").split()) if answer else "it does not answer"
-        before = f"; {n_before} of {n_all} runs were submitted before, and the same command goes on" if n_before else ""
-        raise MixlawError(f"sbatch refused: {said}{before}")
-    return answer.stdout.strip().split(";")[0]
-
-
-def max_array_size() -> int:
-    """Return how many tasks an array may have."""
-    answer = _ask("scontrol", "show", "config")
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer.stdout, re.M) if answer else None
-    return max(int(found[1]), 1) if found else MAX_ARRAY_SIZE
-
-
-def ask_queue(folder: Path, must: bool = False) -> Queue | None:
-    """Return what Slurm knows of a study's jobs, or None if it has none, or cannot be asked.
-
-    Raises
-    ------
-    MixlawError
-        If it cannot be asked and `must` be: runs that it still has would be submitted twice.
-    """
-    jobs = {job.job for job in read_jobs(folder)}
-    if not jobs:
-        return None
-    answer = _ask("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}")
-    if answer is None or (answer.returncode and "Invalid job id" not in answer.stderr):
-        if must:
-            raise MixlawError(
-                "squeue does not answer, and runs that Slurm still has must not be submitted twice: later"
-            )
-        return None
-    lines = (line.split("|") for line in answer.stdout.splitlines())
-    return {line[0]: (line[1], line[2]) for line in lines if len(line) == 3}
-
-
-def ask_accounting(tasks: Sequence[str]) -> Queue:
-    """Return how tasks ended that the queue has forgotten; nothing where the cluster keeps no accounts."""
-    jobs = ",".join(sorted({task.split("_")[0] for task in tasks}))
-    answer = _ask("sacct", "-X", "-n", "-P", "--format=JobID,State", f"--jobs={jobs}") if jobs else None
-    if answer is None or answer.returncode:
-        return {}
-    lines = (line.split("|") for line in answer.stdout.splitlines())
-    ends = {line[0]: (line[1].split()[0], "") for line in lines if len(line) == 2 and line[1]}
-    return {task: end for task, end in ends.items() if end[0] not in LIVE}
-
-
-def cancel(tasks: Sequence[str]) -> None:
-    """Cancel tasks; those that run are told to save first, by TERM.
-
-    Raises
-    ------
-    MixlawError
-        With what scancel says.
-    """
-    for i in range(0, len(tasks), 1000):
-        answer = _ask("scancel", *tasks[i : i + 1000])
-        if answer is None or answer.returncode:
-            raise MixlawError(f"scancel: {' '.join(answer.stderr.split()) if answer else 'it does not answer'}")
-
-
-def _ask(*command: str) -> subprocess.CompletedProcess[str] | None:
-    """Run one of Slurm's commands; None where it is not installed or does not answer."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None

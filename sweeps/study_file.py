@@ -1,8 +1,7 @@
-"""Study files: what `sweeps.plan` writes, and what it reads of any study to go on with it."""
+"""Study files: reads the sizes, mixtures and grids of any study, and writes those that `sweeps.plan` makes."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,14 @@ from yaml import YAMLError
 from data.yaml_files import MAX_BYTES
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import hydra_override
-from sweeps.grids import combinations
+from train.grids import combinations
 
-_MIXTURE = ("mixture", "mixture.weights", "mixture.named", "seed")  # what runs of one size differ in
+_MIXTURE = ("mixture", "mixture.weights", "mixture.named", "seed")  # settings that runs of one shape differ in
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What runs of one size and length share: the overrides that make them."""
+    """A model size and run length of a study: the overrides that its runs share."""
 
     overrides: tuple[str, ...]
 
@@ -33,13 +32,13 @@ class Shape:
 
     @property
     def label(self) -> str:
-        """How a table calls it: the model, or else everything."""
+        """The name in tables: the model, or else all overrides."""
         values = dict(o.partition("=")[::2] for o in self.overrides)
         return values.get("model") or values.get("experiment") or " ".join(self.overrides) or "the default model"
 
 
 def shapes_of(path: Path) -> tuple[str, list[Shape]]:
-    """Return the folder that a study's runs are in, and every size and length that it trains.
+    """Return the folder of a study's runs, and every size and length that it trains.
 
     Raises
     ------
@@ -52,7 +51,7 @@ def shapes_of(path: Path) -> tuple[str, list[Shape]]:
 
 
 def mixtures_of(path: Path) -> dict[str, set[tuple[tuple[str, float], ...]]]:
-    """Return shape -> the mixtures that a study file gives it, each as its domains and weights in order of names."""
+    """Return shape -> its mixtures in a study file, each as (domain, weight) pairs sorted by name."""
     found: dict[str, set[tuple[tuple[str, float], ...]]] = {}
     for job in _jobs_of(path)[1]:
         shape = Shape(tuple(o for o in job if o.partition("=")[0] not in _MIXTURE))
@@ -70,7 +69,7 @@ def _jobs_of(path: Path) -> tuple[str, list[list[str]]]:
 
 
 def grids_of(path: Path) -> tuple[Mapping[str, str], Sequence[Mapping[str, str]]]:
-    """Return what a study sweeps over: the settings of all grids, and those of each.
+    """Return the sweep of a study: the settings of all grids, and those of each grid.
 
     Raises
     ------
@@ -97,59 +96,74 @@ def _read(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in study.items()}
 
 
-def write_study(
-    path: Path,
-    name: str,
-    about: Sequence[str],
-    shared: Mapping[str, str],
-    runs: pd.DataFrame,
-    domains: Sequence[str],
-    after: str = "",
-) -> None:
-    """Write one study file.
+@dataclass(frozen=True)
+class StudyFile:
+    """What a study file holds beside its runs.
+
+    Attributes
+    ----------
+    folder : of the runs, below machine.runs
+    about : lines of the comment at the top
+    shared : setting -> value, the same in every run
+    after : a study whose settings, but not whose runs, this one takes over; '' for none
+    """
+
+    folder: str
+    about: tuple[str, ...] = ()
+    shared: Mapping[str, str] = field(default_factory=dict)
+    after: str = ""
+
+
+def write_study(path: Path, study: StudyFile, runs: pd.DataFrame, domains: Sequence[str]) -> None:
+    """Write a study file that Hydra composes as `study=NAME`.
 
     Parameters
     ----------
     path : sweeps/study/NAME.yaml
-    name : the folder of the runs, below machine.runs
-    about : lines of the comment at the top
-    shared : setting -> value, in every run
-    runs : shape (the key of one), seed and weight_<domain> of every run
-    after : a study whose settings, but not whose runs, this one has
+    runs : columns shape (`Shape.key`), seed, and weight_<domain> of every run
 
     Raises
     ------
     ConfigError
-        If the file would be larger than any configuration may be.
+        If the file would exceed the size limit of configurations.
     """
-    lines = ["# @package _global_", *(f"# {line}".rstrip() for line in about)]
-    lines += ["defaults:", f"  - {after}", "  - _self_", ""] if after else []
-    lines += [f"study_name: {name}", ""]
-    lines += ["hydra:", "  mode: MULTIRUN", "  sweeper:"]
-    lines += ["    params:", *(f"      {k}: {json.dumps(str(v))}" for k, v in shared.items())] if shared else []
-    lines += ["    grids:"]
-    for shape, group in runs.groupby("shape", sort=False):
-        for seeds, some in _by_seeds(group, domains):
-            pairs = (o.partition("=")[::2] for o in str(shape).split("\t"))
-            grid = {key: value for key, value in pairs if key not in shared}
-            grid |= {"seed": ", ".join(map(str, seeds))} if seeds != (0,) or after else {}
-            first, *rest = [f"{k}: {json.dumps(v)}" for k, v in grid.items()] + ["mixture.weights: >-"]
-            lines += [f"      - {first}", *(f"        {line}" for line in rest)]
-            lines += [f"          {mixture}{',' * (i < len(some) - 1)}" for i, mixture in enumerate(some)]
-    text = "\n".join(lines) + "\n"
+    sweeper: dict[str, Any] = {"params": {k: str(v) for k, v in study.shared.items()}} if study.shared else {}
+    sweeper["grids"] = [
+        grid
+        for shape, group in runs.groupby("shape", sort=False)
+        for grid in _grids_of_shape(str(shape), group, study, domains)
+    ]
+    facts: dict[str, Any] = {"defaults": [study.after, "_self_"]} if study.after else {}
+    facts |= {"study_name": study.folder, "hydra": {"mode": "MULTIRUN", "sweeper": sweeper}}
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in study.about)
+    text = f"# @package _global_\n{comment}{OmegaConf.to_yaml(OmegaConf.create(facts))}"
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{len(runs)} runs make a study file of {len(text):,} bytes; the most is {MAX_BYTES:,}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
+def _grids_of_shape(shape: str, group: pd.DataFrame, study: StudyFile, domains: Sequence[str]) -> list[dict[str, str]]:
+    """Return the grids of the runs of one shape: one for each set of seeds that mixtures share."""
+    pairs = (o.partition("=")[::2] for o in shape.split("\t"))
+    common = {key: value for key, value in pairs if key not in study.shared}
+    found = []
+    for seeds, mixtures in _by_seeds(group, domains):
+        seed = {"seed": ", ".join(map(str, seeds))} if seeds != (0,) or study.after else {}
+        found.append(common | seed | {"mixture.weights": ", ".join(mixtures)})
+    return found
+
+
 def _by_seeds(group: pd.DataFrame, domains: Sequence[str]) -> list[tuple[tuple[int, ...], list[str]]]:
-    """Return mixtures that have the same seeds, as Hydra takes them, in their order."""
+    """Return the mixtures that share a set of seeds, as Hydra writes them, in their order.
+
+    A mixture holds no spaces, so that YAML breaks the long line of a grid between mixtures only.
+    """
     seeds: dict[str, list[int]] = {}
     for row in group.to_dict("records"):
         weights = {d: float(row[f"weight_{d}"]) for d in domains}
         seeds.setdefault(hydra_override(weights, 3).partition("=")[2], []).append(int(row["seed"]))
     found: dict[tuple[int, ...], list[str]] = {}
     for mixture, own in seeds.items():
-        found.setdefault(tuple(own), []).append(mixture.replace(":", ": ").replace(",", ", "))
+        found.setdefault(tuple(own), []).append(mixture)
     return list(found.items())

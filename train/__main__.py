@@ -4,15 +4,14 @@ python -m train study=NAME hydra/launcher=slurm      hand every run of a study t
 python -m train ... --dry-run        print what would run
 
 Overrides are Hydra's: model=text_136k mixture=uniform schedule.n_tokens=1000000 'mixture.weights={code:0.7,docs:0.3}'
-Exit codes: 0 finished; 75 stopped by a signal and saved, run the same command again; 76 diverged; others: see the
-sentence.
+Exit codes: 0 finished; 75 stopped by a signal and saved, run the same command again; 76 diverged; the others follow an
+error message (`train/exits.py`).
 """
 
 import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to main(), which turns them into sentences
@@ -20,33 +19,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 import data
 from data.chosen_files import check_chosen_files
 from data.config_folders import CONFIGS, ROOT, config_folders
 from data.yaml_files import check_yaml_files
-from mixlaw.console import command
-from mixlaw.errors import ConfigError, MixlawError, RunLogError
+from mixlaw.console import command, say
+from mixlaw.errors import ConfigError
 from mixlaw.paths import expand_path, path_option
 from mixlaw.runs.log import read_status
-from train.compose import addable, explain, plan_run, read_config
+from train.compose import addable, plan_run, read_config
 from train.console import RunBar
 from train.distributed import adopt_slurm
+from train.exits import EXIT_CODES, STATUS_SENTENCES, run_command
 from train.loop import run
 from train.plan import Plan
-from train.preempt import EXIT_AGAIN
-
-EXIT_CODES = {"finished": 0, "again": EXIT_AGAIN, "diverged": 76}
-EXIT_INTERRUPTED = 130
 
 
 @hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")
 def one_run(cfg: DictConfig) -> None:
     """Train the run that a composed configuration describes."""
-    code = in_words(lambda: _train_one(cfg))  # here and not above Hydra, which adds a line to every error it sees
+    code = run_command(lambda: _train_one(cfg))  # inside Hydra, which adds a line to every error that passes it
     if code:
         raise SystemExit(code)
 
@@ -54,67 +48,30 @@ def one_run(cfg: DictConfig) -> None:
 def _train_one(cfg: DictConfig) -> int:
     plan = plan_run(read_config(cfg))
     if HydraConfig.get().launcher.get("dry_run", False):
-        from sweeps.local import run_study
+        from train.dry_run import describe_plan
 
-        run_study([list(HydraConfig.get().overrides.task)], 1, 0, dry_run=True)
+        say(describe_plan(plan, list(HydraConfig.get().overrides.task)))
         return 0
     adopt_slurm(os.environ)
     if os.environ.get("RANK", "0") != "0":  # one rank speaks for all
         return EXIT_CODES[run(plan)]
-    was_over = read_status(Path(plan.config.machine.runs) / plan.folder_name) in ("finished", "diverged")
+    was_over = read_status(plan.folder) in ("finished", "diverged")
     with RunBar(plan) as bar:
         status = run(plan, bar.update)
-    _say(status, plan)
+    sys.stdout.write(f"{plan.config.machine.runs}/{plan.folder_name} {STATUS_SENTENCES[status]}\n")
     if was_over and plan.config.logging.wandb:
         _send_late(plan)
     return EXIT_CODES[status]
 
 
 def _send_late(plan: Plan) -> None:
-    """Send the log of a run that was over before W&B was asked for."""
+    """Send the log of a run to W&B that ended before W&B was asked for."""
     from train.late_mirror import send_late
 
-    folder, project = Path(plan.config.machine.runs) / plan.folder_name, plan.config.logging.project
-    done, _ = send_late([(folder, project)])
+    project = plan.config.logging.project
+    done, _ = send_late([(plan.folder, project)])
     if done:
-        sys.stdout.write(f"{folder}: its log was sent to W&B, project {project}, from the first row it lacked\n")
-
-
-def _say(status: str, plan: Plan) -> None:
-    words = {
-        "finished": "finished",
-        "again": "stopped and saved; the same command goes on from here",
-        "diverged": "diverged: a loss or gradient was not finite; it is left out of fits",
-    }
-    sys.stdout.write(f"{plan.config.machine.runs}/{plan.folder_name} {words[status]}\n")
-
-
-def in_words(task: Callable[[], int]) -> int:
-    """Return the exit code of a task; a user's mistake ends in one sentence, never in a traceback."""
-    try:
-        return task()
-    except MixlawError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    except (HydraException, OmegaConfBaseException) as error:
-        if isinstance(error.__cause__, MixlawError):  # of a launcher's own
-            sys.stderr.write(f"error: {error.__cause__}\n")
-            return error.__cause__.exit_code
-        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-        sys.stderr.write(f"error: {explain(error if 'Could not' in str(error) else cause)}\n")
-        return ConfigError.exit_code
-    except ValueError as error:
-        if "Config group override" not in str(error):  # what Hydra says to `model=3`
-            raise
-        sys.stderr.write(f"error: {error}\n")
-        return ConfigError.exit_code
-    except OSError as error:
-        advice = "choose another machine.runs, or free some space"
-        sys.stderr.write(f"error: {error.filename or 'stdout'}: {error.strerror or error}; {advice}\n")
-        return RunLogError.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on from the last checkpoint\n")
-        return EXIT_INTERRUPTED
+        sys.stdout.write(f"{plan.folder}: its log was sent to W&B, project {project}, from the first row it lacked\n")
 
 
 def _command_line() -> int:
@@ -153,7 +110,7 @@ def added_folders(arguments: list[str]) -> list[Path]:
 def main() -> int:
     """Run the command line."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    return in_words(_command_line)
+    return run_command(_command_line)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ class RunBar:
     """Shows tokens, loss and speed of a run while it trains."""
 
     def __init__(self, plan: Plan) -> None:
-        self._total = round(plan.n_steps * plan.tokens_per_step)
+        self._total = plan.n_tokens
         self._bar = tqdm(
             total=self._total, unit="tok", unit_scale=True, desc=plan.run_id, disable=not sys.stderr.isatty()
         )

@@ -23,8 +23,8 @@ from torch.distributed.checkpoint import CheckpointException
 from data.config import to_dataclass
 from data.store.tokens import open_manifest
 from data.tokenizers import BpeTokenizer, Tokenizer, load_tokenizer
-from mixlaw.console import command
-from mixlaw.errors import CheckpointError, DataError, MixlawError, RunLogError
+from mixlaw.console import command, exit_code_of
+from mixlaw.errors import CheckpointError, DataError, RunLogError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.registry import get_law
 from mixlaw.paths import path_option
@@ -302,12 +302,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=path_option, required=True, help="folder to write, absent or empty")
     parser.add_argument("--law", type=path_option, help="laws.json of `mixlaw fit`: its prediction goes into the card")
     parser.add_argument("--unfinished", action="store_true", help="export the newest checkpoint of a run that goes on")
-    options = parser.parse_args(argv)
-    try:
-        export(options.run, options.out, options.law, options.unfinished)
-    except MixlawError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    return exit_code_of(lambda: _export(parser.parse_args(argv)))
+
+
+def _export(options: argparse.Namespace) -> int:
+    export(options.run, options.out, options.law, options.unfinished)
     sys.stdout.write(f"{options.out}\n")
     return 0
 

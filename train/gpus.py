@@ -1,9 +1,24 @@
 """The GPUs that this process may use, by names that CUDA_VISIBLE_DEVICES takes: numbers, UUIDs or MIG instances."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 _SLICE = "MIG-"
+
+
+def gpus_for(devices: Iterable[str]) -> list[str]:
+    """Return the visible GPUs that runs may be given; none where every run asks for the CPU.
+
+    Parameters
+    ----------
+    devices : `machine.device` of each run
+    """
+    import torch
+
+    if all(device == "cpu" for device in devices):
+        return []
+    return visible_gpus(torch.cuda.device_count(), os.environ)
 
 
 def visible_gpus(n_seen: int, environment: Mapping[str, str]) -> list[str]:

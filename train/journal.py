@@ -122,6 +122,7 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
         "flops_per_token": flops_per_token(config.model, counts, config.stream.seq_len, plan.image_share),
         "tokens_per_step": round(plan.tokens_per_step),
         "n_steps": plan.n_steps,
+        "n_tokens": plan.n_tokens,
         "mixture": plan.weights,
         "tokenizer": manifest.facts["tokenizer"],
         "data": {

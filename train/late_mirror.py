@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mixlaw.errors import MixlawError, RunLogError
+from mixlaw.console import command, exit_code_of
+from mixlaw.errors import RunLogError
 from mixlaw.paths import path_option
 from mixlaw.runs.log import read_facts
 from train.journal import only_process
@@ -71,6 +72,7 @@ def project_of(facts: dict[str, Any]) -> str:
     return str(facts["config"].get("logging", {}).get("project") or "mixlaw")
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Send from the command line; return the exit code: 1 where a log could not be sent."""
     parser = argparse.ArgumentParser(
@@ -80,12 +82,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--project", default="", help="of W&B; by default logging.project of each run")
     options = parser.parse_args(argv)
     os.environ.setdefault("WANDB_MODE", "offline")
-    try:
-        found = list(find_logs(options.folder))
-        done, failed = send_late((run, options.project or project_of(facts)) for run, facts in found)
-    except MixlawError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    return exit_code_of(lambda: _send(options.folder, options.project))
+
+
+def _send(folder: Path, project: str) -> int:
+    found = list(find_logs(folder))
+    done, failed = send_late((run, project or project_of(facts)) for run, facts in found)
     sys.stdout.write(f"{done} logs written for W&B ({os.environ['WANDB_MODE']}), {failed} not\n")
     return 1 if failed else 0
 

@@ -63,7 +63,7 @@ def run(plan: Plan, progress: Progress = no_progress) -> str:
         If data, run directory or checkpoint cannot be used.
     """
     machine = plan.config.machine
-    folder = Path(machine.runs) / plan.folder_name
+    folder = plan.folder
     torch.set_num_threads(machine.threads)
     set_matrix_products(plan.config.precision)
     let_segments_grow()

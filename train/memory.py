@@ -17,9 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from data.config import DataConfig
-from mixlaw.errors import ConfigError, MixlawError
+from mixlaw.console import command, exit_code_of
+from mixlaw.errors import ConfigError
 from train.config import TrainConfig
 from train.footprint import Footprint, footprint
+from train.grids import combinations
 from train.models.build import count_of
 from train.models.count import flops_per_token
 from train.parallel import micro_batch_of
@@ -195,21 +197,23 @@ def describe_study(sizes: Sequence[Size], gpu: str, gpu_bytes: float, mfu: float
     return "\n".join([*lines, f"hours: of one run at {mfu:.0%} MFU; batch: sequences of a micro-batch"])
 
 
-def sizes_of(jobs: Sequence[tuple[str, TrainConfig]], vocab_size: int, n_ranks: int) -> list[Size]:
-    """Return the distinct sizes among the runs of a study, in the order in which they come.
+def sizes_of(runs: Sequence[tuple[TrainConfig, Sequence[str]]], vocab_size: int, n_ranks: int) -> list[Size]:
+    """Return the distinct sizes among the runs of a study, in the order of their first occurrence.
 
     Parameters
     ----------
-    jobs : name of the size, where its overrides give one, and configuration of every run
-    vocab_size : as given, or 0
+    runs : configuration and overrides of every run
+    vocab_size : of the tokenizer; 0: as prepared or configured
+    n_ranks : GPUs of one run
     """
     found: dict[str, Size] = {}
-    for name, config in jobs:
+    for config, overrides in runs:
         same = repr((config.model, config.machine, config.stream, config.precision, config.evaluation.average))
         if same not in found:
             known = vocabulary_of(config.data, vocab_size)
-            words = name or f"{config.model.family} of width {config.model.width}"
-            found[same] = Size(words, config, known, n_ranks)
+            chosen = (o.partition("=")[2] for o in overrides if o.startswith(("experiment=", "model=")))
+            name = next(chosen, "") or f"{config.model.family} of width {config.model.width}"
+            found[same] = Size(name, config, known, n_ranks)
     return list(found.values())
 
 
@@ -225,7 +229,6 @@ def sizes_asked_for(overrides: Sequence[str], vocab_size: int, n_ranks: int) -> 
     ConfigError
         For anything that `python -m train` would refuse before it opens data.
     """
-    from sweeps.grids import combinations
     from train.compose import compose_hydra, compose_study
 
     asked = compose_hydra(overrides)
@@ -233,8 +236,26 @@ def sizes_asked_for(overrides: Sequence[str], vocab_size: int, n_ranks: int) -> 
     ranks = n_ranks or max(int(launcher.get("nodes", 1)) * int(launcher.get("gpus_per_node", 1)), 1)
     own = [o for o in overrides if not o.startswith(("hydra/", "hydra."))]
     jobs = combinations(sweeper.get("params") or {}, sweeper.get("grids") or [], own)
-    names = [next((o.partition("=")[2] for o in job if o.startswith(("experiment=", "model="))), "") for job in jobs]
-    return sizes_of(list(zip(names, compose_study(jobs), strict=True)), vocab_size, ranks)
+    return sizes_of(list(zip(compose_study(jobs), jobs, strict=True)), vocab_size, ranks)
+
+
+def memory_lines(runs: Sequence[tuple[TrainConfig, Sequence[str]]], vocab_size: int, n_gpus: int) -> list[str]:
+    """Return the estimated memory per GPU of each size among some runs; nothing where they use no GPU.
+
+    Parameters
+    ----------
+    runs : configuration and overrides of every run
+    n_gpus : GPUs of one run
+    """
+    return [_memory_line(size) for size in sizes_of(runs, vocab_size, n_gpus)] if n_gpus else []
+
+
+def _memory_line(size: Size) -> str:
+    try:
+        text = f"{size.footprint().total / 1e9:.1f} GB on each of {size.n_ranks} GPUs, estimated"
+    except ConfigError as error:
+        text = str(error)
+    return f"memory of {size.name}: {text}"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -254,26 +275,41 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what a run or a study needs; return 1 if something does not fit."""
     options = build_parser().parse_intermixed_args(arguments)
-    try:
-        if not 0 < options.mfu <= 1:
-            raise ConfigError(f"--mfu {options.mfu:g}; a share of the peak lies in (0, 1]")
-        if options.ranks < 0 or options.vocab_size < 0 or (options.gpu_memory is not None and options.gpu_memory <= 0):
-            raise ConfigError("--ranks, --vocab-size and --gpu-memory are numbers above 0")
-        gpu_bytes = 1e9 * options.gpu_memory if options.gpu_memory else memory_of(options.gpu)
-        if gpu_bytes is None:
-            known = ", ".join(NAMES)
-            raise ConfigError(f"--gpu {options.gpu!r}: its memory is not known: say --gpu-memory GB, or one of {known}")
-        sizes = sizes_asked_for(options.overrides, options.vocab_size, options.ranks)
-        single = len(sizes) == 1
-        text = describe_run(sizes[0], options.gpu, gpu_bytes, options.mfu) if single else ""
-        sys.stdout.write((text or describe_study(sizes, options.gpu, gpu_bytes, options.mfu)) + "\n")
-        return int(any(size.footprint().total > gpu_bytes for size in sizes))
-    except MixlawError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    return exit_code_of(lambda: _estimate(options))
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    gpu_bytes = _gpu_bytes(options)
+    sizes = sizes_asked_for(options.overrides, options.vocab_size, options.ranks)
+    if len(sizes) == 1:
+        text = describe_run(sizes[0], options.gpu, gpu_bytes, options.mfu)
+    else:
+        text = describe_study(sizes, options.gpu, gpu_bytes, options.mfu)
+    sys.stdout.write(text + "\n")
+    return int(any(size.footprint().total > gpu_bytes for size in sizes))
+
+
+def _gpu_bytes(options: argparse.Namespace) -> float:
+    """Return the memory of the GPU that the options name.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range, or the GPU is unknown.
+    """
+    if not 0 < options.mfu <= 1:
+        raise ConfigError(f"--mfu {options.mfu:g}; a share of the peak lies in (0, 1]")
+    if options.ranks < 0 or options.vocab_size < 0 or (options.gpu_memory is not None and options.gpu_memory <= 0):
+        raise ConfigError("--ranks, --vocab-size and --gpu-memory are numbers above 0")
+    gpu_bytes = 1e9 * options.gpu_memory if options.gpu_memory else memory_of(options.gpu)
+    if gpu_bytes is None:
+        known = ", ".join(NAMES)
+        raise ConfigError(f"--gpu {options.gpu!r}: its memory is not known: say --gpu-memory GB, or one of {known}")
+    return gpu_bytes
 
 
 if __name__ == "__main__":

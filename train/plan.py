@@ -1,15 +1,19 @@
 """A configuration checked against the data it names: the mixture, the steps, and the run's name."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from data.store.tokens import Manifest
 from data.stream.items import Kinds, kinds_in
 from data.stream.loader import check_epochs, shares_of_items
 from data.stream.schedule import SCHEDULE_VERSION
+from mixlaw.counts import flops
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import check_weights, proportional, uniform
+from mixlaw.runs.ledger import PlannedRun
 from mixlaw.runs.log import SCHEMA_VERSION, run_id
 from train.config import MixtureConfig, TrainConfig
 from train.precision import VERSIONS
@@ -19,11 +23,16 @@ _ADDED: dict[str, tuple[str, ...]] = {
     "evaluation": ("average",),
     "schedule": ("cooldown",),
     "model": (
-        "document_mask", "image_size", "patch_size", "decoder_depth", "image_loss_weight", "text_loss_weight",
+        "document_mask",
+        "image_size",
+        "patch_size",
+        "decoder_depth",
+        "image_loss_weight",
+        "text_loss_weight",
         "vocab_multiple_of",
     ),
     "stream": ("unit", "min_crop", "flip"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,11 @@ class Timetable:
     def n_steps(self) -> int:
         """Steps of the run; D is rounded up to whole steps."""
         return -int(-self.config.schedule.n_tokens // self.tokens_per_step)
+
+    @property
+    def n_tokens(self) -> int:
+        """D: tokens that the run has seen at its end, rounded up to whole steps."""
+        return round(self.n_steps * self.tokens_per_step)
 
     def cooldown_step(self) -> int:
         """Return the last step at the full rate."""
@@ -79,7 +93,13 @@ class Plan(Timetable):
 
     @property
     def folder_name(self) -> str:
+        """The run directory relative to `machine.runs`."""
         return f"{self.config.study_name}/{self.run_id}"
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return Path(self.config.machine.runs) / self.folder_name
 
     @property
     def image_share(self) -> float:
@@ -132,6 +152,27 @@ def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
     taken = {d: shares[d] * n_items * per_item.get(d, 0.0) for d in weights}
     check_epochs(kinds, taken, config.stream.max_epochs)
     return plan
+
+
+def planned_run(plan: Plan, n_params: int, overrides: Sequence[str] = ()) -> PlannedRun:
+    """Return a plan as its line in the study's ledger.
+
+    Parameters
+    ----------
+    n_params : N of the model
+    overrides : the command line of `python -m train` that the plan was composed from
+    """
+    chosen = [o.partition("=")[2] for o in overrides if o.startswith("study=")]
+    return PlannedRun(
+        run_id=plan.run_id,
+        plan=chosen[0] if chosen else "",
+        overrides=list(overrides),
+        n_params=n_params,
+        n_tokens=plan.n_tokens,
+        flops=flops(n_params, plan.n_tokens),
+        mixture=plan.weights,
+        seed=plan.config.seed,
+    )
 
 
 def resolve(mixture: MixtureConfig, manifest: Manifest, kinds: dict[str, Kinds]) -> dict[str, float]:

@@ -1,9 +1,8 @@
-"""Signals set a flag; the step boundary acts on it. Slurm preempts with TERM, warns with USR1 or USR2."""
+"""Signal handlers that set a flag, which the loop reads between steps. Slurm preempts with TERM and warns with USR2."""
 
 import signal
 from types import FrameType, TracebackType
 
-EXIT_AGAIN = 75  # EX_TEMPFAIL: saved, run the same command again
 _WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 

@@ -24,8 +24,8 @@ from data.stream.items import IGNORED, NO_IMAGE, Layout
 from data.stream.loader import Batch, evaluation_batches
 from data.stream.views import seen
 from data.tokenizers import Tokenizer
-from mixlaw.console import command
-from mixlaw.errors import ConfigError, DataError, MixlawError
+from mixlaw.console import command, exit_code_of
+from mixlaw.errors import ConfigError, DataError
 from mixlaw.paths import path_option
 from train.export import Trained, find_tokenizer, read_run
 from train.models.layers import patches_of
@@ -211,14 +211,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", type=path_option, metavar="RUN_DIRECTORY")
     parser.add_argument("--out", type=path_option, required=True, metavar="PNG")
     parser.add_argument("--n", type=positive, default=24, help="images (%(default)s)")
-    options = parser.parse_args(argv)
-    try:
-        trained = read_run(options.run, unfinished=True)
-        shown = show(trained, options.n)
-        write_png(draw(shown, against_nothing(trained)), options.out)
-    except MixlawError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    return exit_code_of(lambda: _show(parser.parse_args(argv)))
+
+
+def _show(options: argparse.Namespace) -> int:
+    trained = read_run(options.run, unfinished=True)
+    shown = show(trained, options.n)
+    write_png(draw(shown, against_nothing(trained)), options.out)
     sys.stdout.write(f"{len(shown)} images in {options.out}\n")
     return 0
 

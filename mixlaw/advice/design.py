@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import qmc
 
+from mixlaw.counts import flops
 from mixlaw.errors import ConfigError
 from mixlaw.laws.jacobian import Array
 from mixlaw.mixture import round_to_sum
@@ -125,7 +126,7 @@ def plan_study(
 
 
 def _flops(size: Size, factor: float = 1.0) -> float:
-    return 6 * size.n_params * size.n_tokens * factor
+    return flops(size.n_params, size.n_tokens) * factor
 
 
 def _fitted_flops(sizes: Sequence[Size], counts: Sequence[int]) -> float:
@@ -144,18 +145,18 @@ def _affordable(sizes: Sequence[Size], budget: float, least: int, n_fixed: int) 
     def counts(first: int) -> list[int]:
         return [first if i == 0 else max(LEAST, round(first * SHRINK**i)) for i in range(len(sizes))]
 
-    def flops(found: Sequence[int]) -> float:
+    def total(found: Sequence[int]) -> float:
         extra = N_SEEDS * _flops(sizes[len(sizes) // 2]) + _n_held_out(sizes, found) * _flops(sizes[-1])
         return _fitted_flops(sizes, found) + extra
 
     first = max(least, n_fixed + 1)
-    needed = flops(counts(first))
+    needed = total(counts(first))
     if needed > budget:
         raise ConfigError(
             f"the least study of these sizes, {sum(counts(first))} fitted runs, takes {needed:.3g} FLOPs, and the "
             f"budget is {budget:.3g}: take smaller sizes, fewer tokens, or more of it"
         )
-    while flops(counts(first + 1)) <= budget and first < 10_000:
+    while total(counts(first + 1)) <= budget and first < 10_000:
         first += 1
     return counts(first)
 
@@ -168,7 +169,7 @@ def as_runs(
     n_tokens = size.n_tokens * np.resize(factors, len(mixtures))
     known = {"role": role, "model": size.name, "n_params": size.n_params, "n_tokens": n_tokens, "seed": 0}
     weights = {f"weight_{d}": units[:, i] for i, d in enumerate(domains)}
-    return pd.DataFrame(known | {"flops": 6 * size.n_params * n_tokens} | weights)
+    return pd.DataFrame(known | {"flops": flops(size.n_params, n_tokens)} | weights)
 
 
 def candidates(

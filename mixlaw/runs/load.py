@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from mixlaw.counts import flops
 from mixlaw.errors import RunLogError
 from mixlaw.fileio import file_sha256, read_json
 from mixlaw.runs.comparable import Facts, facts_of
@@ -149,7 +150,7 @@ def _run_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _eval_columns(row: Mapping[str, Any], spent: Mapping[str, int], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of one evaluation: losses, realised weights, epochs so far."""
     columns = {k: row[k] for k in ("step", "n_tokens", "domain", "loss", "loss_se", "n_eval_tokens", "lr_state")}
-    columns["flops"] = 6.0 * facts["n_params"]["total"] * row["n_tokens"]  # beyond what an int64 column holds
+    columns["flops"] = flops(facts["n_params"]["total"], row["n_tokens"])
     counted = _in_units(spent, facts)
     total = max(sum(counted.values()), 1)
     for domain in facts["mixture"]:

@@ -1,13 +1,15 @@
 """The run directory: the one contract between the trainer, which writes it, and the fitter, which reads it.
 
     runs/<study>/<run_id>/
-      run.json        facts fixed at the start: config, parameter counts, mixture, data, hardware
+      run.json        facts fixed at the start: config, parameter counts, mixture, data, hardware, and `n_tokens`, the
+                      D that the run will have seen at its end
       metrics.jsonl   append only, one fact a row: "train" rows and "eval" rows
       done.json       the seal: status, number of rows, sha256 of metrics.jsonl and of run.json
       checkpoints/    the trainer's own
 
 JSONL is the truth. A byte that differs from what the trainer wrote is refused, because the seal no longer matches;
-rows of an unsealed run are never fitted. Losses are in nats per token.
+rows of an unsealed run are never fitted. Losses are in nats per token. Runs of mixlaw before 0.2 state no `n_tokens`;
+they are read like any other (`final_tokens`).
 """
 
 import hashlib
@@ -140,9 +142,23 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def final_tokens(facts: Mapping[str, Any]) -> int:
+    """Return D, the tokens that a run will have seen at its end; 0 where an old run.json does not tell.
+
+    Parameters
+    ----------
+    facts : what run.json states
+    """
+    if "n_tokens" in facts:
+        return int(facts["n_tokens"])
+    return int(facts.get("n_steps", 0) * facts["tokens_per_step"])
+
+
 def _check_regressors(facts: Mapping[str, Any], path: Path) -> None:
     """Refuse facts without the N, the h and the tokens per domain that a fit is made of."""
     counts = {f"n_params.{key}": facts["n_params"].get(key) for key in ("total", "non_embedding")}
+    if "n_tokens" in facts:
+        counts["n_tokens"] = facts["n_tokens"]
     for domain, weight in facts["mixture"].items():
         if type(weight) not in _NUMBER or not 0 <= weight <= 1:
             raise RunLogError(f"{path}: the weight of '{domain}' is {weight!r:.60}, expected 0 to 1")

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mixlaw.console import AGAIN, DIVERGED, INTERRUPTED
+from mixlaw.counts import flops
 from mixlaw.errors import RunLogError
 from mixlaw.fileio import read_json
 from mixlaw.runs.ledger import Attempt, PlannedRun, read_attempts, read_jobs, read_plan
-from mixlaw.runs.log import read_status
+from mixlaw.runs.log import final_tokens, read_status
 
 STATES = ("planned", "queued", "running", "preempted", "failed", "diverged", "done")
-AGAIN = 75  # the exit code of a run that saved after a signal
-INTERRUPTED = 130  # by Ctrl-C before there was anything to save
 FRESH_S = 900.0  # a run on another machine counts as running if it wrote something since
 TAIL_BYTES = 1 << 16
 Queue = Mapping[str, tuple[str, str]]  # '123_4' -> what Slurm says: its word for the state, and the reason
@@ -46,7 +46,7 @@ _EXIT_WORDS = {
     3: "data or run directory cannot be used",
     4: "a checkpoint cannot be written or read",
     AGAIN: "saved after a signal",
-    76: "diverged",
+    DIVERGED: "diverged",
     INTERRUPTED: "interrupted",
 }
 
@@ -148,16 +148,16 @@ def eta_s(states: Sequence[RunState]) -> float | None:
     """
     running = [s for s in states if s.state == "running"]
     seconds = sum(s.seconds for s in states)
-    flops = sum(s.run.flops * s.progress for s in states if s.seconds)
-    if not running or not seconds or not flops:
+    done = sum(s.run.flops * s.progress for s in states if s.seconds)
+    if not running or not seconds or not done:
         return None
-    speed = flops / seconds  # of one run
+    speed = done / seconds  # of one run
     left = [s.run.flops * (1 - s.progress) for s in states if s.state in ("planned", "queued", "running", "preempted")]
     return max(sum(left) / len(running), max(left, default=0.0)) / speed
 
 
-def in_words(code: int) -> str:
-    """Return what an exit code of a run says; 137 and -9 are both signal 9."""
+def exit_sentence(code: int) -> str:
+    """Return what an exit code of a run means; 137 and -9 both mean signal 9."""
     number = -code if code < 0 else code - 128
     if code != INTERRUPTED and 0 < number < 65:
         name = signal.Signals(number).name if number in set(signal.Signals) else ""
@@ -209,7 +209,7 @@ def _judge(
         told = _told_by_slurm(last.job, queue)
         return "failed", f"{last.where} is gone without an end: killed, or its machine stopped{told}", False
     if last.code in (AGAIN, INTERRUPTED):
-        return "preempted", f"{in_words(last.code)}; the same command resumes it", False
+        return "preempted", f"{exit_sentence(last.code)}; the same command resumes it", False
     if last.code == 0:
         return "failed", "finished, but done.json is not there any more; the same command runs it again", False
     return "failed", _end_in_words(folder, last) + _told_by_slurm(last.job, queue), False
@@ -231,9 +231,9 @@ def _end_in_words(folder: Path, attempt: Attempt) -> str:
     if attempt.code is None:
         return "stopped by Slurm"
     if attempt.code == AGAIN:
-        return in_words(AGAIN)
+        return exit_sentence(AGAIN)
     said = last_words(folder, sentence=1 < attempt.code < AGAIN)
-    return in_words(attempt.code) + (f": {said}" if said and attempt.code > 0 else "")
+    return exit_sentence(attempt.code) + (f": {said}" if said and attempt.code > 0 else "")
 
 
 def _comes_back(code: int | None) -> bool:
@@ -310,10 +310,14 @@ def _unplanned(run_folder: Path) -> PlannedRun:
     """Return what run.json says of a run that no launcher planned."""
     try:
         facts = read_json(run_folder / "run.json")
-        n_params, n_tokens = int(facts["n_params"]["total"]), int(facts.get("n_steps", 0) * facts["tokens_per_step"])
-        seed = int(facts["config"].get("seed", 0))
+        n_params, n_tokens = int(facts["n_params"]["total"]), final_tokens(facts)
         return PlannedRun(
-            run_folder.name, "", [], n_params, n_tokens, 6.0 * n_params * n_tokens, facts["mixture"], seed
+            run_id=run_folder.name,
+            n_params=n_params,
+            n_tokens=n_tokens,
+            flops=flops(n_params, n_tokens),
+            mixture=facts["mixture"],
+            seed=int(facts["config"].get("seed", 0)),
         )
     except (RunLogError, KeyError, TypeError, ValueError, AttributeError):
         return PlannedRun(run_folder.name)

@@ -1,4 +1,4 @@
-"""`hydra/sweeper=grids`: a study is a union of grids. Where Hydra looks for plugins; the work is in sweeps/grids.py."""
+"""`hydra/sweeper=grids`: a study is a union of grids. Where Hydra looks for plugins; the work is in train/grids.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,6 +42,6 @@ class GridsSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Sequence[Any]:
         """Launch every combination of every grid once; the command line wins over the study."""
-        from sweeps.grids import combinations
+        from train.grids import combinations
 
         return self._launcher.launch(combinations(self._params, self._grids, arguments), initial_job_idx=0)

@@ -197,7 +197,7 @@ def _lead(said: Path, task: Callable[..., int], *arguments: object) -> None:
 
 def _train(plan: Plan, place: tuple[int, int, int], reached: Path, harm: Harm | None) -> int:
     """Be one rank of `python -m train`; the first one notes how many tokens it has seen."""
-    from train.__main__ import EXIT_CODES, in_words
+    from train.exits import EXIT_CODES, run_command
     from train.loop import no_progress, run
 
     rank, size, port = place
@@ -211,7 +211,7 @@ def _train(plan: Plan, place: tuple[int, int, int], reached: Path, harm: Harm | 
         os.pwrite(note, b"%20d" % n_tokens, 0)
         progress(n_tokens, loss)
 
-    return in_words(lambda: EXIT_CODES[run(plan, follow)])
+    return run_command(lambda: EXIT_CODES[run(plan, follow)])
 
 
 def _command_line(arguments: list[str]) -> int:

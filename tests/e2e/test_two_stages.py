@@ -12,7 +12,7 @@ from mixlaw.advice.design import Size, as_runs, spread
 from mixlaw.errors import ConfigError
 from mixlaw.tables.table import read_table
 from sweeps.plan import Trainable, main, possible
-from sweeps.study_file import Shape, mixtures_of, shapes_of, write_study
+from sweeps.study_file import Shape, StudyFile, mixtures_of, shapes_of, write_study
 from tests.train.tiny import call
 from train.compose import ROOT, compose_study
 
@@ -151,7 +151,7 @@ def test_what_is_planned_or_held_out_or_too_often_read_is_not_proposed(tmp_path:
     mixtures = np.array([[0.3, 0.7], [0.2, 0.8], [0.1, 0.9], [0.5, 0.5], [0.05, 0.95]])
     runs = as_runs("next", Size("0", 10, 1000), mixtures, ["a", "b"]).assign(shape=shape.key)
     for part, row in {"": 0, "_heldout": 1, "_next3": 2}.items():
-        write_study(tmp_path / f"tale{part}.yaml", "tale", [], {}, runs.iloc[[row]], ["a", "b"])
+        write_study(tmp_path / f"tale{part}.yaml", StudyFile("tale"), runs.iloc[[row]], ["a", "b"])
     left = possible(runs, {"0": size}, tmp_path / "tale.yaml")
     assert left["weight_a"].tolist() == [0.05]  # half of 1,000 tokens would read 100 five times
 
@@ -186,14 +186,17 @@ def test_shapes_on_top_of_a_study_have_its_settings() -> None:
 def test_a_study_file_is_no_larger_than_any_configuration_may_be(tmp_path: Path) -> None:
     runs = as_runs("fit", Size("m", 1.0, 1.0), spread(30, 3000), [f"domain{i}" for i in range(30)])
     with pytest.raises(ConfigError, match=r"3000 runs make a study file of .* bytes; the most is 1,048,576"):
-        write_study(tmp_path / "x.yaml", "x", [], {}, runs.assign(shape="model=m"), [f"domain{i}" for i in range(30)])
+        write_study(
+            tmp_path / "x.yaml", StudyFile("x"), runs.assign(shape="model=m"), [f"domain{i}" for i in range(30)]
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_mixtures_of_a_study_file_are_read_back(tmp_path: Path) -> None:
     runs = as_runs("next", Size("m", 1.0, 1.0), np.array([[0.25, 0.75], [1.0, 0.0]]), ["b", "a"])
     path = tmp_path / "x_next1.yaml"
-    write_study(path, "x", ["why"], {"data": "d"}, runs.assign(shape="model=m\tseed_free=1"), ["b", "a"], after="x")
+    study = StudyFile("x", ("why",), {"data": "d"}, after="x")
+    write_study(path, study, runs.assign(shape="model=m\tseed_free=1"), ["b", "a"])
     (found,) = mixtures_of(path).values()
     assert found == {(("a", 0.75), ("b", 0.25)), (("a", 0.0), ("b", 1.0))}
-    assert "  - x\n  - _self_" in path.read_text()
+    assert path.read_text().startswith("# @package _global_\n# why\ndefaults:\n- x\n- _self_\n")

@@ -10,9 +10,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from sweeps.grids import combinations
 from train.compose import CONFIGS, ROOT, compose_study
 from train.config import TrainConfig
+from train.grids import combinations
 from train.models.build import count_of
 from train.models.layers import n_symbols
 from train.parallel import micro_batch_of

@@ -7,10 +7,10 @@ import yaml
 
 import data.prepare
 from mixlaw.runs.load import load_runs
-from sweeps.grids import choices
 from tests.studies.small_data import write_all
 from tests.train.tiny import call
 from train.compose import ROOT
+from train.grids import choices
 
 TARGETS = {"llm": {"openhermes"}, "nmm": {"highquality"}, "lvm": set()}
 SIZES = {"llm": "412m 834m", "nmm": "106m 275m", "lvm": "89m 157m"}

@@ -12,13 +12,13 @@ from mixlaw.runs.ledger import PlannedRun, read_attempts, read_plan
 from mixlaw.runs.load import load_runs
 from mixlaw.runs.study_status import run_states
 from mixlaw.tables.table import read_table
-from sweeps.former import edited, still_planned, typed
-from sweeps.grids import combinations
+from sweeps.jobs import edited, still_planned, typed
 from sweeps.local import run_study
 from sweeps.status import main
 from sweeps.study_file import grids_of
 from sweeps.study_path import path_of
 from tests.train.tiny import TINY
+from train.grids import combinations
 
 STUDY = """# @package _global_
 study_name: mine

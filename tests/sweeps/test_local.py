@@ -15,7 +15,8 @@ from mixlaw.errors import ConfigError, DataError
 from mixlaw.runs.ledger import read_attempts
 from mixlaw.runs.log import read_status
 from mixlaw.runs.study_status import run_states
-from sweeps.local import plan_jobs, run_study
+from sweeps.jobs import plan_jobs
+from sweeps.local import run_study
 from tests.train.tiny import call, start
 from train.checkpoint import newest_checkpoint
 from train.loop import run
@@ -161,7 +162,7 @@ def test_a_sweep_that_is_stopped_saves_its_runs_and_leaves_no_process(
     assert all(newest_checkpoint(run / "checkpoints") for run in left)
     assert sum(read_status(run) == "planned" for run in runs) >= 2  # no other run was begun
     if code == 75:
-        assert out.endswith(" of 4 runs are not over; the same command goes on with them\n")
+        assert out.endswith(" of 4 runs are not over; the same command continues with them\n")
     else:
         run_study([tiny(*job, *LONG) for job in JOBS], 2, 0)
         assert f" {len(left)} to resume, " in capsys.readouterr().out

@@ -12,8 +12,9 @@ import pytest
 from data.store.verified import verify_touched
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.runs.ledger import PlannedRun, read_plan, record_job
-from sweeps.local import plan_jobs
-from sweeps.slurm import SlurmOptions, ask_queue, seconds_of, submit, submit_study, write_tasks
+from sweeps.jobs import plan_jobs
+from sweeps.slurm import SlurmOptions, seconds_of, submit, submit_study, write_tasks
+from sweeps.slurm_commands import ask_queue
 from tests.train.tiny import call
 from train.compose import ROOT
 

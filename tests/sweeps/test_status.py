@@ -9,8 +9,9 @@ import pytest
 
 from mixlaw.runs.ledger import begin_attempt, end_attempt, read_attempts, read_plan
 from mixlaw.runs.log import read_status
+from mixlaw.runs.study_table import duration_text, mixture_text
 from sweeps.local import run_study
-from sweeps.status import duration, main, shares
+from sweeps.status import main
 from tests.train.tiny import call
 
 Tiny = Callable[..., list[str]]
@@ -109,8 +110,8 @@ def test_status_starts_without_torch_and_hydra() -> None:
 
 
 def test_words_for_mixtures_and_times() -> None:
-    assert shares({"a": 0.5, "b": 0.0, "c": 0.5}) == "a 0.50 c 0.50"
-    assert shares({d: w / 100 for d, w in zip("abcdef", (5, 40, 20, 15, 10, 10), strict=True)}) == (
+    assert mixture_text({"a": 0.5, "b": 0.0, "c": 0.5}) == "a 0.50 c 0.50"
+    assert mixture_text({d: w / 100 for d, w in zip("abcdef", (5, 40, 20, 15, 10, 10), strict=True)}) == (
         "b 0.40 c 0.20 d 0.15 e 0.10 ..."
     )
-    assert [duration(s) for s in (5, 150, 8000, 900_000)] == ["5 s", "2 min", "2 h", "10 days"]
+    assert [duration_text(s) for s in (5, 150, 8000, 900_000)] == ["5 s", "2 min", "2 h", "10 days"]

@@ -12,8 +12,9 @@ import pytest
 from mixlaw.runs.load import load_runs
 from mixlaw.runs.log import read_facts
 from tests.train.tiny import call
-from train.__main__ import EXIT_CODES, main
+from train.__main__ import main
 from train.compose import ROOT
+from train.exits import EXIT_CODES
 from train.plan import Plan
 
 Tiny = Callable[..., list[str]]
@@ -53,7 +54,7 @@ def test_run_json_states_what_the_run_is(tiny: Tiny, plan: Plans, monkeypatch: p
     assert (facts["run_id"], facts["study"], facts["family"]) == (this.run_id, "facts", "text")
     assert facts["mixture"] == dict.fromkeys(["code", "docs", "dict", "dialogue"], 0.25)
     assert facts["config"]["model"]["width"] == 16
-    assert facts["tokens_per_step"] == 64
+    assert (facts["tokens_per_step"], facts["n_steps"], facts["n_tokens"]) == (64, 12, 768)
     assert facts["n_params"]["total"] == facts["n_params"]["non_embedding"] + 2 * 256 * 16
     assert facts["data"]["reviews"]["n_tokens"] == 0
     assert facts["data"]["docs"] == {"n_tokens": 8000, "sha256": this.manifest.domain_sha256("docs")}

@@ -183,7 +183,7 @@ def test_the_command_line_saves_on_sigterm_and_leaves_with_75(
         process.terminate()
         out, err = process.communicate()
     assert (process.returncode, err) == (75, "")
-    assert out == f"{folder_of(this)} stopped and saved; the same command goes on from here\n"
+    assert out == f"{folder_of(this)} stopped and saved; the same command resumes it\n"
     assert run(this) == "finished"
     assert artefacts(this) == untouched
 

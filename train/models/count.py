@@ -6,6 +6,7 @@ tiny sizes embeddings weigh more, so every count is stored and the fitter may ch
 
 from torch import nn
 
+from mixlaw.counts import FLOPS_PER_PARAM_AND_TOKEN, flops
 from train.config import ModelConfig
 
 
@@ -46,10 +47,10 @@ def flops_per_token(
     if config.family == "vision":
         depth = config.depth * image_share + config.decoder_depth
         blocks *= depth / (config.depth + config.decoder_depth)  # type: ignore[assignment]
-    matrices = 6 * (blocks + (1 - image_share) * counts["head"] + image_share * patches)
+    matrices = FLOPS_PER_PARAM_AND_TOKEN * (blocks + (1 - image_share) * counts["head"] + image_share * patches)
     attention_per_position = 12 * depth * config.width
     return {
         "exact": matrices + attention_per_position * (seq_len + 1) / 2,
         "palm": float(matrices + attention_per_position * seq_len),
-        "six_n": 6.0 * counts["total"],
+        "six_n": flops(counts["total"], n_tokens=1),
     }

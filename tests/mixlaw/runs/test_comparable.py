@@ -265,10 +265,10 @@ def test_settings_that_came_later_have_the_trainer_s_defaults() -> None:
 
 
 def test_the_shipped_studies_can_be_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeps.grids import combinations
     from sweeps.study_file import grids_of
     from sweeps.study_path import path_of
     from train.compose import ROOT, compose_study
+    from train.grids import combinations
 
     for text in (p.read_text() for p in (ROOT / "configs").rglob("*.yaml")):
         for name in re.findall(r"oc\.env:([A-Z0-9_]+)\}", text):

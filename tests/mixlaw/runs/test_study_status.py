@@ -24,9 +24,9 @@ from mixlaw.runs.study_status import (
     RunState,
     counts,
     eta_s,
+    exit_sentence,
     former_in_words,
     former_runs,
-    in_words,
     progress,
     run_states,
 )
@@ -268,10 +268,10 @@ def test_progress_and_the_time_left_count_flops(tmp_path):
 
 
 def test_exit_codes_have_words():
-    assert in_words(143) == in_words(-15) == "killed by signal 15 (SIGTERM)"
-    assert in_words(130) == "interrupted (exit 130)"
-    assert in_words(99) == "failed (exit 99)"
-    assert in_words(128 + 64).startswith("killed by signal 64")
+    assert exit_sentence(143) == exit_sentence(-15) == "killed by signal 15 (SIGTERM)"
+    assert exit_sentence(130) == "interrupted (exit 130)"
+    assert exit_sentence(99) == "failed (exit 99)"
+    assert exit_sentence(128 + 64).startswith("killed by signal 64")
 
 
 def test_a_log_that_is_cut_in_a_line_tells_the_line_before(tmp_path):

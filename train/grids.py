@@ -1,4 +1,4 @@
-"""The runs of a study: every combination of every one of its grids."""
+"""The runs of a study as lists of overrides: the union of its grids, each the Cartesian product of its settings."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ from data.misread import quoted_home
 def combinations(
     params: Mapping[str, str], grids: Sequence[Mapping[str, str]], arguments: Sequence[str] = ()
 ) -> list[list[str]]:
-    """Return the overrides of every run: those of the study, then `study=`, then the others of the command line.
+    """Return the overrides of every run: those of the study, then `study=NAME`, then the rest of the command line.
 
     Parameters
     ----------
-    params : setting -> its values with commas between, in every grid
-    grids : more of them, one mapping per grid; a run that is in two grids comes twice
-    arguments : overrides of the command line, which win
+    params : setting -> comma-separated values, part of every grid
+    grids : more settings, one mapping per grid; a run that is in two grids comes twice
+    arguments : overrides of the command line; they replace the study's values of the same setting
 
     Raises
     ------
     HydraException
-        If values cannot be read, or a setting sweeps over an interval instead of values.
+        If Hydra cannot parse the values, or a setting sweeps over an interval instead of a list of values.
     """
     known = choices(sorted(arguments, key=lambda argument: not argument.startswith("study=")))
     shared = choices([quoted_home(f"{key}={values}") for key, values in params.items() if key not in known])
@@ -36,7 +36,7 @@ def combinations(
 
 
 def choices(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Return setting -> the overrides that it sweeps over, one where it has a single value."""
+    """Return setting -> one override for each value that it sweeps over."""
     found = {}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.get_key_element()

@@ -4,8 +4,8 @@ import pytest
 from hydra.errors import HydraException
 
 from mixlaw.errors import ConfigError
-from sweeps.grids import combinations
 from train.compose import compose_config, compose_study
+from train.grids import combinations
 
 SIZES, MIXES = "text_70k, text_136k", "{code: 1.0, docs: 0.0}, {code: 0.5, docs: 0.5}"
 

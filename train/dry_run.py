@@ -1,0 +1,20 @@
+"""`python -m train ... --dry-run` of one run: what it would train, what is done already, and the memory it needs."""
+
+from collections.abc import Sequence
+
+from mixlaw.runs.study_status import run_states
+from mixlaw.runs.study_table import summary_line, table_lines
+from train.gpus import gpus_for
+from train.memory import memory_lines
+from train.models.build import count_of
+from train.plan import Plan, planned_run
+
+
+def describe_plan(plan: Plan, overrides: Sequence[str]) -> str:
+    """Return the size, mixture, cost and state of a planned run, and its memory on a GPU where it would use one."""
+    config, folder = plan.config, plan.folder.parent
+    n_params = count_of(config.model, plan.manifest.vocab_size, config.layout())["total"]
+    states = run_states(folder, planned=[planned_run(plan, n_params, overrides)])
+    n_gpus = 1 if gpus_for([config.machine.device]) else 0
+    memory = memory_lines([(config, overrides)], plan.manifest.vocab_size, n_gpus)
+    return "\n".join([summary_line(folder, states), *table_lines(states), *memory])
