@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixlaw.cli import main
+from mixlaw.cli.main import main
 
 DOMAINS = ("a", "b", "c")
 
@@ -253,7 +253,7 @@ def test_help_needs_no_heavy_import(tmp_path):
     import subprocess
     import sys
 
-    code = "import sys, mixlaw.cli.main\ntry: mixlaw.cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys, mixlaw.cli.main\ntry: mixlaw.cli.main.main(['--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted({'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

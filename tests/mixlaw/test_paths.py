@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.cli import main
+from mixlaw.cli.main import main
 from mixlaw.errors import ConfigError
 from mixlaw.paths import expand_options, expand_path, path_option
 

@@ -69,7 +69,7 @@ def test_the_unpacked_wheel_fits_and_recommends_without_torch(wheel, table, tmp_
     def run(*arguments: str) -> str:
         code = f"{BLOCKED}sys.path.insert(0, {str(site)!r})\nimport mixlaw.cli.main\n"
         code += f"assert mixlaw.cli.main.__file__.startswith({str(site)!r})\n"
-        code += f"sys.exit(mixlaw.cli.main({list(arguments)!r}))"
+        code += f"sys.exit(mixlaw.cli.main.main({list(arguments)!r}))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done.stdout

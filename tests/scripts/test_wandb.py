@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mixlaw.cli import main as mixlaw
+from mixlaw.cli.main import main as mixlaw
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.tables.table import read_table

@@ -7,7 +7,7 @@ import pytest
 
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.recommend import recommend
-from mixlaw.cli import main
+from mixlaw.cli.main import main
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report.study import mixture_in_words, next_section, points_of, propose, status_section, unfinished

@@ -225,7 +225,7 @@ def test_a_rate_that_falls_within_runs_does_not_differ_between_them() -> None:
 def test_runs_of_another_tokenizer_are_neither_scored_nor_predicted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mixlaw.cli import main
+    from mixlaw.cli.main import main
 
     for part, tokenizer in (("fit", BYTES), ("test", LEARNED)):
         for i, (n, share) in enumerate((n, s) for n in (10**6, 10**7, 10**8) for s in (0.2, 0.4, 0.6, 0.8)):

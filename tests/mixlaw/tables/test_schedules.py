@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixlaw.cli import main
+from mixlaw.cli.main import main
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.schedules import doubts, in_the_middle, is_last, rate_column
 from mixlaw.tables.table import check_frame, read_table

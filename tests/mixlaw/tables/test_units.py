@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixlaw.cli import main
+from mixlaw.cli.main import main
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.tables.table import check_frame, read_table
