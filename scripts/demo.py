@@ -97,7 +97,7 @@ def walk(road: Road) -> None:
     laws, answer, report, pictures = (
         road.folder / name for name in ("laws.json", "recommendation.json", "report.html", "predictions.png")
     )
-    mixlaw = [sys.executable, "-m", "mixlaw.cli.main"]
+    mixlaw = [sys.executable, "-m", "mixlaw"]
     stage(road, "domains", [sys.executable, "-m", "data.prepare", f"data={road.data}"])
     stage(road, road.name, road.train())
     for study in road.extra:
@@ -138,7 +138,7 @@ def recommended_run(answer: Path, proof: Path) -> Path:
 def stage(road: Road, name: str, command: list[str], output: Path | None = None, inputs: Iterable[Path] = ()) -> None:
     """Run one command with its time, unless its output is newer than all it depends on."""
     words = shlex.join(["python" if part == sys.executable else part for part in command])
-    print(f"\n[{name}] {words.replace('python -m mixlaw.cli.main', 'mixlaw')}", flush=True)
+    print(f"\n[{name}] {words.replace('python -m mixlaw', 'mixlaw')}", flush=True)
     started = time.monotonic()
     if output and output.exists() and all(p.stat().st_mtime <= output.stat().st_mtime for p in [*inputs, *code()]):
         print(f"{shown(output)} is up to date", flush=True)

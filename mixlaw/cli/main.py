@@ -1,13 +1,11 @@
 """The command line: what a person types. Nothing heavy is imported before a command runs."""
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mixlaw.console import command, remark
-from mixlaw.errors import MixlawError
+from mixlaw.console import command, exit_code_of
 from mixlaw.paths import expand_options
 
 EXAMPLES = """examples:
@@ -45,19 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     from mixlaw.cli import commands
 
-    try:
+    def run() -> int:
         expand_options(options, PATHS)
         getattr(commands, f"run_{options.command}")(options)
-    except MixlawError as error:
-        remark(f"error: {error}")
-        return error.exit_code
-    except OSError as error:
-        remark(f"error: {error.filename or 'output'}: {error.strerror or error}")
-        return 4
-    except KeyboardInterrupt:
-        remark("interrupted")
-        return 130
-    return 0
+        return 0
+
+    return exit_code_of(run, when_interrupted="interrupted")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -277,7 +268,3 @@ COMMANDS: dict[str, tuple[Options, str]] = {
     "report": (_report_options, "draw everything into one self-contained HTML file and PNGs beside it"),
     "laws": (_laws_options, "list all laws with their formulas and sources"),
 }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,7 @@
       <run_id>/log.txt           what all of these processes said
 
 Launchers write it, on this machine and on Slurm, and anybody reads it. Whether a run is over is known from its own
-directory alone (`runlog.py`); the ledger tells of the others.
+directory alone (`log.py`); the ledger tells of the others.
 """
 
 import json

@@ -35,7 +35,7 @@ def decision(runs: Path) -> list[str]:
 
 def report(runs: Path, outdated: str) -> None:
     """Draw a study's report; it proposes runs by its own planner, or says what does not belong together any more."""
-    code, _, err = call("-m", "mixlaw.cli.main", "report", str(runs))
+    code, _, err = call("-m", "mixlaw", "report", str(runs))
     page = html.unescape((runs / "report.html").read_text())
     assert code == 0, err
     assert [line for line in err.splitlines() if "again" in line] == ([f"warning: {outdated}"] if outdated else [])
@@ -62,8 +62,8 @@ def test_the_two_stages(
     assert planned.frame.groupby("run_id").first()["seed"].nunique() == 4
     laws = runs / "laws.json"
     fit = ["fit", str(runs), "--law", "multiplicative", "--bootstrap", "20", "--out", str(laws)]
-    assert call("-m", "mixlaw.cli.main", *fit)[0] == 0
-    assert call("-m", "mixlaw.cli.main", *(decided := decision(runs)))[0] == 0
+    assert call("-m", "mixlaw", *fit)[0] == 0
+    assert call("-m", "mixlaw", *(decided := decision(runs)))[0] == 0
     report(runs, "")
     (runs / "recommendation.json").unlink()
     capsys.readouterr()
@@ -80,11 +80,11 @@ def test_the_two_stages(
     assert (code, err) == (0, ""), printed + err
     more = read_table([runs]).frame["run_id"].nunique() - planned.frame["run_id"].nunique()
     assert more == 4
-    assert call("-m", "mixlaw.cli.main", *decided)[0] == 0
+    assert call("-m", "mixlaw", *decided)[0] == 0
     report(runs, f"these laws were fitted to other runs than those in {runs} now: `mixlaw fit {runs}` again")
-    assert call("-m", "mixlaw.cli.main", *fit)[0] == 0
+    assert call("-m", "mixlaw", *fit)[0] == 0
     report(runs, f"{runs}/recommendation.json rests on other laws than {laws}: `mixlaw recommend` again")
-    assert call("-m", "mixlaw.cli.main", *decided)[0] == 0
+    assert call("-m", "mixlaw", *decided)[0] == 0
     capsys.readouterr()
     assert main(["tale", "--next", "4"]) == 0  # for what was recommended, limits and all
     assert "at N = 1e+06, D = 1e+05: " in capsys.readouterr().out
