@@ -35,16 +35,16 @@ def run_command(task: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         remark("interrupted; the same command resumes from the last checkpoint")
         return INTERRUPTED
-    except OSError as error:
-        advice = "choose another machine.runs, or free some space"
-        remark(f"error: {error.filename or 'stdout'}: {error.strerror or error}; {advice}")
-        return RunLogError.exit_code
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # before OSError: some of Hydra's are both
         known = as_mixlaw_error(error)
         if known is None:
             raise
         remark(f"error: {known}")
         return known.exit_code
+    except OSError as error:
+        advice = "choose another machine.runs, or free some space"
+        remark(f"error: {error.filename or 'stdout'}: {error.strerror or error}; {advice}")
+        return RunLogError.exit_code
 
 
 def as_mixlaw_error(error: Exception) -> MixlawError | None:

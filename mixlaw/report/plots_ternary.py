@@ -18,6 +18,7 @@ CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
 STEPS = 120  # of the grid on every side
 SHOWN = 0.9  # the share of all mixtures whose loss has a colour of its own; the worst ones share one
 SEEN = 0.005  # smaller intervals would lie under the star
+ROUNDING = 1e-12  # of a weight: corners as near to a line lie on it
 MARKS = {"uniform": "s", "natural": "D", "unconstrained": "X"}
 
 
@@ -98,9 +99,9 @@ def inside(low: Array, high: Array) -> Array:
             kept: list[Array] = []
             for a, b in pairwise([*corners[-1:], *corners]):
                 over_a, over_b = sign * (a[i] - limit), sign * (b[i] - limit)
-                if min(over_a, over_b) < 0 < max(over_a, over_b):
+                if min(over_a, over_b) < -ROUNDING and max(over_a, over_b) > ROUNDING:
                     kept.append(a + (b - a) * over_a / (over_a - over_b))
-                if over_b >= 0:
+                if over_b >= -ROUNDING:  # where a weight is pinned, low is high, and corners lie on both lines
                     kept.append(b)
             corners = kept
     return np.array(corners).reshape(-1, 3)

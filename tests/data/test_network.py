@@ -26,9 +26,9 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget proxies, and what is known of pip's index, before and after."""
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
-    data.wheels._index_unreachable.cache_clear()
+    data.demo_corpora.wheels._index_unreachable.cache_clear()
     yield
-    data.wheels._index_unreachable.cache_clear()
+    data.demo_corpora.wheels._index_unreachable.cache_clear()
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_a_vocabulary_that_the_kind_cannot_have_is_refused(kind: str, size: int)
 
 def test_learning_again_in_another_process_gives_the_same_file(bpe: BpeTokenizer) -> None:
     code = (
-        "from data.tokenize import train_bpe; from tests.data.tiny import sentences;"
+        "from data.tokenizers import train_bpe; from tests.data.tiny import sentences;"
         f"print(train_bpe(sentences('tree', 200), {VOCAB}).sha256)"
     )
     env = os.environ | {"PYTHONHASHSEED": "7", "TOKENIZERS_PARALLELISM": "true"}

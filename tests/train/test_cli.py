@@ -114,7 +114,7 @@ def test_a_foreign_package_called_data_is_noticed(tiny: Tiny, tmp_path: Path) ->
     """`python -m train` from elsewhere: the checkout's parts are on the path, but not first."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "__init__.py").touch()
-    for path in (ROOT / "data").glob("[!_]*.py"):
+    for path in (ROOT / "data").glob("[!_]*"):
         (tmp_path / "data" / path.name).symlink_to(path)
     code, out, err = call("-P", "-m", "train", *tiny(), PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert (code, out) == (2, "")

@@ -64,7 +64,8 @@ def test_rows_with_a_number_of_their_own_are_not_shifted(tmp_path: Path) -> None
 def test_csv_gives_every_text_back_and_counts_every_ragged_row(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], ragged: set[int], end: str, quoting: int
 ) -> None:
-    assume(quoting == csv.QUOTE_ALL or end != "\n" or not any("\r" in field for row in rows for field in row))
+    other = {"\n": "\r", "\r": "\n"}.get(end, "")  # a line break that the writer does not quote
+    assume(quoting == csv.QUOTE_ALL or not other or not any(other in field for row in rows for field in row))
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator=end, quoting=quoting)  # type: ignore[arg-type]
     writer.writerow(["a", "text", "b"])

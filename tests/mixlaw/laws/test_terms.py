@@ -56,6 +56,7 @@ def test_a_tree_of_any_depth_has_exact_derivatives(tree, seed):
         bit = step * np.eye(theta.shape[1])[i]
         numeric = (tree.value(theta + bit, x)[0] - tree.value(theta - bit, x)[0]) / (2 * step)
         np.testing.assert_allclose(exact, numeric, rtol=1e-5, atol=1e-8 * scale)
+    step = 1e-7  # weights may be as small as 1e-4
     for i, exact in enumerate(by_h.transpose(1, 0, 2)):
         bit = step * np.eye(3)[:, i : i + 1]
         numeric = (tree.value(theta, x.with_h(x.h + bit))[0] - tree.value(theta, x.with_h(x.h - bit))[0]) / (2 * step)

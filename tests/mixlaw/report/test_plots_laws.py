@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -165,6 +165,7 @@ def test_a_ternary_plot_of_other_than_three_domains_says_what_to_use(k):
 
 @settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=6, max_size=6))
+@example([0.6958216923050463, 0.6696420193946281, 0.0, 0.0, 0.6696420193946281, 0.0])  # two weights pinned
 def test_the_polygon_of_intervals_keeps_to_them(ends):
     low, high = np.sort(np.array(ends).reshape(2, 3), axis=0)
     corners = inside(low, high)
