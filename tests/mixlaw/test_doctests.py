@@ -9,7 +9,11 @@ import pytest
 import mixlaw
 from mixlaw.laws.registry import LAWS
 
-MODULES = [f"mixlaw.{module.name}" for module in pkgutil.iter_modules(mixlaw.__path__)]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(mixlaw.__path__, "mixlaw.")
+    if not module.name.endswith("__main__")  # importing it runs the command
+]
 
 
 @pytest.fixture
