@@ -35,9 +35,6 @@ USES: dict[str, tuple[str, ...]] = {
     "icons": ("members", "templates"),
     "mnist": ("templates",),
     "notebooks": (),
-    "clipart": ("names", "templates"),
-    "stamps": ("languages", "templates"),
-    "html_pages": ("members",),
 }
 
 _SKIN_TONES = frozenset(("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"))
@@ -72,7 +69,7 @@ def check_pictures(source: SourceConfig, where: str) -> None:
     _check_templates(pictures.templates, where)
     if not pictures.languages:
         raise ConfigError(f"{where}.pictures.languages: empty; name at least one, as in [en]")
-    if source.reader == "openmoji":  # what other packages have, only they know
+    if "languages" in used:
         check_languages(pictures.languages, LANGUAGES, f"{where}.pictures")
 
 

