@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.advice.constraints import Question
-from mixlaw.cli.main import number
+from mixlaw.cli.options import number
 from mixlaw.console import command, exit_code_of, say
 from mixlaw.counts import flops, tokens_for
 from mixlaw.errors import ConfigError

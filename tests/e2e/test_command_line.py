@@ -370,7 +370,7 @@ def test_names_that_yaml_takes_for_something_else_stay_names():
 
     from mixlaw.advice.constraints import Question
     from mixlaw.advice.recommend import recommend
-    from mixlaw.cli.commands import override_file
+    from mixlaw.cli.recommend import override_file
     from tests.mixlaw.synthetic import TRUTHS, fitted
 
     names = ["no", "1e3", "on"]

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixlaw.cli.main import KINDS, main
+from mixlaw.cli.main import main
+from mixlaw.cli.plot import KINDS
 from mixlaw.report.build import OF_MIXTURES
 from tests.mixlaw.no_mixture import REPEATED, losses, repeated
 

@@ -9,7 +9,7 @@ import pytest
 
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.recommend import Recommendation, recommend
-from mixlaw.cli.main import KINDS
+from mixlaw.cli.plot import KINDS
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.report.build import DRAWN, choose_drawings, draw_one, prove, units_in_words, write_report

@@ -1,0 +1,52 @@
+"""`mixlaw predict`: the losses of a table's rows, with intervals."""
+
+import argparse
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from mixlaw.advice.extrapolation import far_warnings, rows_of
+from mixlaw.cli.options import share
+from mixlaw.cli.reading import doubt, read_like, table_options
+from mixlaw.console import remark, say
+from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.fileio import strict_json
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.runs.comparable import require_alike
+from mixlaw.tables.units import NATS
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("laws", metavar="LAWS")
+    table_options(sub)
+    sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
+    sub.add_argument("--level", type=share, default=0.9, help="of the intervals")
+    sub.add_argument("--out", type=Path, help="a CSV file; the terminal by default")
+    sub.add_argument("--json", action="store_true", help="print JSON, a record per row and target")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Predict every row of a table."""
+    laws = FittedLaws.load(options.laws)
+    name = options.law or laws.chosen
+    if name not in laws.fits:
+        raise ConfigError(f"--law: {unknown_name('law', name, laws.fits)}")
+    table = read_like(options.table, options, laws, need_losses=False)
+    for warning in laws.fits[name].warnings_:
+        remark(f"warning: {warning}")
+    doubt(table)
+    known = {n: v for n, v in laws.identity.items() if not any(fnmatchcase(n, pattern) for pattern in options.varied)}
+    require_alike(known, table.identity, "the runs of the fit", f"the runs in {', '.join(options.table)}")
+    predictions = laws.fits[name].predict(table, level=options.level)
+    units = {target: laws.fits[name].target(target).unit for target in predictions["target"].unique()}
+    if set(units.values()) != {NATS}:
+        predictions["unit"] = predictions["target"].map(units)
+    for warning in far_warnings(laws, name, rows_of(laws, name, table)):
+        remark(f"warning: {warning}")
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        predictions.to_csv(options.out, index=False)
+        say(f"{len(predictions)} predictions of the {name} law written to {options.out}")
+    elif options.json:
+        say(strict_json(predictions.to_dict("records"), indent=1))
+    else:
+        say(predictions.to_string(index=False, float_format=lambda v: f"{v:.4f}"))

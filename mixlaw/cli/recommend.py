@@ -1,0 +1,57 @@
+"""`mixlaw recommend`: the mixture for a big run, what limits cost, and how sure that is."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mixlaw.advice.recommend import Recommendation, recommend
+from mixlaw.cli.question import question_of, question_options
+from mixlaw.console import say
+from mixlaw.errors import ConfigError
+from mixlaw.fileio import strict_json, write_atomically
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.mixture import round_to_sum
+
+RECOMMENDED = "# Recommended"  # how the files begin that may be written over
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("laws", metavar="LAWS")
+    question_options(sub, needed=True)
+    sub.add_argument("--json", action="store_true", help="print everything as JSON")
+    sub.add_argument("--out", type=Path, help="also write the JSON to a file")
+    sub.add_argument("--override", type=Path, help="write a Hydra file, e.g. configs/mixture/big.yaml: mixture=big")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Recommend a mixture."""
+    laws = FittedLaws.load(options.laws)
+    answer = recommend(laws, question_of(laws, options), options.law)
+    text = strict_json(answer.to_json(), indent=1)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.out, text)
+    if options.override:
+        _check_own(options.override)
+        options.override.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.override, override_file(answer))
+    say(text if options.json else answer.summary())
+
+
+def _check_own(path: Path) -> None:
+    """Refuse to write over a mixture that somebody else wrote."""
+    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(RECOMMENDED):
+        raise ConfigError(f"{path} exists and was not written by `mixlaw recommend`: give --override another name")
+
+
+def override_file(answer: Recommendation) -> str:
+    """Return a file of the trainer's configuration group `mixture`."""
+    question = answer.question
+    units = round_to_sum(np.array(list(answer.weights.values())), 10_000)
+    shares = zip(answer.weights, units, strict=True)
+    weights = "{" + ", ".join(f"{json.dumps(d, ensure_ascii=False)}: {u / 10_000:.4f}" for d, u in shares) + "}"
+    head = f"{RECOMMENDED} by the {answer.law} law for N = {question.n_params:.4g}, D = {question.n_tokens:.4g},"
+    targets = " ".join(", ".join(question.targets).split())  # in one line
+    return f"{head}\n# best at {targets}.\nnamed: natural # weights go before it\nweights: {weights}\n"
