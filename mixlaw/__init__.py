@@ -1,3 +1,3 @@
 """mixlaw: scaling laws for data mixtures."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
