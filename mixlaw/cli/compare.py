@@ -8,7 +8,7 @@ import pandas as pd
 from mixlaw.cli import check
 from mixlaw.cli.reading import doubt, names_of, read_clean
 from mixlaw.cli.scores import score_table
-from mixlaw.cli.solver import Progress, settings_of, solver_options
+from mixlaw.cli.solver import ProgressLine, settings_of, solver_options
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fileio import strict_json
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     records, impossible = [], []
     for kind in options.holdout:
         try:
-            with Progress() as bar:
+            with ProgressLine() as bar:
                 verdicts, trials = judge(table, names, kind, against, options.target, bar, **settings_of(options))
         except FitError as error:
             impossible.append(error)

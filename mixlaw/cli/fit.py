@@ -9,7 +9,7 @@ import pandas as pd
 from mixlaw.cli import check
 from mixlaw.cli.reading import doubt, names_of, read, read_clean
 from mixlaw.cli.scores import score_table
-from mixlaw.cli.solver import Progress, settings_of, solver_options
+from mixlaw.cli.solver import ProgressLine, settings_of, solver_options
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError
 from mixlaw.fileio import strict_json
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     test = read(options.test, options) if options.test else None
     if test:
         require_alike(table.identity, test.identity, "the runs of the fit", f"the runs in {', '.join(options.test)}")
-    with Progress() as bar:
+    with ProgressLine() as bar:
         choice = fit_and_choose(table, laws_to_fit(options.law), options.holdout, options.target, bar, **settings)
     scored = [fit.score(test) for fit in choice.fits.values()] if test else []
     if options.holdout:

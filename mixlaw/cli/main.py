@@ -21,7 +21,7 @@ EXAMPLES = """examples:
   mixlaw predict laws.json new_runs.csv --out predicted.csv
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --target average --json
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --max-epochs 4 --available wiki=24e9,code=60e9 \\
-      --min code=0.05 --group web=c4+cc:0.2:0.6 --prior natural --pull 0.02 --override configs/mixture/big.yaml
+      --floor code=0.05 --group web=c4+cc:0.2:0.6 --stay-near natural --override configs/mixture/big.yaml
   mixlaw compare table.csv --laws base,additive,joint --holdout scale
   mixlaw report runs/quickstart
   mixlaw plot laws.json optimum --n-params 7e9 --n-tokens 150e9 --out optimum.png

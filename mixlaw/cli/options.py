@@ -1,6 +1,26 @@
-"""Types of option values that several commands share: numbers, counts and shares."""
+"""Shared by all commands: types of option values (numbers, counts, shares), and options that had another name."""
 
 import argparse
+from typing import Any, Protocol
+
+
+class Options(Protocol):
+    """A parser, or a group of its options."""
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action: ...
+
+
+def add_renamed(options: Options, name: str, former: str, **settings: Any) -> None:
+    """Add an option that also answers to its former name, which no help text shows.
+
+    Parameters
+    ----------
+    name, former : both with their dashes; the value is stored under `name`
+    settings : what `add_argument` takes
+    """
+    action = options.add_argument(name, **settings)
+    hidden = {"dest": action.dest, "help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+    options.add_argument(former, **settings | hidden)
 
 
 def number(text: str) -> float:
@@ -12,7 +32,8 @@ def number(text: str) -> float:
 
 
 def amount(text: str) -> float:
-    from mixlaw.tables.cells import number_of  # which needs pandas: help does not
+    """Return an option's value that must be finite and at least 0."""
+    from mixlaw.tables.cells import number_of  # deferred: it imports pandas, which sweeps.plan --help need not
 
     value = number_of(text.replace("_", ""), counts=True)
     if value is None:
@@ -23,6 +44,7 @@ def amount(text: str) -> float:
 
 
 def count(text: str) -> int:
+    """Return an option's value that must be a whole number of at least 2."""
     value = int(text)
     if value < 2:
         raise argparse.ArgumentTypeError(f"{text} is not a number of at least 2")
@@ -30,6 +52,7 @@ def count(text: str) -> int:
 
 
 def share(text: str) -> float:
+    """Return an option's value that must be between 0 and 1."""
     value = float(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")

@@ -13,16 +13,21 @@ from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report.build import OF_MIXTURES, draw_one
 
-KINDS = "optimum ternary parallel path prices pull parameters predicted residuals tokens errors".split()
+KINDS = "optimum ternary parallel path prices gradient parameters predicted residuals tokens errors".split()
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("laws", metavar="LAWS")
-    sub.add_argument("kind", choices=KINDS, help="what to draw")
+    sub.add_argument("kind", type=_kind, choices=KINDS, help="what to draw")
     sub.add_argument("--table", nargs="+", default=[], metavar="TABLE", help="runs, for predicted and tokens")
     reading_options(sub)
     question_options(sub, needed=False)
     sub.add_argument("--out", type=Path, default=Path("plot.png"), help="a PNG, SVG or PDF file")
+
+
+def _kind(text: str) -> str:
+    """Return the kind of a figure; the gradient was once called pull."""
+    return "gradient" if text == "pull" else text
 
 
 def run(options: argparse.Namespace) -> None:

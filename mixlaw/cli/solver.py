@@ -1,44 +1,49 @@
-"""How laws are fitted, on the command line: the options, the settings that they make, and the line of progress."""
+"""The solver's options on the command line, the settings of `LawFit` that they give, and the progress line."""
 
 import argparse
 import sys
 from typing import Any
 
-from mixlaw.cli.options import amount, number
+from tqdm import tqdm
+
+from mixlaw.cli.options import add_renamed, amount, number
 
 
 def solver_options(sub: argparse.ArgumentParser) -> None:
     solver = sub.add_argument_group("how laws are fitted")
     solver.add_argument("--delta", type=number, default=1e-3, help="Huber threshold [nats]")
-    solver.add_argument("--residuals", choices=["raw", "log"], default="raw", help="of losses, or of their logarithms")
-    solver.add_argument("--weights", choices=["equal", "error"], default="equal", help="error: by columns loss_se_*")
-    solver.add_argument(
-        "--belief", type=amount, default=1.0, help="what priors count, in runs; 0 is the paper's bare fit"
-    )
-    solver.add_argument(
-        "--starts", type=int, help="descents per target; by default 12, and up to 48 where rows are few"
-    )
-    solver.add_argument("--bootstrap", type=int, default=100, help="resamples of runs behind the intervals")
-    solver.add_argument("--seed", type=int, default=0)
+    solver.add_argument("--residuals", choices=["raw", "log"], default="raw", help="fit losses, or their logarithms")
+    weighting = "equal, or error: inverse standard errors of the columns loss_se_*"
+    strength = "weight of the parameter priors, in runs; 0: no priors, as in the paper"
+    starts = "starting points of the multi-start search per target; default: 12, up to 48 for few rows"
+    resamples = "bootstrap resamples of whole runs for the intervals; default: 100"
+    add_renamed(solver, "--row-weights", "--weights", choices=["equal", "error"], default="equal", help=weighting)
+    add_renamed(solver, "--prior-strength", "--belief", type=amount, default=1.0, metavar="RUNS", help=strength)
+    add_renamed(solver, "--n-starts", "--starts", type=int, metavar="N", help=starts)
+    add_renamed(solver, "--n-bootstrap", "--bootstrap", type=int, default=100, metavar="N", help=resamples)
+    solver.add_argument("--seed", type=int, default=0, help="of the random starts and resamples")
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return the settings of every `LawFit` from the options."""
     return {
-        "delta": options.delta, "residuals": options.residuals, "weights": options.weights, "prior": options.belief,
-        "n_starts": options.starts, "n_bootstrap": options.bootstrap, "seed": options.seed,
-    }  # fmt: skip
+        "delta": options.delta,
+        "residuals": options.residuals,
+        "weights": options.row_weights,
+        "prior": options.prior_strength,
+        "n_starts": options.n_starts,
+        "n_bootstrap": options.n_bootstrap,
+        "seed": options.seed,
+    }
 
 
-class Progress:
-    """What is being fitted and for how long, on a terminal; nothing otherwise."""
+class ProgressLine:
+    """One line on stderr with what is being fitted and the elapsed time; only where stderr is a terminal."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
-
         self._bar = tqdm(disable=not sys.stderr.isatty(), leave=False, bar_format="{desc} [{elapsed}]")
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressLine":
         return self
 
     def __call__(self, text: str) -> None:

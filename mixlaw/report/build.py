@@ -37,7 +37,7 @@ SCORES = {"mre": "mean relative error [%]", "mae": "mean error", "bias": "bias [
           "spearman": "rank correlation", "coverage": "inside 90 % intervals [%]", "n": "losses"}  # fmt: skip
 TITLE = "Which mixture should the big run use?"
 TITLE_OF_LOSS = "What loss will the big run have?"  # where there is no mixture
-OF_MIXTURES = ("optimum", "ternary", "parallel", "path", "prices", "pull")  # figures of a recommendation
+OF_MIXTURES = ("optimum", "ternary", "parallel", "path", "prices", "gradient")  # figures of a recommendation
 MOST_NOTES = 3  # more notes about the runs are folded
 TOLD = ("optimum", "proof", "predicted", "errors", "tokens", "residuals")  # what the overview shows, the first four
 
@@ -124,7 +124,7 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
     "parallel": lambda ax, m: plots_mixture.parallel(ax, m.asked, m.laws),
     "path": lambda ax, m: plots_mixture.path(ax, m.asked),
     "prices": lambda ax, m: plots_mixture.prices(ax, m.asked),
-    "pull": lambda ax, m: plots_mixture.pull(ax, m.asked),
+    "gradient": lambda ax, m: plots_mixture.gradient(ax, m.asked),
     "proof": lambda ax, m: plots.proof(
         ax, m.outcome, " + ".join(display.facts(m.asked)["targets"]), display.unit_of(m.asked)
     ),
@@ -294,7 +294,7 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
     wanted = {"parameters"}
     if m.answer is not None:
         known, k = display.facts(m.answer), len(display.domains_of(m.answer))
-        wanted |= {"optimum"} | ({"pull"} if "pull" in display.domains_of(m.answer) else set())
+        wanted |= {"optimum"} | ({"gradient"} if "gradient" in display.domains_of(m.answer) else set())
         wanted |= ({"path"} if display.path_steps(m.answer) else set()) | ({"prices"} if known.get("prices") else set())
         if "n_params" in known and _can_predict(m):
             wanted.add("ternary" if k == 3 else "parallel")
@@ -410,7 +410,10 @@ def _about_answer(answer: Answer, figures: dict[str, str]) -> list[str]:
     if known["override"]:
         lines += [f"<small>Train it with <code>{html.escape(known['override'])}</code></small>"]
     parts = [f'<div class="answer"><p>{"</p><p>".join(lines)}</p></div>', "<h2>The recommendation</h2>"]
-    parts += [display.words_html(), side_by_side(figures, "optimum", "ternary", "parallel", "path", "prices", "pull")]
+    parts += [
+        display.words_html(),
+        side_by_side(figures, "optimum", "ternary", "parallel", "path", "prices", "gradient"),
+    ]
     per_target = pd.DataFrame(known.get("per_target", []))
     for title, table in (
         ("The weights", display.weights_table(answer)),

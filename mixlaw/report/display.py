@@ -28,7 +28,7 @@ WORDS = {  # what a reader of the report may not know
     "equally good": "how far one weight may go, the others following, before the loss rises by the noise of one run",
     "regret": "how much worse the big run would be if it were trained on the best mixture of a smaller one",
     "price of a limit": "the loss that keeping the limit adds",
-    "pull": "what 1 % more of a domain does to the loss, beginning at the uniform mixture",
+    "gradient": "the change of the loss per 1 % more of a domain, at the uniform mixture",
     "mean relative error": "of predicted losses, against measured ones [%]; bias is its mean with sign",
 }
 LONG = 28  # letters of a cell that may go over several lines
@@ -53,6 +53,7 @@ def domains_of(answer: Answer) -> pd.DataFrame:
         If a saved answer lacks them.
     """
     domains = answer.table if isinstance(answer, Recommendation) else pd.DataFrame(answer["domains"])
+    domains = domains.rename(columns={"pull": "gradient"})  # its name until version 0.1
     missing = {"domain", "weight", "low", "high"} - set(domains)
     if missing or domains.empty:
         raise ConfigError(f"the recommendation lacks {', '.join(sorted(missing)) or 'domains'}: ask again")

@@ -127,13 +127,13 @@ def optimum(ax: Axes | None, answer: Answer) -> Axes:
     return ax
 
 
-def pull(ax: Axes | None, answer: Answer) -> Axes:
-    """Draw what a little more of each domain does to the loss, beginning at the uniform mixture."""
+def gradient(ax: Axes | None, answer: Answer) -> Axes:
+    """Draw the gradient of the loss by each domain's weight at the uniform mixture, per 1 % of weight."""
     domains = domains_of(answer)
     if len(domains) > LYING:
-        domains = domains.sort_values("pull", kind="stable")
+        domains = domains.sort_values("gradient", kind="stable")
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.27 * len(domains) + 1.3)))
-    per_point = domains["pull"] / 100
+    per_point = domains["gradient"] / 100
     colour = [COLOURS[2] if value < 0 else COLOURS[1] for value in per_point]
     ax.barh(np.arange(len(domains)), per_point, color=colour)
     ax.set_yticks(np.arange(len(domains)), [short(name) for name in domains["domain"]])
@@ -142,13 +142,13 @@ def pull(ax: Axes | None, answer: Answer) -> Axes:
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.set(
         xlabel=change_label(unit_of(answer)),
-        title="Each domain's pull (at the uniform mixture)",
+        title="Gradient by domain (at the uniform mixture)",
     )
     return ax
 
 
 def change_label(unit: str) -> str:
-    """Return the label of what 1 % more of a domain does to the target.
+    """Return the axis label of the gradient: the change of the target per 1 % more of a domain.
 
     >>> change_label("nats/token"), change_label("error rate")
     ("change of the target's loss per 1 % more [nats/token]", "change of the target's error rate per 1 % more")
@@ -167,7 +167,7 @@ def prices(ax: Axes | None, answer: Answer) -> Axes:
     known = facts(answer)
     rows = sorted(known.get("prices", []), key=lambda row: -float(row["cost"]))
     if not rows:
-        raise ConfigError("no limit costs anything here: ask with --min, --max, --pin, --group or --max-epochs")
+        raise ConfigError("no limit costs anything here: ask with --floor, --cap, --pin, --group or --max-epochs")
     ax = axes(ax, (SIZE[0], max(2.2, 0.4 * len(rows) + 1.4)))
     costs = [float(row["cost"]) for row in rows]
     bars = ax.barh(range(len(rows)), costs, 0.6, color=COLOURS[0])

@@ -54,7 +54,7 @@ def test_a_report_with_everything_is_one_file_without_network_or_script(tmp_path
     assert not re.search(r"http|<script|<link|src=|url\(|@import", page)
     made = [p.stem for p in pictures]
     assert made == [
-        "optimum", "ternary", "path", "prices", "pull", "proof", "predicted", "errors", "residuals", "tokens",
+        "optimum", "ternary", "path", "prices", "gradient", "proof", "predicted", "errors", "residuals", "tokens",
         "parameters", "overview",
     ]  # fmt: skip
     assert page.count("<figure") == len(made) - 1
@@ -70,7 +70,7 @@ def test_a_report_with_everything_is_one_file_without_network_or_script(tmp_path
     ("given", "made"),
     [
         ({}, ["parameters"]),
-        ({"answer": answer(7)}, ["optimum", "parallel", "path", "prices", "pull", "parameters"]),
+        ({"answer": answer(7)}, ["optimum", "parallel", "path", "prices", "gradient", "parameters"]),
         ({"table": runs(7)}, ["predicted", "errors", "residuals", "tokens", "parameters"]),
         ({"test": runs(7)}, ["predicted", "errors", "residuals", "parameters"]),
     ],

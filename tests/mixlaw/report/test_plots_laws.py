@@ -83,8 +83,8 @@ def test_without_limits_nothing_is_said_about_them():
 
 
 @pytest.mark.parametrize("k", FEW_AND_MANY)
-def test_the_pull_has_a_bar_per_domain(k):
-    ax = drawn(plots_mixture.pull(None, answer(k)))
+def test_the_gradient_has_a_bar_per_domain(k):
+    ax = drawn(plots_mixture.gradient(None, answer(k)))
     pulls = [r["pull"] / 100 for r in answer(k)["domains"]]
     np.testing.assert_allclose([p.get_width() for p in ax.patches], sorted(pulls) if k == 17 else pulls)
 
@@ -309,7 +309,7 @@ def test_names_are_written_letter_for_letter():
 
 def test_axes_are_taken_or_made_without_pyplot():
     ax = plots.axes()
-    assert plots_mixture.pull(ax, answer(3)) is ax
+    assert plots_mixture.gradient(ax, answer(3)) is ax
     assert not ax.spines["top"].get_visible()
     code = "import sys, mixlaw.report.build; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -323,7 +323,7 @@ def long_named(found: dict) -> dict:
     return found
 
 
-@pytest.mark.parametrize("draw", [plots_mixture.optimum, plots_mixture.pull])
+@pytest.mark.parametrize("draw", [plots_mixture.optimum, plots_mixture.gradient])
 def test_long_names_leave_room_for_the_data_and_every_domain_its_bar(draw):
     ax = drawn(draw(None, long_named(answer(4))))
     assert len(ax.patches) == 4

@@ -179,7 +179,7 @@ def test_axes_of_figures_have_the_unit(tmp_path: Path, capsys: pytest.CaptureFix
     assert plots.residuals(None, fit, table, against="loss").get_xlabel() == "measured error rate"
     row = {"mixture": "uniform", "predicted": 0.3, "low": 0.2, "high": 0.4, "measured": 0.3}
     assert plots.proof(None, [row], "law", "error rate").get_ylabel() == "law error rate"
-    assert plots_mixture.pull(None, answer).get_xlabel() == "change of the target's error rate per 1 % more"
+    assert plots_mixture.gradient(None, answer).get_xlabel() == "change of the target's error rate per 1 % more"
     assert plots_mixture.prices(None, answer).get_xlabel().endswith("[error rate]")
     for ax in (ternary(None, answer, laws), plots_mixture.parallel(None, answer, laws)):
         assert [a.get_ylabel() for a in ax.figure.axes[1:]] == ["predicted error rate at the big run"]
