@@ -11,7 +11,7 @@ from mixlaw.cli.reading import read_like, reading_options
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.report.build import OF_MIXTURES, draw_one
+from mixlaw.report.drawings import OF_MIXTURES, draw_one
 
 KINDS = "optimum ternary parallel path prices gradient parameters predicted residuals tokens errors".split()
 

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from mixlaw.report.build import prove, verdict
+from mixlaw.report.proof import prove, verdict
 from mixlaw.tables.table import check_frame
 from scripts.demo import ROADS, proof_mixtures
 from train.compose import compose_config

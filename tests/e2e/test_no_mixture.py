@@ -8,7 +8,7 @@ import pytest
 
 from mixlaw.cli.main import main
 from mixlaw.cli.plot import KINDS
-from mixlaw.report.build import OF_MIXTURES
+from mixlaw.report.drawings import OF_MIXTURES
 from tests.mixlaw.no_mixture import REPEATED, losses, repeated
 
 FAST = ["--bootstrap", "8", "--starts", "8"]

@@ -12,7 +12,7 @@ from mixlaw.advice.recommend import Recommendation, recommend
 from mixlaw.cli.plot import KINDS
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.fitting.estimator import LawFit
-from mixlaw.report.build import DRAWN, choose_drawings, draw_one, prove, units_in_words, write_report
+from mixlaw.report.build import units_in_words, write_report
 from mixlaw.report.display import (
     answer_html,
     fit_html,
@@ -23,6 +23,8 @@ from mixlaw.report.display import (
     sentences,
     upright,
 )
+from mixlaw.report.drawings import DRAWN, choose_drawings, draw_one
+from mixlaw.report.proof import prove
 from mixlaw.tables.examples import small_study
 from mixlaw.tables.units import NATS
 from tests.mixlaw.answers import answer, laws, names, runs
@@ -206,7 +208,7 @@ def test_what_notebooks_show():
 def test_a_figure_can_be_drawn_on_one_s_own_axes():
     from matplotlib.figure import Figure
 
-    from mixlaw.report.build import Material
+    from mixlaw.report.material import Material
 
     drawings = choose_drawings(Material(laws(3), runs(3), None, answer(3)))
     for draw in drawings.values():

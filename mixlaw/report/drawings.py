@@ -1,0 +1,136 @@
+"""All figures by name: which of them the material allows, one of them as a file, and the overview of four."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mixlaw.advice.recommend import Recommendation
+from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.registry import get_law
+from mixlaw.report import display, plots_mixture
+from mixlaw.report import plots_laws as plots
+from mixlaw.report.fonts import any_script
+from mixlaw.report.material import Material, needed
+from mixlaw.report.page import figure_of
+from mixlaw.report.plots_ternary import ternary
+from mixlaw.tables.levels import count_levels
+from mixlaw.tables.table import Table, names_after
+
+Drawing = Callable[[Axes | None], Axes]
+OF_MIXTURES = (
+    "optimum",
+    "ternary",
+    "parallel",
+    "path",
+    "prices",
+    "gradient",
+)  # figures of a recommendation
+TOLD = (
+    "optimum",
+    "proof",
+    "predicted",
+    "errors",
+    "tokens",
+    "residuals",
+)  # what the overview shows, the first four
+
+
+def _predicted(ax: Axes | None, m: Material) -> Axes:
+    runs = m.runs
+    title = f"{plots.plain(m.fit.law)} law on {m.seen}"
+    return plots.predicted_against_observed(ax, m.fit.predict(runs), title, m.fit.unit_of())
+
+
+def _tokens(ax: Axes | None, m: Material) -> Axes:
+    return plots.loss_against_tokens(ax, needed(m.table, "--table TABLE"), m.fit, m.target)
+
+
+# what can be drawn, in the order of the report
+DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
+    "optimum": lambda ax, m: plots_mixture.optimum(ax, m.asked),
+    "ternary": lambda ax, m: ternary(ax, m.asked, m.laws),
+    "parallel": lambda ax, m: plots_mixture.parallel(ax, m.asked, m.laws),
+    "path": lambda ax, m: plots_mixture.path(ax, m.asked),
+    "prices": lambda ax, m: plots_mixture.prices(ax, m.asked),
+    "gradient": lambda ax, m: plots_mixture.gradient(ax, m.asked),
+    "proof": lambda ax, m: plots.proof(
+        ax, m.outcome, " + ".join(display.facts(m.asked)["targets"]), display.unit_of(m.asked)
+    ),
+    "predicted": _predicted,
+    "errors": lambda ax, m: plots.errors_by_law(ax, *m.scores()),
+    "residuals": lambda ax, m: plots.residuals(ax, m.fit, m.runs),
+    "tokens": _tokens,
+    "parameters": lambda ax, m: plots.parameters(ax, m.fit),
+    "realised": lambda ax, m: plots.realised_against_requested(ax, m.runs),
+}
+
+
+def draw_one(
+    out: Path,
+    kind: str,
+    laws: FittedLaws,
+    table: Table | None,
+    answer: Recommendation | None,
+    targets: Sequence[str] = (),
+) -> list[str]:
+    """Draw one figure into a file, whose type follows its suffix; return what a person should know about it.
+
+    Parameters
+    ----------
+    kind : one of `DRAWN`; proof and realised need run directories and are in the report only
+    targets : which of the targets a figure of one target is about, where there is no answer
+
+    Raises
+    ------
+    ConfigError
+        If the kind is unknown, needs what is not given (saying what to add), or the suffix is no picture's.
+    """
+    known = [name for name in DRAWN if name not in ("proof", "realised")]
+    if kind not in known:
+        raise ConfigError(unknown_name("figure", kind, known))
+    types = Figure().canvas.get_supported_filetypes()
+    if out.suffix[1:].lower() not in types:
+        raise ConfigError(f"{out}: a picture's name ends in .png, .svg or .pdf")
+    with matplotlib.rc_context(plots.STYLE), any_script() as said:
+        figure_of(DRAWN[kind](None, Material(laws, table, None, answer, targets=targets))).savefig(out, dpi=150)
+    return said
+
+
+def choose_drawings(m: Material) -> dict[str, Drawing]:
+    """Return the figures that the runs at hand allow and that show something, by name."""
+    wanted = {"parameters"}
+    if m.answer is not None:
+        known, k = display.facts(m.answer), len(display.domains_of(m.answer))
+        wanted |= {"optimum"} | ({"gradient"} if "gradient" in display.domains_of(m.answer) else set())
+        wanted |= ({"path"} if display.path_steps(m.answer) else set()) | ({"prices"} if known.get("prices") else set())
+        if "n_params" in known and _can_predict(m):
+            wanted.add("ternary" if k == 3 else "parallel")
+    wanted |= {"proof"} if m.outcome else set()
+    if m.table is not None or m.test is not None:
+        wanted |= {"predicted", "residuals", "errors"}
+        wanted |= {"realised"} if names_after("requested_", m.runs.frame) else set()
+    wanted |= {"errors"} if m.laws.scores else set()
+    wanted |= {"tokens"} if m.table is not None and count_levels(m.table.frame, "n_tokens") > 1 else set()
+    return {name: lambda ax, draw=draw: draw(ax, m) for name, draw in DRAWN.items() if name in wanted}  # type: ignore[misc]
+
+
+def _can_predict(m: Material) -> bool:
+    """Return whether the loss of any mixture can be predicted: some laws need tokens that a saved answer lacks."""
+    return "available" not in get_law(m.fit.law).uses or set(m.fit.domains_) <= set(m.laws.sizes)
+
+
+def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:
+    """Draw the four figures that tell most into one picture."""
+    names = [n for n in (*TOLD, *drawings) if n in drawings]
+    figure = Figure(figsize=(12.4, 8.6), layout="constrained")
+    spaces = list(figure.subplots(2, 2).flat)
+    for ax, name in zip(spaces, list(dict.fromkeys(names))[:4], strict=False):
+        drawings[name](ax)
+    for ax in spaces[len(set(names)) :]:
+        ax.set_axis_off()
+    figure.savefig(path, dpi=100)
+    return path

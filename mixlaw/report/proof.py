@@ -1,0 +1,64 @@
+"""The proof of a recommendation: runs trained on the recommended and on other mixtures, against the prediction."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from mixlaw.errors import RunLogError
+from mixlaw.tables.table import Table
+from mixlaw.tables.units import NATS, difference
+
+
+def prove(answer: Mapping[str, Any], proof: Table) -> list[dict[str, Any]]:
+    """Match the runs of the proof with the mixtures they test; return one row per mixture that was trained.
+
+    A mixture counts as trained where every realised weight is within 0.005 of it, at the asked number of tokens.
+    Where it was trained with several seeds, `measured` is their mean and `seeds` lists them.
+    """
+    frame = proof.frame[proof.frame["n_tokens"] >= 0.99 * answer["n_tokens"]]
+    wanted = [f"loss_{t}" for t in answer["targets"]] + [f"weight_{d}" for d in answer["outcomes"][0]["weights"]]
+    missing = [column for column in wanted if column not in frame]
+    if missing:
+        raise RunLogError(f"the runs of the proof have no {', '.join(missing)}, which the recommendation is about")
+    rows = []
+    for outcome in answer["outcomes"]:
+        close = pd.Series(True, index=frame.index)
+        for domain, weight in outcome["weights"].items():
+            close &= (frame[f"weight_{domain}"] - weight).abs() < 0.005
+        found = frame[close].sort_values("n_tokens").groupby("run_id").tail(1)
+        if len(found):
+            columns = found[[f"loss_{t}" for t in answer["targets"]]].to_numpy(float)
+            seeds = [float(v) for v in columns @ list(answer["targets"].values())]
+            rows.append({**outcome, "measured": sum(seeds) / len(seeds), "seeds": seeds})
+    return rows
+
+
+def verdict(rows: list[dict[str, Any]], unit: str = NATS) -> str:
+    """Return in one sentence whether the recommended mixture won, and by how much, in the targets' unit."""
+    measured = {r["mixture"]: r["measured"] for r in rows}
+    if "recommended" not in measured or len(measured) < 2:
+        return "The proof is not complete: train the recommended mixture and another one."
+    best = measured.pop("recommended")
+    gaps = ", ".join(f"{loss - best:+.4f} to {name}" for name, loss in measured.items())
+    seeds: list[float] = next((r["seeds"] for r in rows if len(r["seeds"]) > 1), [])
+    noise = f" Two seeds of one mixture differ by {max(seeds) - min(seeds):.4f}." if seeds else ""
+    inside = sum(r["low"] <= r["measured"] <= r["high"] for r in rows)
+    won = "won" if all(loss > best for loss in measured.values()) else "did not win"
+    by = f"{gaps} {NATS}" if unit == NATS else difference(gaps, unit)
+    intervals = f"{inside} of {len(rows)} measured losses lie inside their predicted intervals."
+    return f"The recommended mixture {won}: {by}.{noise} {intervals}"
+
+
+def proof_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return predicted against measured losses, one row per mixture."""
+    return pd.DataFrame(
+        {
+            "mixture": r["mixture"],
+            "predicted": f"{r['predicted']:.4f}",
+            "90 % interval": f"{r['low']:.4f} to {r['high']:.4f}",
+            "measured": f"{r['measured']:.4f}",
+            "error [%]": f"{100 * (r['predicted'] / r['measured'] - 1):+.2f}",
+        }
+        for r in rows
+    )
