@@ -95,7 +95,7 @@ def _array_places(raw: bytes) -> list[tuple[int, int]]:
     before = ""
     for opcode, argument, position in pickletools.genops(raw):
         if opcode.name == "BINSTRING" and before == "NEWFALSE":  # the flag before the content: not in Fortran order
-            places.append((int(position or 0) + 1 + _LENGTH_BYTES, len(argument)))
+            places.append((int(position or 0) + 1 + _LENGTH_BYTES, len(argument or "")))
         else:
             _require_part_of_array(opcode.name, argument)
         before = opcode.name

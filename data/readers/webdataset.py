@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.readers.tar_headers import ShardFile, members
+from data.readers.tar_members import ShardFile, members
 from mixlaw.errors import DataError
 
 INDEX_VERSION = 1
@@ -95,7 +95,7 @@ def index_shard(file: ShardFile) -> ShardIndex:
         if suffix in present:
             raise file.broken("this member is there twice", member.name)
         present.add(suffix)
-        rows.append((member.offset, member.size, suffixes.setdefault(suffix, len(suffixes))))
+        rows.append((member.offset_data, member.size, suffixes.setdefault(suffix, len(suffixes))))
     if not rows:
         raise file.broken("it holds no sample")
     offset, size, kind = np.array(rows, np.int64).T

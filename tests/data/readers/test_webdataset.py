@@ -256,14 +256,19 @@ def latin(path: Path) -> Path:
     return path
 
 
+def long_name() -> bytes:
+    """Return a header that announces a long name, and the name."""
+    return tarfile.TarInfo("k" * 120 + ".txt").tobuf(tarfile.GNU_FORMAT)[: 2 * BLOCK]
+
+
 def pax(path: Path) -> Path:
     return write_tar(path, [("é" * 80 + ".txt", b"x")], tarfile.PAX_FORMAT)
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "header bit": (lambda p: edit(three(p), 2560 + 2, b"k"), r"'k0\.txt': the header at byte 2,560, .*checksum"),
-    "first header bit": (lambda p: edit(three(p), 1, b"x"), r"a\.tar: its first header is damaged \(checksum\)"),
-    "checksum itself": (lambda p: edit(three(p), 148, b"x"), r"its first header is damaged \(checksum\)"),
+    "first header bit": (lambda p: edit(three(p), 1, b"x"), r"a\.tar: its first header is damaged \(bad checksum\)"),
+    "checksum itself": (lambda p: edit(three(p), 148, b"x"), r"its first header is damaged \(invalid header\)"),
     "zeros in the middle": (lambda p: edit(three(p), 2560, bytes(4000)), r"'k0\.txt': the archive ends after .*2,560"),
     "zeros to the end": (lambda p: p.write_bytes(three(p).read_bytes()[:2000] + bytes(20_000)), "filled with zeros"),
     "zeros only": (lambda p: p.write_bytes(bytes(50_000)), "filled with zeros"),
@@ -286,12 +291,23 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         r"'k\.txt': it is sparse",
     ),
     "latin-1 name": (latin, r"b'caf\\xe9\.txt': its name is not UTF-8"),
-    "size in letters": (lambda p: resealed(three(p), 124, b"zz", 0), r"'k0\.jpg': its size is no number"),
-    "size below zero": (lambda p: resealed(three(p), 124, b"-0000000001", 0), r"'k0\.jpg': its size is no number"),
+    "size in letters": (lambda p: resealed(three(p), 124, b"zz", 0), r"its first header is damaged \(invalid header\)"),
+    "later size in letters": (
+        lambda p: resealed(three(p), 2684, b"zz", 2560),
+        r"'k0\.txt': .* 2,560, .*\(invalid header",
+    ),
+    "size below zero": (lambda p: resealed(three(p), 124, b"-0000000001", 0), r"'k0\.jpg': its size is -1 bytes"),
     "endless size": (lambda p: resealed(three(p), 124, b"\x80" + b"\xff" * 11, 0), "reach past the end"),
-    "pax record": (lambda p: edit(pax(p), 512, b"9"), "an extended header .* is damaged"),
-    "pax without end": (lambda p: edit(pax(p), 512, b"0 "), "an extended header .* is damaged"),
-    "pax at the end": (lambda p: edit(pax(p), 1024, bytes(4096)), "the archive ends after this member"),
+    "pax record": (lambda p: edit(pax(p), 512, b"9"), r"contains NUL|its first header is damaged"),
+    "pax record without a length": (lambda p: edit(pax(p), 512, b"x"), r"\(PAX\) is damaged|first header is damaged"),
+    "pax without end": (lambda p: edit(pax(p), 512, b"0 "), r"its first header is damaged \(invalid header\)"),
+    "pax at the end": (lambda p: edit(pax(p), 1024, bytes(4096)), r"header is damaged \(end of file header\)"),
+    "endless pax": (lambda p: resealed(pax(p), 124, b"\x80" + b"\xff" * 11, 0), "an extended header of .* bytes"),
+    "endless long name": (
+        lambda p: resealed(write_tar(p, [("k" * 120 + ".txt", b"x")]), 124, b"77777777777", 0),
+        "an extended header of 8,589,934,592 bytes",
+    ),
+    "long names without end": (lambda p: p.write_bytes(5000 * long_name() + bytes(1024)), "recursion"),
     "folder": (lambda p: p.mkdir(), "is not a regular file"),
     "pipe": (lambda p: os.mkfifo(p), "is not a regular file"),
     "broken link": (lambda p: p.symlink_to(p.with_name("gone")), "cannot be read: No such file"),
