@@ -1,17 +1,19 @@
-"""What the Dockerfile and .dockerignore say, read without an engine."""
+"""What the Dockerfile and .dockerignore say, read without an engine: dockerfile-parse and pathspec do the parsing."""
 
-import re
+import io
 import shlex
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from dockerfile_parse import DockerfileParser
+from pathspec import GitIgnoreSpec
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction: where it begins, its word, its flags, and the rest on one line."""
+    """One instruction: where it begins (from 1), its word, its flags, and the rest on one line."""
 
     line: int
     word: str
@@ -36,31 +38,18 @@ class Stage:
     instructions: list[Instruction] = field(default_factory=list)
 
 
-def logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each instruction as one line, with the number of its first; without comments."""
-    start, parts = 0, []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        start = start or number
-        parts.append(line.strip().removesuffix("\\").strip())
-        if not line.rstrip().endswith("\\"):
-            yield start, " ".join(parts)
-            start, parts = 0, []
-
-
 def read_stages(text: str) -> list[Stage]:
-    """Return the stages of a Dockerfile (no heredocs, no substitution: ours has neither)."""
+    """Return the stages of a Dockerfile."""
     stages: list[Stage] = []
-    for number, line in logical_lines(text):
-        word, *words = line.split(" ")
-        flags = tuple(takewhile(lambda w: w.startswith("--"), words))
-        step = Instruction(number, word.upper(), flags, " ".join(words[len(flags) :]))
-        if step.word == "FROM":
-            base, *name = step.rest.split()
+    for step in DockerfileParser(fileobj=io.BytesIO(text.encode())).structure:
+        words = step["value"].split()
+        flags = tuple(takewhile(lambda word: word.startswith("--"), words))
+        instruction = Instruction(step["startline"] + 1, step["instruction"], flags, " ".join(words[len(flags) :]))
+        if instruction.word == "FROM":
+            base, *name = instruction.rest.split()
             stages.append(Stage(name[1] if name else "", base))
-        elif stages:
-            stages[-1].instructions.append(step)
+        elif instruction.word != "COMMENT" and stages:
+            stages[-1].instructions.append(instruction)
     return stages
 
 
@@ -72,33 +61,18 @@ def steps_of(stages: list[Stage], target: str) -> list[Instruction]:
     return steps_of(stages, by_name[target].base) + by_name[target].instructions
 
 
-def is_ignored(path: str, patterns: list[str]) -> bool:
-    """Return what .dockerignore says: the last pattern decides that fits the path or a folder above it."""
-    ways = [path, *(str(parent) for parent in PurePosixPath(path).parents if parent.name)]
-    verdict = False
-    for pattern in patterns:
-        if any(re.fullmatch(_regex(pattern.removeprefix("!")), way) for way in ways):
-            verdict = not pattern.startswith("!")
-    return verdict
-
-
-def _regex(pattern: str) -> str:
-    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    pieces = re.split(r"(\*\*/|\*\*|\*|\?)", pattern.strip("/"))
-    return "".join(parts.get(piece, re.escape(piece)) for piece in pieces)
-
-
-def ignore_patterns(root: Path) -> list[str]:
-    """Return the lines of .dockerignore that say something."""
+def ignored(root: Path) -> GitIgnoreSpec:
+    """Return what .dockerignore matches; unlike those of .gitignore its patterns begin at the root."""
     lines = [line.strip() for line in (root / ".dockerignore").read_text().splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    return GitIgnoreSpec.from_lines([f"!/{p[1:]}" if p.startswith("!") else f"/{p}" for p in patterns])
 
 
 def context_files(root: Path) -> list[str]:
     """Return the files of the build context: those that git knows and .dockerignore lets through."""
-    patterns = ignore_patterns(root)
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
-    return [path for path in tracked.split("\0") if path and (root / path).exists() and not is_ignored(path, patterns)]
+    spec = ignored(root)
+    return [path for path in tracked.split("\0") if path and (root / path).exists() and not spec.match_file(path)]
 
 
 def sources(step: Instruction) -> list[str]:

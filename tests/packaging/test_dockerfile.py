@@ -10,11 +10,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tests.packaging.dockerfile import copy_problems, ignore_patterns, is_ignored, read_stages, steps_of
+from tests.packaging.dockerfile import copy_problems, ignored, read_stages, steps_of
 
 ROOT = Path(__file__).parents[2]
 STAGES = read_stages((ROOT / "Dockerfile").read_text())
-PATTERNS = ignore_patterns(ROOT)
+IGNORED = ignored(ROOT)
 SECRET = re.compile("key|token|secret|passw|credential|auth", re.IGNORECASE)
 
 
@@ -80,14 +80,14 @@ def test_no_variable_is_named_like_a_secret():
     ],
 )
 def test_private_and_bulky_files_never_enter_the_context(path):
-    assert is_ignored(path, PATTERNS)
+    assert IGNORED.match_file(path)
 
 
 @pytest.mark.parametrize(
     "path", ["mixlaw/laws/registry.py", "configs/machine/auto.yaml", ".docker/constraints.txt", "README.md"]
 )
 def test_the_code_enters_the_context(path):
-    assert not is_ignored(path, PATTERNS)
+    assert not IGNORED.match_file(path)
 
 
 def test_the_constraints_are_what_pyproject_allows():
