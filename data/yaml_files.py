@@ -1,7 +1,7 @@
-"""What a configuration file may not hold: lines that unfold to gigabytes, names of code, and text that YAML misreads.
+"""Checks of YAML files before they are composed: harmful content, and text that YAML reads as something else.
 
-YAML 1.1, which Hydra reads, takes `no` for false, 2019 for a number, 24:00:00 for 86400 (base 60) and 010 for 8. Where
-text is meant such a value must stand in quotes; the file's own words are known here only, so it is refused here.
+Hydra reads YAML 1.1, in which `no` is false, 2019 a number, 24:00:00 the number 86400 (base 60) and 010 the number 8.
+A value that is meant as text must be quoted. Only the file shows what was written, so the check reads the file.
 """
 
 import re
@@ -16,10 +16,10 @@ from data.misread import is_no_name, yaml_words
 from mixlaw.errors import ConfigError
 
 MAX_BYTES = 1 << 20
-_ANCHOR = re.compile(
-    rb"(?:^|[\s\[{,:-])&[^\s,\[\]{}]+", re.M
-)  # YAML repeats what an anchor names wherever it is asked to
-_TARGET = re.compile(rb"\b_target_\b")
+# A file without any of these has no anchor, tag or _target_, also not as an escape sequence; parsing takes longer.
+_SIGNS = (b"&", b"!", b"\\", b"_target_")
+_TARGET = re.compile(r"\b_target_\b")
+_CORE_TAG = re.compile(r"!|tag:yaml\.org,2002:(?:str|int|float|bool|null|seq|map)")
 _COMMENT = re.compile(rb"(?:^|\s)#.*$", re.M)
 _SUSPECT = re.compile(  # lines that may hold a misread name or number; the parser decides
     rb"(?:^|[\s{,-])(?:no|yes|on|off|true|false|null|~|[-+.]?\d[\w.+-]*|[-+]?\.(?:inf|nan))\s*:(?:\s|$)"
@@ -31,23 +31,39 @@ _OCTAL = re.compile(r"[-+]?0[0-7_]*[0-7]")
 
 
 def check_yaml_files(folders: Iterable[Path]) -> None:
-    """Refuse files of configuration that could harm whoever composes them.
+    """Refuse configuration files that could exhaust the memory or run code when they are composed.
 
     Raises
     ------
     ConfigError
-        Naming the first file with an anchor, a `_target_`, or more than a megabyte.
+        Naming the first file and line with an anchor, a tag or `_target_`, or a file of more than MAX_BYTES.
     """
     for folder in folders:
         for path in sorted(folder.rglob("*.yaml")):
-            raw = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
-            if raw is None:
+            if path.stat().st_size > MAX_BYTES:
                 raise ConfigError(f"{path} is larger than {MAX_BYTES:,} bytes; no configuration is")
-            lines = b"\n".join(line for line in raw.split(b"\n") if not line.lstrip().startswith(b"#"))
-            if _ANCHOR.search(lines):
-                raise ConfigError(f"{path} uses a YAML anchor (&name): write the value out where it is needed")
-            if _TARGET.search(lines):
-                raise ConfigError(f"{path} holds _target_, which names code to run: no configuration here does")
+            raw = path.read_bytes()
+            if any(sign in raw for sign in _SIGNS):
+                _check_events(raw, path)
+
+
+def _check_events(raw: bytes, path: Path) -> None:
+    """Check what the YAML parser reads, before anchors are expanded and tags are applied."""
+    try:
+        for event in yaml.parse(raw, Loader=get_yaml_loader()):
+            _check_event(event, f"{path}, line {event.start_mark.line + 1},")
+    except yaml.YAMLError:  # Hydra reports it if the file is composed
+        return
+
+
+def _check_event(event: yaml.Event, place: str) -> None:
+    if getattr(event, "anchor", None):  # an AliasEvent has one too
+        raise ConfigError(f"{place} uses a YAML anchor (&name): write the value out where it is needed")
+    tag = getattr(event, "tag", None)
+    if tag and not _CORE_TAG.fullmatch(tag):
+        raise ConfigError(f"{place} uses the YAML tag {tag}: only plain values are allowed")
+    if isinstance(event, yaml.ScalarEvent) and _TARGET.search(event.value):
+        raise ConfigError(f"{place} holds _target_, which names code to run: no configuration here does")
 
 
 def check_scalars(raw: bytes, path: Path) -> None:

@@ -276,6 +276,15 @@ YAML = {
         "model:\n  _target_: os.system\n  _args_: [touch CANARY]\n",
         "holds _target_, which names code to run",
     ),
+    "an escaped target": (
+        'model: {"\\x5ftarget_": os.system, _args_: [touch CANARY]}\n',
+        "holds _target_, which names code",
+    ),
+    "a tag of Python": (
+        "model: !!python/object/apply:os.system [touch CANARY]\n",
+        "uses the YAML tag tag:yaml.org,2002:python",
+    ),
+    "an alias after a comment": ("# a & b\nx: 1\ny: [1, &b 2]\nz: *b\n", "evil.yaml, line 3, uses a YAML anchor"),
     "a file without end": ("x: " + "y" * (1 << 21), "is larger than 1,048,576 bytes"),
 }
 
@@ -293,7 +302,19 @@ def test_hostile_configurations_are_refused(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "canary").exists()
 
 
-@pytest.mark.parametrize("text", ["# &a\nx: 1 # *", "path: /data/*.parquet", "x: R&D", "x: 'a & b'", "my_target_: 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# &a\nx: 1 # *",
+        "path: /data/*.parquet",
+        "x: R&D",
+        "x: 'a & b'",
+        "my_target_: 1",
+        "x: !!str 1",
+        "x: |\n  a &b *b !c\n",
+        "# _target_\nx: 1",
+    ],
+)
 def test_ordinary_text_is_no_anchor_and_no_target(text: str, tmp_path: Path) -> None:
     (tmp_path / "fine.yaml").write_text(text)
     check_yaml_files([tmp_path])
