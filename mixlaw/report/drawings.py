@@ -11,11 +11,11 @@ from mixlaw.advice.recommend import Recommendation
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.registry import get_law
-from mixlaw.report import display, plots_mixture
+from mixlaw.report import answer_tables, plots_mixture
 from mixlaw.report import plots_laws as plots
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material, needed
-from mixlaw.report.page import figure_of
+from mixlaw.report.pictures import figure_of
 from mixlaw.report.plots_ternary import ternary
 from mixlaw.tables.levels import count_levels
 from mixlaw.tables.table import Table, names_after
@@ -58,7 +58,7 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
     "prices": lambda ax, m: plots_mixture.prices(ax, m.asked),
     "gradient": lambda ax, m: plots_mixture.gradient(ax, m.asked),
     "proof": lambda ax, m: plots.proof(
-        ax, m.outcome, " + ".join(display.facts(m.asked)["targets"]), display.unit_of(m.asked)
+        ax, m.outcome, " + ".join(answer_tables.facts(m.asked)["targets"]), answer_tables.unit_of(m.asked)
     ),
     "predicted": _predicted,
     "errors": lambda ax, m: plots.errors_by_law(ax, *m.scores()),
@@ -104,11 +104,12 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
     """Return the figures that the runs at hand allow and that show something, by name."""
     wanted = {"parameters"}
     if m.answer is not None:
-        known, k = display.facts(m.answer), len(display.domains_of(m.answer))
-        wanted |= {"optimum"} | ({"gradient"} if "gradient" in display.domains_of(m.answer) else set())
-        wanted |= ({"path"} if display.path_steps(m.answer) else set()) | ({"prices"} if known.get("prices") else set())
+        known, domains = answer_tables.facts(m.answer), answer_tables.domains_of(m.answer)
+        wanted |= {"optimum"} | ({"gradient"} & set(domains))
+        wanted |= {"path"} if answer_tables.path_steps(m.answer) else set()
+        wanted |= {"prices"} if known.get("prices") else set()
         if "n_params" in known and _can_predict(m):
-            wanted.add("ternary" if k == 3 else "parallel")
+            wanted.add("ternary" if len(domains) == 3 else "parallel")
     wanted |= {"proof"} if m.outcome else set()
     if m.table is not None or m.test is not None:
         wanted |= {"predicted", "residuals", "errors"}

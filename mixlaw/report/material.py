@@ -9,8 +9,8 @@ import pandas as pd
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.report import display
-from mixlaw.report.display import Answer
+from mixlaw.report import answer_tables
+from mixlaw.report.answer_tables import Answer
 from mixlaw.tables.table import LOSS, Table
 
 
@@ -38,7 +38,7 @@ class Material:
     @property
     def fit(self) -> LawFit:
         """The law that the answer rests on, or else the trusted one."""
-        known = display.facts(self.answer) if self.answer is not None else {}
+        known = answer_tables.facts(self.answer) if self.answer is not None else {}
         return self.laws.fits.get(known.get("law", self.laws.chosen), self.laws.best)
 
     @property
@@ -59,7 +59,7 @@ class Material:
     @property
     def target(self) -> str:
         """The first of the answer's targets, or of the fit's, that the table has."""
-        named = list(display.facts(self.answer)["targets"]) if self.answer is not None else self.targets
+        named = list(answer_tables.facts(self.answer)["targets"]) if self.answer is not None else self.targets
         names = [t for t in (*named, *self.fit.targets_) if t in self.fit.targets_]
         has = self.table.frame if self.table is not None else pd.DataFrame()
         return next((t for t in names if LOSS + t in has), names[0])

@@ -16,7 +16,7 @@ from mixlaw.advice.recommend import Recommendation
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
-from mixlaw.report.display import Answer, domains_of, facts, interval_name, path_steps, unit_of
+from mixlaw.report.answer_tables import Answer, domains_of, facts, interval_name, path_steps, unit_of
 from mixlaw.report.plots_laws import (
     COLOURS,
     MOST_ROWS,

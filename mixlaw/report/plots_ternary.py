@@ -10,7 +10,7 @@ from matplotlib.tri import Triangulation
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
-from mixlaw.report.display import Answer, domains_of, facts, interval_name
+from mixlaw.report.answer_tables import Answer, domains_of, facts, interval_name
 from mixlaw.report.plots_laws import COLOURS, axes, short
 from mixlaw.report.plots_mixture import GOOD, RIVALS, big_run_label, predicted_loss, rivals, trained
 

@@ -1,6 +1,5 @@
 """What a report says of a study itself: how far its runs are, what failed and why, and what to run next."""
 
-import html
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ from mixlaw.advice.next_runs import Decision, Points, Proposal, next_runs
 from mixlaw.advice.recommend import question_of_answer
 from mixlaw.errors import MixlawError
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.report.display import html_table
-from mixlaw.report.page import scroll
+from mixlaw.report.page import Section
+from mixlaw.report.templating import render
 from mixlaw.runs.study_status import (
     STATES,
     RunState,
@@ -31,9 +30,14 @@ from mixlaw.tables.units import NATS, brackets, difference
 from mixlaw.text import in_words, percent
 
 COLOURS = {  # of Okabe and Ito's palette, as in the figures
-    "done": "#009E73", "running": "#0072B2", "queued": "#56B4E9", "planned": "#999999", "preempted": "#F0E442",
-    "failed": "#D55E00", "diverged": "#CC79A7",
-}  # fmt: skip
+    "done": "#009E73",
+    "running": "#0072B2",
+    "queued": "#56B4E9",
+    "planned": "#999999",
+    "preempted": "#F0E442",
+    "failed": "#D55E00",
+    "diverged": "#CC79A7",
+}
 NEEDY = ("failed", "diverged", "preempted")  # the most urgent first
 LOST = "its loss became no number; fits leave it out"
 MOST_ROWS = 20  # runs in need of somebody that are named one by one
@@ -41,45 +45,39 @@ N_NEXT = 8  # runs that are proposed
 MOST_SHARES = 4  # weights that a mixture is named by
 
 
-def unfinished(states: Sequence[RunState]) -> list[str]:
-    """Return one line, as HTML, about the runs that are not done; nothing where all are."""
+def unfinished(states: Sequence[RunState]) -> str:
+    """Return one sentence about the runs that are not done; nothing where all are."""
     missing = {state: n for state, n in counts(states).items() if state != "done"}
-    if not missing:
-        return []
     words = ", ".join(f"{n} {state}" for state, n in missing.items())
-    return [f'<p class="note">Not all of {len(states)} runs are done: {words}. <a href="#the-study">The study</a></p>']
+    return f"Not all of {len(states)} runs are done: {words}." if missing else ""
 
 
-def status_section(folder: Path, states: Sequence[RunState] | None = None) -> list[str]:
-    """Return how far a study is, as HTML; nothing where the folder holds no runs."""
+def status_section(folder: Path, states: Sequence[RunState] | None = None) -> list[Section]:
+    """Return how far a study is, as one section; none where the folder holds no runs."""
     states = run_states(folder) if states is None else states
     if not states:
         return []
-    found, left = counts(states), eta_s(states)
-    words = ", ".join(f"{n} {state}" for state, n in found.items())
-    ends = f"; about {_duration(left)} to go" if left is not None else ""
-    flops = sum(s.run.flops for s in states)
-    share = f" {percent(progress(states))} of {flops:.3g} FLOPs{ends}." if flops else ""
-    head = f"{len(states)} runs: {words}.{share}"
-    parts = ["<h2>The study</h2>", f"<p>{html.escape(head)}</p>", _bar(found), scroll(html_table(_by_size(states)))]
-    if former := former_in_words(folder, former_runs(folder)):
-        parts.append(f"<p>{html.escape(former)}: neither counted nor fitted.</p>")
     needy = sorted((s for s in states if s.state in NEEDY), key=lambda s: NEEDY.index(s.state))
-    if needy:
-        parts += ["<h3>Runs to look at</h3>", scroll(html_table(_named(needy[:MOST_ROWS])))]
-    if len(needy) > MOST_ROWS:
-        command = f"python -m sweeps.status {html.escape(folder.name)} --all"
-        parts.append(f"<p>and {len(needy) - MOST_ROWS} more: <code>{command}</code></p>")
-    return parts
-
-
-def _bar(found: Mapping[str, int]) -> str:
-    """Return one bar whose parts are as long as there are runs."""
-    parts = "".join(
-        f'<span style="flex:{n};background:{COLOURS[state]}" title="{n} {state}"></span>' for state, n in found.items()
+    body = render(
+        "study",
+        head=_head(states),
+        states=[{"name": name, "runs": n, "colour": COLOURS[name]} for name, n in counts(states).items()],
+        by_size=_by_size(states),
+        former=former_in_words(folder, former_runs(folder)),
+        needy=_named(needy[:MOST_ROWS]),
+        more=max(0, len(needy) - MOST_ROWS),
+        study=folder.name,
     )
-    key = "".join(f'<li><i style="background:{COLOURS[s]}"></i>{n} {s}</li>' for s, n in found.items())
-    return f'<div class="bar" role="img" aria-label="runs by state">{parts}</div><ul class="key">{key}</ul>'
+    return [Section("The study", body)]
+
+
+def _head(states: Sequence[RunState]) -> str:
+    """Return how many runs are in which state, how much of the compute is done, and how long the rest takes."""
+    words = ", ".join(f"{n} {state}" for state, n in counts(states).items())
+    left, flops = eta_s(states), sum(s.run.flops for s in states)
+    ends = f"; about {_duration(left)} to go" if left is not None else ""
+    share = f" {percent(progress(states))} of {flops:.3g} FLOPs{ends}." if flops else ""
+    return f"{len(states)} runs: {words}.{share}"
 
 
 def _by_size(states: Sequence[RunState]) -> pd.DataFrame:
@@ -90,11 +88,18 @@ def _by_size(states: Sequence[RunState]) -> pd.DataFrame:
 
 
 def _named(states: Sequence[RunState]) -> pd.DataFrame:
-    return pd.DataFrame([
-        {"run": s.run.run_id, "state": s.state, "reason": s.reason or (LOST if s.state == "diverged" else ""),
-         "attempts": s.attempts, "N": in_words(s.run.n_params), "mixture": mixture_in_words(s.run.mixture)}
+    rows = [
+        {
+            "run": s.run.run_id,
+            "state": s.state,
+            "reason": s.reason or (LOST if s.state == "diverged" else ""),
+            "attempts": s.attempts,
+            "N": in_words(s.run.n_params),
+            "mixture": mixture_in_words(s.run.mixture),
+        }
         for s in states
-    ])  # fmt: skip
+    ]
+    return pd.DataFrame(rows)
 
 
 def mixture_in_words(weights: Mapping[str, float]) -> str:
@@ -114,36 +119,38 @@ def _duration(seconds: float) -> str:
     return f"{hours:.1f} h" if hours >= 2 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
 
 
-def next_section(laws: FittedLaws, table: Table, answer: Mapping[str, Any], study: str = "") -> list[str]:
-    """Return what to run next, as HTML: the runs that would tell most about the recommendation; of which study."""
-    title = "<h2>What to run next</h2>"
+def next_section(laws: FittedLaws, table: Table, answer: Mapping[str, Any], study: str = "") -> Section:
+    """Return what to run next: the runs that would tell most about the recommendation; of which study."""
+    title = "What to run next"
     try:
         proposal = propose(laws, table, answer)
     except MixlawError as error:
-        return [title, f"<p>Nothing is proposed: {html.escape(str(error))}.</p>"]
-    runs, domains, unit = proposal.runs, laws.best.domains_, str(answer.get("unit", NATS))
+        return Section(title, render("no_next", why=str(error)))
+    unit = str(answer.get("unit", NATS))
+    command = f"python -m sweeps.plan {shlex.quote(study)} --next {N_NEXT}" if study else ""
+    rows = _proposed(proposal.runs, laws.best.domains_, unit)
+    return Section(title, render("next", head=_expected(proposal.runs, unit), runs=rows, command=command))
+
+
+def _expected(runs: pd.DataFrame, unit: str) -> str:
     before, after = runs["sd_before"].iloc[0], runs["sd_after"].iloc[-1]
-    sd = difference(f"{before:#.3g}", unit)
-    head = (
-        f"How uncertain the differences between mixtures that may be the best one are: {sd}. These "
-        f"{len(runs)} runs, chosen for what they tell for each FLOP, are expected to make that {after:#.3g}."
-    )
-    rows = [
-        {"N": in_words(row["n_params"]), "D": in_words(row["n_tokens"]), "FLOPs": f"{row['flops']:.2g}",
-         "mixture": mixture_in_words({d: row[f"weight_{d}"] for d in domains}),
-         f"then uncertain by {brackets(unit)}": f"{row['sd_after']:#.3g}"}
-        for row in runs.to_dict("records")
-    ]  # fmt: skip
-    parts = [title, f"<p>{html.escape(head)}</p>", scroll(html_table(pd.DataFrame(rows)))]
-    return [*parts, f"<p>{_how_to_plan(study)}</p>"] if study else parts
-
-
-def _how_to_plan(study: str) -> str:
-    command = f"python -m sweeps.plan {shlex.quote(study)} --next {N_NEXT}"
     return (
-        f"<code>{html.escape(command)}</code> writes such runs as a study to launch, without mixtures that are "
-        "held out or planned already, and without those that would read a domain too often."
+        f"How uncertain the differences between mixtures that may be the best one are: "
+        f"{difference(f'{before:#.3g}', unit)}. These {len(runs)} runs, chosen for what they tell for each FLOP, are "
+        f"expected to make that {after:#.3g}."
     )
+
+
+def _proposed(runs: pd.DataFrame, domains: Sequence[str], unit: str) -> pd.DataFrame:
+    mixtures = [{d: row[f"weight_{d}"] for d in domains} for row in runs.to_dict("records")]
+    columns = {
+        "N": runs["n_params"].map(in_words),
+        "D": runs["n_tokens"].map(in_words),
+        "FLOPs": runs["flops"].map("{:.2g}".format),
+        "mixture": [mixture_in_words(weights) for weights in mixtures],
+        f"then uncertain by {brackets(unit)}": runs["sd_after"].map("{:#.3g}".format),
+    }
+    return pd.DataFrame(columns)
 
 
 def propose(laws: FittedLaws, table: Table, answer: Mapping[str, Any], count: int = N_NEXT) -> Proposal:

@@ -58,6 +58,7 @@ def test_the_fitter_needs_nothing_of_the_trainer(wheel):
         "pandas",
         "matplotlib",
         "tqdm",
+        "jinja2",
     }
 
 
@@ -77,3 +78,5 @@ def test_the_unpacked_wheel_fits_and_recommends_without_torch(wheel, table, tmp_
     run("fit", str(table), "--law", "additive", "--bootstrap", "5", "--out", str(laws))
     answer = run("recommend", str(laws), "--n-params", "7e9", "--n-tokens", "150e9", "--target", "t")
     assert "train it with: mixture.weights={a:" in answer
+    run("report", str(table), "--laws", str(laws))  # its templates are package data
+    assert "Can the laws be trusted?" in (tmp_path / "report.html").read_text()

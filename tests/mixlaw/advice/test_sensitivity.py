@@ -7,7 +7,7 @@ from mixlaw.advice.constraints import Question
 from mixlaw.advice.objective import Objective, run_noise
 from mixlaw.advice.recommend import recommend
 from mixlaw.laws.registry import get_law
-from mixlaw.report.display import answer_html
+from mixlaw.report.notebook import answer_html
 from mixlaw.report.plots_mixture import path as path_figure
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted, optimum
 

@@ -12,19 +12,12 @@ from mixlaw.advice.recommend import Recommendation, recommend
 from mixlaw.cli.plot import KINDS
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.fitting.estimator import LawFit
+from mixlaw.report.answer_tables import path_steps, question, sentences
 from mixlaw.report.build import units_in_words, write_report
-from mixlaw.report.display import (
-    answer_html,
-    fit_html,
-    html_table,
-    laws_html,
-    path_steps,
-    question,
-    sentences,
-    upright,
-)
 from mixlaw.report.drawings import DRAWN, choose_drawings, draw_one
+from mixlaw.report.notebook import answer_html, fit_html, laws_html
 from mixlaw.report.proof import prove
+from mixlaw.report.templating import html_table, upright
 from mixlaw.tables.examples import small_study
 from mixlaw.tables.units import NATS
 from tests.mixlaw.answers import answer, laws, names, runs

@@ -35,7 +35,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_study_is_told_with_what_failed_and_why(folder: Path) -> None:
-    page = "\n".join(status_section(folder))
+    [section] = status_section(folder)
+    page = section.body
     assert "4 runs: 1 planned, 1 preempted, 1 failed, 1 done" in page
     assert "data or run directory cannot be used" in page
     assert "&lt;data&gt; are gone" in page
@@ -45,14 +46,14 @@ def test_a_study_is_told_with_what_failed_and_why(folder: Path) -> None:
 
 def test_a_report_begins_with_what_is_not_done(folder: Path) -> None:
     states = run_states(folder)
-    assert "Not all of 4 runs are done: 1 planned, 1 preempted, 1 failed." in unfinished(states)[0]
-    assert unfinished([s for s in states if s.state == "done"]) == []
+    assert "Not all of 4 runs are done: 1 planned, 1 preempted, 1 failed." in unfinished(states)
+    assert unfinished([s for s in states if s.state == "done"]) == ""
 
 
 def test_runs_whose_size_nobody_wrote_down_have_no_share_of_flops(tmp_path: Path) -> None:
     (tmp_path / "aaa").mkdir()
     (tmp_path / "aaa" / "run.json").write_text("{}")
-    assert "<p>1 runs: 1 preempted.</p>" in status_section(tmp_path)
+    assert "<p>1 runs: 1 preempted.</p>" in status_section(tmp_path)[0].body
 
 
 def test_many_failures_are_counted_not_listed(folder: Path) -> None:
@@ -61,7 +62,7 @@ def test_many_failures_are_counted_not_listed(folder: Path) -> None:
         run.mkdir()
         for name in ("run.json", "attempts.jsonl", "log.txt"):
             os.link(folder / "bbb" / name, run / name)
-    page = "\n".join(status_section(folder))
+    page = status_section(folder)[0].body
     assert page.count("cannot be used") == 20  # the run that is preempted can wait
     assert "and 12 more" in page
 
@@ -103,12 +104,13 @@ def test_the_next_runs_are_of_the_table_s_own_sizes_and_lengths(asked: tuple[Fit
     assert set(runs[["n_params", "n_tokens"]].itertuples(index=False, name=None)) <= set(
         ends.itertuples(index=False, name=None)
     )
-    page = "\n".join(next_section(laws, table, answer))
-    assert "What to run next" in page
+    section = next_section(laws, table, answer)
+    page = section.body
+    assert section.title == "What to run next"
     assert page.count("<tr>") >= 8
     assert "sweeps.plan" not in page
     command = "python -m sweeps.plan mine --next 8"
-    assert f"<code>{command}</code>" in next_section(laws, table, answer, "mine")[-1]
+    assert f"<code>{command}</code>" in next_section(laws, table, answer, "mine").body
 
 
 def test_a_law_that_cannot_choose_says_so(asked: tuple[FittedLaws, Table, dict]) -> None:
@@ -117,7 +119,7 @@ def test_a_law_that_cannot_choose_says_so(asked: tuple[FittedLaws, Table, dict])
     fit = LawFit("d-cpt", n_bootstrap=2, n_starts=2).fit(own := Table(frame, table.domains, ["web"]))
     laws = FittedLaws({"d-cpt": fit}, "d-cpt", "", {}, table.mixtures, {}, {}, [], "")
     page = next_section(laws, own, answer | {"targets": {"web": 1.0}})
-    assert "cannot say which runs to train next" in page[1]
+    assert "cannot say which runs to train next" in page.body
 
 
 def test_points_of_runs_with_one_row_each() -> None:

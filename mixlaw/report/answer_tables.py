@@ -1,26 +1,21 @@
-"""Fits, laws and answers as small HTML tables, for notebooks and for the report. Everything in them is escaped.
+"""What a recommendation says, as tables of text and as sentences, for the report and for notebooks.
 
 An answer is a Recommendation, or what its `to_json` returned, so that a saved one can be shown too.
 """
 
-import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from mixlaw.advice.recommend import Recommendation
 from mixlaw.errors import ConfigError
-from mixlaw.fitting.estimator import LawFit
-from mixlaw.fitting.saved import FittedLaws
-from mixlaw.laws.registry import get_law
 from mixlaw.tables.units import NATS, axis, brackets, difference, kind_of
 from mixlaw.text import in_words, percent, price, span
 
 Answer = Recommendation | Mapping[str, Any]
 FLATTEST = 3  # domains that the sentence about the flat frontier names
 MOST_NAMED = 6  # targets of equal weight that a sentence names
-MOST_COLUMNS = 8  # tables with more are turned, so that they grow downwards
 WORDS = {  # what a reader of the report may not know
     "h*": "the recommended mixture: the share of the training tokens that each domain should have",
     "90 % interval": "whole runs are drawn again with replacement and the laws fitted to them, many times; nine of ten"
@@ -31,7 +26,6 @@ WORDS = {  # what a reader of the report may not know
     "gradient": "the change of the loss per 1 % more of a domain, at the uniform mixture",
     "mean relative error": "of predicted losses, against measured ones [%]; bias is its mean with sign",
 }
-LONG = 28  # letters of a cell that may go over several lines
 
 
 def facts(answer: Answer) -> Mapping[str, Any]:
@@ -58,44 +52,6 @@ def domains_of(answer: Answer) -> pd.DataFrame:
     if missing or domains.empty:
         raise ConfigError(f"the recommendation lacks {', '.join(sorted(missing)) or 'domains'}: ask again")
     return domains
-
-
-def html_table(frame: pd.DataFrame) -> str:
-    """Return a DataFrame as an HTML table with four digits, empty where nothing is known; words stand on the left."""
-    cells = [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
-    kinds = [_kind([row[i] for row in cells]) for i in range(frame.shape[1])]
-    head = "".join(f"<th{_class(k)}>{html.escape(str(c))}</th>" for c, k in zip(frame.columns, kinds, strict=True))
-    rows = "".join(
-        f"<tr>{''.join(f'<td{_class(k)}>{html.escape(text)}</td>' for text, k in zip(row, kinds, strict=True))}</tr>\n"
-        for row in cells
-    )
-    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if pd.isna(value) else f"{value:.4g}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}"
-    return "" if value is None else str(value)
-
-
-def _kind(column: Iterable[str]) -> str:
-    """Return whether a column holds sentences, words or numbers."""
-    known = [text for text in column if text]
-    if max(map(len, known), default=0) > LONG and any(text[:1].isalpha() for text in known):
-        return "long"
-    return "text" if any(text[0] not in "0123456789+-<" for text in known) else ""
-
-
-def _class(kind: str) -> str:
-    return f' class="{kind}"' if kind else ""
-
-
-def upright(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with many columns and few rows turned, so that it fits a page; others as they are."""
-    if table.shape[1] <= max(MOST_COLUMNS, len(table)):
-        return table
-    turned = table.set_index(table.columns[0]).T
-    return turned.rename_axis(table.columns[0]).reset_index().rename_axis(None, axis=1)
 
 
 def interval_name(answer: Answer) -> str:
@@ -180,7 +136,7 @@ def others_table(answer: Answer) -> pd.DataFrame:
 
 
 def question(answer: Answer) -> str:
-    """Return what was asked as a sentence, not escaped."""
+    """Return what was asked as a sentence."""
     known = facts(answer)
     size = f"For {in_words(known['n_params'])} parameters on " if "n_params" in known else "On "
     targets = known["targets"]
@@ -192,7 +148,7 @@ def question(answer: Answer) -> str:
 
 
 def sentences(answer: Answer) -> list[str]:
-    """Return what an answer says beyond h*: the gain, what limits cost, how flat the optimum is; not escaped."""
+    """Return what an answer says beyond h*: the gain, what limits cost, how flat the optimum is."""
     known, unit = facts(answer), unit_of(answer)
     after = kind_of(unit).after
     gains = [
@@ -217,64 +173,3 @@ def flat_sentence(answer: Answer) -> list[str]:
     )
     one_run = difference(f"{noise:.4f}", unit_of(answer))
     return [f"Equally good within the noise of one run ({one_run}), the other weights following: {reach}."]
-
-
-def fit_html(fit: LawFit) -> str:
-    """Return what a fitted law is and how sure its minimum is; its parameters fold out."""
-    law = get_law(fit.law)
-    head = f"<b>{html.escape(fit.law)} law</b>: <code>L = {html.escape(law.formula)}</code>"
-    if not fit.targets_:
-        return f"<div>{head}<br>not fitted yet</div>"
-    shown = {f.unit for f in fit.targets_.values()} != {NATS}
-    rows = [
-        {"target": t, **({"unit": f.unit} if shown else {}), "runs": f.n_runs, "rows": f.n_rows,
-         "intervals widened by": f.widening.factor, "minimum": f.statement}
-        for t, f in fit.targets_.items()
-    ]  # fmt: skip
-    unit = f"N in {fit.units_.n_params:g} parameters, D in {fit.units_.n_tokens:g} tokens"
-    values = folded(f"parameters with 90 % intervals ({unit})", html_table(fit.intervals_of_params()))
-    return f"<div>{head}{html_table(pd.DataFrame(rows))}{warnings_html(fit.warnings_)}{values}</div>"
-
-
-def answer_html(answer: Answer) -> str:
-    """Return the recommended mixture, what it gains and costs, and how to train it."""
-    known = facts(answer)
-    lines = "".join(f"<br>{html.escape(text)}" for text in sentences(answer))
-    head = f"<b>{html.escape(question(answer))}</b>{html_table(weights_table(answer))}{lines.removeprefix('<br>')}"
-    outcomes = html_table(outcomes_table(answer))
-    path = path_table(answer)
-    way = "" if path.empty else folded("h* on the way to the big run", html_table(path))
-    override = f"<code>{html.escape(known['override'])}</code>" if known["override"] else ""
-    return f"<div>{head}{outcomes}{warnings_html(known.get('warnings', []))}{override}{way}</div>"
-
-
-def laws_html(laws: FittedLaws) -> str:
-    """Return which laws were fitted, which is trusted, and their errors on held-out runs."""
-    ends = {name: f"{in_words(low)} to {in_words(high)}" for name, (low, high) in laws.ranges.items()}
-    data = f"{ends.get('n_params', '?')} parameters, {ends.get('n_tokens', '?')} tokens, {len(laws.mixtures)} mixtures"
-    head = f"<b>Chosen: {html.escape(laws.chosen)}</b>, {html.escape(laws.reason)}<br>fitted to runs of {data}"
-    rows = [
-        {"law": name, "domains": len(fit.domains_), "targets": len(fit.targets_), "formula": get_law(name).formula}
-        for name, fit in laws.fits.items()
-    ]
-    scored = ""
-    if laws.scores:
-        wide = pd.DataFrame(laws.scores).pivot_table(index="target", columns="law", values="mre", sort=False)
-        scored = "held-out mean relative error [%]" + html_table(wide.reset_index().rename_axis(None, axis=1))
-    return f"<div>{head}{html_table(pd.DataFrame(rows))}{scored}</div>"
-
-
-def folded(title: str, content: str) -> str:
-    """Return HTML that opens at a click."""
-    return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
-
-
-def words_html() -> str:
-    """Return what the report's words mean; they fold out."""
-    said = "".join(f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>" for word, text in WORDS.items())
-    return folded("What the words mean", f"<dl>{said}</dl>")
-
-
-def warnings_html(warnings: Iterable[str]) -> str:
-    """Return warnings as lines."""
-    return "".join(f"<div>Warning: {html.escape(text)}</div>" for text in warnings)

@@ -1,0 +1,145 @@
+"""The sections of the report: each takes what it needs from the material and fills a template."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from markupsafe import Markup
+
+from mixlaw.fitting.bootstrap import seed_noise
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.registry import get_law
+from mixlaw.report import answer_tables as tables
+from mixlaw.report.answer_tables import Answer
+from mixlaw.report.material import Material
+from mixlaw.report.page import Section
+from mixlaw.report.pictures import Picture
+from mixlaw.report.proof import proof_table, verdict
+from mixlaw.report.templating import render
+from mixlaw.tables.levels import levels
+from mixlaw.tables.table import Table
+from mixlaw.tables.units import MIXED, brackets, together
+from mixlaw.text import in_words, percent
+
+SCORES = {
+    "mre": "mean relative error [%]",
+    "mae": "mean error",
+    "bias": "bias [%]",
+    "spearman": "rank correlation",
+    "coverage": "inside 90 % intervals [%]",
+    "n": "losses",
+}
+Pictures = Mapping[str, Picture]
+
+
+def sections(m: Material, pictures: Pictures) -> list[Section]:
+    """Return the sections that the material allows, in the order of the page."""
+    found = [_recommendation(m.answer, pictures)] if m.answer is not None else []
+    if m.outcome:
+        found.append(_proof(m, pictures))
+    if "predictions" in pictures:
+        body = render("predictions", pictures=those(pictures, "predictions"))
+        found.append(Section("What a model of the proof predicts", body))
+    found += [_trust(m, pictures), _laws(m, pictures)]
+    return [*found, _runs(m.table)] if m.table else found
+
+
+def those(pictures: Pictures, *names: str) -> list[Picture]:
+    """Return those of the named pictures that there are."""
+    return [pictures[name] for name in names if name in pictures]
+
+
+def answer_box(answer: Answer) -> Markup:
+    """Return the recommendation in a few lines, for the top of the page."""
+    known = tables.facts(answer)
+    ordered = sorted(known["weights"].items(), key=lambda pair: -pair[1])
+    return render(
+        "answer",
+        question=tables.question(answer),
+        shares=", ".join(f"{name} {percent(w)}" for name, w in ordered),
+        sentences=tables.sentences(answer),
+        warnings=known.get("warnings", []),
+        override=known["override"],
+    )
+
+
+def _recommendation(answer: Answer, pictures: Pictures) -> Section:
+    shown = {
+        "The weights": tables.weights_table(answer),
+        "What it gains": tables.outcomes_table(answer),
+        "What limits cost": tables.prices_table(answer),
+        "h* on the way to the big run, and what training the big run on it would cost": tables.path_table(answer),
+        "What other laws would recommend, and what that would cost by this one": tables.others_table(answer),
+        "Predicted loss of every target": pd.DataFrame(tables.facts(answer).get("per_target", [])),
+    }
+    drawn = those(pictures, "optimum", "ternary", "parallel", "path", "prices", "gradient")
+    return Section("The recommendation", render("recommendation", words=tables.WORDS, pictures=drawn, tables=shown))
+
+
+def _proof(m: Material, pictures: Pictures) -> Section:
+    said = verdict(m.outcome, tables.unit_of(m.asked))
+    body = render("proof", verdict=said, pictures=those(pictures, "proof"), frame=proof_table(m.outcome))
+    return Section("The proof", body)
+
+
+def _trust(m: Material, pictures: Pictures) -> Section:
+    body = render(
+        "trust",
+        chosen=m.laws.chosen,
+        reason=m.laws.reason,
+        pictures=those(pictures, "predicted", "errors", "residuals", "tokens", "realised"),
+        scores=_scores(m.laws),
+        noise=_noise(m.table),
+    )
+    return Section("Can the laws be trusted?", body)
+
+
+def _scores(laws: FittedLaws) -> pd.DataFrame:
+    unit = laws.best.unit_of()
+    shown = brackets(unit) if unit != MIXED else "[each target's unit]"
+    return pd.DataFrame(laws.scores).rename(columns=SCORES | {"mae": f"mean error {shown}"})
+
+
+def _noise(table: Table | None) -> pd.DataFrame:
+    """Return the spread of runs that differ in their seed only; empty where there are none."""
+    if table is None:
+        return pd.DataFrame()
+    unit = together(table.units.values())
+    return seed_noise(table).rename(columns={"sd": f"sd {brackets(unit)}", "percent": "sd [%]", "n_runs": "runs"})
+
+
+def _laws(m: Material, pictures: Pictures) -> Section:
+    first = m.fit.law
+    names = [first, *(name for name in m.laws.fits if name != first)]
+    described = [_described(m.laws, name) for name in names]
+    body = render("laws", pictures=those(pictures, "parameters"), laws=described)
+    return Section("The laws", body)
+
+
+def _described(laws: FittedLaws, name: str) -> dict[str, object]:
+    """Return what the report says of one law; targets whose minimum was found alike stand together."""
+    fit, law = laws.fits[name], get_law(name)
+    alike: dict[str, list[str]] = {}
+    for target, found in fit.targets_.items():
+        alike.setdefault(found.statement, []).append(target)
+    units = f"N in units of {in_words(fit.units_.n_params)} parameters, D of {in_words(fit.units_.n_tokens)} tokens"
+    return {
+        "name": name,
+        "formula": law.formula,
+        "source": law.source,
+        "units": units,
+        "warnings": fit.warnings_,
+        "params": fit.params_.reset_index(names="target"),
+        "intervals": fit.intervals_of_params(),
+        "statements": [(", ".join(targets), statement) for statement, targets in alike.items()],
+    }
+
+
+def _runs(table: Table) -> Section:
+    sizes = table.frame.groupby(levels(table.frame["n_params"]))
+    columns = {
+        "N": sizes["n_params"].median().map(in_words),
+        "runs": sizes["run_id"].nunique(),
+        "evaluations": sizes["n_tokens"].size(),
+        "longest, D": sizes["n_tokens"].max().map(in_words),
+    }
+    return Section("The runs", render("runs", sizes=pd.DataFrame(columns), notes=table.notes))
