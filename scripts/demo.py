@@ -180,7 +180,7 @@ def proof_mixtures(answer: Path) -> str:
 def summarise(road: Road, total: float) -> None:
     """Print what came out and how long each stage took."""
     from mixlaw.report.proof import proof_table, prove, verdict
-    from mixlaw.tables.table import read_table
+    from mixlaw.tables.read import read_table
     from mixlaw.text import text_table
 
     answer = json.loads((road.folder / "recommendation.json").read_text())
