@@ -11,8 +11,7 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import answer_tables
 from mixlaw.report.answer_tables import Answer
-from mixlaw.tables.columns import LOSS
-from mixlaw.tables.table import Table
+from mixlaw.tables.table import LOSS, Table
 
 
 @dataclass(frozen=True)

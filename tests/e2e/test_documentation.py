@@ -1,4 +1,7 @@
-"""README, help texts and comments name only what exists: commands, options, settings, configurations, files."""
+"""Comments, docstrings, YAML files and prose name only what exists: modules, options, settings, configurations, files.
+
+`test_readmes.py` hands the commands of README files to the real parsers; here are those that stand within other text.
+"""
 
 import argparse
 import dataclasses
@@ -13,6 +16,7 @@ from hydra.conf import HydraConf
 from data.config_folders import CONFIGS, ROOT
 from mixlaw.cli.main import build_parser
 from sweeps.slurm import SlurmOptions
+from tests.e2e.readmes import inline
 from train.config import TrainConfig
 
 FOLDERS = ("configs", "data", "mixlaw", "scripts", "sweeps", "train")
@@ -123,6 +127,19 @@ def test_settings_that_are_named_exist() -> None:
         of_a_domain = re.match(r"data\.(domains|targets)\.", match[1])
         code = name.endswith((".py", ".sh")) and not re.search(r"[`'\"]", TEXTS[name][: match.start()].splitlines()[-1])
         assert match[1] in known or of_a_domain or code, f"{name}: there is no setting {match[1]}"
+
+
+def test_settings_in_the_prose_of_readmes_exist() -> None:
+    known = settings_of(TrainConfig) | settings_of(SlurmOptions, "hydra.launcher.") | settings_of(HydraConf, "hydra.")
+    known.add("hydra.launcher.n_jobs")  # of the local launcher
+    groups = {name.split(".")[0] for name in known if "." in name}
+    named = []
+    for file, line, token in inline("code_inline"):
+        name = re.match(r"[a-z_]+(?:\.(?!py$)[a-z_]+)+(?=$|=)", token.content)
+        if name and name[0].split(".")[0] in groups and not source_of(name[0]).exists():
+            named.append(name[0])
+            assert name[0] in known, f"{file}:{line}: there is no setting {name[0]}"
+    assert len(named) > 20
 
 
 def test_scripts_and_targets_that_are_named_exist() -> None:

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from mixlaw.fitting.estimator import LawFit
-from mixlaw.tables.check import check_frame
-from mixlaw.tables.table import Table
+from mixlaw.tables.table import Table, check_frame
 from tests.published.real_tables import real_table
 
 pytestmark = pytest.mark.published

@@ -4,8 +4,7 @@ import pytest
 
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.read import read_table
-from mixlaw.tables.table import Table
+from mixlaw.tables.table import Table, read_table
 from tests.published.real_tables import real_table
 
 pytestmark = pytest.mark.published

@@ -1,0 +1,329 @@
+"""Every command of every README: options parsed by the real parsers, settings composed by Hydra, short ones run.
+
+Names that readers are told to choose themselves (`mine`, `STUDY`, `big`) are configurations of a temporary folder in
+$MIXLAW_CONFIGS. The study `mine` is the YAML block of sweeps/README.md.
+"""
+
+import argparse
+import importlib
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from torch.distributed.run import get_args_parser
+
+from data.prepare import compose_config as compose_data
+from mixlaw.cli.main import main as mixlaw
+from mixlaw.tables.examples import small_study
+from sweeps.plan import check_options
+from sweeps.plan import parser as plan_parser
+from tests.e2e.readmes import LANGUAGES, ROOT, Block, Command, blocks, commands, inline
+from train.compose import compose_hydra, compose_study
+from train.grids import combinations
+
+STUDIES = ("mine", "mine_seeds", "mine_heldout", "mine_next1", "NAME", "STUDY")
+PYTHON = ("python", "python3")
+OPTIONS_OF_HYDRA = ("--cfg", "--multirun", "-m", "--config-dir", "--dry-run")
+OF_THE_SHELL = ("export", "cd", "git", "source")
+COMMANDS = commands()
+OWN_CONFIGURATION = re.compile(r"(.*/)?(mine(_\w+)?|big)\.yaml")
+
+
+class Parsed(BaseException):
+    """A command line was parsed; what it would do is not done."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+
+
+@pytest.fixture
+def parse_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every command stop as soon as its own parser has read the command line."""
+    for name in ("parse_args", "parse_intermixed_args"):
+        monkeypatch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
+
+
+def stopping(read: Callable) -> Callable:
+    """Return a parser's method that parses, and then stops the command."""
+
+    def parse(*args: Any) -> None:
+        raise Parsed(read(*args))
+
+    return parse
+
+
+@pytest.fixture(scope="module")
+def own_configurations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the configurations that readers are told to write."""
+    folder = tmp_path_factory.mktemp("configs")
+    for group in ("data", "study", "mixture"):
+        (folder / group).mkdir()
+    own_files = (ROOT / "configs/data/own_files.yaml").read_text()
+    (folder / "data/mine.yaml").write_text(re.sub(r"\?\?\?|\$\{oc.env:WEB_FILES\}", "/data/x", own_files))
+    (folder / "mixture/big.yaml").write_text("named: ''\nweights: {web: 0.4, books: 0.6}\n")
+    [study] = [block.text for block in blocks("yaml") if block.file == "sweeps/README.md"]
+    for name in STUDIES:
+        (folder / f"study/{name}.yaml").write_text(study.replace("study_name: mine", f"study_name: {name}"))
+    return folder
+
+
+@pytest.fixture
+def composed(own_configurations: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], None]:
+    """Return a function that composes every run of a command line of the trainer."""
+    monkeypatch.setenv("MIXLAW_CONFIGS", str(own_configurations))
+
+    def compose(overrides: Sequence[str]) -> None:
+        choices = [o for o in overrides if o.startswith(("study=", "hydra"))]
+        sweeper = compose_hydra(choices)["sweeper"]
+        own = [o for o in overrides if not o.startswith("hydra")]
+        assert compose_study(combinations(sweeper.get("params") or {}, sweeper.get("grids") or [], own))
+
+    return compose
+
+
+def settings_of(words: Sequence[str]) -> list[str]:
+    """Return the settings on a command line of the trainer, and check that its options are Hydra's."""
+    options = [word for word in words if word.startswith("-")]
+    assert all(option.partition("=")[0] in OPTIONS_OF_HYDRA for option in options), options
+    return [word for word in words if "=" in word and not word.startswith("-")]
+
+
+def check_module(words: Sequence[str], compose: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check `python -m MODULE ARGUMENTS`."""
+    module, *arguments = words
+    if module == "train":
+        return compose(settings_of(arguments))
+    if module in ("pytest", "mixlaw"):
+        return parsed(mixlaw, arguments) if module == "mixlaw" else check_paths(arguments)
+    assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), f"there is no module {module}"
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    options = parsed(importlib.import_module(module).main)
+    if module.startswith("data."):
+        compose_data(options.overrides)
+    elif module == "train.memory":
+        compose(options.overrides)
+    elif module == "sweeps.plan":
+        check_options(options, plan_parser())
+        compose(options.overrides)
+    return None
+
+
+def parsed(main: Callable, *arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what a command's own parser makes of the command line."""
+    try:
+        main(*arguments)
+    except Parsed as stop:
+        return stop.options
+    pytest.fail("the command did not parse its options")
+
+
+def check_paths(words: Sequence[str]) -> None:
+    for word in words:
+        assert word.startswith("-") or (ROOT / word.partition("::")[0]).exists(), f"there is no {word}"
+
+
+def check_pip(words: Sequence[str]) -> None:
+    """Check that the extras that `pip install` names exist."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for word in words:
+        if match := re.fullmatch(r"(?:\.|mixlaw)\[([\w,]+)\]", word):
+            assert set(match[1].split(",")) <= project["optional-dependencies"].keys(), word
+        else:
+            assert word in ("install", "-e", ".", "mixlaw"), word
+
+
+def check_docker(words: Sequence[str]) -> None:
+    if words[0] == "build" and "--target" in words:
+        target = words[words.index("--target") + 1]
+        assert re.search(rf"^FROM \S+ AS {target}$", (ROOT / "Dockerfile").read_text(), re.M), target
+
+
+def check_torchrun(words: Sequence[str], compose: Callable) -> None:
+    options = parsed(get_args_parser().parse_args, list(words))
+    assert options.module
+    assert options.training_script == "train"
+    compose(settings_of(options.training_script_args))
+
+
+def check_sbatch(words: Sequence[str], compose: Callable) -> None:
+    script = next(i for i, word in enumerate(words) if not word.startswith("-"))
+    check_paths(words[script : script + 1])
+    compose(settings_of(words[script + 1 :]))
+
+
+def check_make(words: Sequence[str]) -> None:
+    done = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def check_in_container(words: Sequence[str], compose: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check what docker, apptainer or srun start, where that is Python."""
+    start = next((i for i, word in enumerate(words) if word in PYTHON), len(words) - 2)
+    if words[start] in PYTHON:
+        assert words[start + 1] == "-m"
+        check_module(words[start + 2 :], compose, monkeypatch)
+
+
+@pytest.mark.usefixtures("parse_only")
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_a_command_is_one_that_its_program_takes(
+    command: Command,
+    composed: Callable[[Sequence[str]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    try:
+        check(command.words, composed, monkeypatch)
+    except SystemExit as stop:
+        said = capfd.readouterr().err
+        if stop.code and (command.complete or "arguments are required" not in said):
+            pytest.fail(said)
+        if stop.code:
+            check_mention(command.words, composed, monkeypatch, capfd)
+
+
+def check_mention(
+    words: Sequence[str],
+    composed: Callable[[Sequence[str]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Check that the help of a command has the options that are mentioned with it."""
+    with pytest.raises(SystemExit):
+        check([*words, "--help"], composed, monkeypatch)
+    mentioned = {word for word in words if word.startswith("--")}
+    assert mentioned <= {*re.findall(r"--[a-z][\w-]*", capfd.readouterr().out)}
+
+
+def check(command: Sequence[str], composed: Callable[[Sequence[str]], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check one command line, up to what its program would do."""
+    program, *words = command
+    if program == "mixlaw":
+        parsed(mixlaw, words)
+    elif program in PYTHON:
+        assert words[0] == "-m"
+        check_module(words[1:], composed, monkeypatch)
+    elif program == "torchrun":
+        check_torchrun(words, composed)
+    elif program == "sbatch":
+        check_sbatch(words, composed)
+    elif program == "make":
+        check_make(words)
+    elif program == "pip":
+        check_pip(words)
+    elif program in ("docker", "apptainer", "srun"):
+        check_docker(words)
+        check_in_container(words, composed, monkeypatch)
+    elif "/" in program:
+        assert shutil.which(str(ROOT / program)), f"{program} is no program of the checkout"
+    else:
+        assert program in OF_THE_SHELL, f"{program}: the tests do not know this program"
+
+
+def test_commands_of_all_kinds_are_found() -> None:
+    programs = {command.words[0] for command in COMMANDS}
+    assert {"mixlaw", "python", "make", "pip", "sbatch", "torchrun", "docker", "scripts/sync_wandb.sh"} <= programs
+    assert {"README.md", "mixlaw/README.md", "train/README.md", "sweeps/README.md"} <= {c.file for c in COMMANDS}
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the files that the fitter's README speaks of: a table, and laws that were fitted to it."""
+    folder = tmp_path_factory.mktemp("desk")
+    names = {"weight_code": "weight_code", "weight_docs": "weight_wiki", "loss_main": "loss_web"}
+    frame = small_study().frame.drop(columns="row").rename(columns=names)
+    for name in ("table.csv", "new_runs.csv"):
+        frame.to_csv(folder / name, index=False)
+    fit = ["fit", "table.csv", "--law", "additive", "--n-bootstrap", "8", "--out", "laws.json"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert mixlaw(fit) == 0
+    return folder
+
+
+READS = ("table.csv", "new_runs.csv", "laws.json")
+SHORT = [
+    command
+    for command in COMMANDS
+    if command.complete and command.words[0] == "mixlaw" and (command.words[1] == "laws" or command.words[2] in READS)
+]
+
+
+@pytest.mark.parametrize("command", list({c.words: c for c in SHORT}.values()), ids=str)
+def test_a_short_command_does_what_it_says(
+    command: Command, desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for path in desk.iterdir():
+        shutil.copy(path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs/mixture").mkdir(parents=True)
+    code = mixlaw(list(command.words[1:]))
+    assert code == 0, capfd.readouterr().err
+    if "--out" in command.words:
+        assert (tmp_path / command.words[command.words.index("--out") + 1]).stat().st_size > 0
+
+
+def test_short_commands_are_found() -> None:
+    assert {"check", "fit", "compare", "predict", "recommend", "plot", "report", "laws"} <= {c.words[1] for c in SHORT}
+
+
+@pytest.mark.parametrize("file", sorted({block.file for block in blocks("python")}))
+def test_the_python_of_a_readme_runs(file: str, desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in desk.iterdir():
+        shutil.copy(path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "readme.py"
+    script.write_text("\n".join(block.text for block in blocks("python") if block.file == file))
+    runpy.run_path(str(script))
+
+
+def test_every_block_says_its_language() -> None:
+    unknown = [f"{b.file}:{b.line}: '{b.language}'" for b in blocks() if b.language not in LANGUAGES]
+    assert not unknown, f"write one of {LANGUAGES} behind the fence: {unknown}"
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: f"{block.file}:{block.line}")
+def test_yaml_can_be_read(block: Block) -> None:
+    assert yaml.safe_load(block.text)
+
+
+def test_files_that_are_named_exist() -> None:
+    named = [(file, line, token.content) for file, line, token in inline("code_inline")]
+    paths = [(f, n, text) for f, n, text in named if re.fullmatch(r"[\w./-]+\.(py|md|yaml|sh|sbatch)", text)]
+    assert len(paths) > 100
+    absent = [
+        f"{f}:{n}: {text}" for f, n, text in paths if not OWN_CONFIGURATION.fullmatch(text) and not is_there(f, text)
+    ]
+    assert not absent
+
+
+def is_there(file: str, path: str) -> bool:
+    """Say whether a path exists from the checkout or from the README that names it; a bare name anywhere below that."""
+    folder = (ROOT / file).parent
+    return any(p.exists() for p in (ROOT / path, folder / path)) or ("/" not in path and any(folder.rglob(path)))
+
+
+@pytest.mark.parametrize(("kind", "attribute"), [("link_open", "href"), ("image", "src")])
+def test_links_lead_somewhere(kind: str, attribute: str) -> None:
+    targets = [(file, line, str(token.attrs[attribute])) for file, line, token in inline(kind)]
+    assert targets
+    for file, line, target in targets:
+        path, _, part = target.partition("#")
+        if not target.startswith("https://"):
+            assert not path or ((ROOT / file).parent / path).exists(), f"{file}:{line}: {target}"
+            assert not part or part in anchors(file, path), f"{file}:{line}: {target}"
+
+
+def anchors(file: str, path: str) -> set[str]:
+    """Return the names that GitHub gives to the headings of a file."""
+    document = (ROOT / file).parent / path if path else ROOT / file
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
