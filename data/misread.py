@@ -1,4 +1,4 @@
-"""Names and text that YAML or Hydra's command line read as something else: numbers, true, false or null."""
+"""Names and texts that YAML or Hydra's command line would read as numbers, true, false or null."""
 
 import dataclasses
 import re
@@ -16,14 +16,14 @@ _HOME = re.compile(r"~[^'\"{}\[\],=]*")
 
 
 def check_weight_name(name: str) -> None:
-    """Refuse the name of a domain that `mixture.weights={name:0.5}` on a command line would read as no name.
+    """Refuse a domain name that Hydra would not read as text in `mixture.weights={name:0.5}`.
 
-    Hydra reads null, true, nan, 1e3 and 1_000 there as values. Whole numbers (2019) become text again.
+    Hydra reads null, true, nan, 1e3 and 1_000 as values. Integers (2019) are converted back to text.
 
     Raises
     ------
     ConfigError
-        Naming the domain, with the remedy.
+        With the domain and what to do.
     """
     if is_no_name(name):
         raise ConfigError(
@@ -33,37 +33,37 @@ def check_weight_name(name: str) -> None:
 
 
 def is_no_name(text: str) -> bool:
-    """Return whether Hydra's command line reads a word as a value that does not give the word back."""
+    """Return whether Hydra's command line reads a word as a value from which the word cannot be recovered."""
     return bool(_NO_NAME.fullmatch(text.lower())) or text in ("~", "")
 
 
 def yaml_words(value: Any) -> str:
-    """Return what a misread text became, as YAML calls it."""
+    """Return the YAML term for a value that was meant as text."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"the number {value}"
 
 
 def quoted_home(override: str) -> str:
-    """Return an override whose value begins with ~ in quotes, as Hydra's grammar has no bare ~."""
+    """Quote the value of an override that begins with ~, which Hydra's grammar does not allow unquoted."""
     key, equals, value = override.partition("=")
     return f'{key}="{value}"' if equals and _HOME.fullmatch(value) else override
 
 
 def with_names_as_text(cfg: DictConfig, where: str = "") -> DictConfig:
-    """Return a composed config in which whole numbers that name entries, as in {2019: 0.5}, are text.
+    """Return a composed configuration with integer keys, as in {2019: 0.5}, converted to text.
 
     Raises
     ------
     ConfigError
-        For a name that is null, true, false or a broken number: what was written is not known any more.
+        For a key that is null, true, false or a float: the written text cannot be recovered.
     """
     misread = list(_misread_names(cfg, where))
     for path, name in misread:
         if isinstance(name, bool) or not isinstance(name, int):
             raise ConfigError(
-                f"{path}: a name is read as {yaml_words(name)}, not as text: put it in quotes in a YAML file; on the "
-                "command line choose another name"
+                f"{path}: a name is read as {yaml_words(name)}, not as text: quote it in a YAML file; choose another "
+                "name on the command line"
             )
     if not misread:
         return cfg
@@ -89,12 +89,12 @@ def _renamed(node: Any) -> Any:
 
 
 def refuse_misread_text(cls: type, cfg: Any, where: str) -> None:
-    """Refuse a number with a fraction, or true and false, where a setting is text: YAML reads 1.10 as 1.1, no as false.
+    """Refuse a float, true or false as the value of a text setting: YAML reads 1.10 as 1.1 and no as false.
 
     Raises
     ------
     ConfigError
-        Naming the first such setting.
+        For the first such setting.
     """
     if not isinstance(cfg, DictConfig) or cfg._is_none() or cfg._is_missing():
         return
@@ -110,6 +110,6 @@ def refuse_misread_text(cls: type, cfg: Any, where: str) -> None:
                 refuse_misread_text(of_entries[0], node._get_node(name), _below(path, name))  # type: ignore[arg-type]
         elif f.type is str and isinstance(value, bool | float):
             raise ConfigError(
-                f"{path}: what should be text is read as {yaml_words(value)}: put it in quotes in a YAML file, and in "
-                f"two pairs of them on the command line, '{path}=\"...\"'"
+                f"{path}: must be text, but is read as {yaml_words(value)}: quote it in a YAML file, and twice on the "
+                f"command line: '{path}=\"...\"'"
             )

@@ -1,4 +1,4 @@
-"""Whether a server can be reached at all: asked before a download, whose own patience is minutes of retries."""
+"""Checks whether a server can be reached before a download, which would retry for minutes."""
 
 import queue
 import socket
@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-PATIENCE_S = 3.0  # for a name to be resolved and a connection to be opened
+PATIENCE_S = 3.0  # timeout for name resolution and connection
 _PORTS = {"http": 80, "https": 443}
 
 
 def unreachable(urls: Iterable[str], proxy: str = "") -> str:
-    """Return why none of some servers can be reached, or the empty string where one can, or none is asked.
+    """Return why none of the servers can be reached; the empty string if one can, or if there is none to check.
 
     Parameters
     ----------
-    urls : others than of http and https are not asked
-    proxy : a proxy that is asked instead; by default those of the environment, as for any program
+    urls : of the servers; schemes other than http and https are ignored
+    proxy : is checked instead of the servers; by default the proxies of the environment
     """
     servers = {address: url for url in urls if (address := _address(url, proxy))}
     answers: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -27,7 +27,7 @@ def unreachable(urls: Iterable[str], proxy: str = "") -> str:
     for _ in servers:
         try:
             why = answers.get(timeout=PATIENCE_S)
-        except queue.Empty:  # resolving a name can take longer, and cannot be interrupted
+        except queue.Empty:  # name resolution can take longer and cannot be interrupted
             why = f"no answer within {PATIENCE_S:g} s"
             break
         if not why:
@@ -37,7 +37,7 @@ def unreachable(urls: Iterable[str], proxy: str = "") -> str:
 
 
 def _address(url: str, proxy: str) -> tuple[str, int] | None:
-    """Return host and port that a request for a URL connects to: the server's, or those of the proxy before it."""
+    """Return host and port that a request for a URL connects to: of the server, or of its proxy."""
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         return None

@@ -1,12 +1,12 @@
-"""Fetch, clean, split and tokenise the domains of a configuration into the folder that training reads.
+"""Fetch, clean, split and tokenise the domains of a configuration into a folder for training.
 
     python -m data.prepare                                                         # the quick start's domains
     python -m data.prepare data.tokenizer.kind=bpe data.tokenizer.vocab_size=1024  # a learned tokenizer
     python -m data.prepare data=own_files                                  # see configs/data/own_files.yaml
 
-The same command again prepares nothing: the folder's name holds a hash over the settings that decide the tokens. Where
-files are new, gone or changed since then, it says so; --again reads all files anew and replaces the folder. It verifies
-prepared files (sha256) that were brought from elsewhere since they were verified, so that no run has to wait.
+The same command again prepares nothing: the folder is named by a hash of all settings that affect the tokens. The
+command reports source files that are new, gone or changed since; --again reads all files anew and replaces the folder.
+Prepared files that were copied from elsewhere are verified once (sha256), so that runs need not do it.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from mixlaw.console import command, exit_code_of
 from mixlaw.errors import ConfigError, DataError, unknown_name
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
-LEFT_OUT = {  # why documents are not there: counts of the manifest -> columns of the table
+LEFT_OUT = {  # reasons for which documents are dropped: counts of the manifest -> columns of the table
     "n_empty": "empty",
     "n_short": "short",
     "n_duplicate": "duplicate",
@@ -50,22 +50,22 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def say(line: str) -> None:
-    """Write a line of progress on stderr, so that stdout holds the table only."""
+    """Write a progress message to stderr; stdout is for the table."""
     sys.stderr.write(line + "\n")
 
 
 def prepare(config: DataConfig, echo: Echo = say, again: bool = False) -> Manifest:
-    """Return the manifest of the prepared folder, and prepare it first where it is not there yet.
+    """Return the manifest of the prepared folder; prepare it first if it does not exist.
 
     Parameters
     ----------
-    again : whether to prepare it where it is there, too, and put the new one in its place
+    again : prepare it even if it exists, and replace it
 
     Raises
     ------
     ConfigError, DataError
-        If the configuration or a source cannot be used, prepared files are damaged, or the disk is full; nothing
-        half-written stays.
+        If the configuration or a source cannot be used, prepared files are damaged, or the disk is full. Incomplete
+        folders are removed.
     """
     check_config(config)
     with _os_errors_as_sentences(config.root_folder):
@@ -75,7 +75,7 @@ def prepare(config: DataConfig, echo: Echo = say, again: bool = False) -> Manife
         elif again:
             build(config, echo, again)
         manifest = open_manifest(config.folder)
-        verify_touched(manifest, echo)  # once for all runs of all studies on it
+        verify_touched(manifest, echo)  # once, for all runs that will use it
     if again and old:
         echo(_what_changed(old, _hashes(manifest)))
     elif old is not None:
@@ -85,7 +85,7 @@ def prepare(config: DataConfig, echo: Echo = say, again: bool = False) -> Manife
 
 
 def _known_hashes(config: DataConfig) -> dict[str, str] | None:
-    """Return the hashes of what is prepared already, none where it is damaged; None where nothing is."""
+    """Return the hashes of the existing prepared folder, {} if it is damaged, or None if there is none."""
     if not (config.folder / "manifest.json").exists():
         return None
     try:
@@ -101,23 +101,23 @@ def _hashes(manifest: Manifest) -> dict[str, str]:
 def _what_changed(old: dict[str, str], new: dict[str, str]) -> str:
     changed = [name for name in new if new[name] != old.get(name)]
     if not changed:
-        return "prepared again: the same tokens as before, so runs keep their names"
-    return f"prepared again: other tokens in {', '.join(changed)}; runs on these data get new names and begin anew"
+        return "prepared again: the tokens are the same as before, so run ids do not change"
+    return f"prepared again: the tokens changed in {', '.join(changed)}; runs on these data get new ids and start anew"
 
 
 def _cut_by_the_tokenizer(manifest: Manifest) -> list[str]:
-    """Say it where documents were cut or padded by the tokenizer, as earlier versions let it."""
+    """Return a warning if the tokenizer truncated or padded documents, which earlier versions allowed."""
     try:
         facts = json.loads((manifest.folder / FILE_NAME).read_bytes())
         found = [kind for kind in ("truncation", "padding") if facts.get(kind)]
     except (OSError, ValueError, AttributeError, LookupError):
         return []
-    said = f"warning: {manifest.folder} was prepared with the tokenizer's {' and '.join(found)} on"
-    return [f"{said}; the same command with --again tokenises whole documents"] if found else []
+    fault = f"warning: {manifest.folder} was prepared with the tokenizer's {' and '.join(found)} on"
+    return [f"{fault}; the same command with --again tokenises whole documents"] if found else []
 
 
 def check_config(config: DataConfig) -> None:
-    """Check all that can be known before anything is fetched.
+    """Check everything that can be checked before data are fetched.
 
     Raises
     ------
@@ -125,23 +125,23 @@ def check_config(config: DataConfig) -> None:
         Naming the setting.
     """
     if not config.domains:
-        raise ConfigError("data.domains is empty: name at least one domain to train on")
+        raise ConfigError("data.domains is empty: name at least one training domain")
     if not SAFE_NAME.fullmatch(config.name):
         raise ConfigError(f"data.name: {config.name!r} is part of a folder's name: use A-Z, a-z, 0-9, '_' and '-'")
     shares = (config.eval_percent, config.test_percent)
     if min(shares) < 0 or sum(shares) > 99:
-        raise ConfigError(f"data: eval_percent {shares[0]} and test_percent {shares[1]} must be 0 to 99, also together")
+        raise ConfigError(f"data: eval_percent {shares[0]} and test_percent {shares[1]} and their sum must be 0 to 99")
     if config.min_chars is not None and config.min_chars < 0:
         raise ConfigError(f"data.min_chars is {config.min_chars}; it must be 0 or more")
     check_tokenizer(config.tokenizer)
     if config.image_size and not MIN_PIXELS <= config.image_size <= MAX_PIXELS:
         raise ConfigError(f"data.image_size is {config.image_size}; it must be {MIN_PIXELS} to {MAX_PIXELS} pixels")
     if config.image_size and config.tokenizer.kind == "given":
-        raise ConfigError("data.tokenizer.kind=given: files of tokens hold no images: set data.image_size to 0")
+        raise ConfigError("data.tokenizer.kind=given: token files hold no images: set data.image_size to 0")
     for where, _, source in sources(config):
         check_source(source, where, config.tokenizer)
         if has_images(source) and not config.image_size:
-            raise ConfigError(f"{where} has images: set data.image_size, the pixels of their sides, as in 32 or 224")
+            raise ConfigError(f"{where} has images: set data.image_size, their side in pixels, for example 32 or 224")
 
 
 @contextmanager
@@ -152,11 +152,11 @@ def _os_errors_as_sentences(root: Path) -> Iterator[None]:
         place = error.filename or root
         advice = "free some space or choose another data.root" if error.errno in FULL_DISK else "see data.root"
         cause = error.strerror or str(error)
-        raise DataError(f"{place}: {cause}; nothing half-written was kept: {advice}") from None
+        raise DataError(f"{place}: {cause}; incomplete files were removed: {advice}") from None
 
 
 def table(manifest: Manifest) -> str:
-    """Return what a prepared folder holds, one line per domain."""
+    """Return a table of the domains in a prepared folder, with notes."""
     rows = [("domain", "role", "documents", "tokens", "bytes", *LEFT_OUT.values(), "licence", "origin")]
     for name, entry in manifest.facts["domains"].items():
         splits, counts = entry["splits"].values(), entry["counts"]
@@ -170,7 +170,7 @@ def table(manifest: Manifest) -> str:
 
 
 def _notes(name: str, entry: dict[str, Any]) -> Iterator[str]:
-    """Yield what the columns do not say of a domain: which documents are short, and which are not measured."""
+    """Yield notes on a domain: documents below the minimum length, and documents of a target that are not measured."""
     counts = entry["counts"]
     if counts["n_short"] and "least_length" in entry:
         limit = f"{entry['least_length']} {entry['length_unit']}"
@@ -178,7 +178,7 @@ def _notes(name: str, entry: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: {short} have fewer than {limit} (data.min_chars)"
     unused = counts["n_documents"] - sum(split["n_documents"] for split in entry["splits"].values())
     if entry["role"] == "target" and unused:
-        yield f"{name}: {unused:,} of {counts['n_documents']:,} documents are never measured (data.split_targets)"
+        yield f"{name}: {unused:,} of {counts['n_documents']:,} documents are not measured (data.split_targets)"
 
 
 def _aligned(cell: str, width: int, column: int) -> str:
@@ -191,7 +191,7 @@ def compose_config(overrides: list[str]) -> DataConfig:
     Raises
     ------
     ConfigError
-        For a setting, group or value that does not exist, with the near match.
+        For an unknown setting, group or value, with the closest known one.
     """
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException, MissingConfigException
@@ -207,16 +207,14 @@ def compose_config(overrides: list[str]) -> DataConfig:
         raise ConfigError(f"{group}={option}: {unknown_name('configuration', option, error.options or [])}") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error).split("\n")[0]) from None
-    except ValueError:  # of Hydra, where YAML reads the name as nothing, or as a number
-        raise ConfigError(
-            f"{' '.join(overrides)}: the name of a configuration must be text that YAML reads as such"
-        ) from None
+    except ValueError:  # Hydra raises it if YAML reads the name as null or a number
+        raise ConfigError(f"{' '.join(overrides)}: the name of a configuration must be text, not a number") from None
     config: DataConfig = to_dataclass(DataConfig, cfg.data, "data")
     return config
 
 
 def _checked(override: str) -> str:
-    """Let Hydra add any key below `data`: the dataclasses refuse a wrong one too, and with its near match."""
+    """Return an override that may add a key below `data`; the dataclasses refuse unknown keys with a suggestion."""
     key = override.lstrip("+~").partition("=")[0]
     if key.split(".")[0] != "data":
         raise ConfigError(f"'{override}': {unknown_name('setting', key, ['data'])}; write data.<setting>=<value>")
@@ -226,7 +224,7 @@ def _checked(override: str) -> str:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Prepare from the command line; return the exit code."""
+    """Run `python -m data.prepare`; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m data.prepare",
         description=__doc__,
@@ -235,7 +233,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="setting=value", help="a group or setting of configs/data")
     parser.add_argument("--again", action="store_true", help="read all files anew and replace the prepared folder")
     args = parser.parse_intermixed_args(argv)
-    return exit_code_of(lambda: _prepare(args), when_interrupted="interrupted; nothing half-written was kept")
+    return exit_code_of(lambda: _prepare(args), when_interrupted="interrupted; incomplete files were removed")
 
 
 def _prepare(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, also when a process is killed or two of them do the same work."""
+"""Atomic creation of folders: complete or absent, even if a process is killed or two create the same folder."""
 
 import os
 import shutil
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from mixlaw.fileio import sync_path
 
-FORGOTTEN_SECONDS = 24 * 3600  # a stranger's staging folder, untouched this long, has no living owner
+FORGOTTEN_SECONDS = 24 * 3600  # age at which a staging folder of another host counts as abandoned
 
 
 @contextmanager
 def staging_folder(final: Path) -> Iterator[Path]:
-    """Give an empty hidden folder beside `final`; whatever is still in it at the end is removed."""
+    """Create an empty hidden folder beside `final`, and remove it at the end unless it was published."""
     final.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(final)
     folder = final.with_name(f".{final.name}.{socket.gethostname()}.{os.getpid()}.tmp")
@@ -27,7 +27,7 @@ def staging_folder(final: Path) -> Iterator[Path]:
 
 
 def remove_stale(final: Path) -> None:
-    """Remove the staging folders of `final` that killed processes left behind."""
+    """Remove staging folders of `final` left by killed processes."""
     prefix = f".{final.name}."
     for folder in final.parent.iterdir():
         if folder.name.startswith(prefix) and folder.name.endswith(".tmp") and not _has_owner(folder, prefix):
@@ -40,7 +40,7 @@ def _has_owner(folder: Path, prefix: str) -> bool:
         return int(pid) != os.getpid() and _is_alive(int(pid))
     try:
         return time.time() - folder.stat().st_mtime < FORGOTTEN_SECONDS
-    except FileNotFoundError:  # its owner finished just now
+    except FileNotFoundError:  # its owner has just finished
         return True
 
 
@@ -49,17 +49,17 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's, so alive
+    except PermissionError:  # a process of another user
         return True
     return True
 
 
 def publish(staging: Path, final: Path, replace: bool = False) -> None:
-    """Make the staged folder durable and give it its final name; if somebody was faster, theirs stays.
+    """Sync a staging folder to disk and rename it to its final name; keep the folder of a faster process.
 
     Parameters
     ----------
-    replace : whether it takes the place of what has that name now; processes that have its files open keep them
+    replace : replace an existing folder; processes that have its files open keep them
     """
     for path in (*staging.rglob("*"), staging):
         sync_path(path)
@@ -70,7 +70,7 @@ def publish(staging: Path, final: Path, replace: bool = False) -> None:
     try:
         staging.rename(final)
     except OSError:
-        if not final.is_dir():  # anything but "it already exists"
+        if not final.is_dir():  # another error than "already exists"
             if aside.exists():
                 aside.rename(final)
             raise

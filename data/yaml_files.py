@@ -16,12 +16,12 @@ from data.misread import is_no_name, yaml_words
 from mixlaw.errors import ConfigError
 
 MAX_BYTES = 1 << 20
-# A file without any of these has no anchor, tag or _target_, also not as an escape sequence; parsing takes longer.
+# A file without any of these has no anchor, no tag and no _target_, not even escaped, and need not be parsed.
 _SIGNS = (b"&", b"!", b"\\", b"_target_")
 _TARGET = re.compile(r"\b_target_\b")
 _CORE_TAG = re.compile(r"!|tag:yaml\.org,2002:(?:str|int|float|bool|null|seq|map)")
 _COMMENT = re.compile(rb"(?:^|\s)#.*$", re.M)
-_SUSPECT = re.compile(  # lines that may hold a misread name or number; the parser decides
+_SUSPECT = re.compile(  # lines that may contain a misread key or number; the parser decides
     rb"(?:^|[\s{,-])(?:no|yes|on|off|true|false|null|~|[-+.]?\d[\w.+-]*|[-+]?\.(?:inf|nan))\s*:(?:\s|$)"
     rb"|(?:^|[\s\[{,])[-+]?(?:\d[\d_]*:[0-5]?\d|0\d)",
     re.M | re.I,
@@ -67,18 +67,18 @@ def _check_event(event: yaml.Event, place: str) -> None:
 
 
 def check_scalars(raw: bytes, path: Path) -> None:
-    """Refuse names that YAML does not read as text, and numbers that it reads in base 60 or 8.
+    """Refuse keys that YAML does not read as text, and numbers that it reads in base 60 or 8.
 
     Raises
     ------
     ConfigError
-        Naming the line, what is written there, what YAML makes of it, and the remedy.
+        With the line, the written text, how YAML reads it, and what to do.
     """
     if not _SUSPECT.search(_COMMENT.sub(b"", raw)):
         return
     try:
         document = yaml.compose(raw, Loader=get_yaml_loader())
-    except yaml.YAMLError:  # said by whoever composes this file
+    except yaml.YAMLError:  # Hydra reports it
         return
     for node, is_name in _scalars(document):
         value, place = node.value, f"{path}, line {node.start_mark.line + 1}"
@@ -90,16 +90,16 @@ def check_scalars(raw: bytes, path: Path) -> None:
             base = 60 if ":" in value else 8
             raise ConfigError(
                 f"{place}: YAML reads {value} as the number {_constructed(node)} (base {base}): put it in quotes, "
-                f'"{value}", or write the number that is meant'
+                f'"{value}", or write the number in base 10'
             )
 
 
 def _constructed(node: yaml.ScalarNode) -> Any:
-    return yaml.load(node.value, Loader=get_yaml_loader())  # OmegaConf's loader makes plain values only
+    return yaml.load(node.value, Loader=get_yaml_loader())  # a subclass of yaml.SafeLoader
 
 
 def _scalars(node: yaml.Node | None) -> Iterator[tuple[yaml.ScalarNode, bool]]:
-    """Yield every scalar of a document, and whether it is the name of an entry."""
+    """Yield every scalar of a document, and whether it is a key."""
     if isinstance(node, yaml.ScalarNode):
         yield node, False
     elif isinstance(node, yaml.SequenceNode):

@@ -1,1 +1,1 @@
-"""The corpora of the quick start, read from pinned wheels."""
+"""The corpora of the demos, read from pinned wheels."""

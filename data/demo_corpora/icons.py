@@ -13,20 +13,20 @@ from mixlaw.errors import DataError
 
 
 def icons(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[Document]:
-    """Yield one document per icon whose file matches `pictures.members`; its name is the file's.
+    """Yield one document per icon whose file matches `pictures.members`, named by its file name.
 
-    Its concept is the first word: "bell", "bell off" and "bell ring outline" share most of their drawing, also between
-    icon sets, and no list of endings would find all such variants.
+    The concept is the first word of the name: "bell", "bell off" and "bell ring outline" share most of their drawing,
+    in other icon sets too.
 
     Raises
     ------
     DataError
-        If no file of the wheel matches.
+        If no file in the wheel matches.
     """
     with zipfile.ZipFile(path) as archive:
         members = [n for n in sorted(archive.namelist()) if fnmatchcase(n, source.pictures.members)]
         if not members:
-            raise DataError(f"{path.name}: holds no file that matches pictures.members, '{source.pictures.members}'")
+            raise DataError(f"{path.name}: no file matches pictures.members, '{source.pictures.members}'")
         for member in members:
             name = spaced_name(PurePosixPath(member).stem.replace("-", " "))
             concept = name.split(" ")[0].casefold()

@@ -25,14 +25,14 @@ _PICTURE_FILES = (".png", ".jpg", ".jpeg", ".svg")
 
 
 def notebooks(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[Document]:
-    """Yield one document per notebook that shows an image: its texts, code, printed output and images in their order.
+    """Yield one document per notebook with images: text, code, printed output and images in the order of the cells.
 
-    Of several variants of a notebook (`_doc`, `_test`, `_exercise`, ...), the one with most images is taken.
+    Of several variants of a notebook (`_doc`, `_test`, `_exercise`, ...), the one with the most images is read.
 
     Raises
     ------
     DataError
-        Naming the notebook, if it is damaged.
+        If a notebook is damaged; names it.
     """
     with zipfile.ZipFile(path) as archive:
         variants: dict[str, list[str]] = {}
@@ -40,13 +40,13 @@ def notebooks(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[D
             variants.setdefault(_VARIANT.sub("", member.removesuffix(".ipynb")), []).append(member)
         for base in sorted(variants):
             found = [_notebook(archive, path.name, member, PurePosixPath(base).name) for member in variants[base]]
-            best = max(found, key=lambda document: len(document.images))  # the first of several
+            best = max(found, key=lambda document: len(document.images))  # the first if several have as many
             if best.images:
                 yield best
 
 
 def _finished_first(member: str) -> tuple[bool, str]:
-    """Put the variant that was run for the documentation before the others."""
+    """Return a sort key that puts the executed variant (`_doc`) first."""
     return not member.endswith("_doc.ipynb"), member
 
 
@@ -56,14 +56,14 @@ def _notebook(archive: zipfile.ZipFile, file: str, member: str, concept: str) ->
         cells = json.loads(archive.read(member)).get("cells", [])
         parts = [part for cell in cells for part in _cell(cell, archive, member)]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{where}: is no notebook that can be read ({error or type(error).__name__})") from None
+        raise DataError(f"{where}: cannot be read as a notebook ({error or type(error).__name__})") from None
     texts = (IMAGE if isinstance(part, bytes) else part.strip("\n") for part in parts)
     images = tuple(part for part in parts if isinstance(part, bytes))
     return Document("\n\n".join(text for text in texts if text.strip()), images, concept, where, drawings=True)
 
 
 def _cell(cell: dict[str, Any], archive: zipfile.ZipFile, member: str) -> Iterator[str | bytes]:
-    """Yield the texts of a cell, and its images as bytes, in their order."""
+    """Yield the texts of a cell and its images, as bytes, in order."""
     text = _plain(cell["source"])
     if cell["cell_type"] == "markdown":
         end = 0
@@ -73,12 +73,12 @@ def _cell(cell: dict[str, Any], archive: zipfile.ZipFile, member: str) -> Iterat
             end = shown.end()
         yield text[end:]
     else:
-        yield "" if "Copyright" in text else text  # the same licence at the head of every notebook
+        yield "" if "Copyright" in text else text  # every notebook begins with the same licence
         yield from _outputs(cell.get("outputs", []))
 
 
 def _shown_image(link: str, cell: dict[str, Any], archive: zipfile.ZipFile, member: str) -> Iterator[bytes]:
-    """Yield the image that a text shows, where the cell or the wheel holds it."""
+    """Yield the image that a markdown link refers to, if the cell or the wheel contains it."""
     if link.startswith("attachment:"):
         data = cell.get("attachments", {}).get(unquote(link.removeprefix("attachment:")), {})
         if "image/png" in data:
@@ -90,7 +90,7 @@ def _shown_image(link: str, cell: dict[str, Any], archive: zipfile.ZipFile, memb
 
 
 def _outputs(outputs: list[dict[str, Any]]) -> Iterator[str | bytes]:
-    """Yield what a cell printed, as one text between two images, and its images; warnings and logs are left out."""
+    """Yield the printed output of a cell, joined between images, and its images; stderr is skipped."""
     lines: list[str] = []
     n_images = 0
     for output in outputs:

@@ -24,14 +24,14 @@ _PERSONS = {"1F468": "1F9D1", "1F469": "1F9D1"}  # man and woman -> person: the 
 
 
 def openmoji(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[Document]:
-    """Yield one document per emoji of OpenMoji and name that it has in the languages asked for; or of all its names.
+    """Yield one document per OpenMoji emoji and name in `pictures.languages`; with `pictures.joined`, one per emoji.
 
-    Skin tones are left out, because they are one drawing in other colours.
+    Variants with a skin tone are skipped: they repeat a drawing in other colours.
 
     Raises
     ------
     DataError
-        If the wheel with the names is not beside this one, or lacks a language.
+        If the wheel with the names is not in the same folder, or lacks a language.
     """
     names = _emoji_names(path.parent, source)
     with zipfile.ZipFile(path) as archive:
@@ -46,25 +46,25 @@ def openmoji(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[Do
 
 
 def emoji_concept(key: str) -> str:
-    """Return what decides an emoji's split: its codepoints without style, and without sex, direction and hair.
+    """Return the key that decides an emoji's split: its codepoints without style, sex, direction and hair.
 
-    Man, woman and person, who walk to the right or to the left, are one drawing with small changes; in several splits
-    they would tell what was trained on.
+    Man, woman and person, walking left or right, are nearly the same drawing. In different splits they would leak
+    training images into the evaluation.
     """
     return "-".join(_PERSONS.get(part, part) for part in _SAME_DRAWING.sub("", key).split("-"))
 
 
 def _without_style(codepoints: Iterable[str]) -> str:
-    """Join codepoints, without the one that only asks for a colour picture: not every vendor writes it."""
+    """Join codepoints without the variation selector FE0F, which only some packages write."""
     return "-".join(code for code in codepoints if code != "FE0F")
 
 
 def _emoji_names(folder: Path, source: SourceConfig) -> dict[str, list[str]]:
-    """Return the codepoints of each emoji -> its names in all languages asked for."""
+    """Return codepoints -> names in all configured languages."""
     package = source.pictures.names
     wheel = find_wheel(folder, package)
     if wheel is None:
-        raise DataError(f"{folder}: no wheel of {package.package} {package.version}, which holds the pictures' names")
+        raise DataError(f"{folder}: no wheel of {package.package} {package.version}, which holds the emoji names")
     names: dict[str, dict[str, None]] = {}
     with zipfile.ZipFile(wheel) as archive:
         for language in source.pictures.languages:
@@ -79,26 +79,24 @@ def _emoji_table(archive: zipfile.ZipFile, wheel: Path, language: str) -> dict[s
     try:
         return json.loads(archive.read(member))
     except (KeyError, ValueError):
-        raise DataError(
-            f"{wheel.name}: {member} is missing or damaged, so there are no names in '{language}'"
-        ) from None
+        raise DataError(f"{wheel.name}: {member} is missing or damaged; it holds the names in '{language}'") from None
 
 
 def _names_of(entry: str | dict[str, Any]) -> Iterator[str]:
-    """Yield the name, and in English those aliases that say it in other words."""
+    """Yield the name and, in English, aliases that use other words."""
     if isinstance(entry, str):
         yield spaced_name(entry)
         return
-    said = [_bare_words(spaced_name(entry["en"]))]
+    known = [_bare_words(spaced_name(entry["en"]))]
     yield spaced_name(entry["en"])
     for alias in map(spaced_name, entry.get("alias", ())):
         words = _bare_words(alias)
-        if words not in said and not re.search(r"\d", alias):  # "clock9" and "cow2" are codes, not words
-            said.append(words)
+        if words not in known and not re.search(r"\d", alias):  # "clock9" and "cow2" are codes, not words
+            known.append(words)
             yield alias
 
 
 def _bare_words(name: str) -> frozenset[str]:
-    """Return a name's words in lower case without accents and punctuation."""
+    """Return the words of a name in lower case, without accents and punctuation."""
     letters = re.sub(r"[^\w\s-]", "", unicodedata.normalize("NFKD", name.casefold()))
     return frozenset(letters.replace("-", " ").split())

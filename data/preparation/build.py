@@ -1,4 +1,4 @@
-"""From located sources to a finished folder: read, clean, split, tokenise, write, and publish as a whole."""
+"""Builds a prepared folder: read, clean, split, tokenise and write all domains, then rename the folder."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -26,11 +26,11 @@ from data.store.verified import note_verified
 from data.tokenizers import ByteTokenizer, GivenTokenizer, Tokenizer, batches, load_pretrained, train_bpe
 from mixlaw.errors import DataError
 
-BPE_SAMPLE_CHARS = 4_000_000  # of each training domain: more changes the merges little
+BPE_SAMPLE_CHARS = 4_000_000  # per training domain; more text hardly changes the merges
 
 
 def sources(config: DataConfig) -> list[tuple[str, str, SourceConfig]]:
-    """List (setting, domain, source), targets first: a document that a target holds too is the target's."""
+    """List (setting, domain, source), targets first: a document in a target and a domain is kept in the target."""
     targets = [(f"data.targets.{name}", name, source) for name, source in config.targets.items()]
     return targets + [(f"data.domains.{name}", name, source) for name, source in config.domains.items()]
 
@@ -40,23 +40,23 @@ def build(config: DataConfig, echo: Echo, again: bool = False) -> None:
 
     Parameters
     ----------
-    again : whether it may be there already, and is replaced once the new one is whole
+    again : replace an existing folder when the new one is complete
 
     Raises
     ------
     DataError
-        If a source cannot be had or read, or leaves a domain without documents; nothing is left behind then.
+        If a source cannot be fetched or read, or a domain has no documents; incomplete folders are removed.
     """
     final = config.folder
     if final.exists() and any(final.iterdir()) and not (again and (final / "manifest.json").is_file()):
-        raise DataError(f"{final} is there without a manifest.json: delete it and prepare it again")
+        raise DataError(f"{final} exists, but has no manifest.json: delete it and prepare it again")
     downloads = config.root_folder / "downloads"
     pretrained = load_pretrained(config.tokenizer.path) if config.tokenizer.kind == "pretrained" else None
     files = {name: locate(source, where, downloads, echo) for where, name, source in sources(config)}
     for line in unpinned(config):
         echo(line)
     inputs = {name: fingerprints(source_files(source, where)) for where, name, source in sources(config)}
-    tokenizer_inputs = fingerprints(tokenizer_files(config))  # all before anything is read
+    tokenizer_inputs = fingerprints(tokenizer_files(config))  # before any file is read, so that later changes show
     with staging_folder(final) as staging:
         texts = staging / ".texts"
         corpora = _collect_all(config, files, texts, echo)
@@ -70,7 +70,7 @@ def build(config: DataConfig, echo: Echo, again: bool = False) -> None:
         shutil.rmtree(texts)
         facts = _manifest_facts(config, tokenizer, entries)
         write_manifest(staging, facts | {"tokenizer_inputs": tokenizer_inputs})
-        note_verified(open_manifest(staging))  # each file was hashed when it was written: runs need not do it again
+        note_verified(open_manifest(staging))  # files are hashed when written, so runs need not do it again
         publish(staging, final, replace=again)
 
 
@@ -95,8 +95,7 @@ def _collect_all(config: DataConfig, files: dict[str, list[Path]], folder: Path,
 
 
 def _chosen(config: DataConfig, name: str, corpus: Corpus, split: str) -> list[bytes]:
-    """Return the documents of a split. Nothing is ever trained on a target: all of it is its eval split, or it is split
-    like a domain and has no train split."""
+    """Return the digests of a split's documents. A target has no train split: it is all eval, or eval and test."""
     if name in config.targets and not config.split_targets:
         return sorted(corpus.spans) if split == "eval" else []
     if name in config.targets and split == "train":
@@ -107,15 +106,15 @@ def _chosen(config: DataConfig, name: str, corpus: Corpus, split: str) -> list[b
 def _refuse_empty_splits(config: DataConfig, where: str, name: str, corpus: Corpus) -> None:
     counts = ", ".join(f"{key} {n:,}" for key, n in corpus.counts.items())
     if not corpus.spans:
-        raise DataError(f"{where}: no document is left (counts: {counts}); see data.min_chars for short ones")
+        raise DataError(f"{where}: no document is left (counts: {counts}); data.min_chars is the minimum length")
     whole = name in config.targets and not config.split_targets
     needed = ["eval"] * (config.eval_percent > 0 or whole) + ["train"] * (name in config.domains)
     for split in needed:
         if not _chosen(config, name, corpus, split):
             raise DataError(
                 f"{where}: no document for its {split} split; documents are split by the hash of their text, "
-                f"so give it more of them (counts: {counts})"
-                + " (the reader 'text' takes each file as one document: split large ones)"
+                f"so it needs more of them (counts: {counts})"
+                + " (the reader 'text' reads each file as one document: split large files)"
                 * _reads_whole_files(config, name)
             )
 
@@ -126,12 +125,12 @@ def _reads_whole_files(config: DataConfig, name: str) -> bool:
 
 
 def _make_tokenizer(config: DataConfig, corpora: dict[str, Corpus], echo: Echo) -> Tokenizer:
-    """Learn the tokenizer on training documents only, with as much text of one domain as of another."""
+    """Return the tokenizer; BPE is learned on training documents only, with equally much text of each domain."""
     if config.tokenizer.kind == "bytes":
         return ByteTokenizer()
     if config.tokenizer.kind == "given":
         return GivenTokenizer(config.tokenizer.vocab_size, config.tokenizer.end_id)
-    echo(f"learning a tokenizer of {config.tokenizer.vocab_size:,} symbols")
+    echo(f"learning a BPE tokenizer of {config.tokenizer.vocab_size:,} symbols")
     domains = ((corpora[name], _chosen(config, name, corpora[name], "train")) for name in config.domains)
     texts = (_texts(corpus, chosen, config.image_size) for corpus, chosen in domains)
     samples = (_sample(text.replace(IMAGE, "") for text in of_domain) for of_domain in texts)
@@ -139,14 +138,14 @@ def _make_tokenizer(config: DataConfig, corpora: dict[str, Corpus], echo: Echo) 
 
 
 def _texts(corpus: Corpus, chosen: list[bytes], image_size: int) -> Iterator[str]:
-    """Yield the texts of some documents, IMAGE where they have images."""
+    """Yield the texts of documents, with IMAGE in place of images."""
     if image_size:
         return (from_bytes(raw, image_size)[0] for raw in corpus.raw(chosen))
     return corpus.texts(chosen)
 
 
 def _sample(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the first `BPE_SAMPLE_CHARS` characters of some texts; hash order makes them a random sample."""
+    """Yield the first `BPE_SAMPLE_CHARS` characters of texts; in hash order they are a random sample."""
     left = BPE_SAMPLE_CHARS
     for text in texts:
         yield text[:left]
@@ -175,7 +174,7 @@ def _write_splits(config: DataConfig, name: str, corpus: Corpus, tokenizer: Toke
 
 
 def _tokens(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
-    """Yield each document's ids with its end token, in the small type that they are stored in."""
+    """Yield the ids of each document and the end token, in the stored type."""
     dtype = token_dtype(tokenizer.vocab_size)
     for batch in batches(texts):
         for ids in tokenizer.encode_batch(batch):
@@ -183,7 +182,7 @@ def _tokens(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]
 
 
 def _tokens_and_places(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
-    """Yield each document's ids with its end token; the first id that the tokenizer has not stands for an image."""
+    """Yield the ids of each document and the end token; the id `vocab_size` stands for an image."""
     place, end = np.array([tokenizer.vocab_size]), np.array([tokenizer.end_id])
     dtype = token_dtype(tokenizer.vocab_size + 1)
     for batch in batches(texts):
@@ -195,7 +194,7 @@ def _tokens_and_places(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[N
 
 
 def _given(documents: Iterable[bytes], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
-    """Yield the ids of documents that were tokenised already, with the end token."""
+    """Yield the ids of documents that were tokenised elsewhere, and the end token."""
     dtype = token_dtype(tokenizer.vocab_size)
     for raw in documents:
         yield np.append(np.frombuffer(raw, STORED), tokenizer.end_id).astype(dtype)

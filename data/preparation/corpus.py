@@ -1,4 +1,4 @@
-"""From documents to a domain's corpus: cleaned, without exact duplicates, split by the hash of the text."""
+"""Collects the documents of a domain: cleaned, exact duplicates removed, split by hash."""
 
 import hashlib
 import mmap
@@ -15,22 +15,22 @@ from data.readers.images import UNDECODABLE, canonical
 from data.readers.token_files import STORED
 from mixlaw.errors import ConfigError, DataError
 
-DIGEST_BYTES = 16  # 128 bits: no two of a billion documents are expected to collide
+DIGEST_BYTES = 16  # 128 bits: no collision is expected among a billion documents
 COUNTS = ("n_read", "n_bad", "n_empty", "n_short", "n_duplicate", "n_in_other_domain", "n_documents")
 
-# NUL is the end token of the byte tokenizer and must never occur; lone surrogates have no UTF-8.
+# NUL is the end token of the byte tokenizer; lone surrogates cannot be encoded as UTF-8.
 _UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _TRAILING = re.compile(r"[ \t]+$", re.M)
 
 
 def clean(text: str) -> str:
-    """Return the text in Unicode NFC with `\\n` line ends, without control characters and trailing blanks."""
+    """Return the text in Unicode NFC with `\\n` line ends, without control characters and trailing spaces."""
     text = _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     return _TRAILING.sub("", unicodedata.normalize("NFC", text)).strip("\n")
 
 
 def split_of(digest: bytes, eval_percent: int, test_percent: int) -> str:
-    """Return the split of a document, a function of its text or concept alone: other documents cannot move it."""
+    """Return the split of a document; it depends on its text or concept only, not on other documents."""
     percentile = int.from_bytes(digest) % 100
     if percentile < eval_percent:
         return "eval"
@@ -39,14 +39,14 @@ def split_of(digest: bytes, eval_percent: int, test_percent: int) -> str:
 
 @dataclass
 class Corpus:
-    """One domain's cleaned documents, kept in one file, so that a corpus may be larger than the memory.
+    """The cleaned documents of one domain, in one file, so that a corpus may be larger than memory.
 
     Parameters
     ----------
-    path : the documents' UTF-8 texts (or ids, where files were tokenised; or texts with images), end to end
-    spans : digest of each document -> where its text starts and ends in the file
-    counts : what became of every document that was read
-    concepts : digest -> digest of what the document is about, where its reader says that
+    path : file of all documents, concatenated: UTF-8 texts, ids of tokenised files, or texts with images
+    spans : digest of each document -> its first byte and its end in the file
+    counts : documents that were read, and that were dropped, by reason
+    concepts : digest of a document -> digest of its concept, if it has one
     """
 
     path: Path
@@ -55,15 +55,15 @@ class Corpus:
     concepts: dict[bytes, bytes] = field(default_factory=dict)
 
     def digests(self, split: str, eval_percent: int, test_percent: int) -> list[bytes]:
-        """Return the digests of a split in their own order, so that any window is a random sample."""
+        """Return the digests of a split, sorted; the order is random with respect to content."""
         return sorted(d for d in self.spans if split_of(self.concept(d), eval_percent, test_percent) == split)
 
     def concept(self, digest: bytes) -> bytes:
-        """Return what a document is about, or the document itself where its reader does not say that."""
+        """Return the digest of a document's concept, or of the document if it has no concept."""
         return self.concepts.get(digest, digest)
 
     def n_bytes(self, digests: Iterable[bytes]) -> int:
-        """Return the bytes of these documents: of their UTF-8 text, and of their pixels."""
+        """Return the size of documents in bytes: of their UTF-8 text and of their pixels."""
         return sum(self.spans[d][1] - self.spans[d][0] for d in digests)
 
     def texts(self, digests: Iterable[bytes]) -> Iterator[str]:
@@ -71,7 +71,7 @@ class Corpus:
         return (raw.decode("utf-8") for raw in self.raw(digests))
 
     def raw(self, digests: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the bytes of these documents: of their texts, or of their ids where files were tokenised."""
+        """Yield the bytes of documents: UTF-8 text, or the ids of tokenised files."""
         if not self.spans:
             return
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
@@ -83,13 +83,13 @@ class Corpus:
 def collect(
     documents: Iterable[str | bytes | Document], path: Path, least_length: int, bad: BadDocuments, image_size: int = 0
 ) -> Corpus:
-    """Clean the documents of one domain into a file, without empty and short ones and exact duplicates, all counted.
+    """Clean the documents of one domain and write them to a file; drop and count empty, short and duplicate ones.
 
     Parameters
     ----------
-    least_length : of a document that is kept: characters of its clean text (an image is one), or tokens where files
-        were tokenised
-    image_size : of the squares that images become; 0 where documents are texts, which are then kept as they are
+    least_length : minimum length of a document: characters of the clean text (an image counts as one), or tokens of
+        tokenised files
+    image_size : side of the stored images in pixels; 0: documents have no images
 
     Raises
     ------
@@ -124,7 +124,7 @@ def collect(
 
 
 def _length(document: str | bytes) -> int:
-    """Return the characters of a text, or the tokens of a document that was tokenised."""
+    """Return the characters of a text, or the tokens of a tokenised document."""
     return len(document) // STORED.itemsize if isinstance(document, bytes) else len(document)
 
 
@@ -133,22 +133,22 @@ def _digest(raw: bytes) -> bytes:
 
 
 def _concept(document: Document, raw: bytes, image_size: int) -> bytes | None:
-    """Return what decides the split: what a document is about, or what its one image shows, whatever is said of it."""
+    """Return the digest that decides the split: of the concept, or of the pixels if there is exactly one image."""
     if document.concept:
         return _digest(document.concept.encode())
     return _digest(from_bytes(raw, image_size)[1].tobytes()) if len(document.images) == 1 else None
 
 
 def _cleaned(document: str | bytes | Document) -> tuple[str | bytes, bytes]:
-    """Return what counts as the document's text, and what is kept of it: of a text the same, as UTF-8."""
+    """Return the clean text of a document (or its ids), and the bytes to store."""
     if isinstance(document, Document):
-        raise ConfigError(f"{document.where}: it has images: set data.image_size, the pixels of their sides")
+        raise ConfigError(f"{document.where}: it has images: set data.image_size, their side in pixels")
     text = clean(document) if isinstance(document, str) else document
     return text, text.encode("utf-8") if isinstance(text, str) else text
 
 
 def _with_images(document: str | bytes | Document, size: int, bad: BadDocuments) -> tuple[str, bytes] | None:
-    """Return the clean text and what is kept of a document, or None where an image is damaged and that is allowed."""
+    """Return the clean text of a document and the bytes to store; None if an image is damaged and the budget allows."""
     if not isinstance(document, Document):
         text = clean(str(document).replace(IMAGE, ""))
         return text, to_bytes(text, [])
@@ -163,9 +163,9 @@ def _with_images(document: str | bytes | Document, size: int, bad: BadDocuments)
 
 
 def drop_shared_documents(corpora: Iterable[Corpus]) -> None:
-    """Keep a document that several corpora hold in the first of them only.
+    """Keep documents that occur in several corpora in the first of them only.
 
-    With the targets first, no training domain holds a document that a target is measured on.
+    With the targets first, no training domain contains a document of a target.
     """
     seen: set[bytes] = set()
     for corpus in corpora:
@@ -174,9 +174,9 @@ def drop_shared_documents(corpora: Iterable[Corpus]) -> None:
 
 
 def drop_shared_concepts(targets: Iterable[Corpus], domains: Iterable[Corpus]) -> None:
-    """Leave out of training domains what is about a concept, or shows an image, that a target is measured on.
+    """Drop documents of training domains that share a concept or an image with a target.
 
-    Where targets are split like domains, the common split of a concept does that.
+    Not needed if targets are split like domains: a concept is then in the same split everywhere.
     """
     measured = {target.concept(digest) for target in targets for digest in target.spans}
     for domain in domains:

@@ -1,7 +1,7 @@
-"""The files that a prepared folder was made of, and how they differ from those that its sources hold now.
+"""Records the source files of a prepared folder, and reports how the files of its sources differ now.
 
-A file is known by its resolved path, size and modification time: contents are not read again. What differs is said and
-never acted upon: copies have other times, and a study that runs must keep its data.
+Files are compared by resolved path, size and modification time; contents are not read again. Differences are reported
+only: copies have other times, and a running study must keep its data.
 """
 
 import json
@@ -24,18 +24,18 @@ Fingerprint = tuple[int, int]  # bytes, modification time [ns]
 
 
 def fingerprints(files: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return resolved path, size and modification time of some files, for the manifest."""
+    """Return resolved path, size and modification time of files, for the manifest."""
     found = ((path.resolve(), path.stat()) for path in files)
     return [{"path": str(path), "n_bytes": s.st_size, "mtime_ns": s.st_mtime_ns} for path, s in found]
 
 
 def source_files(source: SourceConfig, where: str) -> list[Path]:
-    """Return the files of one's own that a source reads now; packages are pinned, and other sources have no files.
+    """Return the files that a source reads now; [] for pinned packages and sources without local files.
 
     Raises
     ------
     DataError
-        If the source has none, or one that is no file.
+        If there are none, or one is not a regular file.
     """
     if source.reader in SUFFIXES:
         return find_files(source, where)
@@ -43,12 +43,12 @@ def source_files(source: SourceConfig, where: str) -> list[Path]:
 
 
 def tokenizer_files(config: DataConfig) -> list[Path]:
-    """Return the files of a pretrained tokenizer that lies on this machine."""
+    """Return the files of a pretrained tokenizer in a local folder."""
     return _below(Path(config.tokenizer.path)) if config.tokenizer.kind == "pretrained" else []
 
 
 def _below(folder: Path) -> list[Path]:
-    """Return the files below a folder (or a file itself) that are not hidden: hidden ones are caches and notes."""
+    """Return a file itself, or the files below a folder, except hidden ones, which are caches."""
     if folder.is_file():
         return [folder]
     found = (path for path in folder.rglob("*") if path.is_file())
@@ -56,11 +56,11 @@ def _below(folder: Path) -> list[Path]:
 
 
 def unpinned(config: DataConfig) -> list[str]:
-    """Return a note for every dataset of the hub that may become another one under the same name."""
+    """Return a note for every dataset of the hub whose revision is not pinned to a commit."""
     groups = (("domains", config.domains), ("targets", config.targets))
     return [
-        f"note: data.{group}.{name}.hub.revision is {source.hub.revision or 'not set'}, so {source.path} may be "
-        "another one tomorrow: give a commit of 40 digits to prepare the same documents again"
+        f"note: data.{group}.{name}.hub.revision is {source.hub.revision or 'not set'}, so {source.path} may "
+        "change: set it to a commit (40 hex digits) to prepare the same documents again"
         for group, sources in groups
         for name, source in sources.items()
         if source.reader == "hub" and not is_local(source) and not COMMIT.fullmatch(source.hub.revision)
@@ -68,11 +68,11 @@ def unpinned(config: DataConfig) -> list[str]:
 
 
 def differences(config: DataConfig, facts: Mapping[str, Any]) -> list[str]:
-    """Return a warning for every source, and for the tokenizer, whose files are not those that were prepared.
+    """Return a warning for every source, and for the tokenizer, whose files changed since they were prepared.
 
     Parameters
     ----------
-    facts : of the manifest
+    facts : content of the manifest
     """
     found: list[str] = []
     for group, sources in (("domains", config.domains), ("targets", config.targets)):
@@ -83,7 +83,7 @@ def differences(config: DataConfig, facts: Mapping[str, Any]) -> list[str]:
 
 
 def _compared(what: str, inputs: Sequence[Mapping[str, Any]], find: Callable[[], list[Path]]) -> list[str]:
-    if not inputs:  # packages and synthetic domains; and what earlier versions did not write down
+    if not inputs:  # packages and synthetic domains, and manifests of earlier versions
         return []
     before = {str(e["path"]): (int(e["n_bytes"]), int(e["mtime_ns"])) for e in inputs}
     try:
@@ -93,22 +93,22 @@ def _compared(what: str, inputs: Sequence[Mapping[str, Any]], find: Callable[[],
             return [f"warning: the files of {what} changed since they were prepared: {error}"]
         now = {}
     if not now:
-        return [f"note: the files of {what} are not on this machine, so they were not compared with the prepared data"]
+        return [f"note: the files of {what} are not on this machine, so they were not compared with the prepared ones"]
     changes = file_changes(before, now)
     if not changes:
         return []
     return [
-        f"warning: the files of {what} changed since they were prepared: {'; '.join(changes)}. The prepared data stay "
-        "as they are; the same command with --again reads the files anew"
+        f"warning: the files of {what} changed since they were prepared: {'; '.join(changes)}. The prepared data are "
+        "unchanged; the same command with --again reads the files anew"
     ]
 
 
 def file_changes(before: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> list[str]:
-    """Return in words which files are new, are gone, or changed.
+    """Return a phrase for each kind of change: files that are new, gone, or changed in size or time.
 
     Parameters
     ----------
-    before, now : path -> (size in bytes, modification time in ns)
+    before, now : path -> (size [bytes], modification time [ns])
     """
     both = [path for path in now if path in before]
     groups = {
@@ -132,22 +132,21 @@ def _named(paths: Sequence[str]) -> str:
 
 
 def how_to_prepare(config: DataConfig) -> str:
-    """Return what to do where the folder of a configuration is not there: the command, and what could be used instead.
+    """Return the command that prepares a configuration, and a prepared folder that could be used instead.
 
-    Prepared folders that were carried to another place, or made by a version that split targets, are found by their
-    settings.
+    Folders that were moved, or prepared by a version that split targets, are found by their settings.
     """
     advice = f"run `python -m data.prepare data={config.name}`"
     if config.folder.exists():
         return advice
     split = replace(config, split_targets=True)
     if split.folder != config.folder and split.folder.exists():
-        return f"{advice}, or set data.split_targets=true to go on with {split.folder}, where targets are split"
+        return f"{advice}, or set data.split_targets=true to continue with {split.folder}, where targets are split"
     for path in sorted(config.folder.parent.glob(f"{config.name}-*/manifest.json")):
         with suppress(OSError, ValueError, AttributeError):
             if json.loads(path.read_bytes()).get("settings") == config.settings:
                 return (
-                    f"{advice}; {path.parent} has the same settings with files of other paths: if they are the same "
-                    f"files, rename it to {config.folder.name}"
+                    f"{advice}; {path.parent} has the same settings with other paths: if the files are the same, "
+                    f"rename it to {config.folder.name}"
                 )
     return advice

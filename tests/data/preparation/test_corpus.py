@@ -85,7 +85,9 @@ def test_the_counts_sum_to_what_was_read(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], least: int, tokenised: bool
 ) -> None:
     documents = (
-        [np.frombuffer(t.encode("utf-16"), "<u2").astype("<u4").tobytes() for t in texts] if tokenised else texts
+        [np.frombuffer(t.encode("utf-16", "surrogatepass"), "<u2").astype("<u4").tobytes() for t in texts]
+        if tokenised
+        else texts
     )
     whole = collect(documents, tmp_path_factory.mktemp("x") / "x", least, BadDocuments())
     counts = dict(whole.counts)

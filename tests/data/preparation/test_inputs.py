@@ -250,13 +250,13 @@ def test_again_reads_the_files_anew_and_says_which_tokens_changed(tmp_path: Path
     first, lines = prepare(config, quiet), list[str]()
     jsonl(tmp_path / "in", "b", "stone")
     second = prepare(config, lines.append, again=True)
-    assert lines[-1].startswith("prepared again: other tokens in web; runs on these data get new names")
+    assert lines[-1].startswith("prepared again: the tokens changed in web; runs on these data get new ids")
     assert second.folder == first.folder
     assert second.entry("web")["counts"]["n_documents"] == 120
     verify(second)
     assert said(config) == []
     again = prepare(config, lines.append, again=True)
-    assert lines[-1] == "prepared again: the same tokens as before, so runs keep their names"
+    assert lines[-1] == "prepared again: the tokens are the same as before, so run ids do not change"
     assert hashes(again) == hashes(second)
     assert os.listdir(tmp_path / "root" / "prepared") == [config.folder.name]
 
@@ -280,7 +280,7 @@ def test_again_never_takes_the_place_of_a_folder_that_is_not_ours(tmp_path: Path
     config = config_of("jsonl", tmp_path / "root", str(write_jsonl(tmp_path / "a.jsonl", sentences("tree", 60)).path))
     config.folder.mkdir(parents=True)
     (config.folder / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match="without a manifest"):
+    with pytest.raises(DataError, match="has no manifest"):
         prepare(config, quiet, again=True)
     assert os.listdir(config.folder) == ["notes.txt"]
 
@@ -324,7 +324,7 @@ def test_folders_of_the_time_when_targets_were_split_are_named(tmp_path: Path) -
     folder = prepare(config, quiet).folder
     config.split_targets = False
     assert config.folder != folder
-    assert f"or set data.split_targets=true to go on with {folder}" in how_to_prepare(config)
+    assert f"or set data.split_targets=true to continue with {folder}" in how_to_prepare(config)
 
 
 def test_settings_that_change_nothing_keep_the_folder(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_datasets_of_the_hub_without_a_commit_are_noted(tmp_path: Path) -> None:
 
     assert unpinned(config("0123456789" * 4)) == []
     assert unpinned(config("", str(tmp_path))) == []
-    assert "data.domains.web.hub.revision is not set, so org/name may be another one" in unpinned(config(""))[0]
+    assert "data.domains.web.hub.revision is not set, so org/name may change" in unpinned(config(""))[0]
     assert "hub.revision is main" in unpinned(config("main"))[0]
     assert unpinned(compose_config(["data=dclm"]))
 
