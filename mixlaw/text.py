@@ -1,4 +1,9 @@
-"""Numbers as text: counts, weights, intervals of weights, and costs."""
+"""Numbers as text: counts, weights, intervals of weights, costs, and tables of them for a terminal."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def in_words(count: float) -> str:
@@ -40,3 +45,33 @@ def price(cost: float) -> str:
     ('0.0123', '< 0.0001')
     """
     return f"{cost:.4f}" if cost >= 5e-5 else "< 0.0001"
+
+
+def text_table(frame: "pd.DataFrame", decimals: int = 4) -> str:
+    """Return a DataFrame as a text table: words aligned left, numbers right, a dash where a number is missing.
+
+    Parameters
+    ----------
+    decimals : digits after the point of every float
+
+    >>> import pandas as pd
+    >>> print(text_table(pd.DataFrame({"law": ["base", "joint"], "mre": [1.5, 0.25], "runs": [9, 12]}), decimals=2))
+    law     mre  runs
+    base   1.50     9
+    joint  0.25    12
+    """
+    columns = [_column(str(name), values, decimals) for name, values in frame.items()]
+    return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
+
+
+def _column(name: str, values: "pd.Series[Any]", decimals: int) -> list[str]:
+    """Return the header and the cells of a column, all equally wide."""
+    cells = [name, *(_cell(value, decimals) for value in values)]
+    width = max(map(len, cells))
+    return [cell.rjust(width) if values.dtype.kind in "iuf" else cell.ljust(width) for cell in cells]
+
+
+def _cell(value: object, decimals: int) -> str:
+    if value is None or value != value:  # NaN
+        return "-"
+    return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)

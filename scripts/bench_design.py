@@ -36,7 +36,8 @@ from mixlaw.fitting.estimator import LawFit, TargetFit
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import Units, get_law
-from mixlaw.tables.table import Table, check_frame
+from mixlaw.tables.check import check_frame
+from mixlaw.tables.table import Table
 
 RESULT = Path(__file__).resolve().parent / "design.csv"
 UNITS = Units(1e8, 2e9)

@@ -35,7 +35,9 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.levenberg_marquardt import Members, Problem, objective
 from mixlaw.fitting.multistart import find_minima
 from mixlaw.laws.registry import Units, get_law
-from mixlaw.tables.table import LOSS, Table, check_frame
+from mixlaw.tables.check import check_frame
+from mixlaw.tables.columns import LOSS
+from mixlaw.tables.table import Table
 from scripts.bench_paper import D_UNIT, N_UNIT, QUICK, THOROUGH, Objective, Runs, Settings, box, paper_procedure
 from scripts.bench_rows import N_BOOTSTRAP, N_STARTS, Case, study
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.laws.registry import Units, get_law
-from mixlaw.tables.table import check_frame
+from mixlaw.tables.check import check_frame
 
 Array = NDArray[np.float64]
 UNITS = Units(1e8, 1e10)

@@ -180,11 +180,12 @@ def proof_mixtures(answer: Path) -> str:
 def summarise(road: Road, total: float) -> None:
     """Print what came out and how long each stage took."""
     from mixlaw.report.proof import proof_table, prove, verdict
-    from mixlaw.tables.table import read_table
+    from mixlaw.tables.read import read_table
+    from mixlaw.text import text_table
 
     answer = json.loads((road.folder / "recommendation.json").read_text())
     rows = prove(answer, read_table([ROOT / f"runs/{road.name}_proof"]))
-    print(f"\n{proof_table(rows).to_string(index=False, float_format=lambda v: f'{v:.4f}')}\n\n{verdict(rows)}\n")
+    print(f"\n{text_table(proof_table(rows))}\n\n{verdict(rows)}\n")
     for name, seconds in road.stages.items():
         print(f"{name:<22}{seconds:>8.1f} s")
     print(f"{'in all':<22}{total:>8.1f} s\n\nreport: {shown(road.folder)}/report.html")

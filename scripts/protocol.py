@@ -34,8 +34,11 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.laws.registry import get_law
 from mixlaw.selection.protocol import judge
 from mixlaw.selection.splits import KINDS, held_out
+from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.table import LOSS, Table, check_frame, read_table
+from mixlaw.tables.columns import LOSS
+from mixlaw.tables.read import read_table
+from mixlaw.tables.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared/data"

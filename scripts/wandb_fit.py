@@ -37,7 +37,8 @@ from mixlaw.paths import path_option
 from mixlaw.runs.load import find_runs
 from mixlaw.runs.log import read_facts
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.table import Table, read_table
+from mixlaw.tables.read import read_table
+from mixlaw.tables.table import Table
 
 SCORES, PREDICTIONS, OPTIMUM = "scores", "predictions", "optimum"  # tables; scripts.wandb_dashboard draws them
 FITTED, HELD_OUT = "fitted", "held_out"  # kinds of runs

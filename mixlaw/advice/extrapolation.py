@@ -13,8 +13,9 @@ from scipy.spatial.distance import cdist
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import get_law
+from mixlaw.tables.columns import WEIGHT
 from mixlaw.tables.levels import SAME
-from mixlaw.tables.table import WEIGHT, Table
+from mixlaw.tables.table import Table
 
 FAR = 10.0  # times the largest or a part of the smallest N or D of the runs, from which on the law's form decides
 FAR_WEIGHT = 0.05  # by which a weight may lie outside of those of the runs

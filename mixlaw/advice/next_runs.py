@@ -26,7 +26,8 @@ from mixlaw.fitting.estimator import LawFit, TargetFit
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import Law, Units, get_law
-from mixlaw.tables.table import LOSS, Table
+from mixlaw.tables.columns import LOSS
+from mixlaw.tables.table import Table
 
 LINEAR_AT = 16  # resampled laws that information is averaged over
 N_WORLDS = 48  # laws that may be true, of which a study that is not fitted yet will meet one

@@ -9,7 +9,8 @@ from mixlaw.console import remark
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.table import Table, read_table
+from mixlaw.tables.read import read_table
+from mixlaw.tables.table import Table
 
 LAYOUTS = ["regmix", "olmix", "wandb", "paper", "mixinglaws"]
 
@@ -84,10 +85,20 @@ def _read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool =
     if any(not yours for _, yours in pairs):
         raise ConfigError(f"--columns {options.columns}: write NAME=YOURS,NAME=YOURS")
     table = read_table(
-        paths, {yours: name for name, yours in pairs}, options.count, options.layout, options.join,
-        read_pairs(options.set), options.higher_is_better, need_losses, names_of(options.run_id),
-        options.rows_are_runs, options.best, options.relative_weights, **choice_of(options),
-    )  # fmt: skip
+        paths,
+        columns={yours: name for name, yours in pairs},
+        layout=options.layout,
+        join=options.join,
+        constants=read_pairs(options.set),
+        higher_is_better=options.higher_is_better,
+        relative_weights=options.relative_weights,
+        need_losses=need_losses,
+        count=options.count,
+        run_id=names_of(options.run_id),
+        rows_are_runs=options.rows_are_runs,
+        best=options.best,
+        **choice_of(options),
+    )
     for note in table.notes:
         remark(f"note: {note}")
     return table

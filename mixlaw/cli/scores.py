@@ -2,10 +2,12 @@
 
 import pandas as pd
 
+from mixlaw.text import text_table
+
 
 def score_table(scored: pd.DataFrame, column: str = "mre") -> str:
     """Return a score per target and law as text, the mean below."""
     wide = scored.pivot_table(index="target", columns="law", values=column, dropna=False)
     wide = wide.loc[list(dict.fromkeys(scored["target"])), list(dict.fromkeys(scored["law"]))]
     wide.loc["mean" if "mean" not in wide.index else "mean of all"] = wide.mean()
-    return str(wide.to_string(float_format=lambda v: f"{v:.2f}"))
+    return text_table(wide.reset_index(), decimals=2)

@@ -10,7 +10,8 @@ from mixlaw.fitting.levenberg_marquardt import Problem
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import Law, Units
 from mixlaw.laws.terms import Inputs
-from mixlaw.tables.table import LOSS, LOSS_SE, Table
+from mixlaw.tables.columns import LOSS, LOSS_SE
+from mixlaw.tables.table import Table
 
 OWN_INPUTS = {"share", "before"}  # what differs between targets, so that they cannot share one problem
 

@@ -20,8 +20,9 @@ from mixlaw.fitting.levenberg_marquardt import Members, Problem, curvature, mini
 from mixlaw.fitting.multistart import Minima, prior_of
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import TINY
+from mixlaw.tables.columns import LOSS
 from mixlaw.tables.levels import levels
-from mixlaw.tables.table import LOSS, Table
+from mixlaw.tables.table import Table
 
 SAME_RUN = 0.01  # repeated runs differ in N and D by at most this: more would count as noise
 N_NOISE = 512  # residuals that are kept to widen predictions by the scatter of single runs

@@ -17,8 +17,10 @@ from mixlaw.fitting.widening import Ranges, Widening, distances, factors, widene
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import Law, Units, get_law
 from mixlaw.laws.terms import Inputs
+from mixlaw.tables.check import check_frame
+from mixlaw.tables.columns import LOSS
 from mixlaw.tables.one_domain import rename_domain
-from mixlaw.tables.table import LOSS, Table, check_frame, pick_targets
+from mixlaw.tables.table import Table, pick_targets
 from mixlaw.tables.units import NATS, together
 
 Progress = Callable[[str], None]

@@ -26,7 +26,8 @@ from mixlaw.fitting.widening import Widening
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import Units, get_law
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.table import Table, read_table
+from mixlaw.tables.read import read_table
+from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS
 
 FORMAT = 2
@@ -97,7 +98,7 @@ class FittedLaws:
             If they were fitted to other runs.
         """
         for count in ("n_params", "n_params_non_embedding"):
-            table = read_table([folder], n_params=count, **self.choice)
+            table = read_table([folder], count=count, **self.choice)
             for keep_warmup in (False, True):
                 if data_sha256(cleaned := prepare(table, keep_warmup)) == self.data_sha256:
                     return cleaned

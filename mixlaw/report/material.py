@@ -11,7 +11,8 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import answer_tables
 from mixlaw.report.answer_tables import Answer
-from mixlaw.tables.table import LOSS, Table
+from mixlaw.tables.columns import LOSS
+from mixlaw.tables.table import Table
 
 
 @dataclass(frozen=True)

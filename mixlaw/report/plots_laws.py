@@ -20,8 +20,9 @@ from mixlaw.errors import RunLogError
 from mixlaw.fitting.estimator import Data, LawFit, as_table
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import get_law
+from mixlaw.tables.columns import LOSS
 from mixlaw.tables.levels import count_levels, levels
-from mixlaw.tables.table import LOSS, Table
+from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, axis
 from mixlaw.text import in_words
 

@@ -12,7 +12,8 @@ import pandas as pd
 
 from mixlaw.errors import FitError
 from mixlaw.laws.jacobian import Array
-from mixlaw.tables.table import LOSS, Table, pick_targets
+from mixlaw.tables.columns import LOSS
+from mixlaw.tables.table import Table, pick_targets
 
 NAME = "lightgbm"
 ROUNDS = 1000

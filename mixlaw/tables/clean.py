@@ -1,7 +1,7 @@
 """What is done to a table before laws are fitted to it: every row that is left out or odd is named, with the reason.
 
 Rows of repeated or nearly repeated evaluations and of learning-rate warm-up are left out; everything else is kept and
-said. What cannot be true at all was refused by `mixlaw.tables.table` before.
+said. What cannot be true at all was refused by `mixlaw.tables.check` before.
 """
 
 from collections.abc import Callable

@@ -15,6 +15,7 @@ import numpy as np
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.tables.cells import numbers_of
 from mixlaw.tables.columns import LOSS, WEIGHT, is_standard, meant, unknown_column
+from mixlaw.tables.example_files import resolve
 from mixlaw.tables.files import read_cells
 from mixlaw.tables.joins import ids_of, joined
 from mixlaw.tables.long_tables import PLAIN, widen
@@ -132,7 +133,7 @@ def load_files(
 
     Parameters
     ----------
-    paths : files of any format that `mixlaw.tables.files` reads
+    paths : files of any format that `mixlaw.tables.files` reads, or example:NAME
     columns : names of one's own -> the standard ones; they go before the layout's
     layout : a name in `LAYOUTS`; by default that which the files' columns show
     join : the column that files are joined by, and that names runs
@@ -150,7 +151,7 @@ def load_files(
         ids |= {k for k, v in known.columns.items() if v == "run_id"} | ({known.join} if known.join else set())
     parts = []
     for path in paths:
-        cells = read_cells(path, ids)
+        cells = read_cells(resolve(path), ids)
         notes = [f"{path}: {'; '.join(cells.notes)}"] if cells.notes else []
         parts.append(Part(str(path), cells.frame, cells.n_rows, notes, cells.decimal))
         parts[-1].leave_out(cells.n_rows - len(cells.frame), "no record")

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 
 from mixlaw.report.proof import prove, verdict
-from mixlaw.tables.table import check_frame
+from mixlaw.tables.check import check_frame
 from scripts.demo import ROADS, proof_mixtures
 from train.compose import compose_config
 

@@ -10,7 +10,7 @@ import pytest
 
 from mixlaw.advice.design import Size, as_runs, spread
 from mixlaw.errors import ConfigError
-from mixlaw.tables.table import read_table
+from mixlaw.tables.read import read_table
 from sweeps.plan import Trainable, main, possible
 from sweeps.study_file import Shape, StudyFile, mixtures_of, shapes_of, write_study
 from tests.train.tiny import call

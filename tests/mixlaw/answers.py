@@ -8,7 +8,8 @@ import pandas as pd
 from mixlaw.fitting.estimator import LawFit, TargetFit
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.registry import Units, get_law
-from mixlaw.tables.table import Table, check_frame
+from mixlaw.tables.check import check_frame
+from mixlaw.tables.table import Table
 
 UNITS = Units(1e8, 1e10)
 SIZES, TOKENS = (2e7, 1e8), (4e9, 8e9, 16e9)

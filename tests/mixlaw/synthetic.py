@@ -14,7 +14,8 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import Law, Units, get_law
 from mixlaw.laws.terms import Inputs
-from mixlaw.tables.table import Table, check_frame
+from mixlaw.tables.check import check_frame
+from mixlaw.tables.table import Table
 
 DOMAINS = ["code", "docs", "web"]
 UNITS = Units(1e8, 1e10)

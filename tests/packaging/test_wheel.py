@@ -45,7 +45,7 @@ def table(tmp_path_factory) -> Path:
 def test_the_wheel_holds_the_fitter_only(wheel):
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"mixlaw"}
-    assert "mixlaw/py.typed" in zipfile.ZipFile(wheel).namelist()
+    assert {"mixlaw/py.typed", "mixlaw/tables/measured/README.md"} <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_the_fitter_needs_nothing_of_the_trainer(wheel):
@@ -75,6 +75,7 @@ def test_the_unpacked_wheel_fits_and_recommends_without_torch(wheel, table, tmp_
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    assert "runs: 4 model sizes" in run("check", "example:text")
     run("fit", str(table), "--law", "additive", "--bootstrap", "5", "--out", str(laws))
     answer = run("recommend", str(laws), "--n-params", "7e9", "--n-tokens", "150e9", "--target", "t")
     assert "train it with: mixture.weights={a:" in answer

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from mixlaw.fitting.estimator import LawFit
-from mixlaw.tables.table import Table, check_frame
+from mixlaw.tables.check import check_frame
+from mixlaw.tables.table import Table
 from tests.published.real_tables import real_table
 
 pytestmark = pytest.mark.published

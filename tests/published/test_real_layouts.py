@@ -6,7 +6,8 @@ import pytest
 
 from mixlaw.errors import RunLogError
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.table import Table, read_table
+from mixlaw.tables.read import read_table
+from mixlaw.tables.table import Table
 from tests.published.real_tables import real_table
 
 pytestmark = pytest.mark.published
@@ -126,7 +127,7 @@ def test_chinchilla_is_read_by_its_columns_once_d_is_computed(tmp_path, with_ids
     path = tmp_path / "chinchilla.csv"
     raw.rename_axis("run").reset_index().to_csv(path, index=False)
     columns = {"Model Size": "n_params", "D": "n_tokens", "loss": "loss_text"} | ({"run": "run_id"} if with_ids else {})
-    table = read_table([path], columns)
+    table = read_table([path], columns=columns)
     assert (len(table.frame), table.domains, table.targets) == (245, [], ["text"])
     assert any("columns that are not used: Training FLOP, color, hex_color" in note for note in table.notes)
     ready = prepare(table)

@@ -4,7 +4,8 @@ import pytest
 
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.table import Table, read_table
+from mixlaw.tables.read import read_table
+from mixlaw.tables.table import Table
 from tests.published.real_tables import real_table
 
 pytestmark = pytest.mark.published

@@ -7,7 +7,7 @@ import pytest
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.laws.registry import LAWS
 from mixlaw.laws.terms import Inputs
-from mixlaw.tables.table import check_frame
+from mixlaw.tables.check import check_frame
 from tests.mixlaw.synthetic import free_parameters
 from tests.published.real_tables import real_table
 

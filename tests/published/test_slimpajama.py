@@ -9,7 +9,8 @@ from mixlaw.advice.recommend import Question, recommend
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.mixture import uniform
 from mixlaw.selection.splits import held_out
-from mixlaw.tables.table import Table, check_frame
+from mixlaw.tables.check import check_frame
+from mixlaw.tables.table import Table
 from tests.mixlaw.synthetic import laws_of
 from tests.published.real_tables import real_table
 

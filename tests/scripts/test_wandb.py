@@ -21,7 +21,7 @@ import pytest
 from mixlaw.cli.main import main as mixlaw
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.tables.table import read_table
+from mixlaw.tables.read import read_table
 from scripts.wandb_dashboard import build_report, build_workspace, read_study
 from scripts.wandb_fit import answers, read_fit
 from tests.mixlaw.run_logs import eval_row, train_row, write_run

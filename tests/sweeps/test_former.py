@@ -11,7 +11,7 @@ from mixlaw.errors import RunLogError
 from mixlaw.runs.ledger import PlannedRun, read_attempts, read_plan
 from mixlaw.runs.load import load_runs
 from mixlaw.runs.study_status import run_states
-from mixlaw.tables.table import read_table
+from mixlaw.tables.read import read_table
 from sweeps.jobs import edited, still_planned, typed
 from sweeps.local import run_study
 from sweeps.status import main

@@ -15,7 +15,7 @@ from mixlaw.errors import MixlawError
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.registry import get_law
-from mixlaw.tables.table import read_table
+from mixlaw.tables.read import read_table
 from tests.data.readers.test_token_files import post_processors, save_tokenizer
 from tests.data.tiny import write_jsonl
 from tests.train.ranks import run_ranks

@@ -6,7 +6,7 @@ import pytest
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.extrapolation import Asked, far_warnings, rows_of
 from mixlaw.advice.recommend import big_run
-from mixlaw.tables.table import check_frame
+from mixlaw.tables.check import check_frame
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted, study
 
 N, D = (2e7, 5e8), (2e9, 5e10)  # the ranges of `fitted`

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mixlaw.fitting.bootstrap import interval, run_weights, seed_noise, weight_variance
 from mixlaw.fitting.estimator import LawFit
-from mixlaw.tables.table import check_frame
+from mixlaw.tables.check import check_frame
 from tests.mixlaw.synthetic import study
 
 

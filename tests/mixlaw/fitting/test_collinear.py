@@ -12,7 +12,7 @@ from mixlaw.fitting import collinear as entangled
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.laws.registry import LAWS
 from mixlaw.selection.compare import fit_and_choose
-from mixlaw.tables.table import check_frame
+from mixlaw.tables.check import check_frame
 
 SIZES = (4e7, 8e7, 1.6e8, 3.2e8)
 OFF_THE_LINE = [(3.2e8, 6e8), (3.2e8, 2e11), (4e7, 4e11), (4e7, 6e9)]

@@ -10,7 +10,7 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.levenberg_marquardt import Members, objective
 from mixlaw.laws.registry import get_law
 from mixlaw.selection.compare import fit_and_choose
-from mixlaw.tables.table import check_frame
+from mixlaw.tables.check import check_frame
 from tests.mixlaw.synthetic import study
 
 

@@ -11,8 +11,9 @@ from mixlaw.advice.recommend import recommend
 from mixlaw.errors import ConfigError, FitError, RunLogError
 from mixlaw.fitting.estimator import LawFit, scores
 from mixlaw.laws.registry import LAWS
+from mixlaw.tables.check import check_frame
 from mixlaw.tables.examples import small_study
-from mixlaw.tables.table import Table, check_frame
+from mixlaw.tables.table import Table
 from tests.mixlaw.synthetic import DOMAINS, SIZES, TRUTHS, fitted, laws_of, optimum, study
 
 BIG = Question(1e9, 1e11, {"main": 1.0}, {}, {})

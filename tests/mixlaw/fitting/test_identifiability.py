@@ -5,7 +5,7 @@ import pytest
 
 from mixlaw.fitting.identifiability import check_support, distinct
 from mixlaw.laws.registry import get_law
-from mixlaw.tables.table import check_frame
+from mixlaw.tables.check import check_frame
 from tests.mixlaw.synthetic import study
 
 

@@ -24,7 +24,7 @@ from mixlaw.runs.comparable import (
     is_one_of,
     require_comparable,
 )
-from mixlaw.tables.table import read_table
+from mixlaw.tables.read import read_table
 from tests.mixlaw.run_logs import facts, run_rows, write_run
 
 BYTES = {"kind": "bytes", "vocab_size": 256, "sha256": "a" * 64}

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError, RunLogError
+from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare, warming_up
-from mixlaw.tables.table import Table, check_frame, read_table
+from mixlaw.tables.read import read_table
+from mixlaw.tables.table import Table
 from tests.mixlaw.run_logs import write_run
 
 BILLION = 1e9

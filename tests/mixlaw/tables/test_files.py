@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.errors import RunLogError
-from mixlaw.tables.table import Table, check_frame, read_table
+from mixlaw.tables.check import check_frame
+from mixlaw.tables.read import read_table
+from mixlaw.tables.table import Table
 
 COLUMNS = ["run_id", "n_params", "n_tokens", "weight_Web", "weight_code", "loss_Web", "loss_code"]
 

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.tables.cells import EMPTY
+from mixlaw.tables.check import check_frame
 from mixlaw.tables.directions import HIGHER
 from mixlaw.tables.layouts import LAYOUTS, get_layout, load_files
 from mixlaw.tables.notes import listed, ranges
-from mixlaw.tables.table import Table, check_frame, read_table
+from mixlaw.tables.read import read_table
+from mixlaw.tables.table import Table
 
 SCALE = {"n_params": 1e6, "n_tokens": 1e9}
 REGMIX = (
@@ -120,7 +122,7 @@ def test_a_wandb_export_gives_a_row_per_finished_run(write):
     assert table.sizes == {"code": 500, "web": 900}
     assert table.notes[0] == f"{path} row 2: State is crashed; left out"
     assert table.notes[-1] == f"{path} row 3: loss_held is empty; this cell is left out"
-    assert read_table([path], n_params="n_params_non_embedding", layout="wandb").frame["n_params"].tolist() == [8e5] * 2
+    assert read_table([path], count="n_params_non_embedding", layout="wandb").frame["n_params"].tolist() == [8e5] * 2
 
 
 def test_wandb_names_are_not_unique_so_without_an_id_every_row_is_a_run(write):
@@ -204,20 +206,22 @@ def test_unknown_layouts_get_the_near_match_and_all_have_a_sentence(write):
 def test_patterns_name_domains_and_targets_and_exact_names_win(write):
     text = "N,n_tokens,mix.A B,mix.c,val/A B/ce,val/extra/ce\n1e6,1e9,0.5,0.5,3,4\n"
     columns = {"N": "n_params", "mix.*": "weight_*", "val/*/ce": "loss_*", "val/extra/ce": "loss_held"}
-    table = read_table(write(text), columns)
+    table = read_table(write(text), columns=columns)
     assert (table.domains, table.targets) == (["A B", "c"], ["A B", "held"])
     assert table.notes == []
 
 
 def test_patterns_leave_standard_columns_alone(write):
-    table = read_table(write("n_params,n_tokens,seed,sparsity,loss_x,other\n1e6,1e9,1,0.5,3,4\n"), {"*": "loss_*"})
+    table = read_table(
+        write("n_params,n_tokens,seed,sparsity,loss_x,other\n1e6,1e9,1,0.5,3,4\n"), columns={"*": "loss_*"}
+    )
     assert table.targets == ["x", "other"]
 
 
 def test_a_layouts_columns_may_be_named_otherwise(write):
     text = PAPER.replace("model_size", "params").replace("a_loss", "extra")
     columns = {"params": "n_params", "extra": "loss_mine"}
-    assert read_table(write(text), columns, layout="paper").targets == ["mine", "openhermes"]
+    assert read_table(write(text), columns=columns, layout="paper").targets == ["mine", "openhermes"]
 
 
 @pytest.mark.parametrize(
@@ -233,11 +237,11 @@ def test_a_layouts_columns_may_be_named_otherwise(write):
 )
 def test_columns_that_name_nothing_or_one_thing_twice_are_refused(write, columns, error, sentence):
     with pytest.raises(error, match=sentence):
-        read_table(write(PAPER), columns)
+        read_table(write(PAPER), columns=columns)
 
 
 def test_two_names_that_are_spelt_alike_are_two_names(write):
-    table = read_table(write("n_params,n_tokens,v/A B,v/a-b,v/a b\n1,1,1,1,1\n"), {"v/*": "loss_*"})
+    table = read_table(write("n_params,n_tokens,v/A B,v/a-b,v/a b\n1,1,1,1,1\n"), columns={"v/*": "loss_*"})
     assert table.targets == ["A B", "a-b", "a b"]
 
 
@@ -262,14 +266,14 @@ def test_names_are_the_same_by_every_route(tmp_path_factory, name):
     long.to_csv(folder / "long.csv", index=False)
     patterns = {"mix.*": "weight_*", "val/*/ce": "loss_*"}
     tables = [read_table([folder / f"{kind}.csv"]) for kind in ("standard", "layout", "long")]
-    tables += [read_table([folder / "pattern.csv"], patterns), check_frame(wide("weight_*", "loss_*"), "mine")]
+    tables += [read_table([folder / "pattern.csv"], columns=patterns), check_frame(wide("weight_*", "loss_*"), "mine")]
     assert {(*table.domains, "|", *table.targets) for table in tables} == {(name, name + "zz", "|", name)}
 
 
 @pytest.mark.parametrize("name", ["n_params", "n_tokens"])
 def test_a_name_that_is_not_needed_may_be_absent(write, name):
     """The same --columns serve a table of one's own and one with the standard names."""
-    assert read_table(write("n_params,n_tokens,loss_x\n1e6,1e9,3\n"), {"N": name}).targets == ["x"]
+    assert read_table(write("n_params,n_tokens,loss_x\n1e6,1e9,3\n"), columns={"N": name}).targets == ["x"]
 
 
 def test_ids_that_one_file_lacks_are_named_by_row_and_left_out(write):
@@ -304,7 +308,7 @@ def test_checkpoints_of_a_run_are_joined_to_its_mixture(write):
 
 def test_three_files_are_joined(write):
     sizes = "index,N,n_tokens\n2,2e6,1e9\n1,1e6,1e9\n3,1e6,1e9\n7,1,1\n"
-    table = read_table(write(sizes, *REGMIX), {"N": "n_params"}, layout="regmix")
+    table = read_table(write(sizes, *REGMIX), columns={"N": "n_params"}, layout="regmix")
     assert cells(table, "run_id", "n_params", "loss_github") == [["1", 1e6, 4.0], ["2", 2e6, 3.0], ["3", 1e6, 2.0]]
     assert "index 7 is not in all of " in table.notes[0]
 

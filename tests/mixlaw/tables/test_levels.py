@@ -12,9 +12,10 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.identifiability import distinct
 from mixlaw.selection.compare import auto_laws, fit_and_choose
 from mixlaw.selection.splits import default_kind, held_out
+from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.levels import SAME, count_levels, level_notes, levels
-from mixlaw.tables.table import Table, check_frame
+from mixlaw.tables.table import Table
 from tests.mixlaw.synthetic import study
 
 QUICK = {"n_starts": 6, "n_bootstrap": 8}

@@ -11,7 +11,8 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.identifiability import repeats
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.selection.compare import auto_laws, fit_and_choose, usual_laws
-from mixlaw.tables.table import Table, check_frame
+from mixlaw.tables.check import check_frame
+from mixlaw.tables.table import Table
 from tests.mixlaw.no_mixture import BASE, REPEATED, SIZES, bare, losses, repeated
 from tests.mixlaw.synthetic import laws_of, study
 

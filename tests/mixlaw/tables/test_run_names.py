@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError
+from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.table import Table, check_frame, read_table
+from mixlaw.tables.read import read_table
+from mixlaw.tables.table import Table
 
 
 def loss(n: float, d: float, h: float) -> float:
@@ -178,10 +180,10 @@ def test_columns_that_name_a_run_together():
 def test_columns_that_name_a_run_may_bear_the_file_s_name_and_stay_text(tmp_path):
     path = tmp_path / "runs.csv"
     design().assign(job=[f"{i:03d}" for i in range(12)]).rename(columns={"n_params": "N"}).to_csv(path, index=False)
-    table = read_table([path], {"N": "n_params"}, run_id=["job"])
+    table = read_table([path], columns={"N": "n_params"}, run_id=["job"])
     assert table.frame["run_id"].tolist() == [f"{i:03d}" for i in range(12)]
     assert table.notes == []
-    both = read_table([path], {"N": "n_params"}, run_id=["N", "job"])
+    both = read_table([path], columns={"N": "n_params"}, run_id=["N", "job"])
     assert both.frame["run_id"].tolist()[::11] == ["10000000.0, 000", "40000000.0, 011"]
 
 

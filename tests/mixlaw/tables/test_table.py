@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.runs.log import RunWriter
+from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.table import Table, check_frame, pick_targets, read_table
+from mixlaw.tables.read import read_table
+from mixlaw.tables.table import Table, pick_targets
 from tests.mixlaw.run_logs import eval_row, facts, train_row, write_run
 
 HEADER = "run_id,n_params,n_tokens,weight_web,weight_code,loss_web,loss_code"
@@ -60,9 +62,12 @@ def test_tsv_parquet_and_a_byte_order_mark_read_the_same(tmp_path):
 
 def test_ones_own_column_names_are_mapped(tmp_path):
     path = write(tmp_path, CSV.replace("n_params", "model_size").replace("n_tokens", "D"))
-    assert read_table([path], {"model_size": "n_params", "D": "n_tokens"}).frame["n_tokens"].tolist() == [1e9, 2e9] * 2
+    assert (
+        read_table([path], columns={"model_size": "n_params", "D": "n_tokens"}).frame["n_tokens"].tolist()
+        == [1e9, 2e9] * 2
+    )
     with pytest.raises(RunLogError, match="column 'n_params' appears twice"):
-        read_table([path], {"model_size": "n_params", "D": "n_params"})
+        read_table([path], columns={"model_size": "n_params", "D": "n_params"})
 
 
 def test_a_table_without_weights_serves_the_base_law(tmp_path):
@@ -331,7 +336,7 @@ def test_run_directories_become_the_same_table_with_realised_weights(tmp_path):
     assert table.sizes == {"code": 500, "web": 1000}
     assert len(table.notes) == 1
     assert table.notes[0].startswith("left out: ")
-    assert read_table([tmp_path], n_params="n_params_non_embedding").frame["n_params"].tolist()[2:] == [4, 4]
+    assert read_table([tmp_path], count="n_params_non_embedding").frame["n_params"].tolist()[2:] == [4, 4]
 
 
 def test_runs_that_are_left_out_for_one_reason_are_one_line(tmp_path):
@@ -356,7 +361,7 @@ def test_tables_whose_names_differ_in_case_only_are_put_below_each_other(tmp_pat
     table = read_table([one, other])
     assert (table.domains, table.targets) == (["web", "code"], ["web", "code"])
     assert table.frame["loss_web"].tolist() == [3.5, 3.25, 3.0, 2.75] * 2
-    assert table.notes == ["names that differ in case or punctuation only are taken for one: Web is web"]
+    assert table.notes == ["names matched although case or punctuation differs: Web is web"]
 
 
 def test_evaluations_of_averaged_weights_are_never_mixed_with_plain_ones(tmp_path):
@@ -371,7 +376,7 @@ def test_evaluations_of_averaged_weights_are_never_mixed_with_plain_ones(tmp_pat
     write_run(tmp_path / "cooled", "ccc", rows=[train_row(1), eval_row(1, "web", 1.0, lr_state="cooled")])
     assert read_table([tmp_path / "cooled"]).frame["loss_web"].tolist() == [1.0]
     write_run(tmp_path / "odd", "ddd", rows=[train_row(1), eval_row(1, "web", 1.0, lr_state="warm")])
-    with pytest.raises(RunLogError, match="hold no evaluations of a kind that is known"):
+    with pytest.raises(RunLogError, match="have no evaluations with a known lr_state"):
         read_table([tmp_path / "odd"])
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.table import check_frame
 from mixlaw.tables.unit_checks import doubts, unit_of_factor
 
 TARGETS = ["law", "news", "chat"]

@@ -11,7 +11,8 @@ import pytest
 from mixlaw.cli.main import main
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.tables.table import check_frame, read_table
+from mixlaw.tables.check import check_frame
+from mixlaw.tables.read import read_table
 from mixlaw.tables.units import NATS, mixed_warning, named_unit, spelt, together, units_of, with_given
 
 DOMAINS = ("law", "news", "chat")

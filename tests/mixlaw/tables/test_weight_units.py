@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.errors import RunLogError
-from mixlaw.tables.table import check_frame
+from mixlaw.tables.check import check_frame
 
 DOMAINS = ("a", "b", "c")
 

@@ -1,0 +1,199 @@
+"""Check one table whose columns have standard names, and return it as a `Table`.
+
+Cells and rows that cannot be used are left out with a note; a column in which most cells are unusable is an error.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from mixlaw.errors import RunLogError, unknown_name
+from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT, names_after, unknown_column
+from mixlaw.tables.directions import check_directions, declared_targets
+from mixlaw.tables.layouts import standardised
+from mixlaw.tables.notes import listed
+from mixlaw.tables.one_domain import name_one_domain
+from mixlaw.tables.parts import Part
+from mixlaw.tables.repair import Cleaning
+from mixlaw.tables.run_names import Naming, best_rows, name_runs
+from mixlaw.tables.table import Table
+from mixlaw.tables.units import BITS_PER_BYTE, units_of
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a table is checked.
+
+    Attributes
+    ----------
+    need_losses : whether a table without losses is an error
+    higher_is_better : targets, or patterns such as mmlu_*, that are accuracies and become error rates
+    runs : which rows are one run
+    relative_weights : whether weights may have any sum, because only their proportions count
+    """
+
+    need_losses: bool = True
+    higher_is_better: tuple[str, ...] = ()
+    runs: Naming = field(default_factory=Naming)
+    relative_weights: bool = False
+
+
+def check_frame(
+    frame: pd.DataFrame,
+    where: str,
+    *,
+    rows: ArrayLike | None = None,
+    need_losses: bool = True,
+    higher_is_better: Iterable[str] = (),
+    run_id: Sequence[str] = (),
+    rows_are_runs: bool = False,
+    best: bool = False,
+    relative_weights: bool = False,
+) -> Table:
+    """Check a DataFrame and name its domains and targets; layouts and long tables are recognised as in files.
+
+    Parameters
+    ----------
+    where : what messages call the table
+    rows : (n,) row numbers of the input; 1 to n by default
+    need_losses : whether a table without losses is an error
+    higher_is_better, run_id, rows_are_runs, best, relative_weights : see `mixlaw.tables.read.read_table`
+
+    Raises
+    ------
+    RunLogError
+        Naming the column or the row (counted from 1, without the header) and what to do.
+    ConfigError
+        If a target or a column for run_id does not exist.
+    """
+    numbers = np.arange(1, len(frame) + 1) if rows is None else np.asarray(rows, int)
+    frame = frame.set_axis(pd.Index(numbers), axis=0).drop(columns="row", errors="ignore")
+    frame.columns = pd.Index([str(c).strip() for c in frame.columns])
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise RunLogError(f"{where}: column '{repeated[0]}' appears twice")
+    (part,) = standardised([Part(where, frame, len(frame))], {}, need_losses=need_losses)
+    targets = targets_in(part.frame)
+    declared = declared_targets(higher_is_better, targets, where) if targets or need_losses else []
+    rules = Rules(need_losses, tuple(declared), Naming(tuple(run_id), rows_are_runs), relative_weights)
+    table = check(part, rules)
+    return keep_best(table) if best else table
+
+
+def check(part: Part, rules: Rules) -> Table:
+    """Check a table whose columns have standard names.
+
+    Raises
+    ------
+    RunLogError, ConfigError
+        See `check_frame`.
+    """
+    part.frame = _with_row_numbers(part)
+    part.frame = name_one_domain(part.frame, part.where, part.notes)
+    _require_columns(part.frame, part.where, rules.need_losses)
+    declared = [target for target in rules.higher_is_better if target in targets_in(part.frame)]
+    cleaning = Cleaning(part.frame, part.where, part.decimal)
+    domains, targets = names_after(WEIGHT, part.frame), cleaning.targets()
+    naming = _in_standard_names(rules.runs, part)
+    if "run_id" in part.frame and not (naming.columns or naming.rows_are_runs):
+        cleaning.require_run_ids()
+    _check_columns(cleaning, targets, declared)
+    if domains:
+        cleaning.mixtures(domains, rules.relative_weights)
+    cleaning.note_read()
+    cleaning.note_empty()
+    frame, notes = cleaning.frame, part.notes + cleaning.notes
+    notes += name_runs(frame, domains, targets, part.where, naming)
+    check_directions(frame, targets, declared, part.where, notes)
+    return Table(
+        frame,
+        domains,
+        targets,
+        notes=notes,
+        sizes=_sizes(frame, domains, part.where),
+        sources=[(part.where, part.n_rows)],
+        left_out=part.left_out | cleaning.left_out,
+        units=_units(part, frame, targets, declared),
+    )
+
+
+def targets_in(frame: pd.DataFrame) -> list[str]:
+    """Return the names behind loss_*, without those of loss_se_*."""
+    return [t for t in names_after(LOSS, frame) if not (LOSS + t).startswith(LOSS_SE)]
+
+
+def keep_best(table: Table) -> Table:
+    """Return the row of the lowest mean loss for each N, D and mixture, with a note."""
+    if not table.targets:
+        return table
+    best = best_rows(table.frame, table.domains, table.targets)
+    count = f"{int((~best).sum())} of {len(best)} rows are left out"
+    note = f"--best: the lowest mean loss for each n_params, n_tokens and weights is kept; {count}"
+    return replace(table.rows(best), notes=[*table.notes, note])  # asked for: not counted in `left_out`
+
+
+def _with_row_numbers(part: Part) -> pd.DataFrame:
+    """Return a table's rows with their numbers in the input as the column `row`."""
+    frame = part.frame.drop(columns="row", errors="ignore").copy()
+    frame.insert(0, "row", part.frame.index.to_numpy())
+    return frame.reset_index(drop=True)
+
+
+def _in_standard_names(naming: Naming, part: Part) -> Naming:
+    """Return the columns that name runs under the names that they have now."""
+    return replace(naming, columns=tuple(part.renamed.get(column, column) for column in naming.columns))
+
+
+def _require_columns(frame: pd.DataFrame, where: str, need_losses: bool) -> None:
+    if frame.empty:
+        raise RunLogError(f"{where} has no rows")
+    columns = [c for c in frame.columns if c != "row"]
+    for column, example in (("n_params", "1e6"), ("n_tokens", "1e9")):
+        if column not in frame:
+            raise RunLogError(
+                f"{where}: {unknown_column(column, columns)}; name yours by --columns {column}=YOURS, "
+                f"or state it by --set {column}={example}"
+            )
+    if need_losses and not targets_in(frame):
+        raise RunLogError(f"{where} has no column loss_<target>; its columns: {listed(columns)}")
+
+
+def _check_columns(cleaning: Cleaning, targets: list[str], declared: list[str]) -> None:
+    """Check all columns but the weights; cells of columns other than N and D may be empty."""
+    for column in ("n_params", "n_tokens"):
+        cleaning.numbers(column)
+    for column in map(str, cleaning.frame.columns):
+        if column.startswith(LOSS_SE):
+            cleaning.optional(column, lambda cells: cells >= 0, "a standard error of at least 0")
+        elif column == "sparsity":
+            cleaning.optional(column, lambda cells: cells.between(0, 1, inclusive="left"), "a share in [0, 1)")
+        elif column.startswith(("available_", "before_")):
+            cleaning.optional(column, lambda cells: cells > 0, "a number above 0")
+    for target in targets:
+        if target in declared:
+            cleaning.optional(LOSS + target, lambda cells: cells.notna(), "a number")
+        else:
+            cleaning.optional(LOSS + target, lambda cells: cells > 0, "a number above 0")
+
+
+def _sizes(frame: pd.DataFrame, domains: list[str], where: str) -> dict[str, float]:
+    """Return the tokens available per domain, where all rows state the same number."""
+    sizes = {}
+    for domain in names_after("available_", frame):
+        if domain not in domains:
+            raise RunLogError(f"{where}: available_{domain}: {unknown_name('domain', domain, domains)}")
+        values = frame[f"available_{domain}"].dropna().unique()
+        if len(values) == 1:
+            sizes[domain] = float(values[0])
+    return sizes
+
+
+def _units(part: Part, frame: pd.DataFrame, targets: list[str], declared: list[str]) -> dict[str, str]:
+    """Return target -> unit, by the layout, or by the names of columns here and in the file."""
+    if part.layout == "olmix":
+        return dict.fromkeys(targets, BITS_PER_BYTE)
+    names_in_file = {standard: theirs for theirs, standard in part.renamed.items()}
+    return units_of(frame, targets, declared, names_in_file)
