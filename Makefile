@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-short demo-multimodal demo-vision test crash check format clean
+.PHONY: demo demo-short demo-multimodal demo-vision test slow crash check format clean
 
 demo: $(VENV)/.ready ## real text -> sweep -> laws -> recommended mixture -> proof -> report
 	$(BIN)/python -m scripts.demo
@@ -19,8 +19,11 @@ demo-multimodal: $(VENV)/.ready ## the same road for early fusion of real images
 demo-vision: $(VENV)/.ready ## the same road for captioned images
 	$(BIN)/python -m scripts.demo vision_short
 
-test: $(VENV)/.ready
+test: $(VENV)/.ready ## the fast tests: every behaviour once, in a few minutes
 	$(BIN)/python -m pytest -n auto
+
+slow: $(VENV)/.ready ## what the fast tests leave out: long searches, many processes, whole repeats
+	$(BIN)/python -m pytest -n auto -m slow
 
 crash: $(VENV)/.ready ## kills, full disks and broken shards by the hundred; about half an hour
 	$(BIN)/python -m pytest -n auto -m crash

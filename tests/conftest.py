@@ -1,5 +1,6 @@
 """What tests share. Nothing here imports torch before a test asks for it: the fitter's tests run without."""
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,23 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     write_corpus(compose_config([f"data.root={root}"]).data.folder)
     return root
+
+
+@pytest.fixture(scope="session")
+def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Plan"]:
+    """Return what trains a tiny run with some overrides, once in this process; what it leaves is to be read only."""
+    from tests.train.tiny import TINY
+    from train.compose import compose_config, plan_run
+    from train.loop import run
+
+    @functools.cache
+    def train(*more: str) -> "Plan":
+        places = [f"data.root={data_root}", f"machine.runs={tmp_path_factory.mktemp('trained')}"]
+        plan = plan_run(compose_config([*TINY, *places, *more]))
+        assert run(plan) == "finished"
+        return plan
+
+    return train
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import connection, get_context
+from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from tests.forkserver import server_context
 from train.checkpoint import newest_checkpoint
 from train.compose import compose_config, plan_run
 from train.plan import Plan
@@ -29,9 +30,6 @@ TIMEOUT_S = 100  # of an attempt that takes a second on an idle machine
 GRACE_S = 3  # what ranks get to notice that one of them died; torchrun gives them 30 s
 Harm = Callable[[], Callable[[int, float], None]]  # does its work before the run, and returns the progress display
 Artefacts = dict[str, bytes]
-
-context = get_context("forkserver")
-context.set_forkserver_preload(["train.loop", "train.__main__", "torch._dynamo"])
 
 
 @dataclass(frozen=True)
@@ -168,6 +166,7 @@ def command(folder: Path, *arguments: str) -> End:
 
 @contextmanager
 def _processes(tasks: list[tuple], said: Path) -> Iterator[list[ForkServerProcess]]:
+    context = server_context()
     processes = [context.Process(target=_lead, args=(said, *task), daemon=True) for task in tasks]
     try:
         for process in processes:

@@ -11,8 +11,9 @@ from data.preview import main as inspect
 from mixlaw.errors import ConfigError
 from sweeps.plan import main as plan
 from sweeps.status import find_study
+from tests.commands import call
 from tests.data.tiny import sentences, write_jsonl
-from tests.train.tiny import TINY, call
+from tests.train.tiny import TINY
 from train.compose import compose_config as compose_run
 from train.compose import compose_study, plan_run
 from train.export import main as export

@@ -13,7 +13,7 @@ from mixlaw.errors import ConfigError
 from mixlaw.tables.read import read_table
 from sweeps.plan import Trainable, main, possible
 from sweeps.study_file import Shape, StudyFile, mixtures_of, shapes_of, write_study
-from tests.train.tiny import call
+from tests.commands import call
 from train.compose import ROOT, compose_study
 
 Tiny = Callable[..., list[str]]

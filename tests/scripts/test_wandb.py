@@ -24,9 +24,9 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.tables.read import read_table
 from scripts.wandb_dashboard import build_report, build_workspace, read_study
 from scripts.wandb_fit import answers, read_fit
+from tests.commands import call
 from tests.mixlaw.run_logs import eval_row, train_row, write_run
 from tests.scripts.wandb_files import Record, history, inspect, of_type, private, server_that_says, summary
-from tests.train.tiny import call
 from train.compose import ROOT
 from train.loop import run as train
 from train.mirror import Speed, as_metrics

@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import train.sinks
+
 Record = dict[str, Any]
 
 
@@ -17,6 +19,11 @@ def private(folder: Path) -> dict[str, str]:
     """Return the environment of a W&B that has no network and keeps all of its files below a folder."""
     places = {name: str(folder) for name in ("HOME", "WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR")}
     return places | {"WANDB_MODE": "offline"}
+
+
+def be_patient() -> None:
+    """Let the trainer wait for its mirror: on a loaded machine a slow one is not a dead one."""
+    train.sinks.DEADLINE_S = 100.0
 
 
 def inspect(folder: Path) -> list[tuple[str, Record]]:

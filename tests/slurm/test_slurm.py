@@ -12,8 +12,9 @@ from mixlaw.runs.log import read_rows, read_status
 from mixlaw.runs.study_status import RunState, counts
 from sweeps.local import run_study
 from sweeps.status import look, main
+from tests.commands import call
 from tests.slurm.cluster import Cluster, ask, kill, preempt, requeue, warn
-from tests.train.tiny import TINY, call
+from tests.train.tiny import TINY
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 Tiny = Callable[..., list[str]]

@@ -7,8 +7,8 @@ import yaml
 
 import data.prepare
 from mixlaw.runs.load import load_runs
+from tests.commands import call
 from tests.studies.small_data import write_all
-from tests.train.tiny import call
 from train.compose import ROOT
 from train.grids import choices
 

@@ -17,7 +17,7 @@ from mixlaw.runs.log import read_status
 from mixlaw.runs.study_status import run_states
 from sweeps.jobs import plan_jobs
 from sweeps.local import run_study
-from tests.train.tiny import call, start
+from tests.commands import call, start
 from train.checkpoint import newest_checkpoint
 from train.loop import run
 from train.plan import Plan

@@ -15,7 +15,7 @@ from mixlaw.runs.ledger import PlannedRun, read_plan, record_job
 from sweeps.jobs import plan_jobs
 from sweeps.slurm import SlurmOptions, seconds_of, submit, submit_study, write_tasks
 from sweeps.slurm_commands import ask_queue
-from tests.train.tiny import call
+from tests.commands import call
 from train.compose import ROOT
 
 Tiny = Callable[..., list[str]]

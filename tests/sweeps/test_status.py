@@ -12,7 +12,7 @@ from mixlaw.runs.log import read_status
 from mixlaw.runs.study_table import duration_text, mixture_text
 from sweeps.local import run_study
 from sweeps.status import main
-from tests.train.tiny import call
+from tests.commands import call
 
 Tiny = Callable[..., list[str]]
 JOBS = [[f"mixture={m}", "study_name=s"] for m in ("uniform", "natural")]

@@ -1,11 +1,12 @@
 """Several processes as the ranks of one run, started in a fraction of a second from a server that knows torch."""
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
+
+from tests.forkserver import server_context
 
 TIMEOUT_S = 240
 Prepare = Callable[[int], None]  # called with the rank before the run; a function of a module
@@ -18,8 +19,7 @@ def run_ranks(n: int, overrides: Sequence[str], prepare: Prepare | None = None) 
 
 def on_ranks(n: int, task: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Call a function of a module with (rank, *arguments) in n processes that know each other; return the answers."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train.loop", "train.compose", "torch._dynamo"])
+    context = server_context()
     port, pipes, theirs, processes = _free_port(), [], [], []
     for rank in range(n):
         here, there = context.Pipe()

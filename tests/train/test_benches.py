@@ -10,10 +10,11 @@ from scripts.check_gpu import STEPS
 from scripts.gpu_jobs import Runner
 from scripts.gpu_measures import together
 from scripts.gpu_runs import SMOKE
-from tests.train.tiny import call
+from tests.commands import call
 from train.peaks import MEMORY, NAMES, memory_of, peak_of
 
 
+@pytest.mark.slow  # compiles eight models
 @pytest.mark.timeout(1500)
 def test_the_gpu_check_takes_all_of_its_steps(tmp_path: Path) -> None:
     smoke = ["--smoke", "--minutes", "60", "--json", str(tmp_path / "check.json")]  # on any machine, however busy

@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,11 @@ from torch import nn
 
 import train.checkpoint
 from mixlaw.errors import CheckpointError
-from tests.train.tiny import call
+from tests.commands import call, limit_files
 from train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from train.loop import run
 from train.plan import Plan
 from train.state import TrainState
-
-LIMITED = """
-import resource, sys
-from train.__main__ import main
-limit = int(sys.argv.pop(1))
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sys.exit(main())
-"""
 
 
 class Trained:
@@ -231,7 +224,7 @@ def test_a_full_disk_costs_a_sentence_and_no_checkpoint(
     (checkpoints / "step-00000004").unlink()
     assert steps(checkpoints) == [3]
 
-    code, out, err = call("-c", LIMITED, "20000", *tiny(*tiny_run))
+    code, out, err = call("-m", "train", *tiny(*tiny_run), prepare=partial(limit_files, 20_000))
     assert (code, out) == (CheckpointError.exit_code, "")
     assert err.startswith(f"error: cannot save {checkpoints}/step-00000004")
     assert "free some space and run the same command again" in err

@@ -5,13 +5,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mixlaw.runs.load import load_runs
 from mixlaw.runs.log import read_facts
-from tests.train.tiny import call
+from tests.commands import call, limit_files
 from train.__main__ import main
 from train.compose import ROOT
 from train.exits import EXIT_CODES
@@ -90,14 +91,13 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(
 
 
 def test_a_disk_that_fills_up_under_the_log_is_a_sentence_that_names_the_run(tiny: Tiny, plan: Plans) -> None:
-    limited = "import resource, sys\nfrom train.__main__ import main\n"
-    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\nsys.exit(main())"
-    code, out, err = call("-c", limited, *tiny())
+    code, out, err = call("-m", "train", *tiny(), prepare=partial(limit_files, 1000))
     assert (code, out) == (3, "")
     folder = Path(plan().config.machine.runs) / plan().folder_name
     assert err == f"error: {folder}: File too large; choose another machine.runs, or free some space\n"
 
 
+@pytest.mark.slow  # generates and compiles C++
 @pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile on CPUs needs a C++ compiler, and there is none")
 def test_a_compiled_run_has_the_losses_of_one_that_is_not(tiny: Tiny, tmp_path: Path) -> None:
     shared = tiny("schedule.n_tokens=256", "evaluation.n_points=1", "machine.micro_batch=2")

@@ -18,7 +18,8 @@ import data.prepare
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.fileio import canonical_json
 from mixlaw.mixture import check_weights, uniform
-from tests.train.tiny import call, write_corpus
+from tests.commands import call
+from tests.train.tiny import write_corpus
 from train.__main__ import main
 from train.compose import CONFIGS, ROOT, compose_config, plan_run
 from train.config import EvaluationConfig, ScheduleConfig, TrainConfig

@@ -16,11 +16,12 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.registry import get_law
 from mixlaw.tables.read import read_table
+from tests.commands import call
 from tests.data.readers.test_token_files import post_processors, save_tokenizer
 from tests.data.tiny import write_jsonl
 from tests.train.ranks import run_ranks
 from tests.train.test_resume import folder_of, stop_at
-from tests.train.tiny import TINY, call, image_run, write_corpus
+from tests.train.tiny import TINY, image_run, write_corpus
 from train.compose import compose_config, plan_run
 from train.export import EPS, export, main, read_run
 from train.loop import run

@@ -17,6 +17,7 @@ from data.stream.views import View
 from mixlaw.errors import ConfigError
 from mixlaw.runs.load import load_runs
 from tests.data.pictures import SIZE, write_pictures
+from tests.marks import slow
 from tests.train.ranks import run_ranks
 from tests.train.tiny import image_run
 from train.compose import compose_config, plan_run
@@ -285,8 +286,10 @@ def test_a_run_of_images_that_is_cut_off_ends_with_the_same_bytes(family: str, t
     assert (one / last).read_bytes() == (other / last).read_bytes()
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize("family", ["multimodal", "vision"])
+@pytest.mark.parametrize(
+    ("family", "parallel"),
+    [("multimodal", "ddp"), ("vision", "fsdp"), slow("multimodal", "fsdp"), slow("vision", "ddp")],
+)
 def test_ranks_train_the_run_of_images_that_one_process_trains(family: str, parallel: str, tmp_path: Path) -> None:
     alone = plan_run(compose_config(image_run(tmp_path, family)))
     run(alone)

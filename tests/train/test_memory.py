@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mixlaw.errors import ConfigError
-from tests.train.tiny import call
+from tests.commands import call
 from train.compose import compose_config
 from train.memory import GPU, MFU, Size, alternatives, describe_study, largest_that_fits, main, speed_of, vocabulary_of
 from train.models.build import count_of

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from data.stream.items import IGNORED, Layout
 from data.stream.views import View
 from mixlaw.runs.log import read_facts
+from tests.marks import slow
 from tests.train.ranks import on_ranks, run_ranks
 from tests.train.tiny import image_run
 from train.config import MachineConfig, ModelConfig, TrainConfig
@@ -70,7 +71,7 @@ def one_step(rank: int, family: str, parallel: str, micro_batch: int, compiled: 
     return {"loss": float(loss), "gradients": gradients}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [slow("text"), "multimodal", slow("vision")])
 def test_bf16_is_one_arithmetic_for_one_process_ddp_and_fsdp(family: str) -> None:
     """Sequence by sequence, the gradients that are summed are the same bits: only the order of fp32 sums differs."""
     [alone] = on_ranks(1, one_step, family, "ddp", 1, False)
@@ -83,7 +84,7 @@ def test_bf16_is_one_arithmetic_for_one_process_ddp_and_fsdp(family: str) -> Non
         assert float((one - two).norm()) <= 1e-5 * float(one.norm()), name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["text", slow("multimodal"), slow("vision")])
 def test_whole_runs_in_bf16_agree_on_ddp_and_fsdp(family: str, tiny: Tiny, tmp_path: Path) -> None:
     """The norm of a gradient is summed in another order, so clipping, which uses it, is left out."""
     common = ["precision=bf16", "optim.clip=1e9"]

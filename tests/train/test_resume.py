@@ -19,7 +19,7 @@ from data.stream.loader import WeightedStream
 from mixlaw.errors import DataError, RunLogError
 from mixlaw.runs.load import load_runs
 from mixlaw.runs.log import read_status
-from tests.train.tiny import call, start
+from tests.commands import call, start
 from train.checkpoint import newest_checkpoint
 from train.loop import run
 from train.plan import Plan
@@ -58,10 +58,9 @@ def settings(request: pytest.FixtureRequest) -> list[str]:
 
 
 @pytest.fixture
-def untouched(plan: Plans, settings: list[str], tmp_path: Path) -> Artefacts:
+def untouched(trained: Plans, settings: list[str]) -> Artefacts:
     """Return what a run leaves that was never interrupted."""
-    this = plan(*settings, f"machine.runs={tmp_path / 'untouched'}")
-    assert run(this) == "finished"
+    this = trained(*settings)
     assert ("average.safetensors" in artefacts(this)) == bool(settings)
     return artefacts(this)
 
@@ -147,11 +146,10 @@ def test_a_damaged_checkpoint_costs_steps_and_nothing_else(
 
 
 @pytest.fixture
-def hundred(plan: Plans, tiny: Tiny, tmp_path: Path) -> tuple[Plan, list[str], Artefacts]:
+def hundred(plan: Plans, tiny: Tiny, trained: Plans) -> tuple[Plan, list[str], Artefacts]:
     """Return a run of 100 steps, its command line, and what it leaves if it is never interrupted."""
     long = ("schedule.n_tokens=6400", "checkpoint.every_steps=1", "evaluation.average=0.1")
-    untouched = plan(*long, "checkpoint.every_steps=1000", f"machine.runs={tmp_path / 'untouched'}")
-    assert run(untouched) == "finished"
+    untouched = trained(*long, "checkpoint.every_steps=1000")
     return plan(*long), ["-m", "train", *tiny(*long)], artefacts(untouched)
 
 

@@ -13,6 +13,7 @@ import pytest
 import train.checkpoint
 import train.saving
 from mixlaw.errors import CheckpointError
+from tests.marks import slow
 from tests.train.ranks import run_ranks
 from tests.train.test_distributed import PARALLEL, stop_after_ten_steps
 from tests.train.test_resume import folder_of, stop_at
@@ -86,7 +87,7 @@ def test_the_last_save_that_fails_leaves_the_run_unsealed(plan: Plans, monkeypat
     assert run(this) == "finished"
 
 
-@pytest.mark.parametrize(("n", "parallel"), [(2, "ddp"), (2, "fsdp"), (4, "hsdp")])
+@pytest.mark.parametrize(("n", "parallel"), [slow(2, "ddp"), (2, "fsdp"), slow(4, "hsdp")])
 def test_ranks_resume_what_they_saved_behind_their_training(
     n: int, parallel: str, plan: Plans, tiny: Tiny, tmp_path: Path
 ) -> None:

@@ -13,11 +13,11 @@ import pytest
 
 import train.sinks
 from mixlaw.runs.log import RunWriter
+from tests.commands import call
 from tests.mixlaw.run_logs import eval_row, train_row
 from tests.mixlaw.run_logs import facts as some_facts
-from tests.scripts.wandb_files import Record, history, inspect, of_type, private, server_that_says, summary
+from tests.scripts.wandb_files import Record, be_patient, history, inspect, of_type, private, server_that_says, summary
 from tests.train.test_resume import stop_at
-from tests.train.tiny import call
 from train.compose import ROOT
 from train.journal import only_process
 from train.late_mirror import send_late
@@ -29,12 +29,6 @@ from train.sent import record_sent, sent_bytes, unsent_rows
 
 Plans = Callable[..., Plan]
 Tiny = Callable[..., list[str]]
-PATIENT = """
-import sys, train.sinks
-from train.__main__ import main
-train.sinks.DEADLINE_S = 100.0  # a loaded machine is not a dead mirror
-sys.exit(main())
-"""
 WORKING = """
 import json, os
 Settings = dict
@@ -70,10 +64,8 @@ def log_of(plan: Plan) -> bytes:
 
 
 @pytest.fixture
-def unmirrored(plan: Plans, tmp_path: Path) -> bytes:
-    this = plan(f"machine.runs={tmp_path / 'unmirrored'}")
-    assert run(this) == "finished"
-    return log_of(this)
+def unmirrored(trained: Plans) -> bytes:
+    return log_of(trained())
 
 
 @pytest.fixture
@@ -95,7 +87,7 @@ def test_wandb_offline_gets_a_run_with_our_id_and_the_log_stays_the_same(
 ) -> None:
     this = plan("study_name=mirrored")
     overrides = tiny("study_name=mirrored", "logging=wandb", "logging.every_steps=2")
-    code, _, err = call("-c", PATIENT, *overrides, **private(tmp_path))
+    code, _, err = call("-m", "train", *overrides, prepare=be_patient, **private(tmp_path))
     assert code == 0, err
     assert "left behind" not in err
     assert log_of(this) == unmirrored
@@ -171,7 +163,7 @@ def test_a_run_that_goes_on_is_sent_from_its_first_row_once_asked(
 ) -> None:
     this = plan()
     assert run(this, stop_at(7)) == "again"
-    code, _, err = call("-c", PATIENT, *tiny("logging=wandb"), **private(tmp_path))
+    code, _, err = call("-m", "train", *tiny("logging=wandb"), prepare=be_patient, **private(tmp_path))
     assert code == 0, err
     folder = folder_of(this)
     assert log_of(this) == unmirrored

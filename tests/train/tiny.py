@@ -1,17 +1,11 @@
-"""A tiny prepared corpus, the settings of runs on it that take a second, and processes of their own."""
+"""A tiny prepared corpus, and the settings of runs on it that take a second."""
 
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from data.store.tokens import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
-from train.compose import ROOT, compose_config
+from train.compose import compose_config
 
 ROLES = {"code": "train", "docs": "train", "dict": "train", "dialogue": "train", "reviews": "target"}
 TINY = (
@@ -36,26 +30,6 @@ def write_corpus(folder: Path, roles: dict[str, str] = ROLES, seed: int = 0, n_t
     tokenizer = {"kind": "bytes", "vocab_size": 256, "end_id": 0, "sha256": "0" * 64}
     write_manifest(folder, {"format": 1, "tokenizer": tokenizer, "domains": domains})
     return open_manifest(folder)
-
-
-@contextmanager
-def start(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a Python process in the checkout, in a session of its own, of which nothing outlives the block."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    command, env = [sys.executable, *arguments], os.environ | environment
-    with subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True, text=True, **pipes) as process:
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def call(*arguments: str, timeout: float = 120, **environment: str) -> tuple[int, str, str]:
-    """Run a Python process in the checkout to its end; return exit code, stdout and stderr."""
-    with start(*arguments, **environment) as process:
-        out, err = process.communicate(timeout=timeout)
-    return process.returncode, out, err
 
 
 def image_run(folder: Path, family: str, *more: str) -> list[str]:
