@@ -6,10 +6,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def in_words(count: float) -> str:
+def count_text(count: float) -> str:
     """Return a count as people say it: 492k, 1.4B.
 
-    >>> in_words(492_512), in_words(1.4e9), in_words(812), in_words(999_999)
+    >>> count_text(492_512), count_text(1.4e9), count_text(812), count_text(999_999)
     ('493k', '1.4B', '812', '1M')
     """
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -121,7 +121,7 @@ def metadata_of(fit: Fit, runs_digest: str) -> dict[str, Any]:
     return facts
 
 
-def numbers_of(fit: Fit, scores: pd.DataFrame) -> dict[str, float]:
+def parse_numbers(fit: Fit, scores: pd.DataFrame) -> dict[str, float]:
     """Return the page's summary: mean errors [%] by law and kind of runs, and h* with its interval."""
     by_law = scores.groupby(["runs", "law"])["mre"]
     numbers = {"/".join(["mre", *map(str, key)]): float(errors.mean()) for key, errors in by_law}
@@ -238,7 +238,7 @@ def log_fit(fit: Fit, project: str, test: Table | None) -> None:
     if fit.answer:
         tables[OPTIMUM] = pd.DataFrame(fit.answer["domains"])
     run.log({name: wandb.Table(dataframe=table) for name, table in tables.items()})
-    run.summary.update(numbers_of(fit, scores))
+    run.summary.update(parse_numbers(fit, scores))
     run.finish()
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mixlaw.fileio import strict_json
-from mixlaw.runs.study_status import RunState, counts, eta_s, former_in_words, progress
+from mixlaw.runs.study_status import RunState, counts, eta_s, former_sentence, progress
 from mixlaw.runs.study_table import summary_line, table_lines
 
 SHOWN = ("running", "preempted", "failed", "diverged")
@@ -24,7 +24,7 @@ def describe(folder: Path, states: Sequence[RunState], everything: bool = False,
     lines = [summary_line(folder, states), *table_lines(shown)]
     if any(s.state == "failed" or (s.state == "preempted" and not s.in_queue) for s in states):
         lines.append(f"again: python -m sweeps.status retry {shlex.quote(str(folder))}")
-    if sentence := former_in_words(folder, former):
+    if sentence := former_sentence(folder, former):
         lines.append(f"{sentence}: not counted, and not launched again")
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from mixlaw.counts import flops
 from mixlaw.errors import MixlawError
 from mixlaw.runs.ledger import PlannedRun, read_plan, write_plan
 from mixlaw.runs.log import read_status
-from mixlaw.runs.study_status import former_in_words, former_runs
+from mixlaw.runs.study_status import former_runs, former_sentence
 from sweeps.study_path import path_of
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def record(folder: Path, jobs: Sequence[Job], queued: Iterable[str]) -> None:
     queued : run ids that Slurm has, which stay in the ledger
     """
     write_plan(folder, [job.planned() for job in jobs], set(queued), still_planned_beside(folder, jobs))
-    if sentence := former_in_words(folder, former_runs(folder)):
+    if sentence := former_sentence(folder, former_runs(folder)):
         say(f"{sentence}: neither counted nor fitted")
 
 

@@ -18,7 +18,7 @@ from mixlaw.console import command, exit_code_of
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.paths import expand_path
 from mixlaw.runs.ledger import read_jobs, read_plan
-from mixlaw.runs.study_status import RunState, former_in_words, run_states
+from mixlaw.runs.study_status import RunState, former_sentence, run_states
 from sweeps import slurm_commands
 from sweeps.describe import SHOWN, describe, to_json
 from sweeps.jobs import edited, still_planned
@@ -172,7 +172,7 @@ def retry(folder: Path, states: Sequence[RunState], former: Sequence[str] = ()) 
             by_options.setdefault((tuple(job.options), job.max_running), []).append(state)
     here = [s for s in again if s.task not in jobs and s.run.overrides]
     sys.stdout.write(f"{len(again)} of {len(states)} runs again\n")
-    if sentence := former_in_words(folder, former):
+    if sentence := former_sentence(folder, former):
         sys.stdout.write(f"{sentence}: not launched again\n")
     for (options, max_running), group in by_options.items():
         submit(folder, [s.run for s in group], list(options), max_running)

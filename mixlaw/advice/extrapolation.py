@@ -14,7 +14,7 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import get_law
 from mixlaw.tables.columns import WEIGHT
-from mixlaw.tables.levels import SAME
+from mixlaw.tables.factor_levels import SAME
 from mixlaw.tables.table import Table
 
 FAR = 10.0  # times the largest or a part of the smallest N or D of the runs, from which on the law's form decides

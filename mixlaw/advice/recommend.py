@@ -23,7 +23,7 @@ from mixlaw.fitting.widening import with_scatter
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import get_law
 from mixlaw.mixture import hydra_override, proportional, uniform
-from mixlaw.tables.levels import SAME
+from mixlaw.tables.factor_levels import SAME
 from mixlaw.tables.units import NATS, brackets, difference, kind_of, mixed_warning
 
 TABLES = ("outcomes", "per_target", "prices", "path", "others")

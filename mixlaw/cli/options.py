@@ -33,9 +33,11 @@ def number(text: str) -> float:
 
 def amount(text: str) -> float:
     """Return an option's value that must be finite and at least 0."""
-    from mixlaw.tables.cells import number_of  # deferred: it imports pandas, which sweeps.plan --help need not
+    from mixlaw.tables.number_parsing import (
+        parse_number,  # deferred: it imports pandas, which sweeps.plan --help need not
+    )
 
-    value = number_of(text.replace("_", ""), counts=True)
+    value = parse_number(text.replace("_", ""), counts=True)
     if value is None:
         raise ValueError(text)
     if not 0 <= value < float("inf"):

@@ -21,7 +21,7 @@ from mixlaw.fitting.multistart import Minima, prior_of
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import TINY
 from mixlaw.tables.columns import LOSS
-from mixlaw.tables.levels import levels
+from mixlaw.tables.factor_levels import levels
 from mixlaw.tables.table import Table
 
 SAME_RUN = 0.01  # repeated runs differ in N and D by at most this: more would count as noise

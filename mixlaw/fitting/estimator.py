@@ -19,7 +19,7 @@ from mixlaw.laws.registry import Law, Units, get_law
 from mixlaw.laws.terms import Inputs
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.columns import LOSS
-from mixlaw.tables.one_domain import rename_domain
+from mixlaw.tables.single_domain import rename_domain
 from mixlaw.tables.table import Table, pick_targets
 from mixlaw.tables.units import NATS, together
 

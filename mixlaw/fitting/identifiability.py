@@ -7,7 +7,7 @@ from mixlaw.errors import FitError
 from mixlaw.fitting import collinear as entangled
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import LAWS, Law
-from mixlaw.tables.levels import COUNTED, SAME, count_levels
+from mixlaw.tables.factor_levels import COUNTED, SAME, count_levels
 from mixlaw.tables.table import Table
 
 COLLINEAR = 0.98  # correlation of two domains' weights from which on they cannot be told apart

@@ -11,7 +11,7 @@ import pandas as pd
 from mixlaw.advice.recommend import Recommendation
 from mixlaw.errors import ConfigError
 from mixlaw.tables.units import NATS, axis, brackets, difference, kind_of
-from mixlaw.text import in_words, percent, price, span
+from mixlaw.text import count_text, percent, price, span
 
 Answer = Recommendation | Mapping[str, Any]
 FLATTEST = 3  # domains that the sentence about the flat frontier names
@@ -106,8 +106,8 @@ def path_table(answer: Answer) -> pd.DataFrame:
     rows = []
     for row in path_steps(answer):
         shown = {
-            "N": in_words(row["n_params"]),
-            "D": in_words(row["n_tokens"]),
+            "N": count_text(row["n_params"]),
+            "D": count_text(row["n_tokens"]),
             f"regret {brackets(unit_of(answer))}": f"{row['regret']:.4f}",
         }
         ends = row["interval"]
@@ -119,7 +119,7 @@ def path_table(answer: Answer) -> pd.DataFrame:
 def path_steps(answer: Answer) -> list[dict[str, Any]]:
     """Return the steps of the path; none where it goes nowhere, or was saved before its steps had intervals."""
     steps = [row for row in facts(answer).get("path", []) if "interval" in row and "weights" in row]
-    ends = [{in_words(row[count]) for row in steps} for count in ("n_params", "n_tokens")]
+    ends = [{count_text(row[count]) for row in steps} for count in ("n_params", "n_tokens")]
     return steps if max(map(len, ends)) > 1 else []
 
 
@@ -138,13 +138,13 @@ def others_table(answer: Answer) -> pd.DataFrame:
 def question(answer: Answer) -> str:
     """Return what was asked as a sentence."""
     known = facts(answer)
-    size = f"For {in_words(known['n_params'])} parameters on " if "n_params" in known else "On "
+    size = f"For {count_text(known['n_params'])} parameters on " if "n_params" in known else "On "
     targets = known["targets"]
     shown = ", ".join(targets if len(set(targets.values())) == 1 else (f"{t} {w:.2f}" for t, w in targets.items()))
     if len(targets) > MOST_NAMED and len(set(targets.values())) == 1:
         shown = f"{len(targets)} targets"
     best = f"best at {shown}" if len(targets) == 1 else f"best at the mean of {shown}"
-    return f"{size}{in_words(known['n_tokens'])} tokens, {best}:"
+    return f"{size}{count_text(known['n_tokens'])} tokens, {best}:"
 
 
 def sentences(answer: Answer) -> list[str]:

@@ -18,7 +18,7 @@ from mixlaw.report.material import Material, needed
 from mixlaw.report.pictures import figure_of
 from mixlaw.report.plots_ternary import ternary
 from mixlaw.tables.columns import names_after
-from mixlaw.tables.levels import count_levels
+from mixlaw.tables.factor_levels import count_levels
 from mixlaw.tables.table import Table
 
 Drawing = Callable[[Axes | None], Axes]

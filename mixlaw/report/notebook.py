@@ -9,7 +9,7 @@ from mixlaw.laws.registry import get_law
 from mixlaw.report.answer_tables import Answer, facts, outcomes_table, path_table, question, sentences, weights_table
 from mixlaw.report.templating import render
 from mixlaw.tables.units import NATS
-from mixlaw.text import in_words
+from mixlaw.text import count_text
 
 
 def fit_html(fit: LawFit) -> Markup:
@@ -60,7 +60,7 @@ def answer_html(answer: Answer) -> Markup:
 
 def laws_html(laws: FittedLaws) -> Markup:
     """Return which laws were fitted, which is trusted, and their errors on held-out runs."""
-    ends = {name: f"{in_words(low)} to {in_words(high)}" for name, (low, high) in laws.ranges.items()}
+    ends = {name: f"{count_text(low)} to {count_text(high)}" for name, (low, high) in laws.ranges.items()}
     rows = [
         {"law": name, "domains": len(fit.domains_), "targets": len(fit.targets_), "formula": get_law(name).formula}
         for name, fit in laws.fits.items()

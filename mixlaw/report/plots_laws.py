@@ -21,10 +21,10 @@ from mixlaw.fitting.estimator import Data, LawFit, as_table
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import get_law
 from mixlaw.tables.columns import LOSS
-from mixlaw.tables.levels import count_levels, levels
+from mixlaw.tables.factor_levels import count_levels, levels
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, axis
-from mixlaw.text import in_words
+from mixlaw.text import count_text
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#F0E442"]
@@ -207,7 +207,7 @@ def count_axis(ax: Axes, x: pd.Series) -> None:
         ax.xaxis.set_major_locator(FixedLocator(values.tolist()))
     else:
         ax.xaxis.set_major_locator(MaxNLocator(5) if high < 5 * low else LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_words(value)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_text(value)))
     ax.xaxis.set_minor_locator(NullLocator())
 
 
@@ -301,7 +301,7 @@ def loss_against_tokens(ax: Axes | None, data: Data, fit: LawFit, target: str) -
     size = levels(frame["n_params"])
     for level, colour in colours(np.unique(size)).items():
         own = frame[size == level]
-        label: str | None = in_words(own["n_params"].median())
+        label: str | None = count_text(own["n_params"].median())
         runs = [run.sort_values("n_tokens") for _, run in own.groupby("run_id")]
         runs.sort(key=lambda run: float(run[LOSS + target].iloc[-1]))
         grid = np.geomspace(own["n_tokens"].min(), own["n_tokens"].max(), 30)

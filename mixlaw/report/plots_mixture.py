@@ -30,7 +30,7 @@ from mixlaw.report.plots_laws import (
     short,
 )
 from mixlaw.tables.units import NATS, axis, brackets, kind_of
-from mixlaw.text import in_words, percent, price
+from mixlaw.text import count_text, percent, price
 
 Loss = Callable[[Array], Array]  # mixtures (n, k) -> the targets' predicted loss at the big run (n,)
 LYING = 8  # more domains are drawn as rows, or fewer with long names
@@ -230,7 +230,7 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
             "textcoords": beside(ax),
         }
         ax.annotate(text, va="center", fontsize=8, arrowprops=line, **where)
-    labels = [f"{in_words(r['n_params'])}\n{in_words(r['n_tokens'])}\n{r['regret']:.4f}" for r in steps]
+    labels = [f"{count_text(r['n_params'])}\n{count_text(r['n_tokens'])}\n{r['regret']:.4f}" for r in steps]
     ax.set_xticks(place, labels, fontsize=9)
     rows = f"parameters N\ntokens D\nregret {brackets(unit_of(answer))}"
     ax.annotate(rows, (0, 0), (-26, -4), "axes fraction", "offset points", ha="right", va="top", fontsize=9)

@@ -15,10 +15,10 @@ from mixlaw.report.page import Section
 from mixlaw.report.pictures import Picture
 from mixlaw.report.proof import proof_table, verdict
 from mixlaw.report.templating import render
-from mixlaw.tables.levels import levels
+from mixlaw.tables.factor_levels import levels
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import MIXED, brackets, together
-from mixlaw.text import in_words, percent
+from mixlaw.text import count_text, percent
 
 SCORES = {
     "mre": "mean relative error [%]",
@@ -121,7 +121,7 @@ def _described(laws: FittedLaws, name: str) -> dict[str, object]:
     alike: dict[str, list[str]] = {}
     for target, found in fit.targets_.items():
         alike.setdefault(found.statement, []).append(target)
-    units = f"N in units of {in_words(fit.units_.n_params)} parameters, D of {in_words(fit.units_.n_tokens)} tokens"
+    units = f"N in units of {count_text(fit.units_.n_params)} parameters, D of {count_text(fit.units_.n_tokens)} tokens"
     return {
         "name": name,
         "formula": law.formula,
@@ -137,9 +137,9 @@ def _described(laws: FittedLaws, name: str) -> dict[str, object]:
 def _runs(table: Table) -> Section:
     sizes = table.frame.groupby(levels(table.frame["n_params"]))
     columns = {
-        "N": sizes["n_params"].median().map(in_words),
+        "N": sizes["n_params"].median().map(count_text),
         "runs": sizes["run_id"].nunique(),
         "evaluations": sizes["n_tokens"].size(),
-        "longest, D": sizes["n_tokens"].max().map(in_words),
+        "longest, D": sizes["n_tokens"].max().map(count_text),
     }
     return Section("The runs", render("runs", sizes=pd.DataFrame(columns), notes=table.notes))

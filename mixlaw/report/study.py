@@ -20,14 +20,14 @@ from mixlaw.runs.study_status import (
     RunState,
     counts,
     eta_s,
-    former_in_words,
     former_runs,
+    former_sentence,
     progress,
     run_states,
 )
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, brackets, difference
-from mixlaw.text import in_words, percent
+from mixlaw.text import count_text, percent
 
 COLOURS = {  # of Okabe and Ito's palette, as in the figures
     "done": "#009E73",
@@ -63,7 +63,7 @@ def status_section(folder: Path, states: Sequence[RunState] | None = None) -> li
         head=_head(states),
         states=[{"name": name, "runs": n, "colour": COLOURS[name]} for name, n in counts(states).items()],
         by_size=_by_size(states),
-        former=former_in_words(folder, former_runs(folder)),
+        former=former_sentence(folder, former_runs(folder)),
         needy=_named(needy[:MOST_ROWS]),
         more=max(0, len(needy) - MOST_ROWS),
         study=folder.name,
@@ -84,7 +84,7 @@ def _by_size(states: Sequence[RunState]) -> pd.DataFrame:
     frame = pd.DataFrame({"N": [s.run.n_params for s in states], "state": [s.state for s in states]})
     table = frame.value_counts().unstack(fill_value=0)
     table = table[[s for s in STATES if s in table]].sort_index().reset_index()
-    return table.assign(N=[in_words(n) for n in table["N"]]).rename_axis(None, axis=1).replace(0, "")
+    return table.assign(N=[count_text(n) for n in table["N"]]).rename_axis(None, axis=1).replace(0, "")
 
 
 def _named(states: Sequence[RunState]) -> pd.DataFrame:
@@ -94,7 +94,7 @@ def _named(states: Sequence[RunState]) -> pd.DataFrame:
             "state": s.state,
             "reason": s.reason or (LOST if s.state == "diverged" else ""),
             "attempts": s.attempts,
-            "N": in_words(s.run.n_params),
+            "N": count_text(s.run.n_params),
             "mixture": mixture_in_words(s.run.mixture),
         }
         for s in states
@@ -144,8 +144,8 @@ def _expected(runs: pd.DataFrame, unit: str) -> str:
 def _proposed(runs: pd.DataFrame, domains: Sequence[str], unit: str) -> pd.DataFrame:
     mixtures = [{d: row[f"weight_{d}"] for d in domains} for row in runs.to_dict("records")]
     columns = {
-        "N": runs["n_params"].map(in_words),
-        "D": runs["n_tokens"].map(in_words),
+        "N": runs["n_params"].map(count_text),
+        "D": runs["n_tokens"].map(count_text),
         "FLOPs": runs["flops"].map("{:.2g}".format),
         "mixture": [mixture_in_words(weights) for weights in mixtures],
         f"then uncertain by {brackets(unit)}": runs["sd_after"].map("{:#.3g}".format),
@@ -159,7 +159,7 @@ def propose(laws: FittedLaws, table: Table, answer: Mapping[str, Any], count: in
     ends = table.frame.groupby("run_id")[["n_params", "n_tokens"]].max()
     ends["about"] = ends["n_tokens"].map("{:.2g}".format)  # steps are whole: runs of one length differ a little
     lengths = ends.groupby(["n_params", "about"], as_index=False)["n_tokens"].max().to_numpy()
-    sizes = [Size(in_words(float(n)), float(n), float(d)) for n, _, d in lengths]
+    sizes = [Size(count_text(float(n)), float(n), float(d)) for n, _, d in lengths]
     points = points_of(table)
     near = Decision(laws.best, question, laws.sizes, table, points).contenders
     offered = candidates(laws.best.domains_, sizes, near)

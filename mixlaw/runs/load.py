@@ -14,7 +14,7 @@ from mixlaw.errors import RunLogError
 from mixlaw.fileio import file_sha256, read_json
 from mixlaw.runs.comparable import Facts, facts_of
 from mixlaw.runs.log import read_facts, read_rows, read_status
-from mixlaw.runs.study_status import former_in_words, former_runs
+from mixlaw.runs.study_status import former_runs, former_sentence
 
 ROWS_AT_ONCE = 20_000  # that wait as dictionaries to become a part of the table
 PATIENCE_S = 3.0  # after which a terminal shows how far reading is
@@ -108,7 +108,7 @@ def _without_former(folders: list[Path], named: set[Path]) -> tuple[list[Path], 
         gone = set(former_runs(study)) if (study / "plan.jsonl").exists() else set()
         former = [folder.name for folder in own if folder.name in gone and folder not in named]
         kept += [folder for folder in own if folder.name not in former]
-        sentences += [former_in_words(study, former)] if former else []
+        sentences += [former_sentence(study, former)] if former else []
     return kept, sentences
 
 

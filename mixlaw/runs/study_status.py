@@ -119,7 +119,7 @@ def former_runs(folder: Path) -> list[str]:
     return [name for name, run in read_plan(folder).items() if run.former and (folder / name).is_dir()]
 
 
-def former_in_words(folder: Path, names: Sequence[str]) -> str:
+def former_sentence(folder: Path, names: Sequence[str]) -> str:
     """Return the sentence about runs of a former version, or nothing where there are none."""
     if not names:
         return ""

@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixlaw.errors import FitError, unknown_name
-from mixlaw.tables.levels import count_levels, levels
+from mixlaw.tables.factor_levels import count_levels, levels
 from mixlaw.tables.table import Table
 
 KINDS = {

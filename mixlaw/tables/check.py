@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixlaw.errors import RunLogError, unknown_name
+from mixlaw.tables.column_checks import Cleaning
 from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT, names_after, unknown_column
-from mixlaw.tables.directions import check_directions, declared_targets
-from mixlaw.tables.layouts import standardised
+from mixlaw.tables.formats.layouts import standardised
+from mixlaw.tables.formats.raw_table import Part
+from mixlaw.tables.metric_directions import check_directions, declared_targets
 from mixlaw.tables.notes import listed
-from mixlaw.tables.one_domain import name_one_domain
-from mixlaw.tables.parts import Part
-from mixlaw.tables.repair import Cleaning
-from mixlaw.tables.run_names import Naming, best_rows, name_runs
+from mixlaw.tables.run_ids import RunNaming, assign_run_ids, best_rows
+from mixlaw.tables.single_domain import name_single_domain
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import BITS_PER_BYTE, units_of
 
@@ -37,7 +37,7 @@ class Rules:
 
     need_losses: bool = True
     higher_is_better: tuple[str, ...] = ()
-    runs: Naming = field(default_factory=Naming)
+    runs: RunNaming = field(default_factory=RunNaming)
     relative_weights: bool = False
 
 
@@ -78,7 +78,7 @@ def check_frame(
     (part,) = standardised([Part(where, frame, len(frame))], {}, need_losses=need_losses)
     targets = targets_in(part.frame)
     declared = declared_targets(higher_is_better, targets, where) if targets or need_losses else []
-    rules = Rules(need_losses, tuple(declared), Naming(tuple(run_id), rows_are_runs), relative_weights)
+    rules = Rules(need_losses, tuple(declared), RunNaming(tuple(run_id), rows_are_runs), relative_weights)
     table = check(part, rules)
     return keep_best(table) if best else table
 
@@ -92,7 +92,7 @@ def check(part: Part, rules: Rules) -> Table:
         See `check_frame`.
     """
     part.frame = _with_row_numbers(part)
-    part.frame = name_one_domain(part.frame, part.where, part.notes)
+    part.frame = name_single_domain(part.frame, part.where, part.notes)
     _require_columns(part.frame, part.where, rules.need_losses)
     declared = [target for target in rules.higher_is_better if target in targets_in(part.frame)]
     cleaning = Cleaning(part.frame, part.where, part.decimal)
@@ -106,7 +106,7 @@ def check(part: Part, rules: Rules) -> Table:
     cleaning.note_read()
     cleaning.note_empty()
     frame, notes = cleaning.frame, part.notes + cleaning.notes
-    notes += name_runs(frame, domains, targets, part.where, naming)
+    notes += assign_run_ids(frame, domains, targets, part.where, naming)
     check_directions(frame, targets, declared, part.where, notes)
     return Table(
         frame,
@@ -142,7 +142,7 @@ def _with_row_numbers(part: Part) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def _in_standard_names(naming: Naming, part: Part) -> Naming:
+def _in_standard_names(naming: RunNaming, part: Part) -> RunNaming:
     """Return the columns that name runs under the names that they have now."""
     return replace(naming, columns=tuple(part.renamed.get(column, column) for column in naming.columns))
 

@@ -12,11 +12,11 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from mixlaw.laws.registry import FLOOR
-from mixlaw.tables import schedules, unit_checks
-from mixlaw.tables.cells import AMOUNT, UNITS
+from mixlaw.tables import lr_schedules, unit_checks
 from mixlaw.tables.columns import LOSS, WEIGHT
-from mixlaw.tables.levels import level_notes
+from mixlaw.tables.factor_levels import level_notes
 from mixlaw.tables.notes import listed
+from mixlaw.tables.number_parsing import AMOUNT, UNITS
 from mixlaw.tables.table import Array, Table
 
 NEAR = 0.01  # evaluations of one run whose tokens differ by less say the same thing twice
@@ -58,7 +58,7 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
     _note_units(table, notes)
     _note_sizes(table, notes)
     notes += level_notes(table.frame)
-    middle, _ = schedules.doubts(table.frame, table.domains, table.targets)
+    middle, _ = lr_schedules.doubts(table.frame, table.domains, table.targets)
     return replace(table, notes=table.notes + notes, doubts=[*table.doubts, *_odd_units(table), *middle])
 
 
@@ -81,7 +81,7 @@ def _states_units(table: Table) -> bool:
 def _without_repeated(table: Table, notes: list[str]) -> Table:
     """Leave out rows that repeat an earlier one of their run at the same tokens; losses that only they have stay.
 
-    Rows whose losses differ are none: they are runs of their own, see `mixlaw.tables.run_names`.
+    Rows whose losses differ are none: they are runs of their own, see `mixlaw.tables.run_ids`.
     """
     keys, losses = ["run_id", "n_tokens"], [LOSS + t for t in table.targets]
     frame = table.frame.copy()

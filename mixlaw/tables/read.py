@@ -13,12 +13,12 @@ import pandas as pd
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.runs.comparable import as_wanted, chosen_rows, differing_columns
 from mixlaw.tables.check import Rules, check, keep_best, targets_in
-from mixlaw.tables.directions import declared_targets
-from mixlaw.tables.layouts import load_files
-from mixlaw.tables.parts import Part
+from mixlaw.tables.formats.layouts import load_files
+from mixlaw.tables.formats.raw_table import Part
+from mixlaw.tables.lr_schedules import falls_between_rows, is_last, rate_column
+from mixlaw.tables.metric_directions import declared_targets
 from mixlaw.tables.run_directories import Choice, read_runs
-from mixlaw.tables.run_names import Naming
-from mixlaw.tables.schedules import falls_between_rows, is_last, rate_column
+from mixlaw.tables.run_ids import RunNaming
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import together_with
 
@@ -47,8 +47,8 @@ def read_table(
 
     Parameters
     ----------
-    paths : files of any format that `mixlaw.tables.files` reads, run directories, folders of run directories, or
-        example:NAME, see `mixlaw.tables.examples`
+    paths : files of any format that `mixlaw.tables.formats.files` reads, run directories, folders of run directories,
+        or example:NAME, see `mixlaw.tables.examples`
     columns : column names in files -> standard names; with one * on each side, patterns: {"train_*": "weight_*"}
     layout : a name in `mixlaw.tables.layouts.LAYOUTS`; by default recognised by the columns
     join : a column that all files have; the files are joined by its values, in any order
@@ -80,7 +80,7 @@ def read_table(
     if folders:
         _refuse_options_of_files(folders[0], constants, bool(run_id or rows_are_runs) and not files)
     wanted, varied = as_wanted(where or {}), list(varied)
-    rules = Rules(need_losses, tuple(higher_is_better), Naming(tuple(run_id), rows_are_runs), relative_weights)
+    rules = Rules(need_losses, tuple(higher_is_better), RunNaming(tuple(run_id), rows_are_runs), relative_weights)
     parts = load_files(files, columns or {}, layout, join, constants, need_losses, run_id) if files else []
     tables = _check_all(parts, rules, wanted, count, " + ".join(map(str, paths)))
     warnings = _differing_settings(tables, varied)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT
+from mixlaw.tables.name_matching import matching_names
 from mixlaw.tables.notes import listed, ranges, rows_in
-from mixlaw.tables.spelling import spelt_as
 
 Array = NDArray[np.float64]
 OF_DOMAINS, OF_TARGETS = (WEIGHT, "available_", "requested_", "epochs_"), (LOSS, LOSS_SE, "before_")
@@ -92,7 +92,7 @@ class Table:
 
     def named_as(self, domains: Sequence[str], targets: Sequence[str]) -> "Table":
         """Return the table with domains and targets renamed to these, where only case or punctuation differs."""
-        of_domains, of_targets = spelt_as(self.domains, domains), spelt_as(self.targets, targets)
+        of_domains, of_targets = matching_names(self.domains, domains), matching_names(self.targets, targets)
         if not of_domains and not of_targets:
             return self
         new = {f"{prefix}{a}": f"{prefix}{b}" for prefix in OF_DOMAINS for a, b in of_domains.items()}

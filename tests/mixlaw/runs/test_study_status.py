@@ -25,8 +25,8 @@ from mixlaw.runs.study_status import (
     counts,
     eta_s,
     exit_sentence,
-    former_in_words,
     former_runs,
+    former_sentence,
     progress,
     run_states,
 )
@@ -79,11 +79,11 @@ def test_runs_of_a_former_version_that_began_are_marked_and_neither_counted_nor_
     }  # fmt: skip
     assert former_runs(tmp_path) == ["a"]
     assert [s.run.run_id for s in run_states(tmp_path)] == ["b", "c", "d"]
-    assert former_in_words(tmp_path, ["a"]) == (
+    assert former_sentence(tmp_path, ["a"]) == (
         f"1 run is of a former version of the study, which was edited since: a in {tmp_path}"
     )
-    assert former_in_words(tmp_path, list("abcde")).startswith("5 runs are of a former version")
-    assert "a, b, c and 2 more in" in former_in_words(tmp_path, list("abcde"))
+    assert former_sentence(tmp_path, list("abcde")).startswith("5 runs are of a former version")
+    assert "a, b, c and 2 more in" in former_sentence(tmp_path, list("abcde"))
     write_plan(tmp_path, [planned("a"), planned("b")])
     assert former_runs(tmp_path) == []
     assert {s.run.run_id for s in run_states(tmp_path)} >= {"a", "b"}

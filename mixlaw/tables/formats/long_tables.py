@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from mixlaw.tables.cells import blank_rows, numbers_of
 from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT, is_standard
+from mixlaw.tables.formats.raw_table import Part
 from mixlaw.tables.notes import listed, note_rows
-from mixlaw.tables.parts import Part
+from mixlaw.tables.number_parsing import blank_rows, parse_numbers
 
 TARGETS = (
     "target", "domain", "metric", "task", "eval", "eval_domain", "eval_set", "eval_dataset", "eval_name", "val_set",
@@ -106,7 +106,7 @@ def _widen(part: Part, value: str, named_by: list[str]) -> None:
 
 def _losses(part: Part, frame: pd.DataFrame, value: str, names: pd.Series) -> pd.Series:
     """Return the losses as numbers where they are, and name the rows of the others."""
-    numbers, bad = numbers_of(frame[value], part.decimal)
+    numbers, bad = parse_numbers(frame[value], part.decimal)
     bad |= np.isinf(numbers)
     if 2 * bad.sum() > numbers.notna().sum() + bad.sum():  # most: what is wrong is said later, of the whole column
         return frame[value]

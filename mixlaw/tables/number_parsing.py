@@ -26,7 +26,7 @@ _GROUPED = {mark: re.compile(rf"[+-]?[1-9]\d{{0,2}}(\{mark}\d{{3}})+") for mark 
 _DECIMAL = {mark: re.compile(rf"[+-]?\d*\{mark}\d+(e[+-]?\d+)?\s*%?", re.IGNORECASE) for mark in ",."}
 
 
-def numbers_of(cells: pd.Series, decimal: str = ".", counts: bool = False) -> tuple[pd.Series, pd.Series]:
+def parse_numbers(cells: pd.Series, decimal: str = ".", counts: bool = False) -> tuple[pd.Series, pd.Series]:
     """Return cells as floats, and which of them are neither empty nor a number.
 
     Parameters
@@ -36,19 +36,19 @@ def numbers_of(cells: pd.Series, decimal: str = ".", counts: bool = False) -> tu
     """
     if pd.api.types.is_numeric_dtype(cells):
         return cells.astype(float), pd.Series(False, index=cells.index)
-    known = {cell: number_of(cell, decimal, counts) for cell in set(filter(_hashable, cells))}
+    known = {cell: parse_number(cell, decimal, counts) for cell in set(filter(_hashable, cells))}
     values = [known[cell] if _hashable(cell) else None for cell in cells]
     numbers = pd.Series([np.nan if v is None else v for v in values], cells.index, dtype=float)
     return numbers, pd.Series([v is None for v in values], cells.index, dtype=bool)
 
 
-def number_of(cell: Any, decimal: str = ".", counts: bool = False) -> float | None:
+def parse_number(cell: Any, decimal: str = ".", counts: bool = False) -> float | None:
     """Return what a cell means: NaN where it is empty, None where it is no number.
 
-    >>> number_of("1.234,5"), number_of("50 000"), number_of("0,25"), number_of("45 %"), number_of("1,234")
-    (1234.5, 50000.0, 0.25, 0.45, 1234.0)
-    >>> number_of("1,234", decimal=","), number_of("1.5B", counts=True), number_of("diverged"), number_of("n/a")
-    (1.234, 1500000000.0, None, nan)
+    >>> [parse_number(cell) for cell in ("1.234,5", "50 000", "0,25", "45 %", "1,234", "diverged", "n/a")]
+    [1234.5, 50000.0, 0.25, 0.45, 1234.0, None, nan]
+    >>> parse_number("1,234", decimal=","), parse_number("1.5B", counts=True)
+    (1.234, 1500000000.0)
     """
     if cell is None or cell is pd.NA or cell is pd.NaT:
         return float("nan")
@@ -102,7 +102,7 @@ def _with_point(text: str, decimal: str) -> str:
     return text.replace(",", ".") if digits.count(mark) == 1 else text
 
 
-def decimal_of(cells: Iterable[str], default: str = ".") -> str:
+def decimal_mark_of(cells: Iterable[str], default: str = ".") -> str:
     """Return which mark is decimal, by the cells that leave no doubt: '0,25' is no thousands separator."""
     votes = {",": 0, ".": 0}
     for cell in cells:
@@ -124,7 +124,7 @@ def _mixed(text: str, thousands: str, decimal: str) -> bool:
     return rest.isdecimal() and bool(_GROUPED[thousands].fullmatch(whole))
 
 
-def texts_of(frame: pd.DataFrame) -> Iterable[str]:
+def text_cells(frame: pd.DataFrame) -> Iterable[str]:
     """Return the cells of a frame that are text."""
     for column in frame:
         if not pd.api.types.is_numeric_dtype(frame[column]):

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 
-def spelt_as(names: Iterable[str], wanted: Sequence[str]) -> dict[str, str]:
+def matching_names(names: Iterable[str], wanted: Sequence[str]) -> dict[str, str]:
     """Return the names that are wanted ones but for case and punctuation -> those, where that leaves no doubt.
 
-    >>> spelt_as(["Pile-CC", "web"], ["web", "pile-cc"])
+    >>> matching_names(["Pile-CC", "web"], ["web", "pile-cc"])
     {'Pile-CC': 'pile-cc'}
     """
     names = list(names)

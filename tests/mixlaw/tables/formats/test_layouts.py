@@ -11,11 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
-from mixlaw.tables.cells import EMPTY
 from mixlaw.tables.check import check_frame
-from mixlaw.tables.directions import HIGHER
-from mixlaw.tables.layouts import LAYOUTS, get_layout, load_files
+from mixlaw.tables.formats.layouts import LAYOUTS, get_layout, load_files
+from mixlaw.tables.metric_directions import HIGHER
 from mixlaw.tables.notes import listed, ranges
+from mixlaw.tables.number_parsing import EMPTY
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
 

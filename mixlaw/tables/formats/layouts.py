@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
-from mixlaw.tables.cells import numbers_of
 from mixlaw.tables.columns import LOSS, WEIGHT, is_standard, meant, unknown_column
 from mixlaw.tables.example_files import resolve
-from mixlaw.tables.files import read_cells
-from mixlaw.tables.joins import ids_of, joined
-from mixlaw.tables.long_tables import PLAIN, widen
+from mixlaw.tables.formats.files import read_cells
+from mixlaw.tables.formats.joins import ids_of, joined
+from mixlaw.tables.formats.long_tables import PLAIN, widen
+from mixlaw.tables.formats.raw_table import Part
 from mixlaw.tables.notes import listed, note_rows
-from mixlaw.tables.parts import Part
+from mixlaw.tables.number_parsing import parse_numbers
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def load_files(
 
     Parameters
     ----------
-    paths : files of any format that `mixlaw.tables.files` reads, or example:NAME
+    paths : files of any format that `mixlaw.tables.formats.files` reads, or example:NAME
     columns : names of one's own -> the standard ones; they go before the layout's
     layout : a name in `LAYOUTS`; by default that which the files' columns show
     join : the column that files are joined by, and that names runs
@@ -237,7 +237,7 @@ def _rename(part: Part, mine: Mapping[str, str], layout: Layout, key: str | None
     if len(repeated):
         raise RunLogError(f"{part.where}: column '{repeated[0]}' appears twice")
     for column in layout.scale.keys() & set(names.values()):
-        scaled = numbers_of(part.frame[column], part.decimal)[0] * layout.scale[column]
+        scaled = parse_numbers(part.frame[column], part.decimal)[0] * layout.scale[column]
         part.frame[column] = scaled.where(scaled.notna(), part.frame[column].astype(object))
 
 
@@ -246,7 +246,7 @@ def _layout_columns(layout: Layout, part: Part, claimed: set[str | None]) -> Map
     rest = [c for c in part.frame.columns if c not in layout.columns and c not in claimed]
     if not layout.shares or not rest:
         return layout.columns
-    numbers = part.frame[rest].apply(lambda column: numbers_of(column, part.decimal)[0])
+    numbers = part.frame[rest].apply(lambda column: parse_numbers(column, part.decimal)[0])
     sums_to_one = numbers.sum(axis=1).between(0.9, 1.1) & (numbers >= 0).all(axis=1)
     return {**layout.columns, "*": "weight_*"} if sums_to_one.mean() > 0.5 else layout.columns
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixlaw.tables.cells import decimal_of, is_empty, number_of
+from mixlaw.tables.number_parsing import decimal_mark_of, is_empty, parse_number
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SAMPLE = 200  # lines that show how a text is written
@@ -47,7 +47,7 @@ def style_of(lines: list[str]) -> Style:
     for i in skipped:
         lines[i] = ""
     default = "," if separator == ";" else "."
-    decimal = decimal_of([cell for row in rows for cell in row], default)
+    decimal = decimal_mark_of([cell for row in rows for cell in row], default)
     return Style(lines, separator, decimal, skipped)
 
 
@@ -83,7 +83,7 @@ def _usual_width(rows: Sequence[list[str]]) -> int:
 def _is_header(line: str, rows: Sequence[list[str]], separator: str, width: int) -> bool:
     """Say whether a comment is the header: as many words as the rows below have cells, and those have numbers."""
     words = _split(line, separator)
-    number = lambda cell: number_of(cell) is not None and not is_empty(cell)  # noqa: E731
+    number = lambda cell: parse_number(cell) is not None and not is_empty(cell)  # noqa: E731
     return len(words) == width and not any(map(number, words)) and any(map(number, rows[0]))
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.errors import RunLogError
-from mixlaw.tables.cells import blank_rows, decimal_of, is_empty, numbers_of, texts_of
 from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT, names_after
 from mixlaw.tables.notes import listed, note_rows, rows_in
+from mixlaw.tables.number_parsing import blank_rows, decimal_mark_of, is_empty, parse_numbers, text_cells
 from mixlaw.tables.weight_units import mixtures_of
 
 COUNTS = ("n_params", "n_tokens", "available_", "n_params_non_embedding")  # columns in which 50M is a number
@@ -39,7 +39,7 @@ class Cleaning:
     _empty: dict[str, set[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.decimal = decimal_of(texts_of(self.frame), self.decimal)
+        self.decimal = decimal_mark_of(text_cells(self.frame), self.decimal)
         blank = blank_rows(self.frame.drop(columns="row"))
         note_rows(self.notes, blank, self.where, self.frame["row"], lambda _: "blank; left out")
         self.frame = self.frame[~blank].reset_index(drop=True)
@@ -124,7 +124,7 @@ class Cleaning:
 
     def _parsed(self, column: str, say: bool = True) -> tuple[pd.Series, pd.Series]:
         cells, counts = self.frame[column], column.startswith((*COUNTS, WEIGHT))
-        values, bad = numbers_of(cells, self.decimal, counts)
+        values, bad = parse_numbers(cells, self.decimal, counts)
         if say and not pd.api.types.is_numeric_dtype(cells):
             plain = pd.to_numeric(cells.map(str, na_action="ignore"), errors="coerce")
             read = np.flatnonzero(values.notna() & ~bad & ~(np.isclose(plain, values, rtol=1e-12, atol=0)))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixlaw.tables.cells import decimal_of, is_empty, number_of, numbers_of
+from mixlaw.tables.number_parsing import decimal_mark_of, is_empty, parse_number, parse_numbers
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ from mixlaw.tables.cells import decimal_of, is_empty, number_of, numbers_of
     ],
 )  # fmt: skip
 def test_numbers_are_read_as_people_write_them(text, value):
-    assert number_of(text) == value
+    assert parse_number(text) == value
 
 
 @pytest.mark.parametrize(("text", "value"), [("1,234", 1.234), ("1.234", 1234.0), ("1.234.567", 1234567.0)])
 def test_what_may_be_read_in_two_ways_follows_the_decimal_mark(text, value):
-    assert number_of(text, decimal=",") == value
+    assert parse_number(text, decimal=",") == value
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,16 @@ def test_what_may_be_read_in_two_ways_follows_the_decimal_mark(text, value):
     ],
 )  # fmt: skip
 def test_sizes_in_words_are_counts(text, value):
-    assert number_of(text, counts=True) == value
+    assert parse_number(text, counts=True) == value
     if text != "1.5e9":
-        assert number_of(text) is None
+        assert parse_number(text) is None
 
 
 @pytest.mark.parametrize(
     "text", ["diverged", "3.5.2", "1,2,3", "12,34,567", "3 5", "0x10", "e9", "50Q", "#DIV/0!", "1e", "--5"]
 )
 def test_words_are_no_numbers(text):
-    assert number_of(text, counts=True) is None
+    assert parse_number(text, counts=True) is None
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_words_are_no_numbers(text):
 )
 def test_words_for_nothing_are_empty(text):
     assert is_empty(text)
-    assert math.isnan(number_of(text))
+    assert math.isnan(parse_number(text))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_words_for_nothing_are_empty(text):
     ],
 )  # fmt: skip
 def test_the_decimal_mark_is_found_by_the_cells_without_doubt(cells, mark):
-    assert decimal_of(cells) == mark
+    assert decimal_mark_of(cells) == mark
 
 
 @given(st.floats(1e-6, 1e15), st.booleans(), st.sampled_from(["", ",", ".", " ", "'", "\u00a0", "_"]))
@@ -78,11 +78,11 @@ def test_a_number_reads_back_whatever_its_marks(value, exponent, separator):
     text = f"{value:,.2f}".replace(",", "t").replace(".", decimal).replace("t", separator)
     if exponent:
         text = repr(value).replace(".", decimal)
-    assert number_of(text, decimal) == value
+    assert parse_number(text, decimal) == value
 
 
 def test_columns_of_anything_are_numbers_and_the_rest_is_named():
     cells = pd.Series([3, "4,5", None, "x", [1], 2.5, np.inf, "inf", 10**400, True], dtype=object)
-    numbers, bad = numbers_of(cells)
+    numbers, bad = parse_numbers(cells)
     assert bad.tolist() == [False, False, False, True, True, False, False, False, False, False]
     assert numbers[~bad].fillna(-1).tolist() == [3, 4.5, -1, 2.5, np.inf, np.inf, np.inf, 1]

@@ -30,7 +30,7 @@ MAX_SHOWN = 6  # columns that tell runs apart, in a note
 
 
 @dataclass(frozen=True)
-class Naming:
+class RunNaming:
     """How a person names runs.
 
     Attributes
@@ -43,7 +43,9 @@ class Naming:
     rows_are_runs: bool = False
 
 
-def name_runs(frame: pd.DataFrame, domains: list[str], targets: list[str], where: str, naming: Naming) -> list[str]:
+def assign_run_ids(
+    frame: pd.DataFrame, domains: list[str], targets: list[str], where: str, naming: RunNaming
+) -> list[str]:
     """Give every row its run_id as text; return notes.
 
     Parameters

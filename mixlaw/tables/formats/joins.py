@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.errors import ConfigError, RunLogError
-from mixlaw.tables.cells import numbers_of
 from mixlaw.tables.columns import WEIGHT, is_standard, unknown_column
+from mixlaw.tables.formats.raw_table import Part
 from mixlaw.tables.notes import listed, note_rows
-from mixlaw.tables.parts import Part
+from mixlaw.tables.number_parsing import parse_numbers
 
 
 def joined(parts: list[Part], key: str) -> Part:
@@ -78,7 +78,7 @@ def _beside(frame: pd.DataFrame, other: pd.DataFrame, where: str, there: str, no
     """Put the columns of another file beside; a column that both have must say the same."""
     for column in other.columns.intersection(frame.columns):
         one, two = frame[column], other[column]
-        differ = (one.astype(str) != two.astype(str)) & (numbers_of(one)[0] != numbers_of(two)[0])
+        differ = (one.astype(str) != two.astype(str)) & (parse_numbers(one)[0] != parse_numbers(two)[0])
         if differ.any() and is_standard(column):
             row = int(np.flatnonzero(differ)[0])
             here = f"{where} row {frame.index[row]}: {column} is {one.iloc[row]}"

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.errors import RunLogError
-from mixlaw.tables.cells import decimal_of, is_empty, number_of, numbers_of
-from mixlaw.tables.dialects import SEPARATORS, Style, Widths, style_of, why_unreadable, widths_of
-from mixlaw.tables.json_tables import frame_of_json
+from mixlaw.tables.formats.json_tables import frame_of_json
+from mixlaw.tables.formats.text_dialect import SEPARATORS, Style, Widths, style_of, why_unreadable, widths_of
 from mixlaw.tables.notes import listed
+from mixlaw.tables.number_parsing import decimal_mark_of, is_empty, parse_number, parse_numbers
 
 EXPECTED = {",": (".csv", ".txt", ""), "\t": (".tsv", ".txt", ".tab")}  # suffixes that promise a separator
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
@@ -202,7 +202,7 @@ def _with_numbers(frame: pd.DataFrame, texts: set[str]) -> pd.DataFrame:
     for column in frame.columns:
         if str(column).strip() in texts:
             continue
-        numbers, bad = numbers_of(frame[column], ",")
+        numbers, bad = parse_numbers(frame[column], ",")
         if bad.any() or numbers.isna().all():
             continue
         whole = numbers.notna().all() and (numbers == numbers.round()).all() and (numbers.abs() < 2**53).all()
@@ -237,10 +237,10 @@ def _from_workbook(raw: bytes, suffix: str, texts: set[str]) -> Cells:
     for column in frame.columns:
         own = frame[column]
         frame[column] = own.map(str, na_action="ignore") if column.strip() in texts else own.infer_objects()
-    return Cells(frame, decimal_of([c for c in frame.to_numpy().ravel() if isinstance(c, str)]), notes)
+    return Cells(frame, decimal_mark_of([c for c in frame.to_numpy().ravel() if isinstance(c, str)]), notes)
 
 
 def _has_numbers(sheet: pd.DataFrame) -> bool:
     """Say whether most rows below the first hold at least two numbers, as those of runs do."""
-    numbers = sheet.iloc[1:].map(lambda cell: not is_empty(cell) and number_of(cell, counts=True) is not None)
+    numbers = sheet.iloc[1:].map(lambda cell: not is_empty(cell) and parse_number(cell, counts=True) is not None)
     return bool((numbers.sum(axis=1) > 1).mean() > 0.5)

@@ -14,7 +14,7 @@ from mixlaw.tables.columns import POOLS, WEIGHT
 ONE, AVAILABLE = "all", "available_"
 
 
-def name_one_domain(frame: pd.DataFrame, where: str, notes: list[str]) -> pd.DataFrame:
+def name_single_domain(frame: pd.DataFrame, where: str, notes: list[str]) -> pd.DataFrame:
     """Give a table without a mixture that states its unique tokens the columns weight_<name> and available_<name>.
 
     Parameters

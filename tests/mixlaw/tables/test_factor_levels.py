@@ -14,7 +14,7 @@ from mixlaw.selection.compare import auto_laws, fit_and_choose
 from mixlaw.selection.splits import default_kind, held_out
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.levels import SAME, count_levels, level_notes, levels
+from mixlaw.tables.factor_levels import SAME, count_levels, level_notes, levels
 from mixlaw.tables.table import Table
 from tests.mixlaw.synthetic import study
 

@@ -9,8 +9,8 @@ import pytest
 from mixlaw.cli.main import main
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
+from mixlaw.tables.lr_schedules import doubts, in_the_middle, is_last, rate_column
 from mixlaw.tables.read import read_table
-from mixlaw.tables.schedules import doubts, in_the_middle, is_last, rate_column
 
 DOMAINS, SHARES = ["a", "b"], np.arange(0.1, 1.0, 0.1)
 
