@@ -1,1 +1,1 @@
-"""Domains -> prepared shards -> one exact, resumable, weighted stream of packed sequences."""
+"""From corpora to one weighted, resumable stream of training sequences; see data/README.md."""

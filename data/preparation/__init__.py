@@ -1,1 +1,1 @@
-"""From sources to a prepared folder: read, clean, split, tokenise, publish."""
+"""Builds the prepared folder: read, clean, split, tokenise, write."""

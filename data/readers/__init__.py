@@ -1,1 +1,1 @@
-"""Readers: files of any supported format become documents."""
+"""Readers: one per file format; each yields documents."""

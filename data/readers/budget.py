@@ -1,4 +1,4 @@
-"""How many documents may be unreadable before the preparation stops, and what a reader of documents is."""
+"""The type of a reader, and the budget of documents that it may skip as unreadable."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mixlaw.errors import DataError
 
 @dataclass
 class BadDocuments:
-    """The documents of one domain that cannot be decoded, counted against the budget that its config declares."""
+    """Counts the unreadable documents of one domain against `bad_document_budget`."""
 
     budget: int = 0
     count: int = 0
@@ -22,17 +22,17 @@ class BadDocuments:
         Raises
         ------
         DataError
-            Naming this one, if it is more than the budget allows.
+            If this one exceeds the budget; names it.
         """
         self.count += 1
         if self.count > self.budget:
             raise DataError(
-                f"{where}: {fault} ({cause}); {self.count} such documents, allowed are {self.budget}: "
-                "repair it, or raise data.bad_document_budget to leave such documents out"
+                f"{where}: {fault} ({cause}); bad documents so far: {self.count}, allowed: {self.budget}: "
+                "repair it, or raise data.bad_document_budget to skip such documents"
             )
 
     def decode(self, raw: bytes, where: str) -> str | None:
-        """Return the text, or None where it is not UTF-8 and the budget allows that."""
+        """Return the text, or None if it is not UTF-8 and the budget allows to skip it."""
         try:
             return raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Files that are compressed as a whole, by gzip or zstd, read as if they were not."""
+"""Opens files for reading, decompressing gzip and zstd."""
 
 import gzip
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import BinaryIO, cast
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Open a file to read the bytes that it held before it was compressed; its suffix tells, in either case.
+    """Open a file and decompress it if its suffix (in any case) is .gz or .zst.
 
-    Reading raises OSError, EOFError or zlib.error where the file is damaged.
+    Reading raises OSError, EOFError or zlib.error if the file is damaged.
     """
     suffix = path.suffix.lower()
     if suffix == ".gz":
         return cast(BinaryIO, gzip.open(path))
     if suffix == ".zst":
-        import pyarrow  # knows zstd, which Python's library does not before 3.14
+        import pyarrow  # has zstd; the standard library does from Python 3.14 on
 
         return cast(BinaryIO, pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
     return path.open("rb")

@@ -1,4 +1,4 @@
-"""What readers yield and the preparation stores: a text, and the images that stand in it."""
+"""`Document`: a text with images, as readers yield it, and its format in the intermediate file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ Pixels = NDArray[np.uint8]  # (height, width, 3), red, green and blue
 
 @dataclass(frozen=True)
 class Document:
-    """A text with images in it, as a reader finds them.
+    """A text with images.
 
     Attributes
     ----------
-    text : with IMAGE where an image stands, once for each
+    text : with the character IMAGE at the place of each image
     images : in the order of their places, as files (PNG, JPEG, SVG, ...) or as pixels (height, width[, 3])
-    concept : what it is about: all documents of one concept, in all domains, land in the same split; empty: what its
-        one image shows, or else its content
+    concept : key of the split: documents of one concept, in all domains, are in the same split. If empty, the key is
+        the image if there is exactly one, else the content
     where : file and member, for messages
-    drawings : whether images may be SVG, a program of a kind: only of packages whose content is pinned
+    drawings : whether images may be SVG, which can refer to other files: only in packages with a pinned sha256
     """
 
     text: str
@@ -33,14 +33,14 @@ class Document:
 
 
 def placed(text: str, images: Sequence[bytes | Pixels | None], where: str) -> Document:
-    """Return a document of a text and its images, where None is an image that was lost.
+    """Return a document of a text and its images; None stands for a lost image, whose place is removed.
 
-    Images stand at the text's places, one for each, or before a text that has none.
+    Images are at the places of the text, or before it if the text has no places.
 
     Raises
     ------
     ValueError
-        If there are other numbers of images than of places.
+        If the numbers of images and places differ, or there is no image.
     """
     n_places = text.count(IMAGE)
     if not any(image is not None for image in images):
@@ -57,9 +57,9 @@ def placed(text: str, images: Sequence[bytes | Pixels | None], where: str) -> Do
 
 
 def as_text(value: Any, place: str = "") -> str | None:
-    """Return a column as one text: of a list, as OBELICS has it, the texts as paragraphs, `place` for each null.
+    """Return the value of a column as one text; None if it is not text.
 
-    None where it is no text.
+    A list (as in OBELICS) becomes paragraphs, with `place` for each null.
     """
     if isinstance(value, list):
         paragraphs = [part if isinstance(part, str) else place for part in value]
@@ -68,7 +68,7 @@ def as_text(value: Any, place: str = "") -> str | None:
 
 
 def lookup(row: Mapping[str, Any], key: str) -> Any:
-    """Return a column of a record, or what lies inside of it: `meta.url` is `url` inside `meta`."""
+    """Return a column of a record, or a nested value: `meta.url` is `url` inside `meta`."""
     value: Any = row
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -76,12 +76,12 @@ def lookup(row: Mapping[str, Any], key: str) -> Any:
 
 
 def to_bytes(text: str, images: Sequence[Pixels]) -> bytes:
-    """Return a text and its images, all of one size, as they are kept until they are tokenised."""
+    """Serialise a text and its images, all of one size, for the intermediate file."""
     raw = text.encode("utf-8")
     return b"".join([len(raw).to_bytes(8, "little"), raw, *(image.tobytes() for image in images)])
 
 
 def from_bytes(raw: bytes, size: int) -> tuple[str, NDArray[np.uint8]]:
-    """Return what `to_bytes` was given: the text, and its images (n, size, size, 3)."""
+    """Inverse of `to_bytes`: return the text and its images (n, size, size, 3)."""
     end = 8 + int.from_bytes(raw[:8], "little")
     return raw[8:end].decode("utf-8"), np.frombuffer(raw, np.uint8, offset=end).reshape(-1, size, size, 3)

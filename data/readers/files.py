@@ -1,4 +1,4 @@
-"""Readers of people's own files: text, JSON lines, CSV and parquet tables, and webdataset shards."""
+"""Readers of local files: text, JSON lines, CSV, parquet, and webdataset shards."""
 
 import json
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from data.readers.records import texts
 from data.readers.webdataset import TarShards
 from mixlaw.errors import DataError
 
-CAPTION = "caption"  # what image-text sets call their text
-ZEROS = bytes(16)  # no text holds as many: where a write was lost, file systems give zeros
+CAPTION = "caption"  # usual key of the text in image-text data sets
+ZEROS = bytes(16)  # a run of zeros shows a lost write; texts contain none
 
 
 def text(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str]:
-    """Yield the file as one document."""
+    """Yield the whole file as one document."""
     document = _decode(path.read_bytes(), str(path), bad)
     if document is not None:
         yield document
@@ -32,7 +32,7 @@ def _decode(raw: bytes, where: str, bad: BadDocuments) -> str | None:
 
 def _refuse_zeros(raw: bytes, where: str) -> None:
     if ZEROS in raw:
-        raise DataError(f"{where}: a part of it was overwritten by zeros, or it is no text: write it again")
+        raise DataError(f"{where}: a part of it was overwritten by zeros, or it is not text: write it again")
 
 
 def table(path: Path, source: SourceConfig, bad: BadDocuments, kind: str) -> Iterator[str]:
@@ -41,7 +41,7 @@ def table(path: Path, source: SourceConfig, bad: BadDocuments, kind: str) -> Ite
 
 
 def webdataset(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | Iterator[Document]:
-    """Yield the text of each sample of a tar shard, with its images where these are wanted."""
+    """Yield one document per sample of a tar shard, with its images if `source.images`."""
     shards = TarShards([path])
     for number, key in enumerate(shards.keys):
         sample, where = shards.sample(number), f"{path}: {key}"
@@ -53,10 +53,10 @@ def webdataset(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[
 
 
 def _with_images(sample: dict[str, bytes], text: str, where: str, bad: BadDocuments) -> Document | None:
-    """Return a sample as a document, or None where it has no images, or not those that its text has places for.
+    """Return a sample as a document; None, counted as bad, if its images are missing or do not match the text.
 
-    Images stand before the text; where that is a list with null (as OBELICS has it), there: <key>.0.jpg at the first
-    null, <key>.1.jpg at the second, and a null whose image was lost is nothing.
+    Images are before the text, or at the nulls of a list of texts (as in OBELICS): <key>.0.jpg at the first null,
+    <key>.1.jpg at the second; a null without its image is dropped.
     """
     found = {suffix: raw for suffix, raw in sample.items() if suffix.rpartition(".")[2] in IMAGES}
     numbers = {suffix: int(number) for suffix in found if (number := suffix.partition(".")[0]).isdigit()}
@@ -68,21 +68,20 @@ def _with_images(sample: dict[str, bytes], text: str, where: str, bad: BadDocume
     try:
         return placed(text, images, where)
     except ValueError as error:
-        bad.add(where, f"{error}, it has .{', .'.join(sample)}", "its images are not there")
+        bad.add(where, f"{error}, it has .{', .'.join(sample)}", "images are missing")
         return None
 
 
 def sample_text(sample: dict[str, bytes], where: str, text_key: str, bad: BadDocuments, place: str = "") -> str | None:
-    """Return the text of a sample; None where it has none and the budget allows that.
+    """Return the text of a sample; None if it has none and the budget allows to skip it.
 
-    With a `text_key` it is what a .json member has under that key (a.b: b inside a), whatever .txt says; without one it
-    is `.txt`, or else what a .json member has under "text" or "caption". Of a list, the texts as paragraphs, with
-    `place` for each null.
+    With a `text_key`, the text is the value of that key in a .json member (a.b: b inside a). Without, it is `.txt`,
+    else "text" or "caption" of a .json member. A list becomes paragraphs, with `place` for each null.
 
     Raises
     ------
     DataError
-        Naming the member, if more samples are damaged, have no text, or none in UTF-8, than allowed.
+        If the sample is damaged, has no text or is not UTF-8, and the budget is used up; names the member.
     """
     if "txt" in sample and not text_key:
         return _decode(sample["txt"], f"{where}.txt", bad)
@@ -103,15 +102,15 @@ def sample_text(sample: dict[str, bytes], where: str, text_key: str, bad: BadDoc
     has = f"it has .{', .'.join(sample)}"
     if members:
         wanted = " or ".join(f"'{key}'" for key in keys)
-        has += f", and in .json {', '.join(names) or 'no names'}: set text_key to what holds it"
+        has += f", and in .json {', '.join(names) or 'no keys'}: set text_key to the key of the text"
         bad.add(f"{where}.{members[0]}", has, f"no text under {wanted}")
     else:
-        bad.add(where, has, f"no .json with '{text_key}'" if text_key else "no .txt or .json that could hold its text")
+        bad.add(where, has, f"no .json with '{text_key}'" if text_key else "no .txt or .json with its text")
     return None
 
 
 def _facts(raw: str, where: str, bad: BadDocuments) -> dict[str, Any] | None:
-    """Return the names and values of a .json member, none of one that holds something else; None where it is bad."""
+    """Return the object of a .json member, {} for other JSON values; None, counted as bad, if it is not JSON."""
     try:
         facts = json.loads(raw)
     except (ValueError, RecursionError):

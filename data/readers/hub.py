@@ -1,6 +1,6 @@
 """Reader of Hugging Face datasets: streamed from the hub, or from a local folder in the same layout.
 
-Nothing is downloaded beyond what a slice needs, and no code of a repository is ever run.
+Only the requested slice is downloaded, and no code of a repository is run.
 """
 
 import logging
@@ -17,12 +17,12 @@ from data.readers.documents import IMAGE, Document, as_text, lookup, placed
 from mixlaw.errors import ConfigError, DataError
 from mixlaw.paths import expand_path
 
-MOST_VALUES = 100  # of a column that are counted
-_WORDS = {"True": ("true", "yes", "on"), "False": ("false", "no", "off")}  # as YAML reads them, and Python writes
+MOST_VALUES = 100  # distinct values of a column that are counted for the error message
+_WORDS = {"True": ("true", "yes", "on"), "False": ("false", "no", "off")}  # YAML 1.1 reads all of them as booleans
 
 
 def check_hub(source: SourceConfig, where: str) -> None:
-    """Check that a source of the hub asks for a slice: whole corpora of the hub have terabytes.
+    """Check that a source on the hub is limited: whole corpora have terabytes.
 
     Raises
     ------
@@ -30,32 +30,32 @@ def check_hub(source: SourceConfig, where: str) -> None:
         Naming the setting.
     """
     if min(source.hub.max_documents, source.hub.max_mb) < 0:
-        raise ConfigError(f"{where}.hub: max_documents and max_mb are at least 0; 0 is no limit")
+        raise ConfigError(f"{where}.hub: max_documents and max_mb must be 0 (no limit) or more")
     if not (source.hub.max_documents or source.hub.max_mb or is_local(source)):
         raise ConfigError(f"{where}.hub: set max_documents or max_mb, so that not all of {source.path} is read")
 
 
 def is_local(source: SourceConfig) -> bool:
-    """Return whether a source lies on this machine."""
+    """Return whether the path of a source exists on this machine."""
     return Path(expand_path(source.path, "path")).exists()
 
 
 def require_hub(name: str) -> None:
-    """Check that the hub can be reached, before datasets tries for half a minute.
+    """Check that the hub can be reached; `datasets` would retry for half a minute.
 
     Raises
     ------
     DataError
-        If it cannot.
+        If it cannot be reached.
     """
     from huggingface_hub import constants
 
     if not constants.HF_HUB_OFFLINE and (why := unreachable([constants.ENDPOINT])):
-        raise DataError(f"{name}: there is no such folder here, and of the hub {why}: check the network or the path")
+        raise DataError(f"{name}: there is no such local folder, and {why}: check the network or the path")
 
 
 def hub_origin(source: SourceConfig) -> str:
-    """Return what was read: the repository, its revision and subset, the filter and the slice."""
+    """Return a description of the source: repository, revision, subset, filter and slice."""
     hub = source.hub
     parts = [source.path + (f"@{hub.revision}" if hub.revision else ""), hub.subset, hub.split]
     parts += [f"{key}={value}" for key, value in hub.where.items()]
@@ -64,7 +64,7 @@ def hub_origin(source: SourceConfig) -> str:
 
 
 def hub(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | Iterator[Document]:
-    """Yield the text of each record that matches, up to the limits, one document per record, with its images."""
+    """Yield one document per record that matches `hub.where`, up to the limits, with its images if `source.images`."""
     n_documents, n_bytes, n_bad = 0, 0, bad.count
     key, others = source.text_column, Others(source.hub.where)
     for number, row in enumerate(_records(source), 1):
@@ -75,7 +75,7 @@ def hub(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | 
         if text is None:
             if key.split(".")[0] not in row or not bad.budget:
                 raise DataError(_no_text(where, key, row))
-            bad.add(where, f"it is of type {type(lookup(row, key)).__name__}", f"'{key}' is no text")
+            bad.add(where, f"it is of type {type(lookup(row, key)).__name__}", f"'{key}' is not text")
             continue
         document = _with_images(row, text, where, source.image_key, bad) if source.images else text
         if document is None:
@@ -85,26 +85,26 @@ def hub(path: Path, source: SourceConfig, bad: BadDocuments) -> Iterator[str] | 
         if n_documents == source.hub.max_documents or (source.hub.max_mb and n_bytes >= 1e6 * source.hub.max_mb):
             return
     if not n_documents:
-        why = "no record has a text" if bad.count > n_bad else f"no record matches{others.words()}"
+        why = "no record has a text" if bad.count > n_bad else f"no record matches{others.advice()}"
         raise DataError(f"{hub_origin(source)}: {why}")
 
 
 def _no_text(where: str, key: str, row: Mapping[str, Any]) -> str:
     return (
-        f"{where}: '{key}' is no text; it has the columns {', '.join(sorted(row))}: set text_key to the one that holds "
-        "the text (a.b for b inside a), or raise data.bad_document_budget where only some records have none"
+        f"{where}: '{key}' is not text; it has the columns {', '.join(sorted(row))}: set text_key to the column of "
+        "the text (a.b for b inside a), or raise data.bad_document_budget if only some records have none"
     )
 
 
 @dataclass
 class Others:
-    """What records that `hub.where` does not match have in its columns, for the message when none matches."""
+    """Counts the values of records that `hub.where` excludes, for the error if no record matches."""
 
     where: Mapping[str, str]
     seen: dict[str, Counter[str]] = field(default_factory=dict)
 
     def all_match(self, row: Mapping[str, Any]) -> bool:
-        """Return whether a record has all wanted values."""
+        """Return whether a record has all required values."""
         for key, wanted in self.where.items():
             value = lookup(row, key)
             if not matches(value, wanted):
@@ -114,16 +114,16 @@ class Others:
                 return False
         return True
 
-    def words(self) -> str:
-        """Return the values that were seen instead, most frequent first."""
-        told = [f"{key} is {', '.join(v for v, _ in counts.most_common(5))}" for key, counts in self.seen.items()]
-        return f"; {'; '.join(told)}: write a value as it stands there, in quotes" if told else ""
+    def advice(self) -> str:
+        """Return the values that were found instead, most frequent first."""
+        found = [f"{key} is {', '.join(v for v, _ in counts.most_common(5))}" for key, counts in self.seen.items()]
+        return f"; {'; '.join(found)}: write one of these values, in quotes" if found else ""
 
 
 def matches(value: Any, wanted: str) -> bool:
-    """Return whether a column has a wanted value, which YAML may have read as true, false or a number.
+    """Return whether a value equals the required one, which YAML may have read as a boolean or a number.
 
-    YAML reads `lang: no` as false; what was written is not known any more, so all of its words for false are taken.
+    YAML reads `lang: no` as false, and the written word is lost, so all YAML words for false match.
     """
     if str(value) == wanted:
         return True
@@ -138,29 +138,32 @@ def matches(value: Any, wanted: str) -> bool:
 
 
 def _with_images(row: Mapping[str, Any], text: str, where: str, image_key: str, bad: BadDocuments) -> Document | None:
-    """Return a record as a document: its images where the text has null, or else before it; None where they lack."""
+    """Return a record as a document, with images at the nulls of a list of texts, else before the text.
+
+    Returns None, counted as bad, if the images are missing or do not match the text.
+    """
     if image_key.split(".")[0] not in row:
         raise DataError(f"{where}: no column '{image_key}', it has {', '.join(sorted(row))}: set image_key")
     value = lookup(row, image_key)
     parts = value if isinstance(value, list) else [value]
-    if len(parts) > text.count(IMAGE):  # a list as long as that of the texts, null where these have words
+    if len(parts) > text.count(IMAGE):  # a list parallel to the texts, with null at texts
         parts = [part for part in parts if part is not None]
     try:
         return placed(text, [_image(part, where, image_key) for part in parts], where)
     except ValueError as error:
-        bad.add(where, str(error), "its images are not there")
+        bad.add(where, str(error), "images are missing")
         return None
 
 
 def _image(value: Any, where: str, image_key: str) -> bytes | None:
-    """Return an image as datasets gives it undecoded: bytes, or bytes or a path in a record."""
+    """Return the bytes of an undecoded image of `datasets`: bytes, or a record with bytes or a path."""
     if isinstance(value, Mapping):
         path = value.get("path")
         value = value.get("bytes") or (Path(path).read_bytes() if path and Path(path).is_file() else None)
     if value is not None and not isinstance(value, bytes):
         raise DataError(
-            f"{where}: '{image_key}' holds {type(value).__name__}, not images; of addresses, download the images first "
-            "(img2dataset writes tar shards, for the reader webdataset)"
+            f"{where}: '{image_key}' holds {type(value).__name__}, not images; for URLs, download the images first "
+            "(img2dataset writes tar shards for the reader 'webdataset')"
         )
     return value
 
@@ -168,7 +171,7 @@ def _image(value: Any, where: str, image_key: str) -> bytes | None:
 def _records(source: SourceConfig) -> Iterator[dict[str, Any]]:
     if not is_local(source):
         require_hub(source.path)
-    import datasets  # a second of imports that other readers never need
+    import datasets  # takes a second to import; other readers do not need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     logging.getLogger("datasets").setLevel(logging.ERROR)
@@ -191,7 +194,7 @@ def _records(source: SourceConfig) -> Iterator[dict[str, Any]]:
 
 
 def _undecoded(found: Any, image_key: str) -> Any:
-    """Let a column of images come as bytes, so that a damaged one is a bad document, and not the end of all."""
+    """Keep a column of images undecoded, so that a damaged image is a bad document and does not end the stream."""
     import datasets
 
     kind = (found.features or {}).get(image_key)

@@ -1,10 +1,10 @@
-"""Images in one canonical form: red, green and blue, square, on white ground, decoded once when data are prepared.
+"""Decodes images to one format: RGB, square, on white. Images are decoded once, when data are prepared.
 
-Brighter greys than 8 bits hold become 8 bits by this rule, from black (0) to white (255):
+Grey values of more than 8 bits are converted to 8 bits, from black (0) to white (255):
 
-    integers of 16 bits   the upper 8 of their bits (of 12, where TIFF says 12); values up to 255 as they are
-    integers of 32 bits   values up to 255 as they are, up to 65,535 as those of 16 bits, others from least to most
-    floats                in [0, 1] times 255, in [0, 255] as they are, others from least to most; none may be NaN
+    16-bit integers   upper 8 bits (of 12 if TIFF says so); values up to 255 unchanged
+    32-bit integers   values up to 255 unchanged, up to 65,535 as 16-bit integers, others scaled from minimum to maximum
+    floats            in [0, 1] times 255, in [0, 255] unchanged, others scaled from minimum to maximum; no NaN
 """
 
 import re
@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from data.readers.documents import Pixels
 
-UNDECODABLE = (  # what Pillow and resvg raise for damaged images
+UNDECODABLE = (  # exceptions of Pillow and resvg for damaged images
     OSError,
     ValueError,
     SyntaxError,
@@ -33,23 +33,23 @@ UNDECODABLE = (  # what Pillow and resvg raise for damaged images
     Image.DecompressionBombError,
 )
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # others run programs, or are none of photographs
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # some other decoders of Pillow start programs
 MOST_PIXELS = 1 << 26
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # of TIFF
-_SVG_HEAD = 1024  # bytes in which an SVG file says that it is one
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a value
+_SVG_HEAD = 1024  # bytes in which `<svg` must occur
 _OUTSIDE = re.compile(rb"""<(?:\w+:)?(?:image|feImage|use)\b[^>]*?href\s*=\s*["'](?!\s*(?:#|data:image/))""", re.I)
 
 
 def canonical(image: bytes | Pixels, size: int, drawings: bool = False) -> Pixels:
-    """Return an image as (size, size, 3): its longer side fills the square, white is where it has nothing.
+    """Return an image (size, size, 3): scaled so that its longer side fits, centred on white.
 
     Parameters
     ----------
-    drawings : whether SVG is an image, too: only of sources that are trusted
+    drawings : accept SVG; only for trusted sources
 
     Raises
     ------
-    One of UNDECODABLE, if the bytes are no image that can be read.
+    One of UNDECODABLE, if the image cannot be decoded.
     """
     opened = open_image(image, size, drawings)
     opened.thumbnail((size, size), Image.Resampling.LANCZOS)
@@ -63,7 +63,7 @@ def canonical(image: bytes | Pixels, size: int, drawings: bool = False) -> Pixel
 
 
 def open_image(image: bytes | Pixels, size: int, drawings: bool = False) -> Image.Image:
-    """Return a decoded image, upright and without transparency; drawings (SVG) are rendered at the given size."""
+    """Return a decoded RGB image, rotated as EXIF says, on white if transparent; SVG is rendered `size` pixels wide."""
     if not isinstance(image, bytes):
         return Image.fromarray(image).convert("RGB")
     if drawings and b"<svg" in image[:_SVG_HEAD]:
@@ -72,7 +72,7 @@ def open_image(image: bytes | Pixels, size: int, drawings: bool = False) -> Imag
         if stored.width * stored.height > MOST_PIXELS:
             raise ValueError(f"it has {stored.width} x {stored.height} pixels")
         opened = ImageOps.exif_transpose(stored)
-        if opened.mode[0] in "IF":  # grey of 16 or 32 bits, which Pillow would cut off at 255
+        if opened.mode[0] in "IF":  # grey of 16 or 32 bits, which Pillow would clip at 255
             return Image.fromarray(_in_8_bits(np.asarray(opened), stored)).convert("RGB")
         if opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info:
             layer = opened.convert("RGBA")
@@ -82,7 +82,7 @@ def open_image(image: bytes | Pixels, size: int, drawings: bool = False) -> Imag
 
 
 def _in_8_bits(values: NDArray[Any], stored: Image.Image) -> NDArray[np.uint8]:
-    """Return grey values (height, width) of 16 or 32 bits in 8 bits, by the rule at the top of this file.
+    """Convert grey values (height, width) of 16 or 32 bits to 8 bits, by the rule in the module's docstring.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def _in_8_bits(values: NDArray[Any], stored: Image.Image) -> NDArray[np.uint8]:
     """
     if not np.isfinite(values).all():
         raise ValueError("some of its values are NaN or infinite")
-    tags: Any = getattr(stored, "tag_v2", {})  # of TIFF
+    tags: Any = getattr(stored, "tag_v2", {})  # TIFF
     least, most = values.min(), values.max()
     grey: NDArray[Any]
     if values.dtype.kind == "f" and 0 <= least and most <= 1:
@@ -109,10 +109,10 @@ def _in_8_bits(values: NDArray[Any], stored: Image.Image) -> NDArray[np.uint8]:
 
 
 def _render(svg: bytes, size: int) -> bytes:
-    """Return a drawing as PNG. Nothing outside of the drawing is read: no fonts, and no files that it names."""
+    """Render an SVG to PNG. System fonts and other files are not read; references to them are errors."""
     import resvg_py
 
     if _OUTSIDE.search(svg):
-        raise ValueError("it refers to something outside of itself")
+        raise ValueError("it refers to an external file")
     text = svg.decode("utf-8")
     return resvg_py.svg_to_bytes(svg_string=text, width=size, skip_system_fonts=True, background="white", dpi=96)

@@ -1,7 +1,7 @@
-"""Which files a path means: a file, a folder with everything below it, or a pattern.
+"""Finds the files of a path: a file, a folder with everything below it, or a glob pattern.
 
-Folders are followed through links, each real folder once, so that a circle of links ends. Names that begin with a dot
-are skipped, like `.ipynb_checkpoints`, and the case of suffixes does not count. What is not read is told.
+Symbolic links to folders are followed, and each real folder is read once, so that cycles of links end. Names with a
+leading dot (`.ipynb_checkpoints`) are skipped, suffixes match in any case, and skipped files are reported.
 """
 
 import os
@@ -16,7 +16,7 @@ from data.config import SourceConfig
 from mixlaw.errors import DataError
 from mixlaw.paths import expand_path
 
-SUFFIXES = {  # which files of a folder each reader takes
+SUFFIXES = {  # of the files that each reader reads in a folder
     "text": (".txt", ".md", ".markdown"),
     "jsonl": tuple(f"{kind}{packing}" for kind in (".jsonl", ".json", ".ndjson") for packing in ("", ".gz", ".zst")),
     "csv": (".csv", ".csv.gz", ".csv.zst"),
@@ -24,48 +24,48 @@ SUFFIXES = {  # which files of a folder each reader takes
     "webdataset": (".tar",),
     "tokens": (".bin",),
 }
-PACKINGS = (".gz", ".zst", ".bz2", ".xz", ".zip")  # with the suffix before them they are one suffix
-MOST_SUFFIXES = 6  # of skipped files that a note names
-FEW_FILES, BIG_FILE = 20, 1 << 20  # a corpus of so few text files of such a size is hardly one of documents
+PACKINGS = (".gz", ".zst", ".bz2", ".xz", ".zip")  # counted together with the suffix before them
+MOST_SUFFIXES = 6  # kinds of skipped files that a note lists
+FEW_FILES, BIG_FILE = 20, 1 << 20  # few files of this mean size [bytes] probably hold many documents each
 _MAGIC = re.compile(r"[*?[]")
 Echo = Callable[[str], None]
 
 
 @dataclass
 class _Found:
-    """The files of a path, and what was passed over, by kind."""
+    """The files of a path, and counts of skipped ones by kind."""
 
     suffixes: tuple[str, ...]
     files: set[Path] = field(default_factory=set)
-    skipped: Counter[str] = field(default_factory=Counter)  # what kind of thing -> how many
-    folders: set[str] = field(default_factory=set)  # real paths of those that were entered
+    skipped: Counter[str] = field(default_factory=Counter)  # kind -> number
+    folders: set[str] = field(default_factory=set)  # real paths of the folders that were read
 
     def takes(self, name: str) -> bool:
         return name.lower().endswith(self.suffixes)
 
     def add(self, path: Path) -> None:
-        """Take a file; refuse what bears a name of one, but is a broken link, a device or an empty folder."""
+        """Add a file; refuse a broken link, a device, or an empty folder with the name of a file."""
         if path.is_file():
             self.files.add(path.resolve())
         elif not path.is_dir() or (self.takes(path.name) and not any(path.iterdir())):
-            raise DataError(f"{path}: is no file (a broken link, an empty folder or a device): repair or remove it")
+            raise DataError(f"{path}: is not a file (a broken link, an empty folder or a device): repair or remove it")
 
     def skip(self, kind: str) -> None:
         self.skipped[kind] += 1
 
 
 def find_files(source: SourceConfig, where: str, echo: Echo | None = None) -> list[Path]:
-    """Return the files that `path` means (a file, a folder or a glob), sorted, without links.
+    """Return the files of `source.path` (a file, a folder or a glob): sorted, with links resolved.
 
     Parameters
     ----------
     where : the setting, for messages
-    echo : is told what lies below a folder and is not read
+    echo : receives a note on files in a folder that are not read
 
     Raises
     ------
     DataError
-        If there is none, or one is a broken link or has a name with control characters.
+        If there are none, or one is a broken link or has control characters in its name.
     """
     path = Path(expand_path(source.path, f"{where}.path"))
     if path.is_file():
@@ -81,27 +81,27 @@ def find_files(source: SourceConfig, where: str, echo: Echo | None = None) -> li
     except OSError as error:
         raise DataError(f"{where}.path: {error.filename or path}: cannot be read: {error.strerror or error}") from None
     if not found.files:
-        raise DataError(f"{missing}{_skipped_words(found, '; there are ')} (looked from {Path.cwd()})")
+        raise DataError(f"{missing}{_skipped_counts(found, '; there are ')} (looked from {Path.cwd()})")
     for file in found.files:
         if not str(file).isprintable():
             raise DataError(f"{str(file)!r} has a name with control characters: rename it")
     if echo and found.skipped:
         files = f"{len(found.files):,} files of {path} are" if len(found.files) > 1 else f"1 file of {path} is"
-        echo(f"{where}.path: {files} read{_skipped_words(found, '; not read: ')}")
+        echo(f"{where}.path: {files} read{_skipped_counts(found, '; not read: ')}")
     return sorted(found.files)
 
 
-def _skipped_words(found: _Found, before: str) -> str:
-    words = [f"{n:,} {kind}" for kind, n in found.skipped.most_common(MOST_SUFFIXES)]
+def _skipped_counts(found: _Found, before: str) -> str:
+    counts = [f"{n:,} {kind}" for kind, n in found.skipped.most_common(MOST_SUFFIXES)]
     more = sum(found.skipped.values()) - sum(n for _, n in found.skipped.most_common(MOST_SUFFIXES))
-    return before + ", ".join([*words, *([f"{more:,} others"] if more else [])]) if words else ""
+    return before + ", ".join([*counts, *([f"{more:,} others"] if more else [])]) if counts else ""
 
 
 def _walk(folder: Path, found: _Found, above: tuple[str, ...] = ()) -> None:
-    """Add all files below a folder that the reader takes; `above` are the real folders that it was reached through."""
+    """Add all files below a folder that the reader reads; `above` are the real paths of the folders above it."""
     real = os.path.realpath(folder)
     if real in found.folders or _is_above(real, above):
-        found.skip("links to folders that are read already or lie above")
+        found.skip("links to folders that were read already or are above")
         return
     found.folders.add(real)
     for entry in _listed(folder):
@@ -117,7 +117,7 @@ def _walk(folder: Path, found: _Found, above: tuple[str, ...] = ()) -> None:
 
 
 def _match(folder: Path, parts: tuple[str, ...], found: _Found, above: tuple[str, ...] = ()) -> None:
-    """Add the files below a folder that a pattern of names matches; `**` is any number of folders, also none."""
+    """Add the files below a folder that match a pattern; `**` matches any number of folders, including none."""
     part, rest = parts[0], parts[1:]
     if part == "**":
         real = os.path.realpath(folder)
@@ -155,7 +155,7 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    """Return whether a name matches a pattern; the case of a suffix that the pattern ends with does not count."""
+    """Return whether a name matches a pattern; a suffix at the end of the pattern matches in any case."""
     end = max(pattern.rfind(letter) for letter in "*?]") + 1
     tail = pattern[end:]
     if not tail.startswith("."):
@@ -164,14 +164,14 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def _kind(name: str) -> str:
-    """Return how skipped files of a name are counted: by their suffix, in lower case, with that of a packing."""
+    """Return the kind under which a skipped file is counted: its suffix in lower case, as in `.json.gz files`."""
     stem, suffix = os.path.splitext(name.lower())
     inner = os.path.splitext(stem)[1] if suffix in PACKINGS else ""
     return f"{inner}{suffix} files" if suffix else "files without a suffix"
 
 
 def hint_of_big_texts(source: SourceConfig, files: list[Path]) -> str:
-    """Return what to do where a few big text files stand for a corpus, each of them one document; else nothing."""
+    """Return a hint if a corpus is a few large text files, each of which would be one document; else ''."""
     if source.reader != "text" or not files or len(files) > FEW_FILES:
         return ""
     n_bytes = sum(file.stat().st_size for file in files)
@@ -179,6 +179,6 @@ def hint_of_big_texts(source: SourceConfig, files: list[Path]) -> str:
         return ""
     split = "awk -v RS= '{f = sprintf(\"part-%06d.txt\", NR); print > f; close(f)}' FILE"
     return (
-        f"the reader 'text' takes each file as one document, and here are {len(files)} of {n_bytes / 1e6:.1f} MB: "
+        f"the reader 'text' reads each file as one document, and there are {len(files)} of {n_bytes / 1e6:.1f} MB: "
         f"if they hold many documents, split them, for example at blank lines: {split}"
     )

@@ -1,6 +1,6 @@
-"""Records of JSON lines, CSV and parquet files, of which one column is wanted: no other column can stop the reading.
+"""Reads one column of JSON lines, CSV and parquet files; errors in other columns do not matter.
 
-Nothing is shifted, filled or guessed: a record that is damaged is counted as a bad document, by its number.
+Nothing is guessed: a damaged record is counted as a bad document, with its number.
 """
 
 import csv
@@ -18,11 +18,11 @@ from mixlaw.errors import DataError
 
 Row = Mapping[str, Any]
 Rows = Iterator[tuple[int, Row]]  # number of the record, from 1, and its columns
-UTF16 = ("\udcff\udcfe", "\udcfe\udcff")  # its marks of byte order, as bytes that are not UTF-8
-ZEROS = "\0" * 16  # no text holds as many: where a write was lost, file systems give zeros
-MOST_WITHOUT = 1000  # records without the wanted column at the beginning of a file: then it has none
-BATCH_ROWS = 256  # of parquet: a document may have megabytes
-NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how Python keeps bytes that are not UTF-8
+UTF16 = ("\udcff\udcfe", "\udcfe\udcff")  # byte order marks, decoded with surrogateescape
+ZEROS = "\0" * 16  # a run of zeros shows a lost write; texts contain none
+MOST_WITHOUT = 1000  # if the first records all lack the column, the file does not have it
+BATCH_ROWS = 256  # of parquet; a document may have megabytes
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, decoded with surrogateescape
 
 
 def texts(path: Path, key: str, kind: str, bad: BadDocuments) -> Iterator[str]:
@@ -30,18 +30,18 @@ def texts(path: Path, key: str, kind: str, bad: BadDocuments) -> Iterator[str]:
 
     Parameters
     ----------
-    key : the column
+    key : name of the column
     kind : "json", "csv" or "parquet"
     bad : counts records that are damaged, not UTF-8, or without a text in this column
 
     Raises
     ------
     DataError
-        If the file has no such column, or more records are bad than allowed.
+        If the file has no such column, or more records are bad than the budget allows.
     """
     seen, without, columns = False, list[int](), list[str]()
     for number, row in _ROWS[kind](path, key, bad):
-        if key not in row and not seen:  # a bad record where a later one has the column
+        if key not in row and not seen:  # counted as bad later, if another record has the column
             without.append(number)
             columns = columns or list(row)
             if len(without) == MOST_WITHOUT:
@@ -62,9 +62,9 @@ def texts(path: Path, key: str, kind: str, bad: BadDocuments) -> Iterator[str]:
 
 
 def not_utf8(text: str) -> re.Match[str] | None:
-    """Return the first byte of a text that is not UTF-8, as `lines` keeps it."""
+    """Return the first byte of a text that is not UTF-8, as `lines` decodes it; None if there is none."""
     try:
-        text.encode()  # many times faster than the search
+        text.encode()  # much faster than the regular expression
     except UnicodeEncodeError:
         return NOT_UTF8.search(text)
     return None
@@ -76,13 +76,13 @@ def _add_without_text(path: Path, number: int, key: str, value: Any, bad: BadDoc
 
 
 def no_column(path: Path, key: str, columns: Iterable[str]) -> str:
-    """Return the sentence about a column that is not there, with those that are."""
+    """Return the message for a missing column, with the existing ones."""
     names = (str(name).encode("ascii", "backslashreplace").decode() for name in columns)
     return f"{path}: no column '{key}', it has {', '.join(sorted(names))[:200]}: set text_key to the one with the text"
 
 
 def lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a file, packed or not, with their ends; bytes that are not UTF-8 as lone surrogates.
+    """Yield the lines of a file, decompressed, with line ends; bytes that are not UTF-8 become lone surrogates.
 
     Raises
     ------
@@ -92,16 +92,16 @@ def lines(path: Path) -> Iterator[str]:
     with io.TextIOWrapper(open_plain(path), encoding="utf-8", errors="surrogateescape", newline="") as file:
         for number, line in enumerate(file):
             if ZEROS in line:
-                raise DataError(f"{path}: a part of it was overwritten by zeros, or it is no text: write it again")
+                raise DataError(f"{path}: a part of it was overwritten by zeros, or it is not text: write it again")
             if number == 0 and line.startswith(UTF16):
                 raise DataError(
-                    f"{path} is UTF-16: convert it, iconv -f UTF-16 -t UTF-8 {path.name} > {path.stem}.utf8"
+                    f"{path} is UTF-16: convert it: iconv -f UTF-16 -t UTF-8 {path.name} > {path.stem}.utf8"
                 )
             yield line.removeprefix("\ufeff") if number == 0 else line
 
 
 def json_rows(path: Path, key: str, bad: BadDocuments) -> Rows:
-    """Yield the records of JSON lines, or of one JSON array, or of objects that go over several lines."""
+    """Yield the records of JSON lines, of one JSON array, or of objects that span several lines."""
     number = 0
     for values, error, raw in _json_values(path, key):
         for value in values:
@@ -112,14 +112,14 @@ def json_rows(path: Path, key: str, bad: BadDocuments) -> Rows:
                     value[key] = NOT_UTF8.sub("", text)
                 yield number, value
             else:
-                bad.add(f"{path}, record {number}", f"a {type(value).__name__}", "it is no JSON object")
+                bad.add(f"{path}, record {number}", f"a {type(value).__name__}", "it is not a JSON object")
         if error:
             number += 1
             bad.add(f"{path}, record {number}", error, "JSON parse error")
 
 
 def _json_values(path: Path, key: str) -> Iterator[tuple[list[Any], str, str]]:
-    """Yield for each line its values (mostly one), what is wrong behind them, if anything is, and the line."""
+    """Yield for each line: its values (usually one), the error after them or '', and the line."""
     decoder = _once(key)
     quoted = json.dumps(key)
     first = True
@@ -134,7 +134,7 @@ def _json_values(path: Path, key: str) -> Iterator[tuple[list[Any], str, str]]:
                 yield (values[0] if len(values) == 1 and isinstance(values[0], list) else values), "", whole
                 return
         first = False
-        if text.count(quoted) > 1:  # rarely the key twice, which the plain decoder does not see
+        if text.count(quoted) > 1:  # the key may occur twice, which the default decoder ignores
             yield *_decoded(text, decoder), text
             continue
         try:
@@ -146,7 +146,7 @@ def _json_values(path: Path, key: str) -> Iterator[tuple[list[Any], str, str]]:
 
 
 def _once(key: str) -> json.JSONDecoder:
-    """Return a decoder that refuses objects that have the key twice."""
+    """Return a decoder that refuses objects with a duplicate of the key."""
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
         if sum(name == key for name, _ in found) > 1:
@@ -157,7 +157,7 @@ def _once(key: str) -> json.JSONDecoder:
 
 
 def _decoded(text: str, decoder: json.JSONDecoder) -> tuple[list[Any], str]:
-    """Return the values that stand in a text one behind the other, and what is wrong behind the last."""
+    """Return the concatenated JSON values of a text, and the error after the last one or ''."""
     values: list[Any] = []
     at = 0
     while at < len(text):
@@ -167,7 +167,7 @@ def _decoded(text: str, decoder: json.JSONDecoder) -> tuple[list[Any], str]:
         try:
             value, at = decoder.raw_decode(text, at)
         except RecursionError:
-            return values, "nested too deep"
+            return values, "nested too deeply"
         except ValueError as error:
             return values, str(error).partition(": line ")[0]
         values.append(value)
@@ -175,7 +175,7 @@ def _decoded(text: str, decoder: json.JSONDecoder) -> tuple[list[Any], str]:
 
 
 def csv_rows(path: Path, key: str, bad: BadDocuments) -> Rows:
-    """Yield the records of a CSV file with a header; one with more or fewer fields than it is bad.
+    """Yield the records of a CSV file with a header; a record with another number of fields is bad.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def csv_rows(path: Path, key: str, bad: BadDocuments) -> Rows:
     if header.count(key) != 1:
         if len(header) == 1 and (other := next((c for c in ";\t|" if c in header[0]), "")):
             raise DataError(
-                f"{path}: its columns are separated by {other!r}; CSV has commas: write it again with these"
+                f"{path}: its columns are separated by {other!r}; this reader needs commas: convert the file"
             )
         twice = f"{path}: the header has the column '{key}' {header.count(key)} times: rename all but one"
         raise DataError(twice if key in header else no_column(path, key, header))
@@ -213,12 +213,12 @@ def csv_rows(path: Path, key: str, bad: BadDocuments) -> Rows:
 
 
 def parquet_rows(path: Path, key: str, bad: BadDocuments) -> Rows:
-    """Yield the wanted column of a parquet file, reading no other.
+    """Yield one column of a parquet file without reading the others.
 
     Raises
     ------
     DataError
-        If there is no such column, or it has a type that cannot be read.
+        If there is no such column, or its type cannot be read.
     """
     import pyarrow
     from pyarrow import parquet
@@ -237,7 +237,7 @@ def parquet_rows(path: Path, key: str, bad: BadDocuments) -> Rows:
 
 
 def _values(column: Any) -> list[Any]:
-    """Return the values of a column of arrow's; texts that are not UTF-8 with lone surrogates."""
+    """Return the values of an Arrow column; bytes that are not UTF-8 become lone surrogates."""
     import pyarrow
 
     try:

@@ -1,7 +1,6 @@
-"""Domains whose entropy is known: texts of a Markov chain over a few letters.
+"""Synthetic domains of known entropy: texts of a Markov chain over letters.
 
-What a model can reach at best on such a domain is a number, not an estimate, so a trainer, a mixture or a law can be
-held against it.
+The entropy rate is the least loss that a model can reach, which makes trainers, mixtures and laws testable.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 def check_markov(config: MarkovConfig, where: str) -> None:
-    """Check the sizes of a chain.
+    """Check the settings of a chain.
 
     Raises
     ------
@@ -31,27 +30,27 @@ def check_markov(config: MarkovConfig, where: str) -> None:
 
 
 def transitions(config: MarkovConfig) -> Floats:
-    """Return (n, n) the probability of each next symbol after each symbol: rows of a symmetric Dirichlet."""
+    """Return the transition probabilities (n, n); rows are drawn from a symmetric Dirichlet distribution."""
     rng = np.random.default_rng([config.seed, 0])
     rows = rng.dirichlet(np.full(config.n_symbols, config.concentration), config.n_symbols)
-    return 0.999 * rows + 0.001 / config.n_symbols  # every symbol can follow every other: one stationary distribution
+    return 0.999 * rows + 0.001 / config.n_symbols  # no zeros, so that the stationary distribution is unique
 
 
 def stationary(rows: Floats) -> Floats:
-    """Return (n,) how often each symbol occurs in the long run."""
+    """Return the stationary distribution (n,) of a transition matrix."""
     n = len(rows)
     balance = np.vstack([rows.T - np.eye(n), np.ones(n)])
     return np.linalg.lstsq(balance, np.append(np.zeros(n), 1.0), rcond=None)[0]
 
 
 def entropy_rate(config: MarkovConfig) -> float:
-    """Return the entropy of a letter given all before it [nats/letter], the least loss that any model can reach."""
+    """Return the entropy rate of the chain [nats/letter], the least loss that a model can reach."""
     rows = transitions(config)
     return float(-np.sum(stationary(rows)[:, None] * rows * np.log(rows)))
 
 
 def synthetic(source: SourceConfig) -> Iterator[str]:
-    """Yield the documents of a chain, each begun in the stationary distribution."""
+    """Yield the documents of a chain; each starts from the stationary distribution."""
     config = source.markov
     rows = transitions(config)
     steps, first = np.cumsum(rows, axis=1), np.cumsum(stationary(rows))

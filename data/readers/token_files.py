@@ -1,4 +1,4 @@
-"""Reader of tokenised binary files: token ids of documents end to end, each closed by an end token."""
+"""Reader of tokenised binary files: ids of concatenated documents, each followed by an end token."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +10,11 @@ from data.readers.token_headers import check_token_file
 from mixlaw.errors import ConfigError
 
 TYPES = {"uint16": "<u2", "uint32": "<u4"}
-STORED = np.dtype("<u4")  # of the documents that are handed on
+STORED = np.dtype("<u4")  # of the ids that the reader yields
 
 
 def check_token_files(source: SourceConfig, tokenizer: TokenizerConfig, where: str) -> None:
-    """Check what cannot be read from a file of numbers.
+    """Check the settings that a file of ids does not contain itself.
 
     Raises
     ------
@@ -28,12 +28,12 @@ def check_token_files(source: SourceConfig, tokenizer: TokenizerConfig, where: s
 
 
 def token_documents(path: Path, source: SourceConfig, tokenizer: TokenizerConfig) -> Iterator[bytes]:
-    """Yield the ids of each document without its end token, as little-endian uint32.
+    """Yield the ids of each document without its end token, as bytes of little-endian uint32.
 
     Raises
     ------
     DataError
-        Naming the file, where it is not one of ids of this type alone, or holds an id that the tokenizer does not have.
+        If the file has a header or another type, or an id is beyond the vocabulary; names the file.
     """
     dtype = np.dtype(TYPES[source.dtype])
     check_token_file(path, dtype, tokenizer.vocab_size, tokenizer.end_id)
@@ -41,6 +41,6 @@ def token_documents(path: Path, source: SourceConfig, tokenizer: TokenizerConfig
     start = 0
     for end in [*np.flatnonzero(ids == tokenizer.end_id), len(ids)]:
         document = np.asarray(ids[start:end])
-        if len(document) or end < len(ids):  # an empty one is counted; behind the last end token there is none
+        if len(document) or end < len(ids):  # count empty documents, but not the end of the file
             yield document.astype(STORED).tobytes()
         start = int(end) + 1

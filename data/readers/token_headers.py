@@ -1,12 +1,11 @@
-"""What a file of token ids should not be: a file of another format, or ids of another type than is said.
+"""Detects token files of another format or id type than configured.
 
-Ids have no header, so a header would be read as ids, and ids of 32 bits read as 16 would have a zero between any two.
+A file of ids has no header: a header would be read as ids, and 32-bit ids read as 16-bit would alternate with zeros.
 """
 
 import json
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,15 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import DataError
 
-_HEAD = 4096  # bytes that are looked at
-_SAMPLE = 1 << 20  # ids that are looked at
-_ENOUGH, _MORE = 4096, 0.5  # ids, and bits of entropy, by which the order of bytes shows
-_HIGH = 16  # the high half of an id of a vocabulary below 2^20 is below this
+_HEAD = 4096  # bytes that are checked for a header
+_SAMPLE = 1 << 20  # ids that are checked for their type
+_ENOUGH, _MORE = 4096, 0.5  # least number of ids, and difference in entropy [bits], to detect the byte order
+_HIGH = 16  # upper bound of the high half of an id, for vocabularies below 2^20
 _LLM_C = {20240520: "uint16", 20240801: "uint32"}  # magic of llm.c's token files -> their type
 _LLM_C_HEADER = 1024  # bytes: 256 numbers of 32 bits
 _MEGATRON = b"MMIDIDX\x00\x00"
 _MEGATRON_TYPES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float64", 7: "float32", 8: "uint16"}
-_SAME = {"int32": "uint32", "int16": "uint16"}  # ids are not negative, so these bytes are the same
+_SAME = {"int32": "uint32", "int16": "uint16"}  # same bytes, since ids are not negative
 _MAGIC = (
     (b"PK\x03\x04", "a zip archive, as .npz and PyTorch's .pt are"),
     (b"PAR1", "a parquet file: use the reader 'parquet' for texts"),
@@ -38,16 +37,16 @@ _TEXT = bytes([9, 10, 13, *range(32, 127)])
 
 
 def check_token_file(path: Path, dtype: np.dtype[Any], vocab_size: int, end_id: int) -> None:
-    """Refuse a file that bears a known header or whose ids are plainly of another type.
+    """Refuse a file with a known header, or with ids that are clearly of another type.
 
     Parameters
     ----------
-    dtype : little-endian, of 2 or 4 bytes, as the configuration says
+    dtype : the configured type: little-endian, 2 or 4 bytes
 
     Raises
     ------
     DataError
-        Naming the file, what it probably is, and the right setting or the command that extracts the ids.
+        With the file, its probable format, and the right setting or the command that extracts the ids.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
@@ -56,8 +55,8 @@ def check_token_file(path: Path, dtype: np.dtype[Any], vocab_size: int, end_id: 
     size = path.stat().st_size
     if size == 0 or size % dtype.itemsize:
         raise DataError(
-            f"{path} has {size:,} bytes, which are no whole tokens of {dtype.name}: the file is cut, has a header, or "
-            "is of another dtype"
+            f"{path} has {size:,} bytes, which is not a whole number of {dtype.name} tokens: the file is truncated, "
+            "has a header, or has another dtype"
         )
     ids: NDArray[Any] = np.memmap(path, dtype, "r")
     _check_index(path, dtype, ids, end_id)
@@ -69,13 +68,13 @@ def check_token_file(path: Path, dtype: np.dtype[Any], vocab_size: int, end_id: 
 def _refuse_archives(path: Path, head: bytes) -> None:
     for magic, what in _MAGIC:
         if head.startswith(magic) and (magic != b"BZh" or head[4:10] == b"1AY&SY"):
-            raise DataError(f"{path} is {what}; the reader 'tokens' reads ids alone: unpack or convert it")
+            raise DataError(f"{path} is {what}; the reader 'tokens' reads plain ids: unpack or convert it")
     if head.startswith(b"\x1f\x8b\x08"):
         try:
             zlib.decompressobj(wbits=31).decompress(head)
-        except zlib.error:  # ids that happen to begin like that
+        except zlib.error:  # ids that begin like a gzip file by chance
             return
-        raise DataError(f"{path} is compressed with gzip; the reader 'tokens' reads ids alone: gunzip it")
+        raise DataError(f"{path} is compressed with gzip; the reader 'tokens' reads plain ids: gunzip it")
 
 
 def _refuse_numpy(path: Path, head: bytes) -> None:
@@ -87,7 +86,7 @@ def _refuse_numpy(path: Path, head: bytes) -> None:
         kind = "an unknown type"
     right = "uint16" if kind in ("uint8", "uint16") else "uint32"
     raise DataError(
-        f"{path} is a NumPy file (.npy) of {kind}, whose header would be read as ids: write the ids alone, "
+        f"{path} is a NumPy file (.npy) of {kind}, whose header would be read as ids: write the ids without it, "
         f"np.load({path.name!r}).astype('{right}').tofile('{path.stem}.bin'), and set dtype: {right}"
     )
 
@@ -97,8 +96,8 @@ def _refuse_llm_c(path: Path, head: bytes) -> None:
         return
     n_ids, dtype = struct.unpack_from("<i", head, 8)[0], _LLM_C[magic]
     raise DataError(
-        f"{path} is a token file of llm.c: a header of {_LLM_C_HEADER:,} bytes before {n_ids:,} ids of {dtype}: cut it "
-        f"off, tail -c +{_LLM_C_HEADER + 1} {path.name} > ids.bin, and set dtype: {dtype}"
+        f"{path} is a token file of llm.c: a header of {_LLM_C_HEADER:,} bytes before {n_ids:,} ids of {dtype}: remove "
+        f"it, tail -c +{_LLM_C_HEADER + 1} {path.name} > ids.bin, and set dtype: {dtype}"
     )
 
 
@@ -112,7 +111,7 @@ def _refuse_safetensors(path: Path, head: bytes) -> None:
             json.loads(file.read(min(length, 1 << 26)))
         except ValueError:
             return
-    raise DataError(f"{path} is a safetensors file: write the ids of its tensor alone with numpy's .tofile")
+    raise DataError(f"{path} is a safetensors file: write the ids of its tensor with numpy's .tofile")
 
 
 def _refuse_text(path: Path, head: bytes) -> None:
@@ -121,7 +120,7 @@ def _refuse_text(path: Path, head: bytes) -> None:
 
 
 def _check_index(path: Path, dtype: np.dtype[Any], ids: NDArray[Any], end_id: int) -> None:
-    """Compare a .bin of Megatron with the .idx beside it, which knows its type and its documents."""
+    """Compare a Megatron .bin file with the .idx file beside it, which has the type and number of documents."""
     index = path.with_suffix(".idx")
     if not index.is_file() or index == path:
         return
@@ -133,35 +132,35 @@ def _check_index(path: Path, dtype: np.dtype[Any], ids: NDArray[Any], end_id: in
     if _SAME.get(kind, kind) != dtype.name:
         right = _SAME.get(kind, kind)
         advice = f"set dtype: {right}" if right in ("uint16", "uint32") else "write its ids again as uint32"
-        raise DataError(f"{path}: Megatron's index beside it, {index.name}, says that its ids are {kind}: {advice}")
+        raise DataError(f"{path}: its ids are {kind} according to Megatron's index beside it, {index.name}: {advice}")
     if (n_ends := int(np.count_nonzero(ids == end_id))) < n_documents:
         raise DataError(
             f"{path}: Megatron's index beside it, {index.name}, has {n_documents:,} documents, but the end token "
-            f"{end_id} comes {n_ends:,} times: preprocess with --append-eod, or correct data.tokenizer.end_id"
+            f"{end_id} occurs {n_ends:,} times: preprocess with --append-eod, or correct data.tokenizer.end_id"
         )
 
 
 def _refuse_other_order(path: Path, ids: NDArray[Any]) -> None:
-    """Refuse ids of 16 bits whose bytes are the other way round: of any vocabulary the high byte varies less."""
+    """Refuse big-endian 16-bit ids: for any vocabulary, the high byte of an id varies less than the low one."""
     sample = np.asarray(ids[:_SAMPLE])
     if ids.dtype.itemsize != 2 or len(sample) < _ENOUGH:
         return
     low, high = (_entropy(np.bincount(part, minlength=256)) for part in (sample & 255, sample >> 8))
     if high > low + _MORE:
         raise DataError(
-            f"{path}: the high bytes of its ids vary more ({high:.1f} bits) than the low ones ({low:.1f}), so "
-            f"the file is big-endian: np.fromfile({path.name!r}, '>u2').astype('<u2').tofile('ids.bin')"
+            f"{path}: the high bytes of its ids vary more ({high:.1f} bits) than the low ones ({low:.1f} bits), so the "
+            f"file is big-endian: convert it, np.fromfile({path.name!r}, '>u2').astype('<u2').tofile('ids.bin')"
         )
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:
-    """Return the entropy of counts in bits."""
+    """Return the entropy of a distribution of counts [bits]."""
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log2(shares)).sum())
 
 
 def _refuse_other_widths(path: Path, ids: NDArray[Any]) -> None:
-    """Refuse ids of 32 or 64 bits that are read as 16, and of 64 that are read as 32: their high parts are all tiny."""
+    """Refuse 32- or 64-bit ids read as 16-bit, and 64-bit ids read as 32-bit: every second value is then tiny."""
     sample = np.asarray(ids[: min(_SAMPLE, len(ids) // 4 * 4)])
     if len(sample) < 16:
         return
@@ -172,29 +171,31 @@ def _refuse_other_widths(path: Path, ids: NDArray[Any]) -> None:
     fourfold = bits == 16 and not sample[2::4].any() and not sample[3::4].any()
     if bits == 32 or fourfold:
         raise DataError(
-            f"{path}: between any two ids there are zeros, so the ids have 64 bits, not {bits}: write them again, "
+            f"{path}: its ids alternate with zeros, so they have 64 bits, not {bits}: convert it, "
             f"np.fromfile({path.name!r}, '<i8').astype('uint32').tofile('ids.bin'), and set dtype: uint32"
         )
-    raise DataError(f"{path}: every second id is {_seen(high)}, so the ids have 32 bits, not 16: set dtype: uint32")
-
-
-def _seen(values: NDArray[Any]) -> str:
-    return "0" if not values.any() else f"at most {values.max()}"
+    seen = "0" if not high.any() else f"at most {high.max()}"
+    raise DataError(f"{path}: every second id is {seen}, so the ids have 32 bits, not 16: set dtype: uint32")
 
 
 def _refuse_ids_beyond(path: Path, ids: NDArray[Any], vocab_size: int) -> None:
-    """Refuse ids that the tokenizer does not have, saying which other type would give ids that it has."""
+    """Refuse ids beyond the vocabulary; suggest the type for which all ids are inside."""
     if ids.max() < vocab_size:
         return
     at, raw = int(np.argmax(ids >= vocab_size)), np.asarray(ids[:_SAMPLE]).tobytes()
-    others: tuple[tuple[str, Callable[[], NDArray[Any]]], ...] = (
-        ("as uint16 all are below it: set dtype: uint16", lambda: np.frombuffer(raw, "<u2")),
-        ("as uint32 all are below it: set dtype: uint32", lambda: np.frombuffer(raw[: len(raw) // 4 * 4], "<u4")),
-        ("with the bytes of each the other way round all are below it: the file is big-endian, write it again",
-         lambda: np.frombuffer(raw, ids.dtype.newbyteorder(">"))),
-    )  # fmt: skip
-    likely = [words for words, read in others if (seen := read()).max() < vocab_size and seen.any()]
+    others: list[tuple[Any, str]] = [
+        ("<u2", "as uint16 all are below it: set dtype: uint16"),
+        ("<u4", "as uint32 all are below it: set dtype: uint32"),
+        (ids.dtype.newbyteorder(">"), "the file is big-endian, read so all are below it: convert it to little-endian"),
+    ]
+    likely = [advice for dtype, advice in others if _all_inside(raw, np.dtype(dtype), vocab_size)]
     raise DataError(
         f"{path}: token {at:,} is {ids[at]}, but data.tokenizer.vocab_size is {vocab_size}: "
-        + (likely[0] if likely else "the file is damaged, or of another tokenizer or dtype, or has a header")
+        + (likely[0] if likely else "the file is damaged, has a header, or has another tokenizer or dtype")
     )
+
+
+def _all_inside(raw: bytes, dtype: np.dtype[Any], vocab_size: int) -> bool:
+    """Return whether all ids of a file of this type are inside the vocabulary, and not all are 0."""
+    ids = np.frombuffer(raw[: len(raw) // dtype.itemsize * dtype.itemsize], dtype)
+    return bool(ids.any() and ids.max() < vocab_size)

@@ -1,1 +1,1 @@
-"""The prepared folder: token shards, images, and the manifest with their hashes."""
+"""Format of the prepared folder: token shards, images, and the manifest with their sha256."""

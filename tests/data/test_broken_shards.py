@@ -272,7 +272,7 @@ def test_undecodable_texts_are_named_and_counted_within_the_budget(tmp_path: Pat
     bad = BadDocuments(budget=2)
     assert read(reader, path, bad) == ["one", "two"]
     assert bad.count == 2
-    with pytest.raises(DataError, match=r"2 such documents, allowed are 1"):
+    with pytest.raises(DataError, match=r"bad documents so far: 2, allowed: 1"):
         read(reader, path, BadDocuments(budget=1))
 
 

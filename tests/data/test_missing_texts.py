@@ -76,7 +76,7 @@ def test_null_in_parquet_is_counted(tmp_path: Path) -> None:
     budget = BadDocuments(2)
     assert read(SourceConfig("parquet", path=str(tmp_path)), budget) == GOOD
     assert budget.count == 2
-    with pytest.raises(DataError, match=r"record 22: 'text' is empty .* 2 such documents, allowed are 1"):
+    with pytest.raises(DataError, match=r"record 22: 'text' is empty .* bad documents so far: 2, allowed: 1"):
         read(SourceConfig("parquet", path=str(tmp_path)), BadDocuments(1))
 
 
@@ -100,9 +100,9 @@ def test_the_hub_counts_records_without_a_text(tmp_path: Path) -> None:
     source, budget = SourceConfig("hub", path=str(tmp_path), hub=HubConfig()), BadDocuments(2)
     assert read(source, budget) == GOOD
     assert budget.count == 2
-    with pytest.raises(DataError, match=r"record 2: 'text' is no text; .*data\.bad_document_budget"):
+    with pytest.raises(DataError, match=r"record 2: 'text' is not text; .*data\.bad_document_budget"):
         read(source, BadDocuments(0))
-    with pytest.raises(DataError, match="'words' is no text; it has the columns n, text"):
+    with pytest.raises(DataError, match="'words' is not text; it has the columns n, text"):
         read(SourceConfig("hub", path=str(tmp_path), text_key="words"), BadDocuments(1000))
 
 
@@ -122,7 +122,7 @@ def test_captions_that_are_null_are_counted(tmp_path: Path) -> None:
     source, budget = write_tar(tmp_path / "a.tar", [*bad, *samples]), BadDocuments(5)
     assert read(source, budget) == GOOD
     assert budget.count == 5
-    with pytest.raises(DataError, match=r"0004\.json: is damaged .* 5 such documents, allowed are 4"):
+    with pytest.raises(DataError, match=r"0004\.json: is damaged .* bad documents so far: 5, allowed: 4"):
         read(source, BadDocuments(4))
 
 

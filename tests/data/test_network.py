@@ -101,7 +101,7 @@ def test_the_hub_is_not_asked_where_it_cannot_be_reached(closed: str, monkeypatc
     monkeypatch.setattr(constants, "ENDPOINT", closed)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     source = SourceConfig("hub", path="nobody/nothing", hub=HubConfig(max_documents=1))
-    with pytest.raises(DataError, match=r"^nobody/nothing: there is no such folder here, and of the hub 127\.0\.0\.1:"):
+    with pytest.raises(DataError, match=r"^nobody/nothing: there is no such local folder, and 127\.0\.0\.1:"):
         list(documents(source, [], BadDocuments()))
     with pytest.raises(DataError, match=r"^data\.tokenizer\.path: nobody/nothing is no folder here nor in the hub's"):
         load_pretrained("nobody/nothing")

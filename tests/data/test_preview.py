@@ -183,7 +183,7 @@ def test_a_caption_that_is_not_there_is_explained_in_its_place(inspect: Command,
     assert lines[2].startswith("s1k0  (no .json with 'alt' (it has .txt)")
     assert lines[3] == "s1k1  a"
     lines = inspect("--shards", path)[1].splitlines()[2:]
-    assert lines[0].startswith("s0k0  (no .txt or .json that could hold its text (it has .jpg)")
+    assert lines[0].startswith("s0k0  (no .txt or .json with its text (it has .jpg)")
     assert lines[1].startswith("s0k1  (.json: no text under 'text' or 'caption'")
     assert lines[2].startswith("s1k0  (.txt: not UTF-8 (byte 3 is 0xe9)")
 

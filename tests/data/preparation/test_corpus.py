@@ -135,5 +135,5 @@ def test_a_corpus_without_documents_can_be_read(tmp_path: Path) -> None:
 def test_one_bad_document_more_than_the_budget_stops(tmp_path: Path) -> None:
     bad = BadDocuments(budget=1)
     assert bad.decode(b"\xff", "one.txt") is None
-    with pytest.raises(DataError, match=r"^two\.txt: not UTF-8 .* 2 such documents, allowed are 1"):
+    with pytest.raises(DataError, match=r"^two\.txt: not UTF-8 .* bad documents so far: 2, allowed: 1"):
         bad.decode(b"\xff", "two.txt")

@@ -189,10 +189,12 @@ def test_a_link_that_points_elsewhere_is_announced_and_another_spelling_is_not(t
 def test_a_target_and_a_tokenizer_are_compared_too(tmp_path: Path) -> None:
     save_tokenizer(tmp_path / "tokenizer")
     config = DataConfig(
-        "own", str(tmp_path / "root"), {"web": write_jsonl(tmp_path / "a.jsonl", sentences("tree", 60))},
-        {"held": write_jsonl(tmp_path / "b.jsonl", sentences("river", 60))},
-        TokenizerConfig("pretrained", path=str(tmp_path / "tokenizer")),
-    )  # fmt: skip
+        "own",
+        str(tmp_path / "root"),
+        domains={"web": write_jsonl(tmp_path / "a.jsonl", sentences("tree", 60))},
+        targets={"held": write_jsonl(tmp_path / "b.jsonl", sentences("river", 60))},
+        tokenizer=TokenizerConfig("pretrained", path=str(tmp_path / "tokenizer")),
+    )
     prepare(config, quiet)
     assert said(config) == []
     write_jsonl(tmp_path / "b.jsonl", sentences("lake", 61))

@@ -125,7 +125,7 @@ def test_one_concept_is_on_one_side_whatever_its_pictures(tmp_path: Path) -> Non
 
 def test_damaged_images_are_named_or_counted(tmp_path: Path) -> None:
     documents = [Document(IMAGE + "a", (plain("red"),), where="x.tar: a"), Document(IMAGE, (b"no",), where="x.tar: b")]
-    with pytest.raises(DataError, match=r"^x\.tar: b: an image cannot be decoded \(.*\); 1 such documents"):
+    with pytest.raises(DataError, match=r"^x\.tar: b: an image cannot be decoded \(.*\); bad documents so far: 1"):
         gathered(documents, tmp_path)
     counts = gathered(documents, tmp_path, budget=1).counts
     assert (counts["n_read"], counts["n_bad"], counts["n_documents"]) == (2, 1, 1)
@@ -192,10 +192,14 @@ def test_the_contact_sheet_of_prepared_images_can_be_looked_at(
 ) -> None:
     source = write_captions(tmp_path / "c.tar")
     overrides = [
-        "data=datacomp", f"data.root={tmp_path / 'root'}", f"data.domains.captions.path={source.path}",
-        "data.domains.captions.images=true", "data.image_size=8", "data.min_chars=1",
+        "data=datacomp",
+        f"data.root={tmp_path / 'root'}",
+        f"data.domains.captions.path={source.path}",
+        "data.domains.captions.images=true",
+        "data.image_size=8",
+        "data.min_chars=1",
         "data.tokenizer={kind:bytes,vocab_size:256}",
-    ]  # fmt: skip
+    ]
     prepare(compose_config(overrides), lambda line: None)
     assert inspect([*overrides, "--patch-size", "4", "--seq-len", "32", "--out", str(tmp_path / "sheet.png")]) == 0
     out = capsys.readouterr().out
@@ -292,7 +296,7 @@ def test_drawings_are_read_of_pinned_packages_only_and_name_nothing_outside(tmp_
     secret.write_bytes(plain("red"))
     for href in (str(secret), "http://x/y.png", "../y.png"):
         spying = f'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"><image xlink:href=\'{href}\'/></svg>'
-        with pytest.raises(ValueError, match="outside"):
+        with pytest.raises(ValueError, match="external file"):
             canonical(spying.encode(), 8, drawings=True)
     with TarWriter(str(tmp_path / "c.tar")) as shard:
         shard.write({"__key__": "k", "jpg": SVG, "txt": "a drawing in disguise"})
@@ -340,7 +344,7 @@ def test_numbered_images_stand_at_their_numbers_and_lost_ones_nowhere(tmp_path: 
     assert many.text == "\n\n".join(f"many {i}\n\n{IMAGE}" for i in range(12))
     assert lost.images == (grey[0], grey[2])
     assert [part.split() for part in lost.text.split(IMAGE)] == [["lost", "0"], ["lost", "1", "lost", "2"], []]
-    with pytest.raises(DataError, match=r"none: its images are not there \(no image"):
+    with pytest.raises(DataError, match=r"none: images are missing \(no image"):
         list(documents(source, [tmp_path / "p.tar"], BadDocuments()))
 
 

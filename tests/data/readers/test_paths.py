@@ -44,7 +44,7 @@ def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
     assert sorted(names_of(data / "**" / "*.txt")) == expected
     assert sorted(names_of(data / "**")) == expected
     [note] = notes_of(data)
-    told = f"4 files of {data} are read; not read: 3 links to folders that are read already or lie above"
+    told = f"4 files of {data} are read; not read: 3 links to folders that were read already or are above"
     assert note == f"data.domains.x.path: {told}"
 
 
@@ -92,7 +92,7 @@ def test_a_broken_link_that_may_be_a_folder_of_data_is_refused(tmp_path: Path) -
     (tmp_path / "gone.log").symlink_to(tmp_path / "nowhere")
     assert names_of(tmp_path) == ["a.txt"]
     (tmp_path / "disk2").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"disk2: is no file \(a broken link"):
+    with pytest.raises(DataError, match=r"disk2: is not a file \(a broken link"):
         names_of(tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_a_large_text_gets_the_hint_to_split_it(tmp_path: Path) -> None:
     big.write_text("A paragraph of some words.\n\n" * 50_000)
     locate(SourceConfig("text", path=str(big)), "data.domains.x", tmp_path, notes.append)
     [note] = notes
-    assert "takes each file as one document, and here are 1 of 1.4 MB" in note
+    assert "reads each file as one document, and there are 1 of 1.4 MB" in note
     assert "awk -v RS=" in note
     assert hint_of_big_texts(SourceConfig("jsonl", path=str(big)), [big]) == ""
     write(tmp_path, "small.txt")
