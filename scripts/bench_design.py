@@ -32,7 +32,8 @@ from mixlaw.advice.constraints import Question
 from mixlaw.advice.design import Size, anchors, as_runs, candidates, spread
 from mixlaw.advice.next_runs import Decision, believable, curves, next_runs
 from mixlaw.advice.objective import Objective, optimum
-from mixlaw.fitting.estimator import LawFit, TargetFit
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import Units, get_law
@@ -98,7 +99,7 @@ class World:
     """A law that is true, and the runs that it answers for."""
 
     case: Case
-    fit: LawFit
+    fit: FittedLaw
     rng: np.random.Generator
 
     @classmethod
@@ -106,15 +107,14 @@ class World:
         """Draw a truth."""
         rng = np.random.default_rng([study, case.k])
         theta = TRUTHS[case.truth](case.k, rng)
-        fit = LawFit(case.truth)
-        fit.domains_, fit.units_ = [f"d{i}" for i in range(case.k)], UNITS
-        fit.targets_ = {"loss": TargetFit(theta, theta[None], np.zeros(1), 0.0, "", 0, 0)}
+        domains, target = [f"d{i}" for i in range(case.k)], FittedTarget(theta, theta[None], np.zeros(1))
+        fit = FittedLaw(get_law(case.truth), domains, UNITS, {"loss": target})
         return cls(case, fit, rng)
 
     def train(self, runs: pd.DataFrame, tag: str) -> pd.DataFrame:
         """Return the rows of the runs' logs."""
         rows = curves(runs, POINTS)
-        h = rows[[f"weight_{d}" for d in self.fit.domains_]].to_numpy(float)
+        h = rows[[f"weight_{d}" for d in self.fit.domains]].to_numpy(float)
         n, d = (rows[c].to_numpy(float) for c in ("n_params", "n_tokens"))
         loss = get_law(self.case.truth).loss(self.fit.target("loss").theta[None], UNITS.inputs(n, d, h.T))[0]
         scatter = RUN_SCATTER * self.rng.normal(size=len(runs))[rows["run_id"]]
@@ -130,9 +130,9 @@ class World:
 def first_stage(world: World) -> pd.DataFrame:
     """Return runs at three sizes: corners and 2 k mixtures at the smallest, k and k / 2 at the others."""
     k = world.case.k
-    counts, used, parts = (2 * k, k, k // 2 + 1), 0, [as_runs("fit", SIZES[0], anchors(k), world.fit.domains_)]
+    counts, used, parts = (2 * k, k, k // 2 + 1), 0, [as_runs("fit", SIZES[0], anchors(k), world.fit.domains)]
     for size, count in zip(SIZES, counts, strict=True):
-        parts.append(as_runs("fit", size, spread(k, count, skip=used), world.fit.domains_))
+        parts.append(as_runs("fit", size, spread(k, count, skip=used), world.fit.domains))
         used += count
     return pd.concat(parts, ignore_index=True)
 
@@ -140,23 +140,23 @@ def first_stage(world: World) -> pd.DataFrame:
 def fitted(world: World, frame: pd.DataFrame) -> tuple[FittedLaws, Table]:
     """Fit the case's law."""
     table = check_frame(frame.drop(columns=["role", "model", "flops", "seed"]), "runs")
-    fit = LawFit(world.case.fitted, n_bootstrap=60).fit(table)
+    fit = LawFit(world.case.fitted, n_bootstrap=60).fit(table).fitted_
     ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
-    return FittedLaws({fit.law: fit}, fit.law, "", ranges, table.mixtures, {}, {}, [], ""), table
+    return FittedLaws({fit.name: fit}, fit.name, "", ranges, table.mixtures, {}, {}, [], ""), table
 
 
 def fill(world: World, laws: FittedLaws, table: Table, batch: int, used: int) -> pd.DataFrame:
     """Return the next mixtures of the sequence that fills the simplex."""
     sizes = SIZES if world.case.by == "flops" else SIZES[1:2]
     mixtures = spread(world.case.k, batch, skip=used)
-    return pd.concat([as_runs("fit", s, mixtures, world.fit.domains_) for s in sizes], ignore_index=True)
+    return pd.concat([as_runs("fit", s, mixtures, world.fit.domains) for s in sizes], ignore_index=True)
 
 
 def choose(world: World, laws: FittedLaws, table: Table, batch: int, used: int) -> pd.DataFrame:
     """Return the runs that tell most about the decision, for as many FLOPs or runs as `fill` takes."""
     by_flops = world.case.by == "flops"
     near = Decision(laws.best, BIG, {}, table, POINTS).contenders
-    offered = candidates(world.fit.domains_, SIZES if by_flops else SIZES[1:2], near, seed=used)
+    offered = candidates(world.fit.domains, SIZES if by_flops else SIZES[1:2], near, seed=used)
     if not by_flops:
         return next_runs(laws, BIG, table, offered, batch, POINTS, "runs").runs
     budget = fill(world, laws, table, batch, used)["flops"].sum()

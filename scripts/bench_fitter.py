@@ -226,10 +226,10 @@ def part_bootstrap(options: argparse.Namespace) -> dict[str, Any]:
     table, times = read_runs(options.table), []
     for seed in range(options.seeds):
         problem, start = joint_problem(table), time.process_time()
-        minima = find_minima(problem, USUAL, seed, DEFAULTS.prior)
+        minima = find_minima(problem, USUAL, seed, DEFAULTS.prior_strength)
         fitted = time.process_time()
         rng = np.random.default_rng(seed)
-        resampled_fits(problem, minima, REFITS, DEFAULTS.prior, rng)
+        resampled_fits(problem, minima, REFITS, DEFAULTS.prior_strength, rng)
         times.append((fitted - start, time.process_time() - fitted))
         say(f"seed {seed}: fit {times[-1][0]:.2f} s CPU, {REFITS} refits {times[-1][1]:.2f} s CPU")
     fit, refits = np.median(times, axis=0).tolist()

@@ -107,7 +107,7 @@ def measure(case: Case) -> dict[str, float | str | bool]:
     before = time.process_time()
     table = check_frame(study(case), "the synthetic study")
     made, peak, wall = time.process_time(), peak_mb(), time.perf_counter()
-    fit = LawFit(case.law, n_starts=N_STARTS, n_bootstrap=N_BOOTSTRAP).fit(table)
+    fit = LawFit(case.law, n_starts=N_STARTS, n_bootstrap=N_BOOTSTRAP).fit(table).fitted_
     return {
         "k": case.k,
         "parameters": get_law(case.law).n_free(case.k),
@@ -119,7 +119,7 @@ def measure(case: Case) -> dict[str, float | str | bool]:
         "wall_s": time.perf_counter() - wall,
         "peak_before_mb": peak,
         "peak_mb": peak_mb(),
-        "objective": fit.targets_["t0"].objective,
+        "objective": fit.targets["t0"].objective,
     }
 
 

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from mixlaw.errors import MixlawError
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.laws.registry import get_law
-from mixlaw.selection.protocol import judge
+from mixlaw.selection.compare import compare
 from mixlaw.selection.splits import KINDS, held_out
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
@@ -116,9 +116,9 @@ def quickstart_heldout() -> Table:
 def truth(name: str) -> Table:
     """The paper's runs as one law would have them."""
     table, rng = slimpajama(), np.random.default_rng(0)
-    fit, frame = LawFit(name, n_bootstrap=1).fit(table), table.frame.copy()
+    fit, frame = LawFit(name, n_bootstrap=1).fit(table).fitted_, table.frame.copy()
     run = pd.factorize(frame["run_id"])[0]
-    for target, fitted in fit.targets_.items():
+    for target, fitted in fit.targets.items():
         clean = get_law(name).loss(fitted.theta[None], fit.inputs(table, target))[0]
         scatter = rng.normal(size=run.max() + 1)[run] + rng.normal(size=len(frame))
         frame[LOSS + target] = clean * (1 + SCATTER * scatter)
@@ -131,11 +131,11 @@ def run(case: Case) -> pd.DataFrame:
     try:
         table = case.make()
         held = held_out(table, case.kind)
-        scores, trials = judge(table, case.laws, case.kind, case.against)
+        found = compare(table, case.laws, holdout=case.kind, against=case.against)
     except MixlawError as error:
         return pd.DataFrame([{"table": case.table, "split": case.kind, "remark": str(error)}])
-    refused = "; ".join(trials[-1].refused.values())
-    took = ", ".join(dict.fromkeys(trial.chosen[0] for trial in trials))
+    scores, refused = found.laws, "; ".join(found.trials[-1].refused.values())
+    took = ", ".join(dict.fromkeys(law for law, _ in found.auto))
     scores.insert(0, "table", case.table)
     scores.insert(1, "split", case.kind)
     runs = table.frame["run_id"]

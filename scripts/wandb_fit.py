@@ -92,7 +92,7 @@ def read_fit(folder: Path) -> Fit:
 def score_table(fit: Fit) -> pd.DataFrame:
     """Return each law's errors per target, on the held-out runs that `mixlaw fit` saw and on the fitted runs."""
     held_out = pd.DataFrame(fit.laws.scores).assign(runs=HELD_OUT)
-    fitted = [law.score(fit.table).assign(runs=FITTED) for law in fit.laws.fits.values()]
+    fitted = [law.scores(fit.table).assign(runs=FITTED) for law in fit.laws.fits.values()]
     return pd.concat([held_out, *fitted], ignore_index=True)
 
 

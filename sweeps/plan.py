@@ -301,15 +301,15 @@ def plan_next(options: argparse.Namespace) -> int:
     table = laws.table_of(runs_folder)
     question = asked(options, laws, runs_folder / "recommendation.json")
     near = Decision(laws.best, question, laws.sizes, table, own[0].points).contenders
-    offered = candidates(laws.best.domains_, [Size(i, t.n_params, t.n_tokens) for i, t in sizes.items()], near)
+    offered = candidates(laws.best.domains, [Size(i, t.n_params, t.n_tokens) for i, t in sizes.items()], near)
     offered = possible(offered, sizes, path)
     chosen = next_runs(laws, question, table, offered, options.next, own[0].points).runs
     chosen["shape"] = [sizes[i].shape.key for i in chosen["model"]]
     chosen["model"] = [sizes[i].shape.label for i in chosen["model"]]
-    weights = [f"weight_{d}" for d in laws.best.domains_]
+    weights = [f"weight_{d}" for d in laws.best.domains]
     name = _free_name(options.name)
     comment, shared = about("next", options.name, chosen), dict(o.partition("=")[::2] for o in options.overrides)
-    domains, unit = laws.best.domains_, laws.best.unit_of(question.targets)
+    domains, unit = laws.best.domains, laws.best.unit_of(question.targets)
     new = StudyFile(folder, tuple(comment), shared, after=options.name)
     write_study(studies() / f"{name}.yaml", new, chosen, domains)
     lines = [

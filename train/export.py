@@ -26,7 +26,6 @@ from data.tokenizers import BpeTokenizer, Tokenizer, load_tokenizer
 from mixlaw.console import command, exit_code_of
 from mixlaw.errors import CheckpointError, DataError, RunLogError
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.laws.registry import get_law
 from mixlaw.paths import path_option
 from mixlaw.runs.log import read_facts, read_status
 from train.checkpoint import newest_checkpoint, read_part
@@ -219,7 +218,7 @@ def loss_table(run: Trained, laws: FittedLaws | None) -> list[str]:
         head = ["| held-out loss [nats/token] | measured |", "|---|---|"]
         return head + [f"| {name} | {loss} |" for name, loss in measured.items()]
     rows = predictions(run, laws).set_index("target")
-    lines = [f"The law `{laws.best.law}` ({laws.reason}) predicts for this N, D and mixture:", ""]
+    lines = [f"The law `{laws.best.name}` ({laws.reason}) predicts for this N, D and mixture:", ""]
     lines += ["| held-out loss [nats/token] | measured | predicted (90 %) |", "|---|---|---|"]
     for name in [*measured, *(t for t in rows.index if t not in measured)]:
         told = "{predicted:.4f} ({low:.4f} to {high:.4f})".format(**rows.loc[name]) if name in rows.index else ""
@@ -230,7 +229,7 @@ def loss_table(run: Trained, laws: FittedLaws | None) -> list[str]:
 def law_table(laws: FittedLaws) -> list[str]:
     """Return the formula of the chosen law, and its parameters by target."""
     fit = laws.best
-    law, units, values = get_law(fit.law), fit.units_, fit.params_
+    law, units, values = fit.law, fit.units, fit.params
     told = f"`L = {' '.join(law.formula.split())}` ({law.source})"
     lines = [f"{told}, N in {units.n_params:,.4g} parameters, D in {units.n_tokens:,.4g} tokens:", ""]
     lines += [f"| | {' | '.join(map(str, values.columns))} |", "|---" * (1 + len(values.columns)) + "|"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from mixlaw.advice.simplex import Group, Limits
 from mixlaw.errors import ConfigError, unknown_name
-from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.laws.jacobian import Array
 from mixlaw.mixture import SUM_TOLERANCE, check_weights, uniform
 from mixlaw.quoted import split, unquoted
@@ -121,17 +121,17 @@ def _groups(domains: list[str], question: Question, low: Array, high: Array) -> 
     return tuple(groups)
 
 
-def read_targets(text: str, fit: LawFit) -> dict[str, float]:
+def read_targets(text: str, fit: FittedLaw) -> dict[str, float]:
     """Return importance by target from 'average', 'NAME', or 'NAME:2,OTHER:1'.
 
     'average', and 'mean' as well, is the mean over the training domains; a target of that name is meant before it. A
     name with a comma in it stands in quotes.
     """
-    if text in AVERAGE and text not in fit.targets_:
-        names = [d for d in fit.domains_ if d in fit.targets_] or list(fit.targets_)
+    if text in AVERAGE and text not in fit.targets:
+        names = [d for d in fit.domains if d in fit.targets] or list(fit.targets)
         return uniform(names)
     try:
-        raw = dict(_importance(part, fit) for part in ([text] if text in fit.targets_ else split(text, ",")))
+        raw = dict(_importance(part, fit) for part in ([text] if text in fit.targets else split(text, ",")))
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
@@ -144,9 +144,9 @@ def read_targets(text: str, fit: LawFit) -> dict[str, float]:
     return {name: weight / total for name, weight in raw.items()}
 
 
-def _importance(part: str, fit: LawFit) -> tuple[str, float]:
+def _importance(part: str, fit: FittedLaw) -> tuple[str, float]:
     """Return a target and its importance from NAME or NAME:2."""
-    if (whole := unquoted(part)) in fit.targets_:
+    if (whole := unquoted(part)) in fit.targets:
         return whole, 1.0
     name, *weights = split(part, ":")
     return unquoted(name), float(":".join(weights) or 1)

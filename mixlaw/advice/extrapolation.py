@@ -48,7 +48,7 @@ class Asked:
 
 def rows_of(laws: FittedLaws, law: str, table: Table) -> Asked:
     """Return the rows of a table as a law of these is asked about them."""
-    domains = laws.fits[law].domains_
+    domains = laws.fits[law].domains
     mixed = get_law(law).mixes and len(domains) > 1
     mixtures = table.frame[[WEIGHT + d for d in domains]].to_numpy(float) if mixed else None
     return Asked(table.frame["n_params"].to_numpy(float), table.frame["n_tokens"].to_numpy(float), mixtures)
@@ -64,7 +64,7 @@ def far_warnings(laws: FittedLaws, law: str, asked: Asked) -> list[str]:
     warnings = [w for column in SYMBOLS if (w := _of_scale(laws, law, asked, column))]
     if asked.mixtures is None or not len(laws.mixtures) or asked.mixtures.shape[1] < 2:
         return warnings
-    return warnings + _of_weights(laws, laws.fits[law].domains_, asked) + _of_mixtures(laws, asked)
+    return warnings + _of_weights(laws, laws.fits[law].domains, asked) + _of_mixtures(laws, asked)
 
 
 def _of_scale(laws: FittedLaws, law: str, asked: Asked, column: str) -> str:

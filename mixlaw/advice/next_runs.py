@@ -22,7 +22,7 @@ from mixlaw.advice.constraints import Question
 from mixlaw.advice.objective import Objective, drawn_optima, optimum
 from mixlaw.advice.simplex import starts
 from mixlaw.errors import ConfigError, FitError
-from mixlaw.fitting.estimator import LawFit, TargetFit
+from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import Law, Units, get_law
@@ -45,10 +45,10 @@ class Noise:
     row: float
 
     @classmethod
-    def of(cls, fit: LawFit, table: Table, target: str) -> "Noise":
+    def of(cls, fit: FittedLaw, table: Table, target: str) -> "Noise":
         """Return what the residuals of a fit say: how far runs lie apart, and how far the rows of one run do."""
         table = table.rows(table.frame[LOSS + target].notna())
-        seen = fit.predict(table, [target])
+        seen = fit.predict(table, targets=[target])
         residual = (seen["predicted"] - seen["observed"]).to_numpy(float)
         runs = pd.Series(residual).groupby(table.runs())
         row, run = (1.4826 * float(np.median(np.abs(off))) for off in (residual - runs.transform("mean"), runs.mean()))
@@ -219,8 +219,10 @@ class Decision:
     points : evaluations of each further run
     """
 
-    def __init__(self, fit: LawFit, question: Question, sizes: dict[str, float], table: Table, points: Points) -> None:
-        self._domains, self._points = fit.domains_, points
+    def __init__(
+        self, fit: FittedLaw, question: Question, sizes: dict[str, float], table: Table, points: Points
+    ) -> None:
+        self._domains, self._points = fit.domains, points
         objective = Objective(fit, question, sizes)
         self.best = optimum(objective, {})
         self.contenders = drawn_optima(objective.drawn(), [self.best, starts(objective.limits)[0]])
@@ -247,7 +249,7 @@ class Decision:
         return found
 
 
-def knowledge_of(fit: LawFit, table: Table, target: str) -> Knowledge:
+def knowledge_of(fit: FittedLaw, table: Table, target: str) -> Knowledge:
     """Return what a table of runs says about a target's law, around some of the resampled laws.
 
     Raises
@@ -255,13 +257,13 @@ def knowledge_of(fit: LawFit, table: Table, target: str) -> Knowledge:
     FitError
         If the law reads more than N, D and h, which candidate runs do not have.
     """
-    law, draws = get_law(fit.law), fit.target(target).draws
+    law, draws = fit.law, fit.target(target).draws
     if law.uses - {"N", "D", "h"} or law.joint_targets:
         raise FitError(f"the {law.name} law cannot say which runs to train next: fit multiplicative, additive or joint")
     every = draws[np.unique(np.linspace(0, len(draws) - 1, LINEAR_AT).round().astype(int))]
     noise = Noise.of(fit, table, target)
     rows = table.frame[table.frame[LOSS + target].notna()]
-    return Knowledge.before(law, fit.units_, every, noise, len(fit.domains_)).after(rows, fit.domains_)
+    return Knowledge.before(law, fit.units, every, noise, len(fit.domains)).after(rows, fit.domains)
 
 
 @dataclass
@@ -349,9 +351,7 @@ def _decided(
     root = np.linalg.cholesky(known.covariance[world])
     theta = known.theta[world] + rng.normal(size=(N_GUESSES, len(root))) @ root.T
     theta = np.vstack([known.theta[world], np.clip(theta, *known.law.bounds(len(domains)))])
-    fit = LawFit(known.law.name)
-    fit.domains_, fit.units_ = list(domains), known.units
-    fit.targets_ = {"loss": TargetFit(theta[0], theta, np.zeros(1), 0.0, "", 0, 0)}
+    fit = FittedLaw(known.law, list(domains), known.units, {"loss": FittedTarget(theta[0], theta, np.zeros(1))})
     asked = replace(question, targets={"loss": 1.0})
     drawn = Objective(fit, asked, {}, "drawn")
     optima = drawn_optima(drawn, [np.full(len(domains), 1 / len(domains))])

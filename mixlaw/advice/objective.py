@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from mixlaw.advice.constraints import Question, limits
 from mixlaw.advice.simplex import ROUGHLY, Limits, Rows, lowest, minimise_mixture, starts
 from mixlaw.errors import FitError
-from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.widening import LEAST, deviations, factors
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import get_law, lifted
+from mixlaw.laws.registry import lifted
 from mixlaw.laws.terms import TINY, Inputs
 
 KNOWN_INPUTS = {"N", "D", "h", "share", "available"}
@@ -47,21 +47,21 @@ class Objective:
 
     def __init__(
         self,
-        fit: LawFit,
+        fit: FittedLaw,
         question: Question,
         sizes: Mapping[str, float],
         laws: str = "mean",
         mean_over: int | NDArray[np.int64] = MEAN_OVER,
     ) -> None:
         self.fit, self.question, self.sizes, self._laws = fit, question, sizes, laws
-        self._law = get_law(fit.law)
+        self._law = fit.law
         if not self._law.mixes:
-            other = f"multiplicative{''.join(fit.law.partition('-fixed')[1:])}"  # in the same form
-            raise FitError(f"the {fit.law} law does not depend on the mixture: fit another, such as {other}")
+            other = f"multiplicative{''.join(fit.name.partition('-fixed')[1:])}"  # in the same form
+            raise FitError(f"the {fit.name} law does not depend on the mixture: fit another, such as {other}")
         if self._law.uses - KNOWN_INPUTS:
             missing = ", ".join(sorted(self._law.uses - KNOWN_INPUTS))
-            raise FitError(f"the {fit.law} law cannot recommend a mixture: it needs {missing} besides")
-        self._prior = np.array([max(question.prior.get(d, 0.0), TINY) for d in fit.domains_])
+            raise FitError(f"the {fit.name} law cannot recommend a mixture: it needs {missing} besides")
+        self._prior = np.array([max(question.prior.get(d, 0.0), TINY) for d in fit.domains])
         fits = {t: fit.target(t) for t in question.targets}
         self._theta = {t: f.theta[None] if laws == "best" else f.draws for t, f in fits.items()}
         self._factor: dict[str, float] = {}
@@ -79,7 +79,7 @@ class Objective:
 
         They are ordered by the loss that they predict for the uniform mixture.
         """
-        even = np.full((self.count, len(self.fit.domains_)), 1 / len(self.fit.domains_))
+        even = np.full((self.count, len(self.fit.domains)), 1 / len(self.fit.domains))
         order = np.argsort(Objective(self.fit, self.question, self.sizes, "drawn").loss(even))
         inside = order[self.count // 20 : self.count - self.count // 20]
         return inside[np.unique(np.linspace(0, len(inside) - 1, count).round().astype(int))]
@@ -87,7 +87,7 @@ class Objective:
     def _widening(self, target: str) -> float:
         """Return by what a resampled law's deviations from the fit are multiplied, see `mixlaw.fitting.widening`."""
         if target not in self._factor:
-            fit, even = self.fit.target(target), np.full((len(self.fit.domains_), 1), 1 / len(self.fit.domains_))
+            fit, even = self.fit.target(target), np.full((len(self.fit.domains), 1), 1 / len(self.fit.domains))
             x = self._of_own(self._inputs(even), target)
             centre, drawn = self._law.loss(fit.theta[None], x)[0], self._law.loss(fit.draws, x)
             self._factor[target] = float(factors(fit.widening, centre, drawn, self.fit.beyond(x))[0])
@@ -123,13 +123,13 @@ class Objective:
     @property
     def convex(self) -> bool:
         """Whether it is surely convex in h, so that one start finds its minimum; widened losses are not known to be."""
-        k = len(self.fit.domains_)
+        k = len(self.fit.domains)
         return self._laws != "drawn" and all(self._law.convex(p, k) for theta in self._theta.values() for p in theta)
 
     @property
     def limits(self) -> Limits:
         """Where the mixture must stay."""
-        return limits(self.fit.domains_, self.question)
+        return limits(self.fit.domains, self.question)
 
     def __call__(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
         """Return what is minimised (b,) and its gradient (b, k) for mixtures h (b, k).
@@ -199,17 +199,17 @@ class Objective:
         """Return the same rows, which know whose loss they are asked for where a law reads the target's own share."""
         if "share" not in self._law.uses:
             return x
-        return replace(x, target=np.full(x.h.shape[-1], self.fit.domains_.index(target)))
+        return replace(x, target=np.full(x.h.shape[-1], self.fit.domains.index(target)))
 
     def _inputs(self, h: Array) -> Inputs:
         """Return the big run under mixtures h (k, n), or (b, k, n) where each parameter vector has its own."""
-        domains, units, more = self.fit.domains_, self.fit.units_, dict[str, Any]()
+        domains, units, more = self.fit.domains, self.fit.units, dict[str, Any]()
         if "available" in self._law.uses:
             known = dict(self.sizes) | self.question.available
             missing = [d for d in domains if d not in known]
             if missing:
                 raise FitError(
-                    f"the {self.fit.law} law needs the tokens of each domain: --available {missing[0]}=TOKENS"
+                    f"the {self.fit.name} law needs the tokens of each domain: --available {missing[0]}=TOKENS"
                 )
             tokens = np.array([[known[d] / units.n_tokens] for d in domains])
             more["columns"] = {"available": np.repeat(tokens, h.shape[-1], axis=1)}
@@ -248,8 +248,8 @@ def run_noise(objective: Objective, seeds: Mapping[str, float]) -> float:
     total, fit = 0.0, objective.fit
     for target, importance in objective.question.targets.items():
         around = float(1.4826 * np.median(np.abs(fit.target(target).noise)))
-        if fit.residuals == "log":
-            around *= objective.of(target).at(np.full(len(fit.domains_), 1 / len(fit.domains_)))
+        if fit.logarithmic:
+            around *= objective.of(target).at(np.full(len(fit.domains), 1 / len(fit.domains)))
         total += importance * seeds.get(target, around)
     return total
 

@@ -16,7 +16,7 @@ from mixlaw.advice.sensitivity import flat_frontier, other_laws, path, prices
 from mixlaw.advice.simplex import starts
 from mixlaw.errors import ConfigError, FitError, RunLogError, unknown_name
 from mixlaw.fitting.bootstrap import interval
-from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.identifiability import form_of
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.fitting.widening import with_scatter
@@ -83,7 +83,7 @@ class Recommendation:
             "n_tokens": self.question.n_tokens,
             "targets": self.question.targets,
             "unit": self.unit,
-            "units": {target: fit.unit for target, fit in self.laws.fits[self.law].targets_.items()},
+            "units": {target: fit.unit for target, fit in self.laws.fits[self.law].targets.items()},
             "available": self.question.available,
             "limits": {name: getattr(self.question, name) for name in LIMITS},
             "data_sha256": self.laws.data_sha256,
@@ -97,7 +97,7 @@ class Recommendation:
 
     @property
     def interval_name(self) -> str:
-        """How its intervals may be called, see `LawFit.interval_name`."""
+        """How its intervals may be called, see `FittedLaw.interval_name`."""
         return self.laws.fits[self.law].interval_name()
 
     def summary(self) -> str:
@@ -237,10 +237,10 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     fit = laws.fits.get(law or laws.chosen)
     if fit is None:
         raise ConfigError(f"--law: {unknown_name('law', law or laws.chosen, laws.fits)}")
-    require_mixture(laws, fit.law)
-    objective, rivals = Objective(fit, question, laws.sizes), baselines(fit.domains_, laws.sizes)
+    require_mixture(laws, fit.name)
+    objective, rivals = Objective(fit, question, laws.sizes), baselines(fit.domains, laws.sizes)
     best, free = optimum(objective, rivals), optimum(objective.asking(question.unlimited()), rivals)
-    mixtures = {"recommended": dict(zip(fit.domains_, clean(best), strict=True))} | rivals
+    mixtures = {"recommended": dict(zip(fit.domains, clean(best), strict=True))} | rivals
     clouds = drawn_optima(objective.drawn(), [best, free, starts(objective.limits)[0]])
     noise = run_noise(objective, laws.noise)
     spread = interval(clouds, level)
@@ -249,12 +249,12 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
     table[["flat_low", "flat_high"]] = flat_frontier(objective, best, noise)
     outcomes, others = _outcomes(objective, mixtures, level), other_laws(laws, objective, best, rivals)
     if len(others):
-        shares = np.array([[h[d] for d in fit.domains_] for h in others["weights"]])
+        shares = np.array([[h[d] for d in fit.domains] for h in others["weights"]])
         table["others_low"], table["others_high"] = shares.min(0), shares.max(0)
     points = np.vstack([free, *(list(h.values()) for h in rivals.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
     return Recommendation(
-        fit.law, laws.reason if fit is laws.best else "named by hand", question, mixtures["recommended"], table,
+        fit.name, laws.reason if fit is laws.best else "named by hand", question, mixtures["recommended"], table,
         outcomes, _per_target(objective, mixtures), prices(objective, best, points),
         path(objective, smallest, best, spread, rivals, level), others, noise,
         [*_warnings(laws, fit, question, best, outcomes, noise), *disagreement(table)], laws,
@@ -262,14 +262,14 @@ def recommend(laws: FittedLaws, question: Question, law: str | None = None, leve
 
 
 def _warnings(
-    laws: FittedLaws, fit: LawFit, question: Question, best: Array, outcomes: pd.DataFrame, noise: float
+    laws: FittedLaws, fit: FittedLaw, question: Question, best: Array, outcomes: pd.DataFrame, noise: float
 ) -> list[str]:
     """Return what an answer rests on, in plain words: the table, the units, the fit, and how far away it is."""
-    units = {target: found.unit for target, found in fit.targets_.items()}
-    said = [*laws.doubts, *mixed_warning(question.targets, units), *fit.warnings_]
+    units = {target: found.unit for target, found in fit.targets.items()}
+    said = [*laws.doubts, *mixed_warning(question.targets, units), *fit.warnings]
     return [
         *said,
-        *far_warnings(laws, fit.law, big_run(question, best)),
+        *far_warnings(laws, fit.name, big_run(question, best)),
         *gain_warnings(outcomes, noise, question, fit.unit_of(question.targets)),
     ]
 
@@ -288,7 +288,7 @@ def _domain_table(
     even = np.array([list(mixtures["uniform"].values())])
     _, gradient = objective.asking(replace(objective.question, pull=0.0))(even)
     weight = np.array(list(mixtures["recommended"].values()))
-    columns: dict[str, Any] = {"domain": objective.fit.domains_, "weight": weight}
+    columns: dict[str, Any] = {"domain": objective.fit.domains, "weight": weight}
     columns |= {"low": np.minimum(spread[0], weight), "high": np.maximum(spread[1], weight)}
     columns |= {"pull": gradient[0] - gradient[0] @ even[0]}
     return pd.DataFrame(columns | {n: list(m.values()) for n, m in mixtures.items() if n != "recommended"})
@@ -326,7 +326,7 @@ def _scattered(objective: Objective, losses: Array, rng: np.random.Generator) ->
 
 def _per_target(objective: Objective, mixtures: dict[str, dict[str, float]]) -> pd.DataFrame:
     """Return the predicted loss of every fitted target under every mixture."""
-    each = {t: objective.of(t) for t in objective.fit.targets_}
+    each = {t: objective.of(t) for t in objective.fit.targets}
     return pd.DataFrame([{"mixture": m} | {t: o.at(w) for t, o in each.items()} for m, w in mixtures.items()])
 
 
@@ -343,7 +343,7 @@ def require_mixture(laws: FittedLaws, name: str) -> None:
     FitError
         Saying what to do instead.
     """
-    k = len(laws.fits[name].domains_)
+    k = len(laws.fits[name].domains)
     mixing = [law for law in laws.fits if get_law(law).mixes and k > 1]
     if name in mixing and (laws.mixed or not get_law(name).pools_only):
         return

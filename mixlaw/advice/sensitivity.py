@@ -97,7 +97,7 @@ def prices(objective: Objective, best: Array, points: Array) -> pd.DataFrame:
         cost = float(free(best[None])[0][0] - free(there[name][None])[0][0])
         if cost > ACTIVE:
             kind, _, domain = name.partition(" ")
-            i = fit.domains_.index(domain) if kind in ONE_DOMAIN else None
+            i = fit.domains.index(domain) if kind in ONE_DOMAIN else None
             weights = {} if i is None else {"weight": float(best[i]), "weight_without": float(there[name][i])}
             rows.append({"constraint": name, "cost": cost} | weights)
     return pd.DataFrame(rows, columns=["constraint", "cost", "weight", "weight_without"])
@@ -134,7 +134,7 @@ def other_laws(laws: FittedLaws, objective: Objective, best: Array, rivals: Mixt
     """
     rows, least = [], objective.at(best)
     for name, fit in laws.fits.items():
-        if name == objective.fit.law:
+        if name == objective.fit.name:
             continue
         try:
             other = Objective(fit, objective.question, objective.sizes)
@@ -142,7 +142,7 @@ def other_laws(laws: FittedLaws, objective: Objective, best: Array, rivals: Mixt
             continue
         h = optimum(other, rivals)
         row = {"law": name, "predicted": other.at(h), "regret": max(objective.at(h) - least, 0.0)}
-        rows.append(row | {"weights": dict(zip(fit.domains_, clean(h), strict=True))})
+        rows.append(row | {"weights": dict(zip(fit.domains, clean(h), strict=True))})
     return pd.DataFrame(rows, columns=["law", "predicted", "regret", "weights"])
 
 
@@ -172,7 +172,7 @@ def path(
     """
     if not objective.reads & {"N", "D"}:
         return pd.DataFrame(columns=PATH)
-    question, least, domains = objective.question, objective.at(best), objective.fit.domains_
+    question, least, domains = objective.question, objective.at(best), objective.fit.domains
     ends_at = (question.n_params, question.n_tokens)
     begins = [a if letter in objective.reads else b for a, b, letter in zip(start, ends_at, "ND", strict=True)]
     caps = question.caps | {d: min(c, question.caps.get(d, 1.0)) for d, c in question.epoch_caps().items()}

@@ -10,7 +10,7 @@ from mixlaw.fileio import strict_json
 from mixlaw.fitting.bootstrap import seed_noise
 from mixlaw.fitting.identifiability import distinct, warnings_of
 from mixlaw.laws.registry import get_law
-from mixlaw.selection.compare import auto_laws, candidates
+from mixlaw.selection.candidates import auto_laws, candidates
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, difference
 

@@ -7,18 +7,19 @@ from typing import Any
 import pandas as pd
 
 from mixlaw.cli import check
-from mixlaw.cli.reading import doubt, names_of, read, read_clean
+from mixlaw.cli.reading import doubt, read, read_clean
 from mixlaw.cli.scores import score_table
 from mixlaw.cli.solver import ProgressLine, settings_of, solver_options
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError
 from mixlaw.fileio import strict_json
 from mixlaw.fitting.bootstrap import seed_noise
-from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.runs.comparable import require_alike
-from mixlaw.selection.compare import AUTO, fit_and_choose
+from mixlaw.selection.fit_laws import fit_laws
 from mixlaw.selection.splits import KINDS
+from mixlaw.tables.table import Table
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -37,66 +38,58 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fit, try on a held-out part, score, choose, write."""
+    """Fit laws as `fit_laws` does, write them, and show what was found."""
     if options.test and options.holdout:
         raise ConfigError("--test and --holdout are two ways to score: give one of them")
-    table, settings = read_clean(options.table, options), settings_of(options)
+    table = read_clean(options.table, options)
     doubt(table)
     test = read(options.test, options) if options.test else None
     if test:
         require_alike(table.identity, test.identity, "the runs of the fit", f"the runs in {', '.join(options.test)}")
+    asked: dict[str, Any] = {"targets": options.target, "holdout": options.holdout, "test": test}
     with ProgressLine() as bar:
-        choice = fit_and_choose(table, laws_to_fit(options.law), options.holdout, options.target, bar, **settings)
-    scored = [fit.score(test) for fit in choice.fits.values()] if test else []
-    if options.holdout:
-        scored = [trial.scores() for trial in choice.trials]
-    rows = pd.concat(scored) if scored else pd.DataFrame()
-    laws = FittedLaws.of(choice.fits, table, choice.chosen, choice.reason, rows)
+        laws = fit_laws(table, options.law, progress=bar, **asked, **settings_of(options))
     if options.out:
         laws.save(options.out)
     if options.json:
-        say(strict_json(_summary(laws, choice.widened), indent=1))
+        say(strict_json(_summary(laws), indent=1))
         return
-    _show_fits(choice.fits)
-    if scored:
-        say("\nMRE [%] on runs that the fit never saw:")
-        say(score_table(pd.concat(scored)))
-    if laws.noise:
-        shown = ", ".join(f"{r.target} {r.percent:.2f} %" for r in seed_noise(table).itertuples())
-        say(f"\nseed noise (sd of runs that differ in their seed only): {shown}")
-    say("\n" + "\n".join(choice.widened))
-    say(f"chosen: {choice.chosen} ({choice.reason})")
+    _show(laws, table)
     if options.out:
         say(f"written to {options.out}")
 
 
-def laws_to_fit(text: str) -> list[str]:
-    """Return the laws that `fit` is to fit, or auto alone."""
-    names = names_of(text)
-    if AUTO in names and len(names) > 1:
-        raise ConfigError(f"--law {text}: auto chooses its laws itself, so it stands alone")
-    return names
+def _show(laws: FittedLaws, table: Table) -> None:
+    _show_fits(laws.fits)
+    if laws.scores:
+        say("\nMRE [%] on runs that the fit never saw:")
+        say(score_table(pd.DataFrame(laws.scores)))
+    if laws.noise:
+        shown = ", ".join(f"{r.target} {r.percent:.2f} %" for r in seed_noise(table).itertuples())
+        say(f"\nseed noise (sd of runs that differ in their seed only): {shown}")
+    say("\n" + "\n".join(laws.intervals.values()))
+    say(f"chosen: {laws.chosen} ({laws.reason})")
 
 
-def _show_fits(fits: dict[str, LawFit]) -> None:
+def _show_fits(fits: dict[str, FittedLaw]) -> None:
     for name, fit in fits.items():
-        for warning in fit.warnings_:
+        for warning in fit.warnings:
             remark(f"warning: {name} law: {warning}")
-        for target, result in fit.targets_.items():
+        for target, result in fit.targets.items():
             say(f"{name:<10} {target:<16} {result.n_rows} rows of {result.n_runs} runs; {result.statement}")
 
 
-def _summary(laws: FittedLaws, widened: list[str]) -> dict[str, Any]:
+def _summary(laws: FittedLaws) -> dict[str, Any]:
     fits = {
         name: {
-            "warnings": fit.warnings_,
+            "warnings": fit.warnings,
             "parameters": fit.intervals_of_params().to_dict("records"),
             "targets": {
                 t: {"objective": f.objective, "statement": f.statement, "n_rows": f.n_rows, "n_runs": f.n_runs}
-                for t, f in fit.targets_.items()
+                for t, f in fit.targets.items()
             },
         }
         for name, fit in laws.fits.items()
     }
-    facts = {"chosen": laws.chosen, "reason": laws.reason, "intervals": widened, "noise": laws.noise}
+    facts = {"chosen": laws.chosen, "reason": laws.reason, "intervals": [*laws.intervals.values()], "noise": laws.noise}
     return facts | {"scores": laws.scores, "laws": fits}

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     if name not in laws.fits:
         raise ConfigError(f"--law: {unknown_name('law', name, laws.fits)}")
     table = read_like(options.table, options, laws, need_losses=False)
-    for warning in laws.fits[name].warnings_:
+    for warning in laws.fits[name].warnings:
         remark(f"warning: {warning}")
     doubt(table)
     known = {n: v for n, v in laws.identity.items() if not any(fnmatchcase(n, pattern) for pattern in options.varied)}

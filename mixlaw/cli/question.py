@@ -39,33 +39,26 @@ def question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
 def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
     """Return the question that the options ask."""
     fit = laws.fits.get(options.law, laws.best)
-    require_mixture(laws, fit.law)
+    require_mixture(laws, fit.name)
     stated = read_pairs(options.available)
     for domain, tokens in stated.items():
-        if domain not in fit.domains_:
-            raise ConfigError(f"--available: {unknown_name('domain', domain, fit.domains_)}")
+        if domain not in fit.domains:
+            raise ConfigError(f"--available: {unknown_name('domain', domain, fit.domains)}")
         if not tokens > 0:
             raise ConfigError(f"--available {domain}={tokens:g}: tokens must be above 0")
     available = laws.sizes | stated
     if options.max_epochs and not available:
         raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
-    without = [d for d in fit.domains_ if d not in fit.targets_]
-    if options.target == "average" and "average" in fit.targets_:
+    without = [d for d in fit.domains if d not in fit.targets]
+    if options.target == "average" and "average" in fit.targets:
         remark("note: 'average' is a target of these runs; the mean of the domains is --target mean")
-    if (
-        options.target in AVERAGE
-        and options.target not in fit.targets_
-        and without
-        and len(without) < len(fit.domains_)
-    ):
-        remark(
-            f"note: the average is over {len(fit.domains_) - len(without)} domains; no loss of: {', '.join(without)}"
-        )
-    unlimited = [d for d in fit.domains_ if d not in available]
+    if options.target in AVERAGE and options.target not in fit.targets and without and len(without) < len(fit.domains):
+        remark(f"note: the average is over {len(fit.domains) - len(without)} domains; no loss of: {', '.join(without)}")
+    unlimited = [d for d in fit.domains if d not in available]
     if options.max_epochs and unlimited:
         remark(f"note: --max-epochs does not limit {', '.join(unlimited)}: their tokens are not known (--available)")
-    known = baselines(fit.domains_, available)
-    near = read_mixture(options.stay_near, fit.domains_, known) if options.stay_near else {}
+    known = baselines(fit.domains, available)
+    near = read_mixture(options.stay_near, fit.domains, known) if options.stay_near else {}
     if options.kl_penalty and not near:
         raise ConfigError("--kl-penalty needs a mixture to stay near: --stay-near uniform, natural, or D=W,...")
     return Question(

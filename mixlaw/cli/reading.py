@@ -142,7 +142,7 @@ def read_like(paths: Sequence[str], options: argparse.Namespace, laws: FittedLaw
 
 def named_as(table: Table, laws: FittedLaws) -> Table:
     """Return a table whose domains and targets are written as those of laws, also where their case differs."""
-    named = table.named_as(laws.best.domains_, list(laws.best.targets_))
+    named = table.named_as(laws.best.domains, list(laws.best.targets))
     for note in named.notes[len(table.notes) :]:
         remark(f"note: {note}")
     return named

@@ -1,4 +1,4 @@
-"""The solver's options on the command line, the settings of `LawFit` that they give, and the progress line."""
+"""The solver's options on the command line, the settings of `FittedLaw` that they give, and the progress line."""
 
 import argparse
 import sys
@@ -25,12 +25,12 @@ def solver_options(sub: argparse.ArgumentParser) -> None:
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of every `LawFit` from the options."""
+    """Return the settings of every `FittedLaw` from the options."""
     return {
         "delta": options.delta,
         "residuals": options.residuals,
-        "weights": options.row_weights,
-        "prior": options.prior_strength,
+        "row_weights": options.row_weights,
+        "prior_strength": options.prior_strength,
         "n_starts": options.n_starts,
         "n_bootstrap": options.n_bootstrap,
         "seed": options.seed,

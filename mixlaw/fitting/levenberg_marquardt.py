@@ -184,6 +184,7 @@ def curvature(problem: Problem, members: Members, least: Array) -> Array:
     ----------
     least : (b,) residuals count as at least this large, so that a few tiny ones do not pass for precision
     """
+    least = np.maximum(least, TINY)  # a fit may meet every loss exactly
     found = [
         _Tile(problem, members.take(at), problem.delta, least[at]).look(members.theta[at]).hessian
         for at in _tiles(problem, len(members.theta))

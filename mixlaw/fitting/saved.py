@@ -1,10 +1,8 @@
-"""The artefact `laws.json`: laws fitted to one table, which of them is trusted most, and why.
+"""`FittedLaws`: the laws fitted to one table, which one is chosen and why; saved as `laws.json`.
 
-It predicts elsewhere in three lines:
-
-    from mixlaw.fitting.saved import FittedLaws
-    laws = FittedLaws.load("laws.json")
-    laws.best.predict(frame)      # a DataFrame with n_params, n_tokens and weight_<domain>
+import mixlaw
+laws = mixlaw.FittedLaws.load("laws.json")
+laws.best.predict(frame)      # a DataFrame with n_params, n_tokens and weight_<domain>
 """
 
 import hashlib
@@ -20,7 +18,7 @@ import mixlaw
 from mixlaw.errors import FitError, RunLogError
 from mixlaw.fileio import canonical_json, strict_json, write_atomically
 from mixlaw.fitting.bootstrap import seed_noise
-from mixlaw.fitting.estimator import LawFit, TargetFit
+from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.identifiability import mixtures_vary
 from mixlaw.fitting.widening import Widening
 from mixlaw.laws.jacobian import Array
@@ -31,29 +29,33 @@ from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS
 
 FORMAT = 2
-MOST_MIXTURES = 2000  # training mixtures that are remembered, to say how far from them a question lies
+LATER = ("doubts", "identity", "choice")  # keys that the first files of this format lack
+IN_FILE = ("chosen", "reason", "ranges", "mixtures", "sizes", "noise", "scores", "data_sha256", *LATER)
+SETTINGS_IN_FILE = {"row_weights": "weights", "prior_strength": "prior"}  # keys of format 2, where they differ
+MOST_MIXTURES = 2000  # training mixtures that are saved, to measure how far from them a question lies
 
 
-@dataclass
+@dataclass(frozen=True)
 class FittedLaws:
-    """The artefact `laws.json`: several laws fitted to the same table, and which of them is trusted most.
+    """Several laws fitted to the same table, and which one is chosen.
 
     Attributes
     ----------
-    fits : law name -> fit
-    chosen, reason : the law to use, and the sentence why
+    fits : name of the law -> fitted law
+    chosen, reason : name of the law to use, and why, in a sentence
     ranges : n_params, n_tokens -> (low, high) of the data
-    mixtures : (m, k) the mixtures of the data
+    mixtures : (m, k) the distinct mixtures of the data
     sizes : domain -> tokens available, where known
-    noise : target -> sd of runs that differ in their seed only [nats], where runs were repeated
+    noise : target -> standard deviation over runs that differ in their seed only [nats], where runs were repeated
     scores : rows of law, target, mre, ... on held-out runs, where there were any
-    data_sha256 : of the table that the laws were fitted to
-    doubts : what casts doubt on every fit to that table
-    identity : the settings that all its runs share, where they were run directories
-    choice : how its runs were chosen: where, varied, former, ends_only
+    data_sha256 : hash of the fitted table
+    doubts : problems of that table that affect every fit
+    identity : settings that all its runs share, where they were run directories
+    choice : selection of its runs: where, varied, former, ends_only
+    intervals : name of the law -> how its intervals were checked on held-out runs; not saved
     """
 
-    fits: dict[str, LawFit]
+    fits: dict[str, FittedLaw]
     chosen: str
     reason: str
     ranges: dict[str, tuple[float, float]]
@@ -65,32 +67,45 @@ class FittedLaws:
     doubts: list[str] = field(default_factory=list)
     identity: dict[str, str] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, str] = field(default_factory=dict)
 
     @property
-    def best(self) -> LawFit:
-        """The law that is trusted most."""
+    def best(self) -> FittedLaw:
+        """The chosen law."""
         return self.fits[self.chosen]
 
     @property
     def mixed(self) -> bool:
         """Whether the runs have several mixtures, so that there is one to recommend."""
-        return len(self.best.domains_) > 1 and mixtures_vary(self.mixtures)
+        return len(self.best.domains) > 1 and mixtures_vary(self.mixtures)
 
     @classmethod
-    def of(cls, fits: dict[str, LawFit], table: Table, chosen: str, reason: str, scores: pd.DataFrame) -> "FittedLaws":
-        """Return the artefact of some laws and the table that they were fitted to."""
+    def of(
+        cls, fits: dict[str, FittedLaw], table: Table, chosen: str, reason: str, scores: pd.DataFrame
+    ) -> "FittedLaws":
+        """Return some laws together with what is needed later of the table that they were fitted to."""
         ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
         noise = seed_noise(table)
         floor = dict(zip(noise["target"], noise["sd"].astype(float), strict=True)) if len(noise) else {}
         mixtures = np.unique(table.mixtures.round(4), axis=0)[:MOST_MIXTURES]
         rows = [{str(k): v for k, v in row.items()} for row in scores.to_dict("records")]
         return cls(
-            fits, chosen, reason, ranges, mixtures, table.sizes, floor, rows, data_sha256(table), table.doubts,
-            table.identity, table.choice,
-        )  # fmt: skip
+            fits=fits,
+            chosen=chosen,
+            reason=reason,
+            ranges=ranges,
+            mixtures=mixtures,
+            sizes=table.sizes,
+            noise=floor,
+            scores=rows,
+            data_sha256=data_sha256(table),
+            doubts=table.doubts,
+            identity=table.identity,
+            choice=table.choice,
+        )
 
     def table_of(self, folder: Path) -> Table:
-        """Return the runs in a folder as the table that these laws were fitted to, whose hash they state.
+        """Return the runs in a folder as the table that these laws were fitted to, checked by its hash.
 
         Raises
         ------
@@ -104,21 +119,19 @@ class FittedLaws:
                     return cleaned
         raise FitError(f"these laws were fitted to other runs than those in {folder} now: `mixlaw fit {folder}` again")
 
-    def save(self, path: Path) -> None:
-        """Write the artefact."""
-        facts = {
-            "format": FORMAT, "mixlaw_version": mixlaw.__version__, "chosen": self.chosen, "reason": self.reason,
-            "ranges": self.ranges, "mixtures": self.mixtures.tolist(), "sizes": self.sizes, "noise": self.noise,
-            "scores": self.scores, "data_sha256": self.data_sha256, "doubts": self.doubts, "identity": self.identity,
-            "choice": self.choice,
-            "laws": {name: fit_to_json(fit) for name, fit in self.fits.items()},
-        }  # fmt: skip
+    def save(self, path: str | Path) -> None:
+        """Write `laws.json`."""
+        path = Path(path)
+        own = {name: getattr(self, name) for name in IN_FILE}
+        facts = {"format": FORMAT, "mixlaw_version": mixlaw.__version__} | own
+        facts |= {"mixtures": self.mixtures.tolist()}
+        facts |= {"laws": {name: fit_to_json(fit) for name, fit in self.fits.items()}}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, strict_json(facts | {"sha256": _sha256(facts)}))
 
     @classmethod
     def load(cls, path: str | Path) -> "FittedLaws":
-        """Read the artefact.
+        """Read `laws.json`.
 
         Raises
         ------
@@ -131,14 +144,11 @@ class FittedLaws:
                 raise RunLogError(f"{path} has format {facts['format']}; this mixlaw reads {FORMAT}: fit again")
             if facts.pop("sha256") != _sha256(facts):
                 raise RunLogError(f"{path} is not what `mixlaw fit` wrote (its sha256 differs): copy it or fit again")
-            fits = {name: fit_from_json(f) for name, f in facts["laws"].items()}
-            ranges = {k: (float(v[0]), float(v[1])) for k, v in facts["ranges"].items()}
-            mixtures = np.asarray(facts["mixtures"], float).reshape(len(facts["mixtures"]), -1)
-            return cls(
-                fits, facts["chosen"], facts["reason"], ranges, mixtures, facts["sizes"], facts["noise"],
-                facts["scores"], facts["data_sha256"], facts.get("doubts", []), facts.get("identity", {}),
-                facts.get("choice", {}),
-            )  # fmt: skip
+            own = {name: facts[name] for name in IN_FILE if name in facts or name not in LATER}
+            own["fits"] = {name: fit_from_json(f) for name, f in facts["laws"].items()}
+            own["ranges"] = {k: (float(v[0]), float(v[1])) for k, v in facts["ranges"].items()}
+            own["mixtures"] = np.asarray(facts["mixtures"], float).reshape(len(facts["mixtures"]), -1)
+            return cls(**own)
         except FileNotFoundError:
             raise RunLogError(f"{path} does not exist: make it with `mixlaw fit TABLE --out {path}`") from None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -150,7 +160,7 @@ class FittedLaws:
 
 
 def _sha256(facts: dict[str, Any]) -> str:
-    """Return the seal of an artefact: the hash of everything else in it."""
+    """Return the hash of everything else in the file."""
     return hashlib.sha256(canonical_json(json.loads(strict_json(facts))).encode()).hexdigest()
 
 
@@ -161,42 +171,73 @@ def data_sha256(table: Table) -> str:
     return hashlib.sha256(",".join(columns).encode() + hashed.tobytes()).hexdigest()
 
 
-def fit_to_json(fit: LawFit) -> dict[str, Any]:
-    """Return everything needed to predict elsewhere, and what a reader asks about it."""
-    law = get_law(fit.law)
-    low, high = law.bounds(len(fit.domains_))
+def fit_to_json(fit: FittedLaw) -> dict[str, Any]:
+    """Return what `fit_from_json` needs, and what people and other programs read: parameters, formula, source."""
+    law = fit.law
+    low, high = law.bounds(len(fit.domains))
     intervals = fit.intervals_of_params()
-    targets = {
-        name: {
-            "theta": t.theta.tolist(), "draws": t.draws.tolist(), "noise": t.noise.tolist(), "objective": t.objective,
-            "statement": t.statement, "n_rows": t.n_rows, "n_runs": t.n_runs,
-            "widened": t.widening.factor, "reach": t.widening.reach, "unit": t.unit,
-            "parameters": {
-                row["parameter"]: [row["value"], row["low"], row["high"]]
-                for row in intervals[intervals["target"] == name].to_dict("records")
-            },
-        }
-        for name, t in fit.targets_.items()
-    }  # fmt: skip
     return {
-        "settings": fit.get_params(), "formula": law.formula, "source": law.source, "remark": law.remark,
-        "domains": fit.domains_, "units": {"n_params": fit.units_.n_params, "n_tokens": fit.units_.n_tokens},
-        "ranges": fit.ranges_, "held": fit.held_ if fit.held_ == fit.held_ else None,
-        "bounds": [low.tolist(), high.tolist()], "warnings": fit.warnings_, "targets": targets,
-    }  # fmt: skip
+        "settings": {SETTINGS_IN_FILE.get(name, name): value for name, value in fit.settings.items()},
+        "formula": law.formula,
+        "source": law.source,
+        "remark": law.remark,
+        "domains": fit.domains,
+        "units": {"n_params": fit.units.n_params, "n_tokens": fit.units.n_tokens},
+        "ranges": fit.ranges,
+        "held": fit.held if fit.held == fit.held else None,
+        "bounds": [low.tolist(), high.tolist()],
+        "warnings": fit.warnings,
+        "targets": {
+            name: _target_to_json(target, intervals[intervals["target"] == name])
+            for name, target in fit.targets.items()
+        },
+    }
 
 
-def fit_from_json(facts: dict[str, Any]) -> LawFit:
-    """Return the fit that `fit_to_json` described."""
-    fit = LawFit(**facts["settings"])
-    get_law(fit.law)
-    fit.domains_, fit.warnings_, fit.units_ = facts["domains"], facts["warnings"], Units(**facts["units"])
-    fit.ranges_ = {name: (float(low), float(high)) for name, (low, high) in facts.get("ranges", {}).items()}
-    fit.held_ = float("nan") if facts.get("held") is None else float(facts["held"])
-    for name, t in facts["targets"].items():
-        theta, draws, noise = (np.asarray(t[key], float) for key in ("theta", "draws", "noise"))
-        fit.targets_[name] = TargetFit(
-            theta, draws, noise, t["objective"], t["statement"], t["n_rows"], t["n_runs"],
-            Widening(t["widened"], t.get("reach", {})), t.get("unit", NATS),
-        )  # fmt: skip
-    return fit
+def _target_to_json(fit: FittedTarget, intervals: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "theta": fit.theta.tolist(),
+        "draws": fit.draws.tolist(),
+        "noise": fit.noise.tolist(),
+        "objective": fit.objective,
+        "statement": fit.statement,
+        "n_rows": fit.n_rows,
+        "n_runs": fit.n_runs,
+        "widened": fit.widening.factor,
+        "reach": fit.widening.reach,
+        "unit": fit.unit,
+        "parameters": {
+            row["parameter"]: [row["value"], row["low"], row["high"]] for row in intervals.to_dict("records")
+        },
+    }
+
+
+def fit_from_json(facts: dict[str, Any]) -> FittedLaw:
+    """Return the fitted law that `fit_to_json` wrote."""
+    ours = {there: here for here, there in SETTINGS_IN_FILE.items()}
+    settings = {ours.get(name, name): value for name, value in facts["settings"].items()}
+    return FittedLaw(
+        law=get_law(settings["law"]),
+        domains=facts["domains"],
+        units=Units(**facts["units"]),
+        targets={name: _target_from_json(target) for name, target in facts["targets"].items()},
+        ranges={name: (float(low), float(high)) for name, (low, high) in facts.get("ranges", {}).items()},
+        warnings=facts["warnings"],
+        settings=settings,
+        held=float("nan") if facts.get("held") is None else float(facts["held"]),
+    )
+
+
+def _target_from_json(facts: dict[str, Any]) -> FittedTarget:
+    theta, draws, noise = (np.asarray(facts[key], float) for key in ("theta", "draws", "noise"))
+    return FittedTarget(
+        theta=theta,
+        draws=draws,
+        noise=noise,
+        objective=facts["objective"],
+        statement=facts["statement"],
+        n_rows=facts["n_rows"],
+        n_runs=facts["n_runs"],
+        widening=Widening(facts["widened"], facts.get("reach", {})),
+        unit=facts.get("unit", NATS),
+    )

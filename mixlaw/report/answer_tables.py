@@ -55,7 +55,7 @@ def domains_of(answer: Answer) -> pd.DataFrame:
 
 
 def interval_name(answer: Answer) -> str:
-    """Return how an answer's intervals may be called, see `LawFit.interval_name`."""
+    """Return how an answer's intervals may be called, see `FittedLaw.interval_name`."""
     return str(facts(answer).get("interval", "90 % interval"))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 
 from mixlaw.errors import RunLogError
+from mixlaw.fitting.fitted import LEVEL
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import plots_laws as plots
 from mixlaw.report.drawings import choose_drawings, overview
@@ -18,7 +19,6 @@ from mixlaw.report.proof import prove
 from mixlaw.report.sections import answer_box, sections
 from mixlaw.report.study import next_section, status_section, unfinished
 from mixlaw.runs.study_status import run_states
-from mixlaw.selection.compare import LEVEL
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, kind_of
 
@@ -91,8 +91,8 @@ def write_report(
 
 def _remark(laws: FittedLaws) -> str:
     """Return what losses are measured in, and what the intervals are."""
-    unit = units_in_words({target: fit.unit for target, fit in laws.best.targets_.items()})
-    held = laws.best.held_
+    unit = units_in_words({target: fit.unit for target, fit in laws.best.targets.items()})
+    held = laws.best.held
     level = f"held {100 * held:.0f} % of held-out losses" if held < LEVEL else f"are {100 * LEVEL:g} %"
     return f"{unit}; intervals {level}, from resampling whole runs."
 

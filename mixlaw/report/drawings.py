@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from mixlaw.advice.recommend import Recommendation
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.laws.registry import get_law
 from mixlaw.report import answer_tables, plots_mixture
 from mixlaw.report import plots_laws as plots
 from mixlaw.report.fonts import any_script
@@ -42,7 +41,7 @@ TOLD = (
 
 def _predicted(ax: Axes | None, m: Material) -> Axes:
     runs = m.runs
-    title = f"{plots.plain(m.fit.law)} law on {m.seen}"
+    title = f"{plots.plain(m.fit.name)} law on {m.seen}"
     return plots.predicted_against_observed(ax, m.fit.predict(runs), title, m.fit.unit_of())
 
 
@@ -122,7 +121,7 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
 
 def _can_predict(m: Material) -> bool:
     """Return whether the loss of any mixture can be predicted: some laws need tokens that a saved answer lacks."""
-    return "available" not in get_law(m.fit.law).uses or set(m.fit.domains_) <= set(m.laws.sizes)
+    return "available" not in m.fit.law.uses or set(m.fit.domains) <= set(m.laws.sizes)
 
 
 def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mixlaw.errors import ConfigError
-from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import answer_tables
 from mixlaw.report.answer_tables import Answer
@@ -37,7 +37,7 @@ class Material:
     targets: Sequence[str] = ()
 
     @property
-    def fit(self) -> LawFit:
+    def fit(self) -> FittedLaw:
         """The law that the answer rests on, or else the trusted one."""
         known = answer_tables.facts(self.answer) if self.answer is not None else {}
         return self.laws.fits.get(known.get("law", self.laws.chosen), self.laws.best)
@@ -61,7 +61,7 @@ class Material:
     def target(self) -> str:
         """The first of the answer's targets, or of the fit's, that the table has."""
         named = list(answer_tables.facts(self.answer)["targets"]) if self.answer is not None else self.targets
-        names = [t for t in (*named, *self.fit.targets_) if t in self.fit.targets_]
+        names = [t for t in (*named, *self.fit.targets) if t in self.fit.targets]
         has = self.table.frame if self.table is not None else pd.DataFrame()
         return next((t for t in names if LOSS + t in has), names[0])
 
@@ -70,7 +70,7 @@ class Material:
         if self.laws.scores:
             return pd.DataFrame(self.laws.scores), "Held-out error by law"
         runs = needed(self.test or self.table, "--table TABLE, or fit with --holdout or --test")
-        scored = pd.concat([fit.score(runs) for fit in self.laws.fits.values()])
+        scored = pd.concat([fit.scores(runs) for fit in self.laws.fits.values()])
         return scored, f"Error by law on {self.seen.replace(' it ', ' they ')}"
 
 

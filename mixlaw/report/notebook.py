@@ -3,34 +3,30 @@
 import pandas as pd
 from markupsafe import Markup
 
-from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.laws.registry import get_law
 from mixlaw.report.answer_tables import Answer, facts, outcomes_table, path_table, question, sentences, weights_table
 from mixlaw.report.templating import render
 from mixlaw.tables.units import NATS
 from mixlaw.text import count_text
 
 
-def fit_html(fit: LawFit) -> Markup:
+def fit_html(fit: FittedLaw) -> Markup:
     """Return what a fitted law is and how sure its minimum is; its parameters fold out."""
-    law = get_law(fit.law)
-    if not fit.targets_:
-        return render("notebook_unfitted", name=fit.law, formula=law.formula)
     return render(
         "notebook_fit",
-        name=fit.law,
-        formula=law.formula,
+        name=fit.name,
+        formula=fit.law.formula,
         targets=_targets_table(fit),
-        warnings=fit.warnings_,
-        units=f"N in {fit.units_.n_params:g} parameters, D in {fit.units_.n_tokens:g} tokens",
+        warnings=fit.warnings,
+        units=f"N in {fit.units.n_params:g} parameters, D in {fit.units.n_tokens:g} tokens",
         intervals=fit.intervals_of_params(),
     )
 
 
-def _targets_table(fit: LawFit) -> pd.DataFrame:
+def _targets_table(fit: FittedLaw) -> pd.DataFrame:
     """Return per target the runs and rows of its fit, and how sure the minimum is; units where one is not nats."""
-    targets = fit.targets_
+    targets = fit.targets
     columns = {
         "target": list(targets),
         "unit": [found.unit for found in targets.values()],
@@ -62,7 +58,7 @@ def laws_html(laws: FittedLaws) -> Markup:
     """Return which laws were fitted, which is trusted, and their errors on held-out runs."""
     ends = {name: f"{count_text(low)} to {count_text(high)}" for name, (low, high) in laws.ranges.items()}
     rows = [
-        {"law": name, "domains": len(fit.domains_), "targets": len(fit.targets_), "formula": get_law(name).formula}
+        {"law": name, "domains": len(fit.domains), "targets": len(fit.targets), "formula": fit.law.formula}
         for name, fit in laws.fits.items()
     ]
     return render(

@@ -17,9 +17,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from matplotlib.transforms import blended_transform_factory
 
 from mixlaw.errors import RunLogError
-from mixlaw.fitting.estimator import Data, LawFit, as_table
+from mixlaw.fitting.fitted import Data, FittedLaw, as_table
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import get_law
 from mixlaw.tables.columns import LOSS
 from mixlaw.tables.factor_levels import count_levels, levels
 from mixlaw.tables.table import Table
@@ -112,7 +111,7 @@ def legend_above(ax: Axes, columns: int = 1) -> None:
 
 
 def predicted_against_observed(ax: Axes | None, predictions: pd.DataFrame, title: str = "", unit: str = NATS) -> Axes:
-    """Draw points by target with their 90 % intervals against the diagonal, from what `LawFit.predict` returns.
+    """Draw points by target with their 90 % intervals against the diagonal, from what `FittedLaw.predict` returns.
 
     Parameters
     ----------
@@ -148,7 +147,7 @@ def observed(predictions: pd.DataFrame) -> pd.DataFrame:
     return known
 
 
-def residuals(ax: Axes | None, fit: LawFit, data: Data, against: str = "", title: str = "") -> Axes:
+def residuals(ax: Axes | None, fit: FittedLaw, data: Data, against: str = "", title: str = "") -> Axes:
     """Draw by how many percent predictions miss, and their median, so that a trend shows.
 
     Parameters
@@ -172,7 +171,7 @@ def residuals(ax: Axes | None, fit: LawFit, data: Data, against: str = "", title
     ax.fill_between(place, low, high, color="black", alpha=0.15, lw=0, label="middle half")
     ax.plot(place, middle, "o-", color="black", lw=1.6, ms=4 if not dense else 2, label="median")
     ax.axhline(0, color="black", lw=0.8, ls="--")
-    ax.set(ylabel="predicted - measured [%]", title=title or f"{plain(fit.law)} law: do its errors have a trend?")
+    ax.set(ylabel="predicted - measured [%]", title=title or f"{plain(fit.name)} law: do its errors have a trend?")
     measured = axis("measured", fit.unit_of(palette))
     ax.set_xlabel({"n_tokens": "training tokens D", "n_params": "parameters N"}.get(against, measured))
     if against != "loss":
@@ -261,12 +260,12 @@ def _law_in_words(scores: pd.DataFrame) -> str:
     return words
 
 
-def parameters(ax: Axes | None, fit: LawFit, targets: Iterable[str] = ()) -> Axes:
+def parameters(ax: Axes | None, fit: FittedLaw, targets: Iterable[str] = ()) -> Axes:
     """Draw the exponents and shapes of a law with their 90 % intervals, by target: the first eight, or those named.
 
     A law without any is drawn with all of its parameters.
     """
-    names = list(targets) or list(fit.targets_)
+    names = list(targets) or list(fit.targets)
     shown = names[:MOST_TARGETS]
     rows = fit.intervals_of_params()
     rows = rows[rows["target"].isin([fit.target(t) and t for t in shown])]
@@ -285,16 +284,16 @@ def parameters(ax: Axes | None, fit: LawFit, targets: Iterable[str] = ()) -> Axe
         ax.axhline(edge, color="black", lw=0.4, alpha=0.2)
     if rows["low"].min() > 0 and rows["high"].max() > 20 * rows["low"].min():
         ax.set_xscale("log")
-    ax.set(xlabel="value, 90 % interval", title=f"{plain(fit.law)} law: exponents and shapes")
+    ax.set(xlabel="value, 90 % interval", title=f"{plain(fit.name)} law: exponents and shapes")
     ax.grid(axis="y", visible=False)
     legend(ax, "beside", f"{len(shown)} of {len(names)} targets" if len(names) > len(shown) else "target")
     return ax
 
 
-def loss_against_tokens(ax: Axes | None, data: Data, fit: LawFit, target: str) -> Axes:
+def loss_against_tokens(ax: Axes | None, data: Data, fit: FittedLaw, target: str) -> Axes:
     """Draw a target's measured losses over D and the law's curves: per size the best run, the worst and two between."""
     table, ax = as_table(data), axes(ax)
-    law, theta = get_law(fit.law), fit.target(target).theta[None]
+    law, theta = fit.law, fit.target(target).theta[None]
     if LOSS + target not in table.frame or table.frame[LOSS + target].isna().all():
         raise RunLogError(f"the table has no loss of '{target}'; it has {', '.join(table.targets)}")
     frame = table.frame.dropna(subset=LOSS + target)
@@ -311,7 +310,7 @@ def loss_against_tokens(ax: Axes | None, data: Data, fit: LawFit, target: str) -
             label = None
             again = pd.concat([run.tail(1)] * len(grid), ignore_index=True).assign(n_tokens=grid)
             ax.plot(grid, law.loss(theta, fit.inputs(replace(table, frame=again), target))[0], lw=1.2, color=colour)
-    title = f"{short(target)}: points measured, lines {plain(fit.law)} law"
+    title = f"{short(target)}: points measured, lines {plain(fit.name)} law"
     ax.set(xlabel="training tokens D", ylabel=axis("", fit.target(target).unit), title=title)
     count_axis(ax, frame["n_tokens"])
     legend(ax, "beside", "parameters N")

@@ -58,8 +58,8 @@ def predicted_loss(answer: Answer, laws: FittedLaws) -> Loss:
     if name not in laws.fits:
         raise ConfigError(f"the recommendation is not from these laws: {unknown_name('law', name, laws.fits)}")
     fit, domains = laws.fits[name], list(domains_of(answer)["domain"])
-    if fit.domains_ != domains:
-        raise ConfigError(f"the recommendation is not from these laws: its domains are {domains}, not {fit.domains_}")
+    if fit.domains != domains:
+        raise ConfigError(f"the recommendation is not from these laws: its domains are {domains}, not {fit.domains}")
     if isinstance(answer, Recommendation):
         question = answer.question
     else:

@@ -7,7 +7,6 @@ from markupsafe import Markup
 
 from mixlaw.fitting.bootstrap import seed_noise
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.laws.registry import get_law
 from mixlaw.report import answer_tables as tables
 from mixlaw.report.answer_tables import Answer
 from mixlaw.report.material import Material
@@ -108,7 +107,7 @@ def _noise(table: Table | None) -> pd.DataFrame:
 
 
 def _laws(m: Material, pictures: Pictures) -> Section:
-    first = m.fit.law
+    first = m.fit.name
     names = [first, *(name for name in m.laws.fits if name != first)]
     described = [_described(m.laws, name) for name in names]
     body = render("laws", pictures=those(pictures, "parameters"), laws=described)
@@ -117,18 +116,18 @@ def _laws(m: Material, pictures: Pictures) -> Section:
 
 def _described(laws: FittedLaws, name: str) -> dict[str, object]:
     """Return what the report says of one law; targets whose minimum was found alike stand together."""
-    fit, law = laws.fits[name], get_law(name)
+    fit, law = laws.fits[name], laws.fits[name].law
     alike: dict[str, list[str]] = {}
-    for target, found in fit.targets_.items():
+    for target, found in fit.targets.items():
         alike.setdefault(found.statement, []).append(target)
-    units = f"N in units of {count_text(fit.units_.n_params)} parameters, D of {count_text(fit.units_.n_tokens)} tokens"
+    units = f"N in units of {count_text(fit.units.n_params)} parameters, D of {count_text(fit.units.n_tokens)} tokens"
     return {
         "name": name,
         "formula": law.formula,
         "source": law.source,
         "units": units,
-        "warnings": fit.warnings_,
-        "params": fit.params_.reset_index(names="target"),
+        "warnings": fit.warnings,
+        "params": fit.params.reset_index(names="target"),
         "intervals": fit.intervals_of_params(),
         "statements": [(", ".join(targets), statement) for statement, targets in alike.items()],
     }

@@ -128,7 +128,7 @@ def next_section(laws: FittedLaws, table: Table, answer: Mapping[str, Any], stud
         return Section(title, render("no_next", why=str(error)))
     unit = str(answer.get("unit", NATS))
     command = f"python -m sweeps.plan {shlex.quote(study)} --next {N_NEXT}" if study else ""
-    rows = _proposed(proposal.runs, laws.best.domains_, unit)
+    rows = _proposed(proposal.runs, laws.best.domains, unit)
     return Section(title, render("next", head=_expected(proposal.runs, unit), runs=rows, command=command))
 
 
@@ -162,7 +162,7 @@ def propose(laws: FittedLaws, table: Table, answer: Mapping[str, Any], count: in
     sizes = [Size(count_text(float(n)), float(n), float(d)) for n, _, d in lengths]
     points = points_of(table)
     near = Decision(laws.best, question, laws.sizes, table, points).contenders
-    offered = candidates(laws.best.domains_, sizes, near)
+    offered = candidates(laws.best.domains, sizes, near)
     return next_runs(laws, question, table, offered, count, points)
 
 

@@ -39,6 +39,7 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
 
     Parameters
     ----------
+    table : one that is cleaned already is returned as it is
     keep_warmup : keep the first checkpoints even where the learning rate seems to have been warming up
 
     Notes
@@ -48,6 +49,8 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
     end above their lowest, numbers that seem to be in other units, sizes in words that are not N. What casts doubt on
     every fit is in `doubts`: losses in other units, checkpoints in the middle of a schedule.
     """
+    if table.cleaned:
+        return table
     notes: list[str] = []
     table = _without_repeated(table, notes)
     table = _without_near(table, notes)
@@ -59,7 +62,8 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
     _note_sizes(table, notes)
     notes += level_notes(table.frame)
     middle, _ = lr_schedules.doubts(table.frame, table.domains, table.targets)
-    return replace(table, notes=table.notes + notes, doubts=[*table.doubts, *_odd_units(table), *middle])
+    doubts = [*table.doubts, *_odd_units(table), *middle]
+    return replace(table, notes=table.notes + notes, doubts=doubts, cleaned=True)
 
 
 def _odd_units(table: Table) -> list[str]:

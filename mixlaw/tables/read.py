@@ -50,7 +50,7 @@ def read_table(
     paths : files of any format that `mixlaw.tables.formats.files` reads, run directories, folders of run directories,
         or example:NAME, see `mixlaw.tables.examples`
     columns : column names in files -> standard names; with one * on each side, patterns: {"train_*": "weight_*"}
-    layout : a name in `mixlaw.tables.layouts.LAYOUTS`; by default recognised by the columns
+    layout : a name in `mixlaw.tables.formats.layouts.LAYOUTS`; by default recognised by the columns
     join : a column that all files have; the files are joined by its values, in any order
     constants : columns that the files lack, e.g. {"n_tokens": 1e9}
     higher_is_better : targets, or patterns such as mmlu_*, that are accuracies (shares or percentages); they become

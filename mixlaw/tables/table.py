@@ -42,6 +42,7 @@ class Table:
     doubts : warnings that hold for every fit: losses in other units, checkpoints in the middle of a schedule
     identity : the settings that all run directories share, as text
     choice : how runs were chosen (where, varied, former, ends_only), to choose the same runs again
+    cleaned : whether `mixlaw.tables.clean.prepare` has been applied
     """
 
     frame: pd.DataFrame
@@ -55,6 +56,7 @@ class Table:
     doubts: list[str] = field(default_factory=list)
     identity: dict[str, str] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
+    cleaned: bool = False
 
     @property
     def mixtures(self) -> Array:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixlaw.fitting.estimator import LawFit, TargetFit
+from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.registry import Units, get_law
 from mixlaw.tables.check import check_frame
@@ -34,12 +34,12 @@ def mixtures(k: int, count: int = 9) -> np.ndarray:
 
 def laws(k: int, targets: tuple[str, ...] = ("main",), domains: list[str] | None = None) -> FittedLaws:
     """Return the additive law as if it had been fitted, with resamples around its parameters."""
-    rng, fit = np.random.default_rng(0), LawFit("additive")
-    fit.domains_, fit.units_ = domains or names(k), UNITS
+    rng, fitted = np.random.default_rng(0), {}
     for i, target in enumerate(targets):
         theta = truth(k, i)
         draws = theta + 0.02 * rng.normal(size=(8, len(theta)))
-        fit.targets_[target] = TargetFit(theta, draws, 0.002 * rng.normal(size=20), 0.0, "given", 20, 20)
+        fitted[target] = FittedTarget(theta, draws, 0.002 * rng.normal(size=20), 0.0, "given", 20, 20)
+    fit = FittedLaw(get_law("additive"), domains or names(k), UNITS, fitted)
     ranges = {"n_params": (SIZES[0], SIZES[-1]), "n_tokens": (TOKENS[0], TOKENS[-1])}
     return FittedLaws({"additive": fit}, "additive", "the only one", ranges, mixtures(k))
 

@@ -1,6 +1,7 @@
 """Synthetic studies: tables of runs whose losses a law with known parameters wrote, with or without noise."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pandas as pd
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.objective import Objective
 from mixlaw.advice.simplex import lowest, starts
-from mixlaw.fitting.estimator import LawFit, TargetFit
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import Law, Units, get_law
@@ -96,11 +98,11 @@ def fitted(
 ) -> FittedLaws:
     """Return laws that hold these parameters, as if a perfect fit had found them."""
     rng = np.random.default_rng(0)
-    fit = LawFit(law)
-    fit.domains_, fit.units_ = domains, UNITS
+    targets = {}
     for target, t in theta.items():
         draws = t + spread * rng.normal(size=(n_draws, len(t)))
-        fit.targets_[target] = TargetFit(t, draws, spread * rng.normal(size=20), 0.0, "given", 20, 20)
+        targets[target] = FittedTarget(t, draws, spread * rng.normal(size=20), 0.0, "given", 20, 20)
+    fit = FittedLaw(get_law(law), domains, UNITS, targets)
     ranges = {"n_params": (2e7, 5e8), "n_tokens": (2e9, 5e10)}
     seen = rng.dirichlet(np.ones(len(domains)), 20)
     return FittedLaws({law: fit}, law, "given", ranges, seen, dict(sizes or {}))
@@ -110,13 +112,18 @@ def optimum(laws: FittedLaws, question: Question) -> dict[str, float]:
     """Return the mixture that is recommended, without its intervals, which take most of the time."""
     objective = Objective(laws.best, question, laws.sizes)
     best = lowest(objective, starts(objective.limits), objective.limits)
-    return dict(zip(laws.best.domains_, best.tolist(), strict=True))
+    return dict(zip(laws.best.domains, best.tolist(), strict=True))
 
 
 def laws_of(study: Table, law: str, **settings: Any) -> FittedLaws:
     """Return one law fitted to a study, in the form that is saved."""
-    fit = LawFit(law, **settings).fit(study)
-    return FittedLaws.of({law: fit}, study, law, "the only law that was fitted", fit.score(study))
+    fit = LawFit(law, **settings).fit(study).fitted_
+    return FittedLaws.of({law: fit}, study, law, "the only law that was fitted", fit.scores(study))
+
+
+def warned(laws: FittedLaws, law: str, *warnings: str) -> FittedLaws:
+    """Return laws of which one has these warnings."""
+    return replace(laws, fits=laws.fits | {law: replace(laws.fits[law], warnings=list(warnings))})
 
 
 def random_case(law: Law, seed: int, k: int = 3, n: int = 6, b: int = 2) -> tuple[Array, Inputs]:

@@ -23,13 +23,13 @@ def chinchilla() -> Table:
 
 def test_the_published_coefficients_come_out_within_their_intervals():
     table = chinchilla()
-    fit = LawFit("base", n_bootstrap=60).fit(table)
-    found = fit.params_.loc["text"]
+    fit = LawFit("base", n_bootstrap=60).fit(table).fitted_
+    found = fit.params.loc["text"]
     assert found["alpha"] == pytest.approx(0.3478, abs=0.02)
     assert found["beta"] == pytest.approx(0.3658, abs=0.02)
     assert found["E"] == pytest.approx(1.8172, abs=0.03)
-    assert found["A"] * fit.units_.n_params ** found["alpha"] == pytest.approx(482.01, rel=0.3)
-    assert found["B"] * fit.units_.n_tokens ** found["beta"] == pytest.approx(2085.43, rel=0.3)
+    assert found["A"] * fit.units.n_params ** found["alpha"] == pytest.approx(482.01, rel=0.3)
+    assert found["B"] * fit.units.n_tokens ** found["beta"] == pytest.approx(2085.43, rel=0.3)
     intervals = fit.intervals_of_params().set_index("parameter")
     for name, published in (("E", 1.8172), ("alpha", 0.3478), ("beta", 0.3658)):
         assert intervals.loc[name, "low"] <= published <= intervals.loc[name, "high"]
@@ -37,15 +37,15 @@ def test_the_published_coefficients_come_out_within_their_intervals():
 
 def test_the_starts_agree_and_the_losses_are_predicted_to_half_a_percent():
     table = chinchilla()
-    fit = LawFit("base", n_starts=10, n_bootstrap=20).fit(table)
+    fit = LawFit("base", n_starts=10, n_bootstrap=20).fit(table).fitted_
     assert fit.target("text").statement == "8 of the 8 starts that were followed, of 10, reached the lowest minimum"
-    assert fit.score(table)["mre"].item() < 0.6
+    assert fit.scores(table)["mre"].item() < 0.6
 
 
 def test_the_law_of_small_compute_predicts_the_large_runs():
     table = chinchilla()
     flops = 6 * table.frame["n_params"] * table.frame["n_tokens"]
     small = flops < flops.quantile(0.7)
-    score = LawFit("base", n_bootstrap=20).fit(table.rows(small)).score(table.rows(~small))
+    score = LawFit("base", n_bootstrap=20).fit(table.rows(small)).fitted_.scores(table.rows(~small))
     assert score["n"].item() == 72
     assert score["mre"].item() < 1.3

@@ -52,11 +52,13 @@ def test_the_printed_coefficients_put_into_the_law_describe_the_runs(size, step,
 
 
 def test_a_fit_of_the_law_finds_the_printed_coefficients():
-    fit = LawFit("ye-m4", prior=0, delta=0.02, n_bootstrap=2).fit(check_frame(runs("70M", 30000), "ye"))
+    fit = (
+        LawFit("ye-m4", prior_strength=0, delta=0.02, n_bootstrap=2).fit(check_frame(runs("70M", 30000), "ye")).fitted_
+    )
     for domain, other, constant in (("github", "pile_cc", 1.1099), ("pile_cc", "github", 3.4232)):
-        p = fit.params_.loc[domain]
+        p = fit.params.loc[domain]
         k, b = PRINTED["70M", 30000, domain]
         assert p[f"t_{domain}"] - p[f"t_{other}"] == pytest.approx(k, abs=0.1)
         assert np.log(p["C"]) + p[f"t_{other}"] == pytest.approx(b, abs=0.02)
         assert p["E"] == pytest.approx(constant, abs=0.01)
-    assert fit.score(runs("70M", 30000))["mae"].max() < 0.003
+    assert fit.scores(runs("70M", 30000))["mae"].max() < 0.003

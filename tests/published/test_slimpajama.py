@@ -40,17 +40,17 @@ def test_the_real_table_is_read_with_a_note_for_every_missing_loss():
 def test_the_laws_of_two_small_sizes_predict_the_larger_one(law, gate):
     """Two sizes do not pin alpha: equally good fits of the other targets miss by up to 3 %, and a warning says so."""
     small, large = slimpajama(lambda f: f["n_params"] < 5e8), slimpajama(lambda f: f["n_params"] > 5e8)
-    fit = LawFit(law, n_starts=16, n_bootstrap=2).fit(small, ["arxiv", "commoncrawl", "stackexchange"])
-    assert any("two model sizes fit any exponent" in warning for warning in fit.warnings_)
-    assert fit.score(large)["mre"].mean() < gate
+    fit = LawFit(law, n_starts=16, n_bootstrap=2).fit(small, targets=["arxiv", "commoncrawl", "stackexchange"]).fitted_
+    assert any("two model sizes fit any exponent" in warning for warning in fit.warnings)
+    assert fit.scores(large)["mre"].mean() < gate
 
 
 @pytest.mark.parametrize(("law", "gate"), [("additive", 0.7), ("joint", 0.6)])
 def test_mixtures_that_were_never_fitted_are_predicted_to_a_fraction_of_a_percent(law, gate):
     table = slimpajama(lambda f: f["n_params"] > 0)
     held = held_out(table, "mixture")
-    fit = LawFit(law, n_starts=8, n_bootstrap=20).fit(table.rows(~held), ["arxiv", "c4", "wikipedia"])
-    score = fit.score(table.rows(held))
+    fit = LawFit(law, n_starts=8, n_bootstrap=20).fit(table.rows(~held), targets=["arxiv", "c4", "wikipedia"]).fitted_
+    score = fit.scores(table.rows(held))
     assert score["mre"].mean() < gate
     assert score["spearman"].min() > 0.98
     assert 70 <= score["coverage"].mean() <= 99
@@ -62,7 +62,9 @@ def test_mixtures_that_were_never_fitted_are_predicted_to_a_fraction_of_a_percen
 def test_our_law_predicts_sizes_mixtures_and_tokens_better_than_the_papers_best(kind, gate, part):
     table = slimpajama(lambda f: f["n_params"] > 0)
     held = held_out(table, kind)
-    ours, joint = (LawFit(law).fit(table.rows(~held)).score(table.rows(held)) for law in ("multiplicative", "joint"))
+    ours, joint = (
+        LawFit(law).fit(table.rows(~held)).fitted_.scores(table.rows(held)) for law in ("multiplicative", "joint")
+    )
     assert ours["mre"].mean() < gate
     assert ours["mre"].mean() < part * joint["mre"].mean()
     assert 80 <= ours["coverage"].mean() <= 99
@@ -71,15 +73,15 @@ def test_our_law_predicts_sizes_mixtures_and_tokens_better_than_the_papers_best(
 def test_the_tokens_that_the_warm_up_lost_are_found_in_the_losses():
     """The paper's LLMs warm up over 2,000 steps of 2M tokens, half of which are lost to a rate that rises linearly."""
     table = slimpajama(lambda f: f["n_params"] > 0)
-    fit = LawFit("multiplicative", n_bootstrap=10).fit(table)
-    lost = fit.params_["D0"] * fit.units_.n_tokens
+    fit = LawFit("multiplicative", n_bootstrap=10).fit(table).fitted_
+    lost = fit.params["D0"] * fit.units.n_tokens
     assert lost.between(1.5e9, 4e9).all()
 
 
 def test_joint_fits_these_runs_better_than_additive():
     table = slimpajama(lambda f: f["n_params"] < 5e8)
     additive, joint = (
-        LawFit(law, n_starts=6, n_bootstrap=1).fit(table, ["wikipedia"]).target("wikipedia").objective
+        LawFit(law, n_starts=6, n_bootstrap=1).fit(table, targets=["wikipedia"]).fitted_.target("wikipedia").objective
         for law in ("additive", "joint")
     )
     assert joint < 0.8 * additive

@@ -156,7 +156,7 @@ def test_tables_and_summary_hold_the_fits_numbers(study: Path, logged: Path, rec
     scores = table(logged, records, "scores")
     for name, law in laws.fits.items():
         mre = scores[(scores["runs"] == "fitted") & (scores["law"] == name)].set_index("target")["mre"]
-        assert mre.to_dict() == law.score(runs).set_index("target")["mre"].to_dict()
+        assert mre.to_dict() == law.scores(runs).set_index("target")["mre"].to_dict()
         assert numbers[f"mre/fitted/{name}"] == pytest.approx(mre.mean())
     optimum = table(logged, records, "optimum").set_index("domain")
     answer = json.loads((study / "recommendation.json").read_text())

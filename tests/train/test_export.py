@@ -103,7 +103,7 @@ def test_a_law_says_in_the_card_what_it_predicted(plan: Plans, tmp_path: Path) -
     for this in runs:
         run(this)
     table = read_table([tmp_path / "runs"])
-    fit = LawFit("base").fit(table.frame)
+    fit = LawFit("base").fit(table.frame).fitted_
     FittedLaws.of({"base": fit}, table, "base", "the only one", pd.DataFrame()).save(tmp_path / "laws.json")
     out = export(folder_of(runs[0]), tmp_path / "out", tmp_path / "laws.json")
     text = (out / "README.md").read_text()
@@ -112,7 +112,7 @@ def test_a_law_says_in_the_card_what_it_predicted(plan: Plans, tmp_path: Path) -
     measured, predicted = line.split("|")[2:4]
     assert float(predicted.split()[0]) == pytest.approx(float(measured.split()[0]), rel=0.2)
     assert f"`L = {get_law('base').formula}`" in text
-    values = " | ".join(f"{v:.4g}" for v in fit.params_.loc["reviews"])
+    values = " | ".join(f"{v:.4g}" for v in fit.params.loc["reviews"])
     assert f"| reviews | {values} |" in text
 
 

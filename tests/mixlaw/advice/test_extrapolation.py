@@ -1,5 +1,7 @@
 """How far a question lies outside of the runs: recommend and predict warn by the same rules."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,8 +17,7 @@ INSIDE = [1 / 3, 1 / 3, 1 / 3]
 
 def laws(law: str = "additive"):
     found = fitted(law, {"main": TRUTHS[law]})
-    found.mixtures = np.array([[0.3, 0.3, 0.4], [0.4, 0.3, 0.3], [0.3, 0.4, 0.3]])
-    return found
+    return replace(found, mixtures=np.array([[0.3, 0.3, 0.4], [0.4, 0.3, 0.3], [0.3, 0.4, 0.3]]))
 
 
 def asked(n, d, h, rows=True):
@@ -86,7 +87,7 @@ def test_the_rows_of_a_table_are_read_in_the_order_of_the_laws_domains():
 
 def test_many_rows_far_from_many_mixtures_are_judged_without_much_memory():
     found, rng = laws(), np.random.default_rng(0)
-    found.mixtures = rng.dirichlet(np.ones(3), 2000)
+    found = replace(found, mixtures=rng.dirichlet(np.ones(3), 2000))
     h = rng.dirichlet(np.ones(3), 20_000)
     words = far_warnings(found, "additive", asked(np.full(20_000, 1e8), np.full(20_000, 1e10), h))
     assert words == []

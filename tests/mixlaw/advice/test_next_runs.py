@@ -38,7 +38,7 @@ def runs_of(count: int, size: float = 1e8) -> pd.DataFrame:
 
 
 def laws_of(table: Table, law: str = "multiplicative") -> FittedLaws:
-    fit = LawFit(law, n_bootstrap=40).fit(table)
+    fit = LawFit(law, n_bootstrap=40).fit(table).fitted_
     ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
     return FittedLaws({law: fit}, law, "", ranges, table.mixtures, {}, {}, [], "")
 
@@ -94,7 +94,7 @@ def test_curves_are_the_evaluations_of_the_trainer() -> None:
 
 def test_noise_is_split_into_what_a_run_and_what_a_row_has(table: Table) -> None:
     """The study's noise has half of its variance in each."""
-    noise = Noise.of(LawFit("multiplicative", n_bootstrap=1).fit(table), table, "main")
+    noise = Noise.of(LawFit("multiplicative", n_bootstrap=1).fit(table).fitted_, table, "main")
     assert noise.run == pytest.approx(0.02 / 2**0.5, rel=0.5)
     assert noise.row == pytest.approx(0.02 / 2**0.5, rel=0.5)
 
@@ -165,7 +165,7 @@ def test_a_run_that_was_trained_already_is_no_candidate(table: Table) -> None:
 def test_an_empty_loss_changes_little(table: Table) -> None:
     frame = table.frame.assign(loss_main=table.frame["loss_main"].where(table.frame.index != 7))
     holed = Table(frame, table.domains, table.targets)
-    whole, less = (Noise.of(LawFit("multiplicative", n_bootstrap=1).fit(t), t, "main") for t in (table, holed))
+    whole, less = (Noise.of(LawFit("multiplicative", n_bootstrap=1).fit(t).fitted_, t, "main") for t in (table, holed))
     assert less.run == pytest.approx(whole.run, rel=0.2)
     assert less.row == pytest.approx(whole.row, rel=0.2)
 
@@ -184,7 +184,7 @@ def test_more_runs_are_expected_to_tell_more() -> None:
 def test_the_expected_error_of_a_prediction_is_the_one_that_fits_make() -> None:
     """Fits of many noisy copies of one study scatter as their information says, within a factor of two."""
     first = study("multiplicative", noise=0.0)
-    clean = LawFit("multiplicative", n_bootstrap=1).fit(first)
+    clean = LawFit("multiplicative", n_bootstrap=1).fit(first).fitted_
     weights = {"weight_code": 0.2, "weight_docs": 0.3, "weight_web": 0.5}
     asked = pd.DataFrame({"n_params": [1e9], "n_tokens": [1e11]} | weights)
     found = []
@@ -192,7 +192,7 @@ def test_the_expected_error_of_a_prediction_is_the_one_that_fits_make() -> None:
         noisy = LawFit("multiplicative", n_bootstrap=1).fit(study("multiplicative", noise=0.003, seed=seed))
         found.append(noisy.predict(asked)["predicted"].item())
     theta, noise = clean.target("main").theta[None], Noise(0.003 / 2**0.5, 0.003 / 2**0.5)
-    known = Knowledge.before(LAW, clean.units_, theta, noise, 3).after(first.frame, DOMAINS)
+    known = Knowledge.before(LAW, clean.units, theta, noise, 3).after(first.frame, DOMAINS)
     sd = known.spread(known.slopes(np.array([1e9]), np.array([1e11]), np.array([[0.2, 0.3, 0.5]])))[0, 0]
     assert 0.4 < np.std(found) / sd < 2.0
 
@@ -203,4 +203,4 @@ def test_what_cannot_be_chosen_is_refused(table: Table) -> None:
     with pytest.raises(ConfigError, match="20 runs are wanted, and there are 3 candidates"):
         next_runs(laws, BIG, table, runs_of(3), 20)
     with pytest.raises(FitError, match="cannot say which runs to train next"):
-        knowledge_of(LawFit("d-cpt", n_bootstrap=2, n_starts=2).fit(own), own, "web")
+        knowledge_of(LawFit("d-cpt", n_bootstrap=2, n_starts=2).fit(own).fitted_, own, "web")

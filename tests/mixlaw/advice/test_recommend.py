@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from mixlaw.errors import ConfigError, FitError
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import get_law
 from mixlaw.mixture import check_weights
-from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted, optimum
+from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted, optimum, warned
 
 N, D = 1e9, 1e11
 
@@ -150,8 +151,7 @@ def test_a_weight_that_is_numerically_zero_is_zero():
 
 
 def test_what_the_law_or_the_question_lacks_is_said():
-    laws = fitted("additive", {"main": TRUTHS["additive"]})
-    laws.best.warnings_ = ["two model sizes"]
+    laws = warned(fitted("additive", {"main": TRUTHS["additive"]}), "additive", "two model sizes")
     near = recommend(laws, ask())
     far = recommend(laws, Question(1e12, 1e11, {"main": 1.0}, {}, {}))
     assert near.warnings[0] == "two model sizes"
@@ -171,8 +171,8 @@ def test_only_a_fitted_law_of_mixtures_can_recommend():
 
 def test_a_law_named_by_hand_answers_with_its_own_warnings():
     laws = fitted("additive", {"main": TRUTHS["additive"]})
-    laws.fits |= fitted("simple", {"main": TRUTHS["simple"]}).fits
-    laws.fits["simple"].warnings_ = ["of simple"]
+    laws = replace(laws, fits=laws.fits | fitted("simple", {"main": TRUTHS["simple"]}).fits)
+    laws = warned(laws, "simple", "of simple")
     answer = recommend(laws, ask(), law="simple")
     assert (answer.law, answer.reason, answer.warnings[0]) == ("simple", "named by hand", "of simple")
     assert recommend(laws, ask(), law="additive").reason == "given"
@@ -196,7 +196,8 @@ def test_where_fits_disagree_the_mixture_that_is_good_for_all_of_them_is_recomme
     c = np.array([[3.0, 0.5, 1.0], [0.5, 3.0, 1.0]])
     one, other = (additive(row, np.full(3, 0.9)) for row in c)
     laws = fitted("additive", {"main": one})
-    laws.best.target("main").draws = np.stack([one, other] * 20)
+    main = replace(laws.best.target("main"), draws=np.stack([one, other] * 20))
+    laws = replace(laws, fits={"additive": replace(laws.best, targets={"main": main})})
     objective = Objective(laws.best, ask(), {})
     weights = recommend(laws, ask()).weights
     single = optimum_of(objective.best_fit())

@@ -1,5 +1,7 @@
 """Costs: what limits, scale and freedom of choice are worth, against what can be computed by other means."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,7 +76,7 @@ def test_a_pull_goes_from_the_optimum_to_the_prior_and_has_a_price():
 
 def test_the_flat_frontier_holds_the_mixtures_that_noise_cannot_tell_from_the_best():
     laws = fitted("additive", ADDITIVE)
-    laws.noise = {"main": 0.004}
+    laws = replace(laws, noise={"main": 0.004})
     question = ask()
     answer = recommend(laws, question)
     assert answer.noise == 0.004
@@ -91,7 +93,7 @@ def test_the_flat_frontier_holds_the_mixtures_that_noise_cannot_tell_from_the_be
 
 def test_limits_end_the_flat_frontier():
     laws = fitted("additive", ADDITIVE)
-    laws.noise = {"main": 10.0}
+    laws = replace(laws, noise={"main": 10.0})
     table = recommend(laws, ask(caps={"web": 0.7}, pins={"docs": 0.1})).table.set_index("domain")
     assert table.loc["docs", ["flat_low", "flat_high"]].tolist() == pytest.approx([0.1, 0.1])
     assert table.loc["web", ["flat_low", "flat_high"]].tolist() == pytest.approx([0.0, 0.7], abs=1e-6)
@@ -122,7 +124,7 @@ def test_repeated_runs_are_the_noise_and_gains_below_it_are_called_so():
     laws = fitted("additive", ADDITIVE)
     quiet = recommend(laws, ask())
     assert quiet.noise == pytest.approx(run_noise(Objective(laws.best, ask(), {}), {}))
-    laws.noise = {"main": 5.0}
+    laws = replace(laws, noise={"main": 5.0})
     loud = recommend(laws, ask())
     assert loud.noise == 5.0
     assert any("is below what two single runs differ by" in w for w in loud.warnings)
@@ -137,7 +139,7 @@ def test_where_limits_make_the_best_mixture_worse_than_a_plain_one_that_is_said(
 
 def test_a_mixture_far_from_all_runs_is_said():
     laws = fitted("additive", ADDITIVE)
-    laws.mixtures = np.array([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1]])
+    laws = replace(laws, mixtures=np.array([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1]]))
     warnings = recommend(laws, ask()).warnings
     assert any(w.startswith("the nearest mixture that was trained differs from h* in") for w in warnings)
     assert any("of 'web', runs had 0.05 to 0.10: train one near it" in w for w in warnings)
@@ -158,7 +160,7 @@ def test_a_law_that_reads_neither_n_nor_d_says_so():
 
 def test_other_laws_are_asked_too_and_theirs_costs_what_the_trusted_one_says():
     laws = fitted("additive", ADDITIVE)
-    laws.fits |= fitted("joint", JOINT).fits | fitted("base", {"main": TRUTHS["base"]}).fits
+    laws = replace(laws, fits=laws.fits | fitted("joint", JOINT).fits | fitted("base", {"main": TRUTHS["base"]}).fits)
     question = ask()
     answer = recommend(laws, question)
     assert answer.others["law"].tolist() == ["joint"]  # base cannot recommend

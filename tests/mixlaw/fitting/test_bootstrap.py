@@ -41,9 +41,9 @@ def coverage(law: str, sizes: tuple[float, ...], at: tuple[float, float], studie
     inside = []
     for seed in range(studies):
         table = study(law, noise=0.01, seed=seed, sizes=sizes)
-        fit = LawFit(law, n_starts=6, n_bootstrap=60, seed=seed).fit(table)
+        fit = LawFit(law, n_starts=6, n_bootstrap=60, seed=seed).fit(table).fitted_
         new = study(law, noise=0.01, seed=1000 + seed, sizes=at[:1], tokens=at[1:])
-        inside.append(fit.score(new)["coverage"].item() / 100)
+        inside.append(fit.scores(new)["coverage"].item() / 100)
     return float(np.mean(inside))
 
 
@@ -76,7 +76,7 @@ def test_two_sizes_leave_the_exponent_open_and_intervals_say_so():
 
 
 def test_intervals_grow_with_the_distance_from_the_data():
-    fit = LawFit("joint", n_starts=6, n_bootstrap=60).fit(study("joint", noise=0.01))
+    fit = LawFit("joint", n_starts=6, n_bootstrap=60).fit(study("joint", noise=0.01)).fitted_
     widths = [
         float(fit.predict(study("joint", seed=5, sizes=(n,), tokens=(d,))).eval("high - low").mean())
         for n, d in ((1e8, 1e10), (1e9, 1e11), (1e10, 1e12), (1e11, 1e13))

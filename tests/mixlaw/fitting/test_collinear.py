@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mixlaw.fitting import collinear as entangled
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.laws.registry import LAWS
-from mixlaw.selection.compare import fit_and_choose
+from mixlaw.selection.fit_laws import fit_and_choose
 from mixlaw.tables.check import check_frame
 
 SIZES = (4e7, 8e7, 1.6e8, 3.2e8)
@@ -40,13 +40,13 @@ def runs(per_param, places, n_mixtures=10, seed=0, noise=0.003):
 @pytest.mark.parametrize("jitter", [0.0, 0.05])
 def test_intervals_hold_off_the_line_and_stay_narrow_on_it(law, jitter):
     table = runs(jitter, [(n, 20 * n) for n in SIZES])
-    fit = LawFit(law, n_starts=8, n_bootstrap=40).fit(table)
+    fit = LawFit(law, n_starts=8, n_bootstrap=40).fit(table).fitted_
     off, on = (runs(0.0, places, n_mixtures=6, seed=9, noise=0.0) for places in (OFF_THE_LINE, [(1.6e8, 3.2e9)]))
     found, near = fit.predict(off), fit.predict(on)
     assert found.eval("low <= observed <= high").mean() >= 0.85
     assert found.eval("high - low").mean() > 5 * near.eval("high - low").mean()
     assert near.eval("high - low").median() < 0.2
-    assert any("N and D rise together in all runs (about D = 2" in warning for warning in fit.warnings_)
+    assert any("N and D rise together in all runs (about D = 2" in warning for warning in fit.warnings)
 
 
 def test_the_warning_names_runs_that_tell_n_and_d_apart_and_they_do():

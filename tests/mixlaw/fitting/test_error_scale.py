@@ -9,7 +9,7 @@ from mixlaw.fitting.error_scale import error_scale
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.levenberg_marquardt import Members, objective
 from mixlaw.laws.registry import get_law
-from mixlaw.selection.compare import fit_and_choose
+from mixlaw.selection.fit_laws import fit_and_choose
 from mixlaw.tables.check import check_frame
 from tests.mixlaw.synthetic import study
 
@@ -40,8 +40,8 @@ def test_intervals_hold_new_runs_where_there_are_as_many_parameters_as_runs(k, n
 @pytest.mark.parametrize(("n_mixtures", "noise"), [(40, 0.01), (40, 0.03)])
 def test_where_runs_are_many_errors_are_as_large_as_they_were_made(n_mixtures, noise):
     table = study("additive", noise=noise, n_mixtures=n_mixtures)
-    fit = LawFit("additive", n_starts=6, n_bootstrap=2).fit(table)
-    ((_, problem),) = problems(get_law("additive"), table, ["main"], fit.units_)
+    fit = LawFit("additive", n_starts=6, n_bootstrap=2).fit(table).fitted_
+    ((_, problem),) = problems(get_law("additive"), table, ["main"], fit.units)
     theta = fit.target("main").theta[None]
     scale = error_scale(problem, theta, objective(problem, Members(theta, np.zeros(1, int))), prior=1.0)
     assert scale.size[0] == pytest.approx(noise * np.sqrt(2 / np.pi), rel=0.15)

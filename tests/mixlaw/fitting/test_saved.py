@@ -1,6 +1,7 @@
 """laws.json: what was fitted comes back exactly, predicts elsewhere, and a damaged file is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,6 @@ from mixlaw.advice.constraints import Question
 from mixlaw.advice.recommend import recommend
 from mixlaw.errors import RunLogError
 from mixlaw.fitting.saved import FittedLaws, data_sha256, fit_to_json
-from mixlaw.fitting.widening import Widening
 from tests.mixlaw.synthetic import DOMAINS, laws_of, study
 
 BIG = Question(1e9, 1e11, {"main": 1.0}, {}, {})
@@ -20,8 +20,8 @@ QUICK = {"n_starts": 6, "n_bootstrap": 4}
 def test_saved_laws_predict_and_recommend_exactly_as_before(tmp_path):
     table = study("additive", noise=0.01)
     laws = laws_of(table, "additive", **QUICK)
-    laws.sizes = dict.fromkeys(DOMAINS, 1e9)
-    laws.best.target("main").widening = Widening(1.5, {"n_params": 0.01})
+    wider = laws.best.widened_by(1.5, {"main": {"n_params": 0.01}})
+    laws = replace(laws, sizes=dict.fromkeys(DOMAINS, 1e9), fits={"additive": wider})
     laws.save(tmp_path / "new/laws.json")
     loaded = FittedLaws.load(tmp_path / "new/laws.json")
     pd.testing.assert_frame_equal(loaded.best.predict(table), laws.best.predict(table))
@@ -29,7 +29,7 @@ def test_saved_laws_predict_and_recommend_exactly_as_before(tmp_path):
     for name in ("chosen", "reason", "ranges", "sizes", "noise", "scores", "data_sha256"):
         assert getattr(loaded, name) == getattr(laws, name)
     assert np.array_equal(loaded.mixtures, laws.mixtures)
-    assert loaded.best.get_params() == laws.best.get_params()
+    assert loaded.best.settings == laws.best.settings
     assert loaded.best.target("main").statement == laws.best.target("main").statement
 
 

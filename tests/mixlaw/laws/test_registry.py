@@ -700,10 +700,10 @@ def test_a_law_of_the_users_own_is_fitted_and_predicts(mine):
     frame = table.frame
     x = units.inputs(frame["n_params"].to_numpy(), frame["n_tokens"].to_numpy(), table.mixtures.T)
     frame["loss_main"] = get_law("mine").loss(np.array([truth]), x)[0]
-    fit = LawFit("mine", n_starts=4, n_bootstrap=4, prior=0).fit(table)
-    assert fit.score(table)["mre"].item() < 1e-3
-    assert fit.params_.loc["main", "s"] == pytest.approx(0.6, abs=1e-3)
-    assert fit.params_.loc["main", "alpha"] == pytest.approx(0.4, abs=1e-3)
+    fit = LawFit("mine", n_starts=4, n_bootstrap=4, prior_strength=0).fit(table).fitted_
+    assert fit.scores(table)["mre"].item() < 1e-3
+    assert fit.params.loc["main", "s"] == pytest.approx(0.6, abs=1e-3)
+    assert fit.params.loc["main", "alpha"] == pytest.approx(0.4, abs=1e-3)
 
 
 def test_a_law_may_be_registered_twice_but_another_formula_not_under_its_name(mine):

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ from mixlaw.report.templating import html_table, upright
 from mixlaw.tables.examples import small_study
 from mixlaw.tables.units import NATS
 from tests.mixlaw.answers import answer, laws, names, runs
+from tests.mixlaw.synthetic import warned
 
 STRANGE = ["<b>", "a&b", "<script>alert(1)</script>"]
 SIGNS = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
@@ -93,10 +95,9 @@ def test_reports_of_few_and_of_many_domains(tmp_path, k):
 
 
 def test_names_are_escaped_everywhere(tmp_path):
-    strange = laws(3, ("<i>",), STRANGE)
-    strange.reason = "<u>"
-    strange.best.warnings_ = ["<u>"]
-    strange.scores = [{"law": "additive", "target": "<i>", "mre": 1.0, "coverage": 90.0}]
+    strange = warned(laws(3, ("<i>",), STRANGE), "additive", "<u>")
+    scores = [{"law": "additive", "target": "<i>", "mre": 1.0, "coverage": 90.0}]
+    strange = replace(strange, reason="<u>", scores=scores)
     asked = answer(3, "<i>", STRANGE) | {"warnings": ["<u>"], "override": "<u>"}
     write_report(tmp_path / "report.html", strange, answer=asked)
     pages = [without_pictures((tmp_path / "report.html").read_text())]
@@ -137,8 +138,7 @@ def test_the_command_line_s_figures_are_among_these_and_unknown_ones_get_the_nea
 
 
 def test_held_out_scores_are_drawn_without_a_table(tmp_path):
-    scored = laws(3)
-    scored.scores = [{"law": "additive", "target": "main", "mre": 1.0}]
+    scored = replace(laws(3), scores=[{"law": "additive", "target": "main", "mre": 1.0}])
     draw_one(tmp_path / "a.png", "errors", scored, None, None)
     assert (tmp_path / "a.png").stat().st_size > 5_000
 
@@ -185,15 +185,14 @@ def test_headings_can_be_jumped_to(tmp_path, live):
 
 
 def test_what_notebooks_show():
-    assert "not fitted yet" in fit_html(LawFit("joint"))
-    fit = LawFit("additive", n_starts=2, n_bootstrap=4).fit(small_study())
+    fit = LawFit("additive", n_starts=2, n_bootstrap=4).fit(small_study()).fitted_
     assert "gamma_code" in fit_html(fit)
     shown = answer_html(answer(3))
     assert "For 7B parameters on 150B tokens, best at main:" in shown
     assert "+0.2000 nats over uniform (+0.1000 to +0.3000)" in shown
     assert "Limits that cost something [nats]: group web 0.0020, min domain0 0.0123." in shown
-    many = laws(3)
-    many.scores = pd.DataFrame({"law": ["a", "a", "b"], "target": ["x", "y", "x"], "mre": [1, 2, 3]}).to_dict("records")
+    scores = pd.DataFrame({"law": ["a", "a", "b"], "target": ["x", "y", "x"], "mre": [1, 2, 3]}).to_dict("records")
+    many = replace(laws(3), scores=scores)
     assert "Chosen: additive" in laws_html(many)
     assert "9 mixtures" in laws_html(many)
 

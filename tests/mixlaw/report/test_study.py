@@ -90,9 +90,9 @@ def test_a_report_of_a_table_needs_laws(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.fixture(scope="module")
 def asked() -> tuple[FittedLaws, Table, dict]:
     table = study("multiplicative", noise=0.02)
-    fit = LawFit("multiplicative", n_bootstrap=40).fit(table)
+    fit = LawFit("multiplicative", n_bootstrap=40).fit(table).fitted_
     ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
-    laws = FittedLaws({fit.law: fit}, fit.law, "", ranges, table.mixtures, {}, {}, [], "")
+    laws = FittedLaws({fit.name: fit}, fit.name, "", ranges, table.mixtures, {}, {}, [], "")
     return laws, table, recommend(laws, Question(1e9, 1e11, {"main": 1.0})).to_json()
 
 
@@ -116,7 +116,7 @@ def test_the_next_runs_are_of_the_table_s_own_sizes_and_lengths(asked: tuple[Fit
 def test_a_law_that_cannot_choose_says_so(asked: tuple[FittedLaws, Table, dict]) -> None:
     _, table, answer = asked
     frame = table.frame.rename(columns={"loss_main": "loss_web"})
-    fit = LawFit("d-cpt", n_bootstrap=2, n_starts=2).fit(own := Table(frame, table.domains, ["web"]))
+    fit = LawFit("d-cpt", n_bootstrap=2, n_starts=2).fit(own := Table(frame, table.domains, ["web"])).fitted_
     laws = FittedLaws({"d-cpt": fit}, "d-cpt", "", {}, table.mixtures, {}, {}, [], "")
     page = next_section(laws, own, answer | {"targets": {"web": 1.0}})
     assert "cannot say which runs to train next" in page.body

@@ -1,210 +1,57 @@
-"""Comparing: the law that predicts held-out runs best is chosen by the stated rule, and intervals are tried on them."""
+"""`compare`: named splits, one row of scores per law, and what `auto` would have chosen from the fitted part."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from mixlaw.advice.constraints import Question
-from mixlaw.advice.recommend import recommend
-from mixlaw.errors import FitError
-from mixlaw.fitting.estimator import LawFit
-from mixlaw.fitting.saved import FittedLaws
-from mixlaw.fitting.widening import Widening
-from mixlaw.selection.compare import auto_laws, choose, choose_law, fit_and_choose, try_laws, widen
-from mixlaw.selection.paired import difference, mean_errors, on_shared_targets
-from mixlaw.selection.splits import default_kind
+from mixlaw.errors import ConfigError, FitError
+from mixlaw.selection.compare import compare
 from tests.mixlaw.synthetic import study
 
-QUICK = {"n_starts": 6, "n_bootstrap": 8}
+QUICK = {"n_starts": 4, "n_bootstrap": 20}
 
 
-def question() -> Question:
-    return Question(1e9, 1e11, {"main": 1.0})
+def test_the_law_that_wrote_the_runs_is_surely_better():
+    found = compare(study("joint", noise=0.002, n_mixtures=25), ["additive", "joint"], holdout="scale", **QUICK)
+    scores = found.laws.set_index("law")
+    additive = scores.loc["additive"]
+    assert additive["low"] > 0
+    assert additive["low"] <= additive["difference"] <= additive["high"]
+    assert scores.loc["joint", ["difference", "low", "high"]].tolist() == [0, 0, 0]
+    assert scores["n_free"].tolist() == [11, 17]
+    assert found.chosen == "joint"
 
 
-def tried(table, names, kind=None):
-    return try_laws(table, names, kind or default_kind(table), **QUICK)
+def test_every_mixture_is_held_out_once():
+    table = study("additive", noise=0.002)
+    found = compare(table, ["additive"], holdout="mixture", against="additive", **QUICK)
+    held = np.concatenate([trial.held.frame["row"] for trial in found.trials])
+    assert sorted(held) == sorted(table.frame["row"])
 
 
-def test_the_law_that_predicts_held_out_runs_best_is_chosen():
-    names = ["additive-fixed-n", "additive"]
-    name, reason = choose_law([tried(study("additive", noise=0.002), names)], names, 3)
-    assert name == "additive"
-    assert reason.startswith("lowest mean MRE on the largest model size, fitted on the smaller ones: additive-fixed-n ")
-    one_size = study("additive-fixed-n", noise=0.002, sizes=(1e8,))
-    trial = tried(one_size, names)
-    name, reason = choose_law([trial], names, 3)
-    assert name == "additive-fixed-n"
-    assert reason.startswith("lowest mean MRE on a fifth of the mixtures, fitted on the others: additive-fixed-n 0.")
-    assert "one model size" in trial.refused["additive"]
+def test_auto_sees_the_fitted_part_only_and_says_what_it_took():
+    table = study("additive", noise=0.002)
+    before = compare(table, "auto", holdout="scale", **QUICK)
+    largest = table.frame["n_params"] == table.frame["n_params"].max()
+    table.frame.loc[largest, "loss_main"] *= 1.5
+    after = compare(table, "auto", holdout="scale", **QUICK)
+    assert before.auto == after.auto
+    assert before.auto[0][0] in ("multiplicative", "additive", "joint")
+    assert after.laws["mre"].item() > before.laws["mre"].item() + 20
+    assert after.laws["bias"].item() < -20
 
 
-def test_of_laws_that_predict_equally_well_the_one_with_fewest_parameters_is_chosen():
-    rows = [("a", 1.00, 5), ("b", 1.015, 3), ("c", 1.03, 1)]
-    name, reason = choose({law: mre for law, mre, _ in rows}, {law: n for law, _, n in rows}, "scale")
-    assert name == "b"
-    assert "b has the fewest parameters of those within 2 % of the lowest" in reason
+def test_a_law_that_the_fitted_part_cannot_support_is_left_out():
+    found = compare(study("additive", n_mixtures=5), ["additive", "full"], holdout="mixture", against="full", **QUICK)
+    assert found.laws["law"].tolist() == ["additive"]
+    assert found.laws["against"].tolist() == ["additive"]  # not full, which could not be fitted
+    assert "runs must decide" in found.refused["full"]
 
 
-def test_a_law_that_cannot_recommend_is_not_chosen_beside_one_that_can():
-    assert choose_law([], ["joint"], 3) == ("joint", "the only fitted law")
-    assert choose_law([], ["base", "joint"], 3) == ("joint", "the only fitted law that depends on the mixture")
-    assert choose_law([], ["base"], 3) == ("base", "the only fitted law")
+def test_a_table_with_nothing_to_hold_out_is_refused():
+    with pytest.raises(FitError, match="nothing to hold out"):
+        compare(study("additive", sizes=(1e8,)), ["additive-fixed-n"], holdout="scale")
 
 
-def test_where_only_mixtures_can_be_held_out_the_law_of_fewest_parameters_is_kept():
-    """Two sizes and two numbers of tokens show nothing of extrapolation, where additive and multiplicative part."""
-    two = study("additive", noise=0.005, n_mixtures=8, sizes=(1e8, 5e8), tokens=(2e9, 1e10))
-    choice = fit_and_choose(two, ["auto"], **QUICK)
-    assert [trial.kind for trial in choice.trials] == ["mixture"]
-    assert choice.chosen == "additive"
-    one = two.rows((two.frame["n_params"] == 1e8) & (two.frame["n_tokens"] == 2e9))
-    assert fit_and_choose(one, ["auto"], **QUICK).chosen == "multiplicative-fixed-nd"  # nothing to extrapolate
-
-
-def test_where_nothing_can_be_held_out_the_law_of_fewest_parameters_is_chosen():
-    few = study("additive", n_mixtures=3, sizes=(1e8, 5e8))
-    with pytest.raises(FitError, match="--holdout mixture: no law can be fitted"):
-        tried(few, ["additive", "simple"], "mixture")  # two mixtures would be left, for three domains
-    nine = study("additive", n_mixtures=3)
-    nine = nine.rows(
-        nine.frame["n_tokens"] > 2e9
-    )  # two sizes, or one number of tokens, would be too few for either law
-    assert fit_and_choose(nine, ["multiplicative", "simple"], **QUICK).chosen == "simple"
-    assert choose_law([], ["additive", "simple"], 3) == (
-        "simple",
-        "fewest parameters; nothing could be held out to try them on",
-    )
-
-
-def test_every_law_has_scores_on_the_same_rows():
-    scores = tried(study("additive", noise=0.005), ["base", "additive", "ye-m4"]).scores()
-    assert list(scores.columns) == ["law", "target", "mre", "mae", "bias", "spearman", "coverage", "n", "n_free"]
-    assert scores["law"].tolist() == ["base", "additive", "ye-m4"]
-    assert scores["n"].nunique() == 1
-    assert scores.set_index("law").loc["additive", "mre"] == scores["mre"].min()
-
-
-def test_intervals_that_miss_the_held_out_size_are_widened_and_others_are_not():
-    """An additive law with the wrong N term: its intervals at the largest size are far too narrow."""
-    sizes = (2e7, 1e8, 5e8, 2.5e9)
-    right, bent = (study("additive", noise=0.005, sizes=sizes) for _ in range(2))
-    largest = bent.frame["n_params"] == bent.frame["n_params"].max()
-    bent.frame.loc[largest, "loss_main"] *= 0.95
-    beyond = study("additive", sizes=(1.25e10,))
-    widths, reach = [], []
-    for table in (right, bent):
-        trial = try_laws(table, ["additive"], "scale", n_starts=6, n_bootstrap=40)
-        fit = LawFit("additive", n_starts=6, n_bootstrap=40).fit(table)
-        before = fit.predict(beyond).eval("high - low").mean()
-        widen(fit, [trial], trial)
-        widths.append(fit.predict(beyond).eval("high - low").mean() / before)
-        reach.append(fit.target("main").widening.reach["n_params"] * np.log(5))
-        assert fit.held_ >= 0.9
-        assert fit.interval_name() == "90 % interval"
-    assert widths[0] < 1.3
-    assert widths[1] > 1.3
-    assert reach[1] == pytest.approx(0.05, rel=0.3)  # five per cent at five times the size
-    assert reach[0] < reach[1] / 3
-
-
-def test_intervals_that_could_not_be_tried_are_said_to_be_so():
-    fit = LawFit("additive", **QUICK).fit(study("additive"))
-    assert widen(fit, [], None) == "additive law: its intervals could not be tried on held-out runs"
-    assert fit.target("main").widening == Widening()
-    assert fit.interval_name() == "90 % interval"
-
-
-def test_intervals_that_held_fewer_losses_than_their_level_are_not_called_by_it():
-    fit = LawFit("additive", **QUICK).fit(study("additive"))
-    fit.held_ = 0.62
-    assert fit.interval_name() == "interval, held 62 %"
-    assert (
-        "90 %"
-        not in recommend(
-            FittedLaws.of({"additive": fit}, study("additive"), "additive", "alone", pd.DataFrame()), question()
-        ).summary()
-    )
-
-
-def test_one_held_out_run_gives_no_interval_and_says_so():
-    """Resampling one run says that its difference is sure, or is no number at all."""
-    for seed in range(3):
-        table = study("additive", noise=0.004, seed=seed)
-        largest = table.frame["n_params"] == table.frame["n_params"].max()
-        one = table.rows(~largest | (table.frame["run_id"] == table.frame["run_id"][largest].iloc[0]))
-        trial = tried(one, ["multiplicative", "additive"], "scale")
-        name, reason = choose_law([trial], ["multiplicative", "additive"], 3)
-        assert name == "multiplicative"
-        assert "nan" not in reason
-        assert ("points on one held-out run, too few for an interval" in reason) == ("not surely better" in reason)
-
-
-def test_regression_trees_are_a_rival_that_cannot_extrapolate():
-    pytest.importorskip(
-        "lightgbm", reason="lightgbm is not installed: pip install 'mixlaw[trees]'", exc_type=ImportError
-    )
-    scores = tried(study("additive", noise=0.005, n_mixtures=40), ["additive", "lightgbm"]).scores().set_index("law")
-    assert np.isnan(scores.loc["lightgbm", "coverage"])
-    assert scores.loc["additive", "mre"] < scores.loc["lightgbm", "mre"] / 3
-
-
-def test_auto_takes_the_form_that_the_tables_n_and_d_allow():
-    table = study("additive")
-    one_size = table.rows(table.frame["n_params"] == 1e8)
-    assert auto_laws(table) == ["multiplicative", "additive", "joint"]
-    assert auto_laws(one_size) == ["multiplicative-fixed-n", "additive-fixed-n", "joint-fixed-n"]
-    one_d = table.rows(table.frame["n_tokens"] == 1e10)
-    assert auto_laws(one_d) == ["multiplicative-fixed-d", "additive-fixed-d", "joint-fixed-d"]
-    both = one_size.rows(one_size.frame["n_tokens"] == 1e10)
-    assert auto_laws(both) == ["multiplicative-fixed-nd", "additive-fixed-nd"]
-    few = table.rows(table.frame["run_id"].astype(int) % 15 < 4)  # 12 runs, of which joint wants 15
-    assert auto_laws(few) == ["multiplicative", "additive"]
-    with pytest.raises(FitError, match="the multiplicative law cannot be fitted"):
-        auto_laws(table.rows(table.frame["run_id"].astype(int) % 15 < 2))
-
-
-@pytest.mark.parametrize("truth", ["additive-fixed-d", "joint-fixed-d", "multiplicative-fixed-d"])
-def test_one_number_of_tokens_at_several_sizes_is_fitted_with_n_and_without_d(truth):
-    table = study(truth, noise=0.003, tokens=(1e10,), sizes=(1e7, 3e7, 1e8, 3e8), n_mixtures=20)
-    trial = try_laws(table, ["auto"], "scale", n_bootstrap=20)
-    assert trial.chosen[0].endswith("-fixed-d")
-    assert trial.scores()["mre"].item() < 1.0  # three times the largest size that was fitted
-    assert abs(trial.scores()["bias"].item()) < 0.7
-    without_n = try_laws(table, ["additive-fixed-nd"], "scale", n_bootstrap=4)
-    assert without_n.scores()["mre"].item() > 3.0
-
-
-def test_without_several_sizes_to_hold_out_the_fixed_form_of_fewest_parameters_is_kept():
-    two = study("additive-fixed-d", noise=0.005, tokens=(1e10,), sizes=(1e8, 5e8), n_mixtures=20)
-    choice = fit_and_choose(two, ["auto"], **QUICK)
-    assert [trial.kind for trial in choice.trials] == ["mixture"]
-    assert choice.chosen == "additive-fixed-d"
-    three = study("multiplicative-fixed-d", noise=0.003, tokens=(1e10,), n_mixtures=20)
-    assert fit_and_choose(three, ["auto"], **QUICK).chosen == "multiplicative-fixed-d"
-
-
-@pytest.mark.parametrize("truth", ["additive", "multiplicative"])
-def test_auto_finds_out_which_of_the_laws_wrote_the_runs(truth):
-    choice = fit_and_choose(study(truth, noise=0.003), ["auto"], **QUICK)
-    assert choice.chosen == truth
-    assert set(choice.fits) == {"multiplicative", "additive", "joint"}
-    assert len(choice.widened) == 3
-
-
-def test_the_preferred_law_is_left_only_for_one_that_is_surely_better():
-    trial = tried(study("additive", noise=0.003), ["multiplicative", "additive"])
-    additive, multiplicative = trial.errors("additive"), trial.errors("multiplicative")
-    assert difference(multiplicative, additive).sure
-    assert not difference(additive, multiplicative).sure
-    assert choose_law([trial], ["multiplicative", "additive"], 3)[1].count("surely better than multiplicative") == 1
-    noisy = tried(study("additive", noise=0.3, seed=3), ["multiplicative", "additive"])
-    name, reason = choose_law([noisy], ["multiplicative", "additive"], 3)
-    assert name == "multiplicative"
-    assert "additive is not surely better" in reason or reason.startswith("lowest mean MRE")
-
-
-def test_laws_are_compared_on_the_targets_that_all_of_them_predict():
-    errors = {"a": pd.DataFrame({"target": ["easy"], "error": [-1.0]})}
-    errors["b"] = pd.DataFrame({"target": ["easy", "hard"], "error": [0.9, 5.0]})
-    assert mean_errors(on_shared_targets(errors)) == {"a": 1.0, "b": 0.9}
+def test_the_law_to_compare_with_is_one_of_those_that_are_compared():
+    with pytest.raises(ConfigError, match=r"--against: unknown law 'jont'; did you mean 'joint'\?"):
+        compare(study("additive"), ["additive", "joint"], against="jont")

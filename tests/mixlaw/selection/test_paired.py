@@ -17,12 +17,12 @@ def errors(sizes, run_ids, target="t"):
 
 def test_rows_know_their_run_their_size_and_their_signed_error():
     table = study("additive", noise=0.01)
-    fit = LawFit("additive", n_starts=4, n_bootstrap=10).fit(table)
+    fit = LawFit("additive", n_starts=4, n_bootstrap=10).fit(table).fitted_
     found = row_errors(fit.predict(table), table)
     assert len(found) == len(table.frame)
     assert found["run_id"].tolist() == table.frame["run_id"].tolist()
-    assert found["error"].abs().mean() == pytest.approx(fit.score(table)["mre"].item())
-    assert 100 * found["inside"].mean() == pytest.approx(fit.score(table)["coverage"].item())
+    assert found["error"].abs().mean() == pytest.approx(fit.scores(table)["mre"].item())
+    assert 100 * found["inside"].mean() == pytest.approx(fit.scores(table)["coverage"].item())
 
 
 def test_a_difference_is_of_means_over_targets_whatever_their_numbers_of_rows():

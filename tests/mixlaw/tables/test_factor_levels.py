@@ -10,7 +10,8 @@ from mixlaw.errors import FitError
 from mixlaw.fitting.bootstrap import seed_noise
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.identifiability import distinct
-from mixlaw.selection.compare import auto_laws, fit_and_choose
+from mixlaw.selection.candidates import auto_laws
+from mixlaw.selection.fit_laws import fit_and_choose
 from mixlaw.selection.splits import default_kind, held_out
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare

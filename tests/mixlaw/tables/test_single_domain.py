@@ -10,7 +10,8 @@ from mixlaw.errors import FitError, RunLogError
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.identifiability import repeats
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.selection.compare import auto_laws, fit_and_choose, usual_laws
+from mixlaw.selection.candidates import auto_laws, usual_laws
+from mixlaw.selection.fit_laws import fit_and_choose
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.table import Table
 from tests.mixlaw.no_mixture import BASE, REPEATED, SIZES, bare, losses, repeated
@@ -30,7 +31,7 @@ def test_without_weights_auto_takes_the_base_and_the_coupled_law():
     fit = choice.fits[choice.chosen]
     assert [trial.kind for trial in choice.trials] == ["scale"]
     new = table(bare(sizes=(1e9,), factors=(20, 200)))
-    assert fit.score(new)["mre"].item() < 1.0  # three times the largest size
+    assert fit.scores(new)["mre"].item() < 1.0  # three times the largest size
 
 
 def test_one_domain_that_is_everything_is_no_mixture():
@@ -52,12 +53,12 @@ def test_where_only_n_or_only_d_varies_the_law_has_the_other_term_alone(keep, la
     frame = losses("base", BASE, n, d)
     data = table(frame[keep(frame)])
     assert auto_laws(data) == [law]
-    fit = LawFit(law, n_starts=8, n_bootstrap=8, prior=0).fit(data)
-    assert fit.score(data)["mre"].item() < 1e-4
+    fit = LawFit(law, n_starts=8, n_bootstrap=8, prior_strength=0).fit(data).fitted_
+    assert fit.scores(data)["mre"].item() < 1e-4
     symbol, rate = (("B", "beta"), ("A", "alpha"))["alpha" in truth]
-    unit = (fit.units_.n_tokens / 1e10) if symbol == "B" else (fit.units_.n_params / 1e8)
-    assert fit.params_.loc["val", rate] == pytest.approx(truth[rate], rel=1e-3)
-    assert fit.params_.loc["val", symbol] == pytest.approx(truth[symbol] * unit ** -truth[rate], rel=1e-3)
+    unit = (fit.units.n_tokens / 1e10) if symbol == "B" else (fit.units.n_params / 1e8)
+    assert fit.params.loc["val", rate] == pytest.approx(truth[rate], rel=1e-3)
+    assert fit.params.loc["val", symbol] == pytest.approx(truth[symbol] * unit ** -truth[rate], rel=1e-3)
 
 
 def test_runs_that_are_all_the_same_support_no_law_and_the_sentence_says_why():
@@ -106,11 +107,11 @@ def test_runs_of_other_pools_are_other_runs_where_they_have_no_ids():
 def test_the_law_of_repeated_tokens_finds_its_own_parameters_without_a_mixture():
     data = table(repeated())
     assert auto_laws(data) == ["base", "coupled", "muennighoff"]
-    fit = LawFit("muennighoff", n_bootstrap=4, prior=0).fit(data)
-    found = fit.params_.loc["val"]
+    fit = LawFit("muennighoff", n_bootstrap=4, prior_strength=0).fit(data).fitted_
+    found = fit.params.loc["val"]
     for name in ("E", "alpha", "beta", "R_D", "R_N"):
         assert found[name] == pytest.approx(REPEATED[name], rel=1e-3)
-    units = fit.units_
+    units = fit.units
     assert found["A"] == pytest.approx(REPEATED["A"] * (units.n_params / 1e8) ** -REPEATED["alpha"], rel=1e-3)
     assert found["B"] == pytest.approx(REPEATED["B"] * (units.n_tokens / 1e10) ** -REPEATED["beta"], rel=1e-3)
 
@@ -134,7 +135,7 @@ def test_the_law_of_repeated_tokens_needs_a_column_of_them():
 
 
 def test_one_domain_goes_by_any_name_when_rows_are_predicted():
-    fit = LawFit("muennighoff", **QUICK).fit(table(repeated().assign(weight_web=1.0)))
+    fit = LawFit("muennighoff", **QUICK).fit(table(repeated().assign(weight_web=1.0))).fitted_
     here = fit.predict(table(repeated().assign(weight_web=1.0)))["predicted"]
     there = fit.predict(table(repeated(column="available")))["predicted"]
     np.testing.assert_allclose(there, here, rtol=1e-12)
@@ -142,15 +143,15 @@ def test_one_domain_goes_by_any_name_when_rows_are_predicted():
     some = table(one_pool.assign(available=one_pool["available"].where(np.arange(20) > 3)))  # all others are 2e9
     known = fit.predict(table(one_pool))["predicted"]
     np.testing.assert_allclose(fit.predict(some.rows(np.ones(20, bool)))["predicted"], known, rtol=1e-12)
-    base = LawFit("base", **QUICK).fit(table(bare()))
+    base = LawFit("base", **QUICK).fit(table(bare())).fitted_
     plain = base.predict(table(bare()))["predicted"]
     np.testing.assert_allclose(base.predict(table(bare().assign(weight_web=1.0)))["predicted"], plain, rtol=1e-12)
 
 
 def test_a_law_without_a_mixture_predicts_tables_of_any_domains():
     mixed = study("base")
-    fit = LawFit("base", **QUICK).fit(mixed)
-    assert fit.warnings_ == [
+    fit = LawFit("base", **QUICK).fit(mixed).fitted_
+    assert fit.warnings == [
         "the law does not depend on the mixture, and the table has 15 mixtures: it predicts their mean"
     ]
     new = fit.predict(
@@ -173,8 +174,8 @@ def test_a_recommendation_of_runs_without_a_mixture_is_refused_with_what_can_be_
 
 def test_the_advice_is_a_law_that_was_fitted_or_one_that_the_runs_support():
     data = study("additive-fixed-d", tokens=(1e10,))
-    fits = {law: LawFit(law, **QUICK).fit(data) for law in ("base-fixed-d", "additive-fixed-d")}
-    both = FittedLaws.of(fits, data, "base-fixed-d", "", fits["base-fixed-d"].score(data))
+    fits = {law: LawFit(law, **QUICK).fit(data).fitted_ for law in ("base-fixed-d", "additive-fixed-d")}
+    both = FittedLaws.of(fits, data, "base-fixed-d", "", fits["base-fixed-d"].scores(data))
     with pytest.raises(FitError, match=r"ask the additive-fixed-d law \(--law additive-fixed-d\)"):
         recommend(both, Question(1e10, 1e11, {"main": 1.0}))
     with pytest.raises(FitError, match=r"fit another, such as multiplicative-fixed-d$"):

@@ -132,7 +132,7 @@ def test_all_commands_show_the_unit_of_the_target_and_never_nats(
         assert words in said[name], said[name]
     footer = page.lower().split("made by mixlaw")[1]
     assert f"{'losses in ' if words == 'bits/byte' else ''}{words}; intervals " in footer
-    assert re.search(r"; intervals (are 90 %|held \d+ % of held-out losses), from resampling", footer)
+    assert re.search(r"; intervals (are 90 %|held \d+\s% of held-out losses), from resampling", footer)
     for name, text in [*said.items(), ("page", page)]:
         assert "nats" not in text, (name, text)
     assert json.loads(said["json"])["unit"] == words
@@ -144,7 +144,7 @@ def test_losses_in_nats_are_shown_as_before(tmp_path: Path, capsys: pytest.Captu
     assert "regret [nats]" in said["recommend"]
     assert "unit" not in said["predict"]
     page = said["page"].replace("\u00a0", " ")
-    assert re.search(r"Losses in nats per token; intervals (are 90 %|held \d+ % of held-out losses), from", page)
+    assert re.search(r"Losses in nats per token; intervals (are 90 %|held \d+\s% of held-out losses), from", page)
 
 
 def test_a_mean_over_units_is_said_and_its_differences_are_in_mixed_units(
@@ -170,7 +170,7 @@ def test_axes_of_figures_have_the_unit(tmp_path: Path, capsys: pytest.CaptureFix
     from mixlaw.report.plots_ternary import ternary
 
     table = check_frame(runs(law_err=0.2), "t")
-    fit = LawFit("additive", n_starts=4, n_bootstrap=4).fit(table)
+    fit = LawFit("additive", n_starts=4, n_bootstrap=4).fit(table).fitted_
     assert fit.target("law_err").unit == "error rate"
     laws = FittedLaws.of({"additive": fit}, table, "additive", "", pd.DataFrame())
     answer = recommend(laws, Question(1e9, 1e10, {"law_err": 1.0}, caps={"law": 0.3}))
@@ -193,7 +193,7 @@ def test_laws_without_units_are_in_nats_per_token(tmp_path: Path) -> None:
 
     path = tmp_path / "laws.json"
     table = check_frame(runs(law_bpb=0.3), "t")
-    fit = LawFit("base", n_starts=2, n_bootstrap=2).fit(table)
+    fit = LawFit("base", n_starts=2, n_bootstrap=2).fit(table).fitted_
     FittedLaws.of({"base": fit}, table, "base", "", pd.DataFrame()).save(path)
     assert FittedLaws.load(path).best.target("law_bpb").unit == "bits/byte"
     older = json.loads(path.read_text())

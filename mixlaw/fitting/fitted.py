@@ -1,0 +1,247 @@
+"""A fitted law: parameters, their resamples and the scatter of runs, and the predictions that follow from them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixlaw.errors import ConfigError, RunLogError, unknown_name
+from mixlaw.fitting.assemble import inputs
+from mixlaw.fitting.bootstrap import interval, lies_inside
+from mixlaw.fitting.widening import Ranges, Widening, distances, factors, widened, with_scatter
+from mixlaw.laws.jacobian import Array
+from mixlaw.laws.registry import Law, Units
+from mixlaw.laws.terms import Inputs
+from mixlaw.tables.check import check_frame
+from mixlaw.tables.columns import LOSS
+from mixlaw.tables.single_domain import rename_domain
+from mixlaw.tables.table import Table
+from mixlaw.tables.units import NATS, together
+
+Data = Table | pd.DataFrame
+LEVEL = 0.9  # of intervals, where none is asked for
+
+
+@dataclass(frozen=True)
+class FittedTarget:
+    """One law fitted to one target.
+
+    Attributes
+    ----------
+    theta : (p,) free parameters at the lowest minimum found
+    draws : (b, p) free parameters of each bootstrap resample of runs
+    noise : residuals [nats, or relative where residuals are logarithmic], for the scatter of a new run
+    objective : mean Huber loss
+    statement : convergence in a sentence: how many starts agreed on the minimum
+    n_rows, n_runs : size of the data
+    widening : correction of intervals from held-out runs
+    unit : of the losses
+    """
+
+    theta: Array
+    draws: Array
+    noise: Array
+    objective: float = float("nan")
+    statement: str = ""
+    n_rows: int = 0
+    n_runs: int = 0
+    widening: Widening = field(default_factory=Widening)
+    unit: str = NATS
+
+
+@dataclass(frozen=True)
+class FittedLaw:
+    """A law with fitted parameters for every target: what `LawFit` makes, and advice, plots and reports read.
+
+    Attributes
+    ----------
+    law : the formula
+    domains : names of the k domains, in the order of the parameters
+    units : scale of N and D in the parameters
+    targets : target -> its fit
+    ranges : n_params, n_tokens -> (low, high) of the fitted rows
+    warnings : what the data leave undecided, a sentence each
+    settings : of the `LawFit` that made it
+    held : share of held-out losses inside the widened 90 % intervals; NaN where nothing could be held out
+    """
+
+    law: Law
+    domains: list[str]
+    units: Units
+    targets: Mapping[str, FittedTarget]
+    ranges: Ranges = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    held: float = float("nan")
+
+    @property
+    def name(self) -> str:
+        """Name of the law in the registry."""
+        return self.law.name
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether residuals are of log losses, so that the scatter of runs is relative."""
+        return self.settings.get("residuals") == "log"
+
+    def target(self, name: str) -> FittedTarget:
+        """Return the fit of one target.
+
+        Raises
+        ------
+        ConfigError
+            If it was not fitted; names the nearest one.
+        """
+        if name not in self.targets:
+            raise ConfigError(unknown_name("target", name, self.targets))
+        return self.targets[name]
+
+    def unit_of(self, names: Iterable[str] = ()) -> str:
+        """Return the common unit of some targets, by default all; "mixed" where they differ."""
+        return together(self.target(name).unit for name in list(names) or self.targets)
+
+    def inputs(self, table: Table, target: str) -> Inputs:
+        """Return what the law reads of a table's rows.
+
+        Raises
+        ------
+        RunLogError
+            If the table trains on other domains than the fitted ones.
+        """
+        domains = self.domains
+        table = table.named_as(domains, list(self.targets))
+        if not self.law.reads_domains:
+            domains = table.domains
+        elif len(domains) == 1 and len(table.domains) < 2:
+            frame = rename_domain(table.frame, table.domains, domains[0])
+            sizes = dict(zip(domains, table.sizes.values(), strict=False))
+            table = replace(table, frame=frame, domains=domains, sizes=sizes)
+        if set(table.domains) ^ set(domains):
+            raise RunLogError(f"the laws were fitted on domains {domains}, the table has {table.domains}")
+        return inputs(self.law, table, domains, self.units, target)
+
+    def draws(self, target: str, x: Inputs) -> Array:
+        """Return (b, n) losses under the resampled parameters, widened as held-out runs demand."""
+        fit = self.target(target)
+        centre, drawn = self.law.loss(fit.theta[None], x)[0], self.law.loss(fit.draws, x)
+        return widened(centre, drawn, factors(fit.widening, centre, drawn, self.beyond(x)))
+
+    def beyond(self, x: Inputs) -> dict[str, Array]:
+        """Return the log distance of rows from the fitted range, see `mixlaw.fitting.widening.distances`."""
+        n_params, n_tokens = np.exp(x.log_n) * self.units.n_params, np.exp(x.log_d) * self.units.n_tokens
+        return distances(self.ranges, n_params, n_tokens)
+
+    def scattered(self, target: str, drawn: Array, rng: np.random.Generator) -> Array:
+        """Return (b, n) losses of new single runs around the resampled laws' (b, n).
+
+        Every resample has one residual for all rows, so that a row's interval does not depend on the other rows.
+        """
+        fit = self.target(target)
+        noise = rng.choice(fit.noise, (len(fit.draws), 1))
+        return with_scatter(drawn, noise * drawn if self.logarithmic else noise)
+
+    def predict(self, data: Data, *, targets: Iterable[str] = (), level: float = LEVEL) -> pd.DataFrame:
+        """Return predictions with intervals for a new run at every row of a table.
+
+        Parameters
+        ----------
+        data : a Table, or a DataFrame with n_params, n_tokens and weight_<domain>; losses are not needed
+        targets : by default all
+        level : of the intervals, in (0, 1)
+
+        Returns
+        -------
+        DataFrame of row, target, law, predicted, low, high [the target's unit], and observed where the table has it;
+        intervals hold the uncertainty of the parameters and the scatter of a single run.
+
+        Raises
+        ------
+        ConfigError, RunLogError
+            If a target was not fitted, or the table trains on other domains.
+        """
+        table = as_table(data, need_losses=False).named_as(self.domains, list(self.targets))
+        frames = [self._predicted(table, name, level) for name in list(targets) or list(self.targets)]
+        return pd.concat(frames, ignore_index=True)
+
+    def _predicted(self, table: Table, target: str, level: float) -> pd.DataFrame:
+        fit, x = self.target(target), self.inputs(table, target)
+        predicted = self.law.loss(fit.theta[None], x)[0]
+        rng = np.random.default_rng([self.settings.get("seed", 0), 1])
+        low, high = interval(self.scattered(target, self.draws(target, x), rng), level)
+        columns = {"row": table.frame["row"].to_numpy(), "target": target, "law": self.name, "predicted": predicted}
+        frame = pd.DataFrame(columns | {"low": np.minimum(low, predicted), "high": np.maximum(high, predicted)})
+        if LOSS + target in table.frame:
+            frame["observed"] = table.frame[LOSS + target].to_numpy(float)
+        return frame
+
+    def scores(self, data: Data) -> pd.DataFrame:
+        """Return scores by target: law, target, mre [%], mae [nats], bias [%], spearman, coverage [%], n.
+
+        Coverage is of the 90 % intervals.
+
+        Raises
+        ------
+        RunLogError
+            If the table holds none of the targets' losses.
+        """
+        predictions = self.predict(data)
+        known = predictions.dropna(subset="observed") if "observed" in predictions else predictions[:0]
+        if known.empty:
+            raise RunLogError("the table to score on holds none of the fitted targets' losses")
+        rows = [{"law": self.name, "target": t, **scores(g)} for t, g in known.groupby("target", sort=False)]
+        return pd.DataFrame(rows)
+
+    def interval_name(self, level: float = LEVEL) -> str:
+        """Return the name of an interval: its level, or its measured coverage where that is lower."""
+        if self.held < level:
+            return f"interval, held {100 * self.held:.0f} %"
+        return f"{100 * level:g} % interval"
+
+    @property
+    def params(self) -> pd.DataFrame:
+        """The source's parameters: one row per target, N and D in `units`."""
+        return pd.DataFrame({t: self.law.natural(f.theta, self.domains) for t, f in self.targets.items()}).T
+
+    def intervals_of_params(self, level: float = LEVEL) -> pd.DataFrame:
+        """Return the interval of every parameter: DataFrame of target, parameter, value, low, high."""
+        rows = []
+        for target, fit in self.targets.items():
+            drawn = pd.DataFrame([self.law.natural(d, self.domains) for d in fit.draws])
+            low, high = interval(drawn.to_numpy(), level)
+            for (name, value), lo, hi in zip(self.law.natural(fit.theta, self.domains).items(), low, high, strict=True):
+                ends = {"low": min(lo, value), "high": max(hi, value)}
+                rows.append({"target": target, "parameter": name, "value": value} | ends)
+        return pd.DataFrame(rows)
+
+    def widened_by(self, factor: float, reach: Mapping[str, dict[str, float]]) -> "FittedLaw":
+        """Return the law with wider intervals.
+
+        Parameters
+        ----------
+        factor : of all deviations of resamples
+        reach : target -> n_params, n_tokens -> relative error per unit of log distance beyond the data
+        """
+        wider = {t: replace(f, widening=Widening(factor, reach.get(t, {}))) for t, f in self.targets.items()}
+        return replace(self, targets=wider)
+
+
+def as_table(data: Data, need_losses: bool = True) -> Table:
+    """Return a table from a DataFrame with its columns, or the table itself."""
+    return data if isinstance(data, Table) else check_frame(data, "the table", need_losses=need_losses)
+
+
+def scores(predictions: pd.DataFrame) -> dict[str, float]:
+    """Return the scores of predicted against observed losses."""
+    observed, predicted = predictions["observed"], predictions["predicted"]
+    varied = len(observed) > 2 and observed.nunique() > 1 and predicted.nunique() > 1
+    relative = (predicted - observed) / observed
+    return {
+        "mre": float(100 * relative.abs().mean()),
+        "mae": float((predicted - observed).abs().mean()),
+        "bias": float(100 * relative.mean()),
+        "spearman": float(predicted.rank().corr(observed.rank())) if varied else float("nan"),
+        "coverage": float(100 * lies_inside(predictions).mean()),
+        "n": len(observed),
+    }

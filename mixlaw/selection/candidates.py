@@ -1,0 +1,56 @@
+"""Which laws a table supports, and which of them `auto` considers."""
+
+from mixlaw.errors import FitError
+from mixlaw.fitting.identifiability import check_support, distinct, form_of, repeats
+from mixlaw.laws.registry import LAWS, get_law
+from mixlaw.selection.regression_trees import NAME as TREES
+from mixlaw.tables.table import Table
+
+AUTO = "auto"
+REPEATED = "muennighoff"  # the law of repeated tokens that needs no mixtures
+PREFERRED = "multiplicative"  # lowest errors in `scripts/protocol.py`, in all its forms
+
+
+def auto_laws(table: Table) -> list[str]:
+    """Return the candidates that the table supports.
+
+    Raises
+    ------
+    FitError
+        If it supports none; the reason is that of the first one.
+    """
+    reasons, supported = [], []
+    for name in candidates(table):
+        try:
+            check_support(get_law(name), table)
+            supported.append(name)
+        except FitError as error:
+            reasons.append(error)
+    if not supported:
+        raise reasons[0]
+    return supported
+
+
+def candidates(table: Table) -> list[str]:
+    """Return the laws that `auto` considers, in the form that the table's N, D and mixtures allow.
+
+    Where the mixture never varies these are the laws of N and D alone, and Muennighoff's where tokens are repeated.
+    """
+    sizes, tokens, mixtures = distinct(table)
+    form = form_of(sizes, tokens)
+    if mixtures > 1:
+        return [name + form for name in (PREFERRED, "additive", "joint") if name + form in LAWS]
+    repeated = [REPEATED] if not form and repeats(table) else []
+    return [name + form for name in ("base", "coupled") if name + form in LAWS] + repeated or ["base"]
+
+
+def usual_laws(table: Table) -> list[str]:
+    """Return the laws that `compare` scores by default: the base law and the candidates of `auto`, by name."""
+    sizes, tokens, _ = distinct(table)
+    base = "base" + form_of(sizes, tokens)
+    return list(dict.fromkeys([*([base] if base in LAWS else []), *sorted(candidates(table))]))
+
+
+def n_free(name: str, k: int) -> float:
+    """Return the number of free parameters of a law for k domains; infinity for regression trees."""
+    return float("inf") if name == TREES else float(get_law(name).n_free(k))
