@@ -240,6 +240,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     names = {"weight_code": "weight_code", "weight_docs": "weight_wiki", "loss_main": "loss_web"}
     frame = small_study().frame.drop(columns="row").rename(columns=names)
+    frame["loss_reviews"] = frame["loss_web"] + 0.1
     for name in ("table.csv", "new_runs.csv"):
         frame.to_csv(folder / name, index=False)
     fit = ["fit", "table.csv", "--law", "additive", "--n-bootstrap", "8", "--out", "laws.json"]
@@ -249,15 +250,24 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-READS = ("table.csv", "new_runs.csv", "laws.json")
+READS = ("table.csv", "new_runs.csv", "laws.json", "example:")
 SHORT = [
     command
     for command in COMMANDS
-    if command.complete and command.words[0] == "mixlaw" and (command.words[1] == "laws" or command.words[2] in READS)
+    if command.complete and command.words[0] == "mixlaw"
+    if command.words[1] == "laws" or command.words[2].startswith(READS)
 ]
 
 
-@pytest.mark.parametrize("command", list({c.words: c for c in SHORT}.values()), ids=str)
+def tiered(found: Sequence[Command]) -> list[Any]:
+    """Return different commands as cases; those that fit many times are slow."""
+    cases = {command.words: command for command in found}
+    return [
+        pytest.param(c, marks=pytest.mark.slow) if {"example:text", "compare"} & {*w} else c for w, c in cases.items()
+    ]
+
+
+@pytest.mark.parametrize("command", tiered(SHORT), ids=str)
 def test_a_short_command_does_what_it_says(
     command: Command, desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
