@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from mixlaw.errors import RunLogError, unknown_name
 from mixlaw.tables.column_checks import Cleaning
 from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT, names_after, unknown_column
-from mixlaw.tables.formats.layouts import standardised
-from mixlaw.tables.formats.raw_table import Part
+from mixlaw.tables.formats.raw_table import RawTable
+from mixlaw.tables.formats.standardise import FileOptions, standardise
 from mixlaw.tables.metric_directions import check_directions, declared_targets
 from mixlaw.tables.notes import listed
 from mixlaw.tables.run_ids import RunNaming, assign_run_ids, best_rows
@@ -75,15 +75,15 @@ def check_frame(
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise RunLogError(f"{where}: column '{repeated[0]}' appears twice")
-    (part,) = standardised([Part(where, frame, len(frame))], {}, need_losses=need_losses)
-    targets = targets_in(part.frame)
+    (raw,) = standardise([RawTable(where, frame, len(frame))], FileOptions(need_losses=need_losses))
+    targets = targets_in(raw.frame)
     declared = declared_targets(higher_is_better, targets, where) if targets or need_losses else []
     rules = Rules(need_losses, tuple(declared), RunNaming(tuple(run_id), rows_are_runs), relative_weights)
-    table = check(part, rules)
+    table = check(raw, rules)
     return keep_best(table) if best else table
 
 
-def check(part: Part, rules: Rules) -> Table:
+def check(raw: RawTable, rules: Rules) -> Table:
     """Check a table whose columns have standard names.
 
     Raises
@@ -91,32 +91,32 @@ def check(part: Part, rules: Rules) -> Table:
     RunLogError, ConfigError
         See `check_frame`.
     """
-    part.frame = _with_row_numbers(part)
-    part.frame = name_single_domain(part.frame, part.where, part.notes)
-    _require_columns(part.frame, part.where, rules.need_losses)
-    declared = [target for target in rules.higher_is_better if target in targets_in(part.frame)]
-    cleaning = Cleaning(part.frame, part.where, part.decimal)
-    domains, targets = names_after(WEIGHT, part.frame), cleaning.targets()
-    naming = _in_standard_names(rules.runs, part)
-    if "run_id" in part.frame and not (naming.columns or naming.rows_are_runs):
+    raw.frame = _with_row_numbers(raw)
+    raw.frame = name_single_domain(raw.frame, raw.where, raw.notes)
+    _require_columns(raw.frame, raw.where, rules.need_losses)
+    declared = [target for target in rules.higher_is_better if target in targets_in(raw.frame)]
+    cleaning = Cleaning(raw.frame, raw.where, raw.decimal)
+    domains, targets = names_after(WEIGHT, raw.frame), cleaning.targets()
+    naming = _in_standard_names(rules.runs, raw)
+    if "run_id" in raw.frame and not (naming.columns or naming.rows_are_runs):
         cleaning.require_run_ids()
     _check_columns(cleaning, targets, declared)
     if domains:
         cleaning.mixtures(domains, rules.relative_weights)
     cleaning.note_read()
     cleaning.note_empty()
-    frame, notes = cleaning.frame, part.notes + cleaning.notes
-    notes += assign_run_ids(frame, domains, targets, part.where, naming)
-    check_directions(frame, targets, declared, part.where, notes)
+    frame, notes = cleaning.frame, raw.notes + cleaning.notes
+    notes += assign_run_ids(frame, domains, targets, raw.where, naming)
+    check_directions(frame, targets, declared, raw.where, notes)
     return Table(
         frame,
         domains,
         targets,
         notes=notes,
-        sizes=_sizes(frame, domains, part.where),
-        sources=[(part.where, part.n_rows)],
-        left_out=part.left_out | cleaning.left_out,
-        units=_units(part, frame, targets, declared),
+        sizes=_sizes(frame, domains, raw.where),
+        sources=[(raw.where, raw.n_rows)],
+        left_out=raw.left_out | cleaning.left_out,
+        units=_units(raw, frame, targets, declared),
     )
 
 
@@ -135,16 +135,16 @@ def keep_best(table: Table) -> Table:
     return replace(table.rows(best), notes=[*table.notes, note])  # asked for: not counted in `left_out`
 
 
-def _with_row_numbers(part: Part) -> pd.DataFrame:
+def _with_row_numbers(raw: RawTable) -> pd.DataFrame:
     """Return a table's rows with their numbers in the input as the column `row`."""
-    frame = part.frame.drop(columns="row", errors="ignore").copy()
-    frame.insert(0, "row", part.frame.index.to_numpy())
+    frame = raw.frame.drop(columns="row", errors="ignore").copy()
+    frame.insert(0, "row", raw.frame.index.to_numpy())
     return frame.reset_index(drop=True)
 
 
-def _in_standard_names(naming: RunNaming, part: Part) -> RunNaming:
+def _in_standard_names(naming: RunNaming, raw: RawTable) -> RunNaming:
     """Return the columns that name runs under the names that they have now."""
-    return replace(naming, columns=tuple(part.renamed.get(column, column) for column in naming.columns))
+    return replace(naming, columns=tuple(raw.renamed.get(column, column) for column in naming.columns))
 
 
 def _require_columns(frame: pd.DataFrame, where: str, need_losses: bool) -> None:
@@ -191,9 +191,9 @@ def _sizes(frame: pd.DataFrame, domains: list[str], where: str) -> dict[str, flo
     return sizes
 
 
-def _units(part: Part, frame: pd.DataFrame, targets: list[str], declared: list[str]) -> dict[str, str]:
+def _units(raw: RawTable, frame: pd.DataFrame, targets: list[str], declared: list[str]) -> dict[str, str]:
     """Return target -> unit, by the layout, or by the names of columns here and in the file."""
-    if part.layout == "olmix":
+    if raw.layout == "olmix":
         return dict.fromkeys(targets, BITS_PER_BYTE)
-    names_in_file = {standard: theirs for theirs, standard in part.renamed.items()}
+    names_in_file = {standard: theirs for theirs, standard in raw.renamed.items()}
     return units_of(frame, targets, declared, names_in_file)

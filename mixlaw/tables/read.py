@@ -13,8 +13,9 @@ import pandas as pd
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.runs.comparable import as_wanted, chosen_rows, differing_columns
 from mixlaw.tables.check import Rules, check, keep_best, targets_in
-from mixlaw.tables.formats.layouts import load_files
-from mixlaw.tables.formats.raw_table import Part
+from mixlaw.tables.formats.load import load_files
+from mixlaw.tables.formats.raw_table import RawTable
+from mixlaw.tables.formats.standardise import FileOptions
 from mixlaw.tables.lr_schedules import falls_between_rows, is_last, rate_column
 from mixlaw.tables.metric_directions import declared_targets
 from mixlaw.tables.run_directories import Choice, read_runs
@@ -81,8 +82,8 @@ def read_table(
         _refuse_options_of_files(folders[0], constants, bool(run_id or rows_are_runs) and not files)
     wanted, varied = as_wanted(where or {}), list(varied)
     rules = Rules(need_losses, tuple(higher_is_better), RunNaming(tuple(run_id), rows_are_runs), relative_weights)
-    parts = load_files(files, columns or {}, layout, join, constants, need_losses, run_id) if files else []
-    tables = _check_all(parts, rules, wanted, count, " + ".join(map(str, paths)))
+    options = FileOptions(columns or {}, layout, join, constants or {}, need_losses, tuple(run_id))
+    tables = _check_all(load_files(files, options), rules, wanted, count, " + ".join(map(str, paths)))
     warnings = _differing_settings(tables, varied)
     if folders:
         tables.append(read_runs(folders, count, Choice(wanted, varied, former)))
@@ -112,7 +113,7 @@ def _refuse_options_of_files(folder: Path, constants: Mapping[str, float] | None
 
 
 def _check_all(
-    parts: list[Part], rules: Rules, wanted: Mapping[str, Sequence[str]], count: str, name: str
+    raw_tables: list[RawTable], rules: Rules, wanted: Mapping[str, Sequence[str]], count: str, name: str
 ) -> list[Table]:
     """Check the rows of files that have the wanted values.
 
@@ -122,18 +123,18 @@ def _check_all(
     count : the column that is N
     name : of all files together, for messages
     """
-    targets = list(dict.fromkeys(target for part in parts for target in targets_in(part.frame)))
+    targets = list(dict.fromkeys(target for raw in raw_tables for target in targets_in(raw.frame)))
     if targets or rules.need_losses:
         rules = replace(rules, higher_is_better=tuple(declared_targets(rules.higher_is_better, targets, name)))
     tables = []
-    for part in parts:
-        frame = chosen_rows(part.frame, wanted)
+    for raw in raw_tables:
+        frame = chosen_rows(raw.frame, wanted)
         if wanted:
-            part.notes.append(f"{part.where}: {len(frame)} of {len(part.frame)} rows are chosen by --where")
+            raw.notes.append(f"{raw.where}: {len(frame)} of {len(raw.frame)} rows are chosen by --where")
         if count != "n_params" and count in frame:
             frame = frame.drop(columns="n_params", errors="ignore").rename(columns={count: "n_params"})
-        part.frame = frame
-        tables.append(check(part, rules))
+        raw.frame = frame
+        tables.append(check(raw, rules))
     return tables
 
 

@@ -145,5 +145,5 @@ def test_chinchilla_is_read_by_its_columns_once_d_is_computed(tmp_path, with_ids
 )
 def test_a_real_file_is_read_in_its_layout_without_being_told(name, layout):
     table, named = read_table([real_table(name)]), read_table([real_table(name)], layout=layout)
-    assert f"read in the layout '{layout}', by the columns" in table.notes[0]
+    assert f"read in the layout '{layout}', recognised by its columns" in table.notes[0]
     pd.testing.assert_frame_equal(table.frame, named.frame)

@@ -1,1 +1,6 @@
-"""File formats and layouts of other people's tables: files are read and their columns get the standard names."""
+"""From files to tables with standard columns.
+
+`load` reads files in order: `files` reads cells in any format (`text_dialect`, `json_tables`), `layouts` lists the
+layouts of other people's tables, `standardise` renames columns and pivots long tables (`long_tables`), `joins` joins
+files by an id. Between these steps a table is a `RawTable`.
+"""

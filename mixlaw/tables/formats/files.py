@@ -1,4 +1,4 @@
-"""Files as people have them become frames of cells: text in any dialect and encoding, JSON, workbooks, parquet."""
+"""Read the cells of a file: text tables in any dialect and encoding, JSON, workbooks, parquet."""
 
 import bz2
 import csv
@@ -19,34 +19,43 @@ import pandas as pd
 
 from mixlaw.errors import RunLogError
 from mixlaw.tables.formats.json_tables import frame_of_json
-from mixlaw.tables.formats.text_dialect import SEPARATORS, Style, Widths, style_of, why_unreadable, widths_of
-from mixlaw.tables.notes import listed
+from mixlaw.tables.formats.text_dialect import (
+    SEPARATORS,
+    Dialect,
+    RowWidths,
+    detect_dialect,
+    row_widths,
+    why_unreadable,
+)
+from mixlaw.tables.notes import listed, ranges
 from mixlaw.tables.number_parsing import decimal_mark_of, is_empty, parse_number, parse_numbers
 
-EXPECTED = {",": (".csv", ".txt", ""), "\t": (".tsv", ".txt", ".tab")}  # suffixes that promise a separator
+EXPECTED = {",": (".csv", ".txt", ""), "\t": (".tsv", ".txt", ".tab")}  # suffixes for which no note is needed
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
-LFS = "version https://git-lfs.github.com/"
-FEW_WIDE = 0.1  # share of the rows that may have more cells than the header, and are left out
-BOMS = {
-    b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16",
+LFS = "version https://git-lfs.github.com/"  # first line of a pointer file
+FEW_WIDE = 0.1  # rows with more cells than the header are left out, up to this share
+BOMS = {  # byte order mark -> encoding; longer marks first
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
-}  # fmt: skip
-UNREADABLE = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, ImportError, OverflowError,
-    EOFError, RecursionError, ParseError, csv.Error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
-)  # fmt: skip
+}
+OF_CONTAINERS = (csv.Error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, ParseError, EOFError)
+OF_PARSERS = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, OverflowError, RuntimeError)
+UNREADABLE = (*OF_CONTAINERS, *OF_PARSERS)  # what pandas and its engines raise for damaged files
 
 
 @dataclass
 class Cells:
-    """What a file holds.
+    """The cells of a file.
 
     Attributes
     ----------
-    frame : its cells, the row numbers as index, counted from 1 below the header
-    decimal : the mark before decimals in cells that may be read in two ways
-    notes : how it was read, where that is not what its name says
-    n_rows : how many rows the file has; some may be left out of the frame, with a note
+    frame : the cells, indexed by row number, counted from 1 below the header
+    decimal : the decimal mark of cells that can be read in two ways, such as 1,234
+    notes : how the file was read, where its name suggests something else
+    n_rows : rows of the file; some may be left out of the frame, with a note
     """
 
     frame: pd.DataFrame
@@ -56,7 +65,7 @@ class Cells:
 
 
 def read_cells(path: Path, texts: set[str]) -> Cells:
-    """Read a file, whatever its format.
+    """Read the cells of a file.
 
     Parameters
     ----------
@@ -66,7 +75,7 @@ def read_cells(path: Path, texts: set[str]) -> Cells:
     Raises
     ------
     RunLogError
-        If the file is absent or holds no table.
+        If the file is absent or not a table.
     """
     try:
         raw, suffix = _content(path)
@@ -101,7 +110,7 @@ def _missing(suffix: str, error: ImportError) -> str:
 
 
 def _content(path: Path) -> tuple[bytes, str]:
-    """Return a file's bytes, and its suffix, both without compression."""
+    """Return the decompressed bytes of a file, and its suffix without that of the compression."""
     raw, suffix = path.read_bytes(), path.suffix.lower()
     inner = Path(path.stem).suffix.lower()
     if suffix == ".zip":
@@ -117,7 +126,7 @@ def _content(path: Path) -> tuple[bytes, str]:
 
 
 def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame whose index, if it has a name, is a column."""
+    """Return a frame with its named index as columns."""
     return frame.reset_index() if any(name is not None for name in frame.index.names) else frame.reset_index(drop=True)
 
 
@@ -127,40 +136,54 @@ def _from_text(raw: bytes, suffix: str, texts: set[str]) -> Cells:
         raise ValueError("it is empty")
     if text.startswith(LFS):
         raise ValueError("it is a pointer of Git LFS, not the file: git lfs pull")
-    notes = [] if encoding.startswith("utf-8") else [f"read as {encoding}"]
-    if text.lstrip()[:1] in ("[", "{") and text.strip():
-        frame, more = frame_of_json(text)
-        bad = [int(note.split()[1].rstrip(":")) for note in more]
-        total = len(frame) + len(bad)
-        frame.index = pd.Index([i for i in range(1, total + 1) if i not in set(bad)])
-        return Cells(frame, ".", notes + more, total)
-    lines = re.split(r"\r\n|\n|\r", text)
-    style = style_of(lines)
-    if suffix not in EXPECTED.get(style.separator, ()):
-        notes.append(f"columns are separated by {SEPARATORS.get(style.separator, 'blanks')}")
-    if style.decimal == ",":
-        notes.append("commas are decimal")
-    if style.skipped:
-        several = len(style.skipped) > 1
-        shown = listed([i + 1 for i in style.skipped], 3)
-        notes.append(f"line{'s' if several else ''} {shown}: comments, no rows; skipped")
-    widths = widths_of(style.lines, style.separator)
+    cells = _from_json(text) if text.lstrip()[0] in "[{" else _from_delimited(text, suffix, texts)
+    if not encoding.startswith("utf-8"):
+        cells.notes.insert(0, f"read as {encoding}")
+    return cells
+
+
+def _from_json(text: str) -> Cells:
+    frame, bad = frame_of_json(text)
+    n_rows = len(frame) + len(bad)
+    frame.index = pd.Index([i for i in range(1, n_rows + 1) if i not in set(bad)])
+    notes = [f"row{'s' if len(bad) > 1 else ''} {ranges(bad)}: not a JSON record; left out"] if bad else []
+    return Cells(frame, ".", notes, n_rows)
+
+
+def _from_delimited(text: str, suffix: str, texts: set[str]) -> Cells:
+    """Return the cells of a text table; a few rows with more cells than the header are left out."""
+    dialect = detect_dialect(re.split(r"\r\n|\n|\r", text))
+    notes = _dialect_notes(dialect, suffix)
+    widths = row_widths(dialect.lines, dialect.separator)
     few = 0 < len(widths.wide) <= FEW_WIDE * widths.rows and not widths.quoted[1]
     for line, _ in widths.wide.values() if few else ():
-        style.lines[line - 1] = ""
-    frame = _parsed("\n".join(style.lines), style, widths, texts)
-    if style.decimal == ",":
+        dialect.lines[line - 1] = ""
+    frame = _parsed("\n".join(dialect.lines), dialect, widths, texts)
+    if dialect.decimal == ",":
         frame = _with_numbers(frame, texts)
     if not few or len(frame) != widths.rows - len(widths.wide):
-        return Cells(frame, style.decimal, notes)
+        return Cells(frame, dialect.decimal, notes)
     frame.index = pd.Index([i for i in range(1, widths.rows + 1) if i not in widths.wide])
     shown = listed([f"row {i} has {cells}" for i, (_, cells) in widths.wide.items()], 3)
     notes.append(f"the header has {widths.header} cells, {shown}; left out")
-    return Cells(frame, style.decimal, notes, widths.rows)
+    return Cells(frame, dialect.decimal, notes, widths.rows)
+
+
+def _dialect_notes(dialect: Dialect, suffix: str) -> list[str]:
+    """Return what is unusual about a dialect, for a file with this suffix."""
+    notes = []
+    if suffix not in EXPECTED.get(dialect.separator, ()):
+        notes.append(f"columns are separated by {SEPARATORS.get(dialect.separator, 'blanks')}")
+    if dialect.decimal == ",":
+        notes.append("commas are decimal")
+    if dialect.skipped:
+        shown = listed([i + 1 for i in dialect.skipped], 3)
+        notes.append(f"line{'s' if len(dialect.skipped) > 1 else ''} {shown}: comments; skipped")
+    return notes
 
 
 def _decoded(raw: bytes) -> tuple[str, str]:
-    """Return a text and its encoding: by its byte order mark, else UTF-16 where every other byte is 0, else UTF-8."""
+    """Return a text and its encoding, by the byte order mark, else UTF-16 if every other byte is 0, else UTF-8."""
     encoding = next((name for mark, name in BOMS.items() if raw.startswith(mark)), "")
     even, odd = (np.frombuffer(raw[i:4000:2], np.uint8) == 0 for i in (0, 1))
     if not encoding and len(odd) and max(even.mean(), odd.mean()) > 0.4:
@@ -175,13 +198,15 @@ def _decoded(raw: bytes) -> tuple[str, str]:
 
 def _without_nul(text: str) -> str:
     if "\0" in text:
-        raise ValueError("it is no text: it holds bytes of value 0")
+        raise ValueError("it is not text: it holds bytes of value 0")
     return text
 
 
-def _parsed(text: str, style: Style, widths: Widths, texts: set[str]) -> pd.DataFrame:
-    """Parse a text; pandas alone would rename a repeated column and take the first of too wide rows as an index."""
-    header = pd.read_csv(io.StringIO(text), sep=style.separator, header=None, nrows=1, dtype=str, skipinitialspace=True)
+def _parsed(text: str, dialect: Dialect, widths: RowWidths, texts: set[str]) -> pd.DataFrame:
+    """Parse a text table. The header is checked first, because pandas renames repeated columns silently."""
+    header = pd.read_csv(
+        io.StringIO(text), sep=dialect.separator, header=None, nrows=1, dtype=str, skipinitialspace=True
+    )
     names = header.iloc[0].dropna().str.strip()
     if names.duplicated().any():
         raise ValueError(f"column '{names[names.duplicated()].iloc[0]}' appears twice")
@@ -190,15 +215,19 @@ def _parsed(text: str, style: Style, widths: Widths, texts: set[str]) -> pd.Data
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             return pd.read_csv(
-                io.StringIO(text), sep=style.separator, index_col=False, skipinitialspace=True, low_memory=False,
-                dtype=str if style.decimal == "," else kept,
-            )  # fmt: skip
+                io.StringIO(text),
+                sep=dialect.separator,
+                index_col=False,  # else the first cells of too wide rows become an index
+                skipinitialspace=True,
+                low_memory=False,
+                dtype=str if dialect.decimal == "," else kept,
+            )
         except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
             raise ValueError(why_unreadable(widths) or str(error)) from None
 
 
 def _with_numbers(frame: pd.DataFrame, texts: set[str]) -> pd.DataFrame:
-    """Return a frame of text whose columns of decimal commas are numbers."""
+    """Return a frame in which text columns of numbers with decimal commas are numeric."""
     for column in frame.columns:
         if str(column).strip() in texts:
             continue
@@ -211,36 +240,41 @@ def _with_numbers(frame: pd.DataFrame, texts: set[str]) -> pd.DataFrame:
 
 
 def _from_workbook(raw: bytes, suffix: str, texts: set[str]) -> Cells:
-    """Return the first sheet of a workbook that holds a table of numbers, or else of words."""
+    """Return the first sheet of a workbook with a table of numbers, or else the first with a table."""
     if suffix in (".xlsx", ".xlsm"):
         import_module("openpyxl")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of styles and extensions
+        warnings.simplefilter("ignore")  # unsupported styles and extensions
         sheets = pd.read_excel(io.BytesIO(raw), sheet_name=None, header=None, dtype=object)
     tables = {name: sheet for name, sheet in sheets.items() if sheet.notna().any(axis=1).sum() > 1}
     if not tables:
-        raise ValueError("none of its sheets holds a header and rows")
+        raise ValueError("no sheet has a header and rows")
     name, sheet = next(((n, s) for n, s in tables.items() if _has_numbers(s)), next(iter(tables.items())))
-    filled = sheet.notna().sum(axis=1).to_numpy()
-    comment = sheet.iloc[:, 0].astype(str).str.startswith("#").to_numpy() & (filled == 1)
-    last = int(np.flatnonzero(filled)[-1])
-    first = int(np.flatnonzero((filled > (filled.max() > 1)) & ~comment)[0])
-    notes = (
-        [f"its sheet '{name}' is read, not: {listed([s for s in tables if s != name], 5)}"] if len(tables) > 1 else []
-    )
-    frame = sheet.iloc[first + 1 : last + 1].reset_index(drop=True)
-    heads = sheet.iloc[first]
-    frame.columns = pd.Index([f"Unnamed: {i}" if is_empty(head) else str(head) for i, head in enumerate(heads)])
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise ValueError(f"column '{twice[0]}' appears twice")
+    others = listed([s for s in tables if s != name], 5)
+    notes = [f"its sheet '{name}' is read, not: {others}"] if len(tables) > 1 else []
+    frame = _below_header(sheet)
     for column in frame.columns:
         own = frame[column]
         frame[column] = own.map(str, na_action="ignore") if column.strip() in texts else own.infer_objects()
     return Cells(frame, decimal_mark_of([c for c in frame.to_numpy().ravel() if isinstance(c, str)]), notes)
 
 
+def _below_header(sheet: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a sheet below its header: the first row with several cells that is not a comment."""
+    filled = sheet.notna().sum(axis=1).to_numpy()
+    comment = sheet.iloc[:, 0].astype(str).str.startswith("#").to_numpy() & (filled == 1)
+    last = int(np.flatnonzero(filled)[-1])
+    first = int(np.flatnonzero((filled > (filled.max() > 1)) & ~comment)[0])
+    frame = sheet.iloc[first + 1 : last + 1].reset_index(drop=True)
+    names = [f"Unnamed: {i}" if is_empty(head) else str(head) for i, head in enumerate(sheet.iloc[first])]
+    frame.columns = pd.Index(names)
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise ValueError(f"column '{twice[0]}' appears twice")
+    return frame
+
+
 def _has_numbers(sheet: pd.DataFrame) -> bool:
-    """Say whether most rows below the first hold at least two numbers, as those of runs do."""
+    """Return whether most rows below the header have at least two numbers, as rows of runs do."""
     numbers = sheet.iloc[1:].map(lambda cell: not is_empty(cell) and parse_number(cell, counts=True) is not None)
     return bool((numbers.sum(axis=1) > 1).mean() > 0.5)

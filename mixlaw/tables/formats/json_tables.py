@@ -1,4 +1,4 @@
-"""Tables in JSON: records in a list or one a line, columns, and what pandas writes; nested mixtures become columns."""
+"""Tables in JSON: a list of records, JSON lines, columns, or pandas' formats; nested mixtures become columns."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,34 +9,34 @@ import pandas as pd
 from mixlaw.tables.columns import is_standard
 
 LISTS = ("data", "runs", "rows", "records", "results", "table")
-NESTED = {
-    "weight": "weight_", "weights": "weight_", "mixture": "weight_", "mixtures": "weight_", "domain_weights": "weight_",
-    "loss": "loss_", "losses": "loss_", "val_loss": "loss_", "eval_loss": "loss_", "loss_se": "loss_se_",
-    "available": "available_", "before": "before_",
-}  # fmt: skip
+NESTED = {  # key of a nested object -> prefix of its columns
+    **dict.fromkeys(("weight", "weights", "mixture", "mixtures", "domain_weights"), "weight_"),
+    **dict.fromkeys(("loss", "losses", "val_loss", "eval_loss"), "loss_"),
+    **{name: f"{name}_" for name in ("loss_se", "available", "before")},
+}
 
 
-def frame_of_json(text: str) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table in a JSON text, and a sentence for each of its lines that is no JSON.
+def frame_of_json(text: str) -> tuple[pd.DataFrame, list[int]]:
+    """Return the table in a JSON text, and the numbers of JSON lines that are not records, counted from 1.
 
     Raises
     ------
     ValueError
-        If it holds no table.
+        If the text is not JSON, or not a table.
     """
     try:
         return pd.DataFrame([_flat(record) for record in _records(json.loads(text))]), []
     except json.JSONDecodeError as error:
         records, bad = _lines(text)
         if not records or len(bad) > len(records):
-            raise ValueError(f"it is no JSON: {error}") from None
+            raise ValueError(f"it is not JSON: {error}") from None
         return pd.DataFrame([_flat(record) for record in records]), bad
 
 
-def _lines(text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """Return the records of JSON lines; sentences begin with 'row I'."""
+def _lines(text: str) -> tuple[list[Mapping[str, Any]], list[int]]:
+    """Return the records of JSON lines, and the numbers of the other lines; empty lines do not count."""
     records: list[Mapping[str, Any]] = []
-    bad: list[str] = []
+    bad: list[int] = []
     for i, line in enumerate((line for line in text.split("\n") if line.strip()), start=1):
         try:
             record = json.loads(line)
@@ -45,12 +45,12 @@ def _lines(text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
         if isinstance(record, dict):
             records.append(record)
         else:
-            bad.append(f"row {i}: it is no JSON record; left out")
+            bad.append(i)
     return records, bad
 
 
 def _records(content: Any) -> Sequence[Mapping[str, Any]]:
-    """Return the rows of a table, however it is nested."""
+    """Return the rows of a table in any of the accepted structures."""
     if isinstance(content, dict):
         return _rows_of(content)
     if isinstance(content, list) and all(isinstance(row, dict) for row in content):
@@ -58,11 +58,11 @@ def _records(content: Any) -> Sequence[Mapping[str, Any]]:
     if isinstance(content, list) and content and all(isinstance(row, list) for row in content):
         head, *rows = content
         return [dict(zip(map(str, head), row, strict=True)) for row in rows]
-    raise ValueError("its JSON is no table: write a list of records, one for each row")
+    raise ValueError("its JSON is not a table: write a list of records, one per row")
 
 
 def _rows_of(content: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return the rows of a JSON object: columns and data apart, a list under a name, columns, or runs by their ids."""
+    """Return the rows of a JSON object: columns and data, a list under a known key, lists by column, or runs by id."""
     if isinstance(content.get("columns"), list) and isinstance(content.get("data"), list):
         return [dict(zip(map(str, content["columns"]), row, strict=True)) for row in content["data"]]
     lists = [v for k, v in content.items() if k in LISTS and isinstance(v, list)]
@@ -79,11 +79,11 @@ def _rows_of(content: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         return [{name: value.get(row) for name, value in content.items()} for row in rows]
     if any(is_standard(name) or name in NESTED for name in content):
         return [content]  # one run
-    raise ValueError("its JSON is no table: write a list of records, one for each row")
+    raise ValueError("its JSON is not a table: write a list of records, one per row")
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record whose nested mappings are columns: {"weights": {"web": 1}} is weight_web."""
+    """Return a record with a column per nested value: {"weights": {"web": 1}} becomes weight_web."""
     flat: dict[str, Any] = {}
     for name, value in record.items():
         if not isinstance(value, dict):

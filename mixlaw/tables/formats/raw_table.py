@@ -1,4 +1,4 @@
-"""A table on its way from files to standard columns."""
+"""A table between reading and checking."""
 
 from dataclasses import dataclass, field
 
@@ -6,19 +6,19 @@ import pandas as pd
 
 
 @dataclass
-class Part:
-    """One table on its way, a file or several joined: the rows that are left, indexed by their numbers in the file.
+class RawTable:
+    """One file, or several joined files, whose columns are being renamed.
 
     Attributes
     ----------
-    where : how messages name it
-    frame : its rows
-    n_rows : of the file
+    where : what messages call it
+    frame : the rows that are left, indexed by their row numbers in the file
+    n_rows : rows of the file
     notes : what was done to it
-    decimal : the mark before decimals in cells that may be read in two ways
-    renamed : its own names of columns -> those that they have now
-    left_out : reason -> rows that went for it
-    layout : by which it was read, if by any
+    decimal : the decimal mark of cells that can be read in two ways, such as 1,234
+    renamed : column names in the file -> present names
+    left_out : reason -> number of rows that were left out for it
+    layout : the name of the layout by which it was read, or ''
     """
 
     where: str

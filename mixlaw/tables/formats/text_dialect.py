@@ -1,4 +1,4 @@
-"""How a text writes its table: separator, decimal mark, comments, and how many cells its rows have."""
+"""Detect the dialect of a text table: separator, decimal mark, comment lines, and the number of cells per row."""
 
 import csv
 import re
@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from mixlaw.tables.number_parsing import decimal_mark_of, is_empty, parse_number
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-SAMPLE = 200  # lines that show how a text is written
+SAMPLE = 200  # lines that are looked at
 
 
 @dataclass(frozen=True)
-class Style:
-    """How a text is written: its lines, those that hold no cells emptied, its separator and its decimal mark."""
+class Dialect:
+    """How a text table is written.
+
+    Attributes
+    ----------
+    lines : its lines; those without cells are empty
+    separator : one character, or the regular expression for white space
+    decimal : the decimal mark, "." or ","
+    skipped : indices of comment lines and titles
+    """
 
     lines: list[str]
     separator: str
@@ -21,8 +29,8 @@ class Style:
     skipped: list[int]
 
 
-def style_of(lines: list[str]) -> Style:
-    """Find out how a text is written, by its first lines."""
+def detect_dialect(lines: list[str]) -> Dialect:
+    """Detect how a text table is written, by its first 200 lines."""
     lines, skipped = list(lines), []
     declared = re.fullmatch(r"sep=(.)", lines[0].strip('\ufeff "')) if lines else None
     if declared:
@@ -48,11 +56,11 @@ def style_of(lines: list[str]) -> Style:
         lines[i] = ""
     default = "," if separator == ";" else "."
     decimal = decimal_mark_of([cell for row in rows for cell in row], default)
-    return Style(lines, separator, decimal, skipped)
+    return Dialect(lines, separator, decimal, skipped)
 
 
 def _separator(lines: Sequence[str]) -> str:
-    """Return what separates most cells in most lines; a single column has commas."""
+    """Return the separator that gives most cells in most lines; a comma for a single column."""
     scores = {}
     for separator in SEPARATORS:
         rows = [_split(line, separator) for line in lines]
@@ -75,28 +83,28 @@ def _split(line: str, separator: str) -> list[str]:
 
 
 def _usual_width(rows: Sequence[list[str]]) -> int:
-    """Return how many cells most rows have."""
+    """Return the most frequent number of cells."""
     widths = [len(row) for row in rows]
     return max(set(widths), key=lambda w: (widths.count(w), w)) if widths else 0
 
 
 def _is_header(line: str, rows: Sequence[list[str]], separator: str, width: int) -> bool:
-    """Say whether a comment is the header: as many words as the rows below have cells, and those have numbers."""
+    """Return whether a comment line is the header: as many words as rows have cells, and no numbers among them."""
     words = _split(line, separator)
     number = lambda cell: parse_number(cell) is not None and not is_empty(cell)  # noqa: E731
     return len(words) == width and not any(map(number, words)) and any(map(number, rows[0]))
 
 
 @dataclass(frozen=True)
-class Widths:
-    """How many cells the rows of a text have.
+class RowWidths:
+    """How many cells the rows of a text table have.
 
     Attributes
     ----------
     header : cells of the header
-    rows : how many rows there are below it
-    wide : row -> (line, cells) of those with more cells than the header
-    quoted : lines in which the last quote over several lines is opened and closed, (0, 0) where there is none
+    rows : number of rows below it
+    wide : row -> (line, cells) of rows with more cells than the header
+    quoted : first and last line of the last quoted cell that spans lines; (0, 0) if there is none
     """
 
     header: int
@@ -105,18 +113,18 @@ class Widths:
     quoted: tuple[int, int]
 
 
-def widths_of(lines: Sequence[str], separator: str) -> Widths:
-    """Count cells; rows are counted from 1 below the header, lines from 1.
+def row_widths(lines: Sequence[str], separator: str) -> RowWidths:
+    """Count the cells of every row; rows are counted from 1 below the header, lines from 1.
 
-    Nothing is counted where csv cannot: with blanks as separators, and cells of more than 131,072 letters.
+    All counts are 0 where `csv` cannot parse: separators of several characters, cells of more than 131,072 characters.
     """
     try:
         return _counted(lines, separator)
     except (csv.Error, TypeError):
-        return Widths(0, 0, {}, (0, 0))
+        return RowWidths(0, 0, {}, (0, 0))
 
 
-def _counted(lines: Sequence[str], separator: str) -> Widths:
+def _counted(lines: Sequence[str], separator: str) -> RowWidths:
     header, count, before = 0, -1, 0
     wide, quoted = dict[int, tuple[int, int]](), (0, 0)
     reader = csv.reader((line + "\n" for line in lines), delimiter=separator, skipinitialspace=True)
@@ -127,11 +135,11 @@ def _counted(lines: Sequence[str], separator: str) -> Widths:
             count, header = count + 1, header or len(row)
             if len(row) > header:
                 wide[count] = (reader.line_num, len(row))
-    return Widths(header, max(count, 0), wide, quoted)
+    return RowWidths(header, max(count, 0), wide, quoted)
 
 
-def why_unreadable(widths: Widths) -> str:
-    """Return a sentence about the first row that has more cells than the header, or else about an open quote."""
+def why_unreadable(widths: RowWidths) -> str:
+    """Return the error for the first row with more cells than the header, else for an unclosed quote, else ''."""
     if widths.wide:
         line, cells = next(iter(widths.wide.values()))
         return (
@@ -139,4 +147,4 @@ def why_unreadable(widths: Widths) -> str:
             "semicolons"
         )
     begun, ended = widths.quoted
-    return f"a quote that is opened in line {begun} is closed in line {ended}, or never" if ended else ""
+    return f"the quote opened in line {begun} is closed in line {ended} or never" if ended else ""

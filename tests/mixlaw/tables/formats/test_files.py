@@ -108,7 +108,7 @@ def test_a_broken_line_of_json_lines_is_left_out_by_its_number(tmp_path):
     lines[2] = lines[2][:30]
     table = read_text(tmp_path, "\n".join(lines), "runs.jsonl")
     assert table.frame["row"].tolist() == [1, 2, 4, 5, 6]
-    assert table.notes == [f"{tmp_path / 'runs.jsonl'}: row 3: it is no JSON record; left out"]
+    assert table.notes == [f"{tmp_path / 'runs.jsonl'}: row 3: not a JSON record; left out"]
     assert table.much_left_out() == ["1 of 6 rows (17 %) are left out: no record (1)"]
 
 
@@ -157,7 +157,7 @@ def test_how_a_file_is_read_is_said_where_its_name_says_otherwise(tmp_path):
     frame, path = runs(), tmp_path / "runs.csv"
     text = "# exported\n" + frame.to_csv(index=False, sep=";", decimal=",")
     path.write_bytes(text.encode("utf-16"))
-    note = "read as UTF-16; columns are separated by semicolons; commas are decimal; line 1: comments, no rows; skipped"
+    note = "read as UTF-16; columns are separated by semicolons; commas are decimal; line 1: comments; skipped"
     assert read_table([path]).notes == [f"{path}: {note}"]
     path.write_bytes(frame.to_csv(index=False).replace("Web", "Café").encode("cp1252"))
     assert read_table([path]).notes == [f"{path}: read as Windows-1252, because it is not UTF-8"]
@@ -273,7 +273,7 @@ def test_bad_losses_of_a_long_table_are_named_by_their_own_rows():
     long = long_of(runs()).astype({"loss": object})
     long.loc[8, "loss"] = "diverged"
     table = check_frame(long, "mine")
-    assert table.notes[0] == "mine row 9: loss of code is diverged, which is no loss; left out"
+    assert table.notes[0] == "mine row 9: loss of code is diverged, not a loss; left out"
     assert table.frame["loss_code"].isna().tolist() == [False, False, True, False, False, False]
 
 
@@ -281,7 +281,7 @@ def test_one_column_of_losses_is_one_target(tmp_path):
     frame = runs()[["run_id", "n_params", "n_tokens", "loss_Web"]].rename(columns={"loss_Web": "val_loss"})
     table = check_frame(frame, "mine")
     assert table.targets == ["val_loss"]
-    assert table.notes == ["mine: column val_loss holds the losses of one target, which bears its name"]
+    assert table.notes == ["mine: column val_loss holds the losses of one target, named val_loss"]
 
 
 def test_settings_and_words_are_no_domains_and_no_targets():
@@ -298,7 +298,7 @@ def test_capitals_and_short_forms_of_standard_names_are_read_with_a_note(tmp_pat
     theirs.to_csv(tmp_path / "runs.csv", index=False)
     table = read_table([tmp_path / "runs.csv"])
     same(table, frame)
-    (note,) = [text for text in table.notes if "otherwise than they are named" in text]
+    (note,) = [text for text in table.notes if "columns renamed: " in text]
     assert "N as n_params, D as n_tokens" in note
     kept = theirs.assign(n_params=frame["n_params"])  # a column of the name itself wins
     kept.to_csv(tmp_path / "runs.csv", index=False)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.tables.check import check_frame
-from mixlaw.tables.formats.layouts import LAYOUTS, get_layout, load_files
+from mixlaw.tables.formats.layouts import LAYOUTS, get_layout
+from mixlaw.tables.formats.load import load_files
+from mixlaw.tables.formats.standardise import FileOptions
 from mixlaw.tables.metric_directions import HIGHER
 from mixlaw.tables.notes import listed, ranges
 from mixlaw.tables.number_parsing import EMPTY
@@ -139,7 +141,7 @@ def test_a_wandb_export_without_finished_runs_or_without_states_is_said(write):
     with pytest.raises(RunLogError, match=r"part0.csv: State is finished in none of its 3 rows"):
         read_table(write(WANDB.replace("finished", "running")), layout="wandb")
     table = read_table(write(WANDB.replace('"State"', '"Stat"')), layout="wandb")
-    assert "has no column State: all runs are taken for finished" in table.notes[0]
+    assert "has no column State: all runs are assumed to be finished" in table.notes[0]
     assert len(table.frame) == 3
 
 
@@ -166,7 +168,7 @@ def test_a_layout_is_recognised_and_used_with_a_note(write, texts, name):
     table, named = (read_table(paths, layout=layout, constants=constants) for layout in (None, name))
     pd.testing.assert_frame_equal(table.frame, named.frame)
     shown = " + ".join([str(paths[0]), *(path.name for path in paths[1:])])
-    assert table.notes[0] == f"{shown}: read in the layout '{name}', by the columns; --layout names another"
+    assert table.notes[0] == f"{shown}: read in the layout '{name}', recognised by its columns; --layout names another"
     assert table.notes[1:] == named.notes
 
 
@@ -187,7 +189,7 @@ def test_a_frame_in_memory_is_read_in_its_layout_too():
     frame = pd.read_csv(io.StringIO(PAPER))
     table = check_frame(frame, "mine")
     assert (table.domains, table.targets) == (["a", "b"], ["a", "openhermes"])
-    assert table.notes == ["mine: read in the layout 'paper', by the columns; --layout names another"]
+    assert table.notes == ["mine: read in the layout 'paper', recognised by its columns; --layout names another"]
 
 
 def test_no_layout_is_recognised_where_none_fits(write):
@@ -423,6 +425,6 @@ def test_random_bytes_and_cuts_end_in_a_table_or_a_sentence(write, texts, layout
 
 
 def test_files_are_read_without_a_layout_too(write):
-    (part,) = load_files(write(PAPER), {})
-    assert part.n_rows == 2
-    assert part.frame.index.tolist() == [1, 2]
+    (raw,) = load_files(write(PAPER), FileOptions())
+    assert raw.n_rows == 2
+    assert raw.frame.index.tolist() == [1, 2]
