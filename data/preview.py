@@ -1,11 +1,11 @@
-"""Look at what training would read: a prepared folder and the mixture that comes out of it, or tar shards.
+"""Show what training would read: a prepared folder and its realised mixture, or tar shards.
 
     python -m data.preview                                                # the quick start's domains, natural mixture
     python -m data.preview data=mine --mixture 'code=0.7,docs=0.3' --first 1000 --seq-len 256
     python -m data.preview data=multimodal --seq-len 256 --out sheet.png  # the first images of every domain
     python -m data.preview --shards '/data/shards/*.tar' --out sheet.png  # samples, captions, and the first images
 
-Nothing is prepared or changed; indices of tar shards are kept in data.root.
+Nothing is prepared or changed; indices of tar shards are saved in data.root.
 """
 
 import argparse
@@ -38,14 +38,14 @@ from mixlaw.errors import ConfigError, DataError
 from mixlaw.mixture import check_weights, proportional
 from mixlaw.paths import path_option
 
-TEXT_TOKENS, TEXT_CHARS, CAPTION_CHARS = 400, 100, 60  # of what is shown
+TEXT_TOKENS, TEXT_CHARS, CAPTION_CHARS = 400, 100, 60  # lengths of the texts that are shown
 PLACE = "[image]"
 N_SAMPLES, N_IMAGES = 5, 24
 COLUMNS, TILE, LINE = 6, 160, 16  # of the contact sheet: images in a row, pixels of an image and of its caption
 
 
 def aligned(rows: Sequence[Sequence[str]], n_names: int) -> str:
-    """Return rows as lines of columns: the first `n_names` to the left, all others, numbers, to the right."""
+    """Return rows as an aligned table: the first `n_names` columns left-aligned, the others (numbers) right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -55,36 +55,38 @@ def aligned(rows: Sequence[Sequence[str]], n_names: int) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """Return the beginning of a text in one line."""
+    """Return the beginning of a text on one line."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def layout_of(manifest: Manifest, seq_len: int, image_size: int, patch_size: int) -> Layout:
-    """Return how a text model, or where there are images a multimodal one, would read a prepared folder.
+    """Return the layout of a prepared folder for a text model, or for a multimodal one if it has images.
 
     Raises
     ------
     ConfigError
-        If images cannot be cut into such patches, or a sequence cannot hold one of them and a token.
+        If images cannot be divided into such patches, or a sequence is too short for an image and a token.
     """
     if not manifest.image_size:
         return Layout(seq_len)
     layout = Layout(seq_len, "multimodal", patch_size, View(image_size or manifest.image_size))
     if layout.view.size % patch_size or layout.n_patches < 2:
-        raise ConfigError(f"--patch-size {patch_size}: images of {layout.view.size} pixels cannot be cut like that")
+        raise ConfigError(f"--patch-size {patch_size}: images of {layout.view.size} pixels need a divisor of that")
     if layout.n_patches >= seq_len:
-        raise ConfigError(f"--seq-len {seq_len} must hold an image of {layout.n_patches} patches and a token")
+        raise ConfigError(
+            f"--seq-len {seq_len}: a sequence must hold an image of {layout.n_patches} patches and a token"
+        )
     return layout
 
 
 def describe(manifest: Manifest, layout: Layout) -> str:
-    """Return the domains of a prepared folder: role, documents, tokens per split, sequences, and how their text begins.
+    """Return tables of the domains: role, documents, tokens per split, sequences, and the beginning of the text.
 
     Raises
     ------
     DataError
-        If the tokenizer's file is missing or damaged.
+        If the tokenizer file is missing or damaged.
     """
     tokenizer = load_tokenizer(manifest.folder, manifest.facts["tokenizer"])
     images = ["images"] * bool(manifest.image_size)
@@ -103,14 +105,14 @@ def describe(manifest: Manifest, layout: Layout) -> str:
 
 
 def n_available(manifest: Manifest, domain: str, split: str, layout: Layout) -> int:
-    """Return the tokens of a split; an image counts as many as it has patches."""
+    """Return the number of tokens of a split; an image counts as its number of patches."""
     if not manifest.image_size:
         return manifest.n_tokens(domain, split)
     return kinds_in(manifest, domain, split, layout).total("n_tokens")
 
 
 def _beginning(manifest: Manifest, domain: str, tokenizer: Tokenizer) -> str:
-    """Return the text of a domain's first tokens; targets have none to train on."""
+    """Return the text of the first tokens of a domain, in its first split that has tokens."""
     split = next((s for s in SPLITS if manifest.n_tokens(domain, s)), None)
     if split is None:
         return ""
@@ -121,7 +123,7 @@ def _beginning(manifest: Manifest, domain: str, tokenizer: Tokenizer) -> str:
 
 
 def decoded_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> str:
-    """Return the text of tokens as they are stored, [image] where an image stands."""
+    """Decode stored tokens to text, with [image] in place of images."""
     parts = (
         PLACE if is_image else tokenizer.decode(ids)
         for is_image, ids in itertools.groupby(tokens, lambda token: token >= tokenizer.vocab_size)
@@ -130,12 +132,12 @@ def decoded_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> str:
 
 
 def parse_mixture(text: str) -> dict[str, float]:
-    """Return the weights of 'code=0.7,docs=0.3'.
+    """Parse weights such as 'code=0.7,docs=0.3'.
 
     Raises
     ------
     ConfigError
-        If it is written in another way.
+        If the text has another form, or a domain occurs twice.
     """
     weights: dict[str, float] = {}
     for part in text.split(","):
@@ -145,19 +147,19 @@ def parse_mixture(text: str) -> dict[str, float]:
         except ValueError:
             raise ConfigError(f"--mixture: '{part}' is not <domain>=<weight>, as in code=0.7,docs=0.3") from None
         if name in weights:
-            raise ConfigError(f"--mixture: '{name}' is there twice: give every domain one weight")
+            raise ConfigError(f"--mixture: '{name}' occurs twice: give every domain one weight")
         weights[name] = weight
     return weights
 
 
 def realised(manifest: Manifest, weights: dict[str, float], layout: Layout, first: int) -> str:
-    """Return the mixture of the first sequences of the stream beside what was asked for, and the epochs they take."""
+    """Return a table of requested and realised weights in the first sequences of the stream, with tokens and epochs."""
     kinds = {name: kinds_in(manifest, name, "train", layout) for name, weight in weights.items() if weight}
     for name, here in kinds.items():
         if not here.size:
             raise DataError(f"domain '{name}' has too few tokens for a sequence of {layout.seq_len}: lower --seq-len")
     spent = WeightedStream(manifest, weights, layout, 1, seed=0).tokens_by_domain(first)
-    rows = [["domain", "asked for", "realised", "tokens", "epochs"]]
+    rows = [["domain", "requested", "realised", "tokens", "epochs"]]
     for name, weight in weights.items():
         epochs = spent[name] / kinds[name].total("n_tokens") if name in kinds else 0.0
         share = spent[name] / sum(spent.values())
@@ -166,21 +168,21 @@ def realised(manifest: Manifest, weights: dict[str, float], layout: Layout, firs
 
 
 class Allowed:
-    """How many images that cannot be decoded are left out before one is an error."""
+    """Counts images that cannot be decoded against the budget of --bad-budget."""
 
     def __init__(self, budget: int) -> None:
         self.budget, self.count = budget, 0
 
     def add(self, where: str, cause: str) -> None:
-        """Count one more, or raise the DataError that names it."""
+        """Count one more; raise DataError if it exceeds the budget."""
         self.count += 1
         if self.count > self.budget:
-            advice = "repair or remove it, or allow some with --bad-budget"
+            advice = "repair or remove it, or raise --bad-budget"
             raise DataError(f"{where}: cannot be decoded ({cause}): {advice}")
 
 
 def caption(shards: TarShards, number: int, text_key: str) -> str:
-    """Return the caption of a sample, or in brackets why it has none."""
+    """Return the caption of a sample, or the reason in brackets why it has none."""
     where = shards.where(number)
     try:
         text = sample_text(shards.sample(number), where, text_key, BadDocuments())
@@ -190,7 +192,7 @@ def caption(shards: TarShards, number: int, text_key: str) -> str:
 
 
 def decoded(raw: bytes, where: str, allowed: Allowed) -> Image.Image | None:
-    """Return an image no larger than a tile, None where it cannot be decoded and that is allowed."""
+    """Return an image scaled to a tile; None if it cannot be decoded and the budget allows to skip it."""
     try:
         image = open_image(raw, TILE)
         image.thumbnail((TILE, TILE))
@@ -201,7 +203,7 @@ def decoded(raw: bytes, where: str, allowed: Allowed) -> Image.Image | None:
 
 
 def first_images(shards: TarShards, allowed: Allowed) -> list[tuple[Image.Image, int]]:
-    """Return the first images, and the numbers of their samples."""
+    """Return the first images with the numbers of their samples."""
     found: list[tuple[Image.Image, int]] = []
     for number in range(len(shards)):
         for suffix, raw in shards.sample(number).items():
@@ -214,7 +216,7 @@ def first_images(shards: TarShards, allowed: Allowed) -> list[tuple[Image.Image,
 
 
 def contact_sheet(images: Sequence[tuple[Image.Image, str]]) -> Image.Image:
-    """Return one picture of some images with their captions below."""
+    """Draw images in a grid, each with its caption below."""
     n_rows = -(-len(images) // COLUMNS)
     width, height = TILE + 8, TILE + LINE + 8
     sheet = Image.new("RGB", (COLUMNS * width, n_rows * height), "white")
@@ -230,7 +232,7 @@ def contact_sheet(images: Sequence[tuple[Image.Image, str]]) -> Image.Image:
 
 
 def inspect_shards(args: argparse.Namespace) -> str:
-    """Return what the shards hold; write the contact sheet where one is asked for.
+    """Return a summary of the shards; write the contact sheet if --out is given.
 
     Raises
     ------
@@ -254,20 +256,20 @@ def inspect_shards(args: argparse.Namespace) -> str:
 
 
 def index_folder() -> Path:
-    """Return where the indices of shards are kept that belong to no configuration."""
+    """Return the folder for indices of shards that are read without a configuration."""
     return DataConfig().root_folder / "tar_indices"
 
 
 def write_png(sheet: Image.Image, path: Path) -> None:
-    """Write a picture.
+    """Write an image as PNG.
 
     Raises
     ------
     ConfigError
-        If it is not to be a .png file, or cannot be written there.
+        If the name does not end in .png, or the file cannot be written.
     """
     if path.suffix != ".png":
-        raise ConfigError(f"--out {path}: the sheet is written as .png: choose such a name")
+        raise ConfigError(f"--out {path}: the name must end in .png")
     try:
         sheet.save(path)
     except OSError as error:
@@ -275,7 +277,7 @@ def write_png(sheet: Image.Image, path: Path) -> None:
 
 
 def inspect_prepared(args: argparse.Namespace) -> str:
-    """Return what a prepared folder holds and the mixture that the stream makes of it; write the contact sheet."""
+    """Return a summary of a prepared folder with its realised mixture; write the contact sheet if --out is given."""
     config = compose_config(args.overrides)
     manifest = open_manifest(config.folder, how_to_prepare(config))
     layout = layout_of(manifest, args.seq_len, args.image_size, args.patch_size)
@@ -297,7 +299,7 @@ def prepared_images(manifest: Manifest) -> list[tuple[Image.Image, str]]:
     Raises
     ------
     DataError
-        If there are none.
+        If the folder has no images.
     """
     tokenizer = load_tokenizer(manifest.folder, manifest.facts["tokenizer"])
     shown = []
@@ -310,12 +312,12 @@ def prepared_images(manifest: Manifest) -> list[tuple[Image.Image, str]]:
             image = Image.fromarray(images.image(number)).resize((TILE, TILE), Image.Resampling.NEAREST)
             shown.append((image, shortened(f"{domain}: {text}", CAPTION_CHARS)))
     if not shown:
-        raise DataError(f"{manifest.folder} holds no images, so there is nothing to draw")
+        raise DataError(f"{manifest.folder} contains no images: --out needs data with images")
     return shown
 
 
 def positive(text: str) -> int:
-    """Return a whole number of at least 1, for argparse."""
+    """Parse an integer of at least 1, for argparse."""
     number = int(text)
     if number < 1:
         raise ValueError
@@ -323,33 +325,34 @@ def positive(text: str) -> int:
 
 
 def parse_args(argv: list[str] | None) -> Any:
-    """Return the command line's settings."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m data.preview", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("overrides", nargs="*", metavar="setting=value", help="a group or setting of configs/data")
-    parser.add_argument("--mixture", metavar="DOMAIN=WEIGHT,...", help="instead of the natural mixture")
-    parser.add_argument("--first", type=positive, default=1000, metavar="N", help="sequences to count (%(default)s)")
-    parser.add_argument("--seq-len", type=positive, default=64, metavar="TOKENS", help="of a sequence (%(default)s)")
-    parser.add_argument("--patch-size", type=positive, default=4, metavar="PIXELS", help="of images (%(default)s)")
-    parser.add_argument("--image-size", type=int, default=0, metavar="PIXELS", help="that a model reads (as stored)")
-    parser.add_argument("--shards", metavar="PATH", help="tar shards instead: a file, a folder or a glob")
-    parser.add_argument("--text-key", default="", help="of the caption in .json; else .txt, text or caption")
-    parser.add_argument("--out", type=path_option, metavar="PNG", help="a contact sheet of the first images")
-    parser.add_argument("--bad-budget", type=int, default=0, metavar="N", help="images that may be undecodable")
+    add = parser.add_argument
+    add("--mixture", metavar="DOMAIN=WEIGHT,...", help="weights of the domains (default: the natural mixture)")
+    add("--first", type=positive, default=1000, metavar="N", help="number of sequences to count (%(default)s)")
+    add("--seq-len", type=positive, default=64, metavar="TOKENS", help="length of a sequence (%(default)s)")
+    add("--patch-size", type=positive, default=4, metavar="PIXELS", help="side of an image patch (%(default)s)")
+    add("--image-size", type=int, default=0, metavar="PIXELS", help="side of images (default: the stored size)")
+    add("--shards", metavar="PATH", help="show tar shards (a file, a folder or a glob) instead of prepared data")
+    add("--text-key", default="", help="key of the caption in .json (default: .txt, else text or caption in .json)")
+    add("--out", type=path_option, metavar="PNG", help="write a contact sheet of the first images")
+    add("--bad-budget", type=int, default=0, metavar="N", help="undecodable images to skip (%(default)s)")
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Inspect from the command line; return the exit code."""
+    """Run `python -m data.preview`; return the exit code."""
     args = parse_args(argv)
     return exit_code_of(lambda: _inspect(args))
 
 
 def _inspect(args: argparse.Namespace) -> int:
     if args.shards and (args.overrides or args.mixture):
-        raise ConfigError("--shards looks at tar shards only: leave out settings and --mixture")
+        raise ConfigError("--shards shows tar shards only: remove the settings and --mixture")
     sys.stdout.write(inspect_shards(args) if args.shards else inspect_prepared(args))
     return 0
 

@@ -1,4 +1,4 @@
-"""Text <-> token ids: raw bytes, or a byte-level BPE learned on the training documents themselves."""
+"""Tokenizers: bytes, byte-level BPE learned on the training documents, pretrained, or unknown (files of token ids)."""
 
 import hashlib
 import json
@@ -16,16 +16,16 @@ from mixlaw.errors import ConfigError, DataError
 from mixlaw.paths import expand_path
 
 BYTE_VOCAB = 256
-BYTE_END = 0  # NUL, which cleaned text never holds
+BYTE_END = 0  # NUL, which cleaned texts do not contain
 BPE_END = "<|end|>"
 FILE_NAME = "tokenizer.json"
-BATCH_CHARS = 4_000_000  # per batch of the learned tokenizer: enough for all cores, small beside the memory
+BATCH_CHARS = 4_000_000  # per batch: enough for all cores, and small in memory
 
 Ids = NDArray[np.int64]
 
 
 class Tokenizer(Protocol):
-    """What the preparation, the trainer and the export need of a tokenizer."""
+    """Interface of a tokenizer for preparation, trainer and export."""
 
     kind: str
     vocab_size: int
@@ -39,17 +39,17 @@ class Tokenizer(Protocol):
         """Return the ids of several texts."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of some ids; bytes that are no UTF-8 become U+FFFD."""
+        """Return the text of ids; bytes that are not UTF-8 become U+FFFD."""
 
     def save(self, folder: Path) -> None:
-        """Write what `load_tokenizer` needs beside the manifest."""
+        """Write the files that `load_tokenizer` needs besides the manifest."""
 
     def to_transformers(self) -> Any:
         """Return the same tokenizer as a `transformers.PreTrainedTokenizerFast`."""
 
 
 class ByteTokenizer:
-    """Every UTF-8 byte is a token, and its id is its value; NUL ends a document."""
+    """One token per UTF-8 byte, with the byte as id; NUL ends a document."""
 
     kind = "bytes"
     vocab_size = BYTE_VOCAB
@@ -65,14 +65,14 @@ class ByteTokenizer:
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of some ids; bytes that are no UTF-8 become U+FFFD."""
+        """Return the text of ids; bytes that are not UTF-8 become U+FFFD."""
         return bytes(int(i) for i in ids).decode("utf-8", errors="replace")
 
     def save(self, folder: Path) -> None:
-        """Write nothing: there is nothing to know."""
+        """Write nothing: this tokenizer has no parameters."""
 
     def to_transformers(self) -> Any:
-        """Return a byte-level BPE without merges whose 256 symbols have the bytes' values as ids."""
+        """Return a byte-level BPE without merges, whose 256 symbols have the values of the bytes as ids."""
         from tokenizers import Tokenizer as Backend
         from tokenizers import decoders, models, pre_tokenizers
 
@@ -84,7 +84,7 @@ class ByteTokenizer:
 
 
 def byte_symbols() -> list[str]:
-    """Return the printable character by which byte-level BPE writes each of the 256 bytes."""
+    """Return the printable character that byte-level BPE uses for each of the 256 bytes."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = (b for b in range(256) if b not in printable)
     stand_in = {byte: 256 + rank for rank, byte in enumerate(others)}
@@ -92,7 +92,7 @@ def byte_symbols() -> list[str]:
 
 
 class BpeTokenizer:
-    """A byte-level BPE; it knows every byte, so that every text comes back exactly.
+    """A byte-level BPE; it contains all bytes, so decoding inverts encoding for every text.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ class BpeTokenizer:
     kind = "bpe"
 
     def __init__(self, backend: Any, end: str = BPE_END) -> None:
-        backend.encode_special_tokens = True  # "<|end|>" within a text is text, not the end of it
-        backend.no_truncation()  # a file that was saved with either on would cut documents or fill them up
+        backend.encode_special_tokens = True  # "<|end|>" inside a text is encoded as text
+        backend.no_truncation()  # both may be enabled in the tokenizer's file
         backend.no_padding()
         self._backend, self._end = backend, end
         self._json = backend.to_str()
@@ -121,30 +121,30 @@ class BpeTokenizer:
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of some ids; bytes that are no UTF-8 become U+FFFD."""
+        """Return the text of ids; bytes that are not UTF-8 become U+FFFD."""
         return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`, which the transformers library reads too."""
+        """Write `tokenizer.json`, which transformers can read too."""
         (folder / FILE_NAME).write_text(self._json, encoding="utf-8")
 
     def to_transformers(self) -> Any:
         """Return the same tokenizer as a `transformers.PreTrainedTokenizerFast` that adds no special tokens by default.
 
-        A post-processor does nothing but add them (and trim offsets), and `encode` never used it.
+        The post-processor, which adds them, is removed; `encode` does not use it either.
         """
         plain = type(self._backend).from_str(json.dumps(json.loads(self._json) | {"post_processor": None}))
         plain.encode_special_tokens = True
         return _wrapped(plain, self._end)
 
     def added_by_default(self) -> list[str]:
-        """Return the special tokens that the original adds to a text, and `encode` does not."""
+        """Return the special tokens that the original tokenizer adds to a text; `encode` does not add them."""
         with_special, without = (self._backend.encode("a", add_special_tokens=add).tokens for add in (True, False))
         return list((Counter(with_special) - Counter(without)).elements())
 
 
 class PretrainedTokenizer(BpeTokenizer):
-    """Somebody else's tokenizer, whatever its kind.
+    """A tokenizer of any kind, from the hub or a local folder.
 
     Parameters
     ----------
@@ -157,11 +157,11 @@ class PretrainedTokenizer(BpeTokenizer):
     def __init__(self, backend: Any, end: str) -> None:
         super().__init__(backend, end)
         ids = backend.get_vocab(with_added_tokens=True).values()
-        self.vocab_size = max(ids) + 1  # some leave out numbers
+        self.vocab_size = max(ids) + 1  # ids may have gaps
 
 
 class GivenTokenizer:
-    """The tokenizer of files that are tokenised already: nothing is known of it but its size and its end token."""
+    """The unknown tokenizer of files of token ids: only its size and end token are known."""
 
     kind = "given"
 
@@ -170,36 +170,36 @@ class GivenTokenizer:
         self.sha256 = hashlib.sha256(f"given: {vocab_size} symbols, end = {end_id}".encode()).hexdigest()
 
     def encode(self, text: str) -> Ids:
-        """Refuse: which ids a text has is not known."""
-        raise DataError("these data were tokenised elsewhere, and their tokenizer is not known here: give it ids")
+        """Raise DataError: the tokenizer is not known."""
+        raise DataError("these data were tokenised elsewhere, and their tokenizer is not known: use ids, not text")
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        """Refuse."""
+        """Raise DataError: the tokenizer is not known."""
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the ids themselves, as numbers."""
+        """Return the ids as decimal numbers."""
         return " ".join(str(int(i)) for i in ids)
 
     def save(self, folder: Path) -> None:
-        """Write nothing: the manifest has all that is known."""
+        """Write nothing: the manifest has the size and the end token."""
 
     def to_transformers(self) -> Any:
-        """Refuse."""
-        raise DataError("these data were tokenised elsewhere: put that tokenizer beside the model yourself")
+        """Raise DataError: the tokenizer is not known."""
+        raise DataError("these data were tokenised elsewhere: copy that tokenizer into the model's folder yourself")
 
 
 def load_pretrained(path: str) -> PretrainedTokenizer:
-    """Return a tokenizer of the hub or of a local folder; its end-of-sequence symbol ends documents.
+    """Return a tokenizer of the hub or of a local folder; its end-of-sequence token ends documents.
 
     Raises
     ------
     DataError
-        If there is none, or one without a fast form or without such a symbol.
+        If it cannot be loaded, has no fast version, or has no end-of-sequence token.
     """
     path = expand_path(path, "data.tokenizer.path")
     why = "" if Path(path).exists() else _hub_unreachable(path)
-    from transformers import AutoTokenizer  # seconds of imports, which a mistake need not wait for
+    from transformers import AutoTokenizer  # takes seconds to import; errors above come first
 
     options = {"use_fast": True, "trust_remote_code": False, "local_files_only": bool(why)}
     try:
@@ -209,17 +209,17 @@ def load_pretrained(path: str) -> PretrainedTokenizer:
         raise DataError(f"data.tokenizer.path: no tokenizer can be loaded from {path}: {cause}") from None
     backend, end = getattr(tokenizer, "backend_tokenizer", None), tokenizer.eos_token
     if backend is None or not end:
-        raise DataError(f"data.tokenizer.path: {path} has no fast tokenizer, or none with an end-of-sequence token")
+        raise DataError(f"data.tokenizer.path: {path} has no fast tokenizer with an end-of-sequence token")
     return PretrainedTokenizer(backend, str(end))
 
 
 def _hub_unreachable(name: str) -> str:
-    """Return why the hub cannot be reached, or the empty string where it can or need not be asked.
+    """Return why the hub cannot be reached; the empty string if it can, or if the hub is set to offline mode.
 
     Raises
     ------
     DataError
-        If it cannot be reached, and its cache here does not hold the tokenizer either.
+        If it cannot be reached, and the local cache does not contain the tokenizer.
     """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -231,8 +231,8 @@ def _hub_unreachable(name: str) -> str:
         cached = False
     if not cached:
         raise DataError(
-            f"data.tokenizer.path: {name} is no folder here nor in the hub's cache, and {why}: check the path or the "
-            "network"
+            f"data.tokenizer.path: {name} is neither a local folder nor in the hub's cache, and {why}: check the path "
+            "or the network"
         )
     return why
 
@@ -245,12 +245,12 @@ def _wrapped(backend: Any, end: str) -> Any:
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> BpeTokenizer:
-    """Learn a byte-level BPE with exactly `vocab_size` symbols, the end token among them.
+    """Learn a byte-level BPE with exactly `vocab_size` symbols, including the end token.
 
     Raises
     ------
     DataError
-        If the texts are too few for that many symbols.
+        If there is too little text for that many symbols.
     """
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -268,30 +268,34 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> BpeTokenizer:
     size = backend.get_vocab_size()
     if size != vocab_size:
         raise DataError(
-            f"data.tokenizer.vocab_size: the documents give {size} symbols, not {vocab_size}: ask for fewer"
+            f"data.tokenizer.vocab_size: the documents give only {size} symbols, not {vocab_size}: set it lower"
         )
     return BpeTokenizer(backend)
 
 
 def check_tokenizer(config: TokenizerConfig) -> None:
-    """Check the vocabulary size.
+    """Check path, vocabulary size and end token against the kind of tokenizer.
 
     Raises
     ------
     ConfigError
-        If the kind cannot have it.
+        Naming the setting.
     """
     where = "data.tokenizer.vocab_size"
     if config.kind == "pretrained" and not config.path:
         raise ConfigError("data.tokenizer.path: missing; kind=pretrained needs a repository of the hub or a folder")
     if config.kind == "given" and not 0 <= config.end_id < config.vocab_size:
-        raise ConfigError(f"data.tokenizer.end_id is {config.end_id}; it must be one of {config.vocab_size} symbols")
+        raise ConfigError(
+            f"data.tokenizer.end_id is {config.end_id}; it must be from 0 to below vocab_size, {config.vocab_size}"
+        )
     if config.kind == "bytes" and config.vocab_size != BYTE_VOCAB:
         raise ConfigError(
-            f"{where} is {config.vocab_size}, but bytes are always {BYTE_VOCAB}: set data.tokenizer.kind=bpe"
+            f"{where} is {config.vocab_size}, but kind=bytes always has {BYTE_VOCAB}: set data.tokenizer.kind=bpe"
         )
     if config.kind == "bpe" and config.vocab_size <= BYTE_VOCAB:
-        raise ConfigError(f"{where} is {config.vocab_size}; bpe needs {BYTE_VOCAB + 1} or more: all bytes and the end")
+        raise ConfigError(
+            f"{where} is {config.vocab_size}; bpe needs at least {BYTE_VOCAB + 1}: all bytes and the end token"
+        )
 
 
 def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Tokenizer:
@@ -304,7 +308,7 @@ def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Tokenizer:
     Raises
     ------
     DataError
-        If its file is missing, damaged, or not the one that made the tokens.
+        If its file is missing, damaged, or differs from the one that made the tokens.
     """
     if facts["kind"] == "bytes":
         return ByteTokenizer()
@@ -326,7 +330,7 @@ def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Tokenizer:
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Group texts so that each batch has about `BATCH_CHARS` characters."""
+    """Group texts into batches of about `BATCH_CHARS` characters."""
     batch: list[str] = []
     size = 0
     for text in texts:

@@ -69,7 +69,7 @@ def members(file: ShardFile) -> Iterator[TarInfo]:
     if file.read(0, 2) == GZIP:
         raise file.broken("it is compressed; random access needs a plain tar archive")
     if file.read(max(file.size - END_MARK, 0), END_MARK) != bytes(END_MARK):
-        raise file.broken("the shard is cut or no tar archive (its end mark is missing)")
+        raise file.broken("the shard is truncated or not a tar archive (its end mark is missing)")
     at, previous = 0, ""
     try:
         with (
@@ -96,7 +96,7 @@ def _check_member(file: ShardFile, member: TarInfo) -> None:
         raise file.broken(f"its size is {member.size:,} bytes", name)
     n_blocks = -(-member.size // BLOCKSIZE)
     if member.offset_data + n_blocks * BLOCKSIZE > file.size - END_MARK:
-        raise file.broken(f"its {member.size:,} bytes reach past the end of the archive: the shard is cut", name)
+        raise file.broken(f"its {member.size:,} bytes reach past the end of the archive: the shard is truncated", name)
     if member.issparse() or any(key.startswith("GNU.sparse") for key in member.pax_headers):
         raise file.broken("it is sparse, not a regular file", name)
     if not member.isreg() and not member.isdir():
@@ -143,4 +143,4 @@ def _fault(header: bytes) -> str:
 
 def _damaged(file: ShardFile, at: int, previous: str, fault: str) -> DataError:
     place = f"the header at byte {at:,}, the next one after this member," if at else "its first header"
-    return file.broken(f"{place} is damaged ({fault}), or the shard is no tar archive", previous)
+    return file.broken(f"{place} is damaged ({fault}), or the shard is not a tar archive", previous)

@@ -1,9 +1,9 @@
-"""Random access to webdataset tar shards: any sample by one read, from an index of our own.
+"""Random access to webdataset tar shards: one read per sample, from an index of member offsets.
 
-A sample is the members of one name up to the first dot of its last part (its key); what follows the dot is the suffix.
-Unlike other readers of tar, this one takes nothing for granted: whatever is damaged or would be skipped in silence is
-an error that names the shard and the member. Only bodies have no checksum in tar, so a byte that changed in one, or
-was overwritten by zeros up to the end of a member, cannot be noticed here.
+A sample consists of adjacent members with the same key. In `a/b.seg.png`, the key is `a/b` and the suffix `seg.png`: a
+name is cut at the first dot of its last component. Damage, and members that other readers would skip silently, are
+errors that name the shard and the member. Member contents have no checksum in tar, so changed bytes there are not
+detected.
 """
 
 import hashlib
@@ -25,21 +25,21 @@ from data.readers.tar_members import ShardFile, members
 from mixlaw.errors import DataError
 
 INDEX_VERSION = 1
-MOST_HANDLES = 16  # open files at a time; a mixture of 50 domains stays below the usual limit of 1,024
-_META = re.compile(r"__[^/]*__(/|$)")  # webdataset keeps notes of its own under such names
+MOST_HANDLES = 16  # open files per domain: 50 domains stay below the usual limit of 1,024
+_META = re.compile(r"__[^/]*__(/|$)")  # names that webdataset reserves for metadata
 _DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Where the samples of one shard lie.
+    """Positions of the samples in one shard.
 
     Attributes
     ----------
-    first_member : (n_samples + 1,) number of each sample's first member, and of all members
-    offset, size : (n_members,) of the bodies, in bytes
-    suffix : (n_members,) number of each member's suffix in `suffixes`
-    keys, suffixes : UTF-8, each ended by NUL
+    first_member : (n_samples + 1,) number of the first member of each sample, and the number of members
+    offset, size : (n_members,) of the contents [bytes]
+    suffix : (n_members,) number of the suffix of each member in `suffixes`
+    keys, suffixes : UTF-8, each terminated by NUL
     """
 
     first_member: NDArray[np.int64]
@@ -50,7 +50,7 @@ class ShardIndex:
     suffixes: bytes
 
     def to_bytes(self) -> bytes:
-        """Return the index with a hash before it."""
+        """Serialise the index, preceded by its sha256."""
         arrays = (self.first_member, self.offset, self.size, self.suffix)
         counts = np.array([len(self.first_member), len(self.offset), len(self.keys)], "<i8")
         body = b"".join([a.astype("<i8").tobytes() for a in (counts, *arrays)] + [self.keys, self.suffixes])
@@ -58,7 +58,7 @@ class ShardIndex:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> "ShardIndex | None":
-        """Return the index, or None where it is damaged."""
+        """Return the index, or None if it is damaged."""
         digest, body = raw[:_DIGEST], raw[_DIGEST:]
         if len(body) < 24 or hashlib.sha256(body).digest() != digest:
             return None
@@ -70,12 +70,12 @@ class ShardIndex:
 
 
 def index_shard(file: ShardFile) -> ShardIndex:
-    """Return the index of a shard, by hopping from header to header.
+    """Return the index of a shard; reads headers only.
 
     Raises
     ------
     DataError
-        Naming the member, if the shard is damaged or its members do not make samples.
+        If the shard is damaged or its members are not grouped into samples; names the member.
     """
     keys: dict[str, None] = {}
     suffixes: dict[str, int] = {}
@@ -88,16 +88,16 @@ def index_shard(file: ShardFile) -> ShardIndex:
         new_key, suffix = _split_name(file, member.name)
         if new_key != key:
             if new_key in keys:
-                raise file.broken(f"sample '{new_key}' comes a second time: its members must be adjacent", member.name)
+                raise file.broken(f"sample '{new_key}' occurs twice: its members must be adjacent", member.name)
             key, present = new_key, set()
             keys[key] = None
             first.append(len(rows))
         if suffix in present:
-            raise file.broken("this member is there twice", member.name)
+            raise file.broken("this member occurs twice", member.name)
         present.add(suffix)
         rows.append((member.offset_data, member.size, suffixes.setdefault(suffix, len(suffixes))))
     if not rows:
-        raise file.broken("it holds no sample")
+        raise file.broken("it contains no sample")
     offset, size, kind = np.array(rows, np.int64).T
     first_member = np.array([*first, len(rows)], np.int64)
     return ShardIndex(first_member, offset, size, kind, keys=_joined(keys), suffixes=_joined(suffixes))
@@ -107,7 +107,7 @@ def _split_name(file: ShardFile, name: str) -> tuple[str, str]:
     folder, slash, base = name.rpartition("/")
     stem, _, suffix = base.partition(".")
     if not stem or not suffix:
-        raise file.broken("a member is named <key>.<suffix>, this one is not", name)
+        raise file.broken("the name of a member must be <key>.<suffix>", name)
     return folder + slash + stem, suffix.lower()
 
 
@@ -120,14 +120,14 @@ def _names(joined: bytes) -> list[str]:
 
 
 def _open_index(path: Path, folder: Path | None) -> tuple[tuple[int, int], ShardIndex]:
-    """Return size and modification time of a shard, and its index: the one that is kept, or a new one."""
-    with _sentences(path):
+    """Return size and modification time of a shard, and its index: the saved one, else a new one."""
+    with _os_errors_as_data_errors(path):
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
             raise DataError(f"{path}: is not a regular file: name .tar files")
         change = _last_change(facts)
-        kept = _kept_index(folder, path, change)
-        known = _load(kept) if kept else None
+        saved = _index_path(folder, path, change)
+        known = _load(saved) if saved else None
         if known:
             return change, known
         handle = os.open(path, os.O_RDONLY)
@@ -135,8 +135,8 @@ def _open_index(path: Path, folder: Path | None) -> tuple[tuple[int, int], Shard
             index = index_shard(ShardFile(path, handle, facts.st_size))
         finally:
             os.close(handle)
-    if kept:
-        _keep(kept, index.to_bytes())
+    if saved:
+        _save(saved, index.to_bytes())
     return change, index
 
 
@@ -144,7 +144,7 @@ def _last_change(facts: os.stat_result) -> tuple[int, int]:
     return facts.st_size, facts.st_mtime_ns
 
 
-def _kept_index(folder: Path | None, path: Path, change: tuple[int, int]) -> Path | None:
+def _index_path(folder: Path | None, path: Path, change: tuple[int, int]) -> Path | None:
     if folder is None:
         return None
     identity = f"{INDEX_VERSION}/{change[0]}/{change[1]}/{path.resolve()}"
@@ -158,8 +158,8 @@ def _load(path: Path) -> ShardIndex | None:
         return None
 
 
-def _keep(path: Path, raw: bytes) -> None:
-    """Write an index so that others see all of it or nothing; where nothing can be written, it is made again."""
+def _save(path: Path, raw: bytes) -> None:
+    """Write an index atomically; if it cannot be written, the next process computes it again."""
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def _keep(path: Path, raw: bytes) -> None:
 
 
 @contextmanager
-def _sentences(path: Path) -> Iterator[None]:
+def _os_errors_as_data_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -179,19 +179,19 @@ def _sentences(path: Path) -> Iterator[None]:
 
 
 class TarShards:
-    """The samples of some shards, numbered through in the order of the paths.
+    """The samples of several shards, numbered consecutively in the order of the paths.
 
-    May be shared with forked processes and sent to spawned ones.
+    Can be shared with forked processes and pickled for spawned ones.
 
     Parameters
     ----------
     paths : of the .tar files
-    index_folder : where indices are kept, so that the next opening is instant; None keeps them in memory only
+    index_folder : where indices are saved, so that opening the shards again is instant; None: do not save them
 
     Raises
     ------
     DataError
-        Naming the shard and the member, if one is missing, no tar archive, damaged, or changed since it was opened.
+        If a shard is missing, not a tar archive, damaged, or changed since it was opened; names shard and member.
     """
 
     def __init__(self, paths: Sequence[Path], index_folder: Path | None = None) -> None:
@@ -200,7 +200,7 @@ class TarShards:
             raise DataError("no tar shards were given: name at least one .tar file")
         self.paths = [Path(path) for path in paths]
         self._first, self._offset, self._size, self._suffix = array("q", [0]), array("q"), array("q"), array("q")
-        self._ends: list[int] = []  # samples up to and with each shard
+        self._ends: list[int] = []  # cumulative number of samples
         self._joined_keys: list[bytes] = []
         self._changes: list[tuple[int, int]] = []
         suffixes: dict[str, int] = {}
@@ -233,17 +233,17 @@ class TarShards:
 
     @property
     def kinds(self) -> Counter[str]:
-        """How many members there are of each suffix."""
+        """The number of members with each suffix."""
         counts = np.bincount(np.array(self._suffix), minlength=len(self._suffixes)).tolist()
         return Counter(dict(zip(self._suffixes, counts, strict=True)))
 
     def sample(self, i: int) -> dict[str, bytes]:
-        """Return the members of a sample, suffix -> content, by one read.
+        """Return the members of a sample, suffix -> content; reads the file once.
 
         Raises
         ------
         DataError
-            Naming the shard, if it cannot be read or changed since it was opened.
+            If the shard cannot be read or changed since it was opened; names the shard.
         """
         if not 0 <= i < self._ends[-1]:
             raise IndexError(f"sample {i} of {len(self)}")
@@ -258,7 +258,7 @@ class TarShards:
         return found
 
     def where(self, i: int) -> str:
-        """Return the shard and the key of a sample, for messages."""
+        """Return shard and key of a sample, for messages."""
         shard = bisect_right(self._ends, i)
         before = self._ends[shard - 1] if shard else 0
         return f"{self.paths[shard]}: {_names(self._joined_keys[shard])[i - before]}"
@@ -270,18 +270,18 @@ class TarShards:
         try:
             raw = os.pread(handle, length, start)
             while len(raw) < length and (more := os.pread(handle, length - len(raw), start + len(raw))):
-                raw += more  # one call reads at most 2 GiB
+                raw += more  # pread returns at most 2 GiB per call
         except OSError as error:
             raise DataError(f"{self.paths[shard]}: cannot be read at byte {start:,}: {error.strerror}") from None
         if len(raw) < length:
-            raise DataError(f"{self.paths[shard]}: was cut while it was being read: write it again")
+            raise DataError(f"{self.paths[shard]}: was truncated while it was being read: write it again")
         return raw
 
     def _open(self, shard: int) -> int:
         while len(self._handles) >= MOST_HANDLES:
             os.close(self._handles.pop(next(iter(self._handles))))
         path = self.paths[shard]
-        with _sentences(path):
+        with _os_errors_as_data_errors(path):
             handle = os.open(path, os.O_RDONLY)
         if _last_change(os.fstat(handle)) != self._changes[shard]:
             os.close(handle)
@@ -290,7 +290,7 @@ class TarShards:
         return handle
 
     def close(self) -> None:
-        """Give back the open files; the next sample opens its shard again."""
+        """Close the open files; reading a sample opens its shard again."""
         while self._handles:
             os.close(self._handles.popitem()[1])
 
@@ -298,4 +298,4 @@ class TarShards:
         self.close()
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_handles": {}}  # open files are of one process
+        return self.__dict__ | {"_handles": {}}  # file descriptors are not valid in other processes

@@ -1,7 +1,7 @@
-"""Images of a prepared folder: decoded pixels beside the tokens, one record each, and where they stand.
+"""Images of a prepared folder: decoded pixels, and the positions of their tokens.
 
-<domain>/<split>-00000.images   uint8 (n, size, size, 3), in the order of their places in the tokens
-<domain>/<split>-00000.places   little-endian int64, the token (counted over the whole split) that stands for each
+<domain>/<split>-00000.images   uint8 (n, size, size, 3), in the order of their tokens
+<domain>/<split>-00000.places   little-endian int64, the token of the split that stands for each image
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from data.store.tokens import Manifest
 from mixlaw.errors import DataError
 from mixlaw.fileio import file_sha256
 
-SHARD_BYTES = 1 << 30  # a shard is closed by the document that takes it past this many bytes
+SHARD_BYTES = 1 << 30  # a shard ends after the document that reaches this size
 
 
 def write_images(
@@ -27,7 +27,7 @@ def write_images(
     dtype: np.dtype[Any],
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write the images of a split whose tokens are written, and add them to its manifest entry.
+    """Write the images of a split after its tokens, and add the files to its manifest entry.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def write_images(
         _write(folder / f"{stem}.places", here.astype("<i8"), entry)
         n_images += len(shard)
     if n_images != len(places):
-        raise DataError(f"{folder}: {n_images} images for {len(places)} places in the {split} tokens")
+        raise DataError(f"{folder}: {n_images} images for {len(places)} image tokens in the split {split}")
     entry["n_images"] = n_images
 
 
@@ -75,7 +75,7 @@ def _write(path: Path, array: NDArray[Any], entry: dict[str, Any]) -> None:
 
 
 class ImageReader:
-    """Random access to the images of one domain's split.
+    """Random access to the images of one domain and split.
 
     Attributes
     ----------

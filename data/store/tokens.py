@@ -1,10 +1,10 @@
-"""The prepared folder: token shards with a document index, and the manifest that vouches for every byte.
+"""The prepared folder: token shards with a document index, and the manifest with the sha256 of every file.
 
 <root>/prepared/<name>-<identity>/
-  manifest.json                    what is here: counts, licences, and sha256 of every file
+  manifest.json                    counts, licences, and sha256 of every file
   tokenizer.json                   only with a learned tokenizer
-  <domain>/<split>-00000.tokens    little-endian uint16 (uint32 above 65,536 symbols), documents end to end
-  <domain>/<split>-00000.starts    little-endian int64, where in this shard each document starts
+  <domain>/<split>-00000.tokens    little-endian uint16 (uint32 above 65,536 symbols), documents concatenated
+  <domain>/<split>-00000.starts    little-endian int64, first token of each document, counted in this shard
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from mixlaw.fileio import file_sha256
 from mixlaw.mixture import check_domain_name
 
 SPLITS = ("train", "eval", "test")
-SHARD_TOKENS = 1 << 26  # 64 Mi tokens: 128 MiB a shard with 16-bit tokens
+SHARD_TOKENS = 1 << 26  # 64 Mi tokens: shards of 128 MiB with 16-bit tokens
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -43,8 +43,8 @@ def write_split(
 
     Parameters
     ----------
-    documents : token ids of each document, its end token included
-    shard_tokens : a shard is closed by the document that takes it past this many tokens
+    documents : token ids of each document, with its end token
+    shard_tokens : a shard ends after the document that reaches this number of tokens
     """
     folder.mkdir(parents=True, exist_ok=True)
     entry: dict[str, Any] = {"n_documents": 0, "n_tokens": 0, "files": []}
@@ -56,7 +56,7 @@ def write_split(
         starts = np.cumsum([0] + [len(d) for d in pending[:-1]], dtype="<i8")
         for suffix, array in ((".tokens", np.concatenate(pending).astype(dtype)), (".starts", starts)):
             path = folder / (stem + suffix)
-            with path.open("wb") as file:  # ndarray.tofile would hide why a disk refuses to write
+            with path.open("wb") as file:  # ndarray.tofile does not report the cause of a write error
                 file.write(array.data)
             facts = {"name": path.name, "n_bytes": array.nbytes, "sha256": file_sha256(path)}
             entry["files"].append(facts)
@@ -75,7 +75,7 @@ def write_split(
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Write a manifest with a hash over its own content, so that damage to it is noticed."""
+    """Write a manifest with a hash of its own content, so that damage is detected."""
     text = json.dumps(facts | {"seal": _seal(facts)}, indent=1, ensure_ascii=False)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
@@ -87,7 +87,7 @@ def _seal(facts: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A prepared folder whose manifest was read and whose files have the sizes it states."""
+    """The manifest of a prepared folder, whose files exist with the listed sizes."""
 
     folder: Path
     facts: dict[str, Any]
@@ -95,12 +95,12 @@ class Manifest:
 
     @property
     def domains(self) -> list[str]:
-        """The domains that can be trained on."""
+        """The training domains."""
         return [name for name, entry in self.facts["domains"].items() if entry["role"] == "train"]
 
     @property
     def targets(self) -> list[str]:
-        """The domains that are only measured."""
+        """The target domains, which are measured only."""
         return [name for name, entry in self.facts["domains"].items() if entry["role"] == "target"]
 
     @property
@@ -109,45 +109,45 @@ class Manifest:
 
     @property
     def image_size(self) -> int:
-        """Pixels of a side of the stored images; 0 where there are texts only."""
+        """Side of the stored images in pixels; 0 if there are texts only."""
         return int(self.facts.get("image", {}).get("size", 0))
 
     @property
     def token_dtype(self) -> np.dtype[Any]:
-        """The type that tokens are stored in; one id more than the tokenizer has stands for an image."""
+        """The stored type of tokens; with images, the id `vocab_size` stands for an image."""
         return token_dtype(self.vocab_size + bool(self.image_size))
 
     def n_tokens(self, domain: str, split: str) -> int:
-        """Return how many tokens a domain has in a split; an image counts as one."""
+        """Return the number of tokens of a domain in a split; an image counts as one."""
         return int(self.entry(domain)["splits"][split]["n_tokens"])
 
     def measured_split(self, domain: str, split: str) -> str:
-        """Return the split on which a domain is measured: the one asked for, or all of a target that is not split."""
+        """Return the split on which a domain is measured: the given one, or "eval" for a target that is not split."""
         only_one = domain in self.targets and not self.n_tokens(domain, split)
         return "eval" if only_one else split
 
     def entry(self, domain: str) -> dict[str, Any]:
-        """Return the manifest's facts about one domain."""
+        """Return the manifest's entry of a domain."""
         if domain not in self.facts["domains"]:
             raise DataError(f"{self.folder}: {unknown_name('domain', domain, self.facts['domains'])}")
         return dict(self.facts["domains"][domain])
 
     def domain_sha256(self, domain: str) -> str:
-        """Return one hash over all files of a domain: what a run that read it depends on."""
+        """Return a hash of all files of a domain; it is part of the id of runs that read the domain."""
         text = json.dumps(self.entry(domain)["splits"], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def open_manifest(folder: Path, how_to_prepare: str = "run `python -m data.prepare`") -> Manifest:
-    """Read a prepared folder's manifest and check that every file is there in full length.
+    """Read the manifest of a prepared folder and check that every file exists with its full size.
 
     Raises
     ------
     DataError
-        If the folder was never prepared, the manifest is damaged, or a file is missing or cut.
+        If the folder was never prepared, the manifest is damaged, or a file is missing or truncated.
     """
     path = folder / "manifest.json"
-    if not path.is_file():  # a pipe of that name would be waited for
+    if not path.is_file():  # reading a pipe would block
         raise DataError(f"{folder} holds no prepared data: {how_to_prepare}")
     try:
         raw = path.read_bytes()
@@ -179,26 +179,26 @@ def verify(manifest: Manifest) -> None:
     Raises
     ------
     DataError
-        Naming the first file whose content changed.
+        For the first file whose content changed.
     """
     for path, facts in listed_files(manifest):
         verify_file(manifest, path, facts)
 
 
 def listed_files(manifest: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield every file that a manifest lists, with its size and sha256."""
+    """Yield every file of a manifest, with its entry (name, size, sha256)."""
     for name, entry in manifest.facts["domains"].items():
         for split in entry["splits"].values():
             yield from ((manifest.folder / name / facts["name"], facts) for facts in split["files"])
 
 
 def verify_file(manifest: Manifest, path: Path, facts: dict[str, Any]) -> None:
-    """Compare the sha256 of one file with what the manifest says.
+    """Compare the sha256 of one file with the manifest.
 
     Raises
     ------
     DataError
-        Naming the file, if it is missing or differs.
+        If the file is missing or differs.
     """
     if not path.is_file() or file_sha256(path) != facts["sha256"]:
         advice = f"delete {manifest.folder} and prepare it again"
@@ -206,14 +206,14 @@ def verify_file(manifest: Manifest, path: Path, facts: dict[str, Any]) -> None:
 
 
 class TokenReader:
-    """Random access to one domain's split, as one long array of tokens across its shards."""
+    """Random access to the tokens of one domain and split, as one array across shards."""
 
     def __init__(self, manifest: Manifest, domain: str, split: str) -> None:
         files = manifest.entry(domain)["splits"][split]["files"]
         self._dtype = manifest.token_dtype
         names = [f["name"] for f in files if f["name"].endswith(".tokens")]
         maps = [np.memmap(manifest.folder / domain / name, dtype=self._dtype, mode="r") for name in names]
-        self._shards = [m.view(np.ndarray) for m in maps]  # the same memory; a memmap's own slicing costs 5 us
+        self._shards = [m.view(np.ndarray) for m in maps]  # same memory; slicing a memmap costs 5 us more
         self._ends = np.cumsum([len(s) for s in self._shards], dtype=np.int64)
         self._begins = self._ends - [len(s) for s in self._shards]
         self.n_tokens = int(self._ends[-1]) if len(self._ends) else 0
@@ -221,22 +221,22 @@ class TokenReader:
         self._starts = list(zip(starts, self._begins, strict=True))
 
     def document_bounds(self) -> NDArray[np.int64]:
-        """Return where each document starts, and behind them where the last one ends: (n_documents + 1,)."""
+        """Return the first token of each document, and the end of the last one: (n_documents + 1,)."""
         starts = [np.fromfile(path, "<i8") + begin for path, begin in self._starts]
         return np.concatenate([*starts, np.array([self.n_tokens])]).astype(np.int64)
 
     def windows(self, starts: NDArray[np.int64], length: int) -> NDArray[Any]:
-        """Return tokens (n, length) of the windows at n places, in the stored type, crossing shards where needed.
+        """Return the tokens (n, length) of n windows, in the stored type; windows may span shards.
 
         Raises
         ------
         DataError
-            If a window does not lie inside the split.
+            If a window is not inside the split.
         """
         starts = np.asarray(starts, np.int64)
         if len(starts) and not 0 <= starts.min() <= starts.max() <= self.n_tokens - length:
-            span = f"from {starts.min()} to {starts.max()}"
-            raise DataError(f"windows of {length} tokens {span} do not lie inside {self.n_tokens} tokens")
+            span = f"{starts.min()} to {starts.max()}"
+            raise DataError(f"windows of {length} tokens that start at {span} are not inside {self.n_tokens} tokens")
         rows = np.empty((len(starts), length), self._dtype)
         shard = np.searchsorted(self._ends, starts, side="right")
         crossing = starts + length > self._ends[shard]
@@ -248,7 +248,7 @@ class TokenReader:
         return rows
 
     def _across(self, start: int, length: int, shard: int) -> NDArray[Any]:
-        """Return one window that begins in a shard and ends in a later one."""
+        """Return one window that spans several shards."""
         parts = []
         while length > 0:
             part = self._shards[shard][start - self._begins[shard] :][:length]

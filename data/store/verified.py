@@ -1,9 +1,9 @@
-"""Checks prepared data against their manifest once, and notes each file that was found right.
+"""Verifies the files of a prepared folder against the manifest once, and records each verified file.
 
-    <prepared folder>/.verified.jsonl    a line per file: name, sha256, and the size and times that it had then
+    <prepared folder>/.verified.jsonl    a line per file: name, sha256, size and times at verification
 
-A file whose size and times are still those of its note is not read again. A check that is cut off goes on where it
-was, and of several processes that want one only one reads: `data.prepare` notes what it writes, so runs read nothing.
+A file whose size and times have not changed since is not read again. An interrupted verification continues where it
+stopped, and of several processes only one reads. `data.prepare` records the files that it writes, so runs read none.
 """
 
 import fcntl
@@ -21,66 +21,66 @@ from data.store.tokens import Manifest, listed_files, verify_file
 NOTE, LOCK = ".verified.jsonl", ".verified.lock"
 POLL_S = 1.0
 LINE_EVERY_S = 30.0
-MAX_THREADS = 8  # that hash; one reads 1 to 2 GB/s
+MAX_THREADS = 8  # for hashing; one thread reads 1 to 2 GB/s
 Say = Callable[[str], None]
 _File = tuple[Path, dict[str, Any]]
 
 
 def nothing(_: str = "") -> None:
-    """Say nothing."""
+    """Report nothing."""
 
 
 def never() -> bool:
-    """Ask nobody to stop."""
+    """Return False: do not stop."""
     return False
 
 
 def verify_touched(manifest: Manifest, say: Say = nothing, stopped: Callable[[], bool] = never) -> bool:
-    """Compare sha256 of every file with the manifest, except of files that were not written to since that was done.
+    """Compare the sha256 of every file with the manifest, except of files that have not changed since the last time.
 
-    Each file is noted as soon as it is found right. Processes on one folder take turns, so that each file is read once;
-    where nothing can be noted, as in a folder that is read only, each process reads all.
+    Each file is recorded once it is verified. A lock makes processes take turns, so that each file is read once. In a
+    read-only folder nothing can be recorded, and each process reads all files.
 
     Parameters
     ----------
-    say : is told how far it is, every half minute
-    stopped : is asked again and again whether to leave
+    say : receives the progress every 30 s
+    stopped : is called repeatedly; True stops the verification
 
     Returns
     -------
-    Whether all is verified; False if stopped before
+    Whether all files are verified; False if stopped before
 
     Raises
     ------
     DataError
-        Naming the first file that is missing or differs.
+        For the first file that is missing or differs.
     """
     if not unverified(manifest):
         return True
     with _turn(manifest.folder, say, stopped):
-        return _verify(manifest, unverified(manifest), say, stopped)  # others may have read some meanwhile
+        return _verify(manifest, unverified(manifest), say, stopped)  # another process may have verified some
 
 
 def unverified(manifest: Manifest) -> list[_File]:
-    """Return the files (path, facts of the manifest) that `verify_touched` would read."""
+    """Return the files (path, manifest entry) that `verify_touched` would read."""
     known = _read_note(manifest.folder)
     return [(path, facts) for path, facts in listed_files(manifest) if known.get(_name(path)) != _state(path, facts)]
 
 
 def note_verified(manifest: Manifest) -> None:
-    """Note that all files are right as they are now: for who has just written and hashed them."""
+    """Record all files as verified; for a process that has just written and hashed them."""
     for path, facts in listed_files(manifest):
         _append_note(manifest.folder, path, _state(path, facts))
 
 
 def _verify(manifest: Manifest, files: list[_File], say: Say, stopped: Callable[[], bool]) -> bool:
-    """Hash files in several threads; note each that is right."""
+    """Hash files in several threads and record each verified file."""
     n_all, done, total = len(files), 0, sum(int(facts["n_bytes"]) for _, facts in files)
     last_line, todo, running = time.monotonic(), iter(files), dict[Future[None], tuple[Path, list[Any]]]()
     with ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0)))) as pool:
         while not stopped():
             while len(running) < MAX_THREADS and (file := next(todo, None)):
-                state = _state(*file)  # of before it is read
+                state = _state(*file)  # before it is read
                 running[pool.submit(verify_file, manifest, *file)] = file[0], state
             if not running:
                 return True
@@ -99,7 +99,7 @@ def _verify(manifest: Manifest, files: list[_File], say: Say, stopped: Callable[
 
 @contextmanager
 def _turn(folder: Path, say: Say, stopped: Callable[[], bool]) -> Iterator[None]:
-    """Wait until no other process verifies this folder. Where it cannot be locked, nobody waits."""
+    """Wait until no other process verifies this folder; do not wait if it cannot be locked."""
     try:
         lock = (folder / LOCK).open("a")
     except OSError:
@@ -122,7 +122,7 @@ def _turn(folder: Path, say: Say, stopped: Callable[[], bool]) -> Iterator[None]
 
 
 def _state(path: Path, facts: dict[str, Any]) -> list[Any]:
-    """Return what decides whether a file must be read again: its sha256, size, and when it was changed."""
+    """Return sha256, size and times of a file; if one of them changes, the file must be verified again."""
     now = path.stat() if path.exists() else None
     return [facts["sha256"], *((now.st_size, now.st_mtime_ns, now.st_ctime_ns) if now else (-1, 0, 0))]
 
@@ -132,13 +132,13 @@ def _name(path: Path) -> str:
 
 
 def _append_note(folder: Path, path: Path, state: list[Any]) -> None:
-    """Append one line; a line begins with a line break, so that it outlives one before it that was cut."""
+    """Append one line; the line break comes first, so that a truncated line before it does no harm."""
     with suppress(OSError), (folder / NOTE).open("ab", buffering=0) as note:
         note.write(b"\n" + json.dumps([_name(path), *state]).encode())
 
 
 def _read_note(folder: Path) -> dict[str, list[Any]]:
-    """Return name -> state, the last line of each file; lines that nobody here wrote count for nothing."""
+    """Return name -> state from the last line of each file; malformed lines are ignored."""
     found = {}
     with suppress(OSError):
         for line in (folder / NOTE).read_bytes().splitlines():

@@ -1,1 +1,1 @@
-"""The weighted stream: which domain, which item, in which order; a pure function of the configuration."""
+"""The weighted stream of training items, a pure function of the configuration."""

@@ -1,7 +1,7 @@
-"""What a run draws from a domain, numbered: windows of text, packed documents with images, or image-caption samples.
+"""Numbered items of a domain: windows of text, packed documents with images, or image-caption samples.
 
-Items that hold the same number of tokens are of one kind. The global order deals every domain's kinds in proportion, so
-that any stretch of the stream holds as many tokens of each domain as its weight says, though items differ in length.
+Items with the same numbers of tokens form a kind. The global order draws the kinds of a domain in proportion, so that
+any part of the stream has the right share of tokens of each domain, although items differ in length.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,21 +22,21 @@ Ints = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
 FAMILIES = ("text", "multimodal", "vision")
 UNITS = ("tokens", "samples")
-IGNORED = -100  # in place of a token: nothing is there, and nothing is learned from it
-NO_IMAGE = -1  # in place of a patch's number
+IGNORED = -100  # in place of a token: a patch or padding, without loss
+NO_IMAGE = -1  # in place of the number of a patch
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a family of models reads documents.
+    """How a model family reads documents.
 
     Attributes
     ----------
-    seq_len : places of a sequence, tokens and patches together
-    family : text: windows of documents end to end | multimodal: documents with images, packed whole | vision: an image
-        and its caption
-    patch_size : pixels of a side of a patch
-    view : how images are looked at
+    seq_len : places of a sequence, for tokens and patches
+    family : text: windows of concatenated documents | multimodal: packed documents with images | vision: an image and
+        its caption
+    patch_size : side of a patch in pixels
+    view : augmentation of images
     captions : vision: whether captions are read
     """
 
@@ -48,13 +48,13 @@ class Layout:
 
     @property
     def n_patches(self) -> int:
-        """Patches of an image: the places that it takes."""
+        """Patches of an image, which is also the number of places that it takes."""
         return (self.view.size // self.patch_size) ** 2 if self.patch_size else 0
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """What the items of each kind hold, (n_kinds,) each; items are numbered kind after kind."""
+    """Contents of the items of each kind, (n_kinds,) each; items are numbered kind after kind."""
 
     n_items: Ints
     n_tokens: Ints  # text and patches, no padding
@@ -64,11 +64,11 @@ class Kinds:
 
     @property
     def size(self) -> int:
-        """How many items there are."""
+        """The number of items."""
         return int(self.n_items.sum())
 
     def per_item(self, what: str) -> float:
-        """Return the mean of a column over all items, exactly the column where all items are alike."""
+        """Return the mean of a column over all items; exact if there is one kind."""
         column: Ints = getattr(self, what)
         if len(column) == 1:
             return float(column[0])
@@ -80,7 +80,7 @@ class Kinds:
 
 
 def kinds_of(columns: Sequence[Ints]) -> tuple[Kinds, Ints]:
-    """Group items by what they hold; return the kinds, and the items in the order of their new numbers.
+    """Group items by their contents; return the kinds, and the items in the order of their new numbers.
 
     Parameters
     ----------
@@ -91,25 +91,24 @@ def kinds_of(columns: Sequence[Ints]) -> tuple[Kinds, Ints]:
 
 
 class Items(Protocol):
-    """One split of one domain as numbered items."""
+    """One split of one domain, as numbered items."""
 
     kinds: Kinds
 
     def arrays(self, items: Ints, epochs: Ints, seed: int | None) -> Arrays:
-        """Return the named arrays of some items, each with a first axis of (n,), as a model of this family reads them.
+        """Return the named arrays of items, each with a first axis (n,), in the format of the model family.
 
         Parameters
         ----------
         items : (n,) numbers of the items
-        epochs : (n,) how often each was seen before
-        seed : of what is random about it (views of images), which depends on (seed, item, epoch) only; None: the plain
-            view, for evaluation
+        epochs : (n,) epoch of each item
+        seed : of image augmentation, which depends on (seed, item, epoch) only; None: no augmentation, for evaluation
         """
 
     def documents(self, items: Ints) -> Ints:
-        """Return (2, m) every pair (row of `items`, document) where an item predicts something of a document.
+        """Return all pairs (row of `items`, document) in which the item has loss on the document, as (2, m).
 
-        Documents have their numbers within the split.
+        Documents are numbered within the split.
         """
 
 
@@ -119,14 +118,14 @@ def open_items(manifest: Manifest, domain: str, split: str, layout: Layout) -> I
     Raises
     ------
     DataError
-        If it has none, or documents that the family cannot read.
+        If it has none, or documents that the model family cannot read.
     """
     items: Items = _ITEMS[layout.family](manifest, domain, split, layout)
     return items
 
 
 def kinds_in(manifest: Manifest, domain: str, split: str, layout: Layout) -> Kinds:
-    """Return the kinds of items of a domain's split; none where it has too few tokens."""
+    """Return the kinds of items of a domain's split; no kinds if it has too few tokens."""
     key = (str(manifest.folder), manifest.sha256, domain, split, layout)
     if key not in _known:
         try:
@@ -136,15 +135,15 @@ def kinds_in(manifest: Manifest, domain: str, split: str, layout: Layout) -> Kin
     return _known[key]
 
 
-_known: dict[Any, Kinds] = {}  # packing takes a while, and every run of a study asks again
+_known: dict[Any, Kinds] = {}  # cache: packing is slow, and every run of a study needs it
 
 
 class TooFewTokens(DataError):
-    """A split holds less than one item."""
+    """A split has fewer tokens than one item."""
 
 
 class TextWindows:
-    """Documents end to end, cut into sequences; neighbours share the token that is target and input."""
+    """Windows of concatenated documents; the last target of a window is the first input of the next."""
 
     def __init__(self, manifest: Manifest, domain: str, split: str, layout: Layout) -> None:
         if manifest.image_size:
@@ -161,12 +160,12 @@ class TextWindows:
         self.kinds = Kinds(np.array([n_items]), n, zero, n, zero)
 
     def arrays(self, items: Ints, epochs: Ints, seed: int | None) -> Arrays:
-        """Return `tokens` (n, seq_len + 1) in the type that they are stored in."""
+        """Return `tokens` (n, seq_len + 1) in their stored type."""
         return {"tokens": self._reader.windows(items * self._seq_len, self._seq_len + 1)}
 
     def documents(self, items: Ints) -> Ints:
         """Return (2, m) the pairs of a row of `items` and a document in it."""
-        bounds, first_token = self._reader.document_bounds(), items * self._seq_len + 1  # the first is only read
+        bounds, first_token = self._reader.document_bounds(), items * self._seq_len + 1  # token 0 is input only
         first, last = (
             np.searchsorted(bounds, token, side="right") - 1 for token in (first_token, first_token + self._seq_len - 1)
         )
@@ -193,7 +192,7 @@ class PackedDocuments:
         columns = (
             per_sequence(pieces.n_places),
             per_sequence(pieces.n_images * layout.n_patches),
-            per_sequence(n_text - ~first_is_image),  # nothing comes before a first token that could predict it
+            per_sequence(n_text - ~first_is_image),  # the first token of a piece has no input that predicts it
             per_sequence(pieces.begins_document),
         )
         self.kinds, self._numbered = kinds_of(columns)
@@ -202,11 +201,11 @@ class PackedDocuments:
         self._first = np.searchsorted(sequence[by_sequence], np.arange(n + 1))
 
     def arrays(self, items: Ints, epochs: Ints, seed: int | None) -> Arrays:
-        """Return what early fusion reads, S = seq_len, M = images that a sequence can hold.
+        """Return the arrays of early fusion, with S = seq_len, M = maximum number of images in a sequence.
 
-        tokens (n, S): ids, IGNORED where there is a patch or nothing; document (n, S): number of the piece within the
-        sequence, -1 behind the last; patch (n, S): number of the patch among the M x n_patches of the sequence, or
-        NO_IMAGE; images (n, M, size, size, 3).
+        tokens (n, S): ids, IGNORED at patches and padding; document (n, S): number of the piece within the sequence,
+        -1 at padding; patch (n, S): number of the patch among the M x n_patches of the sequence, or NO_IMAGE;
+        images (n, M, size, size, 3).
         """
         layout, n = self._layout, len(items)
         most = layout.seq_len // layout.n_patches
@@ -249,7 +248,7 @@ class PackedDocuments:
 
 
 class Samples:
-    """One image and its caption each; longer captions are cut."""
+    """Samples of one image and its caption; long captions are truncated."""
 
     def __init__(self, manifest: Manifest, domain: str, split: str, layout: Layout) -> None:
         self._reader, self._images = TokenReader(manifest, domain, split), ImageReader(manifest, domain, split)
@@ -272,8 +271,11 @@ class Samples:
         self.kinds, self._numbered = kinds_of(columns)
 
     def arrays(self, items: Ints, epochs: Ints, seed: int | None) -> Arrays:
-        """Return images (n, size, size, 3), tokens (n, T) of the captions, IGNORED behind their ends, T = seq_len -
-        n_patches, and prefix (n,): how many patches the encoder sees at once, from 1 to n_patches - 1."""
+        """Return the arrays of a vision model, with T = seq_len - n_patches.
+
+        images (n, size, size, 3); tokens (n, T) of the captions, IGNORED after their ends; prefix (n,): number of
+        patches in the bidirectional prefix of the encoder, 1 to n_patches - 1.
+        """
         layout, n = self._layout, len(items)
         tokens = np.full((n, layout.seq_len - layout.n_patches), IGNORED, np.int64)
         images = np.empty((n, layout.view.size, layout.view.size, 3), np.uint8)
@@ -294,7 +296,7 @@ class Samples:
 
 
 def pairs(first: Ints, stop: Ints) -> Ints:
-    """Return (2, m) the pairs (row, number) of all numbers from first[row] up to stop[row], which is not among them."""
+    """Return all pairs (row, number) with first[row] <= number < stop[row], as (2, m)."""
     n = stop - first
     rows = np.repeat(np.arange(len(n)), n)
     return np.stack([rows, np.arange(len(rows)) - np.repeat(np.cumsum(n) - n - first, n)])

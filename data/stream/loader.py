@@ -1,7 +1,7 @@
-"""The weighted stream: global sequence index -> what a model reads, a pure function of the configuration.
+"""The weighted stream: step -> batch, a pure function of the configuration.
 
-Documents are packed within their domain before any mixing, so the unit of the schedule is an item of known length and
-h is a share of tokens (or of samples). The stream's whole state is the number of the next step.
+Documents are packed within their domain before mixing. The schedule therefore distributes items of known length, and h
+is a share of tokens (or of samples). The only state of the stream is the number of the next step.
 """
 
 import signal
@@ -18,12 +18,12 @@ from data.stream.order import Draws, GlobalOrder
 from mixlaw.errors import ConfigError
 
 Batch = dict[str, torch.Tensor]
-_SEQUENCES_AHEAD = 8192  # drawn at a time: the order costs 10 times more one by one
+_SEQUENCES_AHEAD = 8192  # drawn at a time; 10 times faster than one at a time
 _COUNTED = ("n_tokens", "n_image_tokens", "n_loss_tokens", "n_samples")
 
 
 def shares_of_items(weights: Mapping[str, float], kinds: Mapping[str, Kinds], unit: str) -> dict[str, float]:
-    """Return the share of the items that each domain must give so that `weights` are shares of the unit.
+    """Convert weights, as shares of tokens or samples, to shares of items.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ def shares_of_items(weights: Mapping[str, float], kinds: Mapping[str, Kinds], un
     Raises
     ------
     ConfigError
-        If items of a domain do not count documents, as windows of text do not.
+        If the items do not count documents; text windows do not.
     """
     means = {name: kinds[name].per_item(f"n_{unit}") for name, w in weights.items() if w > 0}
     if not all(means.values()):
-        raise ConfigError(f"stream.unit={unit}: this family does not count {unit}; its weights are shares of tokens")
+        raise ConfigError(f"stream.unit={unit}: this model family does not count {unit}: use stream.unit=tokens")
     if len(set(means.values())) == 1:
         return dict(weights)
     parts = {name: w / means[name] if w > 0 else 0.0 for name, w in weights.items()}
@@ -44,16 +44,16 @@ def shares_of_items(weights: Mapping[str, float], kinds: Mapping[str, Kinds], un
 
 
 class WeightedStream(Dataset[Batch]):
-    """Step -> this rank's share of the global batch. Order and content do not depend on ranks or workers.
+    """Step -> this rank's part of the global batch. Order and content do not depend on ranks or workers.
 
     Parameters
     ----------
     weights : domain -> share of the training tokens, or of the samples
     layout : how the model reads documents
     batch_size : sequences per step over all ranks
-    seed : of the order inside each domain and of the views of images; the mixture itself is not random
-    rank, world_size : this process takes sequences rank, rank + world_size, ... of each batch
-    unit : "tokens" or "samples": what weights are shares of
+    seed : of the order within each domain and of image augmentation; the mixture itself is not random
+    rank, world_size : this process reads sequences rank, rank + world_size, ... of each batch
+    unit : "tokens" or "samples", of which weights are shares
     """
 
     def __init__(
@@ -97,14 +97,14 @@ class WeightedStream(Dataset[Batch]):
         }
 
     def _draws_of(self, step: int) -> tuple[Draws, int]:
-        """Return draws that hold a step's, and its row: some steps at a time, because each costs less then."""
+        """Return the draws of several steps at once, for speed, and the row of this step."""
         first = step - step % self._ahead
         if first != self._draws_from or not len(self._draws.domain):
             self._draws, self._draws_from = self._order.steps(first, self._ahead), first
         return self._draws, step - first
 
     def tokens_by_domain(self, n_steps: int) -> dict[str, int]:
-        """Return how many tokens each domain has given after `n_steps` steps, over all ranks; no padding."""
+        """Return the tokens of each domain in the first `n_steps` steps, over all ranks, without padding."""
         counts = self._order.counts_by_kind(n_steps)
         return {
             name: int(counts[i] @ self._items[i].kinds.n_tokens) if i in self._items else 0
@@ -112,7 +112,7 @@ class WeightedStream(Dataset[Batch]):
         }
 
     def totals(self, n_steps: int) -> dict[str, int]:
-        """Return what all domains have given together: n_tokens, n_image_tokens, n_loss_tokens, n_samples."""
+        """Return totals over all domains: n_tokens, n_image_tokens, n_loss_tokens, n_samples."""
         counts = self._order.counts_by_kind(n_steps)
         return {
             what: sum(int(counts[i] @ getattr(items.kinds, what)) for i, items in self._items.items())
@@ -120,7 +120,7 @@ class WeightedStream(Dataset[Batch]):
         }
 
     def batches(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-        """Yield the batches of steps [start, stop); worker processes only read ahead."""
+        """Yield the batches of steps [start, stop), prefetched by worker processes."""
         loader = DataLoader(
             self,
             batch_size=None,
@@ -133,22 +133,22 @@ class WeightedStream(Dataset[Batch]):
 
 
 def _ignore_signals(worker: int) -> None:
-    """Leave it to the run to decide: a scheduler's warning goes to all processes, and workers must outlive it."""
+    """Ignore signals in workers: a scheduler signals all processes, and the trainer decides when to stop."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
 def stored_type(array: np.ndarray) -> np.dtype:
-    """Return the type in which a model wants an array: token ids as int64, pixels as they are."""
+    """Return the type of an array in a batch: int64 for token ids, uint8 for pixels."""
     return array.dtype if array.dtype == np.uint8 else np.dtype(np.int64)
 
 
 def check_epochs(kinds: Mapping[str, Kinds], tokens: Mapping[str, float], max_epochs: float) -> None:
-    """Refuse a mixture that would repeat a domain more often than allowed.
+    """Refuse a mixture that would repeat a domain more than `max_epochs` times.
 
     Parameters
     ----------
-    tokens : domain -> tokens that the run takes of it
+    tokens : domain -> tokens that the run reads
 
     Raises
     ------
@@ -173,17 +173,14 @@ def check_epochs(kinds: Mapping[str, Kinds], tokens: Mapping[str, float], max_ep
 def evaluation_batches(
     manifest: Manifest, domain: str, split: str, layout: Layout, n_wanted: int, batch_size: int
 ) -> list[Batch]:
-    """Return the fixed evaluation sequences of a domain, the same for every run, as batches.
-
-    They are spread evenly over the split, so that they are the same documents whatever the run.
-    """
-    return evaluation_set(manifest, domain, split, layout, n_wanted, batch_size)[0]
+    """Return the evaluation sequences of a domain as batches; evenly spaced in the split, the same for every run."""
+    return evaluation_set(manifest, domain, split, layout, n_wanted=n_wanted, batch_size=batch_size)[0]
 
 
 def evaluation_set(
     manifest: Manifest, domain: str, split: str, layout: Layout, n_wanted: int, batch_size: int
 ) -> tuple[list[Batch], NDArray[np.int64]]:
-    """Return `evaluation_batches`, and (2, m) the pairs (sequence, document) of every document in every sequence."""
+    """Return `evaluation_batches`, and all pairs (sequence, document) as (2, m)."""
     items = open_items(manifest, domain, manifest.measured_split(domain, split), layout)
     n_items = items.kinds.size
     chosen = np.arange(min(n_wanted, n_items)) * n_items // min(n_wanted, n_items)

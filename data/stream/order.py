@@ -1,10 +1,9 @@
 """The global order: sequence i -> (domain, epoch, item), a pure function of weights, sizes and seed.
 
-`schedule.py` says which domain comes when; here each domain's draws walk through a keyed permutation of its items,
-another one every epoch, and the sequences of a step are shuffled among themselves. Nothing is remembered, so a stream
-is entered at any step in the same time. Whatever has numbered items can be read in this order: token windows, samples
-of tar shards. Where a domain's items are of several kinds, another schedule deals its draws to the kinds in proportion
-to their items, so that any stretch holds its fair share of each.
+`schedule.py` chooses the domain of each sequence. Here, each domain draws its items in the order of a keyed
+permutation, a different one in each epoch, and the sequences of a step are shuffled. There is no state, so the stream
+can start at any step in constant time. If a domain has items of several kinds (lengths), a second schedule distributes
+its draws over the kinds in proportion to their numbers of items.
 """
 
 import hashlib
@@ -21,19 +20,19 @@ Keys = NDArray[np.uint64]
 
 
 def derived_key(seed: int, what: str, number: int) -> int:
-    """Return a 64-bit key that differs for every (seed, purpose, number)."""
+    """Return a 64-bit key, a hash of (seed, what, number)."""
     digest = hashlib.blake2b(f"{seed}/{what}/{number}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What some steps consume, each array (n_steps, batch_size), in the global order.
+    """The draws of several steps, arrays (n_steps, batch_size), in the global order.
 
     Attributes
     ----------
     domain : number of the domain
-    epoch : how often all items of that domain were drawn before
+    epoch : number of complete passes over the domain before this draw
     item : number of the item within its domain
     """
 
@@ -43,16 +42,16 @@ class Draws:
 
 
 class GlobalOrder:
-    """The infinite sequence of draws that a mixture, its domains' sizes and a seed define.
+    """The infinite sequence of draws defined by a mixture, the sizes of its domains, and a seed.
 
     Parameters
     ----------
-    names : of the k domains; the order inside a domain depends on its name, not on its place
-    weights : (k,) shares of the sequences; zeros are allowed and never drawn
-    n_items : (k,) items of each domain, at least one wherever the weight is not zero; or its items of each kind, which
-        are numbered kind after kind
+    names : of the k domains; the order within a domain depends on its name, not on its position
+    weights : (k,) shares of the sequences; domains of weight 0 are never drawn
+    n_items : (k,) items of each domain, at least one if its weight is not zero; or items of each kind of a domain,
+        numbered kind after kind
     batch_size : sequences per step, over all ranks
-    seed : of the order inside domains and batches; the mixture itself is not random
+    seed : of the order within domains and batches; the mixture itself is not random
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class GlobalOrder:
         return Draws(domain.reshape(shape), epoch.reshape(shape), item.reshape(shape))
 
     def _shuffle(self, first: int, n_steps: int) -> Ints:
-        """Shuffle inside each step, so that no rank sees a periodic part of the schedule; counts stay as they are."""
+        """Return a shuffled order within each step, so that no rank reads a periodic part of the schedule."""
         size = self._batch_size
         keys = _keys(derived_key(self._seed, "batch", step) for step in range(first, first + n_steps))
         places = keyed_permutation(np.tile(np.arange(size), n_steps), size, np.repeat(keys, size))
@@ -108,11 +107,11 @@ class GlobalOrder:
         return epoch, keyed_permutation(place, size, keys[which])
 
     def counts(self, n_steps: int) -> Ints:
-        """Return (k,) how many sequences of each domain the first `n_steps` steps hold."""
+        """Return the number of sequences of each domain (k,) in the first `n_steps` steps."""
         return self._schedule.counts(n_steps * self._batch_size)
 
     def counts_by_kind(self, n_steps: int) -> list[Ints]:
-        """Return for each domain (n_kinds,) how many items of each kind the first `n_steps` steps hold."""
+        """Return for each domain the number of items of each kind (n_kinds,) in the first `n_steps` steps."""
         counts = self.counts(n_steps).tolist()
         return [np.array([n]) if s is None else s.counts(n) for n, s in zip(counts, self._kinds, strict=True)]
 

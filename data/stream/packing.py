@@ -1,8 +1,8 @@
-"""Documents with images as sequences: whole where they fit, and no image is ever cut.
+"""Packs documents with images into sequences; images are never cut.
 
-An image takes `n_patches` places of a sequence. Documents longer than a sequence are cut between tokens; pieces are
-put into sequences of their own domain, each where it leaves least room (best fit). What stays empty is padding, which
-counts for nothing.
+An image takes `n_patches` places of a sequence. Documents longer than a sequence are cut between tokens. Best-fit
+packing puts each piece into the sequence of its domain with the least sufficient room. Padding does not count as
+tokens.
 """
 
 import heapq
@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pieces:
-    """Parts of documents, each (n,): the tokens [start, stop) of a split, and the places that they take."""
+    """Parts of documents, each (n,): tokens [start, stop) of a split, and the places that they take."""
 
     start: Ints
     stop: Ints
@@ -27,13 +27,13 @@ class Pieces:
 
 
 def cut(bounds: Ints, images: Ints, n_patches: int, seq_len: int) -> Pieces:
-    """Return the pieces of documents, in their order.
+    """Return the pieces of all documents, in order.
 
     Parameters
     ----------
-    bounds : (n_documents + 1,) token at which each document starts, and the end of the last
-    images : (n_images,) tokens that stand for an image, rising
-    n_patches : places that an image takes, at most seq_len
+    bounds : (n_documents + 1,) first token of each document, and the end of the last
+    images : (n_images,) positions of image tokens, increasing
+    n_patches : places of an image, at most seq_len
     seq_len : places of a sequence
     """
     before = np.searchsorted(images, bounds)
@@ -63,15 +63,15 @@ def _cut_one(start: int, stop: int, images: Ints, n_patches: int, seq_len: int) 
 
 
 def best_fit(sizes: Ints, capacity: int) -> Ints:
-    """Return the sequence of each piece: the fullest one that still has room, or a new one.
+    """Return the number of the sequence for each piece: the fullest one with enough room, or a new one.
 
     Parameters
     ----------
     sizes : (n,) of the pieces, each at most `capacity`
     """
     chosen = np.empty(len(sizes), np.int64)
-    with_room: list[list[int]] = [[] for _ in range(capacity + 1)]  # heaps of sequences by the room that they have
-    some = 0  # bit r: there is a sequence with room r
+    with_room: list[list[int]] = [[] for _ in range(capacity + 1)]  # heaps of sequences by their free places
+    some = 0  # bit r: a sequence with r free places exists
     n_sequences = 0
     for i, size in enumerate(sizes.tolist()):
         if fitting := some >> size:

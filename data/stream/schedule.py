@@ -1,13 +1,13 @@
-"""Which domain each training sequence comes from: the mixture h, exact by construction.
+"""The domain of each training sequence: a deterministic schedule of the mixture h.
 
-Both functions here are closed forms of the global sequence index. Nothing is drawn at random and nothing is
-remembered, so the stream can be entered anywhere, on any number of ranks and workers. h is the regressor of the law;
-an independent draw per sequence would miss the worst weight of seven by about 5 % after 20,000 sequences.
+Both functions here are closed forms of the global sequence number, without randomness or state. The stream can
+therefore start anywhere, on any number of ranks and workers. h is the regressor of the law; with an independent random
+draw per sequence, the worst of seven weights would be off by about 5 % after 20,000 sequences.
 
-The schedule is a binary tree over the domains. A node that has received n draws has handed L(n) = floor(n p + 1/2) of
-them to its left child, p being the left child's share, so at each node the split is within 1/2 of exact. A child's
-deviation is at most its share of its parent's plus 1/2. The tree is balanced by weight: whatever has two domains or
-more below it gets at most 2/3 of its parent, which keeps inner deviations at 1.5 and leaves at 2:
+The schedule is a binary tree over the domains. Of its first n draws, a node passes L(n) = floor(n p + 1/2) to its left
+child, where p is the left child's share, so the split at each node is within 1/2 of exact. The deviation of a child is
+at most 1/2 plus its share times the deviation of its parent. The tree is balanced by weight: a node above two or more
+domains has at most 2/3 of the weight of its parent. Inner nodes therefore deviate by at most 1.5, and leaves by 2:
 
     |count_i(n) - n h_i| <= 2 sequences, for every domain i and every prefix n.
 """
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import round_to_sum
 
-SCHEDULE_VERSION = 1  # part of a run's identity: another order is another run
-UNITS = 1 << 40  # weights are integers over this; rounding them moves n h_i by less than n 2^-40
-_BLOCK = 1 << 20  # longer blocks are cut, so that offsets times weights stay inside 64 bits
+SCHEDULE_VERSION = 1  # part of the run id: another order makes another run
+UNITS = 1 << 40  # weights are integer multiples of 1 / UNITS; rounding changes n h_i by less than n 2^-40
+_BLOCK = 1 << 20  # length of a block; offset times weight must fit into 64 bits
 
 
 @dataclass(frozen=True)
 class _Node:
-    """A domain (leaf), or a split of the draws between two nodes; `units` is the weight below it."""
+    """A domain (leaf) or an inner node with two children; `units` is the sum of the weights below it."""
 
     units: int
     domain: int = -1
@@ -40,27 +40,27 @@ class MixtureSchedule:
 
     Parameters
     ----------
-    weights : (k,) shares of the training sequences; zeros are allowed and never drawn
+    weights : (k,) shares of the training sequences; domains of weight 0 are never drawn
     """
 
     def __init__(self, weights: NDArray[np.float64] | list[float]) -> None:
         array = np.asarray(weights, dtype=np.float64)
         if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any():
-            raise ConfigError(f"a mixture is a list of weights of at least 0, got {weights}")
+            raise ConfigError(f"the weights of a mixture must be finite numbers of at least 0, got {weights}")
         units = round_to_sum(array, UNITS)
         leaves = [_Node(u, domain=i) for i, u in enumerate(units) if u > 0]
         self.n_domains = len(units)
         self._root = _balanced(sorted(leaves, key=lambda leaf: (-leaf.units, leaf.domain)))
 
     def block(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the domain of each sequence in [start, stop), and which draw of that domain it is.
+        """Return the domain of each sequence in [start, stop), and the number of the draw within that domain.
 
         Returns
         -------
         domain, draw : (stop - start,) each
         """
         if not 0 <= start <= stop:
-            raise ConfigError(f"sequences [{start}, {stop}) are not a range of the schedule")
+            raise ConfigError(f"[{start}, {stop}) is not a range of sequences: 0 <= start <= stop is required")
         parts = [self._block(a, min(a + _BLOCK, stop)) for a in range(start, stop, _BLOCK)] or [
             self._block(start, start)
         ]
@@ -73,7 +73,7 @@ class MixtureSchedule:
         return domain, draw
 
     def counts(self, n: int) -> NDArray[np.int64]:
-        """Return (k,) how many of the first n sequences come from each domain, without listing them."""
+        """Return the number of sequences of each domain (k,) among the first n, in closed form."""
         counts = np.zeros(self.n_domains, np.int64)
         todo = [(self._root, n)]
         while todo:
@@ -87,7 +87,7 @@ class MixtureSchedule:
 
 
 def _balanced(leaves: list[_Node]) -> _Node:
-    """Build the tree over leaves in falling weight, each split as even as a prefix allows."""
+    """Build the tree over leaves sorted by decreasing weight; each split is as even as possible."""
     if len(leaves) == 1:
         return leaves[0]
     sums = np.cumsum([leaf.units for leaf in leaves])
@@ -96,7 +96,7 @@ def _balanced(leaves: list[_Node]) -> _Node:
 
 
 def _handed_left(node: _Node, n: int) -> int:
-    """Return floor(n p + 1/2), p = left / node, in whole numbers."""
+    """Return floor(n p + 1/2), p = left / node, in integer arithmetic."""
     left = node.left.units if node.left else 0
     return (2 * n * left + node.units) // (2 * node.units)
 
@@ -104,7 +104,7 @@ def _handed_left(node: _Node, n: int) -> int:
 def _fill(
     node: _Node, first: int, places: NDArray[np.int64], domain: NDArray[np.int64], draw: NDArray[np.int64]
 ) -> None:
-    """Write where the node's draws first, first + 1, ... go; `places` are their positions in the block."""
+    """Assign the draws first, first + 1, ... of a node to domains; `places` are their positions in the block."""
     n = len(places)
     if node.left is None or node.right is None:
         domain[places] = node.domain
@@ -121,16 +121,16 @@ def _fill(
 def keyed_permutation(
     items: NDArray[np.int64] | list[int], size: int, key: int | NDArray[np.uint64]
 ) -> NDArray[np.int64]:
-    """Return where a keyed permutation of range(size) sends each item, without building the permutation.
+    """Return the images of items under a keyed permutation of range(size), in constant memory.
 
-    A Feistel network of six rounds over the next even number of bits; values that fall outside the range walk on along
-    their cycle until they are inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
+    A Feistel network of six rounds over the next even number of bits, with cycle walking for values outside the range
+    (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
 
     Parameters
     ----------
     items : (n,) numbers in [0, size)
-    size : how many items there are
-    key : any number of 64 bits, or (n,) one for each item; other keys give unrelated orders
+    size : number of items
+    key : 64-bit key, or (n,) one per item; different keys give independent permutations
     """
     half = max((max(size - 1, 1).bit_length() + 1) // 2, 1)
     values = np.array(items, dtype=np.uint64)
@@ -152,7 +152,7 @@ def _feistel(values: NDArray[np.uint64], half: int, keys: NDArray[np.uint64]) ->
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scramble 64-bit words: the finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
+    """Hash 64-bit words with the finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

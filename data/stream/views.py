@@ -1,4 +1,4 @@
-"""How a stored image is looked at: whole, or a random part of it, a function of the key alone."""
+"""Image augmentation: random crop and flip, a function of the key only."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from data.readers.documents import Pixels
 
 @dataclass(frozen=True)
 class View:
-    """What is done to an image each time that it is seen.
+    """Settings of the augmentation.
 
     Attributes
     ----------
-    size : pixels of a side that the model reads
-    min_crop : least share of the area that is seen; 1: always all of it (RandomResizedCrop of the paper: 0.4)
-    flip : probability of seeing it mirrored
+    size : side of the image that the model reads, in pixels
+    min_crop : minimum share of the area in a random crop; 1: no crop (RandomResizedCrop of the paper: 0.4)
+    flip : probability of a horizontal flip
     """
 
     size: int = 0
@@ -25,11 +25,11 @@ class View:
 
 
 def seen(image: Pixels, view: View, key: int | None) -> Pixels:
-    """Return an image (size, size, 3) as a view shows it.
+    """Return an augmented image (size, size, 3).
 
     Parameters
     ----------
-    key : decides which part, of 64 bits; None: all of the image as it is
+    key : 64-bit random key; None: no augmentation
     """
     if key is None or (view.min_crop == 1.0 and not view.flip):
         return _resized(image, None, view.size)

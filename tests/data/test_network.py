@@ -103,7 +103,9 @@ def test_the_hub_is_not_asked_where_it_cannot_be_reached(closed: str, monkeypatc
     source = SourceConfig("hub", path="nobody/nothing", hub=HubConfig(max_documents=1))
     with pytest.raises(DataError, match=r"^nobody/nothing: there is no such local folder, and 127\.0\.0\.1:"):
         list(documents(source, [], BadDocuments()))
-    with pytest.raises(DataError, match=r"^data\.tokenizer\.path: nobody/nothing is no folder here nor in the hub's"):
+    with pytest.raises(
+        DataError, match=r"^data\.tokenizer\.path: nobody/nothing is neither a local folder nor in the hub's"
+    ):
         load_pretrained("nobody/nothing")
-    with pytest.raises(DataError, match=r"^data\.tokenizer\.path: a/b/c is no folder here"):
+    with pytest.raises(DataError, match=r"^data\.tokenizer\.path: a/b/c is neither a local folder"):
         load_pretrained("a/b/c")

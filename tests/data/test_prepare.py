@@ -393,7 +393,7 @@ def test_the_command_prints_the_same_table_both_times(tmp_path: Path, capsys: py
         (["data.eval_percent=ten"], 2, "data.eval_percent: Value 'ten'"),
         (["data.eval_percent=90", "data.test_percent=10"], 2, "must be 0 to 99"),
         (["data.name=a/b"], 2, "data.name: 'a/b'"),
-        (["data.tokenizer.vocab_size=300"], 2, "bytes are always 256"),
+        (["data.tokenizer.vocab_size=300"], 2, "kind=bytes always has 256"),
         (["data=own_files"], 2, "WEB_FILES"),
         (["=3"], 2, "'=3'"),
         (["data"], 2, "data"),

@@ -81,7 +81,7 @@ def test_the_realised_mixture_is_that_of_the_stream(inspect: Command, settings: 
         open_manifest(compose_config(settings).folder), {"web": 0.37, "books": 0.63}, Layout(16), 20, 0
     )
     counts = [sum(int((batch["domain"] == i).sum()) for batch in stream.batches(0, 3)) for i in range(2)]
-    rows = table(out, "domain  asked for")
+    rows = table(out, "domain  requested")
     assert [rows[name][2] for name in ("web", "books")] == [f"{16 * n:,}" for n in counts]
     assert rows["web"][:2] == ["0.3700", f"{counts[0] / 60:.4f}"]
     assert abs(counts[0] - 0.37 * 60) <= 2
@@ -91,7 +91,7 @@ def test_without_a_mixture_the_natural_one_is_realised(inspect: Command, setting
     _, out, _ = inspect(*settings)
     manifest = open_manifest(compose_config(settings).folder)
     web, books = (manifest.n_tokens(name, "train") for name in ("web", "books"))
-    assert table(out, "domain  asked for")["web"][0] == f"{web / (web + books):.4f}"
+    assert table(out, "domain  requested")["web"][0] == f"{web / (web + books):.4f}"
 
 
 def test_nothing_is_prepared_by_looking(inspect: Command, tmp_path: Path) -> None:
@@ -194,10 +194,10 @@ def test_a_caption_that_is_not_there_is_explained_in_its_place(inspect: Command,
         (["--mixture", "web=0.5"], 2, "--mixture: weights sum to 0.5, not 1"),
         (["--mixture", "web=0.5,boks=0.5"], 2, "unknown domain 'boks'; did you mean 'books'"),
         (["--mixture", "web"], 2, "'web' is not <domain>=<weight>"),
-        (["--mixture", "web=0.5,web=0.5"], 2, "'web' is there twice"),
+        (["--mixture", "web=0.5,web=0.5"], 2, "'web' occurs twice"),
         (["--mixture", "web=nan,books=1"], 2, "weights must lie in [0, 1]"),
         (["--seq-len", "1000000", "--first", "10"], 3, "has too few tokens for a sequence of 1000000"),
-        (["--shards", "x.tar"], 2, "leave out settings"),
+        (["--shards", "x.tar"], 2, "remove the settings"),
         (["data.tokenizer.knd=bpe"], 2, "did you mean 'kind'"),
     ],
 )
@@ -212,7 +212,7 @@ def test_a_mistake_is_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("out", "sentence"), [("sheet.jpg", "is written as .png"), ("none/sheet.png", "cannot be written: No such file")]
+    ("out", "sentence"), [("sheet.jpg", "must end in .png"), ("none/sheet.png", "cannot be written: No such file")]
 )
 def test_a_sheet_that_cannot_be_written_is_one_sentence(
     inspect: Command, shards: Path, tmp_path: Path, out: str, sentence: str

@@ -90,7 +90,7 @@ def test_the_vocabulary_is_exactly_as_asked(bpe: BpeTokenizer) -> None:
 
 
 def test_too_little_text_for_the_vocabulary_is_refused() -> None:
-    with pytest.raises(DataError, match=r"vocab_size: the documents give \d+ symbols, not 5000"):
+    with pytest.raises(DataError, match=r"vocab_size: the documents give only \d+ symbols, not 5000"):
         train_bpe(["a few words"], 5000)
 
 

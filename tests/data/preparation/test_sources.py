@@ -249,7 +249,7 @@ def test_parquet_files_are_read(tmp_path: Path) -> None:
         ("cut.parquet", b"PAR1xx", "cannot read it"),
         ("cut.jsonl.gz", b"\x1f\x8b\x08\x00", "cannot read it"),
         ("latin.txt", b"caf\xe9", "not UTF-8"),
-        ("cut.tar", b"x" * 700, "cut or no tar archive"),
+        ("cut.tar", b"x" * 700, "truncated or not a tar archive"),
     ],
 )
 def test_a_broken_file_is_named_with_its_cause(

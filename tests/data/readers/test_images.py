@@ -208,7 +208,7 @@ def test_the_contact_sheet_of_prepared_images_can_be_looked_at(
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert np.asarray(sheet.convert("RGB")).std() > 10
     assert inspect([*overrides, "--patch-size", "1", "--seq-len", "32"]) == ConfigError.exit_code
-    assert "must hold an image of 64 patches" in capsys.readouterr().err
+    assert "a sequence must hold an image of 64 patches" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("interleaved", [False, True])

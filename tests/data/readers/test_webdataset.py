@@ -220,7 +220,7 @@ def test_a_shard_that_changed_or_was_cut_since_it_was_opened_is_refused(tmp_path
     shards = TarShards([path])
     shards.sample(0)
     os.truncate(path, 4096)
-    with pytest.raises(DataError, match=r"a\.tar: was cut while it was being read"):
+    with pytest.raises(DataError, match=r"a\.tar: was truncated while it was being read"):
         shards.sample(1)
 
 
@@ -230,16 +230,16 @@ def test_no_path_is_a_sentence() -> None:
 
 
 WRONG_NAMES = {
-    "adjacent": (["k0.jpg", "k1.jpg", "k0.txt"], r"'k0\.txt': sample 'k0' comes a second time"),
-    "twice": (["k0.txt", "k0.txt"], r"'k0\.txt': this member is there twice"),
-    "twice but for case": (["k0.txt", "k0.TXT"], r"'k0\.TXT': this member is there twice"),
+    "adjacent": (["k0.jpg", "k1.jpg", "k0.txt"], r"'k0\.txt': sample 'k0' occurs twice"),
+    "twice": (["k0.txt", "k0.txt"], r"'k0\.txt': this member occurs twice"),
+    "twice but for case": (["k0.txt", "k0.TXT"], r"'k0\.TXT': this member occurs twice"),
     "absolute": (["/etc/k.txt"], r"'/etc/k\.txt': its name is empty, absolute"),
     "outside": (["a/../../k.txt"], r"'a/\.\./\.\./k\.txt': its name is .* leaves the archive"),
-    "no suffix": (["k0.txt", "README"], "'README': a member is named <key>.<suffix>"),
-    "empty suffix": (["k0."], "'k0.': a member is named <key>.<suffix>"),
-    "hidden": (["._k0.txt"], r"'\._k0\.txt': a member is named <key>.<suffix>"),
-    "nothing": ([], "it holds no sample"),
-    "folders only": (["d/"], "it holds no sample"),
+    "no suffix": (["k0.txt", "README"], "'README': the name of a member must be <key>.<suffix>"),
+    "empty suffix": (["k0."], "'k0.': the name of a member must be <key>.<suffix>"),
+    "hidden": (["._k0.txt"], r"'\._k0\.txt': the name of a member must be <key>.<suffix>"),
+    "nothing": ([], "it contains no sample"),
+    "folders only": (["d/"], "it contains no sample"),
 }
 
 
@@ -273,15 +273,18 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "zeros to the end": (lambda p: p.write_bytes(three(p).read_bytes()[:2000] + bytes(20_000)), "filled with zeros"),
     "zeros only": (lambda p: p.write_bytes(bytes(50_000)), "filled with zeros"),
     "two archives": (lambda p: p.write_bytes(2 * three(p).read_bytes()), "two archives in one file"),
-    "cut": (lambda p: os.truncate(three(p), 3000), r"the shard is cut .*end mark"),
+    "cut": (lambda p: os.truncate(three(p), 3000), r"the shard is truncated .*end mark"),
     "cut, then closed": (
         lambda p: p.write_bytes(three(p).read_bytes()[:512] + bytes(1024)),
         r"'k0\.jpg': its 600 bytes reach past the end",
     ),
     "half an end mark": (lambda p: os.truncate(three(p), 7680 + 512), "end mark is missing"),
     "no bytes": (lambda p: p.write_bytes(b""), "end mark is missing"),
-    "no tar": (lambda p: p.write_bytes(b"\xff\xd8" * 5000), "cut or no tar archive"),
-    "no tar with zeros": (lambda p: p.write_bytes(b"\xff\xd8" * 5120 + bytes(1024)), "or the shard is no tar archive"),
+    "no tar": (lambda p: p.write_bytes(b"\xff\xd8" * 5000), "truncated or not a tar archive"),
+    "no tar with zeros": (
+        lambda p: p.write_bytes(b"\xff\xd8" * 5120 + bytes(1024)),
+        "or the shard is not a tar archive",
+    ),
     "compressed": (lambda p: p.write_bytes(b"\x1f\x8b" + bytes(5000)), "it is compressed"),
     "link": (lambda p: write_tar(p, [("k.txt", b"")], type=tarfile.LNKTYPE), r"'k\.txt': it is a link"),
     "fifo": (lambda p: write_tar(p, [("k.txt", b"")], type=tarfile.FIFOTYPE), r"'k\.txt': it is a pipe"),

@@ -55,7 +55,7 @@ def test_a_window_across_shards_is_a_slice_of_all_documents(
     assert windows.dtype == token_dtype(vocab_size)
     assert windows.tolist() == [text[start : start + length].tolist() for start in starts]
     for start in (-1, len(text) - length + 1):
-        with pytest.raises(DataError, match="do not lie inside"):
+        with pytest.raises(DataError, match="are not inside"):
             reader.windows(np.array([0, start]), length)
 
 

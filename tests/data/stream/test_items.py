@@ -189,7 +189,7 @@ def test_text_windows_count_no_samples() -> None:
     one, zero = np.array([1]), np.array([0])
     windows = {"web": Kinds(np.array([9]), 16 * one, zero, 16 * one, zero)}
     assert shares_of_items({"web": 1.0}, windows, "tokens") == {"web": 1.0}
-    with pytest.raises(ConfigError, match="unit=samples: this family does not count samples"):
+    with pytest.raises(ConfigError, match="unit=samples: this model family does not count samples"):
         shares_of_items({"web": 1.0}, windows, "samples")
 
 
