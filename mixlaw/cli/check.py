@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from mixlaw.cli.reading import read_clean, table_options
+from mixlaw.cli.reading import keep_warmup_option, read_clean, table_options
 from mixlaw.console import say
 from mixlaw.errors import FitError
 from mixlaw.fileio import strict_json
@@ -17,9 +17,7 @@ from mixlaw.tables.units import NATS, difference
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     table_options(sub)
-    sub.add_argument(
-        "--keep-warmup", action="store_true", help="do not leave out checkpoints that are still in warm-up"
-    )
+    keep_warmup_option(sub)
     sub.add_argument("--json", action="store_true", help="print everything as JSON")
 
 

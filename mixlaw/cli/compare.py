@@ -11,6 +11,7 @@ from mixlaw.errors import FitError
 from mixlaw.fileio import strict_json
 from mixlaw.selection.compare import Comparison, compare
 from mixlaw.selection.splits import KINDS
+from mixlaw.text import text_table
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -53,7 +54,7 @@ def _show(found: Comparison) -> None:
         remark(f"left out: {name}: {why}")
     say(f"MRE [%] on {KINDS[found.kind]}:\n{score_table(found.targets)}\n")
     say("means over targets; difference: of the mre to that of the law named last, with a 90 % interval over runs:")
-    say(found.laws.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
+    say(text_table(found.laws, decimals=3))
     for law, why in found.auto:
         say(f"auto took {law} ({why})")
     say(f"\nchosen: {found.chosen} ({found.reason})\n")

@@ -9,19 +9,26 @@ from mixlaw.laws.registry import LAWS
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--domains", type=count, default=7, metavar="K", help="count parameters for so many domains")
-    sub.add_argument("--json", action="store_true")
+    """Add the options of `mixlaw laws`."""
+    sub.add_argument(
+        "--domains", type=count, default=7, metavar="K", help="domains to count parameters for; default: 7"
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> None:
     """List the laws."""
     rows = [
         {
-            "name": law.name, "parameters": law.n_free(options.domains), "uses": ", ".join(sorted(law.uses)),
-            "formula": law.formula, "source": law.source, "remark": law.remark,
+            "name": law.name,
+            "parameters": law.n_free(options.domains),
+            "uses": ", ".join(sorted(law.uses)),
+            "formula": law.formula,
+            "source": law.source,
+            "remark": law.remark,
         }
         for law in LAWS.values()
-    ]  # fmt: skip
+    ]
     if options.json:
         say(strict_json(rows, indent=1))
         return

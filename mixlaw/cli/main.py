@@ -28,22 +28,22 @@ EXAMPLES = """examples:
   mixlaw laws
 
 A TABLE is a file (CSV with any separator, JSON, JSON lines, xlsx, parquet, also as .gz) or a folder of run directories.
-Columns: n_params, n_tokens, weight_<domain>..., loss_<target>..., optionally run_id and loss_se_<target>; other names
-by --columns n_params=model_size,loss_*=*_loss,...
+Columns: n_params, n_tokens, weight_<domain>..., loss_<target>..., optionally run_id and loss_se_<target>; map other
+names with --columns n_params=model_size,loss_*=*_loss,...
 
-exit codes: 0 done, 2 a wrong option or setting, 3 a table that cannot be read or trusted, 4 output that cannot be
-written, 5 runs that cannot support what was asked, 130 interrupted
+exit codes: 0 success, 2 invalid option or setting, 3 unreadable or inconsistent table, 4 output cannot be written,
+5 too little data for what was asked, 130 interrupted
 """
-PATHS = "table laws test proof out override recommendation picture".split()  # options that name files
+PATHS = "table laws test proof out override recommendation picture".split()  # options in which ~ and $NAME are expanded
 COMMANDS = {
-    "check": "read a table and say what is in it, what was repaired, and what it can support",
-    "fit": "fit laws to a table and write them to a file",
-    "compare": "score laws side by side on held-out rows, and choose one",
+    "check": "summarise a table: contents, repairs, and the laws that it can support",
+    "fit": "fit laws to a table and save them",
+    "compare": "compare laws on held-out rows and choose one",
     "predict": "predict the losses of a table's rows, with intervals",
-    "recommend": "find the mixture for a big run, what limits cost, and how sure that is",
+    "recommend": "recommend the mixture of a big run, with intervals and the costs of its limits",
     "plot": "draw one figure",
-    "report": "draw everything into one self-contained HTML file and PNGs beside it",
-    "laws": "list all laws with their formulas and sources",
+    "report": "write all figures and tables to one HTML file, the figures also as PNG",
+    "laws": "list the laws with their formulas and sources",
 }
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mixlaw.advice.constraints import AVERAGE, read_targets
-from mixlaw.advice.recommend import recommend, require_mixture
+from mixlaw.advice.recommend import Recommendation, recommend, require_mixture
 from mixlaw.cli.question import question_of, question_options
 from mixlaw.cli.reading import read_like, reading_options
 from mixlaw.console import remark, say
@@ -17,16 +17,18 @@ KINDS = "optimum ternary parallel path prices gradient parameters predicted resi
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options of `mixlaw plot`."""
     sub.add_argument("laws", metavar="LAWS")
-    sub.add_argument("kind", type=_kind, choices=KINDS, help="what to draw")
-    sub.add_argument("--table", nargs="+", default=[], metavar="TABLE", help="runs, for predicted and tokens")
+    sub.add_argument("kind", type=_kind, choices=KINDS, help="which figure")
+    runs = "runs for the figures predicted, residuals, tokens and errors"
+    sub.add_argument("--table", nargs="+", default=[], metavar="TABLE", help=runs)
     reading_options(sub)
     question_options(sub, needed=False)
-    sub.add_argument("--out", type=Path, default=Path("plot.png"), help="a PNG, SVG or PDF file")
+    sub.add_argument("--out", type=Path, default=Path("plot.png"), help="a PNG, SVG or PDF file; default: plot.png")
 
 
 def _kind(text: str) -> str:
-    """Return the kind of a figure; the gradient was once called pull."""
+    """Return the kind of a figure; `pull` is the former name of `gradient`."""
     return "gradient" if text == "pull" else text
 
 
@@ -39,12 +41,18 @@ def run(options: argparse.Namespace) -> None:
     table = read_like(options.table, options, laws) if options.table else None
     answer, targets = None, []
     if options.kind in OF_MIXTURES:
-        require_mixture(laws, laws.chosen)
-        asked = options.n_params and options.n_tokens
-        answer = recommend(laws, question_of(laws, options), options.law) if asked else None
+        answer = _answer(laws, options)
     elif options.target not in AVERAGE:
         targets = list(read_targets(options.target, laws.best))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for sentence in draw_one(options.out, options.kind, laws, table, answer, targets):
         remark(f"note: {sentence}")
     say(f"written to {options.out}")
+
+
+def _answer(laws: FittedLaws, options: argparse.Namespace) -> Recommendation | None:
+    """Return the recommendation that a figure shows, or None where the size of the big run is not given."""
+    require_mixture(laws, laws.chosen)
+    if not (options.n_params and options.n_tokens):
+        return None
+    return recommend(laws, question_of(laws, options), options.law)

@@ -13,6 +13,7 @@ from mixlaw.fileio import strict_json
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.runs.comparable import require_alike
 from mixlaw.tables.units import NATS
+from mixlaw.text import text_table
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -49,4 +50,4 @@ def run(options: argparse.Namespace) -> None:
     elif options.json:
         say(strict_json(predictions.to_dict("records"), indent=1))
     else:
-        say(predictions.to_string(index=False, float_format=lambda v: f"{v:.4f}"))
+        say(text_table(predictions))

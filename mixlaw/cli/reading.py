@@ -1,4 +1,4 @@
-"""Tables of runs on the command line: the options that say how files are read, and the reading."""
+"""Reading tables of runs as the command line asks: the options, and the calls of `read_table`."""
 
 import argparse
 from collections.abc import Sequence
@@ -16,62 +16,66 @@ LAYOUTS = ["regmix", "olmix", "wandb", "paper", "mixinglaws"]
 
 
 def table_options(sub: argparse.ArgumentParser) -> None:
+    """Add the tables and how they are read."""
     sub.add_argument("table", nargs="+", metavar="TABLE")
     reading_options(sub)
 
 
+def keep_warmup_option(sub: argparse.ArgumentParser) -> None:
+    """Add the option that `read_clean` takes beside those of `reading_options`."""
+    sub.add_argument("--keep-warmup", action="store_true", help="keep checkpoints from the learning-rate warm-up")
+
+
 def reading_options(sub: argparse.ArgumentParser) -> None:
-    """Add how tables are read; `read` passes it on."""
-    names = sub.add_argument_group("other people's tables")
-    names.add_argument(
-        "--columns", default="", metavar="NAME=YOURS,...", help="your names; one * on each side is a pattern"
-    )
-    names.add_argument(
-        "--layout", metavar="NAME", help=f"how the files are laid out, by default recognised: {', '.join(LAYOUTS)}"
-    )
-    names.add_argument("--join", metavar="COLUMN", help="the files are parts of one table, put together by this column")
-    names.add_argument("--set", default="", metavar="NAME=VALUE,...", help="columns that the files lack")
-    names.add_argument(
-        "--higher-is-better", nargs="+", default=[], metavar="TARGET", help="shares of right answers; 'mmlu_*', '*'"
-    )
-    names.add_argument(
-        "--relative-weights", action="store_true", help="only the proportions of weights count, whatever they sum to"
-    )
+    """Add how tables are read: the options that `read` takes."""
+    _column_options(sub)
+    _run_options(sub)
+    _selection_options(sub)
+
+
+def _column_options(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("columns of the tables")
+    columns = "standard names of your columns; one * on each side makes a pattern"
+    accuracies = "targets that are accuracies and become error rates; patterns such as 'mmlu_*' or '*'"
+    group.add_argument("--columns", default="", metavar="NAME=YOURS,...", help=columns)
+    group.add_argument("--layout", metavar="NAME", help=f"layout of the files: {', '.join(LAYOUTS)}; default: detected")
+    group.add_argument("--join", metavar="COLUMN", help="join the files on this column into one table")
+    group.add_argument("--set", default="", metavar="NAME=VALUE,...", help="constant columns that the files lack")
+    group.add_argument("--higher-is-better", nargs="+", default=[], metavar="TARGET", help=accuracies)
+    group.add_argument("--relative-weights", action="store_true", help="normalise the weights of every row to sum to 1")
     counts = ["n_params", "n_params_non_embedding"]
-    names.add_argument("--count", choices=counts, default="n_params", help="which N of run directories")
-    runs = sub.add_argument_group("which rows are one run")
-    runs.add_argument("--run-id", default="", metavar="COLUMN,...", help="columns whose values together name a run")
-    runs.add_argument("--rows-are-runs", action="store_true", help="every row is a run of its own")
-    runs.add_argument("--best", action="store_true", help="keep the lowest loss for each N, D and mixture")
-    _choice_options(sub)
+    group.add_argument("--count", choices=counts, default="n_params", help="parameter count of run directories")
 
 
-def _choice_options(sub: argparse.ArgumentParser) -> None:
-    some = sub.add_argument_group("which runs, and what their losses are")
-    more: dict[str, Any] = {"action": "append", "default": []}
-    some.add_argument(
-        "--where",
-        metavar="NAME=VALUE",
-        help="only runs with this setting or cell; again for another NAME or VALUE",
-        **more,
-    )
-    some.add_argument("--varied", metavar="NAME", help="a setting that runs may differ in, e.g. optim.lr", **more)
-    some.add_argument(
-        "--unit", metavar="TARGET=UNIT", help="e.g. '*=bits/byte', perplexity; nats/token if nothing tells", **more
-    )
-    some.add_argument("--ends-only", action="store_true", help="only the last row of every run")
-    some.add_argument("--former", action="store_true", help="also runs of a former version of their study")
+def _run_options(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("how rows form runs")
+    group.add_argument("--run-id", default="", metavar="COLUMN,...", help="columns that together identify a run")
+    group.add_argument("--rows-are-runs", action="store_true", help="every row is a run of its own")
+    group.add_argument("--best", action="store_true", help="keep the row with the lowest loss per N, D and mixture")
+
+
+def _selection_options(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("selection of runs, and units of their losses")
+    repeated: dict[str, Any] = {"action": "append", "default": []}
+    where = "keep only runs with this setting or cell; repeat for more names or values"
+    varied = "a setting that may differ between the runs, e.g. optim.lr; repeat for more"
+    unit = "unit of targets, e.g. '*=bits/byte'; default: what the table states, or nats/token; repeat for more"
+    group.add_argument("--where", metavar="NAME=VALUE", help=where, **repeated)
+    group.add_argument("--varied", metavar="NAME", help=varied, **repeated)
+    group.add_argument("--unit", metavar="TARGET=UNIT", help=unit, **repeated)
+    group.add_argument("--ends-only", action="store_true", help="keep only the last row of every run")
+    group.add_argument("--former", action="store_true", help="include runs of former versions of their study")
 
 
 def read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool = True) -> Table:
-    """Read tables as the options say, every note on stderr."""
+    """Read tables as the options say; print notes on stderr."""
     table = _read(paths, options, need_losses)
     warn_of_gaps(table)
     return table
 
 
 def read_clean(paths: Sequence[str], options: argparse.Namespace) -> Table:
-    """Read tables, and leave out what no law should be fitted to."""
+    """Read tables and drop the rows that no law should be fitted to, such as warm-up checkpoints."""
     table = _read(paths, options)
     cleaned = prepare(table, options.keep_warmup)
     for note in cleaned.notes[len(table.notes) :]:
@@ -97,15 +101,15 @@ def _read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool =
         run_id=names_of(options.run_id),
         rows_are_runs=options.rows_are_runs,
         best=options.best,
-        **choice_of(options),
+        **selection_of(options),
     )
     for note in table.notes:
         remark(f"note: {note}")
     return table
 
 
-def choice_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return which runs are meant, and the units of their losses, as `read_table` takes it."""
+def selection_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the selection of runs and the units of their losses, as arguments of `read_table`."""
     where: dict[str, list[str]] = {}
     for name, value in _pairs("--where", "NAME=VALUE", options.where):
         where.setdefault(name, []).append(value)
@@ -115,7 +119,7 @@ def choice_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pairs(option: str, form: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return what stands before and after the last = of each text; settings have none in their values."""
+    """Split each text at its last `=`: patterns before it may hold one, values after it may not."""
     pairs = [(name.strip(), value.strip()) for name, _, value in (text.rpartition("=") for text in texts)]
     for text, (name, value) in zip(texts, pairs, strict=True):
         if not name or not value:
@@ -124,24 +128,24 @@ def _pairs(option: str, form: str, texts: Sequence[str]) -> list[tuple[str, str]
 
 
 def doubt(table: Table) -> None:
-    """Say on stderr what casts doubt on every fit of a table."""
+    """Print on stderr the table's warnings that concern every fit."""
     for sentence in table.doubts:
         remark(f"warning: {sentence}")
 
 
 def warn_of_gaps(table: Table) -> None:
-    """Say on a line of its own where much of a table was left out."""
+    """Print a warning where a large part of a table was left out."""
     for sentence in table.much_left_out():
         remark(f"warning: {sentence}")
 
 
 def read_like(paths: Sequence[str], options: argparse.Namespace, laws: FittedLaws, need_losses: bool = True) -> Table:
-    """Read tables for laws; see `named_as`."""
+    """Read tables, with the domains and targets named as in fitted laws."""
     return named_as(read(paths, options, need_losses), laws)
 
 
 def named_as(table: Table, laws: FittedLaws) -> Table:
-    """Return a table whose domains and targets are written as those of laws, also where their case differs."""
+    """Rename the domains and targets of a table to those of fitted laws where only the case differs."""
     named = table.named_as(laws.best.domains, list(laws.best.targets))
     for note in named.notes[len(table.notes) :]:
         remark(f"note: {note}")
@@ -149,5 +153,5 @@ def named_as(table: Table, laws: FittedLaws) -> Table:
 
 
 def names_of(text: str) -> list[str]:
-    """Return the laws that are named with commas between, each once."""
+    """Return the comma-separated names of a text, without duplicates."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

@@ -1,4 +1,4 @@
-"""`mixlaw recommend`: the mixture for a big run, what limits cost, and how sure that is."""
+"""`mixlaw recommend`: the mixture of a big run, with intervals and the costs of its limits."""
 
 import argparse
 import json
@@ -14,15 +14,16 @@ from mixlaw.fileio import strict_json, write_atomically
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.mixture import round_to_sum
 
-RECOMMENDED = "# Recommended"  # how the files begin that may be written over
+RECOMMENDED = "# Recommended"  # header of files that we may overwrite
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options of `mixlaw recommend`."""
     sub.add_argument("laws", metavar="LAWS")
     question_options(sub, needed=True)
-    sub.add_argument("--json", action="store_true", help="print everything as JSON")
-    sub.add_argument("--out", type=Path, help="also write the JSON to a file")
-    sub.add_argument("--override", type=Path, help="write a Hydra file, e.g. configs/mixture/big.yaml: mixture=big")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.add_argument("--out", type=Path, help="write JSON to this file; `mixlaw report` reads it")
+    sub.add_argument("--override", type=Path, help="Hydra config file to write, e.g. configs/mixture/big.yaml")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -41,13 +42,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_own(path: Path) -> None:
-    """Refuse to write over a mixture that somebody else wrote."""
+    """Refuse to overwrite a file that `mixlaw recommend` did not write."""
     if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(RECOMMENDED):
         raise ConfigError(f"{path} exists and was not written by `mixlaw recommend`: give --override another name")
 
 
 def override_file(answer: Recommendation) -> str:
-    """Return a file of the trainer's configuration group `mixture`."""
+    """Return the recommended weights as a config file of the Hydra group `mixture`."""
     question = answer.question
     units = round_to_sum(np.array(list(answer.weights.values())), 10_000)
     shares = zip(answer.weights, units, strict=True)

@@ -1,10 +1,11 @@
-"""`mixlaw report`: draw everything into one self-contained HTML file and PNGs beside it."""
+"""`mixlaw report`: all figures and tables in one self-contained HTML file, the figures also as PNG."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from mixlaw.advice.recommend import is_outdated, read_answer
-from mixlaw.cli.reading import doubt, named_as, read_clean, read_like, table_options, warn_of_gaps
+from mixlaw.cli.reading import doubt, keep_warmup_option, named_as, read_clean, read_like, table_options, warn_of_gaps
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, FitError
 from mixlaw.fitting.saved import FittedLaws
@@ -14,52 +15,81 @@ from mixlaw.tables.table import Table
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options of `mixlaw report`."""
     table_options(sub)
-    sub.add_argument(
-        "--keep-warmup", action="store_true", help="do not leave out checkpoints that are still in warm-up"
-    )
-    sub.add_argument("--laws", type=Path, help="by default laws.json in the study's folder, as all of these")
-    sub.add_argument("--test", nargs="+", metavar="TABLE", help="runs that the laws were scored on; STUDY_heldout")
-    sub.add_argument("--recommendation", type=Path, help="by `mixlaw recommend --out`; recommendation.json")
-    sub.add_argument("--proof", nargs="+", metavar="TABLE", help="runs that test the recommendation; STUDY_proof")
-    sub.add_argument("--picture", type=Path, help="PNG of what a model predicts, by `python -m train.show`")
-    sub.add_argument("--out", type=Path, help="report.html in the study's folder, or here where TABLE is a file")
+    keep_warmup_option(sub)
+    recommended = "output of `mixlaw recommend --out`; default: recommendation.json in the study folder"
+    proof = "runs trained on the recommended and other mixtures; default: STUDY_proof"
+    picture = "PNG of model predictions by `python -m train.show`; default: predictions.png in the study folder"
+    out = "HTML file; default: report.html in the study folder, or in this folder if TABLE is a file"
+    sub.add_argument("--laws", type=Path, help="output of `mixlaw fit`; default: laws.json in the study folder")
+    sub.add_argument("--test", nargs="+", metavar="TABLE", help="runs that were not fitted; default: STUDY_heldout")
+    sub.add_argument("--recommendation", type=Path, help=recommended)
+    sub.add_argument("--proof", nargs="+", metavar="TABLE", help=proof)
+    sub.add_argument("--picture", type=Path, help=picture)
+    sub.add_argument("--out", type=Path, help=out)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw the report of a table, or of a study by the files that its folder holds."""
+    """Write the report of a table, or of a study folder with the files in it."""
     study = Path(options.table[0]) if len(options.table) == 1 and Path(options.table[0]).is_dir() else None
     out = options.out or (study or Path()) / "report.html"
-    laws = options.laws or _beside(study, "laws.json")
-    if laws is None:
-        if study is None:
-            raise ConfigError("a report needs laws: --laws laws.json, by `mixlaw fit TABLE --out laws.json`")
-        write_status(out, study)
-        say(f"{out}: the status of the study only, because it has no laws.json yet")
+    fitted = options.laws or _beside(study, "laws.json")
+    if fitted is None:
+        _report_status(out, study)
         return
-    asked = options.recommendation or _beside(study, "recommendation.json")
-    held, proof = (
-        [str(folder)] if given is None and study and (folder := study.with_name(study.name + part)).is_dir() else given
-        for given, part in ((options.test, "_heldout"), (options.proof, "_proof"))
-    )
-    answer, fitted = read_answer(asked) if asked else None, FittedLaws.load(laws)
-    test, proven = (read_like(paths, options, fitted) if paths else None for paths in (held, proof if asked else None))
-    table, outdated = _table_of(fitted, study, options)
+    laws = FittedLaws.load(fitted)
+    saved = options.recommendation or _beside(study, "recommendation.json")
+    answer = read_answer(saved) if saved else None
+    table, outdated = _table_of(laws, study, options)
     doubt(table)
-    for other, paths in ((test, held), (proven, proof if asked else None)):
-        if other and paths:
-            require_alike(table.identity, other.identity, "the runs of the laws", f"the runs in {', '.join(paths)}")
-    if answer and is_outdated(answer, fitted):
-        outdated.append(f"{asked} rests on other laws than {laws}: `mixlaw recommend` again")
+    test = _more_runs(_default_paths(options.test, study, "_heldout"), options, laws, table)
+    proof = _more_runs(_default_paths(options.proof, study, "_proof"), options, laws, table) if answer else None
+    if answer and is_outdated(answer, laws):
+        outdated.append(f"{saved} was made from other laws than {fitted}: run `mixlaw recommend` again")
     for sentence in outdated:
         remark(f"warning: {sentence}")
-    picture = options.picture or _beside(study, "predictions.png")
-    pictures = write_report(out, fitted, table, test, answer, proven, picture, study, outdated)
-    say(f"{out} and {len(pictures)} PNGs in {pictures[0].parent}")
+    files = write_report(
+        out,
+        laws,
+        table,
+        test=test,
+        answer=answer,
+        proof=proof,
+        predictions=options.picture or _beside(study, "predictions.png"),
+        study=study,
+        outdated=outdated,
+    )
+    say(f"{out} and {len(files)} PNGs in {files[0].parent}")
+
+
+def _report_status(out: Path, study: Path | None) -> None:
+    """Write the report of a study without laws: the states of its runs."""
+    if study is None:
+        raise ConfigError("a report needs laws: --laws laws.json, by `mixlaw fit TABLE --out laws.json`")
+    write_status(out, study)
+    say(f"{out}: the status of the study only, because it has no laws.json yet")
+
+
+def _default_paths(given: Sequence[str] | None, study: Path | None, suffix: str) -> Sequence[str]:
+    """Return the given paths, or else the folder of a study with a suffix behind its name, if there is one."""
+    if given is not None or study is None:
+        return given or []
+    folder = study.with_name(study.name + suffix)
+    return [str(folder)] if folder.is_dir() else []
+
+
+def _more_runs(paths: Sequence[str], options: argparse.Namespace, laws: FittedLaws, table: Table) -> Table | None:
+    """Read runs whose settings must equal those of the fitted table; None without paths."""
+    if not paths:
+        return None
+    runs = read_like(paths, options, laws)
+    require_alike(table.identity, runs.identity, "the runs of the laws", f"the runs in {', '.join(paths)}")
+    return runs
 
 
 def _table_of(laws: FittedLaws, study: Path | None, options: argparse.Namespace) -> tuple[Table, list[str]]:
-    """Return what laws were fitted to, or else the study's runs as they are now and a sentence that says so."""
+    """Return the table that the laws were fitted to, or else the study's present runs with a warning sentence."""
     if study is None:
         return named_as(read_clean(options.table, options), laws), []
     try:
@@ -73,5 +103,5 @@ def _table_of(laws: FittedLaws, study: Path | None, options: argparse.Namespace)
 
 
 def _beside(study: Path | None, name: str) -> Path | None:
-    """Return a file of a study's folder, if it is there."""
+    """Return a file in a study folder, or None if it does not exist."""
     return study / name if study and (study / name).exists() else None

@@ -83,7 +83,7 @@ def test_the_two_stages(
     assert call("-m", "mixlaw", *decided)[0] == 0
     report(runs, f"these laws were fitted to other runs than those in {runs} now: `mixlaw fit {runs}` again")
     assert call("-m", "mixlaw", *fit)[0] == 0
-    report(runs, f"{runs}/recommendation.json rests on other laws than {laws}: `mixlaw recommend` again")
+    report(runs, f"{runs}/recommendation.json was made from other laws than {laws}: run `mixlaw recommend` again")
     assert call("-m", "mixlaw", *decided)[0] == 0
     capsys.readouterr()
     assert main(["tale", "--next", "4"]) == 0  # for what was recommended, limits and all

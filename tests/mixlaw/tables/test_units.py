@@ -132,7 +132,7 @@ def test_all_commands_show_the_unit_of_the_target_and_never_nats(
         assert words in said[name], said[name]
     footer = page.lower().split("made by mixlaw")[1]
     assert f"{'losses in ' if words == 'bits/byte' else ''}{words}; intervals " in footer
-    assert re.search(r"; intervals (are 90 %|held \d+\s% of held-out losses), from resampling", footer)
+    assert re.search(r"; intervals (are 90\s%|held \d+\s% of held-out losses), from resampling", footer)
     for name, text in [*said.items(), ("page", page)]:
         assert "nats" not in text, (name, text)
     assert json.loads(said["json"])["unit"] == words
