@@ -1,14 +1,131 @@
-"""Fits, laws and recommendations as small pieces of HTML for notebooks."""
+"""Tables of runs, laws, comparisons and recommendations in notebooks: `show`, and the HTML that it puts together."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import singledispatch
+
+import matplotlib
 import pandas as pd
 from markupsafe import Markup
 
+from mixlaw.advice.recommend import Recommendation
+from mixlaw.errors import ConfigError
 from mixlaw.fitting.fitted import FittedLaw
+from mixlaw.fitting.identifiability import distinct
 from mixlaw.fitting.saved import FittedLaws
+from mixlaw.report import plots_laws as plots
 from mixlaw.report.answer_tables import Answer, facts, outcomes_table, path_table, question, sentences, weights_table
+from mixlaw.report.drawings import OF_MIXTURES, Drawing, choose_drawings
+from mixlaw.report.fonts import any_script
+from mixlaw.report.material import Material
+from mixlaw.report.pictures import drawn
 from mixlaw.report.templating import render
+from mixlaw.selection.compare import Comparison
+from mixlaw.selection.splits import KINDS
+from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS
 from mixlaw.text import count_text
+
+
+@dataclass(frozen=True, repr=False)
+class Display:
+    """HTML that a notebook displays where this is the last value of a cell, or an argument of `display`."""
+
+    html: Markup
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return "<HTML for a notebook: make it the last value of a cell>"
+
+
+@singledispatch
+def show(thing: object) -> Display:
+    """Return tables and figures of a fitted law, fitted laws, a comparison, a recommendation, or a table of runs.
+
+    Parameters
+    ----------
+    thing : FittedLaw, FittedLaws, Comparison, Recommendation or Table
+
+    Raises
+    ------
+    ConfigError
+        If it is anything else.
+    """
+    known = "FittedLaw, FittedLaws, Comparison, Recommendation or Table"
+    raise ConfigError(f"show takes a {known}, not a {type(thing).__name__}")
+
+
+@show.register
+def _(fit: FittedLaw) -> Display:
+    return _display(fit_html(fit), [lambda ax: plots.parameters(ax, fit)])
+
+
+@show.register
+def _(laws: FittedLaws) -> Display:
+    return _display(laws_html(laws), choose_drawings(Material(laws)).values())
+
+
+@show.register
+def _(found: Comparison) -> Display:
+    title = f"Error on {KINDS[found.kind].split(',')[0]}"
+    return _display(comparison_html(found), [lambda ax: plots.errors_by_law(ax, found.targets, title)])
+
+
+@show.register
+def _(answer: Recommendation) -> Display:
+    drawings = choose_drawings(Material(answer.laws, answer=answer))
+    return _display(answer_html(answer), [draw for name, draw in drawings.items() if name in OF_MIXTURES])
+
+
+@show.register
+def _(table: Table) -> Display:
+    return _display(table_html(table), [])
+
+
+def _display(body: Markup, drawings: Iterable[Drawing]) -> Display:
+    with matplotlib.rc_context(plots.STYLE), any_script():
+        pictures = [drawn(draw(None)) for draw in drawings]
+    return Display(render("notebook", body=body, pictures=pictures))
+
+
+def comparison_html(found: Comparison) -> Markup:
+    """Return the errors of laws on held-out rows, and the chosen law."""
+    return render(
+        "notebook_comparison",
+        chosen=found.chosen,
+        reason=found.reason,
+        held_out=KINDS[found.kind],
+        laws=found.laws,
+        refused=[f"{law} was left out: {why}" for law, why in found.refused.items()],
+        targets=found.targets,
+    )
+
+
+def table_html(table: Table) -> Markup:
+    """Return the number of runs, the range of every column, warnings and notes."""
+    sizes, tokens, mixtures = distinct(table)
+    return render(
+        "notebook_table",
+        rows=len(table.frame),
+        runs=table.frame["run_id"].nunique(),
+        sizes=sizes,
+        tokens=tokens,
+        mixtures=mixtures,
+        columns=_ranges(table),
+        warnings=table.doubts,
+        notes=table.notes,
+    )
+
+
+def _ranges(table: Table) -> pd.DataFrame:
+    """Return lowest and highest value and the number of empty cells of N, D, every weight and every loss."""
+    units = dict.fromkeys(["n_params", "n_tokens", *(f"weight_{domain}" for domain in table.domains)], "")
+    units |= {f"loss_{target}": table.units.get(target, NATS) for target in table.targets}
+    frame = table.frame[list(units)]
+    columns = {"column": list(units), "lowest": frame.min(), "highest": frame.max(), "empty": frame.isna().sum()}
+    return pd.DataFrame(columns | {"unit": list(units.values())})
 
 
 def fit_html(fit: FittedLaw) -> Markup:
