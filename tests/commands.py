@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+import pytest
+
 from tests.forkserver import server_context
 from train.compose import ROOT
 
@@ -121,6 +123,21 @@ def call(
         code = process.returncode
     assert code is not None
     return code, out, err
+
+
+def train_here(*arguments: str) -> int:
+    """Do what `python -m train ARGUMENTS` does, in this process: the runs of its studies share one server.
+
+    Return the exit code; what is printed goes to this process's streams.
+    """
+    from train.__main__ import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train", *arguments])
+        try:
+            return main()
+        except SystemExit as left:  # as Hydra ends
+            return int(left.code or 0)
 
 
 def limit_files(n_bytes: int) -> None:

@@ -1,6 +1,7 @@
 """The fitter's commands as a person types them, on tables with the mistakes that people make."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,10 @@ def losses(n, d, h, c):
     return 1.5 + 1 / shares + 0.4 * (n / 1e6) ** -0.3 + 0.5 * (d / 1e8) ** -0.3
 
 
-@pytest.fixture
-def table(tmp_path):
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Return a folder with a table and its laws, which tests copy before they use them."""
+    folder = tmp_path_factory.mktemp("fitted")
     rng = np.random.default_rng(0)
     rows = []
     for mixture, h in enumerate(rng.dirichlet(np.ones(3), 9)):
@@ -27,16 +30,20 @@ def table(tmp_path):
                 row |= {f"weight_{name}": w for name, w in zip(DOMAINS, h, strict=True)}
                 row |= {"loss_x": losses(n, d, h, (2, 1, 0.5)), "loss_y": losses(n, d, h, (0.5, 1, 2))}
                 rows.append(row)
-    path = tmp_path / "table.csv"
-    pd.DataFrame(rows).to_csv(path, index=False)
-    return path
+    table, laws = folder / "table.csv", folder / "laws.json"
+    pd.DataFrame(rows).to_csv(table, index=False)
+    assert main(["fit", str(table), "--law", "additive", "--bootstrap", "8", "--out", str(laws)]) == 0
+    return folder
 
 
 @pytest.fixture
-def laws(table, tmp_path):
-    path = tmp_path / "laws.json"
-    assert main(["fit", str(table), "--law", "additive", "--bootstrap", "8", "--out", str(path)]) == 0
-    return path
+def table(fitted, tmp_path):
+    return shutil.copy(fitted / "table.csv", tmp_path / "table.csv")
+
+
+@pytest.fixture
+def laws(fitted, tmp_path):
+    return shutil.copy(fitted / "laws.json", tmp_path / "laws.json")
 
 
 def edit(table, **cells):

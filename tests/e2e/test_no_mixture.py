@@ -19,20 +19,26 @@ def loss(n, d):
     return 1.8 + 0.4 * (n / 1e8) ** -0.34 + 0.5 * (d / 1e10) ** -0.28
 
 
-@pytest.fixture
-def table(tmp_path):
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Return a folder with a table and the laws that were fitted to it."""
+    folder = tmp_path_factory.mktemp("fitted")
     n, factor = (a.ravel() for a in np.meshgrid((1e7, 3e7, 1e8, 3e8), (20, 60, 200), indexing="ij"))
     frame = pd.DataFrame({"run_id": [f"r{i}" for i in range(12)], "n_params": n, "n_tokens": n * factor})
-    path = tmp_path / "runs.csv"
-    frame.assign(loss_val=loss(n, n * factor)).to_csv(path, index=False)
-    return path
+    table, laws = folder / "runs.csv", folder / "laws.json"
+    frame.assign(loss_val=loss(n, n * factor)).to_csv(table, index=False)
+    assert main(["fit", str(table), *FAST, "--out", str(laws)]) == 0
+    return folder
 
 
 @pytest.fixture
-def laws(table, tmp_path):
-    path = tmp_path / "laws.json"
-    assert main(["fit", str(table), *FAST, "--out", str(path)]) == 0
-    return path
+def table(fitted):
+    return fitted / "runs.csv"
+
+
+@pytest.fixture
+def laws(fitted):
+    return fitted / "laws.json"
 
 
 def test_check_names_the_laws_that_auto_would_fit(table, capsys):

@@ -100,7 +100,7 @@ def test_an_unknown_choice_names_own_files_too(home: Path) -> None:
 def test_variables_that_are_not_set_are_named(home: Path) -> None:
     with pytest.raises(ConfigError, match=r"machine\.runs: \$SCRATCH_X/r: the environment variable SCRATCH_X is not"):
         compose_run(["machine.runs=$SCRATCH_X/r"])
-    with pytest.raises(ConfigError, match=r"'SCRATCH_X' not found: .* write \$SCRATCH_X or \$\{oc\.env:SCRATCH_X\}"):
+    with pytest.raises(ConfigError, match=r"'SCRATCH_X' not found: .* as \$SCRATCH_X or \$\{oc\.env:SCRATCH_X\}"):
         compose_run(["machine.runs=${SCRATCH_X}/r"])
 
 

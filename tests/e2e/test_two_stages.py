@@ -13,7 +13,7 @@ from mixlaw.errors import ConfigError
 from mixlaw.tables.read import read_table
 from sweeps.plan import Trainable, main, possible
 from sweeps.study_file import Shape, StudyFile, mixtures_of, shapes_of, write_study
-from tests.commands import call
+from tests.commands import call, train_here
 from train.compose import ROOT, compose_study
 
 Tiny = Callable[..., list[str]]
@@ -43,44 +43,63 @@ def report(runs: Path, outdated: str) -> None:
     assert outdated[1:].partition(": ")[0] in page
 
 
-@pytest.mark.timeout(900)
-def test_the_two_stages(
-    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, runs = tmp_path / "conf" / "study", tmp_path / "runs" / "tale"
-    out.mkdir(parents=True)
-    monkeypatch.setenv("MIXLAW_CONFIGS", str(out.parent))
-    assert main(["tale", *overrides, *PLAN, "--flops", "1.5e11", "--tokens-per-second", "5000"]) == 0
+def fitting(runs: Path) -> list[str]:
+    return ["fit", str(runs), "--law", "multiplicative", "--bootstrap", "20", "--out", str(runs / "laws.json")]
+
+
+@pytest.fixture
+def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of study files of one's own configurations."""
+    folder = tmp_path / "conf" / "study"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("MIXLAW_CONFIGS", str(folder.parent))
+    return folder
+
+
+@pytest.fixture
+def runs(overrides: list[str], studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """Return the runs of a study that was planned, trained, fitted and decided: its first stage."""
+    assert main(["tale", *overrides, *PLAN, "--flops", "4e10", "--tokens-per-second", "5000"]) == 0
     said = capsys.readouterr().out
     assert "GPU hours at 5000 tokens/s" in said
     assert "standard error of a predicted loss" in said
     for study in ("tale", "tale_seeds"):
-        code, printed, err = call("-m", "train", f"study={study}", timeout=280)
-        assert (code, err) == (0, ""), printed + err
+        assert train_here(f"study={study}") == 0
+        assert capsys.readouterr().err == ""
+    runs = tmp_path / "runs" / "tale"
+    assert call("-m", "mixlaw", *fitting(runs))[0] == 0
+    assert call("-m", "mixlaw", *decision(runs))[0] == 0
+    return runs
+
+
+def test_the_first_stage_tells_which_runs_would_help_most(
+    runs: Path, studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     planned = read_table([runs])
     assert planned.frame["n_params"].nunique() == 3
     assert planned.frame.groupby("run_id").first()["seed"].nunique() == 4
-    laws = runs / "laws.json"
-    fit = ["fit", str(runs), "--law", "multiplicative", "--bootstrap", "20", "--out", str(laws)]
-    assert call("-m", "mixlaw", *fit)[0] == 0
-    assert call("-m", "mixlaw", *(decided := decision(runs)))[0] == 0
     report(runs, "")
     (runs / "recommendation.json").unlink()
-    capsys.readouterr()
     assert main(["tale", "--next", "4"]) == 2
     assert "say which run is to be decided" in capsys.readouterr().err
-    again = ["tale", "--next", "4", *BIG]
-    assert main(again) == 0
+    assert main(["tale", "--next", "4", *BIG]) == 0
     assert "may be best" in capsys.readouterr().out
-    name, shapes = shapes_of(out / "tale_next1.yaml")
+    name, shapes = shapes_of(studies / "tale_next1.yaml")
     assert name == "tale"
-    lengths = {s.overrides[-3:] for s in shapes_of(out / "tale.yaml")[1]}  # model, tokens, warm-up
+    lengths = {s.overrides[-3:] for s in shapes_of(studies / "tale.yaml")[1]}  # model, tokens, warm-up
     assert {s.overrides[-3:] for s in shapes} <= lengths
-    code, printed, err = call("-m", "train", "study=tale_next1", timeout=280)
-    assert (code, err) == (0, ""), printed + err
-    more = read_table([runs]).frame["run_id"].nunique() - planned.frame["run_id"].nunique()
-    assert more == 4
-    assert call("-m", "mixlaw", *decided)[0] == 0
+
+
+@pytest.mark.slow  # the first stage, and a second one
+@pytest.mark.timeout(900)
+def test_the_second_stage_is_trained_fitted_and_decided(
+    runs: Path, studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    laws, fit, decided = runs / "laws.json", fitting(runs), decision(runs)
+    before = read_table([runs]).frame["run_id"].nunique()
+    assert main(["tale", "--next", "4", *BIG]) == 0
+    assert train_here("study=tale_next1") == 0
+    assert read_table([runs]).frame["run_id"].nunique() - before == 4
     report(runs, f"these laws were fitted to other runs than those in {runs} now: `mixlaw fit {runs}` again")
     assert call("-m", "mixlaw", *fit)[0] == 0
     report(runs, f"{runs}/recommendation.json was made from other laws than {laws}: run `mixlaw recommend` again")
@@ -88,7 +107,7 @@ def test_the_two_stages(
     capsys.readouterr()
     assert main(["tale", "--next", "4"]) == 0  # for what was recommended, limits and all
     assert "at N = 1e+06, D = 1e+05: " in capsys.readouterr().out
-    assert (out / "tale_next2.yaml").exists()
+    assert (studies / "tale_next2.yaml").exists()
     plan = [json.loads(line) for line in (runs / "plan.jsonl").read_text().splitlines()]
     assert {run["plan"] for run in plan} == {"tale", "tale_seeds", "tale_next1"}
 

@@ -7,7 +7,7 @@ import yaml
 
 import data.prepare
 from mixlaw.runs.load import load_runs
-from tests.commands import call
+from tests.commands import train_here
 from tests.studies.small_data import write_all
 from train.compose import ROOT
 from train.grids import choices
@@ -26,7 +26,11 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize("family", TARGETS)
 def test_runs_of_two_sizes_and_mixtures_finish(
-    family: str, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str,
+    variables: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -35,12 +39,11 @@ def test_runs_of_two_sizes_and_mixtures_finish(
     weights = study["hydra"]["sweeper"]["grids"][0]["mixture.weights"]
     mixtures = choices([f"mixture.weights={weights}"])["mixture.weights"][:2]
     sizes = ",".join(f"paper_{family}_small/{size}" for size in SIZES[family].split())
-    code, out, err = call(
-        "-m", "train", "-m", f"study=paper_{family}_small", f"experiment={sizes}",
-        "mixture.weights=" + ",".join(m.partition("=")[2] for m in mixtures), *SHORT, f"machine.runs={tmp_path}",
-        timeout=280,
-    )  # fmt: skip
-    assert (code, err) == (0, "")
+    weights = "mixture.weights=" + ",".join(m.partition("=")[2] for m in mixtures)
+    chosen = [f"study=paper_{family}_small", f"experiment={sizes}", weights]
+    assert train_here("-m", *chosen, *SHORT, f"machine.runs={tmp_path}") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
     assert out.count(": finished\n") == 4
     table = load_runs(tmp_path / f"paper_{family}_small").table
     assert table["run_id"].nunique() == 4
