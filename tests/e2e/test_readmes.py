@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from torch.distributed.run import get_args_parser
@@ -25,6 +27,7 @@ from mixlaw.cli.main import main as mixlaw
 from mixlaw.tables.examples import small_study
 from sweeps.plan import check_options
 from sweeps.plan import parser as plan_parser
+from tests.commands import call
 from tests.e2e.readmes import LANGUAGES, ROOT, Block, Command, blocks, commands, inline
 from train.compose import compose_hydra, compose_study
 from train.grids import combinations
@@ -283,6 +286,50 @@ def test_a_short_command_does_what_it_says(
 
 def test_short_commands_are_found() -> None:
     assert {"check", "fit", "compare", "predict", "recommend", "plot", "report", "laws"} <= {c.words[1] for c in SHORT}
+
+
+@pytest.fixture
+def own_files(own_configurations: Path, tmp_path: Path) -> dict[str, str]:
+    """Return the environment in which `data=mine` is the template for one's own files, with files that are there."""
+    rng = np.random.default_rng(0)
+    words = np.array(["".join(rng.choice(list("abcdefgh"), rng.integers(2, 9))) for _ in range(9000)])
+    texts = {name: [" ".join(rng.choice(words, 100)) for _ in range(n)] for name, n in (("web", 3000), ("books", 3000))}
+    folder = tmp_path / "files"
+    folder.mkdir()
+    pd.DataFrame({"text": texts["web"]}).to_json(folder / "web.jsonl", orient="records", lines=True)
+    pd.DataFrame({"text": texts["books"]}).to_parquet(folder / "books.parquet")
+    for i in range(400):
+        (folder / f"{i}.txt").write_text(" ".join(rng.choice(words, 100)))
+    template = (ROOT / "configs/data/own_files.yaml").read_text().replace("${oc.env:WEB_FILES}", f"{folder}/web.jsonl")
+    template = template.replace("path: ???", f"path: {folder}/books.parquet", 1).replace(
+        "path: ???", f"path: {folder}/*.txt"
+    )
+    shutil.copytree(own_configurations, tmp_path / "configs")
+    (tmp_path / "configs/data/mine.yaml").write_text(template)
+    return {"MIXLAW_CONFIGS": str(tmp_path / "configs"), "MIXLAW_CACHE": str(tmp_path / "cache")}
+
+
+@pytest.mark.slow
+def test_the_front_page_trains_on_one_s_own_files(own_files: dict[str, str], tmp_path: Path) -> None:
+    shown = {}
+    short = ["schedule.n_tokens=20480", "schedule.warmup_tokens=2048", f"machine.runs={tmp_path / 'runs'}"]
+    for words in (c.words[1:] for c in COMMANDS if c.file == "README.md" and "data=mine" in c.words):
+        if words[1] in ("data.prepare", "data.preview", "train"):
+            more = short if words[1] == "train" else []
+            code, shown[words[1]], err = call(*words, *more, timeout=240, **own_files)
+            assert code == 0, err
+    assert list(shown) == ["data.prepare", "data.preview", "train"]
+    assert {"web", "books"} <= {*shown["data.preview"].split()}
+    assert " finished" in shown["train"]
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c.complete and {"train.memory", "--cfg"} & {*c.words}], ids=str
+)
+def test_a_command_that_only_looks_at_settings_does_what_it_says(command: Command) -> None:
+    code, out, err = call(*command.words[1:])
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) > 5
 
 
 @pytest.mark.parametrize("file", sorted({block.file for block in blocks("python")}))
