@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     }
     noise = seed_noise(table)
     support = _support(table)
-    support["warnings"] = [*table.doubts, *support["warnings"]]
+    support["warnings"] = [*table.warnings, *support["warnings"]]
     facts |= {"columns": described, "noise": noise.to_dict("records"), "units": table.units} | support
     if options.json:
         say(strict_json(facts, indent=1))

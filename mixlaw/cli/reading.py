@@ -129,7 +129,7 @@ def _pairs(option: str, form: str, texts: Sequence[str]) -> list[tuple[str, str]
 
 def doubt(table: Table) -> None:
     """Print on stderr the table's warnings that concern every fit."""
-    for sentence in table.doubts:
+    for sentence in table.warnings:
         remark(f"warning: {sentence}")
 
 

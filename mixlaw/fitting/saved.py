@@ -99,7 +99,7 @@ class FittedLaws:
             noise=floor,
             scores=rows,
             data_sha256=data_sha256(table),
-            doubts=table.doubts,
+            doubts=table.warnings,
             identity=table.identity,
             choice=table.choice,
         )

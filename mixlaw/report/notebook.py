@@ -114,7 +114,7 @@ def table_html(table: Table) -> Markup:
         tokens=tokens,
         mixtures=mixtures,
         columns=_ranges(table),
-        warnings=table.doubts,
+        warnings=table.warnings,
         notes=table.notes,
     )
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixlaw.errors import RunLogError, unknown_name
-from mixlaw.tables.column_checks import Cleaning
+from mixlaw.tables.column_checks import ColumnChecks
 from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT, names_after, unknown_column
 from mixlaw.tables.formats.raw_table import RawTable
 from mixlaw.tables.formats.standardise import FileOptions, standardise
@@ -95,17 +95,17 @@ def check(raw: RawTable, rules: Rules) -> Table:
     raw.frame = name_single_domain(raw.frame, raw.where, raw.notes)
     _require_columns(raw.frame, raw.where, rules.need_losses)
     declared = [target for target in rules.higher_is_better if target in targets_in(raw.frame)]
-    cleaning = Cleaning(raw.frame, raw.where, raw.decimal)
-    domains, targets = names_after(WEIGHT, raw.frame), cleaning.targets()
+    checks = ColumnChecks(raw.frame, raw.where, raw.decimal)
+    domains, targets = names_after(WEIGHT, raw.frame), checks.targets()
     naming = _in_standard_names(rules.runs, raw)
     if "run_id" in raw.frame and not (naming.columns or naming.rows_are_runs):
-        cleaning.require_run_ids()
-    _check_columns(cleaning, targets, declared)
+        checks.require_run_ids()
+    _check_columns(checks, targets, declared)
     if domains:
-        cleaning.mixtures(domains, rules.relative_weights)
-    cleaning.note_read()
-    cleaning.note_empty()
-    frame, notes = cleaning.frame, raw.notes + cleaning.notes
+        checks.check_mixtures(domains, rules.relative_weights)
+    checks.note_parsed_text()
+    checks.note_empty()
+    frame, notes = checks.frame, raw.notes + checks.notes
     notes += assign_run_ids(frame, domains, targets, raw.where, naming)
     check_directions(frame, targets, declared, raw.where, notes)
     return Table(
@@ -115,7 +115,7 @@ def check(raw: RawTable, rules: Rules) -> Table:
         notes=notes,
         sizes=_sizes(frame, domains, raw.where),
         sources=[(raw.where, raw.n_rows)],
-        left_out=raw.left_out | cleaning.left_out,
+        left_out=raw.left_out | checks.left_out,
         units=_units(raw, frame, targets, declared),
     )
 
@@ -161,22 +161,22 @@ def _require_columns(frame: pd.DataFrame, where: str, need_losses: bool) -> None
         raise RunLogError(f"{where} has no column loss_<target>; its columns: {listed(columns)}")
 
 
-def _check_columns(cleaning: Cleaning, targets: list[str], declared: list[str]) -> None:
+def _check_columns(checks: ColumnChecks, targets: list[str], declared: list[str]) -> None:
     """Check all columns but the weights; cells of columns other than N and D may be empty."""
     for column in ("n_params", "n_tokens"):
-        cleaning.numbers(column)
-    for column in map(str, cleaning.frame.columns):
+        checks.require_positive(column)
+    for column in map(str, checks.frame.columns):
         if column.startswith(LOSS_SE):
-            cleaning.optional(column, lambda cells: cells >= 0, "a standard error of at least 0")
+            checks.check_optional(column, lambda cells: cells >= 0, "a standard error of at least 0")
         elif column == "sparsity":
-            cleaning.optional(column, lambda cells: cells.between(0, 1, inclusive="left"), "a share in [0, 1)")
+            checks.check_optional(column, lambda cells: cells.between(0, 1, inclusive="left"), "a share in [0, 1)")
         elif column.startswith(("available_", "before_")):
-            cleaning.optional(column, lambda cells: cells > 0, "a number above 0")
+            checks.check_optional(column, lambda cells: cells > 0, "a number above 0")
     for target in targets:
         if target in declared:
-            cleaning.optional(LOSS + target, lambda cells: cells.notna(), "a number")
+            checks.check_optional(LOSS + target, lambda cells: cells.notna(), "a number")
         else:
-            cleaning.optional(LOSS + target, lambda cells: cells > 0, "a number above 0")
+            checks.check_optional(LOSS + target, lambda cells: cells > 0, "a number above 0")
 
 
 def _sizes(frame: pd.DataFrame, domains: list[str], where: str) -> dict[str, float]:

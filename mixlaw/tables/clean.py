@@ -1,7 +1,6 @@
-"""What is done to a table before laws are fitted to it: every row that is left out or odd is named, with the reason.
+"""Clean a table before laws are fitted: leave out repeated evaluations and warm-up, and note what looks wrong.
 
-Rows of repeated or nearly repeated evaluations and of learning-rate warm-up are left out; everything else is kept and
-said. What cannot be true at all was refused by `mixlaw.tables.check` before.
+Impossible values were refused before, by `mixlaw.tables.check`.
 """
 
 from collections.abc import Callable
@@ -9,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from mixlaw.laws.registry import FLOOR
 from mixlaw.tables import lr_schedules, unit_checks
@@ -17,37 +15,31 @@ from mixlaw.tables.columns import LOSS, WEIGHT
 from mixlaw.tables.factor_levels import level_notes
 from mixlaw.tables.notes import listed
 from mixlaw.tables.number_parsing import AMOUNT, UNITS
-from mixlaw.tables.table import Array, Table
+from mixlaw.tables.table import Table
+from mixlaw.tables.warm_up import count_warm_up, mean_curves
 
-NEAR = 0.01  # evaluations of one run whose tokens differ by less say the same thing twice
-RISEN = 0.02  # of its lowest: a loss that ends further above it is not falling
-UNLIKE = 0.10  # a size in words may be rounded by this much
-
-EXPONENTS = np.linspace(0.01, 1, 100)  # of D, as laws allow them
-WARM_UP = 0.25  # of a run's tokens: later checkpoints are never taken for warm-up
-EXCESS = 0.015  # above every law that fits the later checkpoints; real curves bend by about half of it
-LEVEL = 0.99  # how sure that has to be, against the later checkpoints' own scatter
-SHARE = 1 / 8  # of the targets that must show it
-MIN_CHECKPOINTS = 6  # one to judge by five others: three parameters, and two more to see the scatter
+NEAR = 0.01  # relative: evaluations of one run with closer tokens are repeated
+RISEN = 0.02  # relative: a loss that ends further above its lowest value is rising
+UNLIKE = 0.10  # relative: rounding of sizes such as 410M
 
 MAX_SHOWN = 3  # examples of one kind in a note
-MAX_SIZES = 10  # sizes in words in a note
+MAX_SIZES = 10  # sizes such as 410M in a note
 
 
 def prepare(table: Table, keep_warmup: bool = False) -> Table:
-    """Return the rows that laws should be fitted to, with a note for everything that was left out or is odd.
+    """Return the rows to fit laws to, with a note for everything that was left out or looks wrong.
 
     Parameters
     ----------
-    table : one that is cleaned already is returned as it is
-    keep_warmup : keep the first checkpoints even where the learning rate seems to have been warming up
+    table : a cleaned table is returned unchanged
+    keep_warmup : keep the first checkpoints even if they seem to be in learning-rate warm-up
 
     Notes
     -----
     Left out: the later of two rows of one run at the same tokens with the same losses; the earlier of two less than 1 %
-    apart in tokens; checkpoints in warm-up, see `warming_up`. Kept, with a note: weights of exactly zero, losses that
-    end above their lowest, numbers that seem to be in other units, sizes in words that are not N. What casts doubt on
-    every fit is in `doubts`: losses in other units, checkpoints in the middle of a schedule.
+    apart in tokens; checkpoints in warm-up, see `mixlaw.tables.warm_up`. Kept, with a note: weights of exactly zero,
+    losses that end above their lowest value, numbers that seem to be in other units, sizes such as 410M that are not N.
+    `warnings` gets what concerns every fit: losses in other units, checkpoints in the middle of a schedule.
     """
     if table.cleaned:
         return table
@@ -61,31 +53,31 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
     _note_units(table, notes)
     _note_sizes(table, notes)
     notes += level_notes(table.frame)
-    middle, _ = lr_schedules.doubts(table.frame, table.domains, table.targets)
-    doubts = [*table.doubts, *_odd_units(table), *middle]
-    return replace(table, notes=table.notes + notes, doubts=doubts, cleaned=True)
+    schedule, _ = lr_schedules.mid_schedule_warnings(table.frame, table.domains, table.targets)
+    warnings = [*table.warnings, *_unit_warnings(table), *schedule]
+    return replace(table, notes=table.notes + notes, warnings=warnings, cleaned=True)
 
 
-def _odd_units(table: Table) -> list[str]:
-    """Return what seems to be in another unit, each with its rows."""
+def _unit_warnings(table: Table) -> list[str]:
+    """Return a warning with row numbers for everything that seems to be in another unit."""
     if _states_units(table):
         return []
-    numbers, said = table.frame["row"].to_numpy(int), []
-    for doubt in unit_checks.doubts(table.frame, table.domains, table.units):
-        rows = "all rows" if doubt.rows.all() else table.place(numbers[doubt.rows].tolist())
-        said.append(f"{rows} ({doubt.rows.sum()} of {len(numbers)}): {doubt.text}")
-    return said
+    numbers, warnings = table.frame["row"].to_numpy(int), []
+    for found in unit_checks.unit_warnings(table.frame, table.domains, table.units):
+        rows = "all rows" if found.rows.all() else table.place(numbers[found.rows].tolist())
+        warnings.append(f"{rows} ({found.rows.sum()} of {len(numbers)}): {found.text}")
+    return warnings
 
 
 def _states_units(table: Table) -> bool:
-    """Say whether a table is of run directories, whose losses and counts have known units."""
+    """Return whether a table is of run directories, whose units are known."""
     return any(c.startswith("requested_") for c in map(str, table.frame))
 
 
 def _without_repeated(table: Table, notes: list[str]) -> Table:
-    """Leave out rows that repeat an earlier one of their run at the same tokens; losses that only they have stay.
+    """Leave out rows that repeat an earlier row of their run at the same tokens; their additional losses are kept.
 
-    Rows whose losses differ are none: they are runs of their own, see `mixlaw.tables.run_ids`.
+    Rows with other losses are not repeated: they are runs of their own, see `mixlaw.tables.run_ids`.
     """
     keys, losses = ["run_id", "n_tokens"], [LOSS + t for t in table.targets]
     frame = table.frame.copy()
@@ -98,16 +90,13 @@ def _without_repeated(table: Table, notes: list[str]) -> Table:
     again = again & ~(np.nan_to_num(np.abs(own - own[first])) > 0).any(axis=1)
     frame[losses] = frame[losses].fillna(frame.groupby(keys)[losses].transform("first"))
     pairs = [(frame["row"].iloc[i], frame["row"].iloc[first[i]]) for i in np.flatnonzero(again)]
-    _note(
-        notes, table, [row for row, _ in pairs],
-        lambda: f"the same run and tokens as {_there(table, *pairs[0])}; left out",
-        "the same run and tokens as an earlier row; left out",
-    )  # fmt: skip
+    one = lambda: f"the same run and tokens as {_there(table, *pairs[0])}; left out"  # noqa: E731
+    _note(notes, table, [row for row, _ in pairs], one, "the same run and tokens as an earlier row; left out")
     return replace(table, frame=frame).without(again, "the same run and tokens as an earlier row")
 
 
 def _without_near(table: Table, notes: list[str]) -> Table:
-    """Leave out evaluations that are followed by another of their run less than 1 % of the tokens later."""
+    """Leave out evaluations that are followed by another one of their run less than 1 % of the tokens later."""
     frame = table.frame
     out, found = np.zeros(len(frame), bool), []
     for _, run in _of_several_rows(frame.reset_index(drop=True)).sort_values("n_tokens").groupby("run_id"):
@@ -120,14 +109,14 @@ def _without_near(table: Table, notes: list[str]) -> Table:
                 continue
             out[places[i]] = True
             found.append((frame["row"].iloc[places[i]], frame["row"].iloc[places[kept]], gap))
-    _note(
-        notes, table, [row for row, _, _ in found],
-        lambda: (
-            f"{found[0][2]:.3g} tokens, less than 1 %, before {_there(table, *found[0][:2])} of the same run; left out"
-        ),
-        "less than 1 % of the tokens before the next row of their run; left out",
-    )  # fmt: skip
-    return table.without(out, "less than 1 % of the tokens before the next row of their run")
+
+    def one() -> str:
+        row, later, gap = found[0]
+        return f"{gap:.3g} tokens, less than 1 %, before {_there(table, row, later)} of the same run; left out"
+
+    reason = "less than 1 % of the tokens before the next row of their run"
+    _note(notes, table, [row for row, _, _ in found], one, f"{reason}; left out")
+    return table.without(out, reason)
 
 
 def _without_warm_up(table: Table, notes: list[str]) -> Table:
@@ -136,8 +125,8 @@ def _without_warm_up(table: Table, notes: list[str]) -> Table:
     ends = [frame.groupby("run_id")["n_tokens"].transform(end) for end in ("min", "max")]
     out, found = np.zeros(len(frame), bool), []
     for _, group in frame.groupby(["n_params", *ends]):
-        tokens, losses = _mean_curves(group, table.targets)
-        count, target, excess = warming_up(tokens, losses)
+        tokens, losses = mean_curves(group, table.targets)
+        count, target, excess = count_warm_up(tokens, losses)
         if count:
             out[group.index[group["n_tokens"] <= tokens[count - 1]].to_numpy()] = True
             n_runs = group["run_id"].nunique()
@@ -147,77 +136,15 @@ def _without_warm_up(table: Table, notes: list[str]) -> Table:
     rows = frame["row"][out].tolist()
     text = lambda: (  # noqa: E731
         f"in warm-up: {listed([where for _, where, _ in found], MAX_SHOWN)}, loss_{found[0][2]} is up to "
-        f"{100 * found[0][0]:.1f} % above any law that fits what follows; left out"
+        f"{100 * found[0][0]:.1f} % above any law that fits the later checkpoints; left out"
     )
     _note(notes, table, rows, text)
     return table.without(out, "in warm-up")
 
 
 def _of_several_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of runs that have several."""
+    """Return the rows of runs that have several rows."""
     return frame[frame.duplicated("run_id", keep=False)]
-
-
-def _mean_curves(group: pd.DataFrame, targets: list[str]) -> tuple[Array, Array]:
-    """Return the tokens (m,) that most runs were evaluated at, and the losses (t, m) there.
-
-    They are averaged over the runs that have all of a target's, NaN if there are none: a mean of laws is a law.
-    """
-    counts = group["n_tokens"].value_counts()
-    tokens = np.sort(counts.index[2 * counts > group["run_id"].nunique()].to_numpy(float))
-    if len(tokens) < MIN_CHECKPOINTS:
-        return tokens, np.empty((len(targets), 0))
-    wide = group.groupby(["run_id", "n_tokens"])[[LOSS + t for t in targets]].mean().unstack("n_tokens")
-    whole = [wide[LOSS + t][tokens].dropna().to_numpy(float) for t in targets]
-    return tokens, np.stack([runs.mean(axis=0) if len(runs) else np.full(len(tokens), np.nan) for runs in whole])
-
-
-def warming_up(tokens: Array, losses: Array) -> tuple[int, int, float]:
-    """Return how many of the first checkpoints are in warm-up, the target that shows it most, and by how much.
-
-    A law E + B D^-beta, beta in (0, 1], is fitted by least squares to the checkpoints after each one that do not depart
-    themselves, for every beta on a grid. A checkpoint departs where its loss is 1.5 % above the highest prediction of
-    all beta that fit, their 99 % bounds included, in an eighth of the targets. As D^-beta is concave in 1/D for
-    beta <= 1, a curve that follows a law never departs. All up to the last departure count, if at least half of them
-    depart; none after a quarter of the tokens does.
-
-    Parameters
-    ----------
-    tokens : (m,) rising
-    losses : (t, m) one curve per target; NaN where unknown
-    """
-    early = int((tokens <= WARM_UP * tokens[-1]).sum()) if len(tokens) >= MIN_CHECKPOINTS else 0
-    excess, sound = np.zeros((len(losses), early)), np.ones(len(tokens), bool)
-    for i in reversed(range(early)):
-        later = sound & (np.arange(len(tokens)) > i)
-        excess[:, i] = [_excess(tokens[i], y[i], tokens[later], y[later]) for y in losses]
-        sound[i] = (excess[:, i] > EXCESS).sum() < max(SHARE * len(losses), 1)
-    departs = ~sound[:early]
-    ends = np.flatnonzero(departs & (2 * departs.cumsum() > np.arange(early)))
-    if not len(ends):
-        return 0, 0, 0.0
-    worst = excess[:, : ends[-1] + 1].max(axis=1)
-    return int(ends[-1]) + 1, int(worst.argmax()), float(worst.max())
-
-
-def _excess(tokens: float, loss: float, later_tokens: Array, later: Array) -> float:
-    """Return how far a loss is above the laws that fit the later ones, as a share of their prediction."""
-    m = len(later)
-    if m < MIN_CHECKPOINTS - 1 or not np.isfinite([loss, *later]).all():
-        return 0.0
-    powers = -EXPONENTS[:, None]
-    x, y = (later_tokens / later_tokens[-1]) ** powers, later - later.mean()
-    centred = x - x.mean(1, keepdims=True)
-    spread = (centred**2).sum(1)
-    slope = centred @ y / spread
-    misfit = ((y - slope[:, None] * centred) ** 2).sum(1)
-    variance, quantile = misfit.min() / (m - 3), stdtrit(m - 3, LEVEL)
-    fits = misfit <= misfit.min() + quantile**2 * variance
-    fits[1:] |= fits[:-1].copy()  # the true exponent lies between two of the grid's
-    reach = (tokens / later_tokens[-1]) ** powers[:, 0] - x.mean(1)
-    bound = later.mean() + slope * reach + quantile * np.sqrt(variance * (1 + 1 / m + reach**2 / spread))
-    falls = np.isfinite(bound[fits]).all() and (slope[fits] > 0).all()  # else no law says what was before
-    return float(loss / bound[fits].max() - 1) if falls else 0.0
 
 
 def _note_zeros(table: Table, notes: list[str]) -> None:
@@ -229,7 +156,7 @@ def _note_zeros(table: Table, notes: list[str]) -> None:
 
 
 def _note_rising(table: Table, notes: list[str]) -> None:
-    """Name the runs whose loss ends above its lowest; what is forgotten in finetuning may rise."""
+    """Note the runs whose loss ends above its lowest value; in finetuning, forgetting may raise it."""
     targets = [t for t in table.targets if f"before_{t}" not in table.frame]
     found = []
     for name, run in _of_several_rows(table.frame).sort_values("n_tokens").groupby("run_id", sort=False):
@@ -244,10 +171,8 @@ def _note_rising(table: Table, notes: list[str]) -> None:
         found.append((float(rise[worst]), text + _there(table, rows[-1], low), rows[-1], int((rise > RISEN).sum()) - 1))
     found.sort(key=lambda end: (-end[0], end[2]))
     others = f", {found[0][3]} other targets also rise" if found and found[0][3] else ""
-    _note(
-        notes, table, [row for *_, row, _ in found], lambda: f"{found[0][1]}{others}; kept",
-        f"the ends of runs whose loss has risen; {found[0][1] if found else ''}; kept",
-    )  # fmt: skip
+    many = f"the ends of runs whose loss has risen; {found[0][1] if found else ''}; kept"
+    _note(notes, table, [row for *_, row, _ in found], lambda: f"{found[0][1]}{others}; kept", many)
 
 
 def _note_units(table: Table, notes: list[str]) -> None:
@@ -260,14 +185,14 @@ def _note_units(table: Table, notes: list[str]) -> None:
 
 
 def _note_sizes(table: Table, notes: list[str]) -> None:
-    """Compare N with what a column such as size = "410M" says."""
+    """Compare N with sizes such as "410M" in text columns."""
     frame, found, rows = table.frame, [], []
     for column in frame.columns:
         if column == "run_id" or "tok" in column.lower() or pd.api.types.is_numeric_dtype(frame[column]):
             continue
         matches = [AMOUNT.fullmatch(str(cell)) for cell in frame[column]]
-        said = np.array([float(m[1]) * UNITS[m[2].lower()] if m else np.nan for m in matches])
-        unlike = np.abs(frame["n_params"].to_numpy(float) - said) > UNLIKE * said
+        stated = np.array([float(m[1]) * UNITS[m[2].lower()] if m else np.nan for m in matches])
+        unlike = np.abs(frame["n_params"].to_numpy(float) - stated) > UNLIKE * stated
         for (words, n), of_size in frame[unlike].groupby([column, "n_params"], sort=False)["row"]:
             found.append(f"{column} says {words}, n_params {_short(n)}")
             rows += of_size.tolist()
@@ -276,19 +201,19 @@ def _note_sizes(table: Table, notes: list[str]) -> None:
 
 
 def _short(count: float) -> str:
-    """Return a count as people write it: 302M."""
+    """Return a count with a unit: 302M."""
     unit = max((u for u in UNITS if UNITS[u] <= count), key=UNITS.__getitem__, default="")
     return f"{count / UNITS.get(unit, 1):.3g}{unit.upper()}"
 
 
 def _there(table: Table, row: int, other: int) -> str:
-    """Name a row as seen from another: by its number alone where both are of one input."""
+    """Return the place of `other` for a sentence about `row`: only its number if both are of one input."""
     here, there = table.place([row]), table.place([other])
     source = here.rpartition("row ")[0]
     return there.removeprefix(source)
 
 
 def _note(notes: list[str], table: Table, rows: list[int], one: Callable[[], str], many: str = "") -> None:
-    """Add one line about rows, or nothing where there are none; `many` is said of several."""
+    """Append one note about rows, or nothing if there are none; `many` is the text for several rows."""
     if rows:
         notes.append(f"{table.place(rows)}: {many if many and len(rows) > 1 else one()}")

@@ -1,4 +1,4 @@
-"""One table on its way to be checked: bad cells and rows are left out with a note, most of them are an error."""
+"""Check the columns of a table: bad cells and rows are left out with a note; a mostly bad column is an error."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,21 +13,21 @@ from mixlaw.tables.number_parsing import blank_rows, decimal_mark_of, is_empty, 
 from mixlaw.tables.weight_units import mixtures_of
 
 COUNTS = ("n_params", "n_tokens", "available_", "n_params_non_embedding")  # columns in which 50M is a number
-MAX_VALUES = 3  # bad values that a note shows
-MAX_EXAMPLES = 4  # cells that were read as numbers, in a note
+MAX_VALUES = 3  # bad values shown in a note
+MAX_EXAMPLES = 4  # cells of text read as numbers, shown in a note
 
 
 @dataclass
-class Cleaning:
-    """A table that is being checked.
+class ColumnChecks:
+    """A table whose columns are being checked; each check turns text into numbers and leaves out what is not allowed.
 
     Attributes
     ----------
-    frame : its rows that are left, with the column `row`
-    where : how messages name it
-    decimal : the mark before decimals in cells that may be read in two ways
+    frame : the rows that are left, with the column `row`
+    where : what messages call the table
+    decimal : the decimal mark of cells that can be read in two ways
     notes : what was repaired or left out
-    left_out : reason -> rows that went for it
+    left_out : reason -> number of rows that were left out for it
     """
 
     frame: pd.DataFrame
@@ -46,8 +46,8 @@ class Cleaning:
         if self.frame.empty:
             raise RunLogError(f"{self.where} has no rows")
 
-    def numbers(self, column: str) -> None:
-        """Make numbers of a column; rows where they are not finite and above 0 are left out."""
+    def require_positive(self, column: str) -> None:
+        """Parse a column of numbers; rows whose number is not finite and above 0 are left out."""
         values, bad = self._parsed(column)
         bad |= ~np.isfinite(values) | ~(values > 0)
         if bad.any():
@@ -55,27 +55,27 @@ class Cleaning:
             self._drop(bad, text, f"{column} is not a number above 0")
         self.frame[column] = values[~bad].to_numpy(float)
 
-    def optional(self, column: str, fine: Callable[[pd.Series], pd.Series], meant: str) -> None:
-        """Make numbers of a column whose cells may be empty; other cells that are no fine numbers are emptied.
+    def check_optional(self, column: str, allowed: Callable[[pd.Series], pd.Series], meaning: str) -> None:
+        """Parse a column of numbers whose cells may be empty; cells that are not allowed are emptied.
 
         Parameters
         ----------
-        fine : numbers -> which of them may be
-        meant : what they must be, 'a number above 0'
+        allowed : numbers (n,) -> mask of the allowed ones
+        meaning : what they must be, for messages: 'a number above 0'
         """
         values, bad = self._parsed(column)
-        bad |= values.notna() & ~(fine(values) & np.isfinite(values))
+        bad |= values.notna() & ~(allowed(values) & np.isfinite(values))
         if bad.any():
-            text = f"{column} is {self._values(column, bad)}, not {meant}"
-            self._refuse_most(bad, int((bad | values.notna()).sum()), text)
+            text = f"{column} is {self._values(column, bad)}, not {meaning}"
+            self._refuse_majority(bad, int((bad | values.notna()).sum()), text)
             left = "these cells are" if bad.sum() > 1 else "this cell is"
             note_rows(self.notes, bad, self.where, self.frame["row"], lambda _: f"{text}; {left} left out")
         if column.startswith(LOSS) and not column.startswith(LOSS_SE):
             self._empty[column] = set(self.frame["row"][values.isna() & ~bad])
         self.frame[column] = values.mask(bad)
 
-    def mixtures(self, domains: list[str], relative: bool) -> None:
-        """Make shares of the weights; rows that tell no mixture are left out."""
+    def check_mixtures(self, domains: list[str], relative: bool) -> None:
+        """Turn weights into shares; rows whose weights are not a mixture are left out."""
         names = [WEIGHT + d for d in domains]
         read = {name: self._parsed(name) for name in names}
         weights = pd.DataFrame({name: values for name, (values, _) in read.items()})
@@ -85,24 +85,24 @@ class Cleaning:
         self.frame[names] = found.shares.astype(float)
         self.notes += found.notes
         shown = listed(list(dict.fromkeys(found.why[found.bad])), MAX_VALUES)
-        self._drop(found.bad, shown, "weights that make no mixture")
+        self._drop(found.bad, shown, "weights that are not a mixture")
 
     def require_run_ids(self) -> None:
         """Leave out rows whose run_id is empty."""
         bad = self.frame["run_id"].map(is_empty).astype(bool)
-        self._drop(bad, "run_id is empty, so it names no run", "run_id is empty")
+        self._drop(bad, "run_id is empty", "run_id is empty")
 
     def targets(self) -> list[str]:
-        """Return the targets; columns of words such as loss_function are none."""
+        """Return the targets; text columns such as loss_function are not targets."""
         targets = [t for t in names_after(LOSS, self.frame) if not (LOSS + t).startswith(LOSS_SE)]
         words = [t for t in targets if self._holds_words(LOSS + t)]
         if words and len(words) < len(targets):
             named = listed([LOSS + t for t in words])
-            self.notes.append(f"{self.where}: columns without numbers, which are no losses: {named}")
+            self.notes.append(f"{self.where}: columns without numbers, not losses: {named}")
         return [t for t in targets if t not in words] or targets
 
     def note_empty(self) -> None:
-        """Say which losses are empty."""
+        """Add a note about empty losses."""
         kept = set(self.frame["row"])
         empty = {column: rows & kept for column, rows in self._empty.items() if rows & kept}
         if not empty:
@@ -113,19 +113,19 @@ class Cleaning:
         left = "these cells are" if len(rows) > 1 or len(empty) > 1 else "this cell is"
         self.notes.append(f"{rows_in(self.where, rows)}: {some}{listed(list(empty))} {verb} empty; {left} left out")
 
-    def note_read(self) -> None:
-        """Say which cells of text were read as numbers."""
+    def note_parsed_text(self) -> None:
+        """Add a note about text cells that were read as numbers."""
         if self._read:
             self.notes.insert(0, f"{self.where}: text read as numbers: {listed(self._read, MAX_EXAMPLES)}")
 
     def _holds_words(self, column: str) -> bool:
-        values, bad = self._parsed(column, say=False)
+        values, bad = self._parsed(column, note=False)
         return bool(bad.any() and values.isna().all())
 
-    def _parsed(self, column: str, say: bool = True) -> tuple[pd.Series, pd.Series]:
+    def _parsed(self, column: str, note: bool = True) -> tuple[pd.Series, pd.Series]:
         cells, counts = self.frame[column], column.startswith((*COUNTS, WEIGHT))
         values, bad = parse_numbers(cells, self.decimal, counts)
-        if say and not pd.api.types.is_numeric_dtype(cells):
+        if note and not pd.api.types.is_numeric_dtype(cells):
             plain = pd.to_numeric(cells.map(str, na_action="ignore"), errors="coerce")
             read = np.flatnonzero(values.notna() & ~bad & ~(np.isclose(plain, values, rtol=1e-12, atol=0)))
             if len(read):
@@ -134,20 +134,20 @@ class Cleaning:
         return values, bad
 
     def _values(self, column: str, bad: pd.Series) -> str:
-        """Return what stands in the bad cells of a column."""
-        cells = self.frame.loc[bad.to_numpy(bool), column].astype(object)  # as Python's own numbers, for their repr
+        """Return the contents of bad cells, for messages."""
+        cells = self.frame.loc[bad.to_numpy(bool), column].astype(object)  # Python numbers, whose repr is short
         return listed(list(dict.fromkeys("empty" if is_empty(c) else f"{c!r:.40}" for c in cells)), MAX_VALUES)
 
     def _drop(self, bad: pd.Series, text: str, reason: str) -> None:
-        """Leave out bad rows with a note, or refuse the table if they are most."""
+        """Leave out bad rows with a note; refuse the table if more than half are bad."""
         if not bad.any():
             return
-        self._refuse_most(bad, len(bad), text)
+        self._refuse_majority(bad, len(bad), text)
         note_rows(self.notes, bad, self.where, self.frame["row"], lambda _: f"{text}; left out")
         self.left_out[reason] = self.left_out.get(reason, 0) + int(bad.sum())
         self.frame = self.frame[~bad].reset_index(drop=True)
 
-    def _refuse_most(self, bad: pd.Series, count: int, text: str) -> None:
+    def _refuse_majority(self, bad: pd.Series, count: int, text: str) -> None:
         if 2 * bad.sum() > count:
             of = f" (in {int(bad.sum())} of {count} rows)" if count > 1 else ""
             raise RunLogError(f"{rows_in(self.where, self.frame['row'][bad])}: {text}{of}")

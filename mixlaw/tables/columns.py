@@ -1,4 +1,4 @@
-"""The names of columns that this package gives a meaning."""
+"""Standard column names."""
 
 import difflib
 import re
@@ -11,25 +11,19 @@ from mixlaw.tables.notes import MAX_NAMES
 
 WEIGHT, LOSS, LOSS_SE = "weight_", "loss_", "loss_se_"
 PREFIXES = (WEIGHT, LOSS, "available_", "before_", "requested_", "epochs_")
-POOLS = ("available", "available_tokens", "unique_tokens", "n_unique_tokens")  # tokens there are, of one domain
+POOLS = ("available", "available_tokens", "unique_tokens", "n_unique_tokens")  # of the only domain
 NAMES = ("run_id", "n_params", "n_tokens", "sparsity", "seed", "study", "step", "n_params_non_embedding", *POOLS)
 SHORT = {"n": "n_params", "params": "n_params", "parameters": "n_params", "d": "n_tokens", "tokens": "n_tokens"}
-SETTINGS = (
-    "weight_decay",
-    "loss_scale",
-    "loss_scaling",
-    "weight_init",
-    "weight_tying",
-)  # of a run, whatever the prefix
+SETTINGS = ("weight_decay", "loss_scale", "loss_scaling", "weight_init", "weight_tying")  # neither weights nor losses
 
 
 def is_standard(column: str) -> bool:
-    """Say whether a column's name is one that this package gives a meaning."""
+    """Return whether a column name is a standard one."""
     return column in NAMES or (column.startswith(PREFIXES) and column not in SETTINGS)
 
 
 def meant(column: str) -> str:
-    """Return the standard name that a column's name means, or nothing: capitals, blanks and usual short forms.
+    """Return the standard name for a usual spelling (capitals, blanks, short forms), or ''.
 
     >>> meant("N"), meant("LOSS_web"), meant("N Tokens"), meant("loss_web"), meant("notes")
     ('n_params', 'loss_web', 'n_tokens', '', '')
@@ -44,12 +38,12 @@ def meant(column: str) -> str:
 
 
 def names_after(prefix: str, frame: pd.DataFrame) -> list[str]:
-    """Return what follows a prefix in the names of the columns that have it."""
+    """Return the names behind a prefix: the domains of weight_*, the targets of loss_*."""
     columns = [str(c) for c in frame.columns if str(c) not in SETTINGS]
     return [c.removeprefix(prefix) for c in columns if c.startswith(prefix)]
 
 
 def unknown_column(name: str, columns: Sequence[str], kind: str = "column") -> str:
-    """Return the sentence for a column that is not there, with the near match and at most 20 of those that are."""
+    """Return the error for a missing column, with the closest match and at most 20 of the columns."""
     near = difflib.get_close_matches(name, columns, n=MAX_NAMES, cutoff=0)
     return unknown_name(kind, name, columns if len(columns) <= MAX_NAMES else near)

@@ -1,8 +1,8 @@
-"""How many different values N and D have: values that differ by a few per cent count as one.
+"""Factor levels of N and D: values within 5 % of each other count as one level.
 
-An exponent cannot be fitted from runs whose sizes, or lengths, differ by a few per cent: within such a range the noise
-of single runs is as large as the effect. So counting sizes and lengths, holding out the largest size and choosing the
-form of a law work on levels. Laws are fitted to the values as they are.
+Runs whose N or D differ by a few per cent cannot identify an exponent, because the noise of single runs is as large as
+the effect. Counting sizes, holding out the largest size and choosing the form of a law therefore use levels; laws are
+fitted to the exact values.
 """
 
 import numpy as np
@@ -11,20 +11,21 @@ from numpy.typing import NDArray
 
 from mixlaw.laws.jacobian import Array
 
-SAME = 0.05  # values of one level differ by at most this, relative to the lowest
-MOST_SPANS = 3  # levels that a note names
+SAME = 0.05  # relative width of a level, above its lowest value
+MOST_SPANS = 3  # levels shown in a note
 COUNTED = {"n_params": "model size", "n_tokens": "number of tokens"}
 
 
 def levels(values: Array | pd.Series, within: float = SAME) -> NDArray[np.int64]:
-    """Return (n,) the level of each value, 0 for the lowest.
+    """Return the level (n,) of each value, 0 for the lowest.
 
-    A level begins at the lowest value that is left and ends `within` above it, so that levels stay narrow however
-    densely values follow each other.
+    A level starts at the lowest value not yet assigned and ends `within` above it, so that levels stay narrow even if
+    values are dense.
 
     Parameters
     ----------
-    values : (n,) above 0
+    values : (n,) positive
+    within : relative width of a level
 
     Examples
     --------
@@ -40,9 +41,9 @@ def levels(values: Array | pd.Series, within: float = SAME) -> NDArray[np.int64]
 
 
 def count_levels(frame: pd.DataFrame, column: str) -> int:
-    """Return how many levels n_params or n_tokens has in a table's frame.
+    """Return how many levels n_params or n_tokens has.
 
-    Checkpoints of one run are different lengths however near they are, if not all of them are one level.
+    Checkpoints of one run are counted as different even if they are close, unless there is only one level.
     """
     if frame.empty:
         return 0
@@ -51,7 +52,7 @@ def count_levels(frame: pd.DataFrame, column: str) -> int:
 
 
 def level_notes(frame: pd.DataFrame) -> list[str]:
-    """Return a sentence for N and for D where some of their values count as one."""
+    """Return a note for N and for D, if several of their values are one level."""
     notes = []
     for column, what in COUNTED.items():
         count, n_values = count_levels(frame, column), frame[column].nunique()
@@ -61,8 +62,9 @@ def level_notes(frame: pd.DataFrame) -> list[str]:
             spans = [f"{low:.6g} to {high:.6g}" for low, high in ends.head(MOST_SPANS).to_numpy()]
             more = f" and {len(ends) - MOST_SPANS} more" if len(ends) > MOST_SPANS else ""
             notes.append(
-                f"{column}: {n_values} values count as {count} {_plural(what, count)}, because values that differ by "
-                f"at most {100 * SAME:g} % count as one: {', '.join(spans)}{more}. They are fitted as they are"
+                f"{column}: {n_values} values count as {count} {_plural(what, count)}, because values within "
+                f"{100 * SAME:g} % of each other count as one: {', '.join(spans)}{more}. Laws are fitted to the "
+                "exact values"
             )
     return notes
 

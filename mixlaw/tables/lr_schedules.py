@@ -1,7 +1,8 @@
-"""Checkpoints in the middle of a schedule: where the learning rate falls, they are not the ends of shorter runs.
+"""Detect checkpoints in the middle of a learning-rate schedule.
 
-A law L(N, D, h) is about ends of runs. At a constant rate every checkpoint is one; under a cosine or a cool-down the
-last one alone is, and those before lie above it (Hoffmann et al. 2022, appendix B; Hägele et al. 2024).
+A law L(N, D, h) describes the end of a run of D tokens. At a constant learning rate every checkpoint is such an end;
+under a decaying one only the last is, and earlier losses are too high (Hoffmann et al. 2022, appendix B; Hägele et al.
+2024).
 """
 
 import re
@@ -15,18 +16,18 @@ from mixlaw.tables.columns import WEIGHT
 
 Array = NDArray[np.float64]
 RATE = re.compile(r"(^|[./_ ])(lr|learning_?rate)$")
-FALLEN = 0.8  # of the highest rate of its run: an end at less is that of a schedule
-FALLEN_FAR = 1 / 3  # ... and so far where rows have no id: rates may be chosen for D, too
-AGAINST = 0.25  # rank correlation of rate and D, negative, where it falls
-ABOVE = 1.25  # times the rate at the end of its run, or more: in the middle of the schedule
-ALIKE = 0.02  # share of the tokens in which mixtures may differ, and relative difference of N
-LEAST_PAIRS = 6  # ends beside other runs' checkpoints, to say anything without a column of rates
-LEAST_GAP = 0.004  # by which such checkpoints must lie above, relative
-LEAST_SHARE = 0.9  # of the pairs that must show it
+FALLEN = 0.8  # share of the highest rate of a run; a lower last rate means a decaying schedule
+FALLEN_FAR = 1 / 3  # the same where rows have no run id, because the peak rate may depend on D
+AGAINST = 0.25  # rank correlation of rate and D, below its negative the rate falls along D
+ABOVE = 1.25  # rate of a checkpoint over the last rate of its run, from which it is in the middle of the schedule
+ALIKE = 0.02  # total variation distance of mixtures, and relative difference of N, that count as equal
+LEAST_PAIRS = 6  # pairs of an end and a checkpoint of another run, needed without a column of rates
+LEAST_GAP = 0.004  # median relative excess of such checkpoints
+LEAST_SHARE = 0.9  # share of the pairs in which the checkpoint is higher
 
 
 def rate_column(frame: pd.DataFrame) -> str:
-    """Return the column that holds learning rates along the runs, or nothing."""
+    """Return the column of learning rates, or ''."""
     for column in map(str, frame.columns):
         if RATE.search(column.lower()) and pd.api.types.is_numeric_dtype(frame[column]) and frame[column].notna().any():
             return column
@@ -34,10 +35,9 @@ def rate_column(frame: pd.DataFrame) -> str:
 
 
 def is_last(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return (n,) which rows are the last of their run.
+    """Return a mask (n,) of the last row of every run.
 
-    Where no run has an id of its own and the rate falls at one size and mixture, ends are where it is as low as it
-    gets.
+    If no run has an id and the rate falls along D at one size and mixture, the rows with the lowest rate are the ends.
     """
     last = ~frame.sort_values("n_tokens", kind="stable").duplicated("run_id", keep="last").sort_index()
     if not _without_ids(frame):
@@ -47,7 +47,7 @@ def is_last(frame: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def falls_between_rows(frame: pd.DataFrame) -> bool:
-    """Return whether rows without an id are checkpoints of schedules: their rate falls along D to a third or less."""
+    """Return whether rows without run ids are checkpoints of a schedule: the rate falls along D to a third or less."""
     return _without_ids(frame) and not frame.duplicated("run_id").any() and bool(_fallen(frame, FALLEN_FAR)[0].any())
 
 
@@ -56,9 +56,13 @@ def _without_ids(frame: pd.DataFrame) -> bool:
 
 
 def _fallen(frame: pd.DataFrame, share: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (n,) whether the rate falls along D at a row's N and mixture, and whether it is as low as it gets there.
+    """Return masks (n,): the rate falls along D at the row's N and mixture; the rate is the lowest there.
 
-    A rate that was varied on purpose is high and low at the same D, so that it does not fall along D.
+    A rate that was varied on purpose takes high and low values at the same D, so it does not fall along D.
+
+    Parameters
+    ----------
+    share : of the highest rate, below which the lowest one must be
     """
     design = [frame["n_params"], *(frame[c].round(4) for c in map(str, frame) if c.startswith(WEIGHT))]
     number = frame.groupby(design, sort=False).ngroup()
@@ -74,9 +78,9 @@ def _fallen(frame: pd.DataFrame, share: float) -> tuple[NDArray[np.bool_], NDArr
 
 
 def in_the_middle(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return (n,) which rows have a learning rate that falls further until the end of their run.
+    """Return a mask (n,) of rows after which the learning rate decays further until the end of their run.
 
-    A warm-up, where the rate rises, is no schedule that falls; a rate that is the same until the end is none either.
+    Neither warm-up nor a constant rate counts as decay.
     """
     column = rate_column(frame)
     if not column:
@@ -92,8 +96,10 @@ def in_the_middle(frame: pd.DataFrame) -> NDArray[np.bool_]:
     return middle.to_numpy(bool)
 
 
-def doubts(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) -> tuple[list[str], NDArray[np.bool_]]:
-    """Return sentences about checkpoints in the middle of a schedule, and which rows they are.
+def mid_schedule_warnings(
+    frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]
+) -> tuple[list[str], NDArray[np.bool_]]:
+    """Return a warning about checkpoints in the middle of a schedule, if there are any, and a mask (n,) of them.
 
     Parameters
     ----------
@@ -102,7 +108,7 @@ def doubts(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) 
     none = np.zeros(len(frame), bool)
     if not targets or not (frame.duplicated("run_id").any() or falls_between_rows(frame)):
         return [], none
-    remedy = "laws are about ends of runs: keep these alone by --ends-only"
+    remedy = "laws describe ends of runs: keep only these by --ends-only"
     middle, column = in_the_middle(frame), rate_column(frame)
     if middle.any():
         gaps = np.array([]) if falls_between_rows(frame) else gaps_to_ends(frame, domains, targets, middle)
@@ -110,7 +116,7 @@ def doubts(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) 
             f"they lie {100 * np.median(gaps):.1f} % above the ends of other runs at equal N, D and mixture "
             f"({len(gaps)} pairs)"
             if len(gaps)
-            else "by how much they lie above ends cannot be told here, a few per cent are usual"
+            else "this table does not show how far they lie above ends of runs; a few per cent are usual"
         )
         n_runs = frame.loc[middle, "run_id"].nunique()
         of_runs = f", of {n_runs} runs," if n_runs < middle.sum() else ""
@@ -119,7 +125,7 @@ def doubts(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) 
             f"{column} falls after them; {measured}; {remedy}"
         ], middle
     if any(str(c).startswith("requested_") for c in frame):
-        return [], none  # run directories state it (lr_state)
+        return [], none  # their lr_state says so
     before, where = ~is_last(frame), "above the ends of other runs at equal N, D and mixture"
     gaps = gaps_to_ends(frame, domains, targets, before)
     if len(gaps) < LEAST_PAIRS or np.median(gaps) < LEAST_GAP or (gaps > 0).mean() < LEAST_SHARE:
@@ -133,10 +139,14 @@ def doubts(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) 
 def gaps_to_ends(
     frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str], middle: NDArray[np.bool_]
 ) -> Array:
-    """Return by how much checkpoints lie above the ends of other runs at equal N, D and mixture, relative, (p,).
+    """Return the relative excess (p,) of checkpoints over the ends of other runs at equal N, D and mixture.
 
-    A run's loss at the other's D is interpolated in log D between two of its checkpoints, of which the first is in the
-    middle. One number per pair of runs: the mean over targets.
+    A run's loss at the other run's final D is interpolated in log D between two checkpoints in the middle of its
+    schedule. One number per pair of runs: the mean over targets.
+
+    Parameters
+    ----------
+    middle : (n,) mask of rows in the middle of a schedule
     """
     columns = [f"loss_{t}" for t in targets]
     runs = []
@@ -169,7 +179,10 @@ def gaps_to_ends(
 
 
 def _gap(tokens: float, end: Array, other_tokens: Array, other: Array, middle: NDArray[np.bool_]) -> float:
-    """Return how far another run's checkpoints (m, t) around some tokens lie above an end (t,), NaN if none do."""
+    """Return the relative excess of a run's log losses `other` (m, t), interpolated at `tokens`, over an end (t,).
+
+    NaN if the run has no checkpoints around these tokens that are in the middle of its schedule.
+    """
     after = int(np.searchsorted(other_tokens, tokens * (1 - 1e-9)))
     if after == len(other_tokens) or (after == 0 and other_tokens[0] > tokens * 1.01):
         return float("nan")

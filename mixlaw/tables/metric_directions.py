@@ -1,4 +1,4 @@
-"""Targets where higher is better: declared ones become error rates, others that look like it are refused."""
+"""Metrics where higher is better: declared ones become error rates; others that look like accuracies are refused."""
 
 import re
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT
 from mixlaw.tables.notes import listed, note_rows
 
-RISING = 0.8  # a column that rises in more of the steps within runs is no loss
-MIN_STEPS = 10  # fewer steps say nothing about where a column goes
+RISING = 0.8  # a column that rises in a larger share of the steps within runs is not a loss
+MIN_STEPS = 10  # too few steps below this to tell a trend
 HIGHER = re.compile(
     r"(^|[^a-z0-9])(acc|accuracy|f1|bleu|rouge\w?|meteor|chrf|score|em|exact_match|auc|auroc|recall|precision|reward|"
     r"win_?rate|pass[@_-]?(at[_-]?)?[0-9k]+|iou|miou|psnr|ssim|mcc|elo|top[_-]?[15])([^a-z0-9]|$)"
@@ -21,12 +21,12 @@ LOWER = re.compile(r"(^|[^a-z0-9])(loss|nll|ppl|perplexity|bpb|bpc|ce|error|err|
 
 
 def declared_targets(patterns: Iterable[str], targets: list[str], where: str) -> list[str]:
-    """Return the targets that names and globs such as mmlu_* declare to be better when higher.
+    """Return the targets that are declared as higher-is-better, by names or patterns such as mmlu_*.
 
     Raises
     ------
     ConfigError
-        If one matches nothing.
+        If a name or pattern matches no target.
     """
     found: list[str] = []
     for pattern in patterns:
@@ -41,7 +41,7 @@ def declared_targets(patterns: Iterable[str], targets: list[str], where: str) ->
 def check_directions(
     frame: pd.DataFrame, targets: list[str], declared: list[str], where: str, notes: list[str]
 ) -> None:
-    """Turn the declared targets into error rates; refuse others that go up where losses go down.
+    """Turn the declared targets into error rates; refuse others that look like accuracies.
 
     Raises
     ------
@@ -54,16 +54,16 @@ def check_directions(
         reason = "" if target in declared else _why_higher(frame, target)
         if reason:
             raise RunLogError(
-                f"{where}: higher seems to be better for loss_{target}: {reason}. Laws describe what falls: declare it "
-                f"by --higher-is-better {target}, or, if it is a loss, give it another name by --columns loss_NEW=YOURS"
+                f"{where}: higher seems to be better for loss_{target}: {reason}. Laws describe losses, which fall: "
+                f"declare it by --higher-is-better {target}, or, if it is a loss, rename it by --columns loss_NEW=YOURS"
             )
 
 
 def _why_higher(frame: pd.DataFrame, target: str) -> str:
-    """Return why a target looks like a metric where higher is better, or nothing."""
+    """Return why a target looks like a metric where higher is better, or ''."""
     if HIGHER.search(target.lower()) and not LOWER.search(target.lower()):
         return "its name says so"
-    if f"before_{target}" in frame:  # what is forgotten in finetuning may rise
+    if f"before_{target}" in frame:  # finetuning may forget
         return ""
     known = frame[frame[LOSS + target].notna()].sort_values("n_tokens", kind="stable")
     within = "within runs"
@@ -74,13 +74,13 @@ def _why_higher(frame: pd.DataFrame, target: str) -> str:
     if rising + falling < MIN_STEPS or rising < RISING * (rising + falling):
         return ""
     last = known.groupby("run_id").tail(1)[["n_params", LOSS + target]]
-    if last["n_params"].nunique() > 1 and last.corr("spearman").to_numpy()[0, 1] < 0:  # large models have less of it
+    if last["n_params"].nunique() > 1 and last.corr("spearman").to_numpy()[0, 1] < 0:  # large models have lower values
         return ""
     return f"it rises in {rising} of {rising + falling} steps {within}"
 
 
 def _longer_runs(frame: pd.DataFrame, loss: str) -> pd.DataFrame:
-    """Return single rows as if those of one N and mixture were one run, the mean of those that end at the same D."""
+    """Return single rows as runs of one N and mixture; losses at the same D are averaged."""
     design = ["n_params", *(c for c in map(str, frame) if c.startswith(WEIGHT))]
     alike = frame.groupby([frame[c].round(4) for c in design], sort=False).ngroup()
     named = frame.assign(run_id=alike)
@@ -88,19 +88,26 @@ def _longer_runs(frame: pd.DataFrame, loss: str) -> pd.DataFrame:
 
 
 def _as_error_rate(frame: pd.DataFrame, target: str, where: str, notes: list[str]) -> str:
-    """Turn shares or percentages of right answers into shares of wrong ones; return the formula."""
+    """Turn accuracies (shares or percentages) into error rates in place; return the formula."""
     column = LOSS + target
     low, high = frame[column].min(), frame[column].max()
     if low < 0 or high > 100:
         raise RunLogError(
-            f"{where}: loss_{target} goes from {low:g} to {high:g}; only shares in [0, 1] and percentages in "
-            "[0, 100] of right answers can be turned into error rates. Give a loss instead"
+            f"{where}: loss_{target} goes from {low:g} to {high:g}; only accuracies in [0, 1] or "
+            "in [0, 100] % can be turned into error rates. Give a loss instead"
         )
     whole = 1 if high <= 1 else 100
     frame[column] = (whole - frame[column]) / whole
     if LOSS_SE + target in frame:
         frame[LOSS_SE + target] /= whole
     perfect = frame[column] == 0
-    note_rows(notes, perfect, where, frame["row"], lambda _: f"{target} makes no error at all; this cell is left out")
+    text = lambda _: f"the error rate of {target} is 0, and laws need losses above 0; this cell is left out"  # noqa: E731
+    note_rows(
+        notes,
+        perfect,
+        where,
+        frame["row"],
+        text,
+    )
     frame.loc[perfect, column] = np.nan
     return f"loss_{target} is now the error rate " + (f"1 - {target}" if whole == 1 else f"(100 - {target}) / 100")

@@ -1,11 +1,11 @@
-"""Names of domains and targets that were written otherwise: laws of former versions have theirs in lower case."""
+"""Match names of domains and targets that differ in case or punctuation: older laws.json have them in lower case."""
 
 import re
 from collections.abc import Iterable, Sequence
 
 
 def matching_names(names: Iterable[str], wanted: Sequence[str]) -> dict[str, str]:
-    """Return the names that are wanted ones but for case and punctuation -> those, where that leaves no doubt.
+    """Return name -> wanted name, for names that differ from exactly one wanted name in case and punctuation only.
 
     >>> matching_names(["Pile-CC", "web"], ["web", "pile-cc"])
     {'Pile-CC': 'pile-cc'}
@@ -15,13 +15,13 @@ def matching_names(names: Iterable[str], wanted: Sequence[str]) -> dict[str, str
     open_ = [name for name in wanted if name not in names]
     found = {}
     for name in free:
-        rivals = [other for other in free if _plain(other) == _plain(name)]
+        alike = [other for other in free if _plain(other) == _plain(name)]
         matches = [other for other in open_ if _plain(other) == _plain(name)]
-        if len(rivals) == len(matches) == 1:
+        if len(alike) == len(matches) == 1:
             found[name] = matches[0]
     return found
 
 
 def _plain(name: str) -> str:
-    """Return a name as former versions wrote those that patterns and layouts found."""
+    """Return a name as versions before 0.2 wrote it."""
     return re.sub(r"[^a-z0-9_-]", "_", name.lower())

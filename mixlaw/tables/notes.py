@@ -1,25 +1,26 @@
-"""Notes about rows: one line for each kind, with the rows that it is about."""
+"""Notes about rows: one line per kind of problem, with the row numbers."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-MAX_NAMES = 20  # in one sentence
-MAX_SPANS, FIRST_SPANS = 6, 3  # more ranges of rows than the former are cut to the latter
+MAX_NAMES = 20  # in one list
+MAX_SPANS, FIRST_SPANS = 6, 3  # lists of more ranges than MAX_SPANS show the first FIRST_SPANS
 
 
 def note_rows(
     notes: list[str], bad: Any, where: str, rows: Any, text: Callable[[int], str], rest: str | None = None
 ) -> None:
-    """Add one line that names all bad rows, or nothing where there are none.
+    """Append one note about all bad rows; append nothing if there are none.
 
     Parameters
     ----------
-    bad : (n,) which rows
-    rows : (n,) their numbers
-    text : position -> what is wrong there and what was done
-    rest : the same where several rows are bad; that of their first by default
+    bad : (n,) mask of bad rows
+    where : what messages call the table
+    rows : (n,) row numbers
+    text : position of a row -> what is wrong there and what was done
+    rest : the text for several rows; by default that of the first one
     """
     hits, rows = np.flatnonzero(bad), np.asarray(rows)
     if len(hits):
@@ -28,13 +29,13 @@ def note_rows(
 
 
 def rows_in(where: str, rows: Iterable[int]) -> str:
-    """Return a table's name and rows of it: 'runs.csv rows 3-6, 9'."""
+    """Return the name of a table and row numbers: 'runs.csv rows 3-6, 9'."""
     numbers = sorted({int(row) for row in rows})
     return f"{where} row{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
 
 
 def ranges(rows: Sequence[int]) -> str:
-    """Return row numbers in few words.
+    """Return row numbers as ranges; long lists are cut.
 
     >>> ranges([6, 3, 4, 5, 9])
     '3-6, 9'
@@ -50,6 +51,6 @@ def ranges(rows: Sequence[int]) -> str:
 
 
 def listed(names: Sequence[object], most: int = MAX_NAMES) -> str:
-    """Return names with commas between, the first ones and how many more."""
+    """Return names separated by commas; lists of more than `most` are cut."""
     more = f", and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more

@@ -1,4 +1,4 @@
-"""What people write into cells of numbers: decimal commas, thousands separators, 50M, 45 %, and words for nothing."""
+"""Parse numbers as they stand in cells: decimal commas, thousands separators, 50M, 45 %, and words for empty cells."""
 
 import re
 from collections.abc import Hashable, Iterable
@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-EMPTY = {
-    "", "-", "--", "–", "—", "?", ".", "nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "none", "nil", "missing",
-    "not available",
-}  # fmt: skip
+EMPTY = {  # in lower case
+    *("", "-", "--", "–", "—", "?", ".", "nan", "na", "n/a", "#n/a", "#na", "<na>"),
+    *("null", "none", "nil", "missing", "not available"),
+}
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
-AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmbt])\s*", re.IGNORECASE)  # a size in words
+AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmbt])\s*", re.IGNORECASE)  # 410M
 _WORDS = {
-    "thousand": 1e3, "mn": 1e6, "mio": 1e6, "million": 1e6, "millions": 1e6, "g": 1e9, "bn": 1e9, "billion": 1e9,
-    "billions": 1e9, "mt": 1e6, "bt": 1e9, "tt": 1e12, "tn": 1e12, "trillion": 1e12, "trillions": 1e12, **UNITS,
-}  # fmt: skip
+    **UNITS,
+    "thousand": 1e3,
+    **dict.fromkeys(("mn", "mio", "mt", "million", "millions"), 1e6),
+    **dict.fromkeys(("g", "bn", "bt", "billion", "billions"), 1e9),
+    **dict.fromkeys(("tn", "tt", "trillion", "trillions"), 1e12),
+}
 _COUNT = re.compile(r"(.*?[\d.,])\s*([a-z]*?)\s*-?\s*(?:tok(?:en)?s?|params?|parameters?)?", re.IGNORECASE)
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _SPACED = re.compile(r"(?<=\d)[ _'’\u00a0\u2009\u202f](?=\d{3}(?!\d))")
@@ -27,12 +30,12 @@ _DECIMAL = {mark: re.compile(rf"[+-]?\d*\{mark}\d+(e[+-]?\d+)?\s*%?", re.IGNOREC
 
 
 def parse_numbers(cells: pd.Series, decimal: str = ".", counts: bool = False) -> tuple[pd.Series, pd.Series]:
-    """Return cells as floats, and which of them are neither empty nor a number.
+    """Return cells as floats (n,), and a mask (n,) of those that are neither empty nor a number.
 
     Parameters
     ----------
-    decimal : how a mark between digits is read that may be either: "1,234" and "1.234"
-    counts : whether 50M, 2B and 300k are numbers too
+    decimal : the decimal mark of cells that can be read in two ways: "1,234" and "1.234"
+    counts : whether to accept 50M, 2B and 300k
     """
     if pd.api.types.is_numeric_dtype(cells):
         return cells.astype(float), pd.Series(False, index=cells.index)
@@ -43,7 +46,7 @@ def parse_numbers(cells: pd.Series, decimal: str = ".", counts: bool = False) ->
 
 
 def parse_number(cell: Any, decimal: str = ".", counts: bool = False) -> float | None:
-    """Return what a cell means: NaN where it is empty, None where it is no number.
+    """Return the number in a cell: NaN if the cell is empty, None if it is not a number.
 
     >>> [parse_number(cell) for cell in ("1.234,5", "50 000", "0,25", "45 %", "1,234", "diverged", "n/a")]
     [1234.5, 50000.0, 0.25, 0.45, 1234.0, None, nan]
@@ -71,7 +74,7 @@ def parse_number(cell: Any, decimal: str = ".", counts: bool = False) -> float |
 
 
 def _scaled(plain: str, factor: float) -> float:
-    """Return a number times a power of ten as if it had been written out: 0.3B is 3e8 to the last digit."""
+    """Return a number times a power of ten, rounded once: 0.3B is exactly 3e8."""
     digits, _, exponent = plain.lower().partition("e")
     return float(f"{digits}e{int(exponent or 0) + round(np.log10(factor))}")
 
@@ -86,10 +89,10 @@ def _as_float(cell: Any) -> float | None:
 
 
 def _with_point(text: str, decimal: str) -> str:
-    """Return a number with a decimal point and nothing between thousands."""
+    """Return a number with a decimal point and without thousands separators."""
     digits = text.lower().partition("e")[0]
     both = "," in digits and "." in digits
-    mark = max(",.", key=digits.rfind)  # the last one may be decimal
+    mark = max(",.", key=digits.rfind)  # the last one is the decimal mark, if any is
     other = "." if mark == "," else ","
     if both:
         whole, _, rest = text.rpartition(mark)
@@ -103,13 +106,13 @@ def _with_point(text: str, decimal: str) -> str:
 
 
 def decimal_mark_of(cells: Iterable[str], default: str = ".") -> str:
-    """Return which mark is decimal, by the cells that leave no doubt: '0,25' is no thousands separator."""
+    """Return the decimal mark, by the cells that can be read in one way only, such as '0,25'."""
     votes = {",": 0, ".": 0}
     for cell in cells:
         text = cell.strip()
         for mark, other in ((",", "."), (".", ",")):
             grouped = bool(_GROUPED[mark].fullmatch(text))
-            if grouped and text.count(mark) > 1:  # 50.000.000: the other one would be decimal
+            if grouped and text.count(mark) > 1:  # 50.000.000: the other mark is the decimal one
                 votes[other] += 1
             elif not grouped and (_DECIMAL[mark].fullmatch(text) or _mixed(text, other, mark)):
                 votes[mark] += 1
@@ -119,27 +122,27 @@ def decimal_mark_of(cells: Iterable[str], default: str = ".") -> str:
 
 
 def _mixed(text: str, thousands: str, decimal: str) -> bool:
-    """Say whether a text is as 1.234,5 with these marks."""
+    """Return whether a text has both marks, as 1.234,5 has."""
     whole, _, rest = text.rpartition(decimal)
     return rest.isdecimal() and bool(_GROUPED[thousands].fullmatch(whole))
 
 
 def text_cells(frame: pd.DataFrame) -> Iterable[str]:
-    """Return the cells of a frame that are text."""
+    """Yield the cells of a frame that are text."""
     for column in frame:
         if not pd.api.types.is_numeric_dtype(frame[column]):
             yield from (cell for cell in frame[column] if isinstance(cell, str))
 
 
 def is_empty(cell: Any) -> bool:
-    """Say whether a cell holds nothing, or a word for nothing."""
+    """Return whether a cell is empty or has a word for empty, such as n/a."""
     if isinstance(cell, str):
         return cell.strip().lower() in EMPTY
     return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and np.isnan(cell))
 
 
 def blank_rows(frame: pd.DataFrame) -> pd.Series:
-    """Return which rows hold nothing in any cell."""
+    """Return a mask (n,) of rows in which all cells are empty."""
     text = [not pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
     blank = frame.loc[:, [not is_text for is_text in text]].isna().all(axis=1)
     if blank.any():

@@ -21,7 +21,7 @@ from mixlaw.tables.metric_directions import declared_targets
 from mixlaw.tables.run_directories import Choice, read_runs
 from mixlaw.tables.run_ids import RunNaming
 from mixlaw.tables.table import Table
-from mixlaw.tables.units import together_with
+from mixlaw.tables.units import combined_units
 
 
 def read_table(
@@ -89,9 +89,9 @@ def read_table(
         tables.append(read_runs(folders, count, Choice(wanted, varied, former)))
     table = replace(
         _concatenated(tables),
-        units=together_with(((", ".join(name for name, _ in t.sources), t.units) for t in tables), units or {}),
+        units=combined_units(((", ".join(name for name, _ in t.sources), t.units) for t in tables), units or {}),
         choice={"where": wanted, "varied": varied, "former": former, "ends_only": ends_only},
-        doubts=warnings,
+        warnings=warnings,
     )
     table = _only_ends(table) if ends_only else table
     return keep_best(table) if best else table

@@ -1,8 +1,8 @@
-"""Which rows of a table are one run: checkpoints along D, never rows whose losses differ at the same N, D and mixture.
+"""Assign rows to runs. Rows of one run are its checkpoints; two losses at the same N, D and mixture are two runs.
 
-Where a table has no run_id, rows of one size, mixture, seed and sparsity are checkpoints of one run if that leaves no
-doubt: no two of them at the same tokens with other losses, and tokens that other runs have too, or that are evenly
-spaced. Columns such as lr or dataset that tell repeated rows apart tell runs apart. Other rows are runs of their own.
+Without a column run_id, rows of one size, mixture, seed and sparsity are one run if no two of them have the same tokens
+and other losses, and if their tokens are evenly spaced or shared with other runs. Columns such as lr or dataset that
+distinguish repeated rows distinguish runs. All other rows are runs of their own.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,24 +19,24 @@ from mixlaw.tables.notes import listed, rows_in
 
 Numbers = NDArray[np.integer[Any]]
 Flags = NDArray[np.bool_]
-NEAR = 0.01  # tokens that differ by less, relatively, are the same design
-ALIKE = 0.002  # losses of one run at nearly the same tokens differ by less, relatively
-EVEN = 0.05  # steps between checkpoints on a regular grid vary by less, relatively
-MIN_EVEN = 4  # checkpoints that show a grid
-DIGITS = 6  # of weights and tokens that tell mixtures and grids apart
+NEAR = 0.01  # relative: closer tokens count as equal
+ALIKE = 0.002  # relative: losses of one run at nearly equal tokens differ by less
+EVEN = 0.05  # relative: variation of the steps of a regular grid of checkpoints
+MIN_EVEN = 4  # checkpoints needed to recognise a grid
+DIGITS = 6  # to which weights and tokens are rounded for comparison
 STEPS = ("step", "steps", "global_step", "train_step", "iter", "iters", "iteration", "iterations", "checkpoint", "ckpt")
-OFTEN = 0.05  # of the rows: where more are repeated, a grid that others share too shows no checkpoints
-MAX_SHOWN = 6  # columns that tell runs apart, in a note
+OFTEN = 0.05  # share of repeated rows above which tokens shared with other runs are no evidence for checkpoints
+MAX_SHOWN = 6  # columns shown in a note
 
 
 @dataclass(frozen=True)
 class RunNaming:
-    """How a person names runs.
+    """How the user identifies runs.
 
     Attributes
     ----------
-    columns : whose values together name a run
-    rows_are_runs : every row is a run of its own
+    columns : columns whose values together name a run
+    rows_are_runs : whether every row is a run of its own
     """
 
     columns: tuple[str, ...] = ()
@@ -46,16 +46,16 @@ class RunNaming:
 def assign_run_ids(
     frame: pd.DataFrame, domains: list[str], targets: list[str], where: str, naming: RunNaming
 ) -> list[str]:
-    """Give every row its run_id as text; return notes.
+    """Add or complete the column run_id in place; return notes.
 
     Parameters
     ----------
-    frame : row, n_params, n_tokens, weights and losses as numbers; gets the column run_id
+    frame : row, n_params, n_tokens, weights and losses as numbers
 
     Raises
     ------
     ConfigError
-        If a column that is to name runs is not there, or two ways to name them are asked for.
+        If a column of `naming` does not exist, or `naming` asks for both ways.
     """
     losses = frame[[LOSS + t for t in targets]].to_numpy(float)
     if naming.rows_are_runs:
@@ -81,7 +81,7 @@ def assign_run_ids(
 
 
 def _designs(frame: pd.DataFrame, domains: list[str], *more: str) -> Numbers:
-    """Return (n,) the number of each row's N, mixture, tokens that domains have, and further columns."""
+    """Return the group (n,) of each row by N, mixture, available tokens and further columns."""
     mixtures = frame[[WEIGHT + d for d in domains]].round(DIGITS)
     available = [c for c in map(str, frame.columns) if c.startswith("available_")]
     keys = [frame[c] for c in ("n_params", *more, *available)] + [mixtures[c] for c in mixtures]
@@ -98,7 +98,7 @@ def _joined_names(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd
 
 
 def _split_repeated(frame: pd.DataFrame, domains: list[str], losses: NDArray[np.float64], where: str) -> list[str]:
-    """Make runs of their own of rows that have an id, tokens, and other losses than a row with the same; say so."""
+    """Split rows that have the id and tokens of another row but other losses into runs of their own, with a note."""
     number: Numbers = pd.factorize(frame["run_id"])[0]
     repeated = _contradicts(frame, number, losses)
     if not repeated.any():
@@ -130,13 +130,13 @@ def _note_repeated(frame: pd.DataFrame, repeated: Flags, telling: list[str], des
     how = f"They differ in {listed(shown, MAX_SHOWN)}" if shown else "No column tells them apart"
     return (
         f"{where}: {int(repeated.sum())} of {len(frame)} rows have the n_params, n_tokens and weights of others, and "
-        f"other losses: they are taken for different runs. {how}. A law averages over them: --best keeps the "
+        f"other losses: they count as different runs. {how}. A law averages over them: --best keeps the "
         "lowest loss of each, --run-id COLUMN,COLUMN names the columns that tell runs apart"
     )
 
 
 def _settings(frame: pd.DataFrame) -> list[str]:
-    """Return the columns that may tell runs apart, those of fewest values first."""
+    """Return the columns that may distinguish runs, those with the fewest values first."""
     columns = [c for c in map(str, frame.columns) if c in ("seed", "study") or not (is_standard(c) or c == "row")]
     n_values = {column: _n_values(frame[column]) for column in columns}
     return sorted((column for column in columns if n_values[column] > 1), key=n_values.__getitem__)
@@ -147,7 +147,7 @@ def _n_values(cells: pd.Series) -> int:
 
 
 def _codes(cells: pd.Series) -> Numbers:
-    """Return the cells as numbers of their values; empty cells are one value."""
+    """Return cells as integer codes; empty cells are one value."""
     return pd.factorize(cells.map(str, na_action="ignore"))[0]
 
 
@@ -159,14 +159,17 @@ def _varies(cells: pd.Series, design: Numbers, repeated: Flags) -> bool:
 def _told_apart(
     frame: pd.DataFrame, number: Numbers, losses: NDArray[np.float64], near: bool = False
 ) -> tuple[Numbers, list[str]]:
-    """Return finer groups of rows, by as few columns as tell most repeated rows apart, those of fewest values first."""
+    """Return groups refined by the columns that distinguish repeated rows, and these columns.
+
+    Greedy: columns with few values first, and only those that reduce the number of contradictions.
+    """
     tokens, telling = frame["n_tokens"].to_numpy(float), []
 
     def too_many(number: Numbers) -> int:
-        """Return how many rows would have to go for no contradiction to be left."""
+        """Return how many rows would have to be removed to resolve all contradictions."""
         found = _contradicts(frame, number, losses, near)
-        cells = token_cells(number, tokens, NEAR if near else 0.0)
-        return int(found.sum()) - len(np.unique(cells[found]))
+        groups = token_groups(number, tokens, NEAR if near else 0.0)
+        return int(found.sum()) - len(np.unique(groups[found]))
 
     left = too_many(number)
     for column in _settings(frame):
@@ -181,40 +184,40 @@ def _told_apart(
 
 
 def _contradicts(frame: pd.DataFrame, number: Numbers, losses: NDArray[np.float64], near: bool = False) -> Flags:
-    """Return which rows have other losses than rows of their group at the same tokens, or nearly the same."""
+    """Return a mask (n,) of rows with other losses than a row of their group at equal (near: similar) tokens."""
     tokens = frame["n_tokens"].to_numpy(float)
-    found = _spread(losses, token_cells(number, tokens, 0.0)) > 0
-    nearly = (_spread(losses, token_cells(number, tokens, NEAR)) > ALIKE) & ~found if near else found
+    found = _spread(losses, token_groups(number, tokens, 0.0)) > 0
+    nearly = (_spread(losses, token_groups(number, tokens, NEAR)) > ALIKE) & ~found if near else found
     if (nearly & ~found).any():
         found |= nearly & ~_per_group(number, tokens, _is_even)
     return found
 
 
-def token_cells(number: Numbers, tokens: NDArray[np.float64], width: float) -> Numbers:
-    """Return the cell of each row: rows of one group whose tokens are less than `width` above the lowest of them."""
+def token_groups(number: Numbers, tokens: NDArray[np.float64], width: float) -> Numbers:
+    """Return subgroups (n,): rows of one group whose tokens are at most `width` (relative) above the lowest of them."""
     order = np.lexsort((tokens, number))
-    cells, cell = np.empty(len(order), np.int64), -1
+    groups, current = np.empty(len(order), np.int64), -1
     if width == 0 and len(order):
         new = (np.diff(number[order]) != 0) | (np.diff(tokens[order]) != 0)
-        cells[order] = np.r_[0, new.cumsum()]
-        return cells
+        groups[order] = np.r_[0, new.cumsum()]
+        return groups
     group, lowest = -1, -np.inf
     for i in order:
         if number[i] != group or tokens[i] > lowest * (1 + width):
-            cell, group, lowest = cell + 1, number[i], tokens[i]
-        cells[i] = cell
-    return cells
+            current, group, lowest = current + 1, number[i], tokens[i]
+        groups[i] = current
+    return groups
 
 
-def _spread(losses: NDArray[np.float64], cells: Numbers) -> NDArray[np.float64]:
-    """Return (n,) by how much, relatively, the losses of each row's cell differ at most over the targets."""
-    if not losses.shape[1] or not len(cells):
-        return np.zeros(len(cells))
-    grouped = pd.DataFrame(losses).groupby(cells)
+def _spread(losses: NDArray[np.float64], groups: Numbers) -> NDArray[np.float64]:
+    """Return the largest relative range (n,), over targets, of losses in each row's group."""
+    if not losses.shape[1] or not len(groups):
+        return np.zeros(len(groups))
+    grouped = pd.DataFrame(losses).groupby(groups)
     low, high = grouped.min().to_numpy(), grouped.max().to_numpy()
     with np.errstate(invalid="ignore"):
         spread = np.nan_to_num((high - low) / np.maximum(np.abs(high), 1e-300)).max(axis=1)
-    return spread[cells]
+    return spread[groups]
 
 
 def _any_of_group(flags: Flags, number: Numbers) -> Flags:
@@ -222,13 +225,13 @@ def _any_of_group(flags: Flags, number: Numbers) -> Flags:
 
 
 def _per_group(number: Numbers, tokens: NDArray[np.float64], test: Callable[[NDArray[np.float64]], bool]) -> Flags:
-    """Return (n,) what a test says of the distinct tokens of each row's group."""
+    """Return the result (n,) of a test of the distinct tokens of each row's group."""
     verdicts = pd.Series(tokens).groupby(number).agg(lambda group: bool(test(np.unique(group))))
     return verdicts.reindex(number).to_numpy(bool)
 
 
 def _is_even(tokens: NDArray[np.float64]) -> bool:
-    """Say whether tokens are evenly spaced, or their logarithms are."""
+    """Return whether tokens or their logarithms are evenly spaced."""
     if len(tokens) < MIN_EVEN or tokens[0] <= 0:
         return False
     steps = (np.diff(tokens), np.diff(np.log(tokens)))
@@ -236,7 +239,7 @@ def _is_even(tokens: NDArray[np.float64]) -> bool:
 
 
 def _is_sequence(frame: pd.DataFrame, number: Numbers, often: bool) -> Flags:
-    """Return (n,) whether each row's group can only be the checkpoints of one run; `often`: rows are often repeated."""
+    """Return a mask (n,) of rows whose group is certainly one run; `often`: many rows are repeated."""
     tokens = frame["n_tokens"].to_numpy(float)
     if len(number) and number.max() == 0:
         return np.ones(len(frame), bool)
@@ -254,7 +257,7 @@ def _is_sequence(frame: pd.DataFrame, number: Numbers, often: bool) -> Flags:
 
 
 def _rises_with(cells: pd.Series, tokens: NDArray[np.float64], number: Numbers) -> Flags:
-    """Return (n,) whether a column of numbers rises with the tokens in each row's group."""
+    """Return a mask (n,): the column rises with the tokens in the row's group."""
     steps = pd.to_numeric(cells, errors="coerce").to_numpy(float)
     order = np.lexsort((tokens, number))
     same = np.diff(number[order]) == 0
@@ -264,11 +267,11 @@ def _rises_with(cells: pd.Series, tokens: NDArray[np.float64], number: Numbers) 
 
 
 def _ids(frame: pd.DataFrame, number: Numbers, losses: NDArray[np.float64], whole: Flags, where: str) -> pd.Series:
-    """Return ids: of the group where it is a run, else of the row, or of the first one that says the same."""
+    """Return run ids: the group where it is one run, else the row, or the first of identical rows."""
     tokens = frame["n_tokens"].to_numpy(float)
-    cells = token_cells(number, tokens, 0.0)
-    differ = _spread(losses, cells) > 0
-    same = [(int(c), losses[i].tobytes() if d else b"") for i, (c, d) in enumerate(zip(cells, differ, strict=True))]
+    groups = token_groups(number, tokens, 0.0)
+    differ = _spread(losses, groups) > 0
+    same = [(int(c), losses[i].tobytes() if d else b"") for i, (c, d) in enumerate(zip(groups, differ, strict=True))]
     first: dict[tuple[int, bytes], int] = {}
     for key, row in zip(same, frame["row"], strict=True):
         first.setdefault(key, int(row))
@@ -280,15 +283,15 @@ def _ids(frame: pd.DataFrame, number: Numbers, losses: NDArray[np.float64], whol
 
 
 def best_rows(frame: pd.DataFrame, domains: list[str], targets: list[str]) -> Flags:
-    """Return which rows have the lowest loss of all with their N, D and mixture.
+    """Return a mask (n,) of the row with the lowest mean loss for each N, D and mixture.
 
-    It is the mean over the targets that all of these rows have; tokens that differ by less than 1 % are the same.
+    The mean is over the targets that all of these rows have; tokens within 1 % count as equal.
     """
-    cells = token_cells(_designs(frame, domains), frame["n_tokens"].to_numpy(float), NEAR)
+    groups = token_groups(_designs(frame, domains), frame["n_tokens"].to_numpy(float), NEAR)
     losses = frame[[LOSS + t for t in targets]].reset_index(drop=True)
-    common = losses.mask(losses.isna().groupby(cells).transform("any"))
+    common = losses.mask(losses.isna().groupby(groups).transform("any"))
     mean = common.mean(axis=1).fillna(losses.mean(axis=1)).fillna(np.inf)
-    order = np.lexsort((mean.to_numpy(float), cells))
+    order = np.lexsort((mean.to_numpy(float), groups))
     best = np.zeros(len(frame), bool)
-    best[order[np.r_[True, np.diff(cells[order]) > 0]]] = len(order) > 0
+    best[order[np.r_[True, np.diff(groups[order]) > 0]]] = len(order) > 0
     return best

@@ -1,7 +1,7 @@
-"""Tables without a mixture: a column of unique tokens makes one domain of them, and one domain goes by any name.
+"""Tables without a mixture get a single domain if they state the number of unique tokens.
 
-Laws of repeated tokens read how many tokens there are of each domain. Where nothing is mixed, tables have no weights
-and call these tokens `unique_tokens` or `available`.
+Laws of repeated tokens need the tokens available per domain. Tables of runs on one corpus have no weights and call this
+number `unique_tokens` or `available`.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ ONE, AVAILABLE = "all", "available_"
 
 
 def name_single_domain(frame: pd.DataFrame, where: str, notes: list[str]) -> pd.DataFrame:
-    """Give a table without a mixture that states its unique tokens the columns weight_<name> and available_<name>.
+    """Add weight_<name> and available_<name> to a table without weights that states the number of unique tokens.
 
     Parameters
     ----------
-    frame : a table with standard columns; one with several domains is returned as it is
-    where : how messages name the table
-    notes : to which a sentence is added for what was done
+    frame : a table with standard columns; one with several domains is returned unchanged
+    where : what messages call the table
+    notes : a note about the change is appended
 
     Raises
     ------
     RunLogError
-        If two columns state the unique tokens.
+        If two columns state the number of unique tokens.
     """
     domains, stated = _after(WEIGHT, frame), [c for c in POOLS if c in frame]
     if len(domains) > 1:
@@ -42,14 +42,12 @@ def name_single_domain(frame: pd.DataFrame, where: str, notes: list[str]) -> pd.
         raise RunLogError(f"{where}: {both[0]} and {both[1]} both state the unique tokens: leave out one of them")
     if not domains:
         frame = frame.assign(**{WEIGHT + name: 1.0})
-        notes.append(
-            f"{where} has no weights: all tokens are of one domain, '{name}', and {both[0]} is how many it has"
-        )
+        notes.append(f"{where} has no weights: all tokens are of one domain, '{name}', which has {both[0]} tokens")
     return frame.rename(columns=dict.fromkeys(stated, AVAILABLE + name))
 
 
 def rename_domain(frame: pd.DataFrame, domains: Sequence[str], wanted: str) -> pd.DataFrame:
-    """Return the rows with their only domain under another name; without any domain, all tokens are of that one."""
+    """Return the rows with their only domain renamed; without a domain, a column of weights 1 is added."""
     if not domains:
         return frame.assign(**{WEIGHT + wanted: 1.0})
     return frame.rename(columns={f"{prefix}{domains[0]}": f"{prefix}{wanted}" for prefix in (WEIGHT, AVAILABLE)})

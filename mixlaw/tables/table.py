@@ -39,7 +39,7 @@ class Table:
     sources : (name, number of rows) of every input; the column `row` counts through all of them
     left_out : reason -> number of rows left out for it, in reading and in cleaning
     units : target -> unit of its losses; nats/token unless something else is known
-    doubts : warnings that hold for every fit: losses in other units, checkpoints in the middle of a schedule
+    warnings : what concerns every fit: losses in other units, checkpoints in the middle of a schedule
     identity : the settings that all run directories share, as text
     choice : how runs were chosen (where, varied, former, ends_only), to choose the same runs again
     cleaned : whether `mixlaw.tables.clean.prepare` has been applied
@@ -53,7 +53,7 @@ class Table:
     sources: list[tuple[str, int]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
-    doubts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     identity: dict[str, str] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
     cleaned: bool = False

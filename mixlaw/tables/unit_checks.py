@@ -1,8 +1,8 @@
-"""Values that seem to be in another unit than the rest: whole targets, some rows, or all rows of some sizes.
+"""Detect values in another unit than the rest: whole targets, single rows, or all rows of some model sizes.
 
-What is looked for are the mistakes that are made: perplexity beside nats, bits or nats per byte beside nats per token,
-tokens in millions or billions. Each has a relation that real differences do not have: a logarithm that continues the
-other rows, or one factor for all targets, mixtures and lengths. Nothing is changed.
+The checks look for usual mistakes: perplexity among nats, bits or nats per byte among nats per token, tokens in
+millions or billions. Each leaves a trace that real differences do not have: the logarithm continues the other rows, or
+one factor fits all targets, mixtures and lengths. Values are not changed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,29 +17,29 @@ from mixlaw.tables.units import NATS
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
-HIGHEST = 13.0  # nats/token: the logarithm of a vocabulary of 440,000; a model that knows nothing has as much
-TRAINED = 6.0  # nats/token that trained models are below, as a rule
-STEEPEST, FLATTEST = 0.35, 0.02  # exponents of N and D by which a loss may fall, and rise
-IMPOSSIBLE = 0.1  # more outside of these is no slope of losses
-USUAL = 0.06  # by which it falls as a rule, where a table cannot tell
-SLACK = 0.25  # log of the factor by which rows, or sizes, may miss the others
-DRIFT = 0.12  # by how much more they may for each unit of log N that they are away from the others
-ALIKE = 0.12  # log spread of a factor that is called one
-SPREADS = 6.0  # of the other rows' residuals, beyond which a row is odd
-MOST_ODD = 0.45  # share of the rows
-MANY_HIGH = 0.2  # share of the rows above what losses per token can be, of which one need not find the others
-FEWEST = 8  # rows to compare with
-MANY = 8  # rows of a single target whose factor is no accident
-GAP = 2.0  # decades without a value between counts in different units
+HIGHEST = 13.0  # nats/token: log of a vocabulary of 440,000, the loss of an untrained model
+TRAINED = 6.0  # nats/token; trained models are usually below
+STEEPEST, FLATTEST = 0.35, 0.02  # exponents of N and D with which a loss may fall, and rise
+IMPOSSIBLE = 0.1  # beyond these bounds by more, an exponent is an artefact of a change of unit
+USUAL = 0.06  # exponent to use where a table does not determine it
+SLACK = 0.25  # log of the factor by which rows may differ from the prediction of the others
+DRIFT = 0.12  # additional slack per unit of log N between them
+ALIKE = 0.12  # log spread within which factors count as equal
+SPREADS = 6.0  # a row is an outlier beyond this multiple of the other rows' residuals
+MOST_ODD = 0.45  # largest share of outliers
+MANY_HIGH = 0.2  # share of rows above HIGHEST that is enough for a warning
+FEWEST = 8  # rows needed for comparison
+MANY = 8  # rows of a single target needed to trust one factor
+GAP = 2.0  # decades between counts in different units
 SCALES = {3: "thousands", 6: "millions", 9: "billions", 12: "trillions"}
-BYTES = (2.5, 7.0)  # of a token
-ROUNDS = 30  # of reweighting
-ENOUGH = 1000  # rows to find two levels by
+BYTES = (2.5, 7.0)  # bytes per token
+ROUNDS = 30  # iterations of reweighting
+ENOUGH = 1000  # rows used to find two levels
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """Rows (n,) that seem to be in another unit, and the sentence that says so, without them."""
+class UnitWarning:
+    """A mask (n,) of rows that seem to be in another unit, and the warning without row numbers."""
 
     rows: Rows
     text: str
@@ -47,34 +47,33 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Relation:
-    """How some rows differ from what the others promise: by how much (log), whether by a logarithm, and in words."""
+    """How some rows differ from the prediction of the others: log factor, whether they are exponentials, and a text."""
 
     size: float
     logarithm: bool
     text: str
 
 
-def doubts(frame: pd.DataFrame, domains: Sequence[str], units: Mapping[str, str]) -> list[Doubt]:
-    """Return what seems to be in another unit.
+def unit_warnings(frame: pd.DataFrame, domains: Sequence[str], units: Mapping[str, str]) -> list[UnitWarning]:
+    """Return a warning for each set of rows that seems to be in another unit.
 
     Parameters
     ----------
     frame : checked rows: n_params, n_tokens, weight_<domain>, loss_<target>
-    domains : their names
-    units : target -> unit; only targets in nats/token are looked at
+    units : target -> unit; only targets in nats/token are checked
     """
     targets = [t for t, unit in units.items() if unit == NATS and f"loss_{t}" in frame]
     found = [d for column in ("n_tokens", "n_params") for d in _odd_counts(frame, targets, column)]
     sound = ~np.any([d.rows for d in found], axis=0) if found else np.ones(len(frame), bool)
-    for doubt in _odd_losses(frame[sound], domains, targets):
+    for warning in _odd_losses(frame[sound], domains, targets):
         rows = np.zeros(len(frame), bool)
-        rows[sound] = doubt.rows
-        found.append(Doubt(rows, doubt.text))
+        rows[sound] = warning.rows
+        found.append(UnitWarning(rows, warning.text))
     return found
 
 
-def _odd_counts(frame: pd.DataFrame, targets: Sequence[str], column: str) -> list[Doubt]:
-    """Find N or D that are a thousand, a million or a billion times smaller in some rows, at the same losses."""
+def _odd_counts(frame: pd.DataFrame, targets: Sequence[str], column: str) -> list[UnitWarning]:
+    """Find N or D that are smaller by 1e3, 1e6 or 1e9 in some rows at the same losses."""
     places = np.log10(frame[column].to_numpy(float))
     ordered = np.unique(places)
     steps = np.diff(ordered)
@@ -89,7 +88,7 @@ def _odd_counts(frame: pd.DataFrame, targets: Sequence[str], column: str) -> lis
         f"{column} is {_span(counts[small])}, and {_span(counts[~small])} in the other rows, whose losses are about "
         f"the same: in {SCALES[fitting[0]]}? Multiply these cells by 1e{fitting[0]}"
     )
-    return [Doubt(small, text)]
+    return [UnitWarning(small, text)]
 
 
 def _span(values: Array) -> str:
@@ -98,7 +97,7 @@ def _span(values: Array) -> str:
 
 
 def _same_losses(frame: pd.DataFrame, targets: Sequence[str], some: Rows) -> bool:
-    """Say whether rows have losses like the others, which they cannot have at a thousandth of N or D."""
+    """Return whether rows have losses like the others, which is impossible at a thousandth of N or D."""
     gaps = []
     for target in targets:
         here, there = (np.log(frame.loc[rows, f"loss_{target}"].dropna()) for rows in (some, ~some))
@@ -106,8 +105,8 @@ def _same_losses(frame: pd.DataFrame, targets: Sequence[str], some: Rows) -> boo
     return not gaps or float(np.median(gaps)) < 0.45
 
 
-def _odd_losses(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) -> list[Doubt]:
-    """Find targets, sizes and rows whose losses are in another unit."""
+def _odd_losses(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) -> list[UnitWarning]:
+    """Find targets, model sizes and rows whose losses are in another unit."""
     whole = [t for t in targets if _is_beyond(frame, t, targets)]
     found = [_beyond(frame, whole, np.ones(len(frame), bool))] if whole else []
     rest = [t for t in targets if t not in whole and frame[f"loss_{t}"].notna().sum() >= FEWEST]
@@ -122,7 +121,7 @@ def _odd_losses(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[s
 
 
 def _is_beyond(frame: pd.DataFrame, target: str, others: Sequence[str]) -> bool:
-    """Say whether a target as a whole is higher than losses per token are, or than all the others suggest."""
+    """Return whether a whole target is too high for losses per token, or compared with all other targets."""
     values = frame[f"loss_{target}"].dropna()
     if (values > HIGHEST).mean() > 0.9:
         return True
@@ -130,12 +129,12 @@ def _is_beyond(frame: pd.DataFrame, target: str, others: Sequence[str]) -> bool:
     return len(levels) > 1 and bool(values.median() > max(TRAINED, 2 * max(levels)))
 
 
-def _beyond(frame: pd.DataFrame, targets: Sequence[str], rows: Rows) -> Doubt:
+def _beyond(frame: pd.DataFrame, targets: Sequence[str], rows: Rows) -> UnitWarning:
     values = frame.loc[rows, [f"loss_{t}" for t in targets]].to_numpy(float)
-    why = f"cannot be nats/token: a model that knows nothing has the logarithm of its vocabulary, at most {HIGHEST:g}"
+    why = f"cannot be nats/token: an untrained model has the logarithm of its vocabulary size, at most {HIGHEST:g}"
     if np.nanmedian(values) < HIGHEST:
-        why = "is more than twice what any other target has, in nats/token"
-    return Doubt(
+        why = "is more than twice the loss of any other target"
+    return UnitWarning(
         rows,
         f"{_names(targets)}: {_span(values)} {why}. Perplexity? The logarithm is {_span(np.log(values))}. Take "
         f"logarithms, or state the unit by --unit {targets[0]}=perplexity",
@@ -147,10 +146,10 @@ def _names(targets: Sequence[str]) -> str:
     return ", ".join(names) + (f" and {len(targets) - 4} more targets" if len(targets) > 4 else "")
 
 
-def _odd_sizes(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) -> list[Doubt]:
-    """Find the sizes on one side of an N whose losses are all in another unit: of all cuts, where it is plainest."""
+def _odd_sizes(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) -> list[UnitWarning]:
+    """Find model sizes above or below some N whose losses are all in another unit; the clearest cut is returned."""
     sizes = frame["n_params"].to_numpy(float)
-    best: tuple[float, Doubt] | None = None
+    best: tuple[float, UnitWarning] | None = None
     for lower, upper in _cuts(np.unique(sizes)):
         for odd, which in ((sizes >= upper, f"from N = {upper:.3g} on"), (sizes <= lower, f"up to N = {lower:.3g}")):
             if odd.mean() > 0.5 or (~odd).sum() < FEWEST:
@@ -158,12 +157,12 @@ def _odd_sizes(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[st
             unsure = DRIFT if len(np.unique(sizes[~odd])) > 1 else 2 * DRIFT
             relation = _relation(frame, domains, targets, odd, SLACK + unsure * float(np.log(upper / lower)))
             if relation and (best is None or relation.size > best[0]):
-                best = relation.size, Doubt(odd, f"{_names(targets)}: {which}, {relation.text}")
+                best = relation.size, UnitWarning(odd, f"{_names(targets)}: {which}, {relation.text}")
     return [best[1]] if best else []
 
 
 def _cuts(sizes: Array) -> Iterator[tuple[float, float]]:
-    """Yield neighbouring sizes; where there are many, only those that are a third apart or more."""
+    """Yield pairs of neighbouring sizes; of six or more sizes, only pairs at least a third apart."""
     for lower, upper in pairwise(sizes):
         if upper >= 1.33 * lower or len(sizes) < 6:
             yield float(lower), float(upper)
@@ -172,11 +171,12 @@ def _cuts(sizes: Array) -> Iterator[tuple[float, float]]:
 def _relation(
     frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str], odd: Rows, allowed: float
 ) -> Relation | None:
-    """Return how some rows differ from what the others promise, if one relation holds for them all.
+    """Return how some rows differ from the prediction of the others, if one relation holds for all of them.
 
     Parameters
     ----------
-    allowed : log of the factor by which they may miss
+    odd : (n,) mask of these rows
+    allowed : log of the factor that is not yet suspicious
     """
     gaps, exact, scatter = _against_others(frame, domains, targets, odd)
     if not gaps:
@@ -192,17 +192,17 @@ def _relation(
     one_factor = np.quantile(np.abs(every - middle), 0.8) < max(ALIKE, 3 * scatter)
     if not one_factor or np.ptp(middles) > 0.25 * abs(middle) + 0.05:
         return None
-    all_alike = f", in all {len(gaps)} targets alike" if len(gaps) > 1 else ""
-    text = f"losses are {factor:.3g} times what the other rows promise{all_alike}: {unit_of_factor(factor)}?"
+    all_alike = f", in all {len(gaps)} targets" if len(gaps) > 1 else ""
+    text = f"losses are {factor:.3g} times the prediction of the other rows{all_alike}: {unit_of_factor(factor)}?"
     return Relation(abs(middle), False, text)
 
 
 def _against_others(
     frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str], odd: Rows
 ) -> tuple[list[Array], list[Array], float]:
-    """Return, per target, log losses of odd rows minus those promised, and log losses over promised losses minus 1.
+    """Return per target: log losses of odd rows minus predicted ones; log losses over predicted losses, minus 1.
 
-    The last is near 0 where the odd rows are exponentials. Third, how far the other rows scatter around the promise.
+    The second is near 0 if the odd rows are exponentials of losses. Third, the median residual of the other rows.
     """
     features, gaps, exact, scatter = _features(frame, domains), [], [], []
     for target in targets:
@@ -211,15 +211,15 @@ def _against_others(
         if here.sum() < 1 or there.sum() < FEWEST:
             continue
         line = _line(features[there], logs[there])
-        promised = features @ line
-        gaps.append((logs - promised)[here])
-        exact.append((logs / np.exp(promised) - 1)[here])
-        scatter.append(np.median(np.abs(logs - promised)[there]))
+        predicted = features @ line
+        gaps.append((logs - predicted)[here])
+        exact.append((logs / np.exp(predicted) - 1)[here])
+        scatter.append(np.median(np.abs(logs - predicted)[there]))
     return gaps, exact, float(np.median(scatter)) if scatter else 0.0
 
 
 def unit_of_factor(factor: float) -> str:
-    """Return the unit that losses per token in nats become when they are multiplied by a factor.
+    """Return the unit that losses in nats per token have after multiplication by a factor.
 
     >>> unit_of_factor(1.443), unit_of_factor(0.3435), unit_of_factor(0.18)
     ('bits/token', 'bits/byte (4.2 bytes per token), or nats/byte (2.9)', 'nats/byte (5.6 bytes per token)')
@@ -237,30 +237,32 @@ def unit_of_factor(factor: float) -> str:
     return ", or ".join(named) or "another unit"
 
 
-def _odd_level(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) -> list[Doubt]:
-    """Find rows of any order, up to half of all, whose losses lie on a level of their own in all targets alike."""
+def _odd_level(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) -> list[UnitWarning]:
+    """Find rows, up to half of all, whose losses lie on a second level in all targets."""
     if len(targets) < 2:
         return []
     features = _features(frame, domains)
-    mean = np.log(frame[[f"loss_{t}" for t in targets]].to_numpy(float)).mean(1)  # one factor for all is one for it
+    mean = np.log(frame[[f"loss_{t}" for t in targets]].to_numpy(float)).mean(
+        1
+    )  # a factor common to all targets is a factor of this mean
     known = np.flatnonzero(np.isfinite(mean))
     if len(known) < max(2 * FEWEST, 3 * features.shape[1]):
         return []
     some = np.random.default_rng(0).permutation(known)[:ENOUGH]
     line, step, scatter = _two_levels(features[some], mean[some])
     gaps = mean - features @ line
-    upper = np.abs(gaps - step) < np.abs(gaps)  # never where the loss is unknown
+    upper = np.abs(gaps - step) < np.abs(gaps)  # false where the loss is unknown
     odd = upper if upper.sum() <= len(known) / 2 else np.isfinite(mean) & ~upper
     if step < max(SLACK, SPREADS * scatter) or odd.sum() < 2:
         return []
     relation = _relation(frame, domains, targets, odd, SLACK)
-    return [Doubt(odd, f"{_names(targets)}: {relation.text}")] if relation else []
+    return [UnitWarning(odd, f"{_names(targets)}: {relation.text}")] if relation else []
 
 
 def _two_levels(features: Array, logs: Array) -> tuple[Array, float, float]:
-    """Return the coefficients of the lower of two levels with common slopes, how far apart they are, and the scatter.
+    """Return the coefficients of the lower of two levels with common slopes, their distance, and the scatter.
 
-    Rows and levels are found in turn (k-means), from several cuts between residuals of one level on.
+    k-means with two clusters, started from several cuts of the residuals of one level.
     """
     gaps = logs - features @ _line(features, logs)
     ordered = np.sort(gaps)
@@ -273,7 +275,7 @@ def _two_levels(features: Array, logs: Array) -> tuple[Array, float, float]:
 
 
 def _settled(features: Array, logs: Array, upper: Rows) -> tuple[Rows, float]:
-    """Return the rows on the upper level once they no longer change, and how far rows are from their level."""
+    """Iterate k-means to convergence; return the rows on the upper level, and the mean distance to the levels."""
     off = np.inf
     for _ in range(ROUNDS):
         line = np.linalg.lstsq(np.column_stack([features, upper]), logs)[0]
@@ -287,13 +289,13 @@ def _settled(features: Array, logs: Array, upper: Rows) -> tuple[Rows, float]:
 
 
 def _are_outer_sizes(frame: pd.DataFrame, odd: Rows) -> bool:
-    """Return whether rows are just those of the smallest, or of the largest sizes."""
+    """Return whether rows are exactly those of the smallest or of the largest sizes."""
     here, others = frame.loc[odd, "n_params"], frame.loc[~odd, "n_params"]
     return bool(here.min() > others.max() or here.max() < others.min())
 
 
-def _odd_rows(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) -> list[Doubt]:
-    """Find single rows in another unit; targets with the same rows are said together."""
+def _odd_rows(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str]) -> list[UnitWarning]:
+    """Find single rows in another unit; targets with the same rows share a warning."""
     features = _features(frame, domains)
     by_rows: dict[bytes, tuple[Rows, list[str], bool]] = {}
     for target in targets:
@@ -310,7 +312,7 @@ def _odd_rows(frame: pd.DataFrame, domains: Sequence[str], targets: Sequence[str
     for odd, names, apart in by_rows.values():
         relation = _relation(frame, domains, names, odd, SLACK) if odd.sum() > 1 or len(names) > 1 else None
         if relation and (relation.logarithm or (apart and (len(names) > 1 or odd.sum() >= MANY))):
-            found.append(Doubt(odd, f"{_names(names)}: {relation.text}"))
+            found.append(UnitWarning(odd, f"{_names(names)}: {relation.text}"))
     return found
 
 
@@ -325,8 +327,8 @@ def _features(frame: pd.DataFrame, domains: Sequence[str]) -> Array:
 def _line(features: Array, logs: Array) -> Array:
     """Return the coefficients of a robust line through logarithms of losses, by least absolute deviations.
 
-    Slopes in log N and log D stay between those that losses can have. One far outside is that of a change of unit, not
-    of N or D: it is taken for usual, as is what a table cannot tell.
+    Slopes in log N and log D are bounded by what losses can have. A slope far outside is caused by a change of unit and
+    is replaced by the usual one; so is a slope that the table does not determine.
     """
     n_features = features.shape[1]
     line, strength = np.zeros(n_features), np.full(n_features, 0.05)

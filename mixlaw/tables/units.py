@@ -1,7 +1,7 @@
-"""What a target is measured in: nats per token, unless its name, its layout or a person says otherwise.
+"""Units of losses: nats per token, unless the name of the target, the layout or the user says otherwise.
 
-A unit is a short text that travels from the table to the fit, to `laws.json` and to every number that is shown. Laws
-are fitted to the numbers as they are; nothing here converts.
+A unit is a short text that is passed from the table to the fit, to `laws.json`, tables and figures. Nothing is
+converted: laws are fitted to the numbers of the table.
 """
 
 import re
@@ -16,19 +16,19 @@ from mixlaw.errors import ConfigError, RunLogError, unknown_name
 NATS = "nats/token"
 BITS_PER_BYTE, PERPLEXITY, ERROR_RATE, ERROR_PERCENT = "bits/byte", "perplexity", "error rate", "error rate in %"
 MIXED = "mixed units"
-LONGEST = 40  # letters of a unit that a person may write
+LONGEST = 40  # characters of a unit that the user states
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a unit is written.
+    """How values and differences in a unit are written.
 
     Attributes
     ----------
-    noun : what is measured
-    level : the unit of a value in brackets, or nothing
-    difference : the unit of a difference in brackets
-    after : what stands behind the number of a difference
+    noun : the quantity
+    level : the unit of a value, in brackets on axes; '' if it has none
+    difference : the unit of a difference, in brackets
+    after : the unit of a difference, after its number
     """
 
     noun: str
@@ -47,11 +47,19 @@ KINDS = {
     "Brier score": Kind("Brier score", "", "Brier score", "in Brier score"),
     MIXED: Kind("loss", MIXED, MIXED, "in mixed units"),
 }
-SPELT = {  # other ways to write a unit
-    "bpb": BITS_PER_BYTE, "bpc": "bits/character", "ppl": PERPLEXITY, "nats": NATS, "nat": NATS, "%": ERROR_PERCENT,
-    "error": ERROR_RATE, "error %": ERROR_PERCENT, "bits/char": "bits/character", "nats/char": "nats/character",
-}  # fmt: skip
-NAMED = (  # words in the name of a target that say its unit
+SYNONYMS = {
+    "bpb": BITS_PER_BYTE,
+    "bpc": "bits/character",
+    "ppl": PERPLEXITY,
+    "nats": NATS,
+    "nat": NATS,
+    "%": ERROR_PERCENT,
+    "error": ERROR_RATE,
+    "error %": ERROR_PERCENT,
+    "bits/char": "bits/character",
+    "nats/char": "nats/character",
+}
+NAMED = (  # regular expression in the name of a target -> its unit
     (r"bpb|bits?_?per_?byte", BITS_PER_BYTE),
     (r"bpc|bits?_?per_?char(acter)?", "bits/character"),
     (r"bits?_?per_?token", "bits/token"),
@@ -64,12 +72,12 @@ NAMED = (  # words in the name of a target that say its unit
 
 
 def kind_of(unit: str) -> Kind:
-    """Return how a unit is written; one that is not known is a loss in that unit."""
+    """Return how a unit is written; an unknown unit is that of a loss."""
     return KINDS.get(unit, Kind("loss", unit, unit, unit))
 
 
 def axis(what: str, unit: str, of: str = "") -> str:
-    """Return the label of an axis of values.
+    """Return an axis label.
 
     >>> axis("measured", "nats/token"), axis("measured", "error rate"), axis("", "bits/byte", "web")
     ('measured loss [nats/token]', 'measured error rate', 'web loss [bits/byte]')
@@ -80,7 +88,7 @@ def axis(what: str, unit: str, of: str = "") -> str:
 
 
 def difference(text: str, unit: str) -> str:
-    """Return a difference between values with its unit.
+    """Return a difference with its unit.
 
     >>> difference("+0.012", "nats/token"), difference("+0.012", "error rate"), difference("+0.012", "bits/byte")
     ('+0.012 nats', '+0.012 in error rate', '+0.012 bits/byte')
@@ -89,30 +97,30 @@ def difference(text: str, unit: str) -> str:
 
 
 def brackets(unit: str) -> str:
-    """Return the unit of differences as the end of a column's title: [nats]."""
+    """Return the unit of differences in brackets, for column titles: [nats]."""
     return f"[{kind_of(unit).difference}]"
 
 
 def together(units: Iterable[str]) -> str:
-    """Return the unit of all, or that they are mixed."""
+    """Return the common unit, or 'mixed units'."""
     found = list(dict.fromkeys(units))
     return found[0] if len(found) == 1 else MIXED if found else NATS
 
 
-def spelt(text: str) -> str:
-    """Return a unit as it is written here.
+def canonical_unit(text: str) -> str:
+    """Return the canonical spelling of a unit; unknown units are returned unchanged.
 
-    >>> spelt("bits per byte"), spelt("BPB"), spelt("nats"), spelt("kilojoules")
-    ('bits/byte', 'bits/byte', 'nats/token', 'kilojoules')
+    >>> [canonical_unit(text) for text in ("bits per byte", "BPB", "nats", "kilojoules")]
+    ['bits/byte', 'bits/byte', 'nats/token', 'kilojoules']
     """
     word = re.sub(r"\s*(\bper\b|/)\s*", "/", text.strip())
     word = re.sub(r"^(bit|nat)(/|$)", r"\1s\2", word)
     known = {name.lower(): name for name in KINDS}
-    return SPELT.get(word.lower(), known.get(word.lower(), word.lower() if "/" in word else word))
+    return SYNONYMS.get(word.lower(), known.get(word.lower(), word.lower() if "/" in word else word))
 
 
 def named_unit(name: str) -> str:
-    """Return the unit that a name states, or nothing.
+    """Return the unit that a name of a target or column states, or ''.
 
     >>> named_unit("web_bpb"), named_unit("ppl/c4"), named_unit("wikipedia")
     ('bits/byte', 'perplexity', '')
@@ -124,41 +132,49 @@ def named_unit(name: str) -> str:
 
 
 def units_of(
-    frame: pd.DataFrame, targets: Sequence[str], turned: Collection[str] = (), called: Mapping[str, str] | None = None
+    frame: pd.DataFrame,
+    targets: Sequence[str],
+    error_rates: Collection[str] = (),
+    names_in_file: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return target -> unit, from names and levels.
+    """Return target -> unit, by names and ranges of values.
 
     Parameters
     ----------
     frame : with loss_<target>
-    turned : targets that were shares of right answers and are now error rates
-    called : loss_<target> -> what the file calls the column, where that is another name
+    error_rates : targets that were accuracies and are now error rates
+    names_in_file : loss_<target> -> the column in the file, if its name differs
     """
-    units, called = {}, called or {}
+    units, names_in_file = {}, names_in_file or {}
     for target in targets:
         values = frame[f"loss_{target}"]
-        named = named_unit(target) or named_unit(called.get(f"loss_{target}", ""))
-        unit = ERROR_RATE if target in turned else named or _of_images(target, targets)
+        named = named_unit(target) or named_unit(names_in_file.get(f"loss_{target}", ""))
+        unit = ERROR_RATE if target in error_rates else named or _of_images(target, targets)
         if unit == ERROR_RATE and values.max() > 1:
-            unit = ERROR_PERCENT if values.max() <= 100 and values.median() > 10 else ""  # else a domain of errors
+            unit = ERROR_PERCENT if values.max() <= 100 and values.median() > 10 else ""  # else "error" names a domain
         units[target] = unit or NATS
     return units
 
 
 def _of_images(target: str, targets: Sequence[str]) -> str:
-    """Return the unit of a target of the vision family, whose losses have parts; of others nothing."""
+    """Return the unit of a target of the vision family, whose losses have an image part; '' for other targets."""
     if target.endswith("-image") and target.removesuffix("-image") in targets:
         return "squared error"
     return "training loss" if f"{target}-image" in targets else ""
 
 
-def with_given(units: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """Return units, changed to those that a person states by patterns of targets' names.
+def with_stated(units: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Return units, replaced by those that the user states.
+
+    Parameters
+    ----------
+    units : target -> unit
+    given : patterns of targets -> unit
 
     Raises
     ------
     ConfigError
-        If a pattern fits no target, or the unit is no short text.
+        If a pattern matches no target, or the unit is empty or longer than 40 characters.
     """
     found = dict(units)
     for pattern, text in given.items():
@@ -167,23 +183,24 @@ def with_given(units: Mapping[str, str], given: Mapping[str, str]) -> dict[str, 
             raise ConfigError(f"--unit {pattern}={text}: {unknown_name('target', pattern, found)}")
         if not text.strip() or len(text) > LONGEST:
             raise ConfigError(f"--unit {pattern}={text}: write a unit such as bits/byte, perplexity or nats/token")
-        found |= dict.fromkeys(fitting, spelt(text))
+        found |= dict.fromkeys(fitting, canonical_unit(text))
     return found
 
 
-def together_with(tables: Iterable[tuple[str, Mapping[str, str]]], given: Mapping[str, str]) -> dict[str, str]:
-    """Return the units of targets that stand in several tables, changed to those that a person states.
+def combined_units(tables: Iterable[tuple[str, Mapping[str, str]]], given: Mapping[str, str]) -> dict[str, str]:
+    """Return target -> unit over several tables, replaced by the units that the user states.
 
     Parameters
     ----------
-    tables : the name of each, and target -> unit
+    tables : name of each table, and its target -> unit
+    given : patterns of targets -> unit
 
     Raises
     ------
     RunLogError
-        If two tables measure a target in different units, and nobody says which it is.
+        If tables have different units for a target, and the user states none.
     ConfigError
-        See `with_given`.
+        See `with_stated`.
     """
     places: dict[str, dict[str, str]] = {}
     for where, units in tables:
@@ -193,14 +210,14 @@ def together_with(tables: Iterable[tuple[str, Mapping[str, str]]], given: Mappin
         if len(found) > 1 and not any(fnmatchcase(target.lower(), pattern.lower()) for pattern in given):
             shown = ", and in ".join(f"{unit} in {where}" for unit, where in found.items())
             raise RunLogError(
-                f"loss_{target} is in {shown}: one fit needs one unit. State it by --unit {target}=UNIT if it is the "
-                "same, or convert one of them"
+                f"loss_{target} is in {shown}: one fit needs one unit. State it by --unit {target}=UNIT if the "
+                "values have the same unit, or convert one table"
             )
-    return with_given({target: next(iter(found)) for target, found in places.items()}, given)
+    return with_stated({target: next(iter(found)) for target, found in places.items()}, given)
 
 
 def mixed_warning(targets: Mapping[str, float], units: Mapping[str, str]) -> list[str]:
-    """Say that a question averages over targets of different units.
+    """Return a warning if targets in different units are averaged, else nothing.
 
     Parameters
     ----------
@@ -214,6 +231,6 @@ def mixed_warning(targets: Mapping[str, float], units: Mapping[str, str]) -> lis
         return []
     shown = "; ".join(f"{unit}: {', '.join(names[:4])}{' ...' * (len(names) > 4)}" for unit, names in by_unit.items())
     return [
-        f"the target is a mean of values in different units ({shown}), which count as they are: recommend for one "
-        "kind, or weight them by --target NAME:IMPORTANCE,..."
+        f"the target is a mean of values in different units ({shown}), which are added without conversion: "
+        "recommend for targets in one unit, or weight them by --target NAME:IMPORTANCE,..."
     ]

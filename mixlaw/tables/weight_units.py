@@ -1,4 +1,4 @@
-"""The unit of weights: shares, per cent, tokens or relative weights of the domains become shares that sum to one."""
+"""Units of weights: shares, per cent, tokens per domain and relative weights become shares that sum to one."""
 
 from dataclasses import dataclass
 
@@ -9,23 +9,23 @@ from mixlaw.errors import RunLogError
 from mixlaw.tables.columns import WEIGHT
 from mixlaw.tables.notes import note_rows, rows_in
 
-SUM_REPAIRED = 0.03  # weights that miss their sum by at most this were rounded; they are scaled, with a note
+SUM_REPAIRED = 0.03  # relative error of a sum that is taken for rounding; the weights are rescaled, with a note
 EXACT = 1e-6
 COUNTS = {1.0: "tokens", 1e3: "thousands of tokens", 1e6: "millions of tokens", 1e9: "billions of tokens"}
-MOST = 0.9  # of the rows, whose weights sum to n_tokens in one unit
-WITHOUT = 0.5  # of 100 % or of n_tokens: weights that sum to more, but never to all, may lack a domain
+MOST = 0.9  # share of rows whose weights must sum to n_tokens, for weights in tokens
+WITHOUT = 0.5  # of 100 % or n_tokens: weights that always sum to less than the whole but more than this lack a domain
 
 
 @dataclass(frozen=True)
 class Mixtures:
-    """Weights as shares.
+    """Weights as shares of a mixture.
 
     Attributes
     ----------
-    shares : (n, k) sums are one; NaN in bad rows
-    bad : (n,) rows whose weights do not tell a mixture
-    why : (n,) what is wrong with these
-    notes : what was made of the weights
+    shares : (n, k) that sum to one; NaN in bad rows
+    bad : (n,) mask of rows whose weights are not a mixture
+    why : (n,) the reason in bad rows, '' in others
+    notes : how weights were converted
     """
 
     shares: pd.DataFrame
@@ -41,16 +41,17 @@ def mixtures_of(
 
     Parameters
     ----------
-    weights : (n, k) numbers, NaN where cells are empty or hold no number
-    no_number : (n, k) which cells hold no number
-    n_tokens : (n,) of the runs, NaN where unknown
-    rows : (n,) how the rows are numbered
-    relative : whether only the proportions of weights count, whatever they sum to
+    weights : (n, k) numbers, NaN where cells are empty or not numbers
+    no_number : (n, k) mask of cells that are not numbers
+    n_tokens : (n,) D, NaN where unknown
+    rows : (n,) row numbers
+    where : what messages call the table
+    relative : whether weights may have any sum, because only their proportions count
 
     Raises
     ------
     RunLogError
-        If the weights of most rows are in no unit: they sum to something else, and may lack a domain.
+        If the weights of most rows sum to no known whole, so that a domain may be missing.
     """
     notes: list[str] = []
     if not relative and _are_shares(weights):  # most tables
@@ -75,7 +76,7 @@ def mixtures_of(
     bad = why != ""
     _note_units(notes, unit, total, rows, where)
     gaps = empty.any(axis=1) & ~bad
-    note_rows(notes, gaps, where, rows, lambda _: "empty weights are taken for 0, because the others make a mixture")
+    note_rows(notes, gaps, where, rows, lambda _: "empty weights count as 0, because the others sum to the whole")
     shares = filled.clip(lower=0).div(total.where(~bad), axis=0)
     return Mixtures(shares, bad, why, notes)
 
@@ -86,7 +87,7 @@ def _are_shares(weights: pd.DataFrame) -> bool:
 
 
 def _odd_cells(weights: pd.DataFrame, no_number: pd.DataFrame, empty: pd.DataFrame, total: pd.Series) -> pd.Series:
-    """Return what is wrong with single cells of each row, '' where nothing is."""
+    """Return the reason (n,) why a cell of the row is wrong, or ''."""
     why = pd.Series("", weights.index, dtype=object)
     for column in weights:
         cells, word = weights[column], no_number[column]
@@ -100,9 +101,9 @@ def _odd_cells(weights: pd.DataFrame, no_number: pd.DataFrame, empty: pd.DataFra
 
 
 def _units(filled: pd.DataFrame, total: pd.Series, n_tokens: pd.Series) -> pd.Series:
-    """Return the unit of each row, '' where its sum tells none."""
+    """Return the unit (n,) of each row by its sum, or ''."""
     unit = pd.Series("", filled.index, dtype=object)
-    for scale, name in COUNTS.items():  # some of which may be 1 or 100
+    for scale, name in COUNTS.items():  # first, because some sums may be 1 or 100
         counted = _near(total * scale, n_tokens)
         if counted.mean() > MOST and total[counted].nunique() > 1:
             unit[counted] = name
@@ -119,7 +120,7 @@ def _near(total: pd.Series, whole: pd.Series | float) -> pd.Series:
 
 
 def _are_relative(filled: pd.DataFrame, total: pd.Series, n_tokens: pd.Series) -> bool:
-    """Say whether weights can only be relative ones: most rows have one above 1, and no domain seems to be missing."""
+    """Return whether weights are relative: most rows have one above 1, and no domain seems to be missing."""
     if 2 * (filled.max(axis=1) > 1 + SUM_REPAIRED).sum() <= len(filled):
         return False
     wholes = [0 * total + 100.0, *(n_tokens / scale for scale in COUNTS)]
@@ -138,7 +139,7 @@ def _no_unit(other: pd.Series, total: pd.Series, rows: pd.Series, where: str) ->
 
 
 def _sum_is_off(weights: pd.DataFrame, empty: pd.DataFrame, total: pd.Series, off: pd.Series, unit: str) -> pd.Series:
-    """Return the sentence about each row's sum, where it is off; `unit` is that of the other rows."""
+    """Return the reason (n,) of rows with a wrong sum; `unit` is that of the other rows."""
     words = pd.Series("", weights.index, dtype=object)
     whole = {"share": "1", "per cent": "100"}.get(unit, "n_tokens")
     for i in map(int, np.flatnonzero(off)):
@@ -154,7 +155,7 @@ def _sum_is_off(weights: pd.DataFrame, empty: pd.DataFrame, total: pd.Series, of
 
 
 def _note_units(notes: list[str], unit: pd.Series, total: pd.Series, rows: pd.Series, where: str) -> None:
-    """Say which rows were scaled, and from which unit."""
+    """Add notes about rows that were rescaled, with their unit."""
     rounded = (unit == "share") & ((total - 1).abs() > EXACT)
     if rounded.any():
         low, high = total[rounded].min(), total[rounded].max()
@@ -173,5 +174,5 @@ def _note_units(notes: list[str], unit: pd.Series, total: pd.Series, rows: pd.Se
 
 
 def weight_columns(domains: list[str]) -> list[str]:
-    """Return the columns that hold the weights of domains."""
+    """Return the columns of the weights of domains."""
     return [WEIGHT + d for d in domains]

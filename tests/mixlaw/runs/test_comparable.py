@@ -198,21 +198,21 @@ CSV = pd.DataFrame({
 def test_columns_of_a_file_that_say_how_runs_were_trained_are_named_where_they_differ(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     CSV.to_csv(path, index=False)
-    doubts = read_table([path]).doubts
-    assert len(doubts) == 2  # learning_rate follows N, a note is nobody's setting
-    assert "tokenizer differs between runs (x in 4 rows, y in 2 rows)" in doubts[0]
-    assert "--where tokenizer=x" in doubts[0]
-    assert "lr differs between runs (0.001 in 4 rows, 0.002 in 2 rows)" in doubts[1]
+    warnings = read_table([path]).warnings
+    assert len(warnings) == 2  # learning_rate follows N, a note is nobody's setting
+    assert "tokenizer differs between runs (x in 4 rows, y in 2 rows)" in warnings[0]
+    assert "--where tokenizer=x" in warnings[0]
+    assert "lr differs between runs (0.001 in 4 rows, 0.002 in 2 rows)" in warnings[1]
     table = read_table([path], where={"tokenizer": "x", "lr": 0.001})
     assert list(table.frame["run_id"]) == ["a", "d"]
     assert list(table.frame["row"]) == [1, 4]
-    assert table.doubts == []
-    assert read_table([path], varied=["tokenizer", "lr"]).doubts == []
+    assert table.warnings == []
+    assert read_table([path], varied=["tokenizer", "lr"]).warnings == []
     parts = [tmp_path / "x.csv", tmp_path / "y.csv"]  # each of one kind, together of two
     for part, tokenizer in zip(parts, "xy", strict=True):
         CSV[CSV["tokenizer"] == tokenizer].drop(columns="lr").to_csv(part, index=False)
-        assert read_table([part]).doubts == []
-    assert "tokenizer differs between runs (x in 4 rows, y in 2 rows)" in read_table(parts).doubts[0]
+        assert read_table([part]).warnings == []
+    assert "tokenizer differs between runs (x in 4 rows, y in 2 rows)" in read_table(parts).warnings[0]
     with pytest.raises(ConfigError, match="tokeniser"):
         read_table([path], where={"tokeniser": ["x"]})
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.tables.check import check_frame
-from mixlaw.tables.clean import prepare, warming_up
+from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
+from mixlaw.tables.warm_up import count_warm_up
 from tests.mixlaw.run_logs import write_run
 
 BILLION = 1e9
@@ -126,8 +127,8 @@ def test_a_first_checkpoint_in_warm_up_is_left_out_with_its_excess():
     ready = prepare(table_of(list(GRID), list(warmed(GRID))))
     assert ready.frame["row"].tolist() == list(range(2, 11))
     assert ready.notes == [
-        "mine row 1: in warm-up: up to 2e+09 tokens of its run, loss_x is up to 7.9 % above any law that fits what "
-        "follows; left out"
+        "mine row 1: in warm-up: up to 2e+09 tokens of its run, loss_x is up to 7.9 % above any law that fits the "
+        "later checkpoints; left out"
     ]
     assert prepare(table_of(list(GRID), list(warmed(GRID))), keep_warmup=True).notes == []
 
@@ -152,7 +153,7 @@ def test_warm_up_of_several_checkpoints_is_left_out_whole():
     tokens = np.arange(1, 61) * BILLION
     losses = clean(2.0, 3.0, 0.5, tokens)
     losses[:6] = [4.6, 4.4, 4.25, 4.1, 3.95, 3.4]
-    count, target, excess = warming_up(tokens, losses[None])
+    count, target, excess = count_warm_up(tokens, losses[None])
     assert (count, target) == (6, 0)
     assert 0.05 < excess < 0.5
 
@@ -160,12 +161,12 @@ def test_warm_up_of_several_checkpoints_is_left_out_whole():
 def test_one_odd_checkpoint_in_the_middle_is_no_warm_up():
     losses = clean(2.0, 1.2, 0.4, np.arange(1, 41) * BILLION)
     losses[8] *= 1.1
-    assert warming_up(np.arange(1, 41) * BILLION, losses[None])[0] == 0
+    assert count_warm_up(np.arange(1, 41) * BILLION, losses[None])[0] == 0
 
 
 def test_a_curve_that_turns_up_is_no_warm_up():
     losses = np.array([3.0, 2.5, 2.45, 2.5, 2.6, 2.7, 2.8, 2.9])
-    assert warming_up(np.arange(1, 9) * BILLION, losses[None])[0] == 0
+    assert count_warm_up(np.arange(1, 9) * BILLION, losses[None])[0] == 0
 
 
 @given(
@@ -179,7 +180,7 @@ def test_a_law_is_never_taken_for_warm_up(beta, share, tokens, n_targets):
     """Any floor, any decay up to beta = 1, any checkpoints."""
     grid = np.sort(np.array(tokens)) * BILLION
     curves = np.stack([clean(3 * (1 - share), 3 * share, beta / (1 + i), grid) for i in range(n_targets)])
-    assert warming_up(grid, curves)[0] == 0
+    assert count_warm_up(grid, curves)[0] == 0
     table = table_of(list(grid), list(curves[0]))
     assert not any("warm-up" in note for note in prepare(table).notes)
 
@@ -191,14 +192,14 @@ def test_scatter_of_one_percent_is_seldom_taken_for_warm_up(beta, grid):
     curves = [
         clean(2.0, 1.5 * rng.uniform(0.2, 1), beta, grid) * (1 + 0.01 * rng.normal(size=len(grid))) for _ in range(200)
     ]
-    assert sum(warming_up(grid, curve[None])[0] > 0 for curve in curves) <= 4
+    assert sum(count_warm_up(grid, curve[None])[0] > 0 for curve in curves) <= 4
 
 
 def test_empty_losses_and_few_checkpoints_say_nothing():
     losses = warmed(GRID)
     losses[5] = np.nan
-    assert warming_up(GRID, losses[None]) == (0, 0, 0.0)
-    assert warming_up(GRID[:5], warmed(GRID)[None, :5]) == (0, 0, 0.0)
+    assert count_warm_up(GRID, losses[None]) == (0, 0, 0.0)
+    assert count_warm_up(GRID[:5], warmed(GRID)[None, :5]) == (0, 0, 0.0)
     assert prepare(table_of(list(GRID), [np.nan] * 10)).notes == [
         "mine rows 1-10: loss_x is empty; these cells are left out"
     ]
@@ -358,13 +359,15 @@ def test_declared_shares_and_percentages_become_error_rates():
 
 def test_a_perfect_score_is_left_out_for_it_has_no_logarithm():
     table = check_frame(rising("acc", [0.3, 0.5, 0.6, 1.0])[:4], "mine", higher_is_better=["acc"])
-    assert table.notes[1] == "mine row 4: acc makes no error at all; this cell is left out"
+    assert (
+        table.notes[1] == "mine row 4: the error rate of acc is 0, and laws need losses above 0; this cell is left out"
+    )
     assert table.frame["loss_acc"].isna().tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize("values", [[-1.0, 0, 1, 2], [100, 200, 300, 400]])
 def test_a_declared_metric_that_is_no_share_is_refused(values):
-    with pytest.raises(RunLogError, match=r"loss_elo goes from .* only shares in \[0, 1\] and percentages"):
+    with pytest.raises(RunLogError, match=r"loss_elo goes from .* only accuracies in \[0, 1\] or in \[0, 100\] %"):
         check_frame(rising("elo", values), "mine", higher_is_better=["elo"])
 
 

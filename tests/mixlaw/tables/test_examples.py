@@ -19,7 +19,7 @@ def test_every_example_is_a_measured_study_that_reads_without_repairs(name):
     assert table.frame["n_params"].nunique() >= 4  # three fitted sizes and a held-out one
     assert table.frame.groupby("study")["seed"].nunique().max() >= 3  # repeats that show the seed noise
     assert all((table.frame[f"loss_se_{target}"] > 0).all() for target in table.targets)
-    assert prepare(table).doubts == []
+    assert prepare(table).warnings == []
 
 
 def test_all_examples_take_less_than_a_megabyte():

@@ -79,8 +79,8 @@ def test_the_checkpoints_of_one_run_are_not_one_however_dense_they_are():
 def test_a_note_names_the_values_and_says_that_they_are_fitted_as_they_are():
     frame = rows([1e6, 6e7, 6e7], [2e9, 2.0002e9, 2e9], ["a", "b", "c"])
     assert level_notes(frame) == [
-        "n_tokens: 2 values count as 1 number of tokens, because values that differ by at most 5 % count as one: "
-        "2e+09 to 2.0002e+09. They are fitted as they are"
+        "n_tokens: 2 values count as 1 number of tokens, because values within 5 % of each other count as one: "
+        "2e+09 to 2.0002e+09. Laws are fitted to the exact values"
     ]
     ready = prepare(check_frame(frame.assign(loss_x=[3.0, 2.5, 2.51]), "mine"))
     assert ready.notes == level_notes(frame)

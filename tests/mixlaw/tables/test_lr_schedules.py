@@ -9,7 +9,7 @@ import pytest
 from mixlaw.cli.main import main
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.lr_schedules import doubts, in_the_middle, is_last, rate_column
+from mixlaw.tables.lr_schedules import in_the_middle, is_last, mid_schedule_warnings, rate_column
 from mixlaw.tables.read import read_table
 
 DOMAINS, SHARES = ["a", "b"], np.arange(0.1, 1.0, 0.1)
@@ -36,7 +36,7 @@ def runs(kind: str, above: float = 0.05, noise: float = 0.002, seed: int = 0) ->
 
 def said(frame: pd.DataFrame) -> list[str]:
     table = check_frame(frame, "t")
-    return doubts(table.frame, table.domains, table.targets)[0]
+    return mid_schedule_warnings(table.frame, table.domains, table.targets)[0]
 
 
 @pytest.mark.parametrize("kind", ["cosine", "cooled"])
@@ -79,10 +79,10 @@ def test_ends_alone_are_not_doubted_and_are_what_ends_only_keeps(tmp_path: Path)
     frame.to_csv(tmp_path / "runs.csv", index=False)
     ends = frame[frame["train/lr"] < 1e-9]
     ends.to_csv(tmp_path / "ends.csv", index=False)
-    assert prepare(read_table([tmp_path / "ends.csv"])).doubts == []
-    assert len(prepare(read_table([tmp_path / "runs.csv"])).doubts) == 1
+    assert prepare(read_table([tmp_path / "ends.csv"])).warnings == []
+    assert len(prepare(read_table([tmp_path / "runs.csv"])).warnings) == 1
     kept = prepare(read_table([tmp_path / "runs.csv"], ends_only=True))
-    assert kept.doubts == []
+    assert kept.warnings == []
     assert kept.frame["loss_x"].tolist() == ends["loss_x"].tolist()
     assert "216 of 240 rows are not the last of their run; left out" in " ".join(kept.notes)
 

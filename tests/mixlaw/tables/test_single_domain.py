@@ -73,7 +73,7 @@ def test_unique_tokens_make_one_domain_of_a_table_without_weights(column):
     assert data.domains == ["all"]
     assert (data.frame["weight_all"] == 1).all()
     assert data.frame["available_all"].tolist() == repeated()["unique_tokens"].tolist()
-    assert data.notes == [f"mine has no weights: all tokens are of one domain, 'all', and {column} is how many it has"]
+    assert data.notes == [f"mine has no weights: all tokens are of one domain, 'all', which has {column} tokens"]
     named = table(repeated(column=column).assign(weight_web=1.0))
     assert named.domains == ["web"]
     assert "available_web" in named.frame

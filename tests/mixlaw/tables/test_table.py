@@ -117,7 +117,7 @@ def test_a_table_without_its_columns_or_of_other_shape_is_refused(tmp_path, was,
         ("2e7,1e9", ",1e9", "row 3: n_params is empty, not a number above 0; left out"),
         ("2e7,1e9", "9" * 400 + ",1e9", "row 3: n_params is inf, not a number above 0; left out"),
         ("2e7,1e9", "big,1e9", "row 3: n_params is 'big', not a number above 0; left out"),
-        ("b,2e7,1e9", ",2e7,1e9", "row 3: run_id is empty, so it names no run; left out"),
+        ("b,2e7,1e9", ",2e7,1e9", "row 3: run_id is empty; left out"),
         ("b,2e7,1e9,0.5,0.5,3.0,2.125", ",,,,,,", "row 3: blank; left out"),
     ],
 )

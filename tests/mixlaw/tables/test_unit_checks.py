@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
-from mixlaw.tables.unit_checks import doubts, unit_of_factor
+from mixlaw.tables.unit_checks import unit_of_factor, unit_warnings
 
 TARGETS = ["law", "news", "chat"]
 Change = Callable[["pd.DataFrame | pd.Series[float]"], "pd.DataFrame | pd.Series[float]"]
@@ -45,7 +45,7 @@ def changed(frame: pd.DataFrame, rows: "pd.Series[bool] | np.ndarray", columns: 
 
 def found(frame: pd.DataFrame) -> list[tuple[list[int], str]]:
     table = check_frame(frame, "t")
-    return [(np.flatnonzero(d.rows).tolist(), d.text) for d in doubts(table.frame, table.domains, table.units)]
+    return [(np.flatnonzero(d.rows).tolist(), d.text) for d in unit_warnings(table.frame, table.domains, table.units)]
 
 
 LOSSES = [f"loss_{t}" for t in TARGETS]
@@ -148,20 +148,20 @@ def test_a_thousandth_of_the_tokens_is_believed_where_the_losses_are_higher() ->
 
 def test_declared_units_are_not_doubted() -> None:
     table = check_frame(changed(ALL, np.ones(len(ALL), bool), LOSSES, lambda v: np.exp(2 * v)), "t")
-    assert doubts(table.frame, table.domains, dict.fromkeys(TARGETS, "perplexity")) == []
+    assert unit_warnings(table.frame, table.domains, dict.fromkeys(TARGETS, "perplexity")) == []
     named = check_frame(table.frame.rename(columns={c: f"{c}_ppl" for c in LOSSES}), "t")
     assert set(named.units.values()) == {"perplexity"}
-    assert doubts(named.frame, named.domains, named.units) == []
+    assert unit_warnings(named.frame, named.domains, named.units) == []
 
 
 def test_doubts_reach_a_cleaned_table_with_their_rows_and_long_lists_are_cut() -> None:
     table = prepare(check_frame(changed(ALL, THIRD, LOSSES, np.exp), "runs.csv"))
-    assert len(table.doubts) == 1
-    assert table.doubts[0].startswith(
+    assert len(table.warnings) == 1
+    assert table.warnings[0].startswith(
         f"runs.csv rows 1, 4, 7 and {THIRD.sum() - 3} more ({THIRD.sum()} of {len(ALL)}): "
     )
     table = prepare(check_frame(changed(ALL, LARGEST, LOSSES, np.exp), "runs.csv"))
-    assert table.doubts[0].startswith("runs.csv rows 49-64 (16 of 64): ")
+    assert table.warnings[0].startswith("runs.csv rows 49-64 (16 of 64): ")
 
 
 def test_factors_have_names() -> None:

@@ -13,7 +13,7 @@ from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.read import read_table
-from mixlaw.tables.units import NATS, mixed_warning, named_unit, spelt, together, units_of, with_given
+from mixlaw.tables.units import NATS, canonical_unit, mixed_warning, named_unit, together, units_of, with_stated
 
 DOMAINS = ("law", "news", "chat")
 
@@ -64,7 +64,7 @@ def test_a_person_states_units_by_patterns_and_what_fits_nothing_is_refused(tmp_
     with pytest.raises(ConfigError, match="--unit z=bpb: unknown target 'z'"):
         read_table([path], units={"z": "bpb"})
     with pytest.raises(ConfigError, match="write a unit"):
-        with_given({"x": NATS}, {"x": " "})
+        with_stated({"x": NATS}, {"x": " "})
     other = tmp_path / "u.csv"
     runs(x=1.0).rename(columns={"loss_x": "loss_x_bpb"}).to_csv(other, index=False)
     renamed = read_table([other], columns={"loss_x_bpb": "loss_x"})
@@ -82,9 +82,9 @@ def test_units_of_one_s_own_column_names_survive_renaming(tmp_path: Path) -> Non
 
 
 def test_words_for_units() -> None:
-    assert spelt("Bits / Byte") == "bits/byte"
-    assert spelt("PPL") == "perplexity"
-    assert spelt("joule") == "joule"
+    assert canonical_unit("Bits / Byte") == "bits/byte"
+    assert canonical_unit("PPL") == "perplexity"
+    assert canonical_unit("joule") == "joule"
     assert together(["a", "a"]) == "a"
     assert together(["a", "b"]) == "mixed units"
     assert together([]) == NATS
@@ -144,7 +144,7 @@ def test_losses_in_nats_are_shown_as_before(tmp_path: Path, capsys: pytest.Captu
     assert "regret [nats]" in said["recommend"]
     assert "unit" not in said["predict"]
     page = said["page"].replace("\u00a0", " ")
-    assert re.search(r"Losses in nats per token; intervals (are 90 %|held \d+\s% of held-out losses), from", page)
+    assert re.search(r"Losses in nats per token; intervals (are 90\s%|held \d+\s% of held-out losses), from", page)
 
 
 def test_a_mean_over_units_is_said_and_its_differences_are_in_mixed_units(

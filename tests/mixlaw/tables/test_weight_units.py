@@ -79,7 +79,7 @@ def test_rows_whose_weights_are_off_are_left_out_and_named():
     table = check_frame(frame_of(h), "mine")
     assert table.frame["row"].tolist() == [1, 2, 4, 5, 7, 8]
     assert table.notes == ["mine rows 3, 6: the weights sum to 1.2, not 1, the weights sum to 0.8, not 1; left out"]
-    assert table.much_left_out() == ["2 of 8 rows (25 %) are left out: weights that make no mixture (2)"]
+    assert table.much_left_out() == ["2 of 8 rows (25 %) are left out: weights that are not a mixture (2)"]
 
 
 def test_a_row_that_is_off_is_told_the_unit_of_the_others():
@@ -94,7 +94,7 @@ def test_empty_weights_are_zero_where_the_others_make_a_mixture():
     h = np.array([[0.5, 0.5, np.nan], [0.25, 0.25, 0.5], [np.nan, 1.0, np.nan], [0.5, 0.25, 0.25]])
     table = check_frame(frame_of(h), "mine")
     assert table.mixtures.tolist() == [[0.5, 0.5, 0], [0.25, 0.25, 0.5], [0, 1, 0], [0.5, 0.25, 0.25]]
-    assert table.notes == ["mine rows 1, 3: empty weights are taken for 0, because the others make a mixture"]
+    assert table.notes == ["mine rows 1, 3: empty weights count as 0, because the others sum to the whole"]
     per_cent = check_frame(frame_of(100 * h), "mine")
     assert per_cent.mixtures.tolist() == table.mixtures.tolist()
     h[0, 1] = 0.25

@@ -288,7 +288,7 @@ def test_settings_and_words_are_no_domains_and_no_targets():
     frame = runs().assign(weight_decay=0.1, loss_fn="cross-entropy")
     table = check_frame(frame, "mine")
     assert (table.domains, table.targets) == (["Web", "code"], ["Web", "code"])
-    assert table.notes == ["mine: columns without numbers, which are no losses: loss_fn"]
+    assert table.notes == ["mine: columns without numbers, not losses: loss_fn"]
 
 
 def test_capitals_and_short_forms_of_standard_names_are_read_with_a_note(tmp_path):
