@@ -1,4 +1,4 @@
-"""How far a study is, as text for a person and as JSON for scripts."""
+"""The state of a study, as text for a person and as JSON for scripts."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def describe(folder: Path, states: Sequence[RunState], everything: bool = False,
     Parameters
     ----------
     everything : list every run, not only those whose state is in SHOWN
-    former : ids of runs that only a former version of the study planned
+    former : ids of runs that only a former version of the study contains
     """
     shown = [s for s in states if everything or s.state in SHOWN]
     lines = [summary_line(folder, states), *table_lines(shown)]

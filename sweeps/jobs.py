@@ -1,7 +1,7 @@
-"""Planned runs of a study: the noun `Job`, which the planner, both launchers and the status share.
+"""Planned runs of a study: `Job`, which the planner, both launchers and `sweeps.status` share.
 
-A job holds the configuration that Hydra composed, so nothing after planning composes again. Torch and Hydra are
-imported inside functions, because `sweeps.status` imports this module and must start fast.
+A job contains the composed configuration, so nothing is composed again after planning. Torch and Hydra are imported
+inside functions, because `sweeps.status` imports this module and must start fast.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 IN_QUEUE = "in Slurm's queue"
 OVER = ("finished", "diverged")
-ANY_EPOCHS = 1e12  # no data are repeated as often; settings must be finite
+ANY_EPOCHS = 1e12  # effectively no limit; settings must be finite
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Job:
     plan : the resolved configuration, checked against its data
     overrides : the command line of `python -m train` that it was composed from
     n_params : N, all parameters
-    status : planned, unfinished, finished or diverged, as its run directory says; launchers go on to write here
+    status : planned, unfinished, finished or diverged, from its run directory; launchers update it
     """
 
     plan: "Plan"
@@ -58,7 +58,7 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """The file that the output of all its processes goes to."""
+        """The log file of all its processes."""
         return self.folder / "log.txt"
 
     @property
@@ -106,7 +106,7 @@ def resolve(job_overrides: Sequence[Sequence[str]], any_epochs: bool = False) ->
     """
     from train.compose import compose_study
 
-    configs = compose_study(job_overrides)  # this list keeps the parts that runs share alive, so their ids stay unique
+    configs = compose_study(job_overrides)  # keeps shared parts alive, so that their id() stays unique
     shared = _Shared()
     return [shared.job(list(o), config, any_epochs) for o, config in zip(job_overrides, configs, strict=True)]
 
@@ -143,12 +143,12 @@ def by_study(jobs: Sequence[Job]) -> dict[Path, list[Job]]:
 
 
 def record(folder: Path, jobs: Sequence[Job], queued: Iterable[str]) -> None:
-    """Write the jobs of one launch into the study's ledger, and say which runs of its folder are of a former version.
+    """Write the jobs of one launch into the study's ledger, and report runs of a former version of the study.
 
     Parameters
     ----------
     folder : runs/<study>
-    queued : run ids that Slurm has, which stay in the ledger
+    queued : ids of runs in Slurm's queue, which stay in the ledger
     """
     write_plan(folder, [job.planned() for job in jobs], set(queued), still_planned_beside(folder, jobs))
     if sentence := former_sentence(folder, former_runs(folder)):
@@ -164,7 +164,7 @@ def jobs_memory(jobs: Sequence[Job], n_gpus: int) -> list[str]:
 
 
 def send_late_logs(jobs: Sequence[Job]) -> None:
-    """Send the logs of finished runs to W&B that ended before W&B was asked for."""
+    """Send logs of finished runs to W&B if they ended before W&B was enabled."""
     from train.late_mirror import send_late
 
     asked = [(job.folder, job.plan.config.logging) for job in jobs if job.is_over and job.plan.config.logging.wandb]
@@ -174,7 +174,7 @@ def send_late_logs(jobs: Sequence[Job]) -> None:
 
 
 def hydra_returns(jobs: Sequence[Job], first_index: int) -> "list[JobReturn]":
-    """Return Hydra's record of every job; one that was only planned or handed to Slurm is not completed.
+    """Return Hydra's record of every job; jobs that were only planned or submitted to Slurm are not completed.
 
     Parameters
     ----------
@@ -192,13 +192,13 @@ def hydra_returns(jobs: Sequence[Job], first_index: int) -> "list[JobReturn]":
 
 
 def typed(run: PlannedRun) -> tuple[str, ...]:
-    """Return the overrides of a run that a person typed, which stand after `study=NAME`."""
+    """Return the overrides of a run that were typed on the command line, which follow `study=NAME`."""
     study = f"study={run.plan}"
     return tuple(run.overrides[run.overrides.index(study) + 1 :]) if study in run.overrides else ()
 
 
 def edited(plans: Iterable[str], since: Path) -> set[str]:
-    """Return the studies whose files were changed after another file, usually the ledger, was written."""
+    """Return the studies whose files changed after another file (usually the ledger) was written."""
     if not since.exists():
         return set()
     then = since.stat().st_mtime
@@ -207,9 +207,9 @@ def edited(plans: Iterable[str], since: Path) -> set[str]:
 
 
 def still_planned(runs: Iterable[PlannedRun]) -> set[str]:
-    """Return the ids of those runs that their study files, as they are now, still describe.
+    """Return the ids of runs that the current study files still contain.
 
-    A run without a study file counts as planned, and so does one whose file or data cannot be read any more.
+    Runs without a study file count as planned, and so do runs whose file or data can no longer be read.
     """
     groups: dict[tuple[str, tuple[str, ...]], set[str]] = {}
     for run in runs:
@@ -222,7 +222,7 @@ def still_planned(runs: Iterable[PlannedRun]) -> set[str]:
 
 
 def still_planned_beside(folder: Path, jobs: Sequence[Job]) -> set[str]:
-    """Return the runs of a folder that the studies of some jobs describe although these jobs leave them out."""
+    """Return the runs of a folder that are not among these jobs, but still in the studies of these jobs."""
     new, plans = {job.run_id for job in jobs}, {job.planned().plan for job in jobs}
     return still_planned(run for name, run in read_plan(folder).items() if run.plan in plans and name not in new)
 

@@ -1,13 +1,13 @@
-"""python -m sweeps.plan NAME --models M,M,M --flops C [OVERRIDE...]    write a first study of C FLOPs
-python -m sweeps.plan NAME --next 12 [--n-params N --n-tokens D]       write the 12 most informative next runs
+"""python -m sweeps.plan NAME --models M,M,M --flops C [OVERRIDE...]    plan a first study of C FLOPs
+python -m sweeps.plan NAME --next 12 [--n-params N --n-tokens D]       plan the 12 most informative next runs
 
 The first command writes three study files: NAME.yaml, NAME_seeds.yaml (the seed noise) and NAME_heldout.yaml (never
-fitted). They go into sweeps/study/, or into study/ below $MIXLAW_CONFIGS, a configuration folder of your own. Overrides
-such as data=mine become part of the study. Train each with `python -m train study=NAME`.
+fitted), in sweeps/study/ or in study/ below $MIXLAW_CONFIGS, your own configuration folder. Overrides such as data=mine
+become part of the study. Train each with `python -m train study=NAME`.
 
 The second command needs fitted laws: `mixlaw fit runs/NAME --test runs/NAME_heldout --out runs/NAME/laws.json`. It
-writes NAME_next1.yaml, whose runs go into the folder of NAME; fit again afterwards. The big run in question is the one
-of runs/NAME/recommendation.json with its constraints, or the one that --n-params, --n-tokens and --target describe.
+writes NAME_next1.yaml, whose runs go into the folder of NAME; fit again afterwards. The runs are chosen for the big run
+of runs/NAME/recommendation.json and its constraints, or for the one given by --n-params, --n-tokens and --target.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from sweeps.study_path import path_of, studies
 if TYPE_CHECKING:
     from mixlaw.fitting.saved import FittedLaws
 
-LEAST_WARMUP = 0.05  # of the shortest run's tokens
+LEAST_WARMUP = 0.05  # share of the tokens of the shortest run
 FIRST = ("models", "flops", "gpu_hours", "tokens_per_second", "tokens_per_param", "floor", "seed", "noise")
 MORE = ("laws", "target")
 OWN = re.compile(r"[~+]|(model|schedule\.(n|warmup)_tokens|seed|study_name)=|(mixture|study|hydra)[./@=]")
@@ -50,11 +50,11 @@ class Trainable:
 
     Attributes
     ----------
-    shape : the overrides that make it
+    shape : its overrides
     n_params, n_tokens : N and D
-    available : domain -> tokens
-    points : number and ratio of the evaluations of a run
-    max_epochs : how often the trainer lets a run see a domain
+    available : domain -> available tokens
+    points : number of evaluations of a run, and the ratio of their positions
+    max_epochs : maximum number of epochs over a domain
     tokens_per_step : mean tokens of a batch
     runs : the folder of all studies
     """
@@ -86,44 +86,44 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     found = argparse.ArgumentParser("python -m sweeps.plan", description=__doc__, formatter_class=raw)
-    found.add_argument("name", help="of the study")
-    found.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings of every run, e.g. data=mine")
+    found.add_argument("name", help="name of the study")
+    found.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings of all runs, for example data=mine")
     first = found.add_argument_group("a first study")
-    first.add_argument("--models", help="at least three choices of configs/model, with commas between")
-    first.add_argument("--flops", type=number, help="budget for all runs, 6 N D each")
-    first.add_argument("--gpu-hours", type=number, help="the same in hours of one GPU; needs --tokens-per-second")
+    first.add_argument("--models", help="at least three models of configs/model, separated by commas")
+    first.add_argument("--flops", type=number, help="budget of all runs together [FLOPs], 6 N D each")
+    first.add_argument("--gpu-hours", type=number, help="budget in GPU hours; needs --tokens-per-second")
     first.add_argument(
-        "--tokens-per-second", type=number, help="of the largest model on one GPU; smaller ones as many FLOPs a second"
+        "--tokens-per-second", type=number, help="speed of the largest model on one GPU; others: the same FLOP/s"
     )
-    first.add_argument("--tokens-per-param", type=number, default=20.0, help="D / N of most runs; others have 0.5, 2 x")
-    first.add_argument("--floor", type=float, default=0.01, help="least weight of mixtures that are no corners")
-    first.add_argument("--seed", type=int, default=0, help="of the sequence of mixtures")
-    first.add_argument("--noise", type=number, default=0.01, help="how far runs scatter, in nats, for expected errors")
+    first.add_argument("--tokens-per-param", type=number, default=20.0, help="D / N of most runs; others: half, double")
+    first.add_argument("--floor", type=float, default=0.01, help="minimum weight in mixtures that are not corners")
+    first.add_argument("--seed", type=int, default=0, help="seed of the mixtures")
+    first.add_argument("--noise", type=number, default=0.01, help="seed noise [nats], for the expected errors")
     more = found.add_argument_group("the next runs")
-    more.add_argument("--next", type=int, metavar="RUNS", help="how many")
-    more.add_argument("--laws", type=path_option, help="by default runs/NAME/laws.json")
-    more.add_argument("--target", default="average", help="as for `mixlaw recommend`")
-    both = found.add_argument_group("the decision", "of runs/NAME/recommendation.json, if not said")
+    more.add_argument("--next", type=int, metavar="RUNS", help="number of runs")
+    more.add_argument("--laws", type=path_option, help="fitted laws (default: runs/NAME/laws.json)")
+    more.add_argument("--target", default="average", help="target, as for `mixlaw recommend`")
+    both = found.add_argument_group("the big run", "default: that of runs/NAME/recommendation.json")
     both.add_argument("--n-params", type=number, help="N of the big run")
     both.add_argument("--n-tokens", type=number, help="D of the big run")
     return found
 
 
 def check_options(options: argparse.Namespace, known: argparse.ArgumentParser) -> None:
-    """Refuse names that Hydra would read as something else, overrides that a plan sets itself, and idle options.
+    """Refuse names that Hydra would not read as text, overrides that a plan sets itself, and options without effect.
 
     Raises
     ------
     ConfigError
-        Naming the first.
+        For the first of them.
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", options.name) or options.name.lower() in RESERVED:
         raise ConfigError(
-            f"the name {options.name!r} becomes a file and a folder: a letter, then letters, digits, _ and -"
+            f"the name {options.name!r} becomes a file and a folder: use a letter, then letters, digits, _ and -"
         )
     for override in options.overrides:
         if OWN.match(override):
-            raise ConfigError(f"{override}: a plan sets this itself, or it is no part of a study: leave it out")
+            raise ConfigError(f"{override}: the planner sets this itself, or studies do not have it: remove it")
         if "=" not in override:
             raise ConfigError(f"{override}: write <setting>=<value>")
     if options.seed < 0 or (options.next is not None and options.next < 1):
@@ -131,24 +131,24 @@ def check_options(options: argparse.Namespace, known: argparse.ArgumentParser) -
     kind = "the next runs are" if options.next is not None else "a first study is"
     for name in MORE if options.next is None else FIRST:
         if getattr(options, name) != known.get_default(name):
-            raise ConfigError(f"--{name.replace('_', '-')} says nothing about how {kind} planned: leave it out")
+            raise ConfigError(f"--{name.replace('_', '-')} has no effect when {kind} planned: remove it")
     if options.flops and options.gpu_hours:
-        raise ConfigError("--flops and --gpu-hours both say what may be spent: give one of them")
+        raise ConfigError("--flops and --gpu-hours both set the budget: give one of them")
 
 
 def plan_first(options: argparse.Namespace) -> int:
-    """Write a first study, its seeds and its held-out runs, and print what they are and cost."""
+    """Write the study files of a first study, its seeds and its held-out runs, and print their sizes and cost."""
     from mixlaw.advice.design import Size, plan_study
     from mixlaw.mixture import proportional
 
     if not options.models:
-        raise ConfigError("name at least three models: --models text_70k,text_136k,text_234k")
+        raise ConfigError("--models needs at least three models, for example --models text_70k,text_136k,text_234k")
     _refuse_existing([options.name, f"{options.name}_seeds", f"{options.name}_heldout"])
     shapes = [Shape((*options.overrides, f"model={m}")) for m in options.models.split(",")]
     sizes = {t.shape.label: t for t in trainable(shapes)}
     biggest = max(sizes.values(), key=lambda t: t.n_params)
     domains, natural = list(biggest.available), proportional(biggest.available)
-    pair = 2 * biggest.tokens_per_step  # runs are whole steps, and some are half as long
+    pair = 2 * biggest.tokens_per_step  # half a run must still be a whole number of steps
     lengths = {name: np.ceil(options.tokens_per_param * t.n_params / pair) * pair for name, t in sizes.items()}
     wanted = [Size(name, t.n_params, lengths[name]) for name, t in sizes.items()]
     runs = plan_study(domains, wanted, _budget(options, biggest), natural, options.floor, options.seed)
@@ -185,7 +185,7 @@ def about(role: str, name: str, runs: pd.DataFrame) -> list[str]:
 
 
 def trainable(shapes: Sequence[Shape], study: str = "") -> list[Trainable]:
-    """Return the sizes that shapes describe, composed on top of a study's settings.
+    """Return the sizes of shapes, composed on top of the settings of a study.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def trainable(shapes: Sequence[Shape], study: str = "") -> list[Trainable]:
         If one cannot be composed, or its data are not prepared.
     """
     base = (f"study={study}",) * bool(study)
-    # any number of epochs, because the planner itself leaves out runs that repeat a domain too often
+    # without a limit on epochs, because the planner drops runs that repeat a domain too often
     jobs = resolve([(*base, *s.overrides) for s in shapes], any_epochs=True)
     return [_trainable(shape, job) for shape, job in zip(shapes, jobs, strict=True)]
 
@@ -213,12 +213,12 @@ def _trainable(shape: Shape, job: Job) -> Trainable:
 
 
 def _budget(options: argparse.Namespace, biggest: Trainable) -> float:
-    """Return the FLOPs that may be spent."""
+    """Return the budget in FLOPs."""
     if options.flops:
         return float(options.flops)
     if options.gpu_hours and options.tokens_per_second:
         return flops(biggest.n_params, options.tokens_per_second) * options.gpu_hours * 3600
-    raise ConfigError("say what may be spent: --flops 1e18, or --gpu-hours 100 --tokens-per-second 50000")
+    raise ConfigError("a budget is needed: --flops 1e18, or --gpu-hours 100 --tokens-per-second 50000")
 
 
 def check_epochs(runs: pd.DataFrame, biggest: Trainable) -> None:
@@ -230,13 +230,13 @@ def check_epochs(runs: pd.DataFrame, biggest: Trainable) -> None:
     if len(over):
         worst = over.sort_values("epochs").iloc[-1]
         raise ConfigError(
-            f"a run would see '{worst['domain']}' {worst['epochs']:.1f} times, and stream.max_epochs is "
-            f"{biggest.max_epochs:g}: fewer --tokens-per-param, more data, or a larger stream.max_epochs=..."
+            f"a run would repeat '{worst['domain']}' {worst['epochs']:.1f} times, and stream.max_epochs is "
+            f"{biggest.max_epochs:g}: lower --tokens-per-param, add data, or raise stream.max_epochs=..."
         )
 
 
 def plan_lines(runs: pd.DataFrame, biggest: Trainable, options: argparse.Namespace) -> list[str]:
-    """Return the cost of a plan, its epochs, and the errors to expect, as lines of text."""
+    """Return cost, epochs and expected errors of a plan, as lines of text."""
     from mixlaw.advice.design import epochs
     from mixlaw.advice.next_runs import Noise, expected
 
@@ -257,13 +257,13 @@ def plan_lines(runs: pd.DataFrame, biggest: Trainable, options: argparse.Namespa
             f", {gpu_hours(total, biggest.n_params, speed):.3g} GPU hours at {speed:g} tokens/s of the largest model"
         )
     lines = [f"{len(runs)} runs, {total:.3g} FLOPs{hours}", "", _shown(table), ""]
-    lines += ["tokens of each domain that one run needs, and the epochs they take:"]
+    lines += ["tokens and epochs of each domain that one run needs:"]
     lines += [_shown(epochs(runs, biggest.available)), ""]
     big = (options.n_params or 10 * biggest.n_params, options.n_tokens or 10 * runs["n_tokens"].max())
     fitted, half = runs[runs["role"] == "fit"], options.noise / 2**0.5
     found = expected(fitted, domains, Question(*big, {"loss": 1.0}), Noise(half, half), biggest.points)
     lines += [
-        f"expected at N = {big[0]:.3g}, D = {big[1]:.3g}, for seed noise of {options.noise:g} nats and losses that "
+        f"expected at N = {big[0]:.3g}, D = {big[1]:.3g}, with seed noise of {options.noise:g} nats and losses that "
         "follow the multiplicative law:",
         f"  standard error of a predicted loss about {found.prediction:.1g} nats, of a weight of h* "
         f"{found.weight:.1g}; regret of the recommended mixture {found.regret:.1g} nats",
@@ -272,12 +272,12 @@ def plan_lines(runs: pd.DataFrame, biggest: Trainable, options: argparse.Namespa
 
 
 def gpu_hours(compute: Any, n_params: float, tokens_per_second: float) -> Any:
-    """Return how long some FLOPs take on one GPU, in hours.
+    """Convert FLOPs to hours on one GPU.
 
     Parameters
     ----------
     compute : FLOPs, a number or a column
-    n_params, tokens_per_second : of a model whose speed was measured; others are assumed to reach as many FLOP/s
+    n_params, tokens_per_second : of a model with measured speed; other models are assumed to reach the same FLOP/s
     """
     return tokens_for(compute, n_params) / tokens_per_second / 3600
 
@@ -287,7 +287,7 @@ def _shown(table: pd.DataFrame) -> str:
 
 
 def plan_next(options: argparse.Namespace) -> int:
-    """Write the runs that would tell most about the decision, given what was fitted."""
+    """Write the study file of the most informative next runs, given the fitted laws."""
     from mixlaw.advice.design import Size, candidates
     from mixlaw.advice.next_runs import Decision, next_runs
     from mixlaw.fitting.saved import FittedLaws
@@ -313,7 +313,7 @@ def plan_next(options: argparse.Namespace) -> int:
     new = StudyFile(folder, tuple(comment), shared, after=options.name)
     write_study(studies() / f"{name}.yaml", new, chosen, domains)
     lines = [
-        f"standard deviation of the differences between mixtures that may be best, at N = {question.n_params:.3g}, "
+        f"standard deviation of the loss differences between candidate mixtures at N = {question.n_params:.3g}, "
         f"D = {question.n_tokens:.3g}: {chosen['sd_before'].iloc[0]:.4f} {kind_of(unit).after} now, "
         f"{chosen['sd_after'].iloc[-1]:.4f} after these runs",
         _shown(chosen[["model", "n_params", "n_tokens", *weights, "flops", "sd_after"]]),
@@ -333,13 +333,13 @@ def asked(options: argparse.Namespace, laws: "FittedLaws", path: Path) -> Questi
         return Question(options.n_params, options.n_tokens, read_targets(options.target, laws.best))
     if options.n_params or options.n_tokens or options.target != "average" or not path.exists():
         raise ConfigError(
-            f"say which run is to be decided: --n-params 7e9 --n-tokens 150e9, or `mixlaw recommend ... --out {path}`"
+            f"the big run is needed: --n-params 7e9 --n-tokens 150e9, or `mixlaw recommend ... --out {path}`"
         )
     return question_of_answer(read_answer(path))
 
 
 def possible(offered: pd.DataFrame, sizes: Mapping[str, Trainable], path: Path) -> pd.DataFrame:
-    """Return the candidates that the trainer would take, that are not planned yet, and that no law is scored on."""
+    """Return the candidates within the epoch limit that are neither planned nor held out."""
     domains = sorted(next(iter(sizes.values())).available)
     files = [path, path.with_name(f"{path.stem}_seeds.yaml"), *sorted(path.parent.glob(f"{path.stem}_next*.yaml"))]
     planned = [mixtures_of(p) for p in files if p.exists()]
@@ -359,11 +359,11 @@ def possible(offered: pd.DataFrame, sizes: Mapping[str, Trainable], path: Path) 
 def _refuse_existing(names: Sequence[str]) -> None:
     for name in names:
         if (path := path_of(name)).exists():
-            raise ConfigError(f"{path} is there already: choose another name, or delete it")
+            raise ConfigError(f"{path} exists already: choose another name, or delete it")
 
 
 def _free_name(name: str) -> str:
-    """Return the first of NAME_next1, NAME_next2, ... that is not taken."""
+    """Return the first of NAME_next1, NAME_next2, ... that does not exist."""
     number = 1
     while path_of(f"{name}_next{number}").exists():
         number += 1

@@ -1,7 +1,7 @@
-"""Runs of a study in processes of their own, forked from a server that has imported torch once.
+"""Trains runs of a study in parallel processes, forked from a server that has imported torch once.
 
-A child receives the resolved plan of its run, so it neither composes a configuration nor opens data before it trains.
-Otherwise it is what `python -m train OVERRIDES` would be: own log, own GPU, own exit code, and entries in the ledger.
+A child process receives the resolved plan of its run, so it composes no configuration. Otherwise it behaves like
+`python -m train OVERRIDES`: its own log, GPU, exit code, and entries in the ledger.
 """
 
 import ctypes
@@ -59,7 +59,7 @@ class Pool:
         self._tokens = self._context.RawArray("d", n_processes)  # no lock: each slot has one writer
 
     def run(self, todo: Sequence[Job]) -> None:
-        """Start every job in turn and wait for all; a signal ends this early, after the running jobs have saved."""
+        """Start every job in turn and wait for all; after a signal, running jobs save and stop."""
         from train.preempt import StopRequest
 
         waiting, running = list(todo), list[Running]()

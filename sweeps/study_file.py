@@ -1,4 +1,4 @@
-"""Study files: reads the sizes, mixtures and grids of any study, and writes those that `sweeps.plan` makes."""
+"""Study files: reads the sizes, mixtures and grids of a study, and writes studies planned by `sweeps.plan`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ from mixlaw.errors import ConfigError
 from mixlaw.mixture import hydra_override
 from train.grids import combinations
 
-_MIXTURE = ("mixture", "mixture.weights", "mixture.named", "seed")  # settings that runs of one shape differ in
+_MIXTURE = ("mixture", "mixture.weights", "mixture.named", "seed")  # settings that differ between runs of one shape
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model size and run length of a study: the overrides that its runs share."""
+    """A model size and run length of a study: the overrides that its runs have in common."""
 
     overrides: tuple[str, ...]
 
@@ -32,18 +32,18 @@ class Shape:
 
     @property
     def label(self) -> str:
-        """The name in tables: the model, or else all overrides."""
+        """The name in tables: the model, else all overrides."""
         values = dict(o.partition("=")[::2] for o in self.overrides)
         return values.get("model") or values.get("experiment") or " ".join(self.overrides) or "the default model"
 
 
 def shapes_of(path: Path) -> tuple[str, list[Shape]]:
-    """Return the folder of a study's runs, and every size and length that it trains.
+    """Return the folder of a study's runs, and its sizes and run lengths.
 
     Raises
     ------
     ConfigError
-        If there is no such study, or it cannot be read.
+        If the study does not exist or cannot be read.
     """
     name, jobs = _jobs_of(path)
     found = dict.fromkeys(tuple(o for o in job if o.partition("=")[0] not in _MIXTURE) for job in jobs)
@@ -69,12 +69,12 @@ def _jobs_of(path: Path) -> tuple[str, list[list[str]]]:
 
 
 def grids_of(path: Path) -> tuple[Mapping[str, str], Sequence[Mapping[str, str]]]:
-    """Return the sweep of a study: the settings of all grids, and those of each grid.
+    """Return the sweep of a study: the settings common to all grids, and those of each grid.
 
     Raises
     ------
     ConfigError
-        If there is no such study, or it cannot be read.
+        If the study does not exist or cannot be read.
     """
     return _grids(_read(path))
 
@@ -88,24 +88,24 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         study = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:
-        raise ConfigError(f"there is no study {path}: plan it without --next first") from None
+        raise ConfigError(f"the study {path} does not exist: plan it without --next first") from None
     except (OmegaConfBaseException, YAMLError, OSError) as error:
         raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(study, dict):
-        raise ConfigError(f"{path} is no study: it holds no settings")
+        raise ConfigError(f"{path} is not a study: it contains no settings")
     return {str(key): value for key, value in study.items()}
 
 
 @dataclass(frozen=True)
 class StudyFile:
-    """What a study file holds beside its runs.
+    """The content of a study file besides its runs.
 
     Attributes
     ----------
     folder : of the runs, below machine.runs
     about : lines of the comment at the top
-    shared : setting -> value, the same in every run
-    after : a study whose settings, but not whose runs, this one takes over; '' for none
+    shared : setting -> value, the same in all runs
+    after : a study whose settings (not its runs) are inherited; '' for none
     """
 
     folder: str
@@ -138,13 +138,13 @@ def write_study(path: Path, study: StudyFile, runs: pd.DataFrame, domains: Seque
     comment = "".join(f"# {line}".rstrip() + "\n" for line in study.about)
     text = f"# @package _global_\n{comment}{OmegaConf.to_yaml(OmegaConf.create(facts))}"
     if len(text) > MAX_BYTES:
-        raise ConfigError(f"{len(runs)} runs make a study file of {len(text):,} bytes; the most is {MAX_BYTES:,}")
+        raise ConfigError(f"{len(runs)} runs need a study file of {len(text):,} bytes; the limit is {MAX_BYTES:,}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
 def _grids_of_shape(shape: str, group: pd.DataFrame, study: StudyFile, domains: Sequence[str]) -> list[dict[str, str]]:
-    """Return the grids of the runs of one shape: one for each set of seeds that mixtures share."""
+    """Return the grids of the runs of one shape: one for each set of seeds."""
     pairs = (o.partition("=")[::2] for o in shape.split("\t"))
     common = {key: value for key, value in pairs if key not in study.shared}
     found = []
@@ -155,9 +155,9 @@ def _grids_of_shape(shape: str, group: pd.DataFrame, study: StudyFile, domains: 
 
 
 def _by_seeds(group: pd.DataFrame, domains: Sequence[str]) -> list[tuple[tuple[int, ...], list[str]]]:
-    """Return the mixtures that share a set of seeds, as Hydra writes them, in their order.
+    """Return each set of seeds with its mixtures, as Hydra overrides, in order.
 
-    A mixture holds no spaces, so that YAML breaks the long line of a grid between mixtures only.
+    Mixtures contain no spaces, so YAML breaks the long line of a grid between mixtures only.
     """
     seeds: dict[str, list[int]] = {}
     for row in group.to_dict("records"):

@@ -110,8 +110,8 @@ def read_run(folder: Path, unfinished: bool = False) -> Trained:
     lines = (folder / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
     rows = [row for row in map(json.loads, lines) if row["step"] <= step]
     if not any(row["kind"] == "train" for row in rows):
-        raise RunLogError(f"{folder} has logged nothing before its newest checkpoint (step {step}): let it go on")
-    return Trained(folder, facts, config, status, step, model, rows)
+        raise RunLogError(f"{folder} has logged nothing before its newest checkpoint (step {step}): let it continue")
+    return Trained(folder, facts, config, status=status, step=step, model=model, rows=rows)
 
 
 def to_transformers(run: Trained) -> Any:
@@ -127,13 +127,21 @@ def to_transformers(run: Trained) -> Any:
     model, end_id = run.config.model, run.facts["tokenizer"]["end_id"]
     classes = (Qwen3Config, Qwen3ForCausalLM) if model.qk_norm else (LlamaConfig, LlamaForCausalLM)
     config = classes[0](
-        vocab_size=n_symbols(model, run.facts["tokenizer"]["vocab_size"]), hidden_size=model.width,
-        intermediate_size=ffn_width(model), num_hidden_layers=model.depth,
-        num_attention_heads=model.width // model.head_dim, head_dim=model.head_dim,
-        num_key_value_heads=model.width // model.head_dim, max_position_embeddings=run.config.stream.seq_len,
-        rms_norm_eps=EPS, rope_parameters={"rope_type": "default", "rope_theta": model.rope_base},
-        tie_word_embeddings=False, eos_token_id=end_id, bos_token_id=None, dtype="float32",
-    )  # fmt: skip
+        vocab_size=n_symbols(model, run.facts["tokenizer"]["vocab_size"]),
+        hidden_size=model.width,
+        intermediate_size=ffn_width(model),
+        num_hidden_layers=model.depth,
+        num_attention_heads=model.width // model.head_dim,
+        num_key_value_heads=model.width // model.head_dim,
+        head_dim=model.head_dim,
+        max_position_embeddings=run.config.stream.seq_len,
+        rms_norm_eps=EPS,
+        rope_parameters={"rope_type": "default", "rope_theta": model.rope_base},
+        tie_word_embeddings=False,
+        eos_token_id=end_id,
+        bos_token_id=None,
+        dtype="float32",
+    )
     theirs = classes[1](config)
     theirs.load_state_dict(renamed(run.model.state_dict()))
     return theirs.eval()
@@ -168,13 +176,18 @@ def card(run: Trained, class_name: str, laws: FittedLaws | None, added: Sequence
     """
     facts, counts = run.facts, run.facts["n_params"]
     lines = [
-        "---", "library_name: transformers", f"pipeline_tag: {TASKS[run.config.model.family]}",
-        "tags: [mixlaw, data-mixture]", "---", "",
-        f"# {facts['run_name']}", "",
+        "---",
+        "library_name: transformers",
+        f"pipeline_tag: {TASKS[run.config.model.family]}",
+        "tags: [mixlaw, data-mixture]",
+        "---",
+        "",
+        f"# {facts['run_name']}",
+        "",
         f"A `{class_name}` of {counts['total']:,} parameters, trained on {run.n_tokens:,} tokens (step {run.step:,} of "
         f"{run.n_steps:,}, status {run.status}) by mixlaw {facts.get('mixlaw_version', '?')}, run "
         f"`{facts['run_id']}` of the study `{facts['study']}`, seed {run.config.seed}.",
-    ]  # fmt: skip
+    ]
     if run.config.evaluation.average:
         lines.append("The weights are the average over the last part of the training, which is what was evaluated.")
     if run.config.model.document_mask:

@@ -178,7 +178,9 @@ class _Kept:
         machine = replace(self.config.machine, compile=False, cuda_graphs=False, micro_batch=0)
         config = replace(self.config, model=changed, machine=machine)
         key = (repr(config.model), repr(config.layout()), config.precision, repr(machine))
-        return _peak_of(_Case(config, vocab_size, self.sharded, self.micro_batch, self.as_gpu, training, key))
+        return _peak_of(
+            _Case(config, vocab_size, self.sharded, self.micro_batch, as_gpu=self.as_gpu, training=training, key=key)
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,7 +110,14 @@ class _Training:
         if config.evaluation.average:
             self.state.average = WeightAverage(self._model(), config.evaluation.average)
         self.stream = WeightedStream(
-            plan.manifest, plan.weights, layout, batch_size, config.seed, world.rank, world.size, config.stream.unit
+            plan.manifest,
+            plan.weights,
+            layout,
+            batch_size,
+            config.seed,
+            rank=world.rank,
+            world_size=world.size,
+            unit=config.stream.unit,
         )
         self.evaluator = Evaluator(plan.manifest, config.evaluation, layout, micro_batch)
         self.saver = Saver(config.machine, world)

@@ -60,7 +60,7 @@ def write_pictures(folder: Path, n: int = 200, names: tuple[str, ...] = tuple(RO
             found, dtype = documents(name, split, n, seed), np.dtype("<u2")
             entry = write_split(folder / name, split, [tokens(d) for d in found], dtype, 1500)
             images = (np.array(d.images, np.uint8).reshape(-1, SIZE, SIZE, 3) for d in found)
-            write_images(folder / name, split, entry, images, IMAGE_ID, dtype, 20_000)
+            write_images(folder / name, split, entry, images, image_id=IMAGE_ID, dtype=dtype, shard_bytes=20_000)
             splits[split] = entry
         domains[name] = {"role": ROLES[name], "splits": splits}
     tokenizer = {"kind": "bytes", "vocab_size": 256, "end_id": 0, "sha256": "0" * 64}

@@ -81,9 +81,9 @@ def test_the_first_stage_tells_which_runs_would_help_most(
     report(runs, "")
     (runs / "recommendation.json").unlink()
     assert main(["tale", "--next", "4"]) == 2
-    assert "say which run is to be decided" in capsys.readouterr().err
+    assert "the big run is needed" in capsys.readouterr().err
     assert main(["tale", "--next", "4", *BIG]) == 0
-    assert "may be best" in capsys.readouterr().out
+    assert "between candidate mixtures" in capsys.readouterr().out
     name, shapes = shapes_of(studies / "tale_next1.yaml")
     assert name == "tale"
     lengths = {s.overrides[-3:] for s in shapes_of(studies / "tale.yaml")[1]}  # model, tokens, warm-up
@@ -115,20 +115,20 @@ def test_the_second_stage_is_trained_fitted_and_decided(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "name at least three models"),
-        (PLAN, "say what may be spent"),
+        ([], "--models needs at least three models"),
+        (PLAN, "a budget is needed"),
         ([*PLAN, "--flops", "1"], "the least study of these sizes"),
         ([*PLAN[:3], "1e6", "--flops", "1e30"], "times, and stream.max_epochs is 50"),
         (["--models", "text_70k,text_71k,text_234k", "--flops", "1e30"], "did you mean"),
         (["--models", "text_70k,text_136k", "--flops", "1e30"], "3 numbers of parameters, not 4 and 2"),
         ([*PLAN, "--flops", "1e12", "--gpu-hours", "3"], "give one of them"),
-        ([*PLAN, "--flops", "1e12", "--target", "reviews"], "--target says nothing about how a first study is planned"),
-        ([*PLAN, "--next", "3"], "--models says nothing about how the next runs are planned"),
-        (["--next", "3", "--floor", "0.2"], "--floor says nothing about how the next runs are planned"),
-        ([*PLAN, "--flops", "1e12", "model=text_492k"], "model=text_492k: a plan sets this itself"),
-        ([*PLAN, "--flops", "1e12", "hydra/launcher=slurm"], "a plan sets this itself"),
-        ([*PLAN, "--flops", "1e12", "~study"], "a plan sets this itself"),
-        ([*PLAN, "--flops", "1e12", "mixture.weights={code:1}"], "a plan sets this itself"),
+        ([*PLAN, "--flops", "1e12", "--target", "reviews"], "--target has no effect when a first study is planned"),
+        ([*PLAN, "--next", "3"], "--models has no effect when the next runs are planned"),
+        (["--next", "3", "--floor", "0.2"], "--floor has no effect when the next runs are planned"),
+        ([*PLAN, "--flops", "1e12", "model=text_492k"], "model=text_492k: the planner sets this itself"),
+        ([*PLAN, "--flops", "1e12", "hydra/launcher=slurm"], "the planner sets this itself"),
+        ([*PLAN, "--flops", "1e12", "~study"], "the planner sets this itself"),
+        ([*PLAN, "--flops", "1e12", "mixture.weights={code:1}"], "the planner sets this itself"),
         ([*PLAN, "--flops", "1e12", "--seed", "-1"], "--seed must be at least 0"),
         (["--next", "-3", *BIG], "--next at least 1"),
         (["--next", "3", *BIG], "plan it without --next first"),
@@ -157,11 +157,11 @@ def test_a_study_is_not_overwritten(
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "tale_seeds.yaml").touch()
     assert main(["tale", *overrides, *PLAN, "--flops", "1e12"]) == 2
-    assert "tale_seeds.yaml is there already" in capsys.readouterr().err
+    assert "tale_seeds.yaml exists already" in capsys.readouterr().err
     assert (
         main(["quickstart", *overrides, *PLAN, "--flops", "1e12"]) == 2
     )  # `study=quickstart` would be the shipped one
-    assert "sweeps/study/quickstart.yaml is there already" in capsys.readouterr().err
+    assert "sweeps/study/quickstart.yaml exists already" in capsys.readouterr().err
 
 
 def test_what_is_planned_or_held_out_or_too_often_read_is_not_proposed(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_shapes_on_top_of_a_study_have_its_settings() -> None:
 
 def test_a_study_file_is_no_larger_than_any_configuration_may_be(tmp_path: Path) -> None:
     runs = as_runs("fit", Size("m", 1.0, 1.0), spread(30, 3000), [f"domain{i}" for i in range(30)])
-    with pytest.raises(ConfigError, match=r"3000 runs make a study file of .* bytes; the most is 1,048,576"):
+    with pytest.raises(ConfigError, match=r"3000 runs need a study file of .* bytes; the limit is 1,048,576"):
         write_study(
             tmp_path / "x.yaml", StudyFile("x"), runs.assign(shape="model=m"), [f"domain{i}" for i in range(30)]
         )

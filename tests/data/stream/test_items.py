@@ -131,7 +131,7 @@ def test_ranks_share_one_order_with_images_and_views(captions: Manifest, layout:
     layout = Layout(layout.seq_len, layout.family, 2, view)
 
     def stream(rank: int, size: int) -> WeightedStream:
-        return WeightedStream(captions, {"captions": 1.0}, layout, 12, 5, rank, size)
+        return WeightedStream(captions, {"captions": 1.0}, layout, 12, 5, rank=rank, world_size=size)
 
     whole = stream(0, 1)
     for size in (1, 2, 3, 4):

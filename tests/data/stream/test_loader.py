@@ -97,7 +97,9 @@ def test_a_training_stopped_on_some_ranks_goes_on_on_others(
     mixture = dict(zip(SIZES, np.array(weights) / sum(weights), strict=True))
     whole, step = WeightedStream(manifest, mixture, LAYOUT, 24, 5), first
     for n_steps, world_size in legs:
-        ranks = [WeightedStream(manifest, mixture, LAYOUT, 24, 5, r, world_size) for r in range(world_size)]
+        ranks = [
+            WeightedStream(manifest, mixture, LAYOUT, 24, 5, rank=r, world_size=world_size) for r in range(world_size)
+        ]
         for _ in range(n_steps):
             together = torch.stack([rank[step]["tokens"] for rank in ranks], dim=1).flatten(0, 1)
             assert torch.equal(together, whole[step]["tokens"])
