@@ -1,9 +1,8 @@
-"""`mixlaw compare`: score laws on the same held-out rows, one split after the other, and choose one for each."""
+"""`mixlaw compare`: score laws on the same held-out rows, for each split, and choose one per split."""
 
 import argparse
 
-from mixlaw.cli import check
-from mixlaw.cli.reading import doubt, read_clean
+from mixlaw.cli.reading import cleaned_table_options, doubt, read_clean
 from mixlaw.cli.scores import score_table
 from mixlaw.cli.solver import ProgressLine, settings_of, solver_options
 from mixlaw.console import remark, say
@@ -15,20 +14,22 @@ from mixlaw.text import text_table
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    check.add_options(sub)
-    sub.add_argument(
-        "--laws", default="",
-        help="names with commas between; by default base and the laws of auto; auto: what fit would choose from the "
-        "fitted part; all: every law",
-    )  # fmt: skip
-    sub.add_argument("--holdout", choices=[*KINDS], nargs="+", default=["scale"], help="one or more splits")
-    sub.add_argument("--against", help="the law that the others' errors are subtracted from; joint by default")
-    sub.add_argument("--target", nargs="+", default=[])
+    """Add the options of `mixlaw compare`."""
+    cleaned_table_options(sub)
+    laws = (
+        "comma-separated names; auto: the law that fit would choose from the fitted rows; all: every law; "
+        "default: base and the candidates of auto"
+    )
+    sub.add_argument("--laws", default="", help=laws)
+    sub.add_argument("--holdout", choices=[*KINDS], nargs="+", default=["scale"], help="splits; default: scale")
+    sub.add_argument("--against", help="reference law of the paired differences; default: joint")
+    sub.add_argument("--target", nargs="+", default=[], help="targets to fit; default: all")
+    sub.add_argument("--json", action="store_true", help="print JSON")
     solver_options(sub)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Score laws on the same held-out rows, one split after the other, and choose one for each."""
+    """Score laws with `compare`, split by split; a split that the table does not allow is left out."""
     table = read_clean(options.table, options)
     doubt(table)
     found, impossible = [], []
@@ -53,7 +54,7 @@ def _show(found: Comparison) -> None:
     for name, why in found.refused.items():
         remark(f"left out: {name}: {why}")
     say(f"MRE [%] on {KINDS[found.kind]}:\n{score_table(found.targets)}\n")
-    say("means over targets; difference: of the mre to that of the law named last, with a 90 % interval over runs:")
+    say("means over targets; difference: mre minus that of the last column's law, 90 % bootstrap interval over runs:")
     say(text_table(found.laws, decimals=3))
     for law, why in found.auto:
         say(f"auto took {law} ({why})")

@@ -1,4 +1,4 @@
-"""`mixlaw fit`: fit laws, try them on a held-out part, score, choose, write."""
+"""`mixlaw fit`: fit laws, score them on held-out rows, choose one, and save them."""
 
 import argparse
 from pathlib import Path
@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mixlaw.cli import check
-from mixlaw.cli.reading import doubt, read, read_clean
+from mixlaw.cli.reading import cleaned_table_options, doubt, read, read_clean
 from mixlaw.cli.scores import score_table
 from mixlaw.cli.solver import ProgressLine, settings_of, solver_options
 from mixlaw.console import remark, say
@@ -20,25 +19,27 @@ from mixlaw.runs.comparable import require_alike
 from mixlaw.selection.fit_laws import fit_laws
 from mixlaw.selection.splits import KINDS
 from mixlaw.tables.table import Table
+from mixlaw.text import text_table
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    check.add_options(sub)
-    sub.add_argument(
-        "--law",
-        default="auto",
-        help="names with commas between, or auto, which chooses one of multiplicative, additive and joint; of base and "
-        "coupled (and muennighoff, if tokens are repeated) where nothing is mixed",
+    """Add the options of `mixlaw fit`."""
+    cleaned_table_options(sub)
+    law = (
+        "comma-separated names, or auto: choose one of multiplicative, additive and joint; without mixtures one of "
+        "base and coupled, and of muennighoff if tokens are repeated; default: auto"
     )
-    sub.add_argument("--target", nargs="+", default=[], help="targets to fit; all by default")
-    sub.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs to score the laws on; never fitted")
-    sub.add_argument("--holdout", choices=[*KINDS], default="", help="score on a part of TABLE, fitted on the rest")
-    sub.add_argument("--out", type=Path, help="where the laws are written, e.g. laws.json")
+    sub.add_argument("--law", default="auto", help=law)
+    sub.add_argument("--target", nargs="+", default=[], help="targets to fit; default: all")
+    sub.add_argument("--test", nargs="+", default=[], metavar="TABLE", help="runs to score the laws on, not to fit")
+    sub.add_argument("--holdout", choices=[*KINDS], default="", help="hold out this part of TABLE to score the laws on")
+    sub.add_argument("--out", type=Path, help="write the fitted laws to this file, e.g. laws.json")
+    sub.add_argument("--json", action="store_true", help="print JSON")
     solver_options(sub)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fit laws as `fit_laws` does, write them, and show what was found."""
+    """Fit laws with `fit_laws`, save them, and print fits and scores."""
     if options.test and options.holdout:
         raise ConfigError("--test and --holdout are two ways to score: give one of them")
     table = read_clean(options.table, options)
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
 def _show(laws: FittedLaws, table: Table) -> None:
     _show_fits(laws.fits)
     if laws.scores:
-        say("\nMRE [%] on runs that the fit never saw:")
+        say("\nMRE [%] on held-out rows:")
         say(score_table(pd.DataFrame(laws.scores)))
     if laws.noise:
         shown = ", ".join(f"{r.target} {r.percent:.2f} %" for r in seed_noise(table).itertuples())
@@ -75,11 +76,19 @@ def _show_fits(fits: dict[str, FittedLaw]) -> None:
     for name, fit in fits.items():
         for warning in fit.warnings:
             remark(f"warning: {name} law: {warning}")
-        for target, result in fit.targets.items():
-            say(f"{name:<10} {target:<16} {result.n_rows} rows of {result.n_runs} runs; {result.statement}")
+    found = [(name, target, result) for name, fit in fits.items() for target, result in fit.targets.items()]
+    columns = {
+        "law": [name for name, _, _ in found],
+        "target": [target for _, target, _ in found],
+        "rows": [result.n_rows for _, _, result in found],
+        "runs": [result.n_runs for _, _, result in found],
+        "minimum": [result.statement for _, _, result in found],
+    }
+    say(text_table(pd.DataFrame(columns)))
 
 
 def _summary(laws: FittedLaws) -> dict[str, Any]:
+    """Return everything that the command prints, as plain data."""
     fits = {
         name: {
             "warnings": fit.warnings,

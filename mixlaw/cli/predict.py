@@ -17,16 +17,19 @@ from mixlaw.text import text_table
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options of `mixlaw predict`."""
     sub.add_argument("laws", metavar="LAWS")
     table_options(sub)
-    sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
-    sub.add_argument("--level", type=share, default=0.9, help="of the intervals")
-    sub.add_argument("--out", type=Path, help="a CSV file; the terminal by default")
-    sub.add_argument("--json", action="store_true", help="print JSON, a record per row and target")
+    sub.add_argument("--law", help="one of the fitted laws; default: the chosen one")
+    sub.add_argument(
+        "--level", type=share, default=0.9, metavar="SHARE", help="coverage of the intervals; default: 0.9"
+    )
+    sub.add_argument("--out", type=Path, help="write a CSV file; default: print a table")
+    sub.add_argument("--json", action="store_true", help="print JSON: one record per row and target")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Predict every row of a table."""
+    """Predict the losses of every row of a table."""
     laws = FittedLaws.load(options.laws)
     name = options.law or laws.chosen
     if name not in laws.fits:

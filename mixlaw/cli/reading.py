@@ -21,8 +21,9 @@ def table_options(sub: argparse.ArgumentParser) -> None:
     reading_options(sub)
 
 
-def keep_warmup_option(sub: argparse.ArgumentParser) -> None:
-    """Add the option that `read_clean` takes beside those of `reading_options`."""
+def cleaned_table_options(sub: argparse.ArgumentParser) -> None:
+    """Add the tables and what `read_clean` takes."""
+    table_options(sub)
     sub.add_argument("--keep-warmup", action="store_true", help="keep checkpoints from the learning-rate warm-up")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mixlaw.advice.recommend import is_outdated, read_answer
-from mixlaw.cli.reading import doubt, keep_warmup_option, named_as, read_clean, read_like, table_options, warn_of_gaps
+from mixlaw.cli.reading import cleaned_table_options, doubt, named_as, read_clean, read_like, warn_of_gaps
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, FitError
 from mixlaw.fitting.saved import FittedLaws
@@ -16,8 +16,7 @@ from mixlaw.tables.table import Table
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options of `mixlaw report`."""
-    table_options(sub)
-    keep_warmup_option(sub)
+    cleaned_table_options(sub)
     recommended = "output of `mixlaw recommend --out`; default: recommendation.json in the study folder"
     proof = "runs trained on the recommended and other mixtures; default: STUDY_proof"
     picture = "PNG of model predictions by `python -m train.show`; default: predictions.png in the study folder"

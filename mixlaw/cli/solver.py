@@ -1,4 +1,4 @@
-"""The solver's options on the command line, the settings of `FittedLaw` that they give, and the progress line."""
+"""The solver's options on the command line, the settings of `LawFit` that they give, and the progress line."""
 
 import argparse
 import sys
@@ -10,10 +10,13 @@ from mixlaw.cli.options import add_renamed, amount, number
 
 
 def solver_options(sub: argparse.ArgumentParser) -> None:
+    """Add the settings of `LawFit`."""
     solver = sub.add_argument_group("how laws are fitted")
-    solver.add_argument("--delta", type=number, default=1e-3, help="Huber threshold [nats]")
-    solver.add_argument("--residuals", choices=["raw", "log"], default="raw", help="fit losses, or their logarithms")
-    weighting = "equal, or error: inverse standard errors of the columns loss_se_*"
+    solver.add_argument("--delta", type=number, default=1e-3, help="Huber threshold, in nats; default: 0.001")
+    solver.add_argument(
+        "--residuals", choices=["raw", "log"], default="raw", help="of losses or of log losses; default: raw"
+    )
+    weighting = "equal (default), or error: inverse variance of the evaluations, from loss_se_*"
     strength = "weight of the parameter priors, in runs; 0: no priors, as in the paper"
     starts = "starting points of the multi-start search per target; default: 12, up to 48 for few rows"
     resamples = "bootstrap resamples of whole runs for the intervals; default: 100"
@@ -21,11 +24,11 @@ def solver_options(sub: argparse.ArgumentParser) -> None:
     add_renamed(solver, "--prior-strength", "--belief", type=amount, default=1.0, metavar="RUNS", help=strength)
     add_renamed(solver, "--n-starts", "--starts", type=int, metavar="N", help=starts)
     add_renamed(solver, "--n-bootstrap", "--bootstrap", type=int, default=100, metavar="N", help=resamples)
-    solver.add_argument("--seed", type=int, default=0, help="of the random starts and resamples")
+    solver.add_argument("--seed", type=int, default=0, help="seed of starts and resamples; default: 0")
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of every `FittedLaw` from the options."""
+    """Return the settings of every `LawFit` from the options."""
     return {
         "delta": options.delta,
         "residuals": options.residuals,

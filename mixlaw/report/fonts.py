@@ -1,4 +1,4 @@
-"""Fonts for names in any script: those that this machine has, and one sentence where it has none."""
+"""Fonts for names in any script: the installed ones, and a sentence about characters that none of them has."""
 
 import re
 import warnings
@@ -10,21 +10,21 @@ from matplotlib import font_manager
 
 FIRST = "DejaVu Sans"  # comes with matplotlib
 OTHERS = (
-    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC",
-    "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Microsoft YaHei", "PingFang SC",
-    "Arial Unicode MS", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai", "Unifont",
-)  # fmt: skip
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Microsoft YaHei", "PingFang SC"),
+    *("Arial Unicode MS", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai", "Unifont"),
+)
 MISSING = re.compile(r"Glyph (\d+) .*missing from")
-MOST_SHOWN = 10  # characters that the sentence names
+MOST_SHOWN = 10  # characters in the sentence
 
 
 @contextmanager
 def any_script() -> Iterator[list[str]]:
-    """Draw with all fonts that may help; what comes out is a sentence about the characters that no font has, if any.
+    """Draw with all installed fallback fonts, and report the characters that no font has.
 
     Yields
     ------
-    A list that holds the sentence when the block is left, or nothing.
+    A list; when the block ends, it holds one sentence if characters were missing.
     """
     have = {font.name for font in font_manager.fontManager.ttflist}
     said: list[str] = []

@@ -1,6 +1,6 @@
-"""The figures about laws and runs. Each function draws on the Axes it is given, or on new ones, and returns them.
+"""Figures of laws and runs. Each function draws on the given Axes, or on new ones, and returns them.
 
-Figures about mixtures are in `plots_mixture`. Nothing here knows pyplot, so nothing has to be closed; a notebook
+Figures of mixtures are in `plots_mixture`. Figures are made without pyplot, so none has to be closed; a notebook
 shows `plots.parameters(None, fit).figure`.
 """
 
@@ -25,20 +25,27 @@ from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, axis
 from mixlaw.text import count_text
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart
+# the colour-blind safe palette of Okabe and Ito
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#F0E442"]
 STYLE: Any = {
-    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
-    "axes.axisbelow": True, "legend.frameon": False, "figure.facecolor": "white", "svg.hashsalt": "mixlaw",
-}  # fmt: skip
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "svg.hashsalt": "mixlaw",
+}
 SIZE = (6.2, 4.4)
-MANY_POINTS = 1500  # more are drawn as one picture, so that a report stays small, and without their intervals
-LETTERS = 36  # of all names together, that have room side by side
-LONGEST = 28  # letters of a name in a figure
-MOST_ROWS = 14  # of names below each other that have room in Axes that are given
-MOST_TARGETS = 8  # whose parameters are told apart in one figure
-NAMED_INSIDE = 6  # longer legends stand beside the data
-MANY_BARS = 30  # more stay without a number each
+MANY_POINTS = 1500  # above it points are rasterised and lose their error bars, so that a report stays small
+LETTERS = 36  # total length of names that fit side by side below an axis
+LONGEST = 28  # letters; longer names are shortened in figures
+MOST_ROWS = 14  # names that fit below each other in given Axes
+MOST_TARGETS = 8  # targets whose parameters one figure shows
+NAMED_INSIDE = 6  # entries; longer legends stand beside the Axes
+MANY_BARS = 30  # above it bars have no numbers
 
 
 def axes(ax: Axes | None = None, size: tuple[float, float] = SIZE) -> Axes:
@@ -59,7 +66,7 @@ def colours(names: Iterable[Any]) -> dict[Any, str]:
 
 
 def plain(name: object) -> str:
-    r"""Return a name as matplotlib writes it letter for letter: no formulas, and nothing that a legend leaves out.
+    r"""Return a name that matplotlib shows literally: `$` is escaped, and no leading `_` hides it in legends.
 
     >>> plain("us$"), plain("_web")
     ('us\\$', ' _web')
@@ -69,7 +76,7 @@ def plain(name: object) -> str:
 
 
 def short(name: object) -> str:
-    """Return a name of at most 28 letters for a figure, as `plain` does; a longer one loses its middle.
+    """Return a name for a figure, as `plain` does; the middle of a name of more than 28 letters is cut out.
 
     >>> short("web"), short("books_and_periodicals_of_the_19th_century")
     ('web', 'books_and_period…9th_century')
@@ -94,7 +101,7 @@ def legend(ax: Axes, place: Any = "best", title: str = "", dense: bool = False) 
 
 
 def legend_above(ax: Axes, columns: int = 1) -> None:
-    """Draw a legend between the title and the data, where nothing else is, what is recommended first."""
+    """Draw a legend between title and Axes, the recommended mixture first."""
     pairs = sorted(zip(*ax.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] != "recommended")
     handles, labels = [h for h, _ in pairs], [text for _, text in pairs]
     ax.set_title(ax.get_title(), pad=8 + 13 * -(-len(handles) // columns))
@@ -111,11 +118,11 @@ def legend_above(ax: Axes, columns: int = 1) -> None:
 
 
 def predicted_against_observed(ax: Axes | None, predictions: pd.DataFrame, title: str = "", unit: str = NATS) -> Axes:
-    """Draw points by target with their 90 % intervals against the diagonal, from what `FittedLaw.predict` returns.
+    """Draw predicted against measured losses per target, with 90 % intervals, from the result of `FittedLaw.predict`.
 
     Parameters
     ----------
-    unit : what the targets are measured in
+    unit : unit of the targets
     """
     known, ax = observed(predictions), axes(ax)
     dense = len(known) > MANY_POINTS
@@ -134,7 +141,7 @@ def predicted_against_observed(ax: Axes | None, predictions: pd.DataFrame, title
 
 
 def observed(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return the predictions whose losses were measured.
+    """Return the predictions of rows with a measured loss.
 
     Raises
     ------
@@ -148,7 +155,7 @@ def observed(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def residuals(ax: Axes | None, fit: FittedLaw, data: Data, against: str = "", title: str = "") -> Axes:
-    """Draw by how many percent predictions miss, and their median, so that a trend shows.
+    """Draw relative residuals [%] per target, with running median and quartiles.
 
     Parameters
     ----------
@@ -162,16 +169,14 @@ def residuals(ax: Axes | None, fit: FittedLaw, data: Data, against: str = "", ti
     dense, palette = len(known) > MANY_POINTS, colours(dict.fromkeys(known["target"]))
     for i, (target, colour) in enumerate(palette.items()):
         own = known["target"] == target
-        aside = 1.0 if against == "loss" else 1.008 ** (i - (len(palette) - 1) / 2)  # targets stand side by side
-        ax.plot(
-            over[own] * aside, miss[own], "o", ms=2 if dense else 4, alpha=0.5, mew=0, color=colour,
-            label=short(target), rasterized=dense,
-        )  # fmt: skip
+        aside = 1.0 if against == "loss" else 1.008 ** (i - (len(palette) - 1) / 2)  # keeps targets apart
+        look: Any = {"ms": 2 if dense else 4, "alpha": 0.5, "mew": 0, "color": colour, "rasterized": dense}
+        ax.plot(over[own] * aside, miss[own], "o", label=short(target), **look)
     place, middle, low, high = trend(over.to_numpy(float), miss.to_numpy(float))
-    ax.fill_between(place, low, high, color="black", alpha=0.15, lw=0, label="middle half")
+    ax.fill_between(place, low, high, color="black", alpha=0.15, lw=0, label="interquartile range")
     ax.plot(place, middle, "o-", color="black", lw=1.6, ms=4 if not dense else 2, label="median")
     ax.axhline(0, color="black", lw=0.8, ls="--")
-    ax.set(ylabel="predicted - measured [%]", title=title or f"{plain(fit.name)} law: do its errors have a trend?")
+    ax.set(ylabel="predicted - measured [%]", title=title or f"{plain(fit.name)} law: relative residuals")
     measured = axis("measured", fit.unit_of(palette))
     ax.set_xlabel({"n_tokens": "training tokens D", "n_params": "parameters N"}.get(against, measured))
     if against != "loss":
@@ -181,10 +186,10 @@ def residuals(ax: Axes | None, fit: FittedLaw, data: Data, against: str = "", ti
 
 
 def trend(x: Array, y: Array, bins: int = 12) -> tuple[Array, Array, Array, Array]:
-    """Return the middle of each bin of x > 0, and the median and quartiles of y in it, each (m,).
+    """Return the median of x > 0 per bin, and the median and quartiles of y per bin, each (m,).
 
-    Few values of x are bins of their own, and those within 3 % of the one before are the same value: runs of other
-    mixtures end a few tokens apart. More are put together by their logarithms.
+    Up to `bins` distinct values of x are bins of their own; values within 3 % of the one before count as equal,
+    because runs of different mixtures end a few tokens apart. More values are binned at equal ratios.
     """
     values = np.unique(x)
     values = values[np.append(True, values[1:] > 1.03 * values[:-1])]
@@ -196,7 +201,7 @@ def trend(x: Array, y: Array, bins: int = 12) -> tuple[Array, Array, Array, Arra
 
 
 def count_axis(ax: Axes, x: pd.Series) -> None:
-    """Make the x axis logarithmic and write its counts in words; where all are one, it is a factor of four wide."""
+    """Make the x axis logarithmic with ticks such as 1.4B; a single value gets an axis from half to twice of it."""
     ax.set_xscale("log")
     low, high = x.min(), x.max()
     if low == high:
@@ -211,9 +216,9 @@ def count_axis(ax: Axes, x: pd.Series) -> None:
 
 
 def errors_by_law(ax: Axes | None, scores: pd.DataFrame, title: str = "Held-out error by law") -> Axes:
-    """Draw the MRE of every target under every law, and in the legend each law's means.
+    """Draw the MRE of every target under every law; the legend gives each law's means.
 
-    In Axes that are given, of many targets those with the largest errors are drawn.
+    In given Axes, only the targets with the largest errors are drawn if there are many.
 
     Parameters
     ----------
@@ -232,7 +237,7 @@ def errors_by_law(ax: Axes | None, scores: pd.DataFrame, title: str = "Held-out 
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.28 * len(wide) + 1.3)) if lying else SIZE)
     place, width = np.arange(len(wide)), 0.8 / len(laws)
     for i, (law, colour) in enumerate(colours(laws).items()):
-        at, label = place + (i - (len(laws) - 1) / 2) * width, plain(_law_in_words(scores[scores["law"] == law]))
+        at, label = place + (i - (len(laws) - 1) / 2) * width, plain(_law_label(scores[scores["law"] == law]))
         draw = ax.barh if lying else ax.bar
         bars = draw(at, wide[law].fillna(0.0), width, color=colour, label=label)
         if wide.size <= MANY_BARS:
@@ -250,8 +255,8 @@ def errors_by_law(ax: Axes | None, scores: pd.DataFrame, title: str = "Held-out 
     return ax
 
 
-def _law_in_words(scores: pd.DataFrame) -> str:
-    """Return a law's means as one line: joint: 1.68 %, bias +0.30 %, 90 % intervals hold 92 %."""
+def _law_label(scores: pd.DataFrame) -> str:
+    """Return the legend entry of a law with its means: joint: 1.68 %, bias +0.30 %, 90 % intervals hold 92 %."""
     words = f"{scores['law'].iloc[0]}: {scores['mre'].mean():.2f} %"
     if "bias" in scores and scores["bias"].notna().any():
         words += f", bias {round(scores['bias'].mean(), 2) + 0.0:+.2f} %"
@@ -261,9 +266,9 @@ def _law_in_words(scores: pd.DataFrame) -> str:
 
 
 def parameters(ax: Axes | None, fit: FittedLaw, targets: Iterable[str] = ()) -> Axes:
-    """Draw the exponents and shapes of a law with their 90 % intervals, by target: the first eight, or those named.
+    """Draw a law's exponents and shape parameters with 90 % intervals, for the given or the first eight targets.
 
-    A law without any is drawn with all of its parameters.
+    All parameters are drawn for a law that has no exponents.
     """
     names = list(targets) or list(fit.targets)
     shown = names[:MOST_TARGETS]
@@ -291,7 +296,7 @@ def parameters(ax: Axes | None, fit: FittedLaw, targets: Iterable[str] = ()) -> 
 
 
 def loss_against_tokens(ax: Axes | None, data: Data, fit: FittedLaw, target: str) -> Axes:
-    """Draw a target's measured losses over D and the law's curves: per size the best run, the worst and two between."""
+    """Draw measured losses over D with the law's curves, for four runs per model size from the best to the worst."""
     table, ax = as_table(data), axes(ax)
     law, theta = fit.law, fit.target(target).theta[None]
     if LOSS + target not in table.frame or table.frame[LOSS + target].isna().all():
@@ -318,7 +323,7 @@ def loss_against_tokens(ax: Axes | None, data: Data, fit: FittedLaw, target: str
 
 
 def realised_against_requested(ax: Axes | None, table: Table) -> Axes:
-    """Draw the weights that runs realised by the end against those that were asked for."""
+    """Draw the realised weights at the end of each run against the requested ones."""
     ax, worst = axes(ax), 0.0
     last = table.frame.sort_values("n_tokens").groupby("run_id").tail(1)
     for domain, colour in colours(table.domains).items():
@@ -326,13 +331,13 @@ def realised_against_requested(ax: Axes | None, table: Table) -> Axes:
         ax.plot(asked, got, "o", ms=5, alpha=0.7, color=colour, label=short(domain))
         worst = max(worst, float((asked - got).abs().max()))
     ax.plot([0, 1], [0, 1], color="black", lw=0.8, ls="--")
-    ax.set(xlabel="requested weight", ylabel="realised weight", title=f"Realised mixtures: largest miss {worst:.4f}")
+    ax.set(xlabel="requested weight", ylabel="realised weight", title=f"Realised mixtures: largest error {worst:.4f}")
     legend(ax, "upper left")
     return ax
 
 
 def proof(ax: Axes | None, rows: Sequence[Mapping[str, Any]], target: str, unit: str = NATS) -> Axes:
-    """Draw predicted losses with intervals beside the losses that were measured, one mixture after the other."""
+    """Draw predicted losses with 90 % intervals beside measured losses, per mixture."""
     ax, place = axes(ax), np.arange(len(rows))
     predicted = np.array([r["predicted"] for r in rows])
     error = np.abs(np.array([[r["predicted"] - r["low"], r["high"] - r["predicted"]] for r in rows]).T)
@@ -351,5 +356,5 @@ def proof(ax: Axes | None, rows: Sequence[Mapping[str, Any]], target: str, unit:
 
 
 def beside(ax: Axes) -> Any:
-    """Return coordinates whose x is a share of the Axes' width and whose y is that of the data."""
+    """Return the transform with x in Axes coordinates and y in data coordinates."""
     return blended_transform_factory(ax.transAxes, ax.transData)
