@@ -22,8 +22,8 @@ demo-vision: $(VENV)/.ready ## the same road for captioned images
 test: $(VENV)/.ready ## the fast tests: every behaviour once, in a few minutes
 	$(BIN)/python -m pytest -n auto
 
-slow: $(VENV)/.ready ## what the fast tests leave out: long searches, many processes, whole repeats
-	$(BIN)/python -m pytest -n auto -m slow
+slow: $(VENV)/.ready ## what the fast tests leave out: long searches, many processes, whole repeats, more examples of properties
+	$(BIN)/python -m pytest -n auto -m "(slow or hypothesis) and not crash and not slurm" --hypothesis-profile thorough
 
 crash: $(VENV)/.ready ## kills, full disks and broken shards by the hundred; about half an hour
 	$(BIN)/python -m pytest -n auto -m crash

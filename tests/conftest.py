@@ -12,8 +12,10 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from train.plan import Plan
 
-settings.register_profile("untimed", deadline=None)  # property tests are never judged by their time
-settings.load_profile("untimed")
+# Property tests are never judged by their time. `make slow` chooses "thorough" on its command line.
+settings.register_profile("thorough", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=25)
+settings.load_profile("fast")
 os.environ["OMP_NUM_THREADS"] = "1"  # two runs side by side beat one on two threads; also in processes of their own
 
 

@@ -40,6 +40,7 @@ def test_a_case_that_a_table_cannot_support_says_why_in_one_row():
     assert "nothing to hold out" in row["remark"]
 
 
+@pytest.mark.slow
 def test_a_case_gives_what_the_table_holds():
     real_table("slimpajama/slimpajama_llm_small.csv")
     laws = ("additive-fixed-n", "multiplicative-fixed-n")

@@ -16,6 +16,7 @@ def regmix(part: str) -> Table:
     return read_table(files, layout="regmix", constants={"n_params": 1e6, "n_tokens": 1e9})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("residuals", "gate"), [("raw", 1.16), ("log", 1.15)])
 def test_losses_of_unseen_mixtures_are_ranked_and_predicted_better_than_by_regression_trees(residuals, gate):
     """Their LightGBM, run by us on the same files: Spearman 98.95, MRE 1.17 %."""

@@ -56,6 +56,7 @@ def test_mixtures_that_were_never_fitted_are_predicted_to_a_fraction_of_a_percen
     assert 70 <= score["coverage"].mean() <= 99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "gate", "part"), [("scale", 0.70, 0.6), ("mixture", 0.44, 0.9), ("tokens", 0.53, 0.75)]
 )

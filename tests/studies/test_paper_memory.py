@@ -1,6 +1,7 @@
 """The paper's studies fit on the GPUs that their sbatch lines ask for: whole nodes of 8 GPUs of 80 GB."""
 
 import re
+from functools import cache
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -14,6 +15,7 @@ from train.peaks import memory_of
 H100 = memory_of("NVIDIA H100 80GB HBM3") or 0.0
 
 
+@cache
 def gpus_of(study: str) -> int:
     """Return the GPUs of the launcher that the study's file names."""
     GlobalHydra.instance().clear()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from data.store.tokens import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
 from data.stream.items import Layout, TextWindows, open_items, pairs
 from tests.data.pictures import write_pictures
+from tests.marks import slow
 from train.standard_error import Ints, standard_error
 
 
@@ -40,12 +41,12 @@ def measured(rng: np.random.Generator, n_documents: int, mean_length: int, n_wan
 @pytest.mark.parametrize(
     ("n_documents", "mean_length", "n_wanted"),
     [
-        (40, 260, 1000),  # long documents, all windows
+        slow(40, 260, 1000),  # long documents, all windows
         (40, 260, 96),  # ... and some of them
-        (60, 64, 1000),  # documents as long as windows: most windows hold two
+        slow(60, 64, 1000),  # documents as long as windows: most windows hold two
         (400, 20, 1000),  # several documents in a window
-        (1000, 1300, 96),  # one window of each document
-        (6, 1000, 1000),  # very few documents
+        slow(1000, 1300, 96),  # one window of each document
+        slow(6, 1000, 1000),  # very few documents
     ],
 )
 def test_it_is_the_spread_over_repeated_draws_of_documents(n_documents: int, mean_length: int, n_wanted: int) -> None:

@@ -14,6 +14,7 @@ from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table, pick_targets
+from tests.marks import slow
 from tests.mixlaw.run_logs import eval_row, facts, train_row, write_run
 
 HEADER = "run_id,n_params,n_tokens,weight_web,weight_code,loss_web,loss_code"
@@ -257,7 +258,7 @@ def test_tables_of_the_same_domains_are_put_below_each_other_in_any_order_of_col
         read_table([one, third])
 
 
-@pytest.mark.parametrize("trials", [1000, pytest.param(2500, marks=pytest.mark.crash)])
+@pytest.mark.parametrize("trials", [150, slow(1000), pytest.param(2500, marks=pytest.mark.crash)])
 def test_random_bytes_in_a_csv_end_in_a_table_or_a_sentence(tmp_path, trials):
     """Half of the bytes are ones that CSVs are made of, so that damage often is read as a number."""
     rng, raw, path = np.random.default_rng(0), CSV.encode(), tmp_path / "runs.csv"

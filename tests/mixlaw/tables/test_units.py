@@ -14,6 +14,7 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.read import read_table
 from mixlaw.tables.units import NATS, canonical_unit, mixed_warning, named_unit, together, units_of, with_stated
+from tests.marks import slow
 
 DOMAINS = ("law", "news", "chat")
 
@@ -119,8 +120,8 @@ def without_pictures(page: str) -> str:
 
 
 @pytest.mark.parametrize(("target", "more", "words"), [
-    ("bpb_law", [], "bits/byte"), ("law", ["--unit", "*=bits/byte"], "bits/byte"), ("law_ppl", [], "perplexity"),
-    ("law_err", [], "error rate"),
+    ("bpb_law", [], "bits/byte"), slow("law", ["--unit", "*=bits/byte"], "bits/byte"),
+    slow("law_ppl", [], "perplexity"), slow("law_err", [], "error rate"),
 ])  # fmt: skip
 def test_all_commands_show_the_unit_of_the_target_and_never_nats(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str, more: list[str], words: str

@@ -20,6 +20,7 @@ from mixlaw.tables.notes import listed, ranges
 from mixlaw.tables.number_parsing import EMPTY
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
+from tests.marks import slow
 
 SCALE = {"n_params": 1e6, "n_tokens": 1e9}
 REGMIX = (
@@ -403,7 +404,7 @@ def test_long_lists_are_cut():
     assert listed(range(25)).endswith("19, and 5 more")
 
 
-@pytest.mark.parametrize("trials", [200, pytest.param(500, marks=pytest.mark.crash)])
+@pytest.mark.parametrize("trials", [40, slow(200), pytest.param(500, marks=pytest.mark.crash)])
 @pytest.mark.parametrize(("texts", "layout"), EXAMPLES)
 def test_random_bytes_and_cuts_end_in_a_table_or_a_sentence(write, texts, layout, trials):
     """Half of the bytes are ones that CSVs are made of."""
