@@ -1,4 +1,4 @@
-"""A page of HTML that needs nothing else: no network, no script, no other file."""
+"""A self-contained HTML page: no network, no script, no other file."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from mixlaw.report.templating import render
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page with a heading that links can name."""
+    """A part of a page: a heading that links can target, and HTML."""
 
     title: str
     body: Markup
@@ -30,14 +30,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What one HTML file shows, from top to bottom.
+    """The content of one HTML file.
 
     Attributes
     ----------
     title : its heading
-    sections : its parts; from three on, links to them stand on top
-    notes : sentences on top, commands between backticks
-    unfinished : a sentence on top about runs that are not done; it links to the study's section
+    sections : its parts; a page of three or more has links to them at the top
+    notes : sentences at the top, commands between backticks
+    unfinished : a sentence at the top about runs that are not done, with a link to the study section
     answer : the recommendation in a few lines, as `answer_box` returns it
     remark : a sentence at the end
     """
@@ -50,6 +50,6 @@ class Page:
     remark: str = ""
 
     def write(self, out: Path) -> None:
-        """Write the file; no line of it breaks between a number and its percent sign."""
+        """Write the file, with a non-breaking space before every percent sign."""
         text = render("page", page=self, version=mixlaw.__version__)
         out.write_text(text.replace(" %", "\N{NO-BREAK SPACE}%"), encoding="utf-8")

@@ -21,8 +21,8 @@ class Picture:
     Attributes
     ----------
     src : a data URI
-    title : what it shows, for readers who do not see it
-    wide : whether it takes a whole row
+    title : the alternative text
+    wide : whether it takes a whole row of the page
     """
 
     src: str
@@ -43,7 +43,7 @@ def drawn(ax: Axes) -> Picture:
 
 
 def png(path: Path) -> Picture:
-    """Return a PNG of what a model predicts.
+    """Return a PNG file of model predictions.
 
     Raises
     ------

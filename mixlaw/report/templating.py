@@ -1,4 +1,4 @@
-"""HTML from this package's Jinja templates; every value is escaped unless it is Markup already."""
+"""HTML from the Jinja templates of this package: autoescaping, and the filters that templates use."""
 
 import re
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-LONG = 28  # letters of a cell that may go over several lines
-MOST_COLUMNS = 8  # tables with more are turned, so that they grow downwards
+LONG = 28  # letters; longer cells wrap
+MOST_COLUMNS = 8  # wider tables are transposed
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Cells:
 
 
 def render(template: str, **values: Any) -> Markup:
-    """Return what a template makes of values.
+    """Render a template; every value that is not Markup is escaped.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ def render(template: str, **values: Any) -> Markup:
 
 
 def html_table(frame: pd.DataFrame) -> Markup:
-    """Return a DataFrame as an HTML table with four digits, empty where nothing is known; words stand on the left."""
+    """Return a DataFrame as an HTML table: four significant digits, missing values empty, words aligned left."""
     macros: Any = ENVIRONMENT.get_template("macros.html.j2").module
     return Markup(macros.table(frame))
 
 
 def cells_of(frame: pd.DataFrame) -> Cells:
-    """Return the text of every cell of a DataFrame, and how its column is aligned."""
+    """Return the text and the CSS class of every cell of a DataFrame."""
     texts = [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
     kinds = [_kind([row[i] for row in texts]) for i in range(frame.shape[1])]
     head = [(str(name), kind) for name, kind in zip(frame.columns, kinds, strict=True)]
@@ -58,7 +58,7 @@ def _cell(value: Any) -> str:
 
 
 def _kind(column: Iterable[str]) -> str:
-    """Return whether a column holds sentences, words or numbers."""
+    """Return the CSS class of a column: long for sentences, text for words, none for numbers."""
     known = [text for text in column if text]
     if max(map(len, known), default=0) > LONG and any(text[:1].isalpha() for text in known):
         return "long"
@@ -66,7 +66,7 @@ def _kind(column: Iterable[str]) -> str:
 
 
 def upright(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with many columns and few rows turned, so that it fits a page; others as they are."""
+    """Transpose a table with many columns and few rows, so that it fits the page."""
     if table.shape[1] <= max(MOST_COLUMNS, len(table)):
         return table
     turned = table.set_index(table.columns[0]).T
@@ -74,7 +74,7 @@ def upright(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def prose(sentence: str) -> Markup:
-    """Return a sentence of an error as HTML: with a capital, and commands between backticks as code.
+    """Return a sentence as HTML: its first letter capital, text between backticks as code.
 
     >>> prose("run `mixlaw fit` & wait")
     Markup('Run <code>mixlaw fit</code> &amp; wait')
