@@ -37,7 +37,7 @@ def is_no_name(text: str) -> bool:
     return bool(_NO_NAME.fullmatch(text.lower())) or text in ("~", "")
 
 
-def yaml_words(value: Any) -> str:
+def yaml_term(value: Any) -> str:
     """Return the YAML term for a value that was meant as text."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -62,7 +62,7 @@ def with_names_as_text(cfg: DictConfig, where: str = "") -> DictConfig:
     for path, name in misread:
         if isinstance(name, bool) or not isinstance(name, int):
             raise ConfigError(
-                f"{path}: a name is read as {yaml_words(name)}, not as text: quote it in a YAML file; choose another "
+                f"{path}: a name is read as {yaml_term(name)}, not as text: quote it in a YAML file; choose another "
                 "name on the command line"
             )
     if not misread:
@@ -110,6 +110,6 @@ def refuse_misread_text(cls: type, cfg: Any, where: str) -> None:
                 refuse_misread_text(of_entries[0], node._get_node(name), _below(path, name))  # type: ignore[arg-type]
         elif f.type is str and isinstance(value, bool | float):
             raise ConfigError(
-                f"{path}: must be text, but is read as {yaml_words(value)}: quote it in a YAML file, and twice on the "
+                f"{path}: must be text, but is read as {yaml_term(value)}: quote it in a YAML file, and twice on the "
                 f"command line: '{path}=\"...\"'"
             )

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from omegaconf._utils import get_yaml_loader
 
-from data.misread import is_no_name, yaml_words
+from data.misread import is_no_name, yaml_term
 from mixlaw.errors import ConfigError
 
 MAX_BYTES = 1 << 20
@@ -84,7 +84,7 @@ def check_scalars(raw: bytes, path: Path) -> None:
         value, place = node.value, f"{path}, line {node.start_mark.line + 1}"
         if is_name and node.tag != _TEXT:
             remedy = "" if is_no_name(value) else f"put it in quotes, '{value}':, or "
-            read = f"reads the name {value} as {yaml_words(_constructed(node))}, not as text"
+            read = f"reads the name {value} as {yaml_term(_constructed(node))}, not as text"
             raise ConfigError(f"{place}: YAML {read}: {remedy}choose another name")
         if node.tag in _NUMBERS and not is_name and (":" in value or _OCTAL.fullmatch(value)):
             base = 60 if ":" in value else 8

@@ -1,16 +1,16 @@
-"""Checkpoints that exist only after a rename.
+"""Atomic checkpoints: written to a staging folder, then renamed.
 
     checkpoints/step-00000100/
       model.safetensors, optimizer.safetensors   tensors by parameter name
-      average.safetensors   the same of the averaged weights, where evaluation.average is on
-      model/, optimizer/, ...  instead of these, where ranks hold shards (FSDP): one safetensors file a rank
-      state.json            step, how long the run log was, whether the step's evaluation is still to be made
-      manifest.json         size and sha256 of the others, written last
+      average.safetensors   averaged weights, with evaluation.average
+      model/, optimizer/, ...  instead of these files with FSDP: one safetensors file per rank
+      state.json            step, length of the run log, and whether the evaluation of this step is pending
+      manifest.json         size and sha256 of the other files, written last
 
-Saving: stage -> fsync -> manifest -> rename -> prune. Loading: the newest one whose manifest holds; a damaged one is
-passed over with a sentence. Ranks make durable and hash what they wrote themselves, and share the hashing of loading.
-Shards are written and read by torch.distributed.checkpoint in its safetensors format, so any number of ranks loads what
-any number saved. Nothing here can run code: no pickle.
+Saving: stage -> fsync -> manifest -> rename -> prune. Loading: the newest checkpoint that matches its manifest; damaged
+ones are skipped with a warning. Each rank syncs and hashes the files that it wrote; ranks share the hashing on loading.
+Shards are written and read by torch.distributed.checkpoint in its safetensors format, so the number of ranks may
+change. No code can run on loading: there is no pickle.
 """
 
 import errno
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_STEP = -1
 Entries = dict[str, dict[str, int | str]]  # of a manifest: file -> n_bytes, sha256
-_OVERHEAD = 1.05  # of a checkpoint over its tensors: headers, JSON
+_OVERHEAD = 1.05  # size of a checkpoint relative to its tensors: headers, JSON
 
 
 def save_checkpoint(
@@ -51,12 +51,12 @@ def save_checkpoint(
     world: World = ALONE,
     permanent: Collection[int] = (),
 ) -> Path:
-    """Write a checkpoint and drop all others but the `keep - 1` before it and those of `permanent` steps.
+    """Write a checkpoint; delete all others except the `keep - 1` before it and those of `permanent` steps.
 
     Raises
     ------
     CheckpointError
-        On all ranks, if one cannot write; earlier checkpoints stay as they were.
+        On all ranks, if one cannot write; earlier checkpoints are kept.
     """
     final, staged = folder / f"step-{step:08d}", folder / f".tmp-{step:08d}"
     try:
@@ -85,12 +85,12 @@ def save_checkpoint(
 
 
 def require_space(folder: Path, state: TrainState | Snapshot) -> None:
-    """See that a checkpoint fits on the disk, before the time for it is spent.
+    """Check that a checkpoint fits on the disk before writing it.
 
     Raises
     ------
     CheckpointError
-        If it does not, or if there can be no such folder.
+        If it does not fit, or the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def _cannot_save(final: Path, state: TrainState | Snapshot, error: OSError) -> C
 
 
 def _write_tensors(staged: Path, state: TrainState | Snapshot, world: World) -> None:
-    """Write all parts; what one of these libraries says of a disk becomes the OSError that it was."""
+    """Write all parts; convert write errors of these libraries to OSError."""
     try:
         for name, tensors in state.parts().items():
             if state.is_sharded:
@@ -125,20 +125,20 @@ def _write_tensors(staged: Path, state: TrainState | Snapshot, world: World) -> 
 
 
 def _files_of(staged: Path, world: World) -> list[Path]:
-    """Return the staged files that this rank wrote: its shards, and on the first rank whatever is no rank's shard."""
+    """Return the staged files that this rank wrote: its shards; on the first rank also files that are not shards."""
     files = sorted(path for path in staged.rglob("*") if path.is_file())
     return [path for path in files if _writer_of(path, world.size) == world.rank]
 
 
 def _writer_of(path: Path, n_ranks: int) -> int:
-    """Return the rank that wrote a file, as torch.distributed.checkpoint names shards: shard-00002-... is rank 1's."""
+    """Return the rank that wrote a file; torch.distributed.checkpoint names the shards of rank 1 shard-00002-..."""
     found = re.match(r"shard-(\d+)-", path.name)
     rank = int(found[1]) - 1 if found else 0
     return rank if 0 <= rank < n_ranks else 0
 
 
 def _seal_files(files: Collection[Path], staged: Path) -> Entries:
-    """Make files durable; return their lines of the manifest."""
+    """Sync files to disk; return their manifest entries."""
     entries: Entries = {}
     for path in files:
         with path.open("rb") as file:
@@ -148,25 +148,25 @@ def _seal_files(files: Collection[Path], staged: Path) -> Entries:
 
 
 def _publish(staged: Path, final: Path, entries: Entries) -> None:
-    """List the staged files, which are durable, and give the folder its name."""
+    """Write the manifest of the synced files and rename the folder to its final name."""
     with (staged / "manifest.json").open("w") as file:
         json.dump(entries, file, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
     for folder in {(staged / name).parent for name in entries} | {staged}:
         sync_path(folder)
-    if final.exists():  # a damaged one that loading passed over
+    if final.exists():  # damaged, and skipped by loading
         shutil.rmtree(final)
     os.replace(staged, final)
     sync_path(final.parent)
 
 
 def _prune(folder: Path, newest: Path, keep: int, permanent: Collection[int]) -> None:
-    """Remove what is too old, and what is newer: damaged, or loading would have taken it."""
+    """Delete old checkpoints, and newer ones, which must be damaged because loading skipped them."""
     kept = [path for path in valid_names(folder) if path.name <= newest.name][-keep:]
     names = {path.name for path in kept} | {f"step-{step:08d}" for step in permanent if step <= _step_of(newest)}
     for path in folder.glob("step-*"):
-        if path.name not in names:  # one without a manifest is half deleted
+        if path.name not in names:  # one without a manifest is partly deleted
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -180,9 +180,9 @@ def valid_names(folder: Path) -> list[Path]:
 
 
 def newest_checkpoint(folder: Path, at_most: int | None = None, world: World = ALONE) -> Path | None:
-    """Return the newest checkpoint whose bytes are what its manifest says (of a step up to `at_most`), or None.
+    """Return the newest checkpoint (of a step up to `at_most`) that matches its manifest, or None.
 
-    All ranks get the same; each hashes a share of the files. Others than the first see the disk through its eyes.
+    All ranks return the same; each hashes a share of the files. Only the first rank lists the folder.
     """
     names = [path.name for path in reversed(valid_names(folder))] if world.is_first else []
     for i in range(world.maximum(len(names))):
@@ -208,14 +208,14 @@ def newest_checkpoint(folder: Path, at_most: int | None = None, world: World = A
 
 
 def _number_of(name: str) -> int:
-    """Return the step of a checkpoint's name, or _NO_STEP if we give no such name."""
+    """Return the step in the name of a checkpoint, or _NO_STEP if the name has another form."""
     found = re.fullmatch(r"step-(\d{8,15})", name)
     return int(found[1]) if found else _NO_STEP
 
 
 def _verify(path: Path, world: World = ALONE) -> None:
-    """Raise unless the files are what the manifest says; of several ranks each looks at a share of them."""
-    listed = sorted(read_json(path / "manifest.json").items())  # a rank's shards come to it where ranks are as many
+    """Raise an error unless the files match the manifest; each rank checks a share of them."""
+    listed = sorted(read_json(path / "manifest.json").items())  # with as many ranks as shards, each gets its own
     for name, facts in listed[world.rank :: world.size]:
         if not (path / name).resolve().is_relative_to(path.resolve()):
             raise CheckpointError(f"{path / 'manifest.json'} names a file outside of its folder")
@@ -230,7 +230,7 @@ def _verify(path: Path, world: World = ALONE) -> None:
 
 
 def load_checkpoint(path: Path, state: TrainState, world: World = ALONE) -> dict[str, Any]:
-    """Fill the tensors of a run from a verified checkpoint; return what its state.json says.
+    """Fill the tensors of a run from a verified checkpoint; return its state.json.
 
     Raises
     ------
@@ -252,7 +252,7 @@ def read_part(path: Path, name: str, tensors: Tensors, world: World = ALONE) -> 
         fill(tensors, load_file(whole))
         return
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process reads what several wrote
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process reads shards of several ranks
         dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(path / name)), no_dist=world.size == 1)
 
 

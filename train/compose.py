@@ -1,4 +1,4 @@
-"""From a command line to a checked plan, every mistake becoming one sentence with the near match."""
+"""Composes a command line into a checked plan; mistakes are one-line errors with the closest known name."""
 
 import copy
 import dataclasses
@@ -31,7 +31,7 @@ sys.path.append(str(ROOT / "sweeps"))  # Hydra finds plugins as modules of hydra
 OmegaConf.register_new_resolver("expand_path", expand_path, replace=True)  # for the folder that Hydra makes
 _VALUE = re.compile(
     r"(?!hydra\.)([a-z_]+\.[a-z_.]+|seed|study_name|precision)="
-)  # not a choice of a file, nothing added
+)  # value overrides only: no config groups, no `+`
 
 
 def compose_config(overrides: Sequence[str]) -> TrainConfig:
@@ -46,7 +46,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
 
 
 def compose_study(jobs: Sequence[Sequence[str]]) -> list[TrainConfig]:
-    """Return `compose_config` of every run of a study, doing once what runs share: 0.1 s each otherwise.
+    """Return `compose_config` of every run of a study; parts that runs share are composed once (0.1 s per run).
 
     Raises
     ------
@@ -66,12 +66,12 @@ def compose_study(jobs: Sequence[Sequence[str]]) -> list[TrainConfig]:
                 bases[base] = _Base(_compose(base))
             configs.append(bases[base].with_values(own))
         except (HydraException, OmegaConfBaseException, ConfigError, AttributeError):
-            configs.append(compose_config(job))  # which knows the words for whatever is wrong
+            configs.append(compose_config(job))  # raises the proper error
     return configs
 
 
 def compose_hydra(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return Hydra's own settings for a command line: its launcher, and the grids of a study.
+    """Return Hydra's own settings of a command line: the launcher, and the sweeper with the grids of a study.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def compose_hydra(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 class _Base:
-    """What many runs have in common, composed once; some values of it can be changed."""
+    """A configuration that many runs share, composed once; single values can be changed."""
 
     def __init__(self, cfg: DictConfig) -> None:
         if re.search(r"\$\{(?!oc\.env:)", str(OmegaConf.to_container(cfg, resolve=False))):
@@ -93,7 +93,7 @@ class _Base:
         self._read: dict[tuple[str, ...], Any] = {}
 
     def with_values(self, overrides: Sequence[str]) -> TrainConfig:
-        """Return the configuration with some values changed, reading again only the groups that hold them."""
+        """Return the configuration with some values changed; only the groups of these values are converted again."""
         by_name: dict[str, tuple[str, ...]] = {}
         for override in overrides:
             name = re.split(r"[.=]", override, maxsplit=1)[0]
@@ -128,7 +128,7 @@ def _compose(overrides: Sequence[str], return_hydra_config: bool = False) -> Dic
 
 
 def addable(override: str) -> str:
-    """Let a setting of the data be given that its YAML leaves out; the dataclasses refuse one that does not exist."""
+    """Allow overrides of `data` settings that the YAML file does not mention; the dataclasses refuse unknown ones."""
     if override.lstrip("+~").startswith("="):
         raise ConfigError(f"{override} names no setting: write <setting>=<value>")
     if "_target_" in override.partition("=")[0]:
@@ -138,7 +138,7 @@ def addable(override: str) -> str:
 
 
 def read_config(cfg: DictConfig) -> TrainConfig:
-    """Turn a composed configuration into dataclasses; after this no DictConfig exists."""
+    """Convert a composed configuration to dataclasses."""
     config = to_dataclass(TrainConfig, cfg)
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"the configuration became a {type(config).__name__}")
@@ -146,18 +146,18 @@ def read_config(cfg: DictConfig) -> TrainConfig:
 
 
 def plan_run(config: TrainConfig) -> Plan:
-    """Open the prepared data that a configuration names and check the one against the other.
+    """Open the prepared data of a configuration, and check the configuration against them.
 
     Raises
     ------
     MixlawError
-        Before anything is trained: unprepared or damaged data, or a mixture that the data cannot give.
+        For unprepared or damaged data, or a mixture that the data do not allow.
     """
     return make_plan(config, open_data(config))
 
 
 def open_data(config: TrainConfig) -> Manifest:
-    """Open the prepared data that a configuration names.
+    """Open the prepared data of a configuration.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def open_data(config: TrainConfig) -> Manifest:
 
 
 def explain(error: Exception) -> str:
-    """Return one sentence for an error of Hydra's: what is unknown, and what was probably meant."""
+    """Return a one-line message for an error of Hydra: the unknown name, and the closest known one."""
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
         inner = error.__cause__
@@ -194,7 +194,7 @@ def explain(error: Exception) -> str:
 
 
 def _unknown_key(path: str) -> str:
-    """Name the first part of a dotted key that no dataclass has."""
+    """Return a message with the first unknown part of a dotted key."""
     node: Any = TrainConfig
     parts = path.split(".")
     for i, part in enumerate(parts):

@@ -1,4 +1,4 @@
-"""Ranks: who this process is, and how all of them come to one decision. torch.distributed is the only engine."""
+"""Ranks: the position of this process, and how ranks synchronise; all by torch.distributed."""
 
 import os
 import re
@@ -15,9 +15,9 @@ import torch.distributed as dist
 from mixlaw.errors import ConfigError, MixlawError
 
 TIMEOUT_MINUTES, WAIT_MINUTES = 30.0, 720.0  # defaults of machine.timeout_minutes and machine.wait_minutes
-_POLL_S = (0.001, 0.25)  # the first pause, and the longest
-_LINGER_S = 2.0  # that the first rank stays for the others
-_LEFT = "left"  # in the store: how many ranks have left
+_POLL_S = (0.001, 0.25)  # shortest and longest pause between polls
+_LINGER_S = 2.0  # time that the first rank waits for the others at the end
+_LEFT = "left"  # key in the store: number of ranks that have left
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class World:
 
     Attributes
     ----------
-    wait_s : how long a rank waits outside of collectives for what others do alone, such as hashing [s]
+    wait_s : maximum waiting time outside of collectives, for work that other ranks do alone, such as hashing [s]
     group : process group of its collectives; None: the default one
     """
 
@@ -40,11 +40,11 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank writes: only one does."""
+        """Whether this is rank 0, the only one that writes."""
         return self.rank == 0
 
     def maximum(self, value: int) -> int:
-        """Return the largest of all ranks' values, so that every rank acts on the same one."""
+        """Return the maximum over ranks (all-reduce), so that all ranks decide alike."""
         if self.size == 1:
             return value
         flag = torch.tensor(value, device=self.device)
@@ -52,7 +52,7 @@ class World:
         return int(flag.item())
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
-        """Return the sum of a tensor over the ranks."""
+        """Return the sum of a tensor over ranks (all-reduce)."""
         if self.size > 1:
             dist.all_reduce(value, op=dist.ReduceOp.SUM, group=self.group)
         return value
@@ -63,9 +63,9 @@ class World:
             dist.barrier(self.group)
 
     def beside(self, timeout_minutes: float = TIMEOUT_MINUTES) -> "World":
-        """Return the same ranks for a second thread, whose collectives and meetings never mix with those of the first.
+        """Return the same ranks for a second thread, with separate collectives and meetings.
 
-        All ranks call it at the same point. Its collectives are small and of the CPU: gloo's.
+        All ranks must call it at the same point. Its collectives are small and use gloo on the CPU.
         """
         if self.size == 1:
             return self
@@ -74,18 +74,18 @@ class World:
         return replace(self, device=cpu, group=group, _prefix=prefix, _meetings=Counter())
 
     def meet(self, what: str) -> None:
-        """Wait until every rank is here, without a collective: what the others still do may take hours.
+        """Wait until every rank arrives; other ranks may take hours, so this polls the store and uses no collective.
 
-        A collective that waits longer than the time-out of its process group kills the run, and keeps a GPU busy.
+        A collective that waits longer than the time-out of its process group ends the run, and keeps the GPU busy.
 
         Parameters
         ----------
-        what : name of the meeting, the same on all ranks; it may come again
+        what : name of the meeting, the same on all ranks; names can be reused
 
         Raises
         ------
         MixlawError
-            If another rank has left, or is not here after `wait_s`.
+            If another rank has left, or has not arrived after `wait_s`.
         """
         if self.size == 1:
             return
@@ -105,13 +105,13 @@ class World:
                 pause = min(2 * pause, _POLL_S[1])
 
     def abandon(self) -> None:
-        """Let nobody wait for this rank in a meeting any longer, nor this rank's other threads for anybody."""
+        """End all meetings with an error, on other ranks and in other threads of this rank."""
         if self.size > 1:
             with suppress(MixlawError), _store() as store:
                 store.add(_LEFT, 1)
 
     def gather(self, what: str, text: str) -> list[str]:
-        """Return, on the first rank, what every rank says, in their order; on the others []. Waits as `meet` does."""
+        """Return the texts of all ranks in order on the first rank, [] on the others; waits as `meet` does."""
         if self.size == 1:
             return [text]
         key = f"{self._prefix}{what}/said/{self._meetings[what] + 1}"
@@ -126,14 +126,14 @@ class World:
 
     @contextmanager
     def together(self, what: str = "together") -> Iterator[None]:
-        """A block that all ranks leave in the same way: an error of one of them stops the others, too.
+        """A context that all ranks leave in the same way: an error of one rank stops the others too.
 
-        Ranks may take as long as `meet` waits: they meet before they exchange anything.
+        Ranks may take as long as `meet` allows, because they meet before they use a collective.
 
         Raises
         ------
         MixlawError, OSError
-            This rank's own, or one that says to look at the others.
+            The error of this rank, or one that refers to the other ranks.
         """
         failure: MixlawError | OSError | None = None
         try:
@@ -150,22 +150,22 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 @contextmanager
 def _store() -> Iterator[dist.Store]:
-    """Give the key-value store by which the ranks found each other; its host is the first rank, or torchrun."""
+    """Yield the key-value store of the default process group; its host is the first rank, or torchrun."""
     try:
         yield dist.distributed_c10d._get_default_store()
-    except RuntimeError as error:  # torch's own errors of networks and stores among them
+    except RuntimeError as error:  # includes torch's network and store errors
         words = str(error).splitlines()[0][:200]
         raise MixlawError(f"stopped, because the first rank of this run is gone: see what it says ({words})") from None
 
 
 def join_world(device: str, timeout_minutes: float = TIMEOUT_MINUTES, wait_minutes: float = WAIT_MINUTES) -> World:
-    """Return this process's place: alone, or among the ranks that torchrun or srun started.
+    """Return the position of this process: alone, or among the ranks started by torchrun or srun.
 
     Parameters
     ----------
     device : auto, cpu or cuda
-    timeout_minutes : after which a collective that still waits for another rank fails
-    wait_minutes : how long ranks wait outside of collectives
+    timeout_minutes : time-out of collectives
+    wait_minutes : maximum waiting time outside of collectives
 
     Raises
     ------
@@ -188,14 +188,14 @@ def join_world(device: str, timeout_minutes: float = TIMEOUT_MINUTES, wait_minut
 
 
 def gpu_of(local_rank: int, n_seen: int) -> int:
-    """Return which of the GPUs that CUDA shows this process is the rank's own.
+    """Return the index of this rank's GPU among those visible to the process.
 
     Raises
     ------
     ConfigError
         If a node has more ranks than GPUs: two ranks of a run cannot share one.
     """
-    if n_seen == 1:  # with --gpus-per-task each task sees its own GPU only, whatever its number on the node
+    if n_seen == 1:  # with --gpus-per-task, each task sees only its own GPU
         return 0
     if local_rank >= n_seen:
         raise ConfigError(
@@ -206,7 +206,7 @@ def gpu_of(local_rank: int, n_seen: int) -> int:
 
 
 def adopt_slurm(environment: MutableMapping[str, str]) -> None:
-    """Say in torch's words what `srun` says in its own; torchrun's words win where both are there."""
+    """Set the environment variables of torchrun from those of `srun`, unless torchrun has set them."""
     step = environment.get("SLURM_STEP_NUM_TASKS", "1")  # of the srun step, not of the allocation
     if "RANK" in environment or step == "1":
         return
@@ -218,7 +218,7 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
 
 
 def first_host(nodes: str) -> str:
-    """Return the first host of Slurm's short form of a list: gpu[03-05,9],x -> gpu03."""
+    """Return the first host of a Slurm host list: gpu[03-05,9],x -> gpu03."""
     match = re.match(r"([^,\[]+)(?:\[([^,\-\]]+))?", nodes)
     if not match:
         raise ConfigError(f"SLURM_STEP_NODELIST is {nodes!r}; it names no host: set MASTER_ADDR")
@@ -226,11 +226,11 @@ def first_host(nodes: str) -> str:
 
 
 def leave_world() -> None:
-    """Let the other ranks go, and tell those that wait for this one that it will not come."""
+    """Leave the process group, and end the waiting of other ranks for this one."""
     if dist.is_initialized():
         with suppress(MixlawError), _store() as store:
             n_left, end = store.add(_LEFT, 1), time.monotonic() + _LINGER_S
             while dist.get_rank() == 0 and n_left < dist.get_world_size() and time.monotonic() < end:
-                time.sleep(_POLL_S[0])  # its process may hold the store, which the others still ask who is here
+                time.sleep(_POLL_S[0])  # the first rank may host the store, which the others still need
                 n_left = store.add(_LEFT, 0)
         dist.destroy_process_group()

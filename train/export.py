@@ -50,7 +50,7 @@ OUTSIDE = {"embedding.weight": "model.embed_tokens.weight", "final_norm.weight":
 
 @dataclass(frozen=True)
 class Trained:
-    """A run directory that was read: what it is, and its newest weights."""
+    """The content of a run directory, with the weights of the newest checkpoint."""
 
     folder: Path
     facts: dict[str, Any]
@@ -77,13 +77,13 @@ class Trained:
 
     @property
     def realised(self) -> dict[str, float]:
-        """The share of the tokens that each domain gave."""
+        """Realised share of the tokens of each domain."""
         spent = next(row["tokens_by_domain"] for row in reversed(self.rows) if row["kind"] == "train")
         return {domain: n / max(sum(spent.values()), 1) for domain, n in spent.items()}
 
 
 def read_run(folder: Path, unfinished: bool = False) -> Trained:
-    """Read a run and its newest checkpoint: the averaged weights where the run evaluates those.
+    """Read a run and its newest checkpoint; with evaluation.average, the averaged weights.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def read_run(folder: Path, unfinished: bool = False) -> Trained:
 
 
 def to_transformers(run: Trained) -> Any:
-    """Return the run's model as a model of transformers, in evaluation mode: one of theirs where they have it."""
+    """Return the model as a transformers model in evaluation mode: Llama or Qwen3 for text, else our own class."""
     if run.config.model.family != "text":
         from train.hf import to_own_model
 
@@ -148,7 +148,7 @@ def to_transformers(run: Trained) -> Any:
 
 
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return our weights under the names of transformers' Llama, fused matrices cut into its own."""
+    """Return the weights under the names of transformers' Llama, with fused matrices split."""
     named: dict[str, Tensor] = {}
     for name, value in weights.items():
         if not name.startswith("blocks."):
@@ -162,13 +162,13 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def predictions(run: Trained, laws: FittedLaws) -> pd.DataFrame:
-    """Return what the chosen law predicts for this run: target, predicted, low, high [nats/token]."""
+    """Return the prediction of the chosen law for this run: target, predicted, low, high [nats/token]."""
     frame = pd.DataFrame({"n_params": [run.facts["n_params"]["total"]], "n_tokens": [run.n_tokens]})
     return laws.best.predict(frame.assign(**{f"weight_{d}": share for d, share in run.realised.items()}))
 
 
 def card(run: Trained, class_name: str, laws: FittedLaws | None, added: Sequence[str] = ()) -> str:
-    """Return the model card: YAML facts for the hub, then what a person asks first.
+    """Return the model card: YAML metadata for the hub, then text and tables.
 
     Parameters
     ----------
@@ -197,14 +197,14 @@ def card(run: Trained, class_name: str, laws: FittedLaws | None, added: Sequence
     elif run.config.model.qk_norm:
         lines.append("It is a Llama with RMSNorm on queries and keys, which transformers calls Qwen3.")
     lines += ["", "| parameters | |", "|---|---|", *(f"| {kind} | {n:,} |" for kind, n in counts.items())]
-    lines += ["", *mixture_table(run), "", *loss_table(run, laws), "", tokenizer_words(facts["tokenizer"], added), ""]
+    lines += ["", *mixture_table(run), "", *loss_table(run, laws), "", tokenizer_note(facts["tokenizer"], added), ""]
     return "\n".join(lines)
 
 
 def mixture_table(run: Trained) -> list[str]:
-    """Return what the model was trained on."""
+    """Return a table of the training mixture, with licences and sha256."""
     known, realised = licences(run), run.realised
-    lines = ["| domain | weight asked for | realised | tokens available | licence of the texts | sha256 |"]
+    lines = ["| domain | requested weight | realised | tokens available | licence of the texts | sha256 |"]
     lines += ["|---|---|---|---|---|---|"]
     for domain, weight in run.facts["mixture"].items():
         pool, licence = run.facts["data"][domain], known.get(domain, "not stated")
@@ -214,7 +214,7 @@ def mixture_table(run: Trained) -> list[str]:
 
 
 def licences(run: Trained) -> dict[str, str]:
-    """Return the licence of each domain, as far as the data that the run was trained on are still prepared here."""
+    """Return the licences of those domains whose prepared data, with the same sha256, are on this machine."""
     try:
         manifest = open_manifest(run.config.data.folder)
     except DataError:
@@ -225,7 +225,7 @@ def licences(run: Trained) -> dict[str, str]:
 
 
 def loss_table(run: Trained, laws: FittedLaws | None) -> list[str]:
-    """Return the last evaluation, beside what a law says of a run of this size and mixture."""
+    """Return a table of the last evaluation, with the prediction of the chosen law if there is one."""
     measured = {name: f"{row['loss']:.4f} ± {row['loss_se']:.4f}" for name, row in run.losses.items()}
     if laws is None:
         head = ["| held-out loss [nats/token] | measured |", "|---|---|"]
@@ -249,8 +249,8 @@ def law_table(laws: FittedLaws) -> list[str]:
     return lines + [f"| {target} | {' | '.join(f'{v:.4g}' for v in row)} |" for target, row in values.iterrows()]
 
 
-def tokenizer_words(facts: Mapping[str, Any], added: Sequence[str] = ()) -> str:
-    """Return what is to be known of the tokenizer, how it was used in training, and the texts."""
+def tokenizer_note(facts: Mapping[str, Any], added: Sequence[str] = ()) -> str:
+    """Return the paragraph of the model card on the tokenizer, its use in training, and licences of the texts."""
     told = (
         f"Tokenizer: {facts['kind']}, {facts['vocab_size']:,} symbols, sha256 `{facts['sha256']}`. Losses are in nats "
         "per token of it. The texts keep their licences, which may bind the weights as well."
@@ -306,14 +306,14 @@ def export(folder: Path, out: Path, law: Path | None = None, unfinished: bool = 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Export from the command line; return the exit code."""
+    """Run `python -m train.export`; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m train.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=path_option, metavar="RUN_DIRECTORY")
     parser.add_argument("--out", type=path_option, required=True, help="folder to write, absent or empty")
     parser.add_argument("--law", type=path_option, help="laws.json of `mixlaw fit`: its prediction goes into the card")
-    parser.add_argument("--unfinished", action="store_true", help="export the newest checkpoint of a run that goes on")
+    parser.add_argument("--unfinished", action="store_true", help="export the newest checkpoint of an unfinished run")
     return exit_code_of(lambda: _export(parser.parse_args(argv)))
 
 

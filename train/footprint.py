@@ -1,11 +1,11 @@
-"""How many bytes of a GPU's memory a run needs, found by going through one micro-batch without a GPU and without data.
+"""Estimates the GPU memory of a run by tracing one micro-batch, without a GPU and without data.
 
-Weights, gradients and the optimizer's state are counted from the model's shapes. Activations and logits are what the
-model's own code keeps: it runs on fake tensors, which have shapes and no memory, while every storage that is made is
-counted until it is freed. Blocks are alike, so that models of one and two blocks tell the bytes of any depth.
+Weights, gradients and optimizer state follow from the parameter shapes. For activations and logits, the model runs on
+fake tensors, which have shapes but no memory, while every storage is counted from its allocation until it is freed.
+All blocks are equal, so models of one and two blocks determine the memory of any depth.
 
-What differs from a GPU: compiled kernels keep less (nothing is compiled here, so this is an upper bound). Norms and
-masked attention are counted as the fused kernels of a GPU keep them (`as_gpu`).
+The estimate is an upper bound, because compiled kernels keep less and nothing is compiled here. Norms and masked
+attention are counted like the fused kernels of a GPU (`as_gpu`).
 """
 
 import weakref
@@ -29,25 +29,25 @@ from train.models.build import FAMILIES
 from train.parallel import micro_batch_of, shards_of, trainable
 
 CONTEXT = 1_500_000_000  # bytes: CUDA's context, cuBLAS's workspace, NCCL's buffers
-FRAGMENTS = 0.03  # of all tensors: what the allocator cannot use
-_FEW_SYMBOLS = 16  # a vocabulary whose logits weigh nothing
+FRAGMENTS = 0.03  # fragmentation of the allocator, as a share of all tensors
+_FEW_SYMBOLS = 16  # size of a vocabulary with negligible logits
 _FP32 = 4
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes on the fullest GPU of a run.
+    """Memory on the fullest GPU of a run [bytes].
 
     Attributes
     ----------
-    weights : fp32, this rank's part, and of the averaged weights where evaluation.average is on
+    weights : fp32, this rank's part; with evaluation.average also of the averaged weights
     gradients : fp32, this rank's part
-    optimizer : AdamW's two means of this rank's part
-    gathered : FSDP: whole blocks that are gathered, and their gradients on the way to their ranks
-    activations : what one micro-batch keeps for the backward pass, and what the largest operation needs beside it
-    logits : the same of the head and the loss
-    evaluation : what an evaluation needs beside weights and optimizer
-    overhead : CUDA, NCCL, and fragments that the allocator cannot use
+    optimizer : AdamW's two moments, this rank's part
+    gathered : FSDP: all-gathered blocks, and their gradients before they are reduced
+    activations : kept by one micro-batch for the backward pass, and the temporaries of the largest operation
+    logits : the same for the head and the loss
+    evaluation : memory of an evaluation besides weights and optimizer
+    overhead : CUDA, NCCL, and fragmentation
     """
 
     weights: int
@@ -60,17 +60,17 @@ class Footprint:
 
     @property
     def training(self) -> int:
-        """Bytes of all tensors while a step is computed."""
+        """All tensors during a training step."""
         return self.state + self.gradients + self.gathered + self.activations + self.logits
 
     @property
     def state(self) -> int:
-        """Bytes that are there all the time."""
+        """Tensors that exist permanently."""
         return self.weights + self.optimizer
 
     @property
     def tensors(self) -> int:
-        """Bytes of all tensors when they are most: in a step, or in an evaluation, which has no gradients."""
+        """Peak of all tensors: in a training step, or in an evaluation, which has no gradients."""
         return max(self.training, self.state + self.evaluation)
 
     @property
@@ -79,21 +79,21 @@ class Footprint:
 
     @property
     def total(self) -> int:
-        """Bytes that the GPU must have."""
+        """Memory that the GPU must have."""
         return self.tensors + self.overhead
 
 
 def footprint(config: TrainConfig, vocab_size: int, n_ranks: int, as_gpu: bool = True) -> Footprint:
-    """Return what one GPU of a run needs.
+    """Return the memory that one GPU of a run needs.
 
-    Evaluations are counted in micro-batches, gradients of FSDP as scattered after each micro-batch. A single process
-    whose share is one micro-batch needs up to `gradients` less: they come while activations go.
+    Evaluations are counted in micro-batches, and FSDP reduces and scatters gradients after each micro-batch. A single
+    process with one micro-batch per step needs up to `gradients` less, because gradients replace activations.
 
     Parameters
     ----------
     vocab_size : of the tokenizer
-    n_ranks : GPUs that train the run together
-    as_gpu : count the kernels of a GPU; False: those of a CPU, which can be measured
+    n_ranks : number of GPUs that train the run
+    as_gpu : count the kernels of a GPU; False: of a CPU, which can be measured
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""One run from its first token to its seal: the training loop, top to bottom.
+"""Trains one run from start to end: the training loop, top to bottom.
 
-Everything it consumes is a pure function of (configuration, step), so resuming is: load weights and optimizer, cut
-the run log back to what it was then, go on with the next step.
+All inputs are a pure function of (configuration, step). Resuming therefore means: load weights and optimizer, truncate
+the run log to its length at the checkpoint, continue with the next step.
 """
 
 import gc
@@ -42,7 +42,7 @@ from train.saving import Saver
 from train.state import TrainState
 
 log = logging.getLogger(__name__)
-Progress = Callable[[int, float], None]  # (tokens so far, latest training loss)
+ProgressCallback = Callable[[int, float], None]  # (tokens so far, latest training loss)
 _OVER = ("", "finished", "diverged")
 
 
@@ -50,7 +50,7 @@ def no_progress(n_tokens: int, loss: float) -> None:
     """Show nothing."""
 
 
-def run(plan: Plan, progress: Progress = no_progress) -> str:
+def run(plan: Plan, progress: ProgressCallback = no_progress) -> str:
     """Train one run to its end, from its newest checkpoint if there is one.
 
     Returns
@@ -85,14 +85,14 @@ def run(plan: Plan, progress: Progress = no_progress) -> str:
             at_end.enter_context(no_garbage_collection())
             return _over(folder, world) or _Training(plan, folder, world, stop, at_end).train(progress)
     except OSError as error:
-        error.filename = error.filename or folder  # a full disk does not say where
+        error.filename = error.filename or folder  # errors of a full disk have no file name
         raise
     finally:
         leave_world()
 
 
 def _over(folder: Path, world: World) -> str:
-    """Return the status of a run that is over, as the first rank sees it, or the empty string."""
+    """Return the status of a run that is over, as read by the first rank; '' if it is not over."""
     status = read_status(folder) if world.is_first else ""
     return _OVER[world.maximum(_OVER.index(status) if status in _OVER else 0)]
 
@@ -137,8 +137,8 @@ class _Training:
         model = shape_model(config.model, tokenizer["vocab_size"], config.layout(), tokenizer["end_id"])
         return place(model, config.machine, config.precision, self.world)
 
-    def train(self, progress: Progress) -> str:
-        """Go from where the run stands to its end, or to where it is stopped."""
+    def train(self, progress: ProgressCallback) -> str:
+        """Train from the current step to the end of the run, or until a signal stops it."""
         plan, config, world, optimizer = self.plan, self.config, self.world, self.state.optimizer
         self._resume()
         replica = trainable(self.model, config.machine, world)
@@ -153,7 +153,7 @@ class _Training:
                 factor = schedule_factor(config.schedule, n_before, plan.tokens_per_step)
                 lr = set_learning_rate(optimizer, config.optim, factor)
                 loss = backward(replica, batch, config, world)
-                batch = self._next(batches)  # read while a GPU still computes
+                batch = self._next(batches)  # while the GPU is still computing
                 grad_norm = clip_gradients(self.model, config.optim.clip)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -180,16 +180,16 @@ class _Training:
         return self._end("finished", started)
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
-        """Return the next batch, or an empty one behind the last, and count how long that took."""
+        """Return the next batch, or an empty one after the last; add the waiting time to data_wait_s."""
         started = time.perf_counter()
         batch = next(batches, {})
         self.data_wait_s += time.perf_counter() - started
         return batch
 
-    def _read(self, progress: Progress, late: int) -> bool:
-        """Log and show what all steps but the last `late` gave; go back to before the first whose loss is no number.
+    def _read(self, progress: ProgressCallback, late: int) -> bool:
+        """Log and show the losses of all steps but the last `late`; return False at the first that is not finite.
 
-        All ranks read the same numbers, so they come to the same end. False: there was such a step.
+        The step count then goes back to before that step. All ranks read the same numbers and act alike.
         """
         while len(self.unread) > late:
             reading = self.unread.popleft()
@@ -207,15 +207,15 @@ class _Training:
         return step % self.config.logging.every_steps == 0
 
     def _told_to_stop(self) -> bool:
-        """Return whether any rank should stop; one of several hears of it with the loss of a step."""
+        """Return whether any rank should stop; several ranks exchange this together with the loss of a step."""
         return self.told or (self.world.size == 1 and self._should_stop())
 
     def _should_stop(self) -> bool:
-        """Return whether this rank got a signal, or failed to save in the background: the next save raises that."""
+        """Return whether this rank received a signal, or a background save failed; the next save raises the error."""
         return self.stop.signal > 0 or self.saver.has_failed
 
     def _evaluate(self) -> str:
-        """Measure and log all domains, unless a signal comes in between; say 'diverged' where a loss is no number."""
+        """Evaluate and log all domains unless a signal arrives; return 'diverged' if a loss is not finite, else ''."""
         model = self.state.average.model if self.state.average else self.model
         losses = self.evaluator.measure(model, self.world, self.config.precision, self.stop)
         if losses is None:
@@ -229,7 +229,7 @@ class _Training:
         return ""
 
     def _save(self) -> None:
-        """Save, unless this very step was resumed from: the weights are the same, only its evaluation was missing."""
+        """Save a checkpoint, unless this step was loaded from one; then only its evaluation was missing."""
         if self.step == self.resumed:
             return
         facts: dict[str, Any] = {"evaluation_pending": self.evaluation_pending}
@@ -245,7 +245,7 @@ class _Training:
         )
 
     def _resume(self) -> None:
-        """Go back to the newest checkpoint that all ranks hold valid, or begin where another run can lend one."""
+        """Load the newest checkpoint that is valid on all ranks, else one of the trunk, else initialise."""
         own = self.folder / "checkpoints"
         with self.world.together():
             if self.world.is_first:
@@ -277,11 +277,10 @@ class _Training:
 
 
 def backward(model: nn.Module, batch: Batch, config: TrainConfig, world: World) -> Tensor:
-    """Accumulate the gradient of the mean loss over all valid tokens of the global batch; return this rank's part of
-    that loss: the ranks' sum is the whole.
+    """Accumulate the gradient of the mean loss over all valid tokens of the global batch.
 
-    Micro-batches and ranks weigh by the tokens that carry loss, not by their number. Where there are several kinds of
-    losses, each is a mean of its own, and their weighted sum is what falls.
+    Returns this rank's part of the loss; the sum over ranks is the loss. Each token with loss has the same weight,
+    whatever micro-batch or rank it is in. With several kinds of losses, the result is the weighted sum of their means.
     """
     family: Any = getattr(model, "module", model)  # beneath DDP
     batch = inputs_of(family, batch, world.device)
@@ -297,6 +296,6 @@ def backward(model: nn.Module, batch: Batch, config: TrainConfig, world: World) 
                 losses = model(part)
                 means = [w * losses[kind].sum() / n_valid[kind].clamp(min=1) for kind, w in family.loss_weights.items()]
                 part_loss = torch.stack(means).sum()
-            (part_loss * world.size).backward()  # ranks average their gradients, and this is a sum
+            (part_loss * world.size).backward()  # DDP and FSDP average over ranks, but the loss is a sum
         loss += part_loss.detach()
     return loss

@@ -1,4 +1,4 @@
-"""A configuration checked against the data it names: the mixture, the steps, and the run's name."""
+"""A configuration checked against its data: the mixture, the steps, and the run id."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from mixlaw.runs.log import SCHEMA_VERSION, run_id
 from train.config import MixtureConfig, TrainConfig
 from train.precision import VERSIONS
 
-# Settings that came later: where they are not used, runs of the time before keep their names.
+# Settings that were added later. If they have their defaults, they are left out of the run id, so that ids stay.
 _ADDED: dict[str, tuple[str, ...]] = {
     "evaluation": ("average",),
     "schedule": ("cooldown",),
@@ -37,11 +37,11 @@ _ADDED: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Timetable:
-    """What happens after which step. D is what the stream gives: tokens without padding.
+    """The steps of a run, with its checkpoints and evaluations. D counts tokens without padding.
 
     Attributes
     ----------
-    tokens_per_step : the mean, where items differ in length
+    tokens_per_step : mean over the items, which may differ in length
     """
 
     config: TrainConfig
@@ -63,7 +63,7 @@ class Timetable:
         return min(int(start // self.tokens_per_step) + 1, self.n_steps)
 
     def permanent_steps(self) -> set[int]:
-        """Return the steps after which a checkpoint is kept for good."""
+        """Return the steps whose checkpoints are never deleted."""
         return {-int(-n_tokens // self.tokens_per_step) for n_tokens in self.config.checkpoint.permanent}
 
     def saves_after(self, step: int) -> bool:
@@ -71,9 +71,9 @@ class Timetable:
         return step == self.n_steps or step % self.config.checkpoint.every_steps == 0 or step in self.permanent_steps()
 
     def evaluation_steps(self) -> list[int]:
-        """Return the steps after which the run is evaluated, the last step among them; after a cool-down only that.
+        """Return the steps after which the run is evaluated, including the last one; with a cool-down, only the last.
 
-        While the rate falls, a run is neither at its constant rate nor cooled down.
+        During the cool-down, losses are comparable neither with a constant rate nor with a finished cool-down.
         """
         if self.config.schedule.cooldown:
             return [self.n_steps]
@@ -84,7 +84,7 @@ class Timetable:
 
 @dataclass(frozen=True)
 class Plan(Timetable):
-    """What there is to know about a run before anything is trained."""
+    """Everything that is known about a run before it is trained."""
 
     manifest: Manifest
     weights: dict[str, float]
@@ -113,14 +113,14 @@ class Plan(Timetable):
         return n_image / n
 
     def available(self, domain: str) -> dict[str, int]:
-        """Return how many tokens a domain has to train on: text, and patches as this model cuts them; and samples."""
+        """Return the training tokens of a domain (text and patches of this model), and its samples."""
         if not self.manifest.image_size:
             return {"n_tokens": self.manifest.n_tokens(domain, "train")}
         kinds = self.kinds.get(domain)
         return {what: kinds.total(what) if kinds else 0 for what in ("n_tokens", "n_samples")}
 
     def data_hashes(self) -> dict[str, str]:
-        """Return what each domain and target is, down to the byte."""
+        """Return domain or target -> sha256 of its data."""
         return {d: self.manifest.domain_sha256(d) for d in (*self.manifest.domains, *self.manifest.targets)}
 
 
@@ -139,7 +139,7 @@ def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
                 raise ConfigError(f"domain '{name}': its losses would be taken for a part of another's: rename it")
     kinds = {domain: kinds_in(manifest, domain, "train", layout) for domain in manifest.domains}
     weights = resolve(config.mixture, manifest, kinds)
-    if any(w > 0 and not kinds[d].size for d, w in weights.items()):  # said with a table
+    if any(w > 0 and not kinds[d].size for d, w in weights.items()):  # raises the error with a table
         check_epochs(kinds, {d: w * config.schedule.n_tokens for d, w in weights.items()}, config.stream.max_epochs)
     shares = shares_of_items(weights, kinds, config.stream.unit)
     per_item = {d: kinds[d].per_item("n_tokens") for d, w in weights.items() if w > 0}
@@ -187,11 +187,11 @@ def resolve(mixture: MixtureConfig, manifest: Manifest, kinds: dict[str, Kinds])
 
 
 def science(config: TrainConfig, weights: dict[str, float], manifest: Manifest) -> dict[str, Any]:
-    """Return everything that decides the losses of a run: what its id is the hash of."""
+    """Return all facts that decide the losses of a run; the run id is their hash."""
     facts = dataclasses.asdict(config)
     for machine_side in ("study_name", "machine", "logging", "checkpoint", "data"):
         del facts[machine_side]
-    del facts["stream"]["max_epochs"]  # it refuses runs, and changes none
+    del facts["stream"]["max_epochs"]  # a limit only; it changes no loss
     plain = dataclasses.asdict(TrainConfig())
     for group, added in _ADDED.items():
         for name in added:
