@@ -1,6 +1,6 @@
-"""What all commands share: output that never fails to print, errors as one sentence, and exit codes.
+"""Output, error messages and exit codes of all commands.
 
-The exit codes of errors are attributes of their classes (`mixlaw/errors.py`); the others stand here.
+Exit codes of errors are attributes of their classes (`mixlaw/errors.py`); the others are defined here.
 """
 
 import codecs
@@ -13,15 +13,15 @@ from typing import ParamSpec, TextIO
 from mixlaw.errors import MixlawError
 
 ESCAPED = "mixlaw.escaped"  # the name of the error handler
-AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a run saved after a signal, and the same command resumes it
+AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the run was saved after a signal; the same command resumes it
 DIVERGED = 76  # a loss or a gradient of a run was not finite
 INTERRUPTED = 130  # by Ctrl-C before anything was saved
-UNWRITABLE = 4  # a file or the output cannot be read or written
+UNWRITABLE = 4  # a file cannot be read, or the output cannot be written
 P = ParamSpec("P")
 
 
 def command(main: Callable[P, int]) -> Callable[P, int]:
-    """Decorate a command's main function: its output is made ready before, and flushed without a traceback after."""
+    """Decorate the main function of a command: prepare output streams before, flush them after."""
 
     @functools.wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
@@ -35,19 +35,19 @@ def command(main: Callable[P, int]) -> Callable[P, int]:
 
 
 def exit_code_of(task: Callable[[], int], when_interrupted: str = "") -> int:
-    """Run the body of a command and return its exit code; an error prints one sentence on stderr, not a traceback.
+    """Run a command and return its exit code; an error prints its message on stderr instead of a traceback.
 
     Parameters
     ----------
-    task : the body; returns the exit code of a success
-    when_interrupted : what to say after Ctrl-C
+    task : the command; returns its exit code
+    when_interrupted : message after Ctrl-C
     """
     try:
         return task()
     except MixlawError as error:
         remark(f"error: {error}")
         return error.exit_code
-    except BrokenPipeError:  # whoever read the output has enough of it
+    except BrokenPipeError:  # the reader of the pipe ended, as in `| head`
         return 0
     except OSError as error:
         remark(f"error: {error.filename or 'output'}: {error.strerror or error}")
@@ -59,9 +59,9 @@ def exit_code_of(task: Callable[[], int], when_interrupted: str = "") -> int:
 
 
 def make_ready() -> None:
-    r"""Let standard output and error print any character: what their encoding lacks is escaped as in JSON.
+    r"""Prepare standard output and error: characters that their encoding lacks are escaped as in JSON.
 
-    A stream that the caller closed (`>&-`) takes everything and keeps nothing.
+    A closed stream (`>&-`) is redirected to the null device.
 
     >>> "网 \N{GRINNING FACE}".encode("latin-1", ESCAPED)
     b'\\u7f51 \\ud83d\\ude00'
@@ -70,22 +70,22 @@ def make_ready() -> None:
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-        elif hasattr(stream, "reconfigure"):  # a notebook's has no encoding
+        elif hasattr(stream, "reconfigure"):  # streams of notebooks have no encoding
             stream.reconfigure(errors=ESCAPED)
 
 
 def say(text: str) -> None:
-    """Print a line for a person; results in files and JSON go elsewhere."""
+    """Print a line on standard output."""
     _print(text, sys.stdout)
 
 
 def remark(text: str) -> None:
-    """Print a line that must not stand in the output, which a script may read."""
+    """Print a line on standard error: notes and warnings, which scripts must not read as results."""
     _print(text, sys.stderr)
 
 
 def settle() -> None:
-    """Flush both streams; what cannot be written any more is dropped, so that Python says nothing when it exits."""
+    """Flush both streams; on failure, redirect to the null device, so that Python prints no error at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -94,7 +94,7 @@ def settle() -> None:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    """Print a line at once; where nobody reads any more (`| head -1`), the command goes on in silence."""
+    """Print a line and flush; after the reader of a pipe has ended (`| head -1`), further output is discarded."""
     try:
         stream.write(text + "\n")
         stream.flush()
@@ -103,7 +103,7 @@ def _print(text: str, stream: TextIO) -> None:
 
 
 def _drop(stream: TextIO) -> None:
-    """Let a stream's file take everything and keep nothing."""
+    """Redirect a stream to the null device."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -1,7 +1,7 @@
 """Training compute as scaling laws count it: 6 FLOPs per parameter and token (Kaplan et al. 2020, section 2.1).
 
-Two of the six are the forward pass, four the backward pass. Attention is left out; `train/models/count.py` adds it for
-the utilisation of GPUs.
+Two of the six are the forward pass, four the backward pass. Attention is left out; `train/models/count.py` includes it,
+for the utilisation of GPUs.
 """
 
 from typing import TYPE_CHECKING, overload
@@ -24,8 +24,8 @@ def flops(n_params: "float | Array", n_tokens: "float | Array") -> "float | Arra
 
     Parameters
     ----------
-    n_params : N, the parameters that every token passes
-    n_tokens : D; tokens per second give FLOP/s
+    n_params : N, the parameters used by every token
+    n_tokens : D, or tokens per second for FLOP/s
 
     >>> flops(1.4e9, 28e9)
     2.352e+20
@@ -38,7 +38,12 @@ def tokens_for(compute: float, n_params: float) -> float: ...
 @overload
 def tokens_for(compute: "Array", n_params: "float | Array") -> "Array": ...
 def tokens_for(compute: "float | Array", n_params: "float | Array") -> "float | Array":
-    """Return the D that a model of N parameters can be trained on with C FLOPs: the inverse of `flops`.
+    """Return D = C / (6 N), the inverse of `flops`.
+
+    Parameters
+    ----------
+    compute : C, FLOPs
+    n_params : N
 
     >>> tokens_for(2.352e20, 1.4e9)
     28000000000.0

@@ -1,11 +1,11 @@
-"""The errors that a person may cause: one base class, so that a command line can turn each into a sentence."""
+"""Errors that users can cause. Commands print their message instead of a traceback."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class MixlawError(ValueError):
-    """Something outside the program is wrong; the message says what, where, and what to do."""
+    """Base class; messages state what is wrong, where, and what to do."""
 
     exit_code = 2
 
@@ -15,13 +15,13 @@ class ConfigError(MixlawError):
 
 
 class DataError(MixlawError):
-    """A corpus or shard is missing, damaged, or not what its manifest says."""
+    """A corpus or shard is missing, damaged, or differs from its manifest."""
 
     exit_code = 3
 
 
 class RunLogError(MixlawError):
-    """A run directory or a table of runs cannot be trusted."""
+    """A run directory or a table of runs is invalid."""
 
     exit_code = 3
 
@@ -33,13 +33,13 @@ class CheckpointError(MixlawError):
 
 
 class FitError(MixlawError):
-    """The runs at hand cannot support the law that was asked for."""
+    """There is too little data to fit this law."""
 
     exit_code = 5
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the sentence for a name that does not exist, with the near match and the list."""
+    """Return the message for an unknown name, with the closest match and the list of known names."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ";"

@@ -1,4 +1,4 @@
-"""Small files: written atomically, JSON that every reader takes, and hashes."""
+"""Atomic writes, strict JSON and file hashes."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from mixlaw.errors import RunLogError
 
 
 def canonical_json(value: object) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    """Return the canonical JSON of a value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def strict_json(value: object, indent: int | None = None) -> str:
-    """Return JSON that every reader takes: a number that is none (NaN, infinity) is null."""
+    """Return standard JSON; NaN and infinity become null."""
 
     def plain(part: object) -> object:
         if isinstance(part, Mapping):
@@ -30,7 +30,7 @@ def strict_json(value: object, indent: int | None = None) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old one or the new one, never a part."""
+    """Write a text file atomically: readers see the old or the new contents, and the new ones survive a crash."""
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with staged.open("w", encoding="utf-8") as file:
@@ -44,7 +44,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Make a file, or the names in a folder, durable."""
+    """Flush a file, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -59,12 +59,12 @@ def file_sha256(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object strictly.
+    """Read a JSON object; NaN and repeated keys are errors.
 
     Raises
     ------
     RunLogError
-        If the file is absent, cut, not JSON, or not an object.
+        If the file is absent, not valid JSON, or not an object.
     """
     try:
         value = json.loads(path.read_bytes(), parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates)
@@ -78,7 +78,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number that JSON allows")
+    raise ValueError(f"{name} is not valid in JSON")
 
 
 def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Paths as people write them, in settings and on command lines: `~` and environment variables are expanded."""
+"""Expand `~` and environment variables in paths of settings and command lines."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 def expand_path(text: str, where: str = "path") -> str:
-    """Return a path with `~`, `$NAME` and `${NAME}` expanded; a file that exists under the name as written wins.
+    """Return a path with `~`, `$NAME` and `${NAME}` expanded, unless a file of the unexpanded name exists.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def expand_path(text: str, where: str = "path") -> str:
     Raises
     ------
     ConfigError
-        If a variable is not set, or the user of `~user` is not known.
+        If a variable is not set, or the user of `~user` does not exist.
     """
     if not text.startswith("~") and ("$" not in text or os.path.lexists(text)):
         return text
@@ -39,7 +39,7 @@ def expand_path(text: str, where: str = "path") -> str:
 
 
 def path_option(text: str) -> Path:
-    """Return the path of a command-line option, as the `type` of an argparse argument: shells expand no `--out=~/x`."""
+    """Return an expanded path; the `type` of argparse options, because shells do not expand `--out=~/x`."""
     try:
         return Path(expand_path(text))
     except ConfigError as error:
@@ -47,12 +47,16 @@ def path_option(text: str) -> Path:
 
 
 def expand_options(options: argparse.Namespace, names: Iterable[str]) -> None:
-    """Expand the paths among parsed options in place: text, a Path, or a list of these.
+    """Expand paths among parsed options in place.
+
+    Parameters
+    ----------
+    names : options whose values are text, a Path, or a list of these
 
     Raises
     ------
     ConfigError
-        Naming the option, as `expand_path` does.
+        See `expand_path`.
     """
     for name in names:
         value = getattr(options, name, None)

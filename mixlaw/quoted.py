@@ -1,4 +1,4 @@
-"""Names in the options of the command line: a name that holds a separator stands in quotes, as in '"cc,news"=0.1'."""
+"""Parse names in command-line options; a name with a separator must be quoted, as in '"cc,news"=0.1'."""
 
 from mixlaw.errors import ConfigError
 
@@ -6,9 +6,9 @@ QUOTES = "\"'"
 
 
 def split(text: str, separator: str) -> list[str]:
-    """Return the parts of a text between separators that do not stand in quotes; quotes are kept.
+    """Split a text at separators outside of quotes; quotes are kept.
 
-    A quote opens at the beginning of a part, or behind `+`, `=` or `:`; elsewhere it is a letter, as in don't.
+    A quote opens at the start of a part, or after `+`, `=` or `:`; elsewhere it is a letter, as in don't.
 
     >>> split('"cc,news"=0.1,web=0.2', ",")
     ['"cc,news"=0.1', 'web=0.2']
@@ -16,7 +16,7 @@ def split(text: str, separator: str) -> list[str]:
     Raises
     ------
     ConfigError
-        If a quote is never closed.
+        If a quote is not closed.
     """
     parts, start, quote, opens = [], 0, "", True
     for i, letter in enumerate(text):
@@ -29,12 +29,12 @@ def split(text: str, separator: str) -> list[str]:
             start = i + 1
         opens = letter in "+=:, " or letter == separator
     if quote:
-        raise ConfigError(f"{text}: the quote {quote} is never closed")
+        raise ConfigError(f"{text}: the quote {quote} is not closed")
     return [*parts, text[start:]]
 
 
 def unquoted(name: str) -> str:
-    """Return a name without the blanks and quotes around it.
+    """Return a name without surrounding blanks and quotes.
 
     >>> unquoted(' "cc,news" ')
     'cc,news'

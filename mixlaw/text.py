@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def count_text(count: float) -> str:
-    """Return a count as people say it: 492k, 1.4B.
+    """Return a count with three digits and a unit: 492k, 1.4B.
 
     >>> count_text(492_512), count_text(1.4e9), count_text(812), count_text(999_999)
     ('493k', '1.4B', '812', '1M')
@@ -19,7 +19,7 @@ def count_text(count: float) -> str:
 
 
 def percent(weight: float) -> str:
-    """Return a weight as text.
+    """Return a weight in per cent.
 
     >>> percent(0.0812), percent(0.5), percent(0.0), percent(0.0002)
     ('8.1 %', '50 %', '0 %', '< 0.1 %')
@@ -30,7 +30,7 @@ def percent(weight: float) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """Return an interval of a weight as text.
+    """Return an interval of a weight in per cent.
 
     >>> span(0.24, 0.381), span(0.0002, 0.02)
     ('24 to 38 %', '0 to 2.0 %')
@@ -39,7 +39,7 @@ def span(low: float, high: float) -> str:
 
 
 def price(cost: float) -> str:
-    """Return a cost as text, without its unit.
+    """Return a cost with four decimals, without its unit.
 
     >>> price(0.0123), price(1e-6)
     ('0.0123', '< 0.0001')

@@ -1,1 +1,1 @@
-"""The run directory, the contract between trainer and fitter; and the state of a study."""
+"""Run directories, the contract between trainer and fitter, and the status of studies."""

@@ -1,9 +1,9 @@
-"""Whether runs may be fitted as one table: what decides their losses beside N, D, h and the seed must agree.
+"""Check that runs are comparable: all settings that affect losses, except N, D, h and the seed, must agree.
 
-A run directory states everything that decides its losses (its identity). A learning rate or a batch size that has one
-value per model size and goes one way with it is a rule of the study; every other difference is refused, unless a person
-chooses some runs (`where`) or says what was varied on purpose (`varied`). Files state little: there the columns that
-look like such settings are named.
+A run directory states these settings (its identity). A learning rate or batch size with one value per model size that
+is monotonic in N is a scaling rule of the study. Any other difference is an error, unless the user selects runs
+(`where`) or declares what was varied on purpose (`varied`). Files state few settings; for them, columns that look like
+settings and differ give warnings.
 """
 
 import json
@@ -18,24 +18,31 @@ import pandas as pd
 
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
 
-FREE = (  # may differ: N, D, h, the seed, where a run happens and when it is measured
-    "seed", "study_name", "mixture.*", "machine.*", "logging.*", "checkpoint.*", "data.*", "model.family",
-    "model.width", "model.depth", "model.head_dim", "model.ffn_multiple_of", "model.vocab_multiple_of",
-    "model.decoder_depth", "schedule.n_tokens", "schedule.warmup_tokens", "evaluation.n_points", "evaluation.ratio",
-    "stream.max_epochs",
-)  # fmt: skip
-BY_SIZE = ("optim.lr", "optim.weight_decay", "stream.batch_size", "precision")  # may follow N
-LATER: dict[str, Any] = {  # settings that came after the first runs, with what those runs did
-    "evaluation.average": 0.0, "schedule.cooldown": 0.0, "model.document_mask": False, "model.image_size": 32,
-    "model.patch_size": 8, "model.image_loss_weight": 0.4, "model.text_loss_weight": 1.0, "stream.unit": "tokens",
-    "stream.min_crop": 1.0, "stream.flip": 0.0,
-}  # fmt: skip
-SETTINGS = re.compile(  # columns of files that say how a run was trained
+FREE = (  # may differ: N, D, h, the seed, the machine, and when a run is evaluated
+    *("seed", "study_name", "mixture.*", "machine.*", "logging.*", "checkpoint.*", "data.*", "model.family"),
+    *("model.width", "model.depth", "model.head_dim", "model.ffn_multiple_of", "model.vocab_multiple_of"),
+    *("model.decoder_depth", "schedule.n_tokens", "schedule.warmup_tokens", "stream.max_epochs"),
+    *("evaluation.n_points", "evaluation.ratio"),
+)
+BY_SIZE = ("optim.lr", "optim.weight_decay", "stream.batch_size", "precision")  # may depend on N
+LATER: dict[str, Any] = {  # settings that older runs do not state -> the value that they had
+    "evaluation.average": 0.0,
+    "schedule.cooldown": 0.0,
+    "model.document_mask": False,
+    "model.image_size": 32,
+    "model.patch_size": 8,
+    "model.image_loss_weight": 0.4,
+    "model.text_loss_weight": 1.0,
+    "stream.unit": "tokens",
+    "stream.min_crop": 1.0,
+    "stream.flip": 0.0,
+}
+SETTINGS = re.compile(  # columns of files that are training settings
     r"(tokeni[sz]er|vocab(_size|ulary)?|family|arch(itecture)?|model_(type|family|name)|data(_?set|_version)?|corpus|"
     r"lr|max_lr|peak_lr|learning_?rate|optimi[sz]er|(global_)?batch_?size|weight_?decay|seq_?len(gth)?|"
     r"context(_length)?|precision|dtype)(_name)?"
 )
-MOST_RUNS = 3  # that are named for each value
+MOST_RUNS = 3  # runs named per value
 MOST_VALUES = 4
 MOST_LINES = 3
 Identity = Mapping[str, Any]
@@ -43,7 +50,15 @@ Identity = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Facts:
-    """What is compared of one run: its id, its N, what decides its losses, and everything that can be chosen by."""
+    """Settings of one run.
+
+    Attributes
+    ----------
+    run_id : its id
+    n_params : N
+    identity : settings that affect losses: name -> value
+    all : all settings by which runs can be selected
+    """
 
     run_id: str
     n_params: float
@@ -52,7 +67,7 @@ class Facts:
 
 
 def facts_of(run: Mapping[str, Any]) -> Facts:
-    """Return what a run.json says that decides the run's losses, as flat names and plain values."""
+    """Return the settings in a run.json, as flat names (optim.lr) and plain values."""
     config = flat(run["config"])
     settings = {name: LATER[name] for name in LATER if name.split(".")[0] in run["config"]} | config
     identity = {name: value for name, value in settings.items() if not _fits(name, FREE)}
@@ -67,7 +82,7 @@ def facts_of(run: Mapping[str, Any]) -> Facts:
 
 
 def flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return nested settings with dots in their names; lists are text.
+    """Return nested settings with dotted names; lists become JSON text.
 
     >>> flat({"optim": {"lr": 0.1, "betas": [0.9, 0.95]}})
     {'optim.lr': 0.1, 'optim.betas': '[0.9, 0.95]'}
@@ -82,7 +97,7 @@ def flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def _tokenizer(facts: Mapping[str, Any]) -> str:
-    """Return a tokenizer as one word, by its kind, size and hash; what it is called elsewhere does not count."""
+    """Return kind, vocabulary size and hash of a tokenizer as one word; its name does not matter."""
     parts = [facts.get("kind"), facts.get("vocab_size"), str(facts.get("sha256", ""))[:8]]
     return "-".join(str(part) for part in parts if part) or json.dumps(facts, sort_keys=True)
 
@@ -94,10 +109,14 @@ def _fits(name: str, patterns: Iterable[str]) -> bool:
 def chosen(runs: Sequence[Facts], where: Mapping[str, Sequence[str]]) -> list[Facts]:
     """Return the runs whose settings have the wanted values.
 
+    Parameters
+    ----------
+    where : setting -> values, see `is_one_of`
+
     Raises
     ------
     ConfigError
-        If no run states such a setting, or none has the value, naming those that there are.
+        If no run states the setting, or none has the value; the message lists the existing ones.
     """
     for name, wanted in where.items():
         stated = {run.run_id: run.all[name] for run in runs if name in run.all}
@@ -109,7 +128,7 @@ def chosen(runs: Sequence[Facts], where: Mapping[str, Sequence[str]]) -> list[Fa
 
 
 def as_wanted(where: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return setting -> the values that are wanted, as text.
+    """Return setting -> list of wanted values, as text.
 
     >>> as_wanted({"optim.lr": 0.008, "family": ["text", "vision"]})
     {'optim.lr': ['0.008'], 'family': ['text', 'vision']}
@@ -119,20 +138,22 @@ def as_wanted(where: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def check_name(name: str, stated: Collection[Any], known: Sequence[str]) -> None:
-    """Refuse a setting that nothing states, with the near match."""
+    """Raise ConfigError if no run states the setting, with the closest match."""
     if not stated:
         raise ConfigError(f"--where {name}=...: {unknown_name('setting or column', name, known)}")
 
 
 def check_found(name: str, wanted: Sequence[str], kept: Collection[Any], stated: Iterable[Any]) -> None:
-    """Refuse a value that nothing has, naming those that there are."""
+    """Raise ConfigError if no run has the value, with the existing values."""
     if not kept:
         values = ", ".join(dict.fromkeys(_word(v) for v in stated))
-        raise ConfigError(f"--where {name}={' or '.join(wanted)}: nothing has this value; there are {values[:300]}")
+        raise ConfigError(
+            f"--where {name}={' or '.join(wanted)}: no run has this value; existing values: {values[:300]}"
+        )
 
 
 def is_one_of(value: Any, wanted: Iterable[str]) -> bool:
-    """Say whether a setting has one of the values: as a number, as text with * and ?, or by a part of its name.
+    """Return whether a setting has one of the values: an equal number, a text pattern, or a part between hyphens.
 
     >>> is_one_of(0.003, ["3e-3"]), is_one_of("bytes-256-1a2b3c4d", ["bytes"]), is_one_of("The Pile", ["the*"])
     (True, True, True)
@@ -153,25 +174,25 @@ def _word(value: Any) -> str:
 
 
 def require_comparable(runs: Sequence[Facts], where: str, varied: Iterable[str] = ()) -> list[str]:
-    """Return notes about what follows the model's size; refuse runs that differ in anything else.
+    """Raise an error if runs differ in settings that affect losses; return notes about settings that depend on N.
 
     Parameters
     ----------
-    runs : those that are to be one table
-    where : how messages name them
-    varied : names of settings that may differ, * and ? allowed
+    runs : the runs of one table
+    where : what messages call them
+    varied : settings, or patterns with * and ?, that may differ
 
     Raises
     ------
     RunLogError
-        Naming the settings, their values, and runs that have them.
+        Naming the settings, their values, and the runs that have them.
     """
     differing = {name: values for name, values in _values(runs).items() if len(values) > 1 and not _fits(name, varied)}
     notes, refused = [], {}
     for name, values in differing.items():
         rule = _as_rule(name, runs)
         if rule:
-            notes.append(f"{where}: {name} follows the model's size: {rule}")
+            notes.append(f"{where}: {name} depends on the model size: {rule}")
         else:
             refused[name] = values
     if refused:
@@ -180,7 +201,7 @@ def require_comparable(runs: Sequence[Facts], where: str, varied: Iterable[str] 
 
 
 def _values(runs: Sequence[Facts]) -> dict[str, dict[str, list[str]]]:
-    """Return setting -> value -> the runs that have it; a run that does not state a setting agrees with all."""
+    """Return setting -> value -> ids of the runs that have it; unstated settings are not compared."""
     found: dict[str, dict[str, list[str]]] = {}
     for run in runs:
         for name, value in run.identity.items():
@@ -190,17 +211,17 @@ def _values(runs: Sequence[Facts]) -> dict[str, dict[str, list[str]]]:
 
 
 def _as_rule(name: str, runs: Sequence[Facts]) -> str:
-    """Return in words how a setting follows N, where it has one value per N and goes one way; else nothing."""
+    """Return how a setting depends on N as text, if it has one value per N and is monotonic; else ''."""
     if name not in BY_SIZE:
         return ""
     if name == "optim.lr" and any(run.identity.get("optim.parametrization") == "mup" for run in runs):
-        return ""  # muP's rate is the same at all widths
+        return ""  # under muP the rate is the same at all widths
     pairs = sorted({(run.n_params, run.identity[name]) for run in runs if name in run.identity})
     return _one_way(pairs)
 
 
 def _one_way(pairs: Sequence[tuple[float, Any]]) -> str:
-    """Return (N, value) pairs, sorted, in words if every N has one value and values only rise or only fall with N."""
+    """Return the ends of sorted (N, value) pairs as text, if N determines the value and it is monotonic; else ''."""
     values = [value for _, value in pairs]
     if len({n for n, _ in pairs}) < len(pairs):
         return ""
@@ -211,26 +232,25 @@ def _one_way(pairs: Sequence[tuple[float, Any]]) -> str:
 
 
 def _refusal(refused: Mapping[str, Mapping[str, list[str]]], where: str, n_runs: int) -> str:
-    """Return the error about settings that differ; those that divide the runs alike share a line."""
-    alike: dict[str, list[str]] = {}
+    """Return the error about differing settings; settings that group the runs in the same way share a line."""
+    same_groups: dict[str, list[str]] = {}
     for name, values in refused.items():
-        alike.setdefault(json.dumps(sorted(values.values())), []).append(name)
+        same_groups.setdefault(json.dumps(sorted(values.values())), []).append(name)
     lines = []
-    for names in list(alike.values())[:MOST_LINES]:
+    for names in list(same_groups.values())[:MOST_LINES]:
         more = f" (so do {', '.join(names[1:4])}{' ...' if len(names) > 4 else ''})" if len(names) > 1 else ""
-        lines.append(f"  {names[0]}: {_values_in_words(refused[names[0]])}{more}")
-    others = [name for names in list(alike.values())[MOST_LINES:] for name in names]
+        lines.append(f"  {names[0]}: {_values_text(refused[names[0]])}{more}")
+    others = [name for names in list(same_groups.values())[MOST_LINES:] for name in names]
     lines += [f"  and {', '.join(others[:8])}"] if others else []
     first = next(iter(refused))
     common = max(refused[first], key=lambda value: len(refused[first][value]))
-    return "\n".join([
-        f"{where}: {n_runs} runs cannot be fitted as one table, they differ in more than N, D, h and the seed:", *lines,
-        f"Fit one kind: --where {first}={common}; or, if it was varied on purpose: --varied {first}",
-    ])  # fmt: skip
+    head = f"{where}: {n_runs} runs cannot be fitted as one table: they differ in more than N, D, h and the seed:"
+    remedy = f"Fit one kind: --where {first}={common}; or, if it was varied on purpose: --varied {first}"
+    return "\n".join([head, *lines, remedy])
 
 
-def _values_in_words(values: Mapping[str, Sequence[str]]) -> str:
-    """Return values with how many runs have each, and some of them."""
+def _values_text(values: Mapping[str, Sequence[str]]) -> str:
+    """Return values with the number of runs that have each, and the ids of some."""
     parts = []
     for value, runs in sorted(values.items(), key=lambda pair: -len(pair[1]))[:MOST_VALUES]:
         more = " ..." if len(runs) > MOST_RUNS else ""
@@ -240,18 +260,18 @@ def _values_in_words(values: Mapping[str, Sequence[str]]) -> str:
 
 
 def common_identity(runs: Sequence[Facts], varied: Iterable[str] = ()) -> dict[str, str]:
-    """Return the settings that all runs share, as words: what other runs must share with them."""
+    """Return the settings that all runs share, as text; runs that are compared with them must share these too."""
     shared = {name: next(iter(v)) for name, v in _values(runs).items() if len(v) == 1 and not _fits(name, varied)}
     return {name: value for name, value in shared.items() if name not in BY_SIZE}
 
 
 def require_alike(one: Mapping[str, str], other: Mapping[str, str], these: str, those: str) -> None:
-    """Refuse two sets of runs that share settings among themselves but not with each other.
+    """Raise an error if two sets of runs differ in settings that are constant within each set.
 
     Parameters
     ----------
-    one, other : what `common_identity` returned for each; a setting that only one of them states is not compared
-    these, those : how the message names them
+    one, other : the `common_identity` of each set; settings that only one of them states are not compared
+    these, those : what the message calls them
 
     Raises
     ------
@@ -271,10 +291,14 @@ def require_alike(one: Mapping[str, str], other: Mapping[str, str], these: str, 
 def chosen_rows(frame: pd.DataFrame, where: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Return the rows of a file whose cells have the wanted values.
 
+    Parameters
+    ----------
+    where : column -> values, see `is_one_of`
+
     Raises
     ------
     ConfigError
-        If there is no such column, or no row has the value.
+        If a column does not exist, or no row has the value.
     """
     for name, wanted in where.items():
         check_name(name, [name] * (name in frame), [str(c) for c in frame.columns])
@@ -285,15 +309,17 @@ def chosen_rows(frame: pd.DataFrame, where: Mapping[str, Sequence[str]]) -> pd.D
 
 
 def differing_columns(frame: pd.DataFrame, varied: Iterable[str] = ()) -> list[str]:
-    """Return a sentence for every column of a file that says how runs were trained and has several values.
+    """Return a warning for every column of training settings that differs between runs.
 
-    A rate that falls within runs counts by its highest value; one value per N that goes one way with N is a rule.
+    A learning rate that decays within runs counts by its maximum. Settings that are monotonic in N, with one value per
+    N, are a scaling rule and give no warning.
 
     Parameters
     ----------
-    frame : run_id, n_params and whatever other columns there are
+    frame : run_id, n_params and all other columns
+    varied : columns, or patterns, that may differ
     """
-    said = []
+    warnings = []
     for column in map(str, frame.columns):
         known = frame[frame[column].notna()] if SETTINGS.fullmatch(re.split(r"[./]", column.lower())[-1]) else frame[:0]
         if known.empty or _fits(column, varied):
@@ -307,15 +333,15 @@ def differing_columns(frame: pd.DataFrame, varied: Iterable[str] = ()) -> list[s
         counts = values.map(_word).value_counts()
         shown = ", ".join(f"{value} in {n} rows" for value, n in counts[:MOST_VALUES].items())
         more = f" and {len(counts) - MOST_VALUES} more" if len(counts) > MOST_VALUES else ""
-        said.append(
-            f"{column} differs between runs ({shown}{more}), and laws see N, D and h only: fit one kind by --where "
-            f"{column}={counts.index[0]}; if it was varied on purpose: --varied {column}"
+        warnings.append(
+            f"{column} differs between runs ({shown}{more}), and laws depend on N, D and h only: fit one kind by "
+            f"--where {column}={counts.index[0]}; if it was varied on purpose: --varied {column}"
         )
-    return said
+    return warnings
 
 
 def _highest(frame: pd.DataFrame, column: str) -> "pd.Series[Any]":
-    """Return a column, a number as the highest of its run: schedules fall within runs."""
+    """Return a column; numbers are replaced by the maximum of their run, because learning rates decay within runs."""
     cells = frame[column]
     if not pd.api.types.is_numeric_dtype(cells):
         return cells.astype(str)

@@ -1,13 +1,13 @@
-"""The ledger of a study: which runs are planned, and who tried them.
+"""The ledger of a study: its planned runs, its Slurm jobs, and the attempts at every run.
 
     runs/<study>/
       plan.jsonl                 one line per planned run: its command, size, mixture, tokens, FLOPs
-      jobs.jsonl                 one line per array that was handed to Slurm: its id, and its runs in array order
-      <run_id>/attempts.jsonl    one line when a process begins the run, one when it ends, with its exit code
-      <run_id>/log.txt           what all of these processes said
+      jobs.jsonl                 one line per job array submitted to Slurm: its id, and its runs in array order
+      <run_id>/attempts.jsonl    one line when a process starts the run, one when it ends, with its exit code
+      <run_id>/log.txt           output of all these processes
 
-Launchers write it, on this machine and on Slurm, and anybody reads it. Whether a run is over is known from its own
-directory alone (`log.py`); the ledger tells of the others.
+The local and the Slurm launcher write it; the status command reads it. Whether a run is finished is stated by its own
+directory (`log.py`), not by the ledger.
 """
 
 import json
@@ -32,14 +32,14 @@ class PlannedRun:
 
     Attributes
     ----------
-    plan : the name of the `study=` choice that asked for it, or ''
+    plan : the study file (`study=NAME`) that planned it, or ''
     overrides : the command line of `python -m train`
     n_params : N, all parameters
     n_tokens : D, rounded up to whole steps
     flops : 6 N D
     mixture : domain -> requested weight
-    former : begun by a version of the `study=` file that the file no longer is; such a run is neither counted, nor
-        launched again, nor fitted
+    former : whether it was started by a former version of the study file, which no longer describes it; such a run is
+        neither counted, launched again nor fitted
     """
 
     run_id: str
@@ -55,7 +55,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One process, or one Slurm job, that began a run; times are in seconds since 1970, code is None until it ends."""
+    """One process or Slurm job that started a run; times in seconds since 1970, `code` is None until it ends."""
 
     start: float
     where: str = ""
@@ -66,12 +66,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Job:
-    """One array of Slurm: run number i of `runs` is its task `<job>_<i>`.
+    """One Slurm job array: run i of `runs` is task `<job>_<i>`.
 
     Attributes
     ----------
-    options : the arguments of sbatch that a person chose
-    max_running : how many runs of all arrays of that launch may run at a time, 0: as many as Slurm lets
+    options : arguments of sbatch that the user chose
+    max_running : limit of runs of this launch that run at a time; 0: no limit
     """
 
     job: str
@@ -84,14 +84,14 @@ class Job:
 def write_plan(
     folder: Path, runs: Iterable[PlannedRun], queued: Collection[str] = (), still: Collection[str] = ()
 ) -> None:
-    """Merge runs into the plan of a study; a newer line replaces that of the same run.
+    """Merge runs into the plan of a study; a new line replaces the old one of the same run.
 
     Parameters
     ----------
-    runs : all runs of one launch. Runs that an earlier launch of the same `study=` file planned and that this one does
-        not plan any more are forgotten if they never began, and marked as runs of a former version if they did
-    queued : run ids that Slurm still has, which are never forgotten
-    still : run ids that the `study=` file still describes, though this launch asked for a part of it only
+    runs : all runs of one launch. Runs that an earlier launch of the same study file planned, but not this one, are
+        removed if they never started, and marked as `former` if they did
+    queued : run ids in the queue of Slurm, which are never removed
+    still : run ids that the study file still describes, although this launch selects only a part of it
     """
     new = {run.run_id: run for run in runs}
     again = {run.plan for run in new.values()} - {""}
@@ -109,53 +109,53 @@ def write_plan(
 
 
 def _line(run: PlannedRun) -> dict[str, Any]:
-    """Return a run as its line of the plan, which says so only if it is of a former version."""
+    """Return a run as a line of the plan; `former` is written only if true."""
     facts = asdict(run)
     return facts if run.former else {k: v for k, v in facts.items() if k != "former"}
 
 
 def read_plan(folder: Path) -> dict[str, PlannedRun]:
-    """Return run id -> what is planned, in the order of the plan; empty where no plan was written.
+    """Return run id -> planned run, in the order of the plan; empty if there is no plan.
 
     Raises
     ------
     RunLogError
-        Naming a line that no launcher wrote.
+        Naming an invalid line.
     """
     lines = _read_lines(folder / "plan.jsonl", strict=True)
     runs = [_read(PlannedRun, line, folder / "plan.jsonl") for line in lines]
     for run in runs:
         if not re.fullmatch(r"\w[\w.-]*", str(run.run_id)):
-            raise RunLogError(f"{folder}/plan.jsonl: {run.run_id!r:.60} is no run id")
+            raise RunLogError(f"{folder}/plan.jsonl: {run.run_id!r:.60} is not a run id")
     return {run.run_id: run for run in runs}
 
 
 def record_job(folder: Path, job: str, runs: Sequence[str], options: Sequence[str] = (), max_running: int = 0) -> None:
-    """Write down that Slurm took these runs as tasks 0, 1, ... of an array."""
+    """Record that these runs were submitted to Slurm as tasks 0, 1, ... of an array."""
     folder.mkdir(parents=True, exist_ok=True)
     _append(folder / "jobs.jsonl", asdict(Job(job, round(time.time(), 3), list(runs), list(options), max_running)))
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    """Return what was handed to Slurm, oldest first."""
+    """Return the job arrays submitted to Slurm, oldest first."""
     path = folder / "jobs.jsonl"
     return [_read(Job, line, path) for line in _read_lines(path)]
 
 
 def begin_attempt(run_folder: Path, where: str, job: str = "") -> None:
-    """Write down that a process begins a run; `where` is for people, e.g. 'process 77 on gpu03'."""
+    """Record that a process starts a run; `where` is a text such as 'process 77 on gpu03'."""
     run_folder.mkdir(parents=True, exist_ok=True)
     line = {"event": "start", "time": round(time.time(), 3), "where": where, "job": job}
     _append(run_folder / "attempts.jsonl", line)
 
 
 def end_attempt(run_folder: Path, code: int) -> None:
-    """Write down the exit code of the process that began last; negative: the signal that killed it."""
+    """Record the exit code of the last started process; negative: the signal that killed it."""
     _append(run_folder / "attempts.jsonl", {"event": "end", "time": round(time.time(), 3), "code": code})
 
 
 def read_attempts(run_folder: Path) -> list[Attempt]:
-    """Return all attempts at a run, oldest first; a start without an end was killed, or is running."""
+    """Return all attempts at a run, oldest first; one without an end is running or was killed."""
     found: list[Attempt] = []
     for line in _read_lines(run_folder / "attempts.jsonl"):
         moment, code = line.get("time"), line.get("code")
@@ -175,12 +175,12 @@ def _began(run_folder: Path) -> bool:
 def _append(path: Path, line: Mapping[str, Any]) -> None:
     with path.open("a+b") as file:
         file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
-        cut = file.read(1) not in (b"", b"\n")  # by a crash: this line must not be lost with that one
+        cut = file.read(1) not in (b"", b"\n")  # a crash truncated the last line: start a new one
         file.write(b"\n" * cut + json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
 def _read_lines(path: Path, strict: bool = False) -> list[dict[str, Any]]:
-    """Return the objects of a file of lines; one that a crash cut is skipped, or refused where all lines count."""
+    """Return the objects of a JSON lines file; truncated lines are skipped, or an error if `strict`."""
     try:
         raw = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -194,12 +194,12 @@ def _read_lines(path: Path, strict: bool = False) -> list[dict[str, Any]]:
         if isinstance(value, dict):
             found.append(value)
         elif strict:
-            raise RunLogError(f"{path} line {i} is not one that a launcher wrote: delete the file and launch again")
+            raise RunLogError(f"{path} line {i} is not valid: delete the file and launch again")
     return found
 
 
 def _read(kind: type[PlannedRun] | type[Job], line: Mapping[str, Any], path: Path) -> Any:
-    """Return a line as what it should be, every value of the type that its field has by default."""
+    """Return a line as a PlannedRun or Job; values must have the types of the fields."""
     try:
         read = kind(**line)
         for f in fields(kind):
@@ -211,4 +211,4 @@ def _read(kind: type[PlannedRun] | type[Job], line: Mapping[str, Any], path: Pat
                 raise TypeError(f.name)
         return read
     except TypeError:
-        raise RunLogError(f"{path}: {str(dict(line))[:80]} is not a line of this mixlaw's") from None
+        raise RunLogError(f"{path}: {str(dict(line))[:80]} is not a line that this version of mixlaw reads") from None

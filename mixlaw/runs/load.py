@@ -1,4 +1,4 @@
-"""Finished run directories as one tidy table: what a fit is made of."""
+"""Load finished run directories into one tidy table."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,23 +16,23 @@ from mixlaw.runs.comparable import Facts, facts_of
 from mixlaw.runs.log import read_facts, read_rows, read_status
 from mixlaw.runs.study_status import former_runs, former_sentence
 
-ROWS_AT_ONCE = 20_000  # that wait as dictionaries to become a part of the table
-PATIENCE_S = 3.0  # after which a terminal shows how far reading is
+ROWS_AT_ONCE = 20_000  # rows kept as dictionaries before they become a DataFrame, to save memory
+PATIENCE_S = 3.0  # before a progress bar appears
 
 
 @dataclass
 class Runs:
-    """What was read from run directories.
+    """The contents of run directories.
 
     Attributes
     ----------
     table : one row per (run, evaluation point, domain): run_id, study, family, seed, n_params (total),
         n_params_non_embedding, step, n_tokens, flops (6ND), domain, loss and loss_se [nats/token], n_eval_tokens,
         lr_state, and per training domain weight_<d> (realised share of the tokens), requested_<d>, epochs_<d>
-    excluded : path -> sentence, for every run that is left out
-    sizes : training domain -> tokens that it has
-    facts : run id -> what decides its losses, and all settings that runs can be chosen by
-    former : sentences about runs that only a former version of their study planned, which are left out
+    excluded : path -> reason, for every run that is left out
+    sizes : training domain -> available tokens
+    facts : run id -> its settings
+    former : notes about runs that only a former version of their study planned, which are left out
     """
 
     table: pd.DataFrame
@@ -43,7 +43,13 @@ class Runs:
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Return every run directory at or below the given folders, in a stable order."""
+    """Return all run directories at or at most two levels below the given folders, sorted.
+
+    Raises
+    ------
+    RunLogError
+        If a path is not a folder.
+    """
     found: set[Path] = set()
     for path in paths:
         if not path.is_dir():
@@ -55,9 +61,9 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 
 def load_runs(*paths: str | Path, former: bool = False) -> Runs:
-    """Read all run directories below some folders into one tidy table.
+    """Load all run directories below some folders into one tidy table.
 
-    Diverged, unfinished and damaged runs are left out, each with a sentence in `excluded`.
+    Diverged, unfinished and damaged runs are left out, each with its reason in `excluded`.
 
     Parameters
     ----------
@@ -66,7 +72,7 @@ def load_runs(*paths: str | Path, former: bool = False) -> Runs:
     Raises
     ------
     RunLogError
-        If a path is not a folder, or no folder below it is a run.
+        If a path is not a folder, no run directory is below it, or none can be used.
     """
     folders = find_runs([Path(p) for p in paths])
     if not folders:
@@ -101,7 +107,7 @@ def load_runs(*paths: str | Path, former: bool = False) -> Runs:
 
 
 def _without_former(folders: list[Path], named: set[Path]) -> tuple[list[Path], list[str]]:
-    """Return the run directories that studies still plan, or that were named themselves, and sentences on others."""
+    """Return the run directories that studies still plan or that are named directly, and notes about the others."""
     kept, sentences = [], []
     for study in dict.fromkeys(folder.parent for folder in folders):
         own = [folder for folder in folders if folder.parent == study]
@@ -120,7 +126,7 @@ def _load_run(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     if status != "finished":
         raise RunLogError(f"{folder} is left out: its status is '{status}'")
     if file_sha256(folder / "run.json") != read_json(folder / "done.json").get("run_sha256"):
-        raise RunLogError(f"{folder}/run.json is not what the trainer sealed: sha256 differs. Copy the run again")
+        raise RunLogError(f"{folder}/run.json was changed after the run: sha256 differs. Copy the run again")
     spent: dict[int, dict[str, int]] = {}
     records: list[dict[str, Any]] = []
     common = _run_columns(facts)
@@ -139,7 +145,7 @@ def _load_run(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _run_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns that are the same in all rows of a run."""
+    """Return the columns that are constant within a run."""
     columns = {key: facts[key] for key in ("run_id", "study", "family")}
     columns["seed"] = facts["config"].get("seed", 0)
     columns["n_params"] = facts["n_params"]["total"]
@@ -148,7 +154,12 @@ def _run_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _eval_columns(row: Mapping[str, Any], spent: Mapping[str, int], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of one evaluation: losses, realised weights, epochs so far."""
+    """Return the columns of one evaluation: loss, realised weights, epochs so far.
+
+    Parameters
+    ----------
+    spent : domain -> tokens trained on so far
+    """
     columns = {k: row[k] for k in ("step", "n_tokens", "domain", "loss", "loss_se", "n_eval_tokens", "lr_state")}
     columns["flops"] = flops(facts["n_params"]["total"], row["n_tokens"])
     counted = _in_units(spent, facts)
@@ -160,7 +171,7 @@ def _eval_columns(row: Mapping[str, Any], spent: Mapping[str, int], facts: Mappi
 
 
 def _in_units(spent: Mapping[str, int], facts: Mapping[str, Any]) -> Mapping[str, float]:
-    """Return what each domain has given in the unit that weights are shares of: tokens, or samples (documents)."""
+    """Return domain -> amount trained on, in the unit of the weights: tokens, or samples (documents)."""
     if facts["config"].get("stream", {}).get("unit", "tokens") == "tokens":
         return spent
     pools = {domain: facts["data"][domain] for domain in spent}

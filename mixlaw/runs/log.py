@@ -1,15 +1,13 @@
-"""The run directory: the one contract between the trainer, which writes it, and the fitter, which reads it.
+"""Run directories: the contract between the trainer, which writes them, and the fitter, which reads them.
 
     runs/<study>/<run_id>/
-      run.json        facts fixed at the start: config, parameter counts, mixture, data, hardware, and `n_tokens`, the
-                      D that the run will have seen at its end
-      metrics.jsonl   append only, one fact a row: "train" rows and "eval" rows
+      run.json        fixed at the start: config, parameter counts, mixture, data, hardware, and `n_tokens`, the final D
+      metrics.jsonl   append only: "train" rows and "eval" rows
       done.json       the seal: status, number of rows, sha256 of metrics.jsonl and of run.json
-      checkpoints/    the trainer's own
+      checkpoints/    of the trainer
 
-JSONL is the truth. A byte that differs from what the trainer wrote is refused, because the seal no longer matches;
-rows of an unsealed run are never fitted. Losses are in nats per token. Runs of mixlaw before 0.2 state no `n_tokens`;
-they are read like any other (`final_tokens`).
+metrics.jsonl is the only source of losses, in nats per token. A run whose files differ from the seal is refused, and an
+unsealed run is never fitted. run.json of mixlaw before 0.2 lacks `n_tokens`; see `final_tokens`.
 """
 
 import hashlib
@@ -24,46 +22,58 @@ from mixlaw.fileio import canonical_json, file_sha256, read_json, refuse_constan
 
 SCHEMA_VERSION = 1
 STATUSES = ("finished", "diverged", "stopped")
-MAX_LINE = 1 << 20  # a longer row is not one that the trainer wrote
-MAX_NUMBER = 1 << 62  # nor is a larger number, which would not fit into a table's columns
+MAX_LINE = 1 << 20  # bytes of a row
+MAX_NUMBER = 1 << 62  # larger numbers do not fit into int64 columns
 
 _NUMBER = (int, float)
 _ROW_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "train": {
-        "kind": str, "step": int, "n_tokens": int, "loss": _NUMBER, "grad_norm": _NUMBER, "lr": _NUMBER,
+        "kind": str,
+        "step": int,
+        "n_tokens": int,
+        "loss": _NUMBER,
+        "grad_norm": _NUMBER,
+        "lr": _NUMBER,
         "tokens_by_domain": dict,
     },
     "eval": {
-        "kind": str, "step": int, "n_tokens": int, "domain": str, "loss": _NUMBER, "loss_se": _NUMBER,
-        "n_eval_tokens": int, "lr_state": str,
+        "kind": str,
+        "step": int,
+        "n_tokens": int,
+        "domain": str,
+        "loss": _NUMBER,
+        "loss_se": _NUMBER,
+        "n_eval_tokens": int,
+        "lr_state": str,
     },
-}  # fmt: skip
+}
 _OPTIONAL_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {  # of runs on images
     "train": {"n_image_tokens": int, "n_loss_tokens": int, "n_samples": int},
 }
 _RUN_KEYS: dict[str, type | tuple[type, ...]] = {
-    "schema_version": int, "run_id": str, "study": str, "family": str, "config": dict, "n_params": dict,
-    "flops_per_token": dict, "tokens_per_step": int, "mixture": dict, "tokenizer": dict, "data": dict,
-}  # fmt: skip
+    **dict.fromkeys(("run_id", "study", "family"), str),
+    **dict.fromkeys(("schema_version", "tokens_per_step"), int),
+    **dict.fromkeys(("config", "n_params", "flops_per_token", "mixture", "tokenizer", "data"), dict),
+}
 
 
 def run_id(science: Mapping[str, Any]) -> str:
-    """Return 12 hex digits of sha256 over everything that decides a run's losses, and nothing else."""
+    """Return the first 12 hex digits of the sha256 of all settings that affect losses."""
     return hashlib.sha256(canonical_json(science).encode()).hexdigest()[:12]
 
 
 class RunWriter:
-    """The only writer of a run directory.
+    """Writes one run directory.
 
     Parameters
     ----------
-    folder : the run directory; made if absent
-    facts : what run.json shall hold; an existing run.json of another run is refused
+    folder : the run directory; created if absent
+    facts : contents of run.json; an existing run.json must be of the same run
 
     Raises
     ------
     RunLogError
-        If the directory belongs to another run, or is sealed already.
+        If the directory belongs to another run, or is sealed.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -79,25 +89,25 @@ class RunWriter:
 
     @property
     def offset(self) -> int:
-        """Bytes written so far: what a checkpoint must remember to cut the log back to."""
+        """Bytes written so far; a checkpoint stores it to truncate the log when the run resumes."""
         return self._file.tell()
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row; it is durable after the next `sync`."""
+        """Append one row; it is durable after the next `sync`."""
         self._file.write(canonical_json(row).encode() + b"\n")
 
     def sync(self) -> None:
-        """Make every row written so far survive a crash."""
+        """Flush all rows to disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def cut(self, offset: int) -> None:
-        """Forget the rows after `offset`: the run goes on from an older checkpoint.
+        """Truncate the log at `offset`, because the run resumes from an older checkpoint.
 
         Raises
         ------
         RunLogError
-            If the log is shorter than the checkpoint says it was.
+            If the log is shorter than `offset`.
         """
         self._file.flush()
         size = self._file.seek(0, os.SEEK_END)
@@ -110,7 +120,13 @@ class RunWriter:
         self.sync()
 
     def seal(self, status: str, **facts: Any) -> None:
-        """Close the log and write done.json, after which the run is over."""
+        """Close the log and write done.json, which ends the run.
+
+        Parameters
+        ----------
+        status : finished, diverged or stopped
+        facts : further contents of done.json
+        """
         self.close()
         raw = (self.folder / "metrics.jsonl").read_bytes()
         seal = {
@@ -123,14 +139,20 @@ class RunWriter:
         write_atomically(self.folder / "done.json", json.dumps(seal, indent=1, sort_keys=True, allow_nan=False))
 
     def close(self) -> None:
-        """Close the log without sealing it: the run is to be resumed."""
+        """Close the log without a seal; the run can be resumed."""
         if not self._file.closed:
             self.sync()
             self._file.close()
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return run.json, its keys and types checked."""
+    """Return run.json.
+
+    Raises
+    ------
+    RunLogError
+        Naming a key that is missing or has a wrong type.
+    """
     path = folder / "run.json"
     facts = read_json(path)
     for key, kind in _RUN_KEYS.items():
@@ -143,11 +165,11 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def final_tokens(facts: Mapping[str, Any]) -> int:
-    """Return D, the tokens that a run will have seen at its end; 0 where an old run.json does not tell.
+    """Return the final D of a run; 0 if an old run.json does not state it.
 
     Parameters
     ----------
-    facts : what run.json states
+    facts : contents of run.json
     """
     if "n_tokens" in facts:
         return int(facts["n_tokens"])
@@ -155,7 +177,7 @@ def final_tokens(facts: Mapping[str, Any]) -> int:
 
 
 def _check_regressors(facts: Mapping[str, Any], path: Path) -> None:
-    """Refuse facts without the N, the h and the tokens per domain that a fit is made of."""
+    """Raise RunLogError if N, h or the tokens per domain are missing or wrong."""
     counts = {f"n_params.{key}": facts["n_params"].get(key) for key in ("total", "non_embedding")}
     if "n_tokens" in facts:
         counts["n_tokens"] = facts["n_tokens"]
@@ -170,19 +192,19 @@ def _check_regressors(facts: Mapping[str, Any], path: Path) -> None:
 
 
 def read_status(folder: Path) -> str:
-    """Return 'planned', 'unfinished', or the status that the seal states."""
+    """Return 'planned', 'unfinished', or the status in the seal."""
     if (folder / "done.json").exists():
         return str(read_json(folder / "done.json").get("status"))
     return "unfinished" if (folder / "run.json").exists() else "planned"
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a sealed run, every one checked.
+    """Return the checked rows of a sealed run.
 
     Raises
     ------
     RunLogError
-        Naming file and line: no seal, bytes other than the sealed ones, or a row that no trainer writes.
+        Naming file and line: no seal, contents that differ from the seal, or an invalid row.
     """
     path = folder / "metrics.jsonl"
     seal = read_json(folder / "done.json")
@@ -192,13 +214,11 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
         raise RunLogError(f"{path}: {error.strerror}") from None
     lines = raw.split(b"\n")
     if lines.pop() != b"":
-        raise RunLogError(
-            f"{path} line {len(lines) + 1} is cut in the middle: copy the run again, or rerun its command"
-        )
+        raise RunLogError(f"{path} line {len(lines) + 1} is incomplete: copy the run again, or rerun its command")
     rows = [_read_row(line, f"{path} line {i}") for i, line in enumerate(lines, 1)]
     if hashlib.sha256(raw).hexdigest() != seal.get("sha256"):
         raise RunLogError(
-            f"{path} is not what the trainer sealed: sha256 differs ({len(rows)} rows, sealed {seal.get('rows')}). "
+            f"{path} was changed after the run: sha256 differs ({len(rows)} rows, sealed {seal.get('rows')}). "
             "Copy the run again, or delete its folder and rerun its command"
         )
     return rows

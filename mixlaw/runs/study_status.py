@@ -1,6 +1,6 @@
-"""How far the runs of a study are, from its ledger and its run directories: neither torch nor Slurm is needed.
+"""Status of the runs of a study, from its ledger and its run directories; needs neither torch nor Slurm.
 
-What Slurm knows of jobs may be handed over as a mapping; without it, runs that Slurm has count as queued.
+The states of Slurm jobs may be passed as a mapping; without it, runs submitted to Slurm count as queued.
 """
 
 import json
@@ -23,22 +23,15 @@ from mixlaw.runs.ledger import Attempt, PlannedRun, read_attempts, read_jobs, re
 from mixlaw.runs.log import final_tokens, read_status
 
 STATES = ("planned", "queued", "running", "preempted", "failed", "diverged", "done")
-FRESH_S = 900.0  # a run on another machine counts as running if it wrote something since
+FRESH_S = 900.0  # a run on another machine counts as running if it wrote its log within this time
 TAIL_BYTES = 1 << 16
-Queue = Mapping[str, tuple[str, str]]  # '123_4' -> what Slurm says: its word for the state, and the reason
+Queue = Mapping[str, tuple[str, str]]  # task '123_4' -> state and reason, as Slurm names them
 
 _WAITING = {
-    "PENDING",
-    "REQUEUED",
-    "REQUEUE_FED",
-    "REQUEUE_HOLD",
-    "RESV_DEL_HOLD",
-    "SPECIAL_EXIT",
-    "SUSPENDED",
-    "STOPPED",
+    *("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
 }
 _RUNNING = {"RUNNING", "CONFIGURING", "SIGNALING", "STAGE_OUT", "RESIZING"}
-LIVE = _WAITING | _RUNNING | {"COMPLETING"}  # states of jobs that Slurm is not done with
+LIVE = _WAITING | _RUNNING | {"COMPLETING"}  # states of jobs that are not over
 _EXIT_WORDS = {
     0: "finished",
     1: "crashed",
@@ -53,18 +46,18 @@ _EXIT_WORDS = {
 
 @dataclass(frozen=True)
 class RunState:
-    """How far one run is.
+    """Status of one run.
 
     Attributes
     ----------
-    state : planned (nobody has it), queued (Slurm has it), running, preempted (saved or killed in between: goes on by
-        itself if in_queue, by the same command if not), failed (needs somebody to look), diverged, done
-    reason : in words why it is failed, preempted, queued; where it runs
+    state : planned (not launched), queued (in Slurm's queue), running, preempted (saved or killed; resumes by itself if
+        in_queue, else by the same command), failed (needs attention), diverged, done
+    reason : why it is failed, preempted or queued; for running ones, where it runs
     progress : share of its tokens that are trained, 0 to 1
-    attempts : how often it was begun
-    seconds : how long all attempts have run
-    in_queue : whether Slurm runs it, or will by itself
-    task : its newest task of Slurm, '123_4', or ''
+    attempts : number of attempts
+    seconds : run time of all attempts
+    in_queue : whether Slurm runs it or will run it
+    task : its newest Slurm task, '123_4', or ''
     """
 
     run: PlannedRun
@@ -79,20 +72,20 @@ class RunState:
 
 
 def run_states(folder: Path, queue: Queue | None = None, planned: Iterable[PlannedRun] | None = None) -> list[RunState]:
-    """Return how far every run of a study is: the planned ones, then others that its folder holds.
+    """Return the status of every run of a study: planned runs, then other runs in its folder.
 
-    Runs of a former version of the study are left out, except while they run or wait: see `former_runs`.
+    Runs of a former version of the study are left out, unless they are running or queued; see `former_runs`.
 
     Parameters
     ----------
     folder : runs/<study>
-    queue : task -> state and reason in Slurm's words, of every task that Slurm still knows; None: nobody asked Slurm
-    planned : instead of what plan.jsonl says
+    queue : task -> state and reason, of every task that Slurm still knows; None: Slurm was not asked
+    planned : the plan, instead of plan.jsonl
 
     Raises
     ------
     RunLogError
-        If the plan is damaged.
+        If the plan is invalid.
     """
     plan = read_plan(folder) if planned is None else {run.run_id: run for run in planned}
     tasks: dict[str, list[str]] = {}
@@ -109,18 +102,18 @@ def run_states(folder: Path, queue: Queue | None = None, planned: Iterable[Plann
 
 
 def former_runs(folder: Path) -> list[str]:
-    """Return the runs in a study's folder that only a former version of its `study=` file planned.
+    """Return the runs in a study's folder that only a former version of its study file planned.
 
     Raises
     ------
     RunLogError
-        If the plan is damaged.
+        If the plan is invalid.
     """
     return [name for name, run in read_plan(folder).items() if run.former and (folder / name).is_dir()]
 
 
 def former_sentence(folder: Path, names: Sequence[str]) -> str:
-    """Return the sentence about runs of a former version, or nothing where there are none."""
+    """Return a sentence about runs of a former version of the study, or '' if there are none."""
     if not names:
         return ""
     some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -129,22 +122,22 @@ def former_sentence(folder: Path, names: Sequence[str]) -> str:
 
 
 def counts(states: Iterable[RunState]) -> dict[str, int]:
-    """Return state -> number of runs, of the states that occur, in the order of STATES."""
+    """Return state -> number of runs, for the states that occur, in the order of STATES."""
     found = Counter(state.state for state in states)
     return {name: found[name] for name in STATES if found[name]}
 
 
 def progress(states: Sequence[RunState]) -> float:
-    """Return the share of the study's FLOPs that is done, 0 to 1; a diverged run has none left to do."""
+    """Return the share of the study's FLOPs that is done, 0 to 1; diverged runs count as done."""
     total = sum(s.run.flops for s in states)
     left = sum(s.run.flops * (1 - s.progress) for s in states if s.state != "diverged")
     return 1 - left / total if total else 1.0
 
 
 def eta_s(states: Sequence[RunState]) -> float | None:
-    """Return the seconds until no run is left, at the measured speed and with as many at a time as run now.
+    """Return the estimated seconds until all runs are over, at the measured speed and present number of running ones.
 
-    None where nothing runs or nothing was measured. Failed runs wait for a person and are not counted.
+    None if no run is running or no speed was measured. Failed runs are not counted.
     """
     running = [s for s in states if s.state == "running"]
     seconds = sum(s.seconds for s in states)
@@ -157,7 +150,7 @@ def eta_s(states: Sequence[RunState]) -> float | None:
 
 
 def exit_sentence(code: int) -> str:
-    """Return what an exit code of a run means; 137 and -9 both mean signal 9."""
+    """Return the meaning of an exit code of a run; 137 and -9 both mean signal 9."""
     number = -code if code < 0 else code - 128
     if code != INTERRUPTED and 0 < number < 65:
         name = signal.Signals(number).name if number in set(signal.Signals) else ""
@@ -166,7 +159,7 @@ def exit_sentence(code: int) -> str:
 
 
 def _state(run: PlannedRun, study: Path, present: bool, tasks: list[str], queue: Queue | None) -> RunState:
-    """Return how far one run is, looking into its directory only if there is one."""
+    """Return the status of one run; its directory is read only if present."""
     folder = study / run.run_id
     attempts = read_attempts(folder) if present else []
     now = time.time()
@@ -180,16 +173,16 @@ def _state(run: PlannedRun, study: Path, present: bool, tasks: list[str], queue:
         share = 1.0 if status == "finished" else _progress(folder, run)
         return RunState(run, folder, "done" if status == "finished" else status, "", share, seconds=seconds, **facts)
     share = _progress(folder, run) if status != "planned" else 0.0
-    state, reason, in_queue = _judge(folder, status, attempts, tasks, queue)
-    if state != "running" and attempts and attempts[-1].end is None:  # nobody knows when it ended
+    state, reason, in_queue = _unfinished_state(folder, status, attempts, tasks, queue)
+    if state != "running" and attempts and attempts[-1].end is None:  # its end was not recorded
         seconds -= max(now, attempts[-1].start) - max(attempts[-1].start, _last_write(folder))
     return RunState(run, folder, state, reason, share, seconds=seconds, in_queue=in_queue, **facts)
 
 
-def _judge(
+def _unfinished_state(
     folder: Path, status: str, attempts: list[Attempt], tasks: list[str], queue: Queue | None
 ) -> tuple[str, str, bool]:
-    """Return state, reason, and whether Slurm has it, of a run that is not over."""
+    """Return state, reason and `in_queue` of a run that is not over."""
     last = attempts[-1] if attempts else None
     for task in reversed(tasks):
         word, reason = (queue or {}).get(task, ("", ""))
@@ -200,23 +193,23 @@ def _judge(
             if last is None:
                 return "queued", reason, True
             why = f" ({reason})" * (reason not in ("", "None"))
-            return "preempted", f"{_end_in_words(folder, last)}; waits in the queue{why}", True
+            return "preempted", f"{_end_text(folder, last)}; waits in the queue{why}", True
     if last is None:
         return _without_attempt(folder, status, tasks, queue)
     if last.code is None:
         if _is_alive(folder, last, queue):
             return "running", last.where, False
-        told = _told_by_slurm(last.job, queue)
+        told = _slurm_text(last.job, queue)
         return "failed", f"{last.where} is gone without an end: killed, or its machine stopped{told}", False
     if last.code in (AGAIN, INTERRUPTED):
         return "preempted", f"{exit_sentence(last.code)}; the same command resumes it", False
     if last.code == 0:
         return "failed", "finished, but done.json is not there any more; the same command runs it again", False
-    return "failed", _end_in_words(folder, last) + _told_by_slurm(last.job, queue), False
+    return "failed", _end_text(folder, last) + _slurm_text(last.job, queue), False
 
 
 def _without_attempt(folder: Path, status: str, tasks: list[str], queue: Queue | None) -> tuple[str, str, bool]:
-    """Judge a run that no launcher began: one in the queue, one begun by hand, or one that nobody has."""
+    """Return state, reason and `in_queue` of a run without attempts: queued, started by hand, or planned."""
     if status != "planned":
         holder = _text_of(folder / ".lock")
         if holder and _process_is_alive(holder):
@@ -227,27 +220,27 @@ def _without_attempt(folder: Path, status: str, tasks: list[str], queue: Queue |
     return "planned", f"job {tasks[-1]} left the queue before it began" if tasks else "", False
 
 
-def _end_in_words(folder: Path, attempt: Attempt) -> str:
+def _end_text(folder: Path, attempt: Attempt) -> str:
     if attempt.code is None:
         return "stopped by Slurm"
     if attempt.code == AGAIN:
         return exit_sentence(AGAIN)
-    said = last_words(folder, sentence=1 < attempt.code < AGAIN)
+    said = last_log_line(folder, error=1 < attempt.code < AGAIN)
     return exit_sentence(attempt.code) + (f": {said}" if said and attempt.code > 0 else "")
 
 
 def _comes_back(code: int | None) -> bool:
-    """Return whether a job that is just leaving will be put back into the queue."""
+    """Return whether Slurm requeues a job that is completing with this exit code."""
     return code is None or code == AGAIN or code > 128
 
 
-def _told_by_slurm(task: str, queue: Queue | None) -> str:
+def _slurm_text(task: str, queue: Queue | None) -> str:
     word, reason = (queue or {}).get(task, ("", ""))
     return f" (Slurm: {word}{f', {reason}' if reason not in ('', 'None') else ''})" if word else ""
 
 
 def _is_alive(folder: Path, attempt: Attempt, queue: Queue | None) -> bool:
-    """Return whether an attempt without an end still runs, as far as this machine can tell."""
+    """Return whether an attempt without a recorded end still runs, as far as this machine can tell."""
     if attempt.job and queue is not None:
         return queue.get(attempt.job, ("", ""))[0] in _RUNNING | {"COMPLETING"}
     if not attempt.job and attempt.where.endswith(f" on {socket.gethostname()}"):
@@ -255,9 +248,9 @@ def _is_alive(folder: Path, attempt: Attempt, queue: Queue | None) -> bool:
     return time.time() - max(attempt.start, _last_write(folder)) < FRESH_S
 
 
-def _process_is_alive(words: str) -> bool:
-    """Return whether 'process 77 on gpu03' is true, if gpu03 is this machine."""
-    parts = words.split()
+def _process_is_alive(where: str) -> bool:
+    """Return whether the process in 'process 77 on gpu03' exists, if gpu03 is this machine."""
+    parts = where.split()
     if len(parts) != 4 or not re.fullmatch(r"[0-9]{1,9}", parts[1]) or parts[3] != socket.gethostname():
         return False
     try:
@@ -265,20 +258,20 @@ def _process_is_alive(words: str) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # somebody else's
+        return True  # of another user
     return True
 
 
-def last_words(run_folder: Path, sentence: bool = False) -> str:
-    """Return the last line of a run's log that is not Slurm's own, shortened; or its last sentence about an error."""
+def last_log_line(run_folder: Path, error: bool = False) -> str:
+    """Return the last line of a run's log that Slurm did not write, shortened; if `error`, the last error message."""
     lines = _tail(run_folder / "log.txt").decode(errors="replace").splitlines()
     own = [line.strip() for line in lines if line.strip() and not line.startswith(("srun:", "slurmstepd"))]
-    errors = [line for line in own if sentence and line.startswith("error: ")]
+    errors = [line for line in own if error and line.startswith("error: ")]
     return (errors or own or [""])[-1][:300]
 
 
 def _progress(folder: Path, run: PlannedRun) -> float:
-    """Return the share of a run's tokens that its log has seen, from the last complete line."""
+    """Return the share of a run's tokens that are trained, by the last complete line of its log."""
     for line in reversed(_tail(folder / "metrics.jsonl").split(b"\n")[:-1]):
         try:
             return min(json.loads(line)["n_tokens"] / max(run.n_tokens, 1), 1.0)
@@ -301,13 +294,13 @@ def _text_of(path: Path) -> str:
 
 
 def _last_write(folder: Path) -> float:
-    """Return when a run wrote its log last, in seconds since 1970."""
+    """Return the time of the last write to a run's logs, in seconds since 1970."""
     times = [p.stat().st_mtime for p in (folder / "metrics.jsonl", folder / "log.txt") if p.exists()]
     return max(times, default=0.0)
 
 
 def _unplanned(run_folder: Path) -> PlannedRun:
-    """Return what run.json says of a run that no launcher planned."""
+    """Return a run that is not in the plan, by its run.json."""
     try:
         facts = read_json(run_folder / "run.json")
         n_params, n_tokens = int(facts["n_params"]["total"]), final_tokens(facts)

@@ -1,4 +1,4 @@
-"""How far a study is, as text: one line with counts, and a table with one line per run."""
+"""Status of a study as text: a summary line, and a table with one line per run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -26,7 +26,7 @@ def test_any_name_in_quotes_is_read_as_it_is(weights):
 def test_plain_names_need_no_quotes():
     assert read_pairs("cc-news = 0.1,don't=0.2") == {"cc-news": 0.1, "don't": 0.2}
     assert unquoted("'web") == "'web"
-    with pytest.raises(ConfigError, match='the quote " is never closed'):
+    with pytest.raises(ConfigError, match='the quote " is not closed'):
         read_pairs('"cc,news=0.1')
     with pytest.raises(ConfigError, match="write NAME=NUMBER"):
         read_pairs("cc,news=0.1")

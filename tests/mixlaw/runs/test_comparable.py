@@ -126,7 +126,7 @@ def test_a_rate_that_follows_the_size_is_a_rule_unless_it_does_not_follow_it() -
     names = {"optim.lr": 6e-3}, {"optim.lr": 4e-3}, {"optim.lr": 3e-3}
     rule = [of(str(i), n, **values) for i, (n, values) in enumerate(zip((1e6, 2e6, 4e6), names, strict=True))]
     assert require_comparable(rule, "runs") == [
-        "runs: optim.lr follows the model's size: 0.006 at N = 1e+06 to 0.003 at N = 4e+06"
+        "runs: optim.lr depends on the model size: 0.006 at N = 1e+06 to 0.003 at N = 4e+06"
     ]
     for wrong in (of("x", 1e6, **names[1]), of("x", 8e6, **names[0])):  # two rates at one size; down, and up again
         with pytest.raises(RunLogError, match=r"optim\.lr: "):
@@ -176,7 +176,7 @@ def test_runs_are_chosen_by_any_setting_and_a_name_or_value_that_is_not_there_is
     assert [r.run_id for r in chosen(runs, {"seed": ["0"], "study": ["s"]})] == ["aaa"]
     with pytest.raises(ConfigError, match=r"optim\.rl.*did you mean 'optim\.lr'"):
         chosen(runs, {"optim.rl": ["1"]})
-    with pytest.raises(ConfigError, match=r"nothing has this value; there are 0\.008, 0\.001"):
+    with pytest.raises(ConfigError, match=r"no run has this value; existing values: 0\.008, 0\.001"):
         chosen(runs, {"optim.lr": ["2"]})
 
 

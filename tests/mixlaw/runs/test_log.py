@@ -144,7 +144,7 @@ def test_the_error_of_a_cut_log_names_file_line_and_remedy(tmp_path):
     folder = write_run(tmp_path)
     log = (folder / "metrics.jsonl").read_bytes()
     (folder / "metrics.jsonl").write_bytes(log[: log.index(b"\n") + 20])
-    with pytest.raises(RunLogError, match=r"metrics.jsonl line 2 is cut in the middle: copy the run again, or rerun"):
+    with pytest.raises(RunLogError, match=r"metrics.jsonl line 2 is incomplete: copy the run again, or rerun"):
         read_rows(folder)
     (folder / "metrics.jsonl").write_bytes(log[: log.index(b"\n") + 1])
     with pytest.raises(RunLogError, match=r"sha256 differs \(1 rows, sealed 8\). Copy the run again"):
@@ -158,7 +158,7 @@ def test_the_error_of_a_cut_log_names_file_line_and_remedy(tmp_path):
     ("line", "sentence"),
     [
         ('{"kind":"eval","kind":"eval"}', "a key appears twice"),
-        (canonical_json(eval_row(1, "web", 2.0)).replace("0.01", "NaN"), "NaN is not a number that JSON allows"),
+        (canonical_json(eval_row(1, "web", 2.0)).replace("0.01", "NaN"), "NaN is not valid in JSON"),
         (canonical_json(eval_row(1, "web", 2.0)).replace("0.01", "-Infinity"), "-Infinity is not a number"),
         (canonical_json(eval_row(1, "web", 2.0)).replace("0.01", "1e999"), "'loss_se' is inf, expected a finite"),
         (canonical_json(eval_row(1, "web", 10**400)), "'loss' is 1000.*expected a finite number"),

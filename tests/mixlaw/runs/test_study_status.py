@@ -106,10 +106,10 @@ def test_a_plan_is_written_once_and_a_damaged_one_is_refused_by_its_line(tmp_pat
     assert (tmp_path / "plan.jsonl").stat().st_ino == before.st_ino
     good = (tmp_path / "plan.jsonl").read_text()
     for bad, words in [
-        (good[:-9], "line 2 is not one that a launcher wrote"),
+        (good[:-9], "line 2 is not valid"),
         ("[]\n", "line 1"),
-        ('{"run_id":"../x"}\n', "'../x' is no run id"),
-        ('{"run":"a"}\n', "is not a line of this mixlaw's"),
+        ('{"run_id":"../x"}\n', "'../x' is not a run id"),
+        ('{"run":"a"}\n', "is not a line that this version of mixlaw reads"),
     ]:
         (tmp_path / "plan.jsonl").write_text(bad)
         with pytest.raises(RunLogError, match=words):
@@ -295,7 +295,7 @@ def test_a_log_that_is_cut_in_a_line_tells_the_line_before(tmp_path):
 )
 def test_lines_of_other_types_are_one_sentence(name: str, line: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(line + "\n")
-    with pytest.raises(RunLogError, match="is not a line of this mixlaw"):
+    with pytest.raises(RunLogError, match="is not a line that this version of mixlaw reads"):
         run_states(tmp_path)
 
 
