@@ -13,6 +13,7 @@ from mixlaw.console import command, exit_code_of
 from mixlaw.paths import expand_options
 
 EXAMPLES = """examples:
+  mixlaw fit example:text --out laws.json
   mixlaw check runs/quickstart
   mixlaw fit runs/quickstart --law base,additive,joint --test runs/quickstart_heldout --out laws.json
   mixlaw fit table.csv --law joint --target wikipedia --out laws.json
@@ -27,7 +28,8 @@ EXAMPLES = """examples:
   mixlaw plot laws.json optimum --n-params 7e9 --n-tokens 150e9 --out optimum.png
   mixlaw laws
 
-A TABLE is a file (CSV with any separator, JSON, JSON lines, xlsx, parquet, also as .gz) or a folder of run directories.
+A TABLE is a file (CSV with any separator, JSON, JSON lines, xlsx, parquet, also as .gz), a folder of run directories,
+or one of the measured examples: example:text, example:multimodal, example:vision.
 Columns: n_params, n_tokens, weight_<domain>..., loss_<target>..., optionally run_id and loss_se_<target>; map other
 names with --columns n_params=model_size,loss_*=*_loss,...
 

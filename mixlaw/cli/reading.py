@@ -41,7 +41,8 @@ def _column_options(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--columns", default="", metavar="NAME=YOURS,...", help=columns)
     group.add_argument("--layout", metavar="NAME", help=f"layout of the files: {', '.join(LAYOUTS)}; default: detected")
     group.add_argument("--join", metavar="COLUMN", help="join the files on this column into one table")
-    group.add_argument("--set", default="", metavar="NAME=VALUE,...", help="constant columns that the files lack")
+    constants = "constant columns that the files lack"
+    group.add_argument("--constants", "--set", default="", metavar="NAME=VALUE,...", help=constants)
     group.add_argument("--higher-is-better", nargs="+", default=[], metavar="TARGET", help=accuracies)
     group.add_argument("--relative-weights", action="store_true", help="normalise the weights of every row to sum to 1")
     counts = ["n_params", "n_params_non_embedding"]
@@ -63,7 +64,7 @@ def _selection_options(sub: argparse.ArgumentParser) -> None:
     unit = "unit of targets, e.g. '*=bits/byte'; default: what the table states, or nats/token; repeat for more"
     group.add_argument("--where", metavar="NAME=VALUE", help=where, **repeated)
     group.add_argument("--varied", metavar="NAME", help=varied, **repeated)
-    group.add_argument("--unit", metavar="TARGET=UNIT", help=unit, **repeated)
+    group.add_argument("--units", "--unit", metavar="TARGET=UNIT", help=unit, **repeated)
     group.add_argument("--ends-only", action="store_true", help="keep only the last row of every run")
     group.add_argument("--former", action="store_true", help="include runs of former versions of their study")
 
@@ -94,7 +95,7 @@ def _read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool =
         columns={yours: name for name, yours in pairs},
         layout=options.layout,
         join=options.join,
-        constants=read_pairs(options.set),
+        constants=read_pairs(options.constants),
         higher_is_better=options.higher_is_better,
         relative_weights=options.relative_weights,
         need_losses=need_losses,
@@ -114,7 +115,7 @@ def selection_of(options: argparse.Namespace) -> dict[str, Any]:
     where: dict[str, list[str]] = {}
     for name, value in _pairs("--where", "NAME=VALUE", options.where):
         where.setdefault(name, []).append(value)
-    units = dict(_pairs("--unit", "TARGET=UNIT", options.unit))
+    units = dict(_pairs("--unit", "TARGET=UNIT", options.units))
     given = {"where": where, "varied": options.varied, "units": units}
     return given | {"ends_only": options.ends_only, "former": options.former}
 

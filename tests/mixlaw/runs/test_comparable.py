@@ -30,16 +30,26 @@ from tests.mixlaw.run_logs import facts, run_rows, write_run
 BYTES = {"kind": "bytes", "vocab_size": 256, "sha256": "a" * 64}
 LEARNED = {"kind": "bpe", "vocab_size": 1024, "sha256": "b" * 64}
 CONFIG: dict[str, Any] = {
-    "seed": 0, "study_name": "s", "precision": "fp32", "mixture": {"weights": {"code": 0.5, "web": 0.5}},
-    "model": {"family": "text", "width": 64, "qk_norm": True}, "stream": {"seq_len": 64, "batch_size": 16},
-    "optim": {"parametrization": "standard", "lr": 8e-3, "betas": [0.9, 0.95]}, "machine": {"threads": 1},
+    "seed": 0,
+    "study_name": "s",
+    "precision": "fp32",
+    "mixture": {"weights": {"code": 0.5, "web": 0.5}},
+    "model": {"family": "text", "width": 64, "qk_norm": True},
+    "stream": {"seq_len": 64, "batch_size": 16},
+    "optim": {"parametrization": "standard", "lr": 8e-3, "betas": [0.9, 0.95]},
+    "machine": {"threads": 1},
     "schedule": {"n_tokens": 1000, "warmup_tokens": 10},
     "evaluation": {"n_points": 7, "n_sequences": 96, "split": "eval"},
-    "checkpoint": {"branch_from": ""}, "logging": {"wandb": False}, "data": {"root": "here"},
-}  # fmt: skip
+    "checkpoint": {"branch_from": ""},
+    "logging": {"wandb": False},
+    "data": {"root": "here"},
+}
 N = {"total": 3_000_000_000, "non_embedding": 2_000_000_000}
-DATA = {"code": {"n_tokens": 500, "sha256": "1" * 64}, "web": {"n_tokens": 1000, "sha256": "2" * 64},
-        "held": {"n_tokens": 9, "sha256": "3" * 64}}  # fmt: skip
+DATA = {
+    "code": {"n_tokens": 500, "sha256": "1" * 64},
+    "web": {"n_tokens": 1000, "sha256": "2" * 64},
+    "held": {"n_tokens": 9, "sha256": "3" * 64},
+}
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -107,11 +117,24 @@ def test_everything_that_decides_losses_must_agree(tmp_path: Path, name: str, ch
 
 def test_what_makes_n_d_h_and_the_seed_and_where_a_run_happens_may_differ(tmp_path: Path) -> None:
     run(tmp_path, "aaa")
-    run(tmp_path, "bbb", config=config(
-        seed=1, study_name="t", mixture={"weights": {"code": 0.9, "web": 0.1}}, model={"width": 128},
-        schedule={"n_tokens": 9000, "warmup_tokens": 90}, evaluation={"n_points": 3}, machine={"threads": 8},
-        checkpoint={"branch_from": "x"}, logging={"wandb": True}, data={"root": "there"},
-    ), n_params={"total": 6_000_000_000, "non_embedding": 1}, study="t")  # fmt: skip
+    run(
+        tmp_path,
+        "bbb",
+        config=config(
+            seed=1,
+            study_name="t",
+            mixture={"weights": {"code": 0.9, "web": 0.1}},
+            model={"width": 128},
+            schedule={"n_tokens": 9000, "warmup_tokens": 90},
+            evaluation={"n_points": 3},
+            machine={"threads": 8},
+            checkpoint={"branch_from": "x"},
+            logging={"wandb": True},
+            data={"root": "there"},
+        ),
+        n_params={"total": 6_000_000_000, "non_embedding": 1},
+        study="t",
+    )
     table = read_table([tmp_path])
     assert table.frame["run_id"].nunique() == 2
     assert table.identity["optim.lr" if "optim.lr" not in BY_SIZE else "tokenizer"]
@@ -187,12 +210,19 @@ def test_a_number_is_found_however_it_is_written(value: float) -> None:
     assert not is_one_of(value, [repr(value * 1.001)])
 
 
-CSV = pd.DataFrame({
-    "run_id": list("abcdef"), "n_params": [1e7, 1e7, 1e7, 2e7, 2e7, 2e7], "n_tokens": 1e9, "weight_web": 1.0,
-    "loss_web": [3.0, 3.1, 3.2, 2.8, 2.9, 2.7], "tokenizer": ["x", "x", "y", "x", "x", "y"],
-    "learning_rate": [4e-3, 4e-3, 4e-3, 2e-3, 2e-3, 2e-3], "lr": [1e-3, 2e-3, 1e-3, 1e-3, 2e-3, 1e-3],
-    "note": list("uvwxyz"),
-})  # fmt: skip
+CSV = pd.DataFrame(
+    {
+        "run_id": list("abcdef"),
+        "n_params": [1e7, 1e7, 1e7, 2e7, 2e7, 2e7],
+        "n_tokens": 1e9,
+        "weight_web": 1.0,
+        "loss_web": [3.0, 3.1, 3.2, 2.8, 2.9, 2.7],
+        "tokenizer": ["x", "x", "y", "x", "x", "y"],
+        "learning_rate": [4e-3, 4e-3, 4e-3, 2e-3, 2e-3, 2e-3],
+        "lr": [1e-3, 2e-3, 1e-3, 1e-3, 2e-3, 1e-3],
+        "note": list("uvwxyz"),
+    }
+)
 
 
 def test_columns_of_a_file_that_say_how_runs_were_trained_are_named_where_they_differ(tmp_path: Path) -> None:
@@ -240,8 +270,16 @@ def test_runs_of_another_tokenizer_are_neither_scored_nor_predicted(
                         "web": round(100 - 100 * share) * step,
                     }
             name, sizes = f"{part}{i}", {"total": n, "non_embedding": n}
-            write_run(tmp_path / part, name, rows, tokenizer=tokenizer, mixture=mixture, n_params=sizes, data=DATA,
-                      config=CONFIG)  # fmt: skip
+            write_run(
+                tmp_path / part,
+                name,
+                rows,
+                tokenizer=tokenizer,
+                mixture=mixture,
+                n_params=sizes,
+                data=DATA,
+                config=CONFIG,
+            )
     fit = ["fit", str(tmp_path / "fit"), "--law", "base", "--bootstrap", "2", "--starts", "2"]
     assert main([*fit, "--test", str(tmp_path / "test")]) == 3
     said = "tokenizer is bytes-256-aaaaaaaa there and bpe-1024-bbbbbbbb here"

@@ -159,7 +159,7 @@ def test_the_error_of_a_cut_log_names_file_line_and_remedy(tmp_path):
     [
         ('{"kind":"eval","kind":"eval"}', "a key appears twice"),
         (canonical_json(eval_row(1, "web", 2.0)).replace("0.01", "NaN"), "NaN is not valid in JSON"),
-        (canonical_json(eval_row(1, "web", 2.0)).replace("0.01", "-Infinity"), "-Infinity is not a number"),
+        (canonical_json(eval_row(1, "web", 2.0)).replace("0.01", "-Infinity"), "-Infinity is not valid in JSON"),
         (canonical_json(eval_row(1, "web", 2.0)).replace("0.01", "1e999"), "'loss_se' is inf, expected a finite"),
         (canonical_json(eval_row(1, "web", 10**400)), "'loss' is 1000.*expected a finite number"),
         (canonical_json(eval_row(1, "web", -2.0)), "'loss' is -2.0, expected a finite number of at least 0"),

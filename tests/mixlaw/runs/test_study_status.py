@@ -75,8 +75,11 @@ def test_runs_of_a_former_version_that_began_are_marked_and_neither_counted_nor_
         begin(tmp_path, name)
     write_plan(tmp_path, [planned("c"), planned("d")], still={"b"})
     assert {name: run.former for name, run in read_plan(tmp_path).items()} == {
-        "a": True, "b": False, "c": False, "d": False,
-    }  # fmt: skip
+        "a": True,
+        "b": False,
+        "c": False,
+        "d": False,
+    }
     assert former_runs(tmp_path) == ["a"]
     assert [s.run.run_id for s in run_states(tmp_path)] == ["b", "c", "d"]
     assert former_sentence(tmp_path, ["a"]) == (

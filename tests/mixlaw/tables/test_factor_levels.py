@@ -57,10 +57,18 @@ def test_jitter_changes_no_level_of_values_that_are_far_apart(exponents, jitter)
     assert levels(moved).tolist() == levels(exact).tolist()
 
 
-@pytest.mark.parametrize(("values", "count"), [
-    ([2.150e9, 2.155e9, 2.156e9], 1), ([2e9, 2.0002e9], 1), ([1e9, 1.02e9, 1.04e9], 1), ([1e9, 1.1e9], 2),
-    ([1e6, 6e7, 1e9], 3), ([1e6, 1.001e6, 6e7, 6.01e7], 2), ([5e9], 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ([2.150e9, 2.155e9, 2.156e9], 1),
+        ([2e9, 2.0002e9], 1),
+        ([1e9, 1.02e9, 1.04e9], 1),
+        ([1e9, 1.1e9], 2),
+        ([1e6, 6e7, 1e9], 3),
+        ([1e6, 1.001e6, 6e7, 6.01e7], 2),
+        ([5e9], 1),
+    ],
+)
 def test_values_within_a_few_percent_are_one(values, count):
     frame = rows(values, [1e9] * len(values), [str(i) for i in range(len(values))])
     assert count_levels(frame, "n_params") == count

@@ -26,11 +26,17 @@ def runs(kind: str, above: float = 0.05, noise: float = 0.002, seed: int = 0) ->
                     falls = {"cosine": 1 - part, "cooled": min(1.0, (1 - part) / 0.2), "constant": 1.0}[kind]
                     loss = 1.5 + 90 / n**0.3 + 300 / d**0.3 + 0.1 * share
                     gain = above * loss * (falls if kind != "constant" else 0)
-                    rows.append({
-                        "run_id": f"{n:g}-{share}-{length}", "n_params": n, "n_tokens": d, "weight_a": share,
-                        "weight_b": 1 - share, "loss_x": (loss + gain) * np.exp(noise * rng.standard_normal()),
-                        "train/lr": 3e-3 * falls,
-                    })  # fmt: skip
+                    rows.append(
+                        {
+                            "run_id": f"{n:g}-{share}-{length}",
+                            "n_params": n,
+                            "n_tokens": d,
+                            "weight_a": share,
+                            "weight_b": 1 - share,
+                            "loss_x": (loss + gain) * np.exp(noise * rng.standard_normal()),
+                            "train/lr": 3e-3 * falls,
+                        }
+                    )
     return pd.DataFrame(rows)
 
 
@@ -116,8 +122,11 @@ def test_where_runs_have_no_ids_ends_are_where_the_rate_is_lowest() -> None:
 def test_checkpoints_of_several_schedules_without_ids_are_seen_and_a_rate_varied_on_purpose_is_none() -> None:
     rows = [
         (n, share * end, web, 2e-3 * (1 - share))
-        for n in (1e7, 1e8) for web in (0.2, 0.5, 0.8) for end in (1e9, 2e9, 4e9) for share in (0.25, 0.5, 0.75, 1.0)
-    ]  # fmt: skip
+        for n in (1e7, 1e8)
+        for web in (0.2, 0.5, 0.8)
+        for end in (1e9, 2e9, 4e9)
+        for share in (0.25, 0.5, 0.75, 1.0)
+    ]
     frame = pd.DataFrame(rows, columns=["n_params", "n_tokens", "weight_web", "lr"]).assign(
         weight_code=lambda f: 1 - f["weight_web"],
         loss_x=lambda f: 3 + f["weight_web"] + (f["n_tokens"] / 1e9) ** -0.3 + 40 * f["lr"] + 1e7 / f["n_params"] / 10,

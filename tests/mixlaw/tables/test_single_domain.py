@@ -43,10 +43,13 @@ def test_one_domain_that_is_everything_is_no_mixture():
     assert auto_laws(table(rounded.assign(weight_code=1 - rounded["weight_web"]))) == ["base", "coupled"]
 
 
-@pytest.mark.parametrize(("keep", "law", "truth"), [
-    (lambda f: f["n_params"] == 1e8, "base-fixed-n", {"beta": 0.28, "B": 0.5}),
-    (lambda f: f["n_tokens"] == 6e9, "base-fixed-d", {"alpha": 0.34, "A": 0.4}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("keep", "law", "truth"),
+    [
+        (lambda f: f["n_params"] == 1e8, "base-fixed-n", {"beta": 0.28, "B": 0.5}),
+        (lambda f: f["n_tokens"] == 6e9, "base-fixed-d", {"alpha": 0.34, "A": 0.4}),
+    ],
+)
 def test_where_only_n_or_only_d_varies_the_law_has_the_other_term_alone(keep, law, truth):
     tokens = (1e9, 2e9, 6e9, 2e10, 6e10)
     n, d = (a.ravel() for a in np.meshgrid((1e7, 3e7, 1e8, 3e8, 1e9), tokens, indexing="ij"))
@@ -160,11 +163,18 @@ def test_a_law_without_a_mixture_predicts_tables_of_any_domains():
     np.testing.assert_allclose(new["predicted"], new["observed"], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("frame", "law", "words"), [
-    (bare(), "base", "the runs have no mixture, so the laws do not depend on one and cannot recommend one"),
-    (bare().assign(weight_a=0.7, weight_b=0.3), "base", "all runs have the same mixture, so the laws do not depend"),
-    (repeated(), "muennighoff", "the runs have no mixture"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("frame", "law", "words"),
+    [
+        (bare(), "base", "the runs have no mixture, so the laws do not depend on one and cannot recommend one"),
+        (
+            bare().assign(weight_a=0.7, weight_b=0.3),
+            "base",
+            "all runs have the same mixture, so the laws do not depend",
+        ),
+        (repeated(), "muennighoff", "the runs have no mixture"),
+    ],
+)
 def test_a_recommendation_of_runs_without_a_mixture_is_refused_with_what_can_be_done(frame, law, words):
     laws = laws_of(table(frame), law, **QUICK)
     with pytest.raises(FitError, match=f"{words}.*`mixlaw predict` predicts the loss at another N and D") as caught:

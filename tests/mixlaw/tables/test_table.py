@@ -1,5 +1,6 @@
 """Tables: anybody's CSV and our run directories become one checked table, or a sentence that names the row."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixlaw.cli.main import build_parser
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.runs.log import RunWriter
 from mixlaw.tables.check import check_frame
@@ -471,3 +473,13 @@ def test_targets_are_picked_by_name_or_all_of_them(tmp_path):
     assert pick_targets(table, ["code"]) == ["code"]
     with pytest.raises(ConfigError, match=r"unknown target 'cod'; did you mean 'code'\?"):
         pick_targets(table, ["cod"])
+
+
+def test_the_command_line_and_read_table_use_the_same_option_names():
+    options = vars(build_parser().parse_args(["predict", "laws.json", "table.csv"]))
+    keywords = set(inspect.signature(read_table).parameters) - {"paths", "need_losses"}
+    assert keywords <= set(options)
+    short = ["--set", "n_tokens=1e9", "--unit", "x=bits/byte"]
+    long = ["--constants", "n_tokens=1e9", "--units", "x=bits/byte"]
+    parsed = [build_parser().parse_args(["check", "table.csv", *words]) for words in (short, long)]
+    assert parsed[0] == parsed[1]

@@ -18,9 +18,15 @@ BITS_PER_BYTE = 1 / np.log(2) / 4.0
 
 
 def runs(
-    sizes: tuple[float, ...] = (2e7, 6e7, 2e8, 6e8), tokens: tuple[float, ...] = (5.0, 20.0), n_mixtures: int = 8,
-    level: float = 1.0, noise: float = 0.004, seed: int = 0, alpha: float = 0.3, beta: float = 0.3,
-) -> pd.DataFrame:  # fmt: skip
+    sizes: tuple[float, ...] = (2e7, 6e7, 2e8, 6e8),
+    tokens: tuple[float, ...] = (5.0, 20.0),
+    n_mixtures: int = 8,
+    level: float = 1.0,
+    noise: float = 0.004,
+    seed: int = 0,
+    alpha: float = 0.3,
+    beta: float = 0.3,
+) -> pd.DataFrame:
     """Return runs of an additive law of three domains: tokens are per parameter."""
     rng, rows = np.random.default_rng(seed), []
     mixtures = rng.dirichlet(np.ones(3), n_mixtures)
@@ -61,21 +67,30 @@ MISTAKES: dict[str, tuple[np.ndarray, list[str], Change, str]] = {
     "some rows in bits": (THIRD, LOSSES, lambda v: v / np.log(2), r"1\.4[3-6] times .* bits/token"),
     "some rows in per cent": (THIRD, LOSSES, lambda v: 100 * v, "100 times"),
     "the largest size in bits per byte": (
-        LARGEST, LOSSES, lambda v: v * BITS_PER_BYTE, r"from N = 6e\+08 on.*bits/byte"
+        LARGEST,
+        LOSSES,
+        lambda v: v * BITS_PER_BYTE,
+        r"from N = 6e\+08 on.*bits/byte",
     ),
     "the largest size in perplexity": (LARGEST, LOSSES, np.exp, r"from N = 6e\+08 on.*perplexity"),
     "the smallest size in nats per byte": (SMALLEST, LOSSES, lambda v: v / 4, r"up to N = 2e\+07.*nats/byte"),
     "a target of a size": (LARGEST, LOSSES[2:], lambda v: v * BITS_PER_BYTE, "loss_chat: .*bits/byte"),
     "two rows in five in bits per byte": (
-        np.arange(len(ALL)) % 5 < 2, LOSSES, lambda v: v * BITS_PER_BYTE, r"0\.3[4-7]\d? times .* bits/byte"
+        np.arange(len(ALL)) % 5 < 2,
+        LOSSES,
+        lambda v: v * BITS_PER_BYTE,
+        r"0\.3[4-7]\d? times .* bits/byte",
     ),
     "a size in the middle in bits": (
-        (ALL["n_params"] == 6e7).to_numpy(), LOSSES, lambda v: v / np.log(2), r"1\.4\d* times .* bits/token"
+        (ALL["n_params"] == 6e7).to_numpy(),
+        LOSSES,
+        lambda v: v / np.log(2),
+        r"1\.4\d* times .* bits/token",
     ),
     "some tokens in billions": (THIRD, ["n_tokens"], lambda v: v / 1e9, "in billions. Multiply these cells by 1e9"),
     "a size's tokens in millions": (LARGEST, ["n_tokens"], lambda v: v / 1e6, "in millions. Multiply .* by 1e6"),
     "some sizes in millions": (THIRD, ["n_params"], lambda v: v / 1e6, "n_params is .* in millions"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -124,9 +139,13 @@ def test_a_table_without_a_mixture_is_looked_at_too() -> None:
 
 @settings(max_examples=25)
 @given(
-    st.floats(0.02, 0.6), st.floats(0.02, 0.6), st.floats(0.3, 2.0), st.floats(0.0, 0.03), st.integers(0, 99),
+    st.floats(0.02, 0.6),
+    st.floats(0.02, 0.6),
+    st.floats(0.3, 2.0),
+    st.floats(0.0, 0.03),
+    st.integers(0, 99),
     st.sampled_from([(1e6, 6e7), (2e7, 1e8, 5e8), (1e8,), (1e7, 1e8, 1e9, 1e10)]),
-)  # fmt: skip
+)
 def test_no_law_is_taken_for_a_mistake(
     alpha: float, beta: float, level: float, noise: float, seed: int, sizes: tuple[float, ...]
 ) -> None:

@@ -32,11 +32,25 @@ def runs(**targets: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize(("name", "unit"), [
-    ("web_bpb", "bits/byte"), ("bpb/web", "bits/byte"), ("c4_bits_per_byte", "bits/byte"), ("PPL-wiki", "perplexity"),
-    ("perplexity_c4", "perplexity"), ("wer", "error rate"), ("arc_error_rate", "error rate"), ("t_err", "error rate"),
-    ("text_bpc", "bits/character"), ("brier", "Brier score"), ("errata", ""), ("supply", ""), ("c4", ""), ("bits", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("web_bpb", "bits/byte"),
+        ("bpb/web", "bits/byte"),
+        ("c4_bits_per_byte", "bits/byte"),
+        ("PPL-wiki", "perplexity"),
+        ("perplexity_c4", "perplexity"),
+        ("wer", "error rate"),
+        ("arc_error_rate", "error rate"),
+        ("t_err", "error rate"),
+        ("text_bpc", "bits/character"),
+        ("brier", "Brier score"),
+        ("errata", ""),
+        ("supply", ""),
+        ("c4", ""),
+        ("bits", ""),
+    ],
+)
 def test_names_state_units(name: str, unit: str) -> None:
     assert named_unit(name) == unit
 
@@ -44,8 +58,10 @@ def test_names_state_units(name: str, unit: str) -> None:
 def test_a_domain_of_errors_is_a_loss_and_per_cent_are_per_cent() -> None:
     frame = pd.DataFrame({"loss_error": [3.1, 2.9], "loss_err": [0.4, 0.3], "loss_top_err": [41.0, 39.0]})
     assert units_of(frame, ["error", "err", "top_err"]) == {
-        "error": NATS, "err": "error rate", "top_err": "error rate in %",
-    }  # fmt: skip
+        "error": NATS,
+        "err": "error rate",
+        "top_err": "error rate in %",
+    }
 
 
 def test_shares_of_right_answers_become_error_rates_and_images_have_squared_errors() -> None:
@@ -53,8 +69,11 @@ def test_shares_of_right_answers_become_error_rates_and_images_have_squared_erro
     assert check_frame(frame, "t", higher_is_better=["acc"]).units == {"acc": "error rate", "x": NATS}
     vision = runs(**{"a": 1.0, "a-image": 0.5, "a-text": 1.0, "b-image": 1.0})
     assert check_frame(vision, "t").units == {
-        "a": "training loss", "a-image": "squared error", "a-text": NATS, "b-image": NATS,
-    }  # fmt: skip
+        "a": "training loss",
+        "a-image": "squared error",
+        "a-text": NATS,
+        "b-image": NATS,
+    }
 
 
 def test_a_person_states_units_by_patterns_and_what_fits_nothing_is_refused(tmp_path: Path) -> None:
@@ -101,13 +120,23 @@ def shown(tmp_path: Path, frame: pd.DataFrame, capsys: pytest.CaptureFixture[str
     fit = ["--law", "additive", "--bootstrap", "4", "--starts", "4", "--holdout", "scale"]
     big = ["--n-params", "1e9", "--n-tokens", "1e10"]
     commands = {
-        "check": ["check", str(table), *more], "fit": ["fit", str(table), *more, *fit, "--out", str(laws)],
+        "check": ["check", str(table), *more],
+        "fit": ["fit", str(table), *more, *fit, "--out", str(laws)],
         "predict": ["predict", str(laws), str(table), *more],
         "recommend": ["recommend", str(laws), *big, "--max", "law=0.4"],
         "json": ["recommend", str(laws), *big, "--max", "law=0.4", "--json", "--out", str(answer)],
-        "report": ["report", str(table), *more, "--laws", str(laws), "--recommendation", str(answer), "--out",
-                   str(tmp_path / "report.html")],
-    }  # fmt: skip
+        "report": [
+            "report",
+            str(table),
+            *more,
+            "--laws",
+            str(laws),
+            "--recommendation",
+            str(answer),
+            "--out",
+            str(tmp_path / "report.html"),
+        ],
+    }
     said = {}
     for name, words in commands.items():
         assert main(words) == 0, capsys.readouterr().err
@@ -119,10 +148,15 @@ def without_pictures(page: str) -> str:
     return re.sub(r"base64,[^\"]+", "", page)
 
 
-@pytest.mark.parametrize(("target", "more", "words"), [
-    ("bpb_law", [], "bits/byte"), slow("law", ["--unit", "*=bits/byte"], "bits/byte"),
-    slow("law_ppl", [], "perplexity"), slow("law_err", [], "error rate"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("target", "more", "words"),
+    [
+        ("bpb_law", [], "bits/byte"),
+        slow("law", ["--unit", "*=bits/byte"], "bits/byte"),
+        slow("law_ppl", [], "perplexity"),
+        slow("law_err", [], "error rate"),
+    ],
+)
 def test_all_commands_show_the_unit_of_the_target_and_never_nats(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str, more: list[str], words: str
 ) -> None:

@@ -35,9 +35,12 @@ def test_every_unit_gives_the_same_mixtures(n, seed, unit):
     h = h / h.sum(1, keepdims=True)
     tokens = frame_of(h)["n_tokens"].to_numpy()[:, None]
     written = {
-        "per cent": 100 * h, "tokens": h * tokens, "billions": h * tokens / 1e9, "words": 100 * h,
+        "per cent": 100 * h,
+        "tokens": h * tokens,
+        "billions": h * tokens / 1e9,
+        "words": 100 * h,
         "relative": h / h.min(axis=1, keepdims=True),
-    }[unit]  # fmt: skip
+    }[unit]
     frame = frame_of(written)
     if unit == "words":
         names = [f"weight_{d}" for d in DOMAINS]

@@ -89,8 +89,10 @@ def test_regmix_is_joined_by_index_whatever_the_order(write):
     table = read_table(paths, layout="regmix", constants=SCALE)
     assert (table.domains, table.targets) == (["arxiv", "pile_cc"], ["arxiv", "github"])
     assert cells(table, "row", "run_id", "weight_arxiv", "loss_arxiv", "loss_github", "n_tokens") == [
-        [1, "1", 0.25, 5.0, 4.0, 1e9], [2, "2", 0.5, 4.0, 3.0, 1e9], [3, "3", 1.0, 3.5, 2.0, 1e9]
-    ]  # fmt: skip
+        [1, "1", 0.25, 5.0, 4.0, 1e9],
+        [2, "2", 0.5, 4.0, 3.0, 1e9],
+        [3, "3", 1.0, 3.5, 2.0, 1e9],
+    ]
     assert table.notes == []
     pd.testing.assert_frame_equal(read_table(paths[::-1], layout="regmix", constants=SCALE).frame, table.frame)
 
@@ -120,8 +122,9 @@ def test_a_wandb_export_gives_a_row_per_finished_run(write):
     assert (table.domains, table.targets) == (["code", "web"], ["code", "held"])
     columns = ("row", "run_id", "seed", "n_params", "n_tokens", "weight_web", "loss_code", "loss_se_code")
     assert cells(table, *columns) == [
-        [1, "aaa", 3, 1e6, 1000.0, 0.51, 2.5, 0.01], [3, "ccc", 4, 1e6, 1000.0, 0.75, 2.625, 0.01]
-    ]  # fmt: skip
+        [1, "aaa", 3, 1e6, 1000.0, 0.51, 2.5, 0.01],
+        [3, "ccc", 4, 1e6, 1000.0, 0.75, 2.625, 0.01],
+    ]
     assert table.sizes == {"code": 500, "web": 900}
     assert table.notes[0] == f"{path} row 2: State is crashed; left out"
     assert table.notes[-1] == f"{path} row 3: loss_held is empty; this cell is left out"
@@ -151,8 +154,9 @@ def test_mixinglaws_steps_are_tokens(write):
     table = read_table([path], layout="mixinglaws")
     assert (table.domains, table.targets) == (["w0", "w1"], ["Github", "Pile-CC"])
     assert cells(table, "n_params", "n_tokens", "run_id", "size") == [
-        [85056000.0, 4096 * 256 * 1e4, "160M_a", "160M"], [85056000.0, 4096 * 256 * 2e4, "160M_a", "160M"]
-    ]  # fmt: skip
+        [85056000.0, 4096 * 256 * 1e4, "160M_a", "160M"],
+        [85056000.0, 4096 * 256 * 2e4, "160M_a", "160M"],
+    ]
     assert table.notes == [f"{path}: columns that are not used: size"]
 
 
