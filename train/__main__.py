@@ -1,9 +1,9 @@
-"""python -m train [OVERRIDE...]         train one run (resume it, or say that it is done)
-python -m train study=NAME           train every run of a study, several at a time
-python -m train study=NAME hydra/launcher=slurm      hand every run of a study to Slurm
+"""python -m train [OVERRIDE...]         train one run, or resume it
+python -m train study=NAME           train all runs of a study, several at a time
+python -m train study=NAME hydra/launcher=slurm      submit all runs of a study to Slurm
 python -m train ... --dry-run        print what would run
 
-Overrides are Hydra's: model=text_136k mixture=uniform schedule.n_tokens=1000000 'mixture.weights={code:0.7,docs:0.3}'
+Hydra overrides: model=text_136k mixture=uniform schedule.n_tokens=1000000 'mixture.weights={code:0.7,docs:0.3}'
 Exit codes: 0 finished; 75 stopped by a signal and saved, run the same command again; 76 diverged; the others follow an
 error message (`train/exits.py`).
 """
@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to main(), which turns them into sentences
+os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach main(), which prints one-line messages
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hydra
@@ -39,8 +39,8 @@ from train.plan import Plan
 
 @hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")
 def one_run(cfg: DictConfig) -> None:
-    """Train the run that a composed configuration describes."""
-    code = run_command(lambda: _train_one(cfg))  # inside Hydra, which adds a line to every error that passes it
+    """Train the run of a composed configuration."""
+    code = run_command(lambda: _train_one(cfg))  # inside Hydra, which would add a line to every error
     if code:
         raise SystemExit(code)
 
@@ -53,7 +53,7 @@ def _train_one(cfg: DictConfig) -> int:
         say(describe_plan(plan, list(HydraConfig.get().overrides.task)))
         return 0
     adopt_slurm(os.environ)
-    if os.environ.get("RANK", "0") != "0":  # one rank speaks for all
+    if os.environ.get("RANK", "0") != "0":  # only the first rank prints
         return EXIT_CODES[run(plan)]
     was_over = read_status(plan.folder) in ("finished", "diverged")
     with RunBar(plan) as bar:
@@ -65,7 +65,7 @@ def _train_one(cfg: DictConfig) -> int:
 
 
 def _send_late(plan: Plan) -> None:
-    """Send the log of a run to W&B that ended before W&B was asked for."""
+    """Send the log of a run to W&B if it ended before W&B was enabled."""
     from train.late_mirror import send_late
 
     project = plan.config.logging.project
@@ -80,25 +80,25 @@ def _command_line() -> int:
     folders = [*config_folders(), *added_folders(sys.argv[1:])]
     check_yaml_files(folders)
     check_chosen_files(folders, "train", sys.argv[1:])
-    if any("submitit" in argument for argument in sys.argv[1:]):  # its jobs read our sweeper from a pickle
+    if any("submitit" in argument for argument in sys.argv[1:]):  # its jobs unpickle our sweeper, so they import it
         paths = [str(ROOT), str(ROOT / "sweeps"), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     arguments = ["hydra.launcher.dry_run=true" if a == "--dry-run" else a for a in sys.argv[1:]]
-    arguments.sort(key=lambda a: a not in ("-m", "--multirun"))  # argparse wants all settings on one side of it
+    arguments.sort(key=lambda a: a not in ("-m", "--multirun"))  # argparse needs overrides in one contiguous group
     sys.argv[1:] = [addable(with_home(argument)) for argument in arguments]
     one_run()
     return 0
 
 
 def with_home(argument: str) -> str:
-    """Expand the folder of --config-dir=~/x and --config-path=~/x, as shells do not."""
+    """Expand ~ in --config-dir=~/x and --config-path=~/x, which shells do not."""
     option, equals, folder = argument.partition("=")
     known = ("--config-dir", "-cd", "--config-path", "-cp")
     return f"{option}={expand_path(folder, option)}" if equals and option in known else argument
 
 
 def added_folders(arguments: list[str]) -> list[Path]:
-    """Return the folders of configurations that --config-dir and --config-path add."""
+    """Return the configuration folders of --config-dir and --config-path."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=True)
     parser.add_argument("--config-dir", "-cd", type=path_option)
     parser.add_argument("--config-path", "-cp", type=path_option)

@@ -1,7 +1,7 @@
-"""Cool-down branches: a run whose rate falls at the end shares all steps before that with a run at a constant rate.
+"""Cool-down branches: up to its cool-down, a run has the same steps as a run at a constant learning rate, its trunk.
 
-So it may begin with a checkpoint of that one, its trunk, and ends with the same bytes as if it had trained from the
-start. Its own log begins where it leaves the trunk.
+It can therefore start from a checkpoint of the trunk, and its final weights are identical to those of a run from
+scratch. Its own log begins where it leaves the trunk.
 """
 
 import dataclasses
@@ -16,19 +16,19 @@ from train.checkpoint import newest_checkpoint
 from train.distributed import ALONE, World
 from train.plan import Plan
 
-# What may differ: where and how long they run, and when they are measured.
+# Settings that may differ: machine, run length and evaluations.
 _FREE = ("study_name", "machine", "logging", "checkpoint", "data", "schedule", "evaluation", "mixture")
 
 
 def find_trunk(plan: Plan, world: World = ALONE) -> Path | None:
-    """Return the trunk's newest checkpoint from before the rate begins to fall, or None if it kept none.
+    """Return the newest checkpoint of the trunk before the cool-down, or None if there is none.
 
-    The first rank reads what the trunk is, and all ranks share the hashing of its checkpoint.
+    The first rank checks the trunk, and all ranks share the hashing of its checkpoint.
 
     Raises
     ------
     ConfigError
-        If checkpoint.branch_from is no run, or one that trains anything else.
+        If checkpoint.branch_from is not a run directory, or the run differs in more than the end of the schedule.
     """
     folder = Path(plan.config.checkpoint.branch_from)
     with world.together():
@@ -38,7 +38,7 @@ def find_trunk(plan: Plan, world: World = ALONE) -> Path | None:
 
 
 def _check_trunk(plan: Plan, folder: Path) -> None:
-    """Refuse a trunk that trains anything else."""
+    """Refuse a trunk that differs in more than the end of the schedule."""
     if not (folder / "run.json").exists():
         raise ConfigError(f"checkpoint.branch_from: {folder} is no run directory (it holds no run.json)")
     facts = read_facts(folder)
@@ -57,7 +57,7 @@ def _shared_of(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shared(config: Mapping[str, Any], mixture: Mapping[str, float], data: Mapping[str, str]) -> dict[str, Any]:
-    """Return the facts that both must share, in JSON's types."""
+    """Return the facts that trunk and branch must share, as JSON types."""
     facts = {key: value for key, value in config.items() if key not in _FREE}
     facts["stream"] = {k: v for k, v in config["stream"].items() if k != "max_epochs"}
     facts["schedule.warmup_tokens"] = config["schedule"]["warmup_tokens"]

@@ -1,4 +1,4 @@
-"""What a run's configuration may say. YAML gives values; these dataclasses are the truth, and check them together."""
+"""The settings of a run. YAML files give values; these dataclasses define the settings, their types and checks."""
 
 import dataclasses
 import math
@@ -14,19 +14,19 @@ from mixlaw.paths import expand_path
 
 @dataclass
 class ModelConfig:
-    """A model whose size is set by its width alone; depth stays fixed within a study, as in the paper."""
+    """A model whose size is set by its width; depth is fixed within a study, as in the paper."""
 
     family: str = "text"
     width: int = 64
     depth: int = 4
     head_dim: int = 16
     ffn_multiple_of: int = 16  # SwiGLU's hidden width is 8/3 of the width, rounded up to this
-    vocab_multiple_of: int = 1  # embeddings and head get rows up to the next multiple, which no token uses
+    vocab_multiple_of: int = 1  # pad embeddings and head to a multiple of this many rows
     qk_norm: bool = True
     rope_base: float = 10_000.0
-    document_mask: bool = False  # text: attend within the own document only, where a sequence holds several
-    image_size: int = 32  # multimodal and vision: pixels of a side that the model reads
-    patch_size: int = 8  # pixels of a side of a patch, which is a token
+    document_mask: bool = False  # text: attend within the same document of a sequence only
+    image_size: int = 32  # multimodal and vision: side of images in pixels
+    patch_size: int = 8  # side of a patch in pixels; a patch is a token
     decoder_depth: int = 2  # vision: blocks of the decoder; depth counts those of the image encoder
     image_loss_weight: float = 0.4  # vision: of predicted patches, as in AIMv2
     text_loss_weight: float = 1.0  # vision: of predicted captions; 0: the image-only autoregressive form
@@ -56,9 +56,9 @@ class ModelConfig:
 
 @dataclass
 class MixtureConfig:
-    """The weights, or the name of a mixture that follows from the data. Weights, where given, win."""
+    """The weights, or the name of a mixture that follows from the data. Weights take precedence."""
 
-    named: str = "natural"  # natural: in proportion to the tokens there are | uniform
+    named: str = "natural"  # natural: in proportion to the available tokens | uniform
     weights: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
@@ -69,10 +69,10 @@ class MixtureConfig:
 class StreamConfig:
     seq_len: int = 64  # tokens in a packed sequence
     batch_size: int = 16  # sequences in a step, over all ranks
-    max_epochs: float = 4.0  # a mixture that repeats a domain more often is refused
-    unit: str = "tokens"  # what weights are shares of: tokens, text and patches alike | samples: documents
-    min_crop: float = 1.0  # images are seen in random parts of at least this share of their area; 1: whole
-    flip: float = 0.0  # probability of seeing an image mirrored
+    max_epochs: float = 4.0  # limit on the epochs of a domain; mixtures beyond it are refused
+    unit: str = "tokens"  # weights are shares of: tokens (text and patches) | samples (documents)
+    min_crop: float = 1.0  # random crops of images have at least this share of the area; 1: no crop
+    flip: float = 0.0  # probability of a horizontal flip
 
     def __post_init__(self) -> None:
         require_at_least(1, stream_seq_len=self.seq_len, stream_batch_size=self.batch_size)
@@ -88,8 +88,8 @@ class StreamConfig:
 class OptimConfig:
     """AdamW with fully decoupled weight decay, under a parametrisation."""
 
-    parametrization: str = "mup"  # mup: one lr serves all widths | standard: lr as given for every parameter
-    base_width: int = 64  # mup: the width at which lr is what it says
+    parametrization: str = "mup"  # mup: one lr for all widths | standard: the same lr for every parameter
+    base_width: int = 64  # mup: width for which lr is unscaled
     lr: float = 8e-3
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
@@ -112,7 +112,7 @@ class ScheduleConfig:
 
     n_tokens: int = 500_000
     warmup_tokens: int = 20_000
-    cooldown: float = 0.0  # the share of the tokens, at the end, over which the rate falls as 1 - sqrt(progress)
+    cooldown: float = 0.0  # final share of the tokens over which lr falls as 1 - sqrt(progress)
 
     def __post_init__(self) -> None:
         if not 0 <= self.cooldown <= 1:
@@ -132,11 +132,11 @@ class ScheduleConfig:
 
 @dataclass
 class EvaluationConfig:
-    n_points: int = 7  # evaluations a run, on a logarithmic grid of D that ends at schedule.n_tokens
-    ratio: float = 1.3  # between neighbouring points
+    n_points: int = 7  # evaluations per run, on a logarithmic grid of D that ends at schedule.n_tokens
+    ratio: float = 1.3  # of neighbouring grid points
     n_sequences: int = 96  # per domain, the same for all runs
     split: str = "eval"
-    average: float = 0.0  # 0: the weights as they are | the share of the training so far whose mean is evaluated
+    average: float = 0.0  # weight averaging over this share of the training so far; 0: none
 
     def __post_init__(self) -> None:
         require_name("evaluation.split", self.split, ["eval", "test"])
@@ -151,8 +151,8 @@ class EvaluationConfig:
 class CheckpointConfig:
     every_steps: int = 100
     keep: int = 2
-    permanent: list[int] = field(default_factory=list)  # tokens after which a checkpoint is kept for good
-    branch_from: str = ""  # run directory whose checkpoint a run with a cool-down may begin with
+    permanent: list[int] = field(default_factory=list)  # tokens after which checkpoints are never deleted
+    branch_from: str = ""  # run directory from whose checkpoint a run with a cool-down starts
 
     def __post_init__(self) -> None:
         require_at_least(1, checkpoint_every_steps=self.every_steps, checkpoint_keep=self.keep)
@@ -161,23 +161,23 @@ class CheckpointConfig:
 
 @dataclass
 class MachineConfig:
-    """Where a run happens. Nothing here may change what a run learns, so none of it is part of its identity."""
+    """The machine of a run. These settings do not affect losses, so they are not part of the run id."""
 
-    device: str = "auto"  # auto: cuda when there is one | cpu | cuda
-    threads: int = 1  # one each: two runs side by side beat one run on two threads
-    workers: int = 0  # processes that read ahead
-    micro_batch: int = 0  # sequences per forward pass; 0: the rank's whole share
-    parallel: str = "ddp"  # of several ranks, each holds: ddp: the whole model | fsdp: a shard of it
+    device: str = "auto"  # auto: cuda if available | cpu | cuda
+    threads: int = 1  # of the CPU; two runs in parallel are faster than one run with two threads
+    workers: int = 0  # processes that prefetch batches
+    micro_batch: int = 0  # sequences per forward pass; 0: all of the rank
+    parallel: str = "ddp"  # ddp: each rank has the whole model | fsdp: a shard
     compile: bool = False
     cuda_graphs: bool = False  # with compile: replay whole steps; for models too small to keep a GPU busy
-    scores_at_once: int = 0  # tokens of a pass whose scores of all symbols exist at a time; 0: of all
-    shards: int = 0  # with fsdp: ranks that share one copy of the model, as those of a node; 0: all ranks
-    activation_checkpointing: bool = False  # compute activations twice, and keep those between blocks only
-    selective_checkpointing: bool = False  # with activation_checkpointing: keep results of matrix products, too
-    background_saves: bool = False  # write checkpoints while training goes on, from a copy in host memory
-    timeout_minutes: float = 30.0  # of one collective: a rank that waits longer for the others fails
-    wait_minutes: float = 720.0  # for what ranks do alone, outside of collectives: verifying data and checkpoints
-    runs: str = "runs"
+    scores_at_once: int = 0  # compute logits and loss in chunks of this many tokens, to save memory; 0: all at once
+    shards: int = 0  # with fsdp: ranks that share one copy of the model, such as those of a node; 0: all ranks
+    activation_checkpointing: bool = False  # keep activations between blocks only, and recompute the others
+    selective_checkpointing: bool = False  # with activation_checkpointing: keep results of matrix products too
+    background_saves: bool = False  # write checkpoints during training, from a copy in host memory
+    timeout_minutes: float = 30.0  # time-out of a collective
+    wait_minutes: float = 720.0  # time-out for work of single ranks outside of collectives, such as verifying data
+    runs: str = "runs"  # folder of all studies
 
     def __post_init__(self) -> None:
         require_name("machine.device", self.device, ["auto", "cpu", "cuda"])
@@ -217,7 +217,7 @@ class LoggingConfig:
 
 @dataclass
 class TrainConfig:
-    """One run. All but machine, logging, checkpoint and the study's name decides its losses, and so its identity."""
+    """One run. All settings except machine, logging, checkpoint and study_name affect losses, and so the run id."""
 
     study_name: str = "solo"
     seed: int = 0
@@ -240,7 +240,7 @@ class TrainConfig:
         require_finite(dataclasses.asdict(self))
 
     def layout(self) -> Layout:
-        """Return how this model reads documents.
+        """Return the layout in which this model reads documents.
 
         Raises
         ------

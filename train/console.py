@@ -1,4 +1,4 @@
-"""What a person sees of one run: a bar on a terminal, a plain line every few seconds otherwise."""
+"""Progress of one run: a bar on a terminal, else a line every few seconds."""
 
 import sys
 import time
@@ -26,7 +26,7 @@ class RunBar:
         return self
 
     def update(self, n_tokens: int, loss: float) -> None:
-        """Show where the run is; cheap enough for every step."""
+        """Show the progress; cheap enough for every step."""
         if self._first < 0:
             self._first = n_tokens
         self._bar.n = n_tokens

@@ -1,4 +1,4 @@
-"""`python -m train ... --dry-run` of one run: what it would train, what is done already, and the memory it needs."""
+"""`python -m train ... --dry-run` of one run: size, mixture, cost, state and memory."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from train.plan import Plan, planned_run
 
 
 def describe_plan(plan: Plan, overrides: Sequence[str]) -> str:
-    """Return the size, mixture, cost and state of a planned run, and its memory on a GPU where it would use one."""
+    """Return size, mixture, cost and state of a planned run, and its memory if it uses a GPU."""
     config, folder = plan.config, plan.folder.parent
     n_params = count_of(config.model, plan.manifest.vocab_size, config.layout())["total"]
     states = run_states(folder, planned=[planned_run(plan, n_params, overrides)])

@@ -17,7 +17,7 @@ from train.preempt import StopRequest
 from train.standard_error import Ints, standard_error
 
 Losses = dict[str, dict[str, float | int]]
-Sums = dict[str, Tensor]  # kind of loss -> (n_sequences, 2): the sum of a sequence's losses, and how many they are
+Sums = dict[str, Tensor]  # kind of loss -> (n_sequences, 2): sum and number of the losses of each sequence
 
 
 class Evaluator:
@@ -25,11 +25,11 @@ class Evaluator:
 
     Parameters
     ----------
-    batch_size : sequences per forward pass; changes no result beyond rounding
+    batch_size : sequences per forward pass; affects results by rounding only
     """
 
     def __init__(self, manifest: Manifest, config: EvaluationConfig, layout: Layout, batch_size: int) -> None:
-        self._passes: list[tuple[slice, Batch]] = []  # where the results of a batch belong among all sequences
+        self._passes: list[tuple[slice, Batch]] = []  # positions of a batch among all sequences, and the batch
         self._places: dict[str, slice] = {}
         self._documents: dict[str, Ints] = {}
         n = 0
@@ -46,10 +46,10 @@ class Evaluator:
         self._n_sequences = n
 
     def measure(self, model: nn.Module, world: World, precision: str, stop: StopRequest | None = None) -> Losses | None:
-        """Return per domain: its loss, the standard error over documents, and how many tokens (or patches) it rests on.
+        """Return for each domain its loss, standard error over documents, and number of tokens (or patches).
 
-        Where a model predicts images, a domain's is the weighted sum of its losses, and `<domain>-<kind>` is each.
-        None, on all ranks, if a signal came before all was measured.
+        For models that predict images, the loss of a domain is the weighted sum of the losses `<domain>-<kind>`, which
+        are returned too. Returns None on all ranks if a signal arrives first.
         """
         sums = self.by_sequence(model, world, precision, stop)
         return None if sums is None else summaries(sums, model.loss_weights, self._documents)  # type: ignore[arg-type]
@@ -58,7 +58,7 @@ class Evaluator:
     def by_sequence(
         self, model: nn.Module, world: World, precision: str, stop: StopRequest | None = None
     ) -> dict[str, Sums] | None:
-        """Return per domain the losses of every sequence, float64 on the CPU; None if stopped."""
+        """Return for each domain the losses of every sequence, float64 on the CPU; None if stopped by a signal."""
         model.train(False)
         sums = self._sums(model, world, precision, stop)
         model.train(True)
@@ -67,10 +67,10 @@ class Evaluator:
         return {name: {kind: values[place] for kind, values in sums.items()} for name, place in self._places.items()}
 
     def _sums(self, model: nn.Module, world: World, precision: str, stop: StopRequest | None) -> Sums | None:
-        """Measure all sequences, each rank every world.size-th batch of all domains.
+        """Evaluate all sequences; rank r takes the batches r, r + world.size, ... of all domains.
 
-        Shards of a model meet in every forward pass: where the batches are used up before the ranks are, in the very
-        last turn, a rank of a sharded model repeats the last batch. Others are done.
+        With FSDP, all ranks must take part in every forward pass, so in the last turn, ranks without a batch repeat the
+        last one.
         """
         kinds = list(model.loss_weights)  # type: ignore[arg-type]
         sums = {kind: torch.zeros(self._n_sequences, 2, dtype=torch.float64, device=world.device) for kind in kinds}
@@ -87,7 +87,7 @@ class Evaluator:
 
 
 def _measured(model: nn.Module, batch: Batch, world: World, precision: str) -> Sums:
-    """Return (n_sequences, 2) of one batch by kind of loss."""
+    """Return the sums (n_sequences, 2) of one batch by kind of loss."""
     batch = inputs_of(model, batch, world.device)
     with autocast(world.device, precision):
         losses = model(batch)
@@ -98,11 +98,11 @@ def _measured(model: nn.Module, batch: Batch, world: World, precision: str) -> S
 def summaries(
     sums: Mapping[str, Sums], weights: Mapping[str, float], documents: Mapping[str, Ints] | None = None
 ) -> Losses:
-    """Return the losses of domains from those of their sequences.
+    """Return the losses of domains, computed from those of their sequences.
 
     Parameters
     ----------
-    documents : domain -> (2, m) the pairs (sequence, document) of what its sequences hold
+    documents : domain -> all pairs (sequence, document), as (2, m)
 
     Raises
     ------
@@ -126,7 +126,7 @@ def summary(by_kind: Sums, weights: Mapping[str, float], documents: Ints | None 
 
     Parameters
     ----------
-    documents : (2, m) the pairs (sequence, document) of what sequences hold; None: each holds a document of its own
+    documents : all pairs (sequence, document), as (2, m); None: each sequence is a separate document
     """
     loss, n_tokens = 0.0, 0
     residuals = torch.zeros(())
@@ -140,5 +140,5 @@ def summary(by_kind: Sums, weights: Mapping[str, float], documents: Ints | None 
 
 
 def inputs_of(model: nn.Module, batch: Batch, device: torch.device) -> Batch:
-    """Return what the model reads of a batch, on its device."""
+    """Return the inputs of the model from a batch, on its device."""
     return {name: batch[name].to(device, non_blocking=True) for name in model.inputs}  # type: ignore[union-attr]

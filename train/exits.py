@@ -1,4 +1,4 @@
-"""How the commands of `train` and `sweeps` end: exit codes of runs, and errors as one sentence.
+"""Exit codes and one-line error messages of the commands of `train` and `sweeps`.
 
     0    finished
     2    a setting is wrong
@@ -8,7 +8,7 @@
     76   diverged: a loss or a gradient was not finite
     130  interrupted by Ctrl-C before anything was saved
 
-`data` has no need of Hydra's errors: `mixlaw/console.py` holds what all commands share.
+`mixlaw/console.py` has the parts that need no Hydra, for the commands of `data` and `mixlaw`.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,13 @@ STATUS_SENTENCES = {
 
 
 def run_command(task: Callable[[], int]) -> int:
-    """Run the body of a command that trains or launches; return its exit code, and print an error as one sentence."""
+    """Run the body of a command that trains or launches; return its exit code and print errors on one line."""
     try:
         return task()
     except KeyboardInterrupt:
         remark("interrupted; the same command resumes from the last checkpoint")
         return INTERRUPTED
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # before OSError: some of Hydra's are both
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # first, as some are OSErrors too
         known = as_mixlaw_error(error)
         if known is None:
             raise
@@ -48,7 +48,7 @@ def run_command(task: Callable[[], int]) -> int:
 
 
 def as_mixlaw_error(error: Exception) -> MixlawError | None:
-    """Return an error of Hydra's or OmegaConf's with the sentence for a person; None if it is a bug of ours."""
+    """Convert an error of Hydra or OmegaConf to a MixlawError with a readable message; None if it is a bug of ours."""
     if isinstance(error, MixlawError):
         return error
     if isinstance(error, HydraException | OmegaConfBaseException):

@@ -1,4 +1,4 @@
-"""The GPUs that this process may use, by names that CUDA_VISIBLE_DEVICES takes: numbers, UUIDs or MIG instances."""
+"""The GPUs that this process may use, as entries of CUDA_VISIBLE_DEVICES: numbers, UUIDs or MIG instances."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ _SLICE = "MIG-"
 
 
 def gpus_for(devices: Iterable[str]) -> list[str]:
-    """Return the visible GPUs that runs may be given; none where every run asks for the CPU.
+    """Return the visible GPUs for the runs; [] if every run uses the CPU.
 
     Parameters
     ----------
@@ -22,15 +22,14 @@ def gpus_for(devices: Iterable[str]) -> list[str]:
 
 
 def visible_gpus(n_seen: int, environment: Mapping[str, str]) -> list[str]:
-    """Return the name of each GPU that a process started from here may be given.
+    """Return the entries of CUDA_VISIBLE_DEVICES that child processes can use.
 
-    A scheduler or a person may have left some of a machine's GPUs to us: "4,5", "GPU-<uuid>,GPU-<uuid>". Entry i is
-    what CUDA numbers i in this process. Of MIG instances CUDA shows a process the first one only, but each of several
-    processes may have one of its own.
+    A scheduler or a user may restrict the GPUs: "4,5", "GPU-<uuid>,GPU-<uuid>". Entry i is CUDA's device i in this
+    process. CUDA shows a process only the first MIG instance, but each child process can have its own.
 
     Parameters
     ----------
-    n_seen : how many GPUs CUDA shows this process; it stops at the first entry that names none
+    n_seen : number of GPUs that CUDA shows; it stops at the first invalid entry
     environment : of this process
     """
     if VARIABLE not in environment:

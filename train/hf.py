@@ -1,8 +1,8 @@
-"""Our multimodal and vision models in the manner of transformers: no class of theirs has this architecture.
+"""Wraps the multimodal and vision models as transformers models; transformers has no class of this architecture.
 
 from train.hf import MixlawModel           # in a checkout of mixlaw
 model = MixlawModel.from_pretrained(folder)
-model(tokens=..., document=..., patch=..., images=...)   # multimodal: data.items.PackedDocuments says what these are
+model(tokens=..., document=..., patch=..., images=...)   # multimodal: see data.stream.items.PackedDocuments.arrays
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ from train.models.layers import Positions, rotary_table
 
 
 class MixlawConfig(PretrainedConfig):
-    """What decides the architecture.
+    """The settings of the architecture.
 
     Parameters
     ----------
     model : the fields of train.config.ModelConfig
     vocab_size : of the tokenizer
-    seq_len : places of a sequence, tokens and patches together
+    seq_len : places of a sequence, for tokens and patches
     """
 
     model_type = "mixlaw"
@@ -53,7 +53,7 @@ class MixlawModel(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Make again what is not saved, the table of positions; all else is."""
+        """Recompute the rotary table, the only tensor that is not saved."""
         if isinstance(module, Positions):
             ours = ModelConfig(**self.config.model)
             cos, sin = rotary_table(self.config.seq_len, ours.head_dim, ours.rope_base)
@@ -62,7 +62,7 @@ class MixlawModel(PreTrainedModel):
                 module.sin.copy_(sin)
 
     def forward(self, **batch: Tensor) -> Tensor:
-        """Return the scores (B, S, V) of the token that follows each place."""
+        """Return the logits (B, S, V) of the next token at each place."""
         logits: Tensor = self.inner.logits(batch)  # type: ignore[operator]
         return logits
 

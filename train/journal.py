@@ -1,4 +1,4 @@
-"""What the first rank writes of a run: the run log, its mirror, and the facts that run.json states."""
+"""Writes the run directory on the first rank: run log, run.json, done.json; starts the W&B mirror."""
 
 import dataclasses
 import fcntl
@@ -27,7 +27,7 @@ from train.sinks import WandbMirror
 
 
 class Journal:
-    """The run log of a run and its mirror; on other ranks than the first it writes nothing."""
+    """The run log and its mirror; exists on the first rank only."""
 
     def __init__(self, folder: Path, facts: dict[str, Any], config: TrainConfig) -> None:
         self._lr_state = lr_state(config)
@@ -36,14 +36,14 @@ class Journal:
         self._folder, self._logging = folder, config.logging
 
     def begin(self, log_bytes: int) -> None:
-        """Forget what was written after a checkpoint; mirror what follows, and what was not mirrored before."""
+        """Truncate the log to its length at a checkpoint, and start the mirror at the first row that was not sent."""
         self._writer.cut(log_bytes)
         if self._logging.wandb:
             sent = min(sent_bytes(self._folder, log_bytes), log_bytes)
             self._mirror = WandbMirror(self._folder, self._logging.project, sent)
 
     def train_row(self, step: int, loss: float, grad_norm: float, lr: float, stream: WeightedStream) -> None:
-        """Write how training goes, and how many tokens each domain has given so far; with images, of which kind."""
+        """Write a training row: loss, gradient norm, learning rate, tokens per domain, and with images per kind."""
         totals = stream.totals(step)
         row = {"kind": "train", "step": step, "loss": loss, "grad_norm": grad_norm, "lr": lr}
         row |= {"n_tokens": totals["n_tokens"], "tokens_by_domain": stream.tokens_by_domain(step)}
@@ -52,19 +52,19 @@ class Journal:
         self._writer.append(row)
 
     def eval_rows(self, step: int, n_tokens: int, losses: dict[str, dict[str, float | int]]) -> None:
-        """Write the held-out losses of all domains and targets, and make them durable."""
+        """Write the held-out losses of all domains and targets, and sync them to disk."""
         for domain, measured in losses.items():
             row = {"kind": "eval", "step": step, "n_tokens": n_tokens, "domain": domain, "lr_state": self._lr_state}
             self._writer.append(row | measured)
         self._writer.sync()
 
     def position(self) -> int:
-        """Make all rows durable; return how long the log is."""
+        """Sync all rows to disk; return the length of the log [bytes]."""
         self._writer.sync()
         return self._writer.offset
 
     def seal(self, status: str, step: int, wall_s: float, data_wait_s: float) -> None:
-        """Write done.json: the run is over. The times are of the last process, from its start."""
+        """Write done.json at the end of the run; times are those of the last process."""
         times = {"wall_s": round(wall_s, 3), "data_wait_s": round(data_wait_s, 3)}
         self._writer.seal(status, step=step, hardware=hardware(), **times)
 
@@ -76,7 +76,7 @@ class Journal:
 
 
 def lr_state(config: TrainConfig) -> str:
-    """Return what kind of weights the evaluations of a run are of; kinds are never fitted together."""
+    """Return the kind of weights that are evaluated; runs of different kinds are never fitted together."""
     if config.schedule.cooldown:
         return "cooled"
     return "averaged" if config.evaluation.average else "constant"
@@ -84,12 +84,12 @@ def lr_state(config: TrainConfig) -> str:
 
 @contextmanager
 def only_process(folder: Path) -> Iterator[None]:
-    """Hold the run directory, so that a second process on it is refused by name.
+    """Lock the run directory against a second process.
 
     Raises
     ------
     RunLogError
-        Naming process and host that hold it.
+        If it is locked; names process and host.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as lock:
@@ -107,7 +107,7 @@ def only_process(folder: Path) -> Iterator[None]:
 
 
 def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
-    """Return what run.json states: everything about a run that is fixed at its start."""
+    """Return the content of run.json: everything that is fixed at the start of a run."""
     config, manifest = plan.config, plan.manifest
     counts = count_parameters(model)
     return {
@@ -137,7 +137,7 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
 
 
 def hardware() -> dict[str, str]:
-    """Return what this process computes on: a GPU only where it uses one, for there may be one and none be wanted."""
+    """Return host, device and versions of this process; the device is a GPU only if the process uses it."""
     used = torch.cuda.is_initialized()
     device = torch.cuda.get_device_name() if used else platform.processor() or platform.machine()
     return {
@@ -149,9 +149,9 @@ def hardware() -> dict[str, str]:
 
 
 def git_revision(root: Path = Path(__file__).parent.parent) -> str:
-    """Return a checkout's commit, '-dirty' behind it where files were changed.
+    """Return the git commit of a checkout, with '-dirty' if files were changed.
 
-    An image has no history: there it is what its build was told ($MIXLAW_REVISION), or ''.
+    In a container without git history, return $MIXLAW_REVISION, which the build sets, or ''.
     """
     if not (root / ".git").exists():
         return os.environ.get("MIXLAW_REVISION", "")

@@ -1,7 +1,7 @@
-"""python -m train.late_mirror runs/STUDY [--project NAME]: the logs of runs that W&B does not have, or not all of.
+"""python -m train.late_mirror RUNS [--project NAME]: send logs of runs that W&B lacks, completely or in part.
 
-Makes offline runs of W&B of them (WANDB_MODE=online sends them at once), from the first row that was not sent;
-scripts/sync_wandb.sh calls it before it sends what is offline. RUNS is a folder of runs, or a run directory.
+RUNS is a folder of runs (runs/STUDY) or a run directory. The command writes offline W&B runs, from the first row that
+was not sent (WANDB_MODE=online sends them at once). scripts/sync_wandb.sh calls it before it syncs offline runs.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from train.journal import only_process
 from train.sent import sent_bytes, unsent_rows
 from train.sinks import WandbMirror
 
-PATIENCE_S = 90.0  # for one group of runs; W&B alone may take ten seconds to begin
-AT_ONCE = 4  # mirrors side by side
+PATIENCE_S = 90.0  # time-out for one group of runs; W&B may take ten seconds to start
+AT_ONCE = 4  # mirrors in parallel
 
 
 def send_late(runs: Iterable[tuple[Path, str]]) -> tuple[int, int]:
-    """Send what is missing of the logs of some runs that nobody trains; return how many were sent, and how many not.
+    """Send the missing part of the logs of runs that are not being trained; return the numbers sent and not sent.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ def send_late(runs: Iterable[tuple[Path, str]]) -> tuple[int, int]:
 
 
 def find_logs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the run directories at or below a folder that have a log, with the facts that run.json states.
+    """Yield the run directories at or below a folder, with their run.json.
 
     Raises
     ------
     RunLogError
-        If there is none.
+        If there are none.
     """
     found = [path.parent for path in sorted({*folder.glob("run.json"), *folder.glob("*/run.json")})]
     if not found:
@@ -74,12 +74,12 @@ def project_of(facts: dict[str, Any]) -> str:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Send from the command line; return the exit code: 1 where a log could not be sent."""
+    """Run `python -m train.late_mirror`; return the exit code, 1 if a log could not be sent."""
     parser = argparse.ArgumentParser(
         prog="python -m train.late_mirror", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=path_option, metavar="RUNS")
-    parser.add_argument("--project", default="", help="of W&B; by default logging.project of each run")
+    parser.add_argument("--project", default="", help="W&B project (default: logging.project of each run)")
     options = parser.parse_args(argv)
     os.environ.setdefault("WANDB_MODE", "offline")
     return exit_code_of(lambda: _send(options.folder, options.project))

@@ -1,14 +1,14 @@
 """python -m train.memory [OVERRIDE...] [--gpu NAME] [--gpu-memory GB] [--ranks N] [--mfu 0.4] [--vocab-size V]
 
-What a run needs of a GPU, before there is one: bytes for weights, gradients, optimizer, activations, logits and
-evaluation; FLOPs, tokens/s and hours at a stated model FLOPs utilisation; and which settings would fit. Overrides are
-those of `python -m train`:
+Estimates, without a GPU, what a run needs: memory of weights, gradients, optimizer, activations, logits and evaluation;
+FLOPs, tokens/s and hours at a given model FLOPs utilisation; and settings that would fit. Overrides are those of
+`python -m train`:
 
     python -m train.memory experiment=paper_llm/1.4b --ranks 8
     python -m train.memory study=paper_llm hydra/launcher=slurm_node      # one line per size, on the GPUs it asks for
 
-Nothing is trained, and data need not be prepared. Activations are those of kernels that are not compiled: a compiled
-run needs less. How it is counted: train/footprint.py. Exit code 1: something does not fit.
+Nothing is trained, and data need not be prepared. Activations are counted for uncompiled kernels; a compiled run needs
+less. train/footprint.py has the method. Exit code 1: something does not fit.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from train.parallel import micro_batch_of
 from train.peaks import NAMES, memory_of, peak_of
 
 GPU, MFU = "NVIDIA H100 80GB HBM3", 0.4
-VOCABULARIES = {"EleutherAI/gpt-neox-20b": 50_277}  # of tokenizers that are fetched when data are prepared
+VOCABULARIES = {"EleutherAI/gpt-neox-20b": 50_277}  # of tokenizers that are downloaded when data are prepared
 COLUMNS = ("weights", "gradients", "optimizer", "gathered", "activations", "logits", "evaluation", "total")
 
 
 @dataclass(frozen=True)
 class Size:
-    """One distinct size of a study: a configuration, its vocabulary, and on how many GPUs it runs."""
+    """One distinct size of a study: a configuration, its vocabulary, and its number of GPUs."""
 
     name: str
     config: TrainConfig
@@ -48,11 +48,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Speed:
-    """How long a run takes where its GPUs reach a share of their peak.
+    """The speed of a run at a given model FLOPs utilisation (MFU).
 
     Attributes
     ----------
-    flops : of the whole run, as model FLOPs utilisation counts them
+    flops : of the whole run, by the convention of MFU
     tokens_per_s : of all GPUs together
     """
 
@@ -128,7 +128,7 @@ def largest_that_fits(size: Size, gpu_bytes: float) -> tuple[int, Footprint] | N
     room = gpu_bytes - one.total
     if room < 0:
         return None
-    guess = 1 + room / max(two.total - one.total, 1)  # what grows does so in proportion
+    guess = 1 + room / max(two.total - one.total, 1)  # memory is linear in the micro-batch
     for micro_batch in sorted((n for n in range(1, share + 1) if share % n == 0 and n <= guess), reverse=True):
         if (found := needed(micro_batch)).total <= gpu_bytes:
             return micro_batch, found
@@ -136,7 +136,7 @@ def largest_that_fits(size: Size, gpu_bytes: float) -> tuple[int, Footprint] | N
 
 
 def describe_run(size: Size, gpu: str, gpu_bytes: float, mfu: float) -> str:
-    """Return a run's bytes, time and fitting settings in words."""
+    """Return a text on the memory and time of a run, and settings that fit."""
     needed, config = size.footprint(), size.config
     micro_batch, share = (
         micro_batch_of(config.stream.batch_size, config.machine, size.n_ranks),
@@ -146,7 +146,7 @@ def describe_run(size: Size, gpu: str, gpu_bytes: float, mfu: float) -> str:
         f"{count_of(config.model, size.vocab_size, config.layout())['total']:,} parameters, {config.precision}",
         f"{size.n_ranks} GPU{'s' * (size.n_ranks > 1)}" + f", {config.machine.parallel}" * (size.n_ranks > 1),
         f"{share // micro_batch} micro-batches of {micro_batch} x {config.stream.seq_len} on each",
-        _kept_in_words(config),
+        _checkpointing_note(config),
     ]
     lines = [f"{size.name}: {'; '.join(facts)}", f"bytes on one {gpu} ({gpu_bytes / 1e9:.0f} GB), estimated:"]
     parts = {name: getattr(needed, name) for name in (*COLUMNS[:-1], "overhead", "total")}
@@ -158,7 +158,7 @@ def describe_run(size: Size, gpu: str, gpu_bytes: float, mfu: float) -> str:
     return "\n".join([*lines, *(rows or ["  none: take more GPUs with machine.parallel=fsdp, or larger ones"])])
 
 
-def _kept_in_words(config: TrainConfig) -> str:
+def _checkpointing_note(config: TrainConfig) -> str:
     if not config.machine.activation_checkpointing:
         return "all activations kept"
     selective = config.machine.selective_checkpointing
@@ -166,7 +166,7 @@ def _kept_in_words(config: TrainConfig) -> str:
 
 
 def time_lines(size: Size, gpu: str, mfu: float) -> list[str]:
-    """Return how long a run takes, where the GPU's peak is known."""
+    """Return a line on the duration of a run, if the GPU's peak FLOP/s are known."""
     peak = peak_of(gpu)
     if peak is None:
         return [f"time: the peak FLOP/s of '{gpu}' are not known"]
@@ -177,13 +177,13 @@ def time_lines(size: Size, gpu: str, mfu: float) -> list[str]:
 
 
 def verdict(needed: Footprint, gpu_bytes: float) -> str:
-    """Return whether it fits, in words."""
+    """Return a phrase that says whether the run fits, and the free or missing memory."""
     free = gpu_bytes - needed.total
     return f"fits, {free / 1e9:.1f} GB are left" if free >= 0 else f"DOES NOT FIT: {-free / 1e9:.1f} GB too many"
 
 
 def describe_study(sizes: Sequence[Size], gpu: str, gpu_bytes: float, mfu: float) -> str:
-    """Return a line for each size of a study, and for those that do not fit what would."""
+    """Return a table of the sizes of a study, with alternatives for those that do not fit."""
     head = f"{'size':<24}{'GPUs':>5}{'batch':>7}" + "".join(f"{name:>12}" for name in COLUMNS) + f"{'hours':>9}"
     lines, peak = [f"GB on one {gpu} ({gpu_bytes / 1e9:.0f} GB), estimated", head], peak_of(gpu)
     for size in sizes:
@@ -218,16 +218,16 @@ def sizes_of(runs: Sequence[tuple[TrainConfig, Sequence[str]]], vocab_size: int,
 
 
 def sizes_asked_for(overrides: Sequence[str], vocab_size: int, n_ranks: int) -> list[Size]:
-    """Return the sizes that a command line names: one, or those of a study.
+    """Return the sizes of a command line: one, or those of a study.
 
     Parameters
     ----------
-    n_ranks : GPUs of one run; 0: those that hydra/launcher asks for, or one
+    n_ranks : GPUs of one run; 0: as hydra/launcher requests, else one
 
     Raises
     ------
     ConfigError
-        For anything that `python -m train` would refuse before it opens data.
+        For all errors that `python -m train` reports before it opens data.
     """
     from train.compose import compose_hydra, compose_study
 
@@ -240,7 +240,7 @@ def sizes_asked_for(overrides: Sequence[str], vocab_size: int, n_ranks: int) -> 
 
 
 def memory_lines(runs: Sequence[tuple[TrainConfig, Sequence[str]]], vocab_size: int, n_gpus: int) -> list[str]:
-    """Return the estimated memory per GPU of each size among some runs; nothing where they use no GPU.
+    """Return the estimated memory per GPU of each distinct size; [] for runs without a GPU.
 
     Parameters
     ----------
@@ -262,22 +262,22 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m train.memory", description=__doc__, formatter_class=raw)
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as of `python -m train`")
-    parser.add_argument("--gpu", default=GPU, help=f"as CUDA names it, or a part of that (default: {GPU})")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="overrides of `python -m train`")
+    parser.add_argument("--gpu", default=GPU, help=f"CUDA's name of the GPU, or a part of it (default: {GPU})")
     parser.add_argument(
-        "--gpu-memory", type=float, metavar="GB", help="of one GPU, in 1e9 bytes (default: by its name)"
+        "--gpu-memory", type=float, metavar="GB", help="memory of one GPU in 1e9 bytes (default: by its name)"
     )
     parser.add_argument(
-        "--ranks", type=int, default=0, metavar="N", help="GPUs of a run (default: as the launcher asks)"
+        "--ranks", type=int, default=0, metavar="N", help="GPUs of a run (default: as the launcher requests)"
     )
     parser.add_argument("--mfu", type=float, default=MFU, help=f"model FLOPs utilisation (default: {MFU})")
-    parser.add_argument("--vocab-size", type=int, default=0, metavar="V", help="of a tokenizer that is not here yet")
+    parser.add_argument("--vocab-size", type=int, default=0, metavar="V", help="vocabulary of a missing tokenizer")
     return parser
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what a run or a study needs; return 1 if something does not fit."""
+    """Print the estimates for a run or a study; return 1 if something does not fit."""
     options = build_parser().parse_intermixed_args(arguments)
     return exit_code_of(lambda: _estimate(options))
 
@@ -294,7 +294,7 @@ def _estimate(options: argparse.Namespace) -> int:
 
 
 def _gpu_bytes(options: argparse.Namespace) -> float:
-    """Return the memory of the GPU that the options name.
+    """Return the memory of the GPU given by the options [bytes].
 
     Raises
     ------

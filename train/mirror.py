@@ -1,13 +1,13 @@
 """python -m train.mirror RUN_DIRECTORY PROJECT OFFSET PEAK: send a run's log to Weights & Biases while it grows.
 
-A process of its own beside the trainer, so that nothing W&B does can stop or delay a run. It reads the run log, which
-is the truth, from byte OFFSET (what is before was sent already) until its standard input is closed, sends the rest, and
-leaves. How far it came stands in wandb.sent (train/sent.py), so that W&B can be asked for late. Group is the study, id
-the run's id, so a resumed run goes on on its page; tokens are the x axis. W&B's step is the number of the row in the
-log, so a row that is written again after a resume keeps its number and is no second point.
+A separate process, so that W&B can neither stop nor delay a run. It reads the run log from byte OFFSET (the part before
+was sent already) until its standard input is closed, sends the rest, and exits. Its progress is in wandb.sent
+(train/sent.py), so that logs can be sent late. The W&B group is the study and the W&B id is the run id, so a resumed
+run continues on its page; the x axis is tokens. W&B's step is the number of the row in the log, so a row that is
+written again after a resume is not a second point.
 
-How fast a run is depends on the day and is no part of its log: tokens/s and MFU are of the times at which rows reached
-the disk. PEAK is the FLOP/s that MFU is a share of, 0 where it is not known.
+The speed of a run is not part of its log: tokens/s and MFU are computed from the times at which rows reached the disk.
+PEAK is the peak FLOP/s for MFU, 0 if unknown.
 """
 
 import json
@@ -23,20 +23,20 @@ from mixlaw.runs.log import read_facts
 from train.sent import record_sent
 
 POLL_S = 1.0
-PATIENCE_S = 120  # from the end of the run: then even a W&B that hangs is left
+PATIENCE_S = 120  # after the end of the run, even if W&B hangs
 
 
 def main(folder: Path, project: str, offset: int, peak: float) -> None:
-    """Mirror one run until its trainer is gone."""
+    """Mirror one run until its trainer has ended."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # meant for the trainer, which still has rows to write
+        signal.signal(number, signal.SIG_IGN)  # they are meant for the trainer, which still writes rows
     facts = read_facts(folder)
     speed = Speed(facts["flops_per_token"]["palm"], peak)
     record_sent(folder, offset)
     with (folder / "metrics.jsonl").open("rb") as log:
         step = log.read(offset).count(b"\n")
         run = open_run(folder, facts, project)
-        kept = getattr(run, "offline", True)  # rows are in a file at once; online they are only on their way
+        kept = getattr(run, "offline", True)  # offline rows are in a file at once; online ones may still be in transit
         for lines, written_at in follow(log):
             rows = [json.loads(line) for line in lines]
             sent = [as_metrics(row, facts) for row in rows]
@@ -52,7 +52,7 @@ def main(folder: Path, project: str, offset: int, peak: float) -> None:
 
 
 def follow(log: BinaryIO) -> Iterator[tuple[list[bytes], float]]:
-    """Yield the lines of a log as they appear, and when [s]; and those that are left once standard input is closed."""
+    """Yield new lines of a log with the time [s], until standard input is closed; then the remaining lines."""
     rest, over = b"", False
     while True:
         *lines, rest = (rest + log.read()).split(b"\n")
@@ -67,12 +67,12 @@ def follow(log: BinaryIO) -> Iterator[tuple[list[bytes], float]]:
 
 
 class Speed:
-    """Tokens/s and MFU between the moments at which rows were written: what the run gets, evaluations included.
+    """Tokens/s and MFU between two rows of the log, including the time of evaluations.
 
     Parameters
     ----------
     flops_per_token : by the convention of MFU, see `train.models.count`
-    peak : FLOP/s of all GPUs together; 0: not known, so no MFU
+    peak : FLOP/s of all GPUs together; 0: unknown, no MFU
     """
 
     def __init__(self, flops_per_token: float, peak: float) -> None:
@@ -80,7 +80,7 @@ class Speed:
         self._last: tuple[int, float] | None = None  # tokens, and when
 
     def reached(self, n_tokens: int, moment: float) -> dict[str, float]:
-        """Return the rates since the tokens reached before; none at first, as a start, a resume and compiling wait."""
+        """Return the rates since the previous row; none for the first row, which includes start-up and compilation."""
         last = self._last
         if last and n_tokens <= last[0]:  # an evaluation
             return {}
@@ -115,7 +115,7 @@ def open_run(folder: Path, facts: Mapping[str, Any], project: str) -> Any:
 
 
 def as_metrics(row: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Name a run-log row's numbers for a dashboard."""
+    """Convert a row of the run log to the metric names of the dashboard."""
     metrics = {"n_tokens": row["n_tokens"]}
     if row["kind"] == "eval":
         return metrics | {f"{key}/{row['domain']}": row[key] for key in ("loss", "loss_se")}

@@ -1,4 +1,4 @@
-"""Parameter groups and the learning rate: AdamW under muP, so that one rate serves every width."""
+"""Parameter groups and learning rate schedule: AdamW under muP, so that one learning rate fits every width."""
 
 import math
 
@@ -13,9 +13,9 @@ INPUTS = ("embedding.", "patches.")  # matrices whose fan-in does not grow with 
 def build_optimizer(model: nn.Module, config: OptimConfig, width: int) -> torch.optim.AdamW:
     """Return AdamW with two groups: matrices whose fan-in grows with width, and everything else.
 
-    Under muP (Yang et al. 2022, table 3, Adam) the matrices' rate falls as base_width / width; lookup table, patches
-    and norms keep theirs. Weight decay is fully decoupled, as in the paper: a step shrinks weights by `weight_decay`
-    whatever the rate, so each group's setting is divided by its rate.
+    Under muP (Yang et al. 2022, table 3, Adam), the learning rate of matrices is proportional to base_width / width;
+    that of lookup table, patches and norms is constant. Weight decay is fully decoupled, as in the paper: a step
+    shrinks weights by `weight_decay` for any learning rate, so the setting of each group is divided by its rate.
     """
     scale = config.base_width / width if config.parametrization == "mup" else 1.0
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and not name.startswith(INPUTS)]
@@ -29,14 +29,14 @@ def build_optimizer(model: nn.Module, config: OptimConfig, width: int) -> torch.
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: OptimConfig, factor: float) -> float:
-    """Set every group's rate to lr x factor x its width scale; return lr x factor."""
+    """Set the learning rate of each group to lr x factor x its width scale; return lr x factor."""
     for group in optimizer.param_groups:
         group["lr"] = config.lr * factor * group["scale"]
     return config.lr * factor
 
 
 def schedule_factor(config: ScheduleConfig, n_before: float, tokens_per_step: float) -> float:
-    """Return the share of the full rate at the step that follows `n_before` tokens.
+    """Return the factor on the learning rate for the step after `n_before` tokens.
 
     Linear over the warm-up, then constant; over a cool-down 1 - sqrt(progress) (Haegele et al. 2024, arXiv:2405.18392).
     """

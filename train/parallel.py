@@ -1,4 +1,4 @@
-"""How a model lies on its ranks: one copy each (DDP) or one shard each (FSDP2); what is compiled and recomputed."""
+"""Data parallelism (DDP or FSDP2), compilation and activation checkpointing of a model."""
 
 import inspect
 import logging
@@ -30,19 +30,21 @@ _COSTLY = [
     torch.ops.aten._scaled_dot_product_flash_attention.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
 ]
-# rotary tables are the same on all ranks: nothing sends them again; torch renamed the setting after 2.9
+# Rotary tables are equal on all ranks, so buffers need no broadcast; torch renamed the setting after 2.9.
 _NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
 _KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 
 def place(model: nn.Module, machine: MachineConfig, precision: str, world: World) -> nn.Module:
-    """Give a model that has no memory yet its place on this rank, sharded if machine.parallel says so.
+    """Shard a model on the meta device if machine.parallel=fsdp, and allocate its memory on this rank.
 
-    Comes before the optimizer. The weights hold no values: `initialise` or a checkpoint fills them.
+    Call before building the optimizer. The weights are uninitialised: `initialise` or a checkpoint fills them.
     """
-    alone = world.size == 1 and not dist.is_initialized()  # a group of one, where one was made, is sharded too
+    alone = world.size == 1 and not dist.is_initialized()  # a process group of one rank is sharded too
     if machine.parallel == "fsdp" and not alone:
-        warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # returns a view: nothing writes into the losses
+        warnings.filterwarnings(
+            "ignore", "FSDP2-wrapped module"
+        )  # about returned views; nothing writes into the losses
         _shard(model, _mesh(shards_of(machine, world.size), world), precision)
     allocate(model, world.device)
     model.scores_at_once = machine.scores_at_once  # type: ignore[assignment]
@@ -50,12 +52,12 @@ def place(model: nn.Module, machine: MachineConfig, precision: str, world: World
 
 
 def shards_of(machine: MachineConfig, n_ranks: int) -> int:
-    """Return how many ranks share one copy of the model under FSDP.
+    """Return the number of ranks that share one copy of the model under FSDP.
 
     Raises
     ------
     ConfigError
-        If the copies would not be of the same number of ranks.
+        If it does not divide the number of ranks.
     """
     n_shards = machine.shards or n_ranks
     if n_ranks % n_shards:
@@ -64,7 +66,7 @@ def shards_of(machine: MachineConfig, n_ranks: int) -> int:
 
 
 def _mesh(n_shards: int, world: World) -> DeviceMesh:
-    """Return how ranks share a model: all of them one, or every `n_shards` neighbours one copy each (HSDP)."""
+    """Return the device mesh: one copy of the model over all ranks, or one per `n_shards` neighbours (HSDP)."""
     kind, n_copies = world.device.type, world.size // n_shards
     if n_copies == 1:
         return init_device_mesh(kind, (n_shards,))
@@ -72,25 +74,25 @@ def _mesh(n_shards: int, world: World) -> DeviceMesh:
 
 
 def _shard(model: nn.Module, mesh: DeviceMesh, precision: str) -> None:
-    """Leave each rank a part of every parameter; weights are gathered in the type in which they are computed with.
+    """Shard every parameter over ranks; weights are all-gathered in the type of the computation.
 
-    No input of a block is cast, because rotary tables stay in fp32, and the residual stream has its type already.
+    Inputs of blocks are not cast: rotary tables stay in fp32, and the residual stream has the right type already.
     """
     sums = torch.float32 if precision == "bf16" else None
     half = MixedPrecisionPolicy(torch.bfloat16 if sums else None, sums, cast_forward_inputs=False)
     whole = MixedPrecisionPolicy(None, sums, cast_forward_inputs=False)
     lookup = [model.embedding] if hasattr(model, "embedding") else []
     for module in (*lookup, *model.blocks, model):  # type: ignore[misc]
-        # also the outermost goes back to shards after an evaluation, which no backward pass follows
+        # reshard the root too, because no backward pass follows an evaluation
         policy = whole if module in lookup else half
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
 def trainable(model: nn.Module, machine: MachineConfig, world: World) -> nn.Module:
-    """Return what the loop calls: compiled, recomputing activations, and summing gradients, as the machine wants.
+    """Return the model that the loop calls, with compilation, activation checkpointing and DDP as configured.
 
-    A sharded model is compiled block by block, and its head with the losses, inside of the hooks that gather shards,
-    because these break graphs; what is recomputed lies within what is compiled.
+    A sharded model is compiled per block (and its head with the losses), inside the all-gather hooks, because hooks
+    break graphs. Activation checkpointing is inside the compiled part.
     """
     compiled = partial(torch.compile, mode="reduce-overhead" if machine.cuda_graphs else "default")
     sharded, told = isinstance(model, FSDPModule), list[str]()
@@ -112,11 +114,11 @@ def trainable(model: nn.Module, machine: MachineConfig, world: World) -> nn.Modu
 
 
 def _recomputed(forward: Callable[..., Tensor], selective: bool) -> Callable[..., Tensor]:
-    """Return a function that keeps its inputs only, and computes again what its gradient needs.
+    """Wrap a function with activation checkpointing: keep its inputs, and recompute it in the backward pass.
 
     Parameters
     ----------
-    selective : keep what matrix products and attention returned, too: the rest is cheap to compute
+    selective : keep the results of matrix products and attention too; the rest is cheap to recompute
     """
     kept: dict[str, Any] = {"context_fn": partial(create_selective_checkpoint_contexts, _COSTLY)} if selective else {}
 
@@ -127,7 +129,7 @@ def _recomputed(forward: Callable[..., Tensor], selective: bool) -> Callable[...
 
 
 def _watched(forward: Callable[..., Tensor], told: list[str]) -> Callable[..., Tensor]:
-    """Return a function that warns where it is trained without having been compiled, unless that was told before."""
+    """Wrap a function to warn once if it is trained uncompiled."""
 
     def call(*inputs: Any) -> Tensor:
         if not torch.compiler.is_compiling() and torch.is_grad_enabled() and not told:
@@ -139,9 +141,9 @@ def _watched(forward: Callable[..., Tensor], told: list[str]) -> Callable[..., T
 
 
 def summing_gradients(model: nn.Module, enabled: bool) -> AbstractContextManager[None]:
-    """Let ranks that hold whole models exchange gradients in the last backward pass of a step only.
+    """Make DDP reduce gradients in the last backward pass of a step only.
 
-    Shards are summed in each: gradients that wait are whole, in fp32, on every rank, and take more than all else.
+    FSDP reduces in every pass: unreduced gradients are unsharded fp32 tensors on every rank, larger than all the rest.
     """
     if isinstance(model, DistributedDataParallel) and not enabled:
         return model.no_sync()
@@ -149,7 +151,7 @@ def summing_gradients(model: nn.Module, enabled: bool) -> AbstractContextManager
 
 
 def clip_gradients(model: nn.Module, limit: float) -> Tensor:
-    """Scale all gradients so that their norm is at most `limit`; return the norm before, over all ranks' shards."""
+    """Clip the global gradient norm to `limit`; return the norm before clipping, over all shards."""
     norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
     nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
@@ -157,12 +159,12 @@ def clip_gradients(model: nn.Module, limit: float) -> Tensor:
 
 
 def micro_batch_of(batch_size: int, machine: MachineConfig, n_ranks: int) -> int:
-    """Return how many sequences a rank passes through its model at a time.
+    """Return the number of sequences per forward pass of a rank.
 
     Raises
     ------
     ConfigError
-        If ranks cannot share the batch evenly, or passes their share; or if CUDA graphs would replay in one step twice.
+        If ranks cannot divide the batch, passes cannot divide a rank's share, or CUDA graphs would need several passes.
     """
     share, left = divmod(batch_size, n_ranks)
     if left:

@@ -1,12 +1,12 @@
-"""How fast GPUs can be at most, which model FLOPs utilisation (MFU) is a share of, and how much memory they have."""
+"""Peak FLOP/s of GPUs, for model FLOPs utilisation (MFU), and their memory."""
 
 import re
 
 import torch
 import torch.distributed as dist
 
-# Dense bf16 tensor FLOP/s of NVIDIA's data sheets, which mostly print twice as many, "with sparsity". By the names that
-# CUDA gives; slower forms of a chip are left out, because they throttle below what their data sheets state.
+# Dense bf16 tensor FLOP/s from NVIDIA's data sheets, which mostly state twice as many, "with sparsity". Keys match the
+# names that CUDA reports. Slower variants of a chip are left out, because they throttle below their data sheets.
 PEAKS = {
     r"B200": 2250e12,  # HGX B200: 36 PFLOP/s of eight with sparsity
     r"H200(?! NVL)": 989.5e12,  # H200 SXM: 1,979 with sparsity
@@ -17,7 +17,7 @@ PEAKS = {
     r"RTX 4090$": 165.2e12,  # Ada architecture, appendix A; sums in fp32
 }
 
-# Bytes of memory of the same GPUs, as their names and data sheets state them.
+# Memory of the same GPUs from their names and data sheets [bytes].
 MEMORY = {
     r"B200": 180e9,
     r"H200": 141e9,
@@ -33,22 +33,22 @@ NAMES = ("B200", "H200", "H100", "A100-SXM4-40GB", "A100-SXM4-80GB", "L40S", "V1
 
 
 def memory_of(gpu: str) -> float | None:
-    """Return the bytes of memory of a GPU of that name, or None where it is not known, as for a slice of one."""
+    """Return the memory of a GPU by its name [bytes]; None if unknown, as for MIG slices."""
     if " MIG " in gpu:
         return None
     return next((n_bytes for name, n_bytes in MEMORY.items() if re.search(rf"\b{name}(?!\w)", gpu)), None)
 
 
 def peak_of(gpu: str) -> float | None:
-    """Return the dense bf16 FLOP/s of a GPU of that name, or None where it is not known, as for a slice of one."""
+    """Return the dense bf16 FLOP/s of a GPU by its name; None if unknown, as for MIG slices."""
     if " MIG " in gpu:
         return None
     return next((flops for name, flops in PEAKS.items() if re.search(rf"\b{name}(?!\w)", gpu)), None)
 
 
 def peak_in_use() -> float | None:
-    """Return the peak FLOP/s of all GPUs that train this run, or None on CPUs and where the GPU is not known."""
-    if not (torch.cuda.is_available() and torch.cuda.memory_allocated()):  # a GPU may be there and machine.device=cpu
+    """Return the peak FLOP/s of all GPUs that train this run; None on CPUs and for unknown GPUs."""
+    if not (torch.cuda.is_available() and torch.cuda.memory_allocated()):  # machine.device=cpu ignores a GPU
         return None
     peak = peak_of(torch.cuda.get_device_name())
     return peak and peak * (dist.get_world_size() if dist.is_initialized() else 1)

@@ -1,4 +1,4 @@
-"""What the machine must have that Python packages do not bring, checked in a second before a run begins."""
+"""Checks, within a second before a run begins, requirements that pip does not install: a compiler, shared memory."""
 
 import os
 import shlex
@@ -23,12 +23,12 @@ _COMPILES_S = 60  # a compiler that takes longer hangs
 
 
 def check_machine(config: TrainConfig, world: World) -> None:
-    """See that what a run will need is there: a compiler, and shared memory for the batches that workers read.
+    """Check for a compiler and for shared memory for prefetched batches, if the run needs them.
 
     Raises
     ------
     ConfigError
-        Naming what is missing and how to get it, or which setting does without.
+        With what is missing, and how to install it or which setting avoids it.
     """
     if needs_compiler(config, world.device.type):
         check_compiler(world.device.type, os.environ)
@@ -46,12 +46,12 @@ def needs_compiler(config: TrainConfig, device: str) -> bool:
 
 
 def check_compiler(device: str, environment: Mapping[str, str]) -> None:
-    """Compile three lines that include Python.h, as Triton does for a GPU and Inductor for a CPU.
+    """Compile three lines that include Python.h, like Triton on a GPU and Inductor on a CPU.
 
     Raises
     ------
     ConfigError
-        With what the compiler says, if there is one.
+        With the message of the compiler, if there is one.
     """
     variable, names = ("CC", ("gcc", "clang", "cc")) if device == "cuda" else ("CXX", ("g++", "clang++", "c++"))
     found = [path for path in (shutil.which(name, path=environment.get("PATH")) for name in names) if path]
@@ -107,17 +107,17 @@ def check_shared_memory(config: TrainConfig, n_ranks: int, n_on_node: int, free:
 
 
 def item_bytes(layout: Layout) -> int:
-    """Return the bytes of one sequence or sample of a batch, as workers hand it over."""
+    """Return the size of one sequence or sample in shared memory [bytes]."""
     number, pixels = torch.int64.itemsize, 3 * layout.view.size**2
     if layout.family == "text":
-        return number * (layout.seq_len + 2)  # one token more, which is predicted only; the domain
+        return number * (layout.seq_len + 2)  # one more token, the last target; and the domain
     if layout.family == "multimodal":
         return number * (3 * layout.seq_len + 1) + layout.seq_len // layout.n_patches * pixels
     return number * (layout.seq_len - layout.n_patches + 2) + pixels  # prefix and domain
 
 
 def ranks_of_node(environment: Mapping[str, str], n_ranks: int) -> int:
-    """Return how many ranks run on this node, as torchrun or srun say; all where neither does."""
+    """Return the number of ranks on this node, from the variables of torchrun or srun; without them all ranks."""
     if "LOCAL_WORLD_SIZE" in environment:
         return int(environment["LOCAL_WORLD_SIZE"])
     tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", "")  # 8(x4), or 8,7

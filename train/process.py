@@ -1,4 +1,4 @@
-"""How a process that trains uses its memory: the allocator of GPUs, and when Python looks for garbage."""
+"""Process settings for training: CUDA allocator, garbage collection, and copies to the GPU."""
 
 import gc
 import os
@@ -13,9 +13,9 @@ _ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLO
 
 
 def let_segments_grow() -> None:
-    """Let torch's allocator enlarge what it holds of a GPU instead of holding many pieces; comes before CUDA is used.
+    """Enable expandable segments in the CUDA allocator, against fragmentation; call before CUDA is used.
 
-    What the environment says already wins.
+    Settings in the environment take precedence.
     """
     if not any(name in os.environ for name in _ALLOCATOR):
         os.environ[_ALLOCATOR[0]] = "expandable_segments:True"
@@ -23,9 +23,9 @@ def let_segments_grow() -> None:
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """A block in which Python looks for garbage only when `gc.collect` is called, and never among what there is before.
+    """A context without automatic garbage collection; `gc.collect` ignores objects that existed before.
 
-    A search takes as long as a step of a small model, at another moment on every rank, and the others wait for it.
+    A collection takes as long as a step of a small model, at different times on each rank, and other ranks wait for it.
     """
     was_on = gc.isenabled()
     gc.freeze()
@@ -39,7 +39,7 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def on_device(batches: Iterator[Batch], inputs: tuple[str, ...], device: torch.device) -> Iterator[Batch]:
-    """Yield batches as they are, or for a GPU what a model reads of them, copied there beside what it computes."""
+    """Yield batches; for a GPU, copy the inputs of the model on a separate stream, in parallel with computation."""
     if device.type != "cuda":
         yield from batches
         return

@@ -1,21 +1,21 @@
-"""What a step tells the host, late: a GPU goes on with the next step while the numbers of this one travel."""
+"""Asynchronous transfer of a step's numbers to the host: the GPU continues with the next step meanwhile."""
 
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-STEPS_LATE = {"cuda": 1, "cpu": 0}  # steps that are started before the numbers of one are read
+STEPS_LATE = {"cuda": 1, "cpu": 0}  # steps by which reading the numbers lags behind
 
 
 @dataclass
 class Reading:
-    """The numbers of a step, on their way from the device since this was made; nothing waits until they are read.
+    """The numbers of a step; the copy to the host starts at construction, and only `read` waits for it.
 
     Attributes
     ----------
-    step, n_tokens, lr : which step, the tokens so far, its learning rate
-    numbers : (3,) on the device: the loss, whether any rank was told to stop, the gradient's norm
+    step, n_tokens, lr : number of the step, tokens so far, learning rate
+    numbers : (3,) on the device: loss, whether any rank should stop, gradient norm
     """
 
     step: int
@@ -32,7 +32,7 @@ class Reading:
             self._copied.record()
 
     def read(self) -> tuple[float, bool, float]:
-        """Wait for the step, not for those that follow it; return loss, whether to stop, and gradient norm."""
+        """Wait for this step, not for later ones; return loss, whether to stop, and gradient norm."""
         if self._copied:
             self._copied.synchronize()
         loss, stops, grad_norm = self.numbers.tolist()

@@ -1,8 +1,8 @@
-"""Saves checkpoints in the loop's own time, or in the background while training goes on.
+"""Saves checkpoints synchronously, or in a background thread while training continues.
 
-In the background the loop waits for a copy of the tensors in host memory only; one thread writes it by the same steps
-as ever (train/checkpoint.py), so a checkpoint counts once it is committed, and a process that dies before that resumes
-from the one before. One is written at a time. Ranks exchange hashes and errors in a process group of their own.
+In the background, the loop waits only for a copy of the tensors in host memory. A thread then writes it in the same
+steps (train/checkpoint.py); a process that dies before the rename resumes from the previous checkpoint. One checkpoint
+is written at a time. Ranks exchange hashes and errors in a separate process group.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -13,11 +13,11 @@ from train.config import MachineConfig
 from train.distributed import World
 from train.state import TrainState, host_stager
 
-LAST_WAIT_S = 60  # that a rank whose training failed gives the others to write the checkpoint that was begun
+LAST_WAIT_S = 60  # time that a failed rank waits for the others to finish the current checkpoint
 
 
 class Saver:
-    """Saves the checkpoints of a run, one at a time. All ranks make one at the same point."""
+    """Saves the checkpoints of a run, one at a time. All ranks must construct it at the same point."""
 
     def __init__(self, machine: MachineConfig, world: World) -> None:
         self._world, self._writer = world, None
@@ -27,12 +27,12 @@ class Saver:
             self._stager = host_stager(world.device)
 
     def save(self, state: TrainState, **wanted: Any) -> None:
-        """Save, or begin to, when the checkpoint before is written; `wanted` is for `save_checkpoint`.
+        """Wait for the previous checkpoint, then save or start to save; `wanted` goes to `save_checkpoint`.
 
         Raises
         ------
         CheckpointError
-            If this one or the one before cannot be written.
+            If this checkpoint or the previous one cannot be written.
         """
         self.wait()
         if self._writer is None:
@@ -43,25 +43,25 @@ class Saver:
 
     @property
     def has_failed(self) -> bool:
-        """Whether what was begun has ended with an error, which `wait` raises."""
+        """Whether the background save has failed; `wait` raises its error."""
         return self._running is not None and self._running.done() and self._running.exception() is not None
 
     def wait(self) -> None:
-        """Wait until what was begun is written.
+        """Wait until the background save has finished.
 
         Raises
         ------
         CheckpointError
-            If it cannot be written.
+            If it failed.
         """
         running, self._running = self._running, None
         if running:
             running.result()
 
     def close(self) -> None:
-        """Wait until what was begun has ended, well or not, but not for a rank that may be gone.
+        """Wait until the background save has ended, but at most LAST_WAIT_S, because a rank may be gone.
 
-        Where something is left to wait for, the training has failed already: no error is raised.
+        A save is still running only if training failed, so no error is raised here.
         """
         if self._writer is None:
             return

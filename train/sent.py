@@ -1,4 +1,4 @@
-"""How much of a run's log W&B has: `wandb.sent` in the run directory, which the mirror keeps, in bytes of the log."""
+"""Progress of the W&B mirror: `wandb.sent` in the run directory has the number of log bytes that were sent."""
 
 import os
 from contextlib import suppress
@@ -8,11 +8,11 @@ NAME = "wandb.sent"
 
 
 def sent_bytes(folder: Path, unrecorded: int) -> int:
-    """Return how many bytes of a run's log were sent.
+    """Return the number of log bytes that were sent.
 
     Parameters
     ----------
-    unrecorded : what a run has that was mirrored before such records were kept
+    unrecorded : result for runs that an earlier version mirrored without this record
     """
     with suppress(OSError, ValueError):
         return int((folder / NAME).read_text())
@@ -20,7 +20,7 @@ def sent_bytes(folder: Path, unrecorded: int) -> int:
 
 
 def record_sent(folder: Path, n_bytes: int) -> None:
-    """Write down how many bytes were sent; where that cannot be written, they are sent once more later."""
+    """Record the number of bytes that were sent; if it cannot be written, they are sent again later."""
     staged = folder / f".{NAME}.{os.getpid()}.tmp"
     with suppress(OSError):
         staged.write_text(f"{n_bytes}\n")
@@ -28,7 +28,7 @@ def record_sent(folder: Path, n_bytes: int) -> None:
 
 
 def unsent_rows(folder: Path) -> int:
-    """Return how many whole rows of a run's log W&B does not have."""
+    """Return the number of complete log rows that were not sent."""
     log = folder / "metrics.jsonl"
     try:
         raw = log.read_bytes()

@@ -1,8 +1,8 @@
-"""python -m train.show RUN_DIRECTORY --out PNG [--n 24]: held-out images, their captions, and what the model says.
+"""python -m train.show RUN_DIRECTORY --out PNG [--n 24]: draw held-out images, their captions, and predictions.
 
-A model of the multimodal family writes a caption for each image, one most likely token after the other. A vision model
-does that, too, and predicts the patches behind a prefix, each from those before it (in the true patch's brightness and
-contrast, which it does not predict). Above them stand its held-out losses, beside those of knowing frequencies alone.
+Multimodal and vision models write a caption for each image by greedy decoding. Vision models also predict the patches
+after a prefix, each from the true patches before it (with brightness and contrast of the true patch, which they do not
+predict). A table above compares held-out losses with baselines: token frequencies and the mean patch.
 """
 
 import argparse
@@ -32,14 +32,14 @@ from train.models.layers import patches_of
 from train.models.multimodal import targets as following
 from train.models.vision import EPS, behind, normalised
 
-MOST_TOKENS, MOST_SEQUENCES = 60, 512  # of a caption; of a domain, for what is known without a model
+MOST_TOKENS, MOST_SEQUENCES = 60, 512  # of a caption; of a domain, for the baselines
 TILE, COLUMNS, LINE, GAP = 96, 4, 15, 10
 CHARS = 44  # of a line of text
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One image with its true caption, and what the model says."""
+    """One image with its true caption and the predictions of the model."""
 
     domain: str
     image: NDArray[np.uint8]
@@ -51,13 +51,13 @@ class Shown:
 def captioned_images(
     manifest: Manifest, domain: str, split: str, layout: Layout, tokenizer: Tokenizer, n: int
 ) -> list[Shown]:
-    """Return the first captioned images of a domain's split."""
+    """Return the first captioned images of a domain and split."""
     reader, images = TokenReader(manifest, domain, split), ImageReader(manifest, domain, split)
     bounds, shown = reader.document_bounds(), []
     for start, stop in itertools.pairwise(bounds):
         first, last = np.searchsorted(images.places, (start, stop))
         if last - first != 1 or images.places[first] != start:
-            continue  # text, or a page
+            continue  # text, or an interleaved document
         tokens = reader.windows(np.array([start + 1]), int(stop - start) - 2)[0].tolist()
         image = seen(images.image(int(first)), layout.view, None)
         shown.append(Shown(domain, image, decoded_text(tokenizer, tokens)))
@@ -68,7 +68,7 @@ def captioned_images(
 
 @torch.no_grad()
 def say(run: Trained, images: NDArray[np.uint8], end_id: int) -> list[list[int]]:
-    """Return the most likely caption of each image (n, size, size, 3), token by token."""
+    """Return a caption (token ids) of each image (n, size, size, 3) by greedy decoding."""
     layout = run.config.layout()
     said = np.full((len(images), 0), IGNORED, np.int64)
     for _ in range(min(MOST_TOKENS, layout.seq_len - layout.n_patches)):
@@ -80,10 +80,10 @@ def say(run: Trained, images: NDArray[np.uint8], end_id: int) -> list[list[int]]
 
 
 def asked(family: str, layout: Layout, images: NDArray[np.uint8], said: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return the batch that asks a model to go on after an image and what it has said so far."""
+    """Return a batch of images, each followed by the caption so far, for predicting the next token."""
     n, P = len(images), layout.n_patches
     if family == "vision":
-        behind = np.full((n, 1), IGNORED, np.int64)  # the last token is a target only
+        behind = np.full((n, 1), IGNORED, np.int64)  # the last token is only a target
         return {"images": images, "prefix": np.full(n, P), "tokens": np.concatenate([said, behind], 1)}
     text, patches = np.full((n, P), IGNORED, np.int64), np.tile(np.arange(P), (n, 1))
     tokens = np.concatenate([text, said], 1)
@@ -100,7 +100,7 @@ def asked(family: str, layout: Layout, images: NDArray[np.uint8], said: NDArray[
 
 @torch.no_grad()
 def predict_patches(run: Trained, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return images whose second half is what a vision model predicts, each patch from the true ones before it."""
+    """Return images whose second half is predicted by a vision model, each patch from the true ones before it."""
     layout = run.config.layout()
     P, size = layout.n_patches, layout.patch_size
     batch = asked("vision", layout, images, np.zeros((len(images), 0), np.int64))
@@ -117,7 +117,7 @@ def predict_patches(run: Trained, images: NDArray[np.uint8]) -> NDArray[np.uint8
 
 
 def show(run: Trained, n: int) -> list[Shown]:
-    """Return held-out images of all domains and targets with what the model says of them.
+    """Return held-out images of all domains and targets with the predictions of the model.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def show(run: Trained, n: int) -> list[Shown]:
 
 
 def against_nothing(run: Trained) -> list[str]:
-    """Return a table of the last losses, beside what knows only how often a token, or what patch on average, occurs."""
+    """Return a table of the last losses next to baselines: token frequencies, and the mean patch."""
     manifest, config = open_manifest(run.config.data.folder), run.config
     lines = [f"{'held-out':<14}{'captions and text':>20}{'letters alone':>16}{'patches':>12}{'mean patch':>14}"]
     for name in (*manifest.domains, *manifest.targets):
@@ -166,21 +166,21 @@ def against_nothing(run: Trained) -> list[str]:
 
 
 def letters_alone(batch: Batch) -> float:
-    """Return the entropy [nats per token] of the tokens that are predicted: the loss of knowing their frequencies."""
+    """Return the unigram entropy of the predicted tokens [nats per token], the loss of predicting their frequencies."""
     tokens = following(batch) if "document" in batch else batch["tokens"]
     shares = torch.bincount(tokens[tokens >= 0]).double()
     return float(torch.distributions.Categorical(shares / shares.sum()).entropy())
 
 
 def mean_patch(batch: Batch, patch_size: int) -> float:
-    """Return the error of predicting the mean of all patches that are predicted."""
+    """Return the mean squared error of predicting the mean patch."""
     patches = normalised(patches_of(batch["images"][:, None], patch_size)[:, 0])
     wanted = patches[:, 1:][behind(batch["prefix"], patches.shape[1])]
     return float((wanted - wanted.mean(0)).square().mean())
 
 
 def draw(shown: list[Shown], lines: list[str]) -> Image.Image:
-    """Return one picture: lines of text, and each image (and its predicted form), its true caption and the model's."""
+    """Draw the lines of text, and each image (with its predicted patches), its true and its predicted caption."""
     from matplotlib import get_data_path
 
     fonts = Path(get_data_path()) / "fonts/ttf"
@@ -204,7 +204,7 @@ def draw(shown: list[Shown], lines: list[str]) -> Image.Image:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Draw from the command line; return the exit code."""
+    """Run `python -m train.show`; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m train.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

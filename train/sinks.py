@@ -1,4 +1,4 @@
-"""Where numbers go beside the run log: Weights & Biases, as a mirror that may fail without harm."""
+"""Starts the W&B mirror of a run log; its failure does not affect the run."""
 
 import logging
 import subprocess
@@ -9,17 +9,17 @@ from train.peaks import peak_in_use
 
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
-DEADLINE_S = 4.0  # the most that a mirror may cost a run, in all
+DEADLINE_S = 4.0  # maximum delay of a run by its mirror
 
 
 class WandbMirror:
-    """A process beside the run, `train.mirror`, that sends its log to W&B. If it fails, that is one warning.
+    """A separate process, `train.mirror`, that sends the run log to W&B; a failure is one warning.
 
     Parameters
     ----------
-    folder : the run directory, whose run.json is written; W&B keeps its own files in it
-    project : the W&B project
-    offset : how many bytes of the log were mirrored by the process that this one resumes
+    folder : run directory with run.json; W&B stores its own files there too
+    project : W&B project
+    offset : bytes of the log that were sent before
     """
 
     def __init__(self, folder: Path, project: str, offset: int) -> None:
@@ -32,7 +32,7 @@ class WandbMirror:
             )
 
     def close(self, patience_s: float | None = None) -> None:
-        """Let the mirror finish, but do not wait for long (4 s): one that is slow goes on alone."""
+        """Wait up to `patience_s` (default 4 s) for the mirror; a slower one continues on its own."""
         patience_s = DEADLINE_S if patience_s is None else patience_s
         if self._process is None:
             return
@@ -42,7 +42,7 @@ class WandbMirror:
         try:
             code = process.wait(patience_s)
         except subprocess.TimeoutExpired:
-            process.returncode = 0  # it is on its own now, and not this process's to reap
+            process.returncode = 0  # it continues on its own; do not wait for it
             self._warn(f"it did not finish within {patience_s:g} s, and tries a little longer by itself")
             return
         if code:

@@ -1,4 +1,4 @@
-"""The standard error of a mean over windows of documents, where windows that share a document are alike."""
+"""The standard error of a mean over windows, which are correlated if they share a document."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,22 +8,22 @@ Ints = NDArray[np.int64]
 
 
 def standard_error(residuals: Floats, documents: Ints | None = None) -> float:
-    """Return the standard error of a mean over documents that are independent of each other.
+    """Return the standard error of a mean over windows of independent documents.
 
-    The variance of a sum is the sum of the covariances of all pairs, and only windows that share a document have one
-    (Conley 1999, J. Econometrics 92:1; with every document in windows of its own these are clustered errors). It is
-    corrected for the mean being estimated, as n / (n - 1) does for independent windows, and never less than that of
-    independent windows, because noise can make covariances negative. Where all windows share one document nothing is
-    known of other documents, and what is left is the error over its windows.
+    The variance of a sum is the sum of all pairwise covariances; those of windows without a common document are 0
+    (Conley 1999, J. Econometrics 92:1; clustered standard errors if no window has several documents). The result is
+    corrected for the estimated mean, as n / (n - 1) does for independent windows. It is at least that of independent
+    windows, because noise can make covariances negative. If all windows share one document, only the error over its
+    windows can be estimated.
 
     Parameters
     ----------
-    residuals : (n,) what each window adds to the mean beyond its share; their sum is 0
-    documents : (2, m) the pairs (window, document) of every document in every window; None: windows are independent
+    residuals : (n,) contribution of each window to the deviation of the mean; their sum is 0
+    documents : all pairs (window, document), as (2, m); None: windows are independent
 
     Returns
     -------
-    0 where there is one window
+    The standard error; 0 for one window
     """
     n = len(residuals)
     if n < 2:
@@ -34,7 +34,7 @@ def standard_error(residuals: Floats, documents: Ints | None = None) -> float:
 
 
 def _over_documents(residuals: Floats, documents: Ints) -> float:
-    """Return the variance from all pairs of windows that share a document; 0 where there are none, or all do."""
+    """Return the variance from all pairs of windows that share a document; 0 if there are none, or if all do."""
     n, window = len(residuals), documents[0]
     document = np.unique(documents[1], return_inverse=True)[1].reshape(-1)
     several = np.bincount(document)[document] > 1
@@ -46,5 +46,5 @@ def _over_documents(residuals: Floats, documents: Ints) -> float:
     total = float(np.square(residuals).sum() + (np.square(sums) - squares).sum())  # each window with itself once
     degree = 1.0 + np.bincount(window, n_windows[document] - 1, n)  # windows that share a document with each
     n_pairs = float(degree.sum())
-    left = n_pairs - 2 * float(np.square(degree).sum()) / n + (n_pairs / n) ** 2  # after the mean was taken away
+    left = n_pairs - 2 * float(np.square(degree).sum()) / n + (n_pairs / n) ** 2  # after subtracting the mean
     return total * n_pairs / left if left > 1e-9 * n_pairs else 0.0

@@ -1,4 +1,4 @@
-"""What a run carries from step to step: weights, optimizer statistics, averaged weights, as named tensors."""
+"""The state of a run: weights, optimizer statistics and averaged weights, as named tensors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class TrainState:
-    """The tensors of a run, whole on every rank, or sharded over the ranks (FSDP)."""
+    """The tensors of a run: replicated on every rank, or sharded over ranks (FSDP)."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -36,7 +36,7 @@ class TrainState:
 
     def copy_to_host(self, stager: DefaultStager) -> "Snapshot":
         """Return a copy in host memory of this rank's tensors; `stager` reuses the memory of its last copy."""
-        copied: Any = stager.stage(self.parts())  # no future: the stager was told to wait
+        copied: Any = stager.stage(self.parts())  # synchronous: no future
         return Snapshot(copied, self.is_sharded, self.n_bytes)
 
     def _statistics(self) -> Tensors:
@@ -45,12 +45,12 @@ class TrainState:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether each rank holds a part of the tensors only."""
+        """Whether each rank has only a shard of the tensors."""
         return any(isinstance(p, DTensor) for p in self.model.parameters())
 
     @property
     def n_bytes(self) -> int:
-        """What all ranks' tensors take together."""
+        """Size of all tensors over all ranks [bytes]."""
         return sum(t.numel() * t.element_size() for part in self.parts().values() for t in part.values())
 
 
@@ -68,13 +68,13 @@ class Snapshot:
 
 
 def host_stager(device: torch.device) -> DefaultStager:
-    """Return what copies tensors to host memory: pinned for a GPU, which copies faster into it."""
+    """Return a stager that copies tensors to host memory; pinned memory for a GPU, which is faster."""
     pinned = device.type == "cuda"
     return DefaultStager(StagingOptions(pinned, False, False, use_non_blocking_copy=pinned))
 
 
 def _start_adam(optimizer: torch.optim.Optimizer, parameter: Tensor) -> None:
-    """Make the statistics that AdamW makes at its first step, so that saved ones have a place to go."""
+    """Create the statistics that AdamW creates at its first step, so that a checkpoint can be loaded into them."""
     if not optimizer.state[parameter]:
         optimizer.state[parameter] = {
             "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
@@ -89,7 +89,7 @@ def fill(targets: Tensors, values: Tensors) -> None:
     Raises
     ------
     KeyError, ValueError
-        Naming what is absent, left over, or of another shape.
+        If a tensor is missing, left over, or has another shape; names it.
     """
     if targets.keys() != values.keys():
         raise KeyError(f"'{min(targets.keys() ^ values.keys())}' is in one of the two only")
