@@ -33,7 +33,7 @@ def fitted(tmp_path_factory):
                 rows.append(row)
     table, laws = folder / "table.csv", folder / "laws.json"
     pd.DataFrame(rows).to_csv(table, index=False)
-    assert main(["fit", str(table), "--law", "additive", "--bootstrap", "8", "--out", str(laws)]) == 0
+    assert main(["fit", str(table), "--law", "additive", "--n-bootstrap", "8", "--out", str(laws)]) == 0
     return folder
 
 
@@ -56,7 +56,7 @@ def edit(table, **cells):
 
 
 def test_fit_scores_on_a_holdout_and_chooses(table, tmp_path, capsys):
-    arguments = ["--law", "base,additive", "--holdout", "scale", "--bootstrap", "4", "--starts", "8"]
+    arguments = ["--law", "base,additive", "--holdout", "scale", "--n-bootstrap", "4", "--n-starts", "8"]
     assert main(["fit", str(table), *arguments, "--out", str(tmp_path / "l.json")]) == 0
     out = capsys.readouterr().out
     assert "MRE [%]" in out
@@ -84,7 +84,7 @@ def test_a_recommendation_is_json_with_the_trainer_s_override(laws, capsys):
 
 def test_limits_and_repetition_are_kept(laws, capsys):
     capsys.readouterr()
-    arguments = ["--n-params", "7e9", "--n-tokens", "1e9", "--target", "x", "--min", "c=0.1", "--max-epochs", "2"]
+    arguments = ["--n-params", "7e9", "--n-tokens", "1e9", "--target", "x", "--floor", "c=0.1", "--max-epochs", "2"]
     assert main(["recommend", str(laws), *arguments, "--available", "a=2e8,b=1e9,c=1e9", "--json"]) == 0
     weights = json.loads(capsys.readouterr().out)["weights"]
     assert weights["a"] <= 0.4 + 1e-6
@@ -92,7 +92,7 @@ def test_limits_and_repetition_are_kept(laws, capsys):
 
 
 def test_compare_prints_json_for_scripts(table, capsys):
-    arguments = ["--laws", "base,additive", "--holdout", "mixture", "--bootstrap", "4", "--starts", "8", "--json"]
+    arguments = ["--laws", "base,additive", "--holdout", "mixture", "--n-bootstrap", "4", "--n-starts", "8", "--json"]
     assert main(["compare", str(table), *arguments]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     asked = {(law, t) for law in ("base", "additive") for t in ("x", "y")}
@@ -105,7 +105,7 @@ def test_compare_goes_on_where_a_table_has_nothing_to_hold_out_of_one_kind(table
     one = tmp_path / "one.csv"
     frame = pd.read_csv(table)
     frame[frame["n_params"] == 1e6].to_csv(one, index=False)
-    arguments = "--laws linear,joint --bootstrap 4 --starts 4 --holdout scale mixture".split()
+    arguments = "--laws linear,joint --n-bootstrap 4 --n-starts 4 --holdout scale mixture".split()
     assert main(["compare", str(one), *arguments]) == 0
     captured = capsys.readouterr()
     assert "left out: --holdout scale: the table has nothing to hold out" in captured.err
@@ -139,7 +139,7 @@ def test_a_report_is_one_file_without_a_network(laws, table, tmp_path):
 )
 def test_a_bad_cell_is_named_and_the_other_rows_are_fitted(table, cells, words, capsys):
     edit(table, **cells)
-    assert main(["fit", str(table), "--law", "additive", "--bootstrap", "2", "--starts", "4"]) == 0
+    assert main(["fit", str(table), "--law", "additive", "--n-bootstrap", "2", "--n-starts", "4"]) == 0
     captured = capsys.readouterr()
     assert all(word in captured.err for word in words)
     assert "warning: " not in captured.err  # 1 of 81 rows
@@ -151,7 +151,7 @@ def test_much_that_is_left_out_is_a_warning_on_its_own_line(laws, table, tmp_pat
     frame = pd.read_csv(table).astype({"n_tokens": object})
     frame.loc[:4, "n_tokens"] = "?"
     frame.to_csv(table, index=False)
-    fast = ["--bootstrap", "2", "--starts", "2"]
+    fast = ["--n-bootstrap", "2", "--n-starts", "2"]
     more = {
         "fit": ["--law", "additive", *fast],
         "compare": ["--laws", "additive,base", "--holdout", "mixture", *fast],
@@ -175,7 +175,7 @@ def test_names_are_the_same_by_pattern_and_laws_of_lower_case_names_still_read(t
     frame.rename(columns={"weight_a": "mix/GitHub", "loss_x": "Pile-CC ce"}).to_csv(named, index=False)
     old = tmp_path / "old.csv"
     frame.rename(columns={"weight_a": "weight_github", "loss_x": "loss_pile-cc"}).to_csv(old, index=False)
-    fast = ["--law", "additive", "--bootstrap", "2", "--starts", "4"]
+    fast = ["--law", "additive", "--n-bootstrap", "2", "--n-starts", "4"]
     columns = ["--columns", "weight_*=mix/*,loss_*=* ce"]
     for kind, path, more in (("new", named, columns), ("old", old, [])):
         assert main(["fit", str(path), *fast, *more, "--out", str(tmp_path / f"{kind}.json")]) == 0
@@ -227,7 +227,7 @@ def test_runs_that_repeat_a_design_are_kept_or_the_best_of_them(table, capsys):
 
 def test_an_empty_loss_costs_one_cell_and_is_said(table, capsys):
     edit(table, loss_x=float("nan"))
-    assert main(["fit", str(table), "--law", "additive", "--bootstrap", "4", "--starts", "8"]) == 0
+    assert main(["fit", str(table), "--law", "additive", "--n-bootstrap", "4", "--n-starts", "8"]) == 0
     captured = capsys.readouterr()
     assert "row 5: loss_x is empty" in captured.err
     assert re.search(r"\bx +80 +27 ", captured.out)
@@ -242,7 +242,7 @@ def test_too_few_runs_and_one_size_are_refused_in_words(table, tmp_path, capsys)
     frame[frame["n_params"] == 1e6].to_csv(one, index=False)
     assert main(["fit", str(few), "--law", "additive"]) == 5
     assert "runs must decide 9 of its parameters, there are 6 runs" in capsys.readouterr().err
-    assert main(["fit", str(few), "--law", "additive", "--belief", "0"]) == 5
+    assert main(["fit", str(few), "--law", "additive", "--prior-strength", "0"]) == 5
     assert "runs must decide 11 of its parameters, there are 6 runs" in capsys.readouterr().err
     assert main(["fit", str(one), "--law", "additive"]) == 5
     assert "one model size" in capsys.readouterr().err
@@ -287,7 +287,7 @@ def test_two_files_in_other_order_are_joined_by_their_id_and_completed(table, tm
     rest[["id", "n_params", "tokens", "x_nats", "y_nats"]].sample(frac=1, random_state=0).to_csv(losses, index=False)
     names = ["--join", "id", "--columns", "n_tokens=tokens,loss_*=*_nats"]
     out = tmp_path / "l.json"
-    fast = ["--law", "additive", "--bootstrap", "4", "--starts", "8"]
+    fast = ["--law", "additive", "--n-bootstrap", "4", "--n-starts", "8"]
     assert main(["fit", str(mixtures), str(losses), *names, *fast, "--out", str(out)]) == 0
     assert main(["predict", str(out), str(table), "--out", str(tmp_path / "p.csv")]) == 0
     predicted = pd.read_csv(tmp_path / "p.csv")
@@ -333,7 +333,7 @@ def test_a_metric_where_higher_is_better_is_refused_until_it_is_declared(table, 
     frame["loss_acc"] = 1 - frame.pop("loss_y") / 10
     other = tmp_path / "acc.csv"
     frame.to_csv(other, index=False)
-    fast = ["--law", "additive", "--bootstrap", "4", "--starts", "4"]
+    fast = ["--law", "additive", "--n-bootstrap", "4", "--n-starts", "4"]
     assert main(["fit", str(other), *fast]) == 3
     assert "--higher-is-better acc" in capsys.readouterr().err
     assert main(["fit", str(other), *fast, "--higher-is-better", "acc"]) == 0
@@ -350,8 +350,8 @@ def test_json_is_what_every_reader_takes(laws, table, tmp_path, capsys):
     commands = [
         ["recommend", str(laws), "--n-params", "7e9", "--n-tokens", "1e9", "--target", "x", "--json",
          "--group", "g=a+b:0:0.3"],
-        ["compare", str(one), "--laws", "linear,lightgbm", "--holdout", "mixture", "--bootstrap", "4", "--json"],
-        ["fit", str(table), "--law", "additive", "--bootstrap", "4", "--starts", "4", "--json"],
+        ["compare", str(one), "--laws", "linear,lightgbm", "--holdout", "mixture", "--n-bootstrap", "4", "--json"],
+        ["fit", str(table), "--law", "additive", "--n-bootstrap", "4", "--n-starts", "4", "--json"],
         ["check", str(table), "--json"],
         ["laws", "--json"],
     ]  # fmt: skip
@@ -388,7 +388,7 @@ def test_names_that_yaml_takes_for_something_else_stay_names():
 
 def test_an_empty_target_is_left_out_and_the_others_are_fitted(table, capsys):
     pd.read_csv(table).assign(loss_z=np.nan).to_csv(table, index=False)
-    assert main(["fit", str(table), "--law", "additive", "--bootstrap", "4", "--starts", "4"]) == 0
+    assert main(["fit", str(table), "--law", "additive", "--n-bootstrap", "4", "--n-starts", "4"]) == 0
     assert main(["laws", "--domains", "3"]) == 0
     with pytest.raises(SystemExit):
         main(["laws", "--domains", "0"])

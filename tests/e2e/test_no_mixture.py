@@ -11,7 +11,7 @@ from mixlaw.cli.plot import KINDS
 from mixlaw.report.drawings import OF_MIXTURES
 from tests.mixlaw.no_mixture import REPEATED, losses, repeated
 
-FAST = ["--bootstrap", "8", "--starts", "8"]
+FAST = ["--n-bootstrap", "8", "--n-starts", "8"]
 ASKED = ["--n-params", "1e10", "--n-tokens", "2e11"]
 
 
@@ -86,7 +86,7 @@ def test_compare_scores_the_laws_that_need_no_mixture(table, named, capsys):
 
 
 def test_every_other_law_is_left_out_of_a_comparison_with_its_reason(table, capsys):
-    arguments = ["--laws", "all", "--holdout", "scale", "--bootstrap", "2", "--starts", "4", "--json"]
+    arguments = ["--laws", "all", "--holdout", "scale", "--n-bootstrap", "2", "--n-starts", "4", "--json"]
     assert main(["compare", str(table), *arguments]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert {row["law"] for row in found["laws"]} == {"base", "base-fixed-n", "base-fixed-d", "coupled", "auto"}

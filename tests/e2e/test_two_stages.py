@@ -29,7 +29,7 @@ def overrides(data_root: Path, tmp_path: Path) -> list[str]:
 
 
 def decision(runs: Path) -> list[str]:
-    limits = ["--max", "dict=0.2", "--out", str(runs / "recommendation.json")]
+    limits = ["--cap", "dict=0.2", "--out", str(runs / "recommendation.json")]
     return ["recommend", str(runs / "laws.json"), *BIG, *limits]
 
 
@@ -44,7 +44,7 @@ def report(runs: Path, outdated: str) -> None:
 
 
 def fitting(runs: Path) -> list[str]:
-    return ["fit", str(runs), "--law", "multiplicative", "--bootstrap", "20", "--out", str(runs / "laws.json")]
+    return ["fit", str(runs), "--law", "multiplicative", "--n-bootstrap", "20", "--out", str(runs / "laws.json")]
 
 
 @pytest.fixture

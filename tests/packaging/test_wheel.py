@@ -76,7 +76,7 @@ def test_the_unpacked_wheel_fits_and_recommends_without_torch(wheel, table, tmp_
         return done.stdout
 
     assert "runs: 4 model sizes" in run("check", "example:text")
-    run("fit", str(table), "--law", "additive", "--bootstrap", "5", "--out", str(laws))
+    run("fit", str(table), "--law", "additive", "--n-bootstrap", "5", "--out", str(laws))
     answer = run("recommend", str(laws), "--n-params", "7e9", "--n-tokens", "150e9", "--target", "t")
     assert "train it with: mixture.weights={a:" in answer
     run("report", str(table), "--laws", str(laws))  # its templates are package data

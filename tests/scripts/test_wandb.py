@@ -60,7 +60,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a fitted study with a recommendation."""
     folder = write_study(tmp_path_factory.mktemp("runs"))
     laws, answer = str(folder / "laws.json"), str(folder / "recommendation.json")
-    settings = ["--law", "base,additive", "--bootstrap", "10", "--starts", "2"]
+    settings = ["--law", "base,additive", "--n-bootstrap", "10", "--n-starts", "2"]
     assert mixlaw(["fit", str(folder), "--out", laws, *settings]) == 0
     asked = ["--n-params", "64e6", "--n-tokens", "160000", "--target", "held"]
     assert mixlaw(["recommend", laws, *asked, "--out", answer]) == 0
@@ -213,7 +213,7 @@ def test_a_server_answers_unless_it_is_out_of_order(status: int, well: bool) -> 
 
 def test_an_answer_of_other_laws_is_not_logged(study: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(study, tmp_path / "s")
-    fit = ["fit", str(copy), "--law", "multiplicative", "--bootstrap", "2", "--starts", "2"]
+    fit = ["fit", str(copy), "--law", "multiplicative", "--n-bootstrap", "2", "--n-starts", "2"]
     assert mixlaw([*fit, "--out", str(copy / "laws.json")]) == 0
     with pytest.raises(ConfigError, match=r"recommendation\.json rests on other laws than .*: `mixlaw recomm"):
         read_fit(copy)

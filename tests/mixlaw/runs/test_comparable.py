@@ -280,7 +280,7 @@ def test_runs_of_another_tokenizer_are_neither_scored_nor_predicted(
                 data=DATA,
                 config=CONFIG,
             )
-    fit = ["fit", str(tmp_path / "fit"), "--law", "base", "--bootstrap", "2", "--starts", "2"]
+    fit = ["fit", str(tmp_path / "fit"), "--law", "base", "--n-bootstrap", "2", "--n-starts", "2"]
     assert main([*fit, "--test", str(tmp_path / "test")]) == 3
     said = "tokenizer is bytes-256-aaaaaaaa there and bpe-1024-bbbbbbbb here"
     assert said in capsys.readouterr().err

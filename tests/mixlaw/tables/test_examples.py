@@ -44,7 +44,7 @@ def test_an_unknown_example_names_the_closest_one(capsys):
 
 def test_every_command_that_takes_a_table_takes_an_example(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fast = ["--law", "additive", "--target", "reviews", "--bootstrap", "4", "--starts", "4"]
+    fast = ["--law", "additive", "--target", "reviews", "--n-bootstrap", "4", "--n-starts", "4"]
     assert main(["fit", "example:text", *fast, "--out", "laws.json"]) == 0
     assert main(["check", "example:text", "--json"]) == 0
     assert main(["predict", "laws.json", "example:text", "--out", "predicted.csv"]) == 0
@@ -52,6 +52,6 @@ def test_every_command_that_takes_a_table_takes_an_example(tmp_path, capsys, mon
     assert main(["recommend", "laws.json", "--n-params", "7e9", "--n-tokens", "150e9", "--target", "reviews"]) == 0
     assert "mixture.weights={" in capsys.readouterr().out
     compared = ["compare", "example:text", "--laws", "base,additive", "--target", "reviews"]
-    assert main([*compared, "--bootstrap", "4", "--starts", "4"]) == 0
+    assert main([*compared, "--n-bootstrap", "4", "--n-starts", "4"]) == 0
     assert main(["report", "example:text", "--laws", "laws.json", "--out", "report.html"]) == 0
     assert (tmp_path / "report.html").exists()

@@ -100,14 +100,14 @@ def test_ends_only_fits_what_the_ends_alone_fit(tmp_path: Path, capsys: pytest.C
     predicted = []
     for name, more in (("runs", ["--ends-only"]), ("ends", [])):
         laws, out = tmp_path / f"{name}.json", tmp_path / f"{name}-p.csv"
-        fit = ["fit", str(tmp_path / f"{name}.csv"), *more, "--law", "base", "--bootstrap", "4", "--starts", "4"]
+        fit = ["fit", str(tmp_path / f"{name}.csv"), *more, "--law", "base", "--n-bootstrap", "4", "--n-starts", "4"]
         assert main([*fit, "--out", str(laws)]) == 0
         assert "middle of a schedule" not in capsys.readouterr().err
         assert main(["predict", str(laws), str(tmp_path / "ends.csv"), "--out", str(out)]) == 0
         predicted.append(out.read_text())
     assert predicted[0] == predicted[1]
     capsys.readouterr()
-    assert main(["fit", str(tmp_path / "runs.csv"), "--law", "base", "--bootstrap", "2", "--starts", "2"]) == 0
+    assert main(["fit", str(tmp_path / "runs.csv"), "--law", "base", "--n-bootstrap", "2", "--n-starts", "2"]) == 0
     assert "warning: 216 of 240 rows, of 24 runs, are checkpoints in the middle" in capsys.readouterr().err
 
 

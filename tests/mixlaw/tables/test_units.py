@@ -117,14 +117,14 @@ def shown(tmp_path: Path, frame: pd.DataFrame, capsys: pytest.CaptureFixture[str
     """Return what every command says of a table whose last rows are runs that no law saw."""
     table, laws, answer = tmp_path / "t.csv", tmp_path / "laws.json", tmp_path / "answer.json"
     frame.assign(seed=0).to_csv(table, index=False)
-    fit = ["--law", "additive", "--bootstrap", "4", "--starts", "4", "--holdout", "scale"]
+    fit = ["--law", "additive", "--n-bootstrap", "4", "--n-starts", "4", "--holdout", "scale"]
     big = ["--n-params", "1e9", "--n-tokens", "1e10"]
     commands = {
         "check": ["check", str(table), *more],
         "fit": ["fit", str(table), *more, *fit, "--out", str(laws)],
         "predict": ["predict", str(laws), str(table), *more],
-        "recommend": ["recommend", str(laws), *big, "--max", "law=0.4"],
-        "json": ["recommend", str(laws), *big, "--max", "law=0.4", "--json", "--out", str(answer)],
+        "recommend": ["recommend", str(laws), *big, "--cap", "law=0.4"],
+        "json": ["recommend", str(laws), *big, "--cap", "law=0.4", "--json", "--out", str(answer)],
         "report": [
             "report",
             str(table),
@@ -252,7 +252,9 @@ def test_doubts_of_a_table_are_warnings_of_check_fit_and_of_every_recommendation
     said = f"warning: {table} rows 1, 4, 7 and 24 more (27 of 81): loss_law, loss_news: the logarithm"
     assert main(["check", str(table)]) == 0
     assert said in capsys.readouterr().out
-    assert main(["fit", str(table), "--law", "additive", "--bootstrap", "2", "--starts", "2", "--out", str(laws)]) == 0
+    assert (
+        main(["fit", str(table), "--law", "additive", "--n-bootstrap", "2", "--n-starts", "2", "--out", str(laws)]) == 0
+    )
     assert capsys.readouterr().err.count(said) == 1
     assert main(["recommend", str(laws), "--n-params", "1e9", "--n-tokens", "1e10"]) == 0
     assert said in capsys.readouterr().out
