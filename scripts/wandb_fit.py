@@ -29,7 +29,7 @@ from urllib.request import urlopen
 
 import pandas as pd
 
-from mixlaw.advice.recommend import is_outdated, read_answer
+from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.fileio import file_sha256
 from mixlaw.fitting.saved import FittedLaws
@@ -63,7 +63,7 @@ class Fit:
     laws: FittedLaws
     table: Table
     runs: dict[str, Path]
-    answer: dict[str, Any]
+    answer: Recommendation | None
 
     @property
     def study(self) -> str:
@@ -83,8 +83,8 @@ def read_fit(folder: Path) -> Fit:
     ids = set(table.frame["run_id"])
     runs = {run_id: path for path in find_runs([folder]) if (run_id := read_facts(path)["run_id"]) in ids}
     path = folder / "recommendation.json"
-    answer = read_answer(path) if path.exists() else {}
-    if answer and is_outdated(answer, laws):
+    answer = Recommendation.load(path) if path.exists() else None
+    if answer and answer.outdated(laws):
         raise ConfigError(f"{path} rests on other laws than {folder}/laws.json: `mixlaw recommend` again, or delete it")
     return Fit(folder, laws, table, runs, answer)
 
@@ -116,16 +116,16 @@ def metadata_of(fit: Fit, runs_digest: str) -> dict[str, Any]:
         "runs_digest": runs_digest,
     }
     if answer:
-        facts |= {key: answer[key] for key in ("n_params", "n_tokens", "targets") if key in answer}
-        facts["optimum"] = {d["domain"]: {k: d[k] for k in ("weight", "low", "high")} for d in answer["domains"]}
+        facts |= {name: getattr(answer.question, name) for name in ("n_params", "n_tokens", "targets")}
+        facts["optimum"] = answer.table.set_index("domain")[["weight", "low", "high"]].to_dict("index")
     return facts
 
 
-def parse_numbers(fit: Fit, scores: pd.DataFrame) -> dict[str, float]:
+def numbers_of(fit: Fit, scores: pd.DataFrame) -> dict[str, float]:
     """Return the page's summary: mean errors [%] by law and kind of runs, and h* with its interval."""
     by_law = scores.groupby(["runs", "law"])["mre"]
     numbers = {"/".join(["mre", *map(str, key)]): float(errors.mean()) for key, errors in by_law}
-    for row in fit.answer.get("domains", []):
+    for row in records(fit.answer.table) if fit.answer else []:
         numbers |= {f"{OPTIMUM}_{key}/{row['domain']}": row[key] for key in ("weight", "low", "high")}
     return numbers
 
@@ -236,9 +236,9 @@ def log_fit(fit: Fit, project: str, test: Table | None) -> None:
     run.log_artifact(law_artifact(fit, runs.digest))
     tables = {SCORES: scores, PREDICTIONS: pd.concat(predictions, ignore_index=True)}
     if fit.answer:
-        tables[OPTIMUM] = pd.DataFrame(fit.answer["domains"])
+        tables[OPTIMUM] = fit.answer.table
     run.log({name: wandb.Table(dataframe=table) for name, table in tables.items()})
-    run.summary.update(parse_numbers(fit, scores))
+    run.summary.update(numbers_of(fit, scores))
     run.finish()
 
 

@@ -327,7 +327,7 @@ def plan_next(options: argparse.Namespace) -> int:
 def asked(options: argparse.Namespace, laws: "FittedLaws", path: Path) -> Question:
     """Return what is to be decided: what the options say, or what a recommendation answers, limits and all."""
     from mixlaw.advice.constraints import read_targets
-    from mixlaw.advice.recommend import question_of_answer, read_answer
+    from mixlaw.advice.recommendation import Recommendation
 
     if options.n_params and options.n_tokens:
         return Question(options.n_params, options.n_tokens, read_targets(options.target, laws.best))
@@ -335,7 +335,7 @@ def asked(options: argparse.Namespace, laws: "FittedLaws", path: Path) -> Questi
         raise ConfigError(
             f"the big run is needed: --n-params 7e9 --n-tokens 150e9, or `mixlaw recommend ... --out {path}`"
         )
-    return question_of_answer(read_answer(path))
+    return Recommendation.load(path).question
 
 
 def possible(offered: pd.DataFrame, sizes: Mapping[str, Trainable], path: Path) -> pd.DataFrame:

@@ -28,7 +28,7 @@ class Question:
     groups : name -> (domains, least, most) for the sum of their weights; groups do not overlap
     available : domain -> tokens that there are of it
     max_epochs : how often a token may be seen; caps weights by what is available
-    prior : a mixture to stay near, and `pull` how much that counts [nats per unit of KL(h || prior)]
+    stay_near : a mixture to stay near, penalised by `kl_penalty` [nats per unit of KL(h || stay_near)]
     """
 
     n_params: float
@@ -40,8 +40,8 @@ class Question:
     groups: dict[str, tuple[tuple[str, ...], float, float]] = field(default_factory=dict)
     available: dict[str, float] = field(default_factory=dict)
     max_epochs: float | None = None
-    prior: dict[str, float] = field(default_factory=dict)
-    pull: float = 0.0
+    stay_near: dict[str, float] = field(default_factory=dict)
+    kl_penalty: float = 0.0
 
     def constraints(self) -> list[str]:
         """Return the names of everything that limits the mixture, in the form that `without` takes."""
@@ -57,7 +57,7 @@ class Question:
         return replace(self, **{attribute: rest})  # type: ignore[arg-type]
 
     def unlimited(self) -> "Question":
-        """Return the question without any constraint, and without the pull towards a prior."""
+        """Return the question without any constraint, and without the penalty of the distance to a mixture."""
         return Question(self.n_params, self.n_tokens, self.targets)
 
     def epoch_caps(self) -> dict[str, float]:
@@ -84,7 +84,7 @@ def limits(domains: list[str], question: Question) -> Limits:
     floors = question.floors | question.pins
     caps |= question.pins
     in_groups = [d for members, _, _ in question.groups.values() for d in members]
-    for name in (*floors, *caps, *in_groups, *question.prior):
+    for name in (*floors, *caps, *in_groups, *question.stay_near):
         if name not in domains:
             raise ConfigError(f"limits: {unknown_name('domain', name, domains)}")
     if not all(value >= 0 for value in (*floors.values(), *caps.values())):  # also refuses NaN
@@ -121,27 +121,31 @@ def _groups(domains: list[str], question: Question, low: Array, high: Array) -> 
     return tuple(groups)
 
 
-def read_targets(text: str, fit: FittedLaw) -> dict[str, float]:
-    """Return importance by target from 'average', 'NAME', or 'NAME:2,OTHER:1'.
+def read_targets(wanted: str | Mapping[str, float], fit: FittedLaw) -> dict[str, float]:
+    """Return importance by target, summing to one, from 'average', 'NAME', 'NAME:2,OTHER:1', or target -> importance.
 
     'average', and 'mean' as well, is the mean over the training domains; a target of that name is meant before it. A
     name with a comma in it stands in quotes.
     """
-    if text in AVERAGE and text not in fit.targets:
-        names = [d for d in fit.domains if d in fit.targets] or list(fit.targets)
-        return uniform(names)
-    try:
-        raw = dict(_importance(part, fit) for part in ([text] if text in fit.targets else split(text, ",")))
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"--target {text}: write NAME or NAME:IMPORTANCE,...") from None
+    if isinstance(wanted, str) and wanted in AVERAGE and wanted not in fit.targets:
+        return uniform([d for d in fit.domains if d in fit.targets] or list(fit.targets))
+    raw = _importances(wanted, fit) if isinstance(wanted, str) else dict(wanted)
     for name in raw:
         fit.target(name)
     total = sum(raw.values())
     if not 0 < total < np.inf or min(raw.values()) < 0:
-        raise ConfigError(f"--target {text}: importances must be finite, at least 0 and not all 0")
+        raise ConfigError(f"--target {wanted}: importances must be finite, at least 0 and not all 0")
     return {name: weight / total for name, weight in raw.items()}
+
+
+def _importances(text: str, fit: FittedLaw) -> dict[str, float]:
+    """Return importance by target from NAME:2,OTHER:1; a single target may hold commas in its name."""
+    try:
+        return dict(_importance(part, fit) for part in ([text] if text in fit.targets else split(text, ",")))
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"--target {text}: write NAME or NAME:IMPORTANCE,...") from None
 
 
 def _importance(part: str, fit: FittedLaw) -> tuple[str, float]:
@@ -170,8 +174,12 @@ def read_groups(texts: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float,
     return groups
 
 
-def read_mixture(text: str, domains: list[str], known: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return a mixture from a known name, such as uniform or natural, or from 'NAME=WEIGHT,...'."""
+def read_mixture(
+    text: str | Mapping[str, float], domains: list[str], known: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """Return a mixture from a known name, such as uniform or natural, from 'NAME=WEIGHT,...', or domain -> weight."""
+    if isinstance(text, Mapping):
+        return check_weights(text, domains)
     if text in known:
         return dict(known[text])
     if "=" not in text:

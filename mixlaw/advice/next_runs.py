@@ -208,7 +208,7 @@ def trained(candidates: pd.DataFrame, table: Table) -> NDArray[np.bool_]:
 
 
 class Decision:
-    """Which mixture the big run should have, and how well its rivals are told apart.
+    """Which mixture the big run should have, and how well the mixtures that may be best are told apart.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ class Objective:
     It is the mean over resampled laws, because what is to be low is the loss that the big run will have, not the one
     that a single fit predicts: where fits that the data cannot tell apart disagree, their mean is lowest at a mixture
     that is good for all of them. `best_fit` is the loss under the best parameters alone, `drawn` every resampled law's
-    own. A pull towards a prior is part of what is minimised, not of the loss that is reported.
+    own. The penalty of the distance to a mixture is part of what is minimised, not of the loss that is reported.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Objective:
         if self._law.uses - KNOWN_INPUTS:
             missing = ", ".join(sorted(self._law.uses - KNOWN_INPUTS))
             raise FitError(f"the {fit.name} law cannot recommend a mixture: it needs {missing} besides")
-        self._prior = np.array([max(question.prior.get(d, 0.0), TINY) for d in fit.domains])
+        self._near = np.array([max(question.stay_near.get(d, 0.0), TINY) for d in fit.domains])
         fits = {t: fit.target(t) for t in question.targets}
         self._theta = {t: f.theta[None] if laws == "best" else f.draws for t, f in fits.items()}
         self._factor: dict[str, float] = {}
@@ -140,10 +140,10 @@ class Objective:
         rows : (b,) which of the resampled laws these are; all by default
         """
         total, gradient = self._losses(h, rows)
-        if self.question.pull:
+        if self.question.kl_penalty:
             safe = np.maximum(h, 1e-12)
-            total = total + self.question.pull * (safe * np.log(safe / self._prior)).sum(1)
-            gradient = gradient + self.question.pull * (np.log(safe / self._prior) + 1)
+            total = total + self.question.kl_penalty * (safe * np.log(safe / self._near)).sum(1)
+            gradient = gradient + self.question.kl_penalty * (np.log(safe / self._near) + 1)
         return total, gradient
 
     def loss(self, h: Array) -> Array:
@@ -217,13 +217,13 @@ class Objective:
         return units.inputs(n, d, h, **more)
 
 
-def optimum(objective: Objective, rivals: Mixtures) -> Array:
+def optimum(objective: Objective, baselines: Mixtures) -> Array:
     """Return (k,) the best mixture for a question: the lowest of several starts, the only minimum where h is convex.
 
     Where the loss is not convex, the best fit alone is minimised first, from everywhere, and the mean over resampled
-    laws from there and from the rivals.
+    laws from there and from the baselines.
     """
-    where, plain = objective.limits, [list(m.values()) for m in rivals.values()]
+    where, plain = objective.limits, [list(m.values()) for m in baselines.values()]
     if objective.convex:
         return lowest(objective, np.vstack([starts(where)[0], *plain]), where)
     single = lowest(objective.best_fit(), np.vstack([starts(where), *plain]), where)

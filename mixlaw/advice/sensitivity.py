@@ -90,8 +90,8 @@ def prices(objective: Objective, best: Array, points: Array) -> pd.DataFrame:
     """
     question, fit, rows = objective.question, objective.fit, []
     others = {name: objective.asking(question.without(name)) for name in question.constraints()}
-    if question.pull:
-        others["prior"] = objective.asking(replace(question, pull=0.0))
+    if question.kl_penalty:
+        others["stay near"] = objective.asking(replace(question, kl_penalty=0.0))
     there = _optima(others, np.vstack([best, points]))
     for name, free in others.items():
         cost = float(free(best[None])[0][0] - free(there[name][None])[0][0])
@@ -111,7 +111,7 @@ def _optima(asked: Mapping[str, Objective], points: Array) -> dict[str, Array]:
     alike: dict[Any, list[str]] = {}
     for name, objective in asked.items():
         groups = tuple((tuple(g.members), g.low, g.high) for g in objective.limits.groups)
-        alike.setdefault((objective.question.pull, groups), []).append(name)
+        alike.setdefault((objective.question.kl_penalty, groups), []).append(name)
     found = {}
     for names in alike.values():
         where = [asked[name].limits for name in names]
@@ -124,7 +124,7 @@ def _optima(asked: Mapping[str, Objective], points: Array) -> dict[str, Array]:
     return found
 
 
-def other_laws(laws: FittedLaws, objective: Objective, best: Array, rivals: Mixtures) -> pd.DataFrame:
+def other_laws(laws: FittedLaws, objective: Objective, best: Array, baselines: Mixtures) -> pd.DataFrame:
     """Return what each of the other fitted laws would recommend, and what that costs by the law that is asked [nats].
 
     Returns
@@ -140,7 +140,7 @@ def other_laws(laws: FittedLaws, objective: Objective, best: Array, rivals: Mixt
             other = Objective(fit, objective.question, objective.sizes)
         except FitError:
             continue
-        h = optimum(other, rivals)
+        h = optimum(other, baselines)
         row = {"law": name, "predicted": other.at(h), "regret": max(objective.at(h) - least, 0.0)}
         rows.append(row | {"weights": dict(zip(fit.domains, clean(h), strict=True))})
     return pd.DataFrame(rows, columns=["law", "predicted", "regret", "weights"])
@@ -151,7 +151,7 @@ def path(
     start: tuple[float, float],
     best: Array,
     ends: tuple[Array, Array],
-    rivals: Mixtures,
+    baselines: Mixtures,
     level: float,
 ) -> pd.DataFrame:
     """Return h* from a small run to the asked one, and the regret of training the big run on each [nats].
@@ -181,7 +181,7 @@ def path(
         n, d = (a ** (1 - part) * b**part for a, b in zip(begins, ends_at, strict=True))
         here = replace(question, n_params=float(n), n_tokens=float(d), caps=caps, max_epochs=None)
         asked = objective.asking(here)
-        h = best if part == 1 else optimum(asked, rivals)
+        h = best if part == 1 else optimum(asked, baselines)
         reached = [h, starts(asked.limits)[0]]
         low, high = ends if part == 1 else interval(drawn_optima(asked.drawn(PATH_DRAWS), reached), level)
         between = zip(domains, np.minimum(low, h), np.maximum(high, h), strict=True)

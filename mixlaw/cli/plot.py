@@ -4,8 +4,10 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from mixlaw.advice.ask import require_mixture
 from mixlaw.advice.constraints import AVERAGE, read_targets
-from mixlaw.advice.recommend import Recommendation, recommend, require_mixture
+from mixlaw.advice.recommend import recommend
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.cli.question import question_of, question_options
 from mixlaw.cli.reading import read_like, reading_options
 from mixlaw.console import remark, say
@@ -55,4 +57,4 @@ def _answer(laws: FittedLaws, options: argparse.Namespace) -> Recommendation | N
     require_mixture(laws, laws.chosen)
     if not (options.n_params and options.n_tokens):
         return None
-    return recommend(laws, question_of(laws, options), options.law)
+    return recommend(laws, question_of(laws, options), law=options.law)

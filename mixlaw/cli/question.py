@@ -3,14 +3,12 @@
 import argparse
 from typing import Any
 
-from mixlaw.advice.constraints import AVERAGE, Question, read_groups, read_mixture, read_pairs, read_targets
-from mixlaw.advice.recommend import baselines, require_mixture
+from mixlaw.advice.ask import KL_PENALTY, ask, law_of
+from mixlaw.advice.constraints import AVERAGE, Question, read_groups, read_pairs
 from mixlaw.cli.options import add_renamed, number
 from mixlaw.console import remark
-from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
-
-KL_PENALTY = 0.01  # nats of loss per nat of KL divergence, where --stay-near comes without --kl-penalty
 
 
 def question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
@@ -37,40 +35,37 @@ def question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
 
 
 def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
-    """Return the question that the options ask."""
-    fit = laws.fits.get(options.law, laws.best)
-    require_mixture(laws, fit.name)
-    stated = read_pairs(options.available)
-    for domain, tokens in stated.items():
-        if domain not in fit.domains:
-            raise ConfigError(f"--available: {unknown_name('domain', domain, fit.domains)}")
-        if not tokens > 0:
-            raise ConfigError(f"--available {domain}={tokens:g}: tokens must be above 0")
-    available = laws.sizes | stated
-    if options.max_epochs and not available:
-        raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
-    without = [d for d in fit.domains if d not in fit.targets]
-    if options.target == "average" and "average" in fit.targets:
-        remark("note: 'average' is a target of these runs; the mean of the domains is --target mean")
-    if options.target in AVERAGE and options.target not in fit.targets and without and len(without) < len(fit.domains):
-        remark(f"note: the average is over {len(fit.domains) - len(without)} domains; no loss of: {', '.join(without)}")
-    unlimited = [d for d in fit.domains if d not in available]
-    if options.max_epochs and unlimited:
-        remark(f"note: --max-epochs does not limit {', '.join(unlimited)}: their tokens are not known (--available)")
-    known = baselines(fit.domains, available)
-    near = read_mixture(options.stay_near, fit.domains, known) if options.stay_near else {}
-    if options.kl_penalty and not near:
-        raise ConfigError("--kl-penalty needs a mixture to stay near: --stay-near uniform, natural, or D=W,...")
-    return Question(
+    """Return the question that the options ask; notes go to stderr."""
+    question = ask(
+        laws,
         n_params=options.n_params,
         n_tokens=options.n_tokens,
-        targets=read_targets(options.target, fit),
+        target=options.target,
+        law=options.law,
         floors=read_pairs(options.floor),
         caps=read_pairs(options.cap),
         pins=read_pairs(options.pin),
         groups=read_groups(options.group),
-        available=available,
         max_epochs=options.max_epochs,
-        prior=near,
-        pull=(options.kl_penalty or KL_PENALTY) if near else 0.0,
+        available=read_pairs(options.available),
+        stay_near=options.stay_near,
+        kl_penalty=options.kl_penalty,
     )
+    for note in _notes(law_of(laws, options.law), question, options.target):
+        remark(f"note: {note}")
+    return question
+
+
+def _notes(fit: FittedLaw, question: Question, target: str) -> list[str]:
+    """Return what the target and the limits leave out."""
+    notes, without = [], [d for d in fit.domains if d not in fit.targets]
+    if target == "average" and "average" in fit.targets:
+        notes.append("'average' is a target of these runs; the mean of the domains is --target mean")
+    if target in AVERAGE and target not in fit.targets and 0 < len(without) < len(fit.domains):
+        left = len(fit.domains) - len(without)
+        notes.append(f"the average is over {left} domains; no loss of: {', '.join(without)}")
+    unlimited = [d for d in fit.domains if d not in question.available]
+    if question.max_epochs and unlimited:
+        names = ", ".join(unlimited)
+        notes.append(f"--max-epochs does not limit {names}: their tokens are not known (--available)")
+    return notes

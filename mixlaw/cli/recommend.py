@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mixlaw.advice.recommend import Recommendation, recommend
+from mixlaw.advice.recommend import recommend
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.cli.question import question_of, question_options
 from mixlaw.console import say
 from mixlaw.errors import ConfigError
 from mixlaw.fileio import strict_json, write_atomically
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.mixture import round_to_sum
+from mixlaw.report.terminal import summary
 
 RECOMMENDED = "# Recommended"  # header of files that we may overwrite
 
@@ -29,16 +31,14 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Recommend a mixture."""
     laws = FittedLaws.load(options.laws)
-    answer = recommend(laws, question_of(laws, options), options.law)
-    text = strict_json(answer.to_json(), indent=1)
+    answer = recommend(laws, question_of(laws, options), law=options.law)
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.out, text)
+        answer.save(options.out)
     if options.override:
         _check_own(options.override)
         options.override.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(options.override, override_file(answer))
-    say(text if options.json else answer.summary())
+    say(strict_json(answer.to_json(), indent=1) if options.json else summary(answer))
 
 
 def _check_own(path: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mixlaw.advice.recommend import is_outdated, read_answer
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.cli.reading import cleaned_table_options, doubt, named_as, read_clean, read_like, warn_of_gaps
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, FitError
@@ -39,12 +39,12 @@ def run(options: argparse.Namespace) -> None:
         return
     laws = FittedLaws.load(fitted)
     saved = options.recommendation or _beside(study, "recommendation.json")
-    answer = read_answer(saved) if saved else None
+    answer = Recommendation.load(saved) if saved else None
     table, outdated = _table_of(laws, study, options)
     doubt(table)
     test = _more_runs(_default_paths(options.test, study, "_heldout"), options, laws, table)
     proof = _more_runs(_default_paths(options.proof, study, "_proof"), options, laws, table) if answer else None
-    if answer and is_outdated(answer, laws):
+    if answer and answer.outdated(laws):
         outdated.append(f"{saved} was made from other laws than {fitted}: run `mixlaw recommend` again")
     for sentence in outdated:
         remark(f"warning: {sentence}")

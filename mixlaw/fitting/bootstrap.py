@@ -87,7 +87,7 @@ def resampled_fits(problem: Problem, minima: Minima, count: int, prior: float, r
     weights = run_weights(n_runs, variance, count, rng)  # the same resamples for every target
     shifts = run_shifts(minima.scale, variance, n_runs, count, rng)
     picks = np.stack([rng.choice(len(p), count, p=p) for p in minima.plausible])
-    starts = np.take_along_axis(minima.rivals, picks[..., None], 1)
+    starts = np.take_along_axis(minima.ends, picks[..., None], 1)
     beliefs = _beliefs(problem, minima, starts, prior, rng)
     target = np.repeat(np.arange(n_targets), count)
     safe = Members(minima.theta[target], target, np.tile(weights, (n_targets, 1)), beliefs.free, shifts)

@@ -38,7 +38,7 @@ class Minima:
     objective : (t,) mean Huber loss there
     scale : how large errors are, which are larger than residuals where runs are few
     statements : in words, how sure each is
-    rivals : (t, f, p) where all the followed starts ended
+    ends : (t, f, p) where all the followed starts ended
     plausible : (t, f) how likely each of these is to be the basin of the truth, summing to one: a minimum whose
         residuals are larger by a ratio r has r^-runs of the lowest one's likelihood, taking a run for one observation;
         residuals below the scale of errors are all equal
@@ -48,7 +48,7 @@ class Minima:
     objective: Array
     scale: ErrorScale
     statements: list[str]
-    rivals: Array
+    ends: Array
     plausible: Array
 
 

@@ -1,19 +1,13 @@
-"""What a recommendation says, as tables of text and as sentences, for the report and for notebooks.
+"""A recommendation as tables of text and as sentences, for the report and for notebooks."""
 
-An answer is a Recommendation, or what its `to_json` returned, so that a saved one can be shown too.
-"""
-
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from mixlaw.advice.recommend import Recommendation
-from mixlaw.errors import ConfigError
+from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.tables.units import NATS, axis, brackets, difference, kind_of
 from mixlaw.text import count_text, percent, price, span
 
-Answer = Recommendation | Mapping[str, Any]
 FLATTEST = 3  # domains that the sentence about the flat frontier names
 MOST_NAMED = 6  # targets of equal weight that a sentence names
 WORDS = {  # what a reader of the report may not know
@@ -28,87 +22,56 @@ WORDS = {  # what a reader of the report may not know
 }
 
 
-def facts(answer: Answer) -> Mapping[str, Any]:
-    """Return an answer as plain data."""
-    return answer.to_json() if isinstance(answer, Recommendation) else answer
-
-
-def unit_of(answer: Answer) -> str:
-    """Return what the answer's targets are measured in; older answers are in nats per token."""
-    return str(facts(answer).get("unit", NATS))
-
-
-def domains_of(answer: Answer) -> pd.DataFrame:
-    """Return the answer's DataFrame with a row per domain: domain, weight, low, high, and what else is known.
-
-    Raises
-    ------
-    ConfigError
-        If a saved answer lacks them.
-    """
-    domains = answer.table if isinstance(answer, Recommendation) else pd.DataFrame(answer["domains"])
-    domains = domains.rename(columns={"pull": "gradient"})  # its name until version 0.1
-    missing = {"domain", "weight", "low", "high"} - set(domains)
-    if missing or domains.empty:
-        raise ConfigError(f"the recommendation lacks {', '.join(sorted(missing)) or 'domains'}: ask again")
-    return domains
-
-
-def interval_name(answer: Answer) -> str:
-    """Return how an answer's intervals may be called, see `FittedLaw.interval_name`."""
-    return str(facts(answer).get("interval", "90 % interval"))
-
-
-def weights_table(answer: Answer) -> pd.DataFrame:
+def weights_table(answer: Recommendation) -> pd.DataFrame:
     """Return, as text, one row per domain: h*, its interval, how far it may go, and the mixtures to beat."""
-    domains, rows = domains_of(answer), []
+    domains, rows = answer.table, []
     names = {"unconstrained": "without limits", "uniform": "uniform", "natural": "natural"}
     for row in domains.to_dict("records"):
         shown = {"domain": row["domain"], "h*": percent(row["weight"])}
-        shown[interval_name(answer)] = span(row["low"], row["high"])
+        shown[answer.interval_name] = span(row["low"], row["high"])
         if "flat_low" in row:
             shown["equally good"] = span(row["flat_low"], row["flat_high"])
         rows.append(shown | {words: percent(row[name]) for name, words in names.items() if name in row})
     return pd.DataFrame(rows)
 
 
-def outcomes_table(answer: Answer) -> pd.DataFrame:
+def outcomes_table(answer: Recommendation) -> pd.DataFrame:
     """Return, per mixture, the predicted loss and the gain of h* over it, each with its 90 % interval."""
-    rows, unit = [], unit_of(answer)
+    rows, unit = [], answer.unit
     level = "predicted loss" if unit == NATS else axis("predicted", unit)
-    for row in facts(answer)["outcomes"]:
+    for row in records(answer.outcomes):
         gain = f"{row['gain']:+.4f} ({row['gain_low']:+.4f} to {row['gain_high']:+.4f})" if "gain" in row else ""
         interval = f"{row['low']:.4f} to {row['high']:.4f}"
         rows.append(
             {
                 "mixture": row["mixture"],
                 level: f"{row['predicted']:.4f}",
-                interval_name(answer): interval,
+                answer.interval_name: interval,
                 "gain of h* over it": "" if row["mixture"] == "recommended" else gain,
             }
         )
     return pd.DataFrame(rows)
 
 
-def prices_table(answer: Answer) -> pd.DataFrame:
+def prices_table(answer: Recommendation) -> pd.DataFrame:
     """Return what each limit costs, the dearest first; empty where none costs anything."""
     rows = []
-    for row in sorted(facts(answer).get("prices", []), key=lambda row: -float(row["cost"])):
-        shares = {"weight": row.get("weight"), "weight without it": row.get("weight_without")}
+    for row in sorted(records(answer.prices), key=lambda row: -float(row["cost"])):
+        shares = {"weight": row["weight"], "weight without it": row["weight_without"]}
         known = {name: "" if pd.isna(w) else percent(w) for name, w in shares.items()}  # a group has no single weight
-        rows.append({"limit": row["constraint"], f"cost {brackets(unit_of(answer))}": price(row["cost"])} | known)
+        rows.append({"limit": row["constraint"], f"cost {brackets(answer.unit)}": price(row["cost"])} | known)
     table = pd.DataFrame(rows)
     return table.loc[:, (table != "").any()]
 
 
-def path_table(answer: Answer) -> pd.DataFrame:
+def path_table(answer: Recommendation) -> pd.DataFrame:
     """Return h* on the way to the big run, counts in words; empty where a saved answer has no path."""
     rows = []
     for row in path_steps(answer):
         shown = {
             "N": count_text(row["n_params"]),
             "D": count_text(row["n_tokens"]),
-            f"regret {brackets(unit_of(answer))}": f"{row['regret']:.4f}",
+            f"regret {brackets(answer.unit)}": f"{row['regret']:.4f}",
         }
         ends = row["interval"]
         shown |= {d: f"{percent(w)} ({span(*ends[d])})" for d, w in row["weights"].items()}
@@ -116,16 +79,16 @@ def path_table(answer: Answer) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def path_steps(answer: Answer) -> list[dict[str, Any]]:
+def path_steps(answer: Recommendation) -> list[dict[str, Any]]:
     """Return the steps of the path; none where it goes nowhere, or was saved before its steps had intervals."""
-    steps = [row for row in facts(answer).get("path", []) if "interval" in row and "weights" in row]
+    steps = [row for row in records(answer.path) if "interval" in row and "weights" in row]
     ends = [{count_text(row[count]) for row in steps} for count in ("n_params", "n_tokens")]
     return steps if max(map(len, ends)) > 1 else []
 
 
-def others_table(answer: Answer) -> pd.DataFrame:
+def others_table(answer: Recommendation) -> pd.DataFrame:
     """Return what other fitted laws would recommend; empty where there are none."""
-    rows, costs = facts(answer).get("others", []), f"costs {brackets(unit_of(answer))}"
+    rows, costs = records(answer.others), f"costs {brackets(answer.unit)}"
     return pd.DataFrame(
         [
             {"other law": r["law"], "predicted by it": f"{r['predicted']:.4f}", costs: price(r["regret"])}
@@ -135,41 +98,38 @@ def others_table(answer: Answer) -> pd.DataFrame:
     )
 
 
-def question(answer: Answer) -> str:
+def question(answer: Recommendation) -> str:
     """Return what was asked as a sentence."""
-    known = facts(answer)
-    size = f"For {count_text(known['n_params'])} parameters on " if "n_params" in known else "On "
-    targets = known["targets"]
+    asked, targets = answer.question, answer.question.targets
     shown = ", ".join(targets if len(set(targets.values())) == 1 else (f"{t} {w:.2f}" for t, w in targets.items()))
     if len(targets) > MOST_NAMED and len(set(targets.values())) == 1:
         shown = f"{len(targets)} targets"
     best = f"best at {shown}" if len(targets) == 1 else f"best at the mean of {shown}"
-    return f"{size}{count_text(known['n_tokens'])} tokens, {best}:"
+    return f"For {count_text(asked.n_params)} parameters on {count_text(asked.n_tokens)} tokens, {best}:"
 
 
-def sentences(answer: Answer) -> list[str]:
+def sentences(answer: Recommendation) -> list[str]:
     """Return what an answer says beyond h*: the gain, what limits cost, how flat the optimum is."""
-    known, unit = facts(answer), unit_of(answer)
-    after = kind_of(unit).after
+    unit, after = answer.unit, kind_of(answer.unit).after
     gains = [
         f"{r['gain']:+.4f} {after} over {r['mixture']} ({r['gain_low']:+.4f} to {r['gain_high']:+.4f})"
-        for r in known["outcomes"]
+        for r in records(answer.outcomes)
         if r["mixture"] != "recommended" and "gain" in r
     ]
-    said = [f"Predicted gain, with its {interval_name(answer)}: {'; '.join(gains)}."] if gains else []
-    costs = [f"{r['constraint']} {price(r['cost'])}" for r in known.get("prices", [])]
+    said = [f"Predicted gain, with its {answer.interval_name}: {'; '.join(gains)}."] if gains else []
+    costs = [f"{r['constraint']} {price(r['cost'])}" for r in records(answer.prices)]
     said += [f"Limits that cost something {brackets(unit)}: {', '.join(costs)}."] if costs else []
     return said + flat_sentence(answer)
 
 
-def flat_sentence(answer: Answer) -> list[str]:
+def flat_sentence(answer: Recommendation) -> list[str]:
     """Say how far weights may go at a loss within the noise of one run, for the domains that may go furthest."""
-    domains, noise = domains_of(answer), facts(answer).get("noise")
+    domains, noise = answer.table, answer.noise
     if "flat_low" not in domains or not noise:
         return []
     widest = (domains["flat_high"] - domains["flat_low"]).nlargest(FLATTEST).index
     reach = ", ".join(
         f"{row['domain']} {span(row['flat_low'], row['flat_high'])}" for row in domains.loc[widest].to_dict("records")
     )
-    one_run = difference(f"{noise:.4f}", unit_of(answer))
+    one_run = difference(f"{noise:.4f}", answer.unit)
     return [f"Equally good within the noise of one run ({one_run}), the other weights following: {reach}."]

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import RunLogError
 from mixlaw.fitting.fitted import LEVEL
 from mixlaw.fitting.saved import FittedLaws
@@ -31,7 +31,7 @@ def write_report(
     laws: FittedLaws,
     table: Table | None = None,
     test: Table | None = None,
-    answer: Mapping[str, Any] | None = None,
+    answer: Recommendation | None = None,
     proof: Table | None = None,
     predictions: Path | None = None,
     study: Path | None = None,
@@ -44,7 +44,7 @@ def write_report(
     out : the HTML file; PNGs go to `figures/` beside it
     laws : what was fitted to `table`
     test : runs that no law saw
-    answer : what `mixlaw recommend --out` wrote
+    answer : a recommendation from these laws
     proof : runs trained on the recommended and the other mixtures
     predictions : PNG of what a model of the proof predicts, beside the truth
     study : the folder of the study's runs, whose status is told

@@ -1,17 +1,19 @@
 """All figures by name: which of them the material allows, one of them as a file, and the overview of four."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mixlaw.advice.recommend import Recommendation
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.report import answer_tables, plots_mixture
 from mixlaw.report import plots_laws as plots
+from mixlaw.report import plots_mixture
+from mixlaw.report.answer_tables import path_steps
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material, needed
 from mixlaw.report.pictures import figure_of
@@ -21,22 +23,15 @@ from mixlaw.tables.factor_levels import count_levels
 from mixlaw.tables.table import Table
 
 Drawing = Callable[[Axes | None], Axes]
-OF_MIXTURES = (
-    "optimum",
-    "ternary",
-    "parallel",
-    "path",
-    "prices",
-    "gradient",
-)  # figures of a recommendation
-TOLD = (
-    "optimum",
-    "proof",
-    "predicted",
-    "errors",
-    "tokens",
-    "residuals",
-)  # what the overview shows, the first four
+AnswerPlot = Callable[[Axes | None, Recommendation], Axes]
+OF_ANSWER: dict[str, AnswerPlot] = {  # figures that need nothing but a recommendation
+    "optimum": plots_mixture.optimum,
+    "path": plots_mixture.path,
+    "prices": plots_mixture.prices,
+    "gradient": plots_mixture.gradient,
+}
+OF_MIXTURES = ("ternary", "parallel", *OF_ANSWER)
+OVERVIEW = ("optimum", "proof", "predicted", "errors", "tokens", "residuals")  # the first four of these
 
 
 def _predicted(ax: Axes | None, m: Material) -> Axes:
@@ -57,9 +52,7 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
     "path": lambda ax, m: plots_mixture.path(ax, m.asked),
     "prices": lambda ax, m: plots_mixture.prices(ax, m.asked),
     "gradient": lambda ax, m: plots_mixture.gradient(ax, m.asked),
-    "proof": lambda ax, m: plots.proof(
-        ax, m.outcome, " + ".join(answer_tables.facts(m.asked)["targets"]), answer_tables.unit_of(m.asked)
-    ),
+    "proof": lambda ax, m: plots.proof(ax, m.outcome, " + ".join(m.asked.question.targets), m.asked.unit),
     "predicted": _predicted,
     "errors": lambda ax, m: plots.errors_by_law(ax, *m.scores()),
     "residuals": lambda ax, m: plots.residuals(ax, m.fit, m.runs),
@@ -100,16 +93,24 @@ def draw_one(
     return said
 
 
+def answer_drawings(answer: Recommendation) -> dict[str, Drawing]:
+    """Return the figures that a recommendation alone allows, by name; those of the loss need its laws."""
+    has = {"optimum": True, "path": bool(path_steps(answer)), "prices": len(answer.prices) > 0}
+    has["gradient"] = "gradient" in answer.table
+    return {name: partial(_of_answer, OF_ANSWER[name], answer) for name, shown in has.items() if shown}
+
+
+def _of_answer(draw: AnswerPlot, answer: Recommendation, ax: Axes | None) -> Axes:
+    return draw(ax, answer)
+
+
 def choose_drawings(m: Material) -> dict[str, Drawing]:
     """Return the figures that the runs at hand allow and that show something, by name."""
     wanted = {"parameters"}
     if m.answer is not None:
-        known, domains = answer_tables.facts(m.answer), answer_tables.domains_of(m.answer)
-        wanted |= {"optimum"} | ({"gradient"} & set(domains))
-        wanted |= {"path"} if answer_tables.path_steps(m.answer) else set()
-        wanted |= {"prices"} if known.get("prices") else set()
-        if "n_params" in known and _can_predict(m):
-            wanted.add("ternary" if len(domains) == 3 else "parallel")
+        wanted |= set(answer_drawings(m.answer))
+        if _can_predict(m):
+            wanted.add("ternary" if len(m.answer.weights) == 3 else "parallel")
     wanted |= {"proof"} if m.outcome else set()
     if m.table is not None or m.test is not None:
         wanted |= {"predicted", "residuals", "errors"}
@@ -126,7 +127,7 @@ def _can_predict(m: Material) -> bool:
 
 def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:
     """Draw the four figures that tell most into one picture."""
-    names = [n for n in (*TOLD, *drawings) if n in drawings]
+    names = [n for n in (*OVERVIEW, *drawings) if n in drawings]
     figure = Figure(figsize=(12.4, 8.6), layout="constrained")
     spaces = list(figure.subplots(2, 2).flat)
     for ax, name in zip(spaces, list(dict.fromkeys(names))[:4], strict=False):

@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.report import answer_tables
-from mixlaw.report.answer_tables import Answer
 from mixlaw.tables.columns import LOSS
 from mixlaw.tables.table import Table
 
@@ -32,18 +31,17 @@ class Material:
     laws: FittedLaws
     table: Table | None = None
     test: Table | None = None
-    answer: Answer | None = None
+    answer: Recommendation | None = None
     outcome: list[dict[str, Any]] = field(default_factory=list)
     targets: Sequence[str] = ()
 
     @property
     def fit(self) -> FittedLaw:
         """The law that the answer rests on, or else the trusted one."""
-        known = answer_tables.facts(self.answer) if self.answer is not None else {}
-        return self.laws.fits.get(known.get("law", self.laws.chosen), self.laws.best)
+        return self.laws.fits.get(self.answer.law if self.answer else "", self.laws.best)
 
     @property
-    def asked(self) -> Answer:
+    def asked(self) -> Recommendation:
         """The answer, where a figure needs one."""
         return needed(self.answer, "--n-params and --n-tokens")
 
@@ -60,7 +58,7 @@ class Material:
     @property
     def target(self) -> str:
         """The first of the answer's targets, or of the fit's, that the table has."""
-        named = list(answer_tables.facts(self.answer)["targets"]) if self.answer is not None else self.targets
+        named = list(self.answer.question.targets) if self.answer else self.targets
         names = [t for t in (*named, *self.fit.targets) if t in self.fit.targets]
         has = self.table.frame if self.table is not None else pd.DataFrame()
         return next((t for t in names if LOSS + t in has), names[0])

@@ -8,14 +8,14 @@ import matplotlib
 import pandas as pd
 from markupsafe import Markup
 
-from mixlaw.advice.recommend import Recommendation
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.identifiability import distinct
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import plots_laws as plots
-from mixlaw.report.answer_tables import Answer, facts, outcomes_table, path_table, question, sentences, weights_table
-from mixlaw.report.drawings import OF_MIXTURES, Drawing, choose_drawings
+from mixlaw.report.answer_tables import outcomes_table, path_table, question, sentences, weights_table
+from mixlaw.report.drawings import OF_MIXTURES, Drawing, answer_drawings, choose_drawings
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material
 from mixlaw.report.pictures import drawn
@@ -41,12 +41,13 @@ class Display:
 
 
 @singledispatch
-def show(thing: object) -> Display:
+def show(thing: object, laws: FittedLaws | None = None) -> Display:
     """Return tables and figures of a fitted law, fitted laws, a comparison, a recommendation, or a table of runs.
 
     Parameters
     ----------
     thing : FittedLaw, FittedLaws, Comparison, Recommendation or Table
+    laws : of a recommendation; with them the predicted loss is drawn over the simplex
 
     Raises
     ------
@@ -74,9 +75,12 @@ def _(found: Comparison) -> Display:
 
 
 @show.register
-def _(answer: Recommendation) -> Display:
-    drawings = choose_drawings(Material(answer.laws, answer=answer))
-    return _display(answer_html(answer), [draw for name, draw in drawings.items() if name in OF_MIXTURES])
+def _(answer: Recommendation, laws: FittedLaws | None = None) -> Display:
+    drawings = answer_drawings(answer)
+    if laws:
+        chosen = choose_drawings(Material(laws, answer=answer))
+        drawings = {name: draw for name, draw in chosen.items() if name in OF_MIXTURES}
+    return _display(answer_html(answer), drawings.values())
 
 
 @show.register
@@ -156,17 +160,16 @@ def _targets_table(fit: FittedLaw) -> pd.DataFrame:
     return frame.drop(columns="unit") if set(frame["unit"]) == {NATS} else frame
 
 
-def answer_html(answer: Answer) -> Markup:
+def answer_html(answer: Recommendation) -> Markup:
     """Return the recommended mixture, what it gains and costs, and how to train it."""
-    known = facts(answer)
     return render(
         "notebook_answer",
         question=question(answer),
         weights=weights_table(answer),
         sentences=sentences(answer),
         outcomes=outcomes_table(answer),
-        warnings=known.get("warnings", []),
-        override=known["override"],
+        warnings=answer.warnings,
+        override=answer.override,
         path=path_table(answer),
     )
 

@@ -10,13 +10,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from mixlaw.advice.constraints import Question
 from mixlaw.advice.objective import Objective
-from mixlaw.advice.recommend import Recommendation
+from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
-from mixlaw.report.answer_tables import Answer, domains_of, facts, interval_name, path_steps, unit_of
+from mixlaw.report.answer_tables import path_steps
 from mixlaw.report.plots_laws import (
     COLOURS,
     MOST_ROWS,
@@ -45,7 +44,7 @@ UNSEEN = 5e-4  # a domain whose weight stays below this has no name in a stack
 GOOD = "YlGnBu_r"  # colours from a low loss to a high one
 
 
-def predicted_loss(answer: Answer, laws: FittedLaws) -> Loss:
+def predicted_loss(answer: Recommendation, laws: FittedLaws) -> Loss:
     """Return the loss of the answer's targets at its big run as a function of the mixture.
 
     Raises
@@ -53,23 +52,17 @@ def predicted_loss(answer: Answer, laws: FittedLaws) -> Loss:
     ConfigError
         If the answer is not from these laws.
     """
-    known = facts(answer)
-    name = known.get("law", laws.chosen)
-    if name not in laws.fits:
-        raise ConfigError(f"the recommendation is not from these laws: {unknown_name('law', name, laws.fits)}")
-    fit, domains = laws.fits[name], list(domains_of(answer)["domain"])
+    if answer.law not in laws.fits:
+        raise ConfigError(f"the recommendation is not from these laws: {unknown_name('law', answer.law, laws.fits)}")
+    fit, domains = laws.fits[answer.law], list(answer.weights)
     if fit.domains != domains:
         raise ConfigError(f"the recommendation is not from these laws: its domains are {domains}, not {fit.domains}")
-    if isinstance(answer, Recommendation):
-        question = answer.question
-    else:
-        question = Question(known["n_params"], known["n_tokens"], known["targets"])
-    return Objective(fit, question, laws.sizes).loss
+    return Objective(fit, answer.question, laws.sizes).loss
 
 
-def big_run_label(answer: Answer) -> str:
+def big_run_label(answer: Recommendation) -> str:
     """Return what the colours of mixtures mean."""
-    unit = unit_of(answer)
+    unit = answer.unit
     level = f" [{kind_of(unit).level}]" if kind_of(unit).level else ""
     return f"predicted {kind_of(unit).noun} at the big run{level}"
 
@@ -83,12 +76,12 @@ def rivals(domains: pd.DataFrame) -> dict[str, Array]:
     return found
 
 
-def optimum(ax: Axes | None, answer: Answer) -> Axes:
+def optimum(ax: Axes | None, answer: Recommendation) -> Axes:
     """Draw h* with its interval and its flat frontier per domain, beside the mixtures it must beat.
 
     Many domains, or long names, are rows from the largest weight to the smallest; in Axes that are given, the first.
     """
-    domains = domains_of(answer)
+    domains = answer.table
     count = len(domains)
     lying = len(domains) > LYING or crowded(map(short, domains["domain"]))
     if lying:
@@ -98,7 +91,7 @@ def optimum(ax: Axes | None, answer: Answer) -> Axes:
     place, weight = np.arange(len(domains)), domains["weight"].to_numpy(float)
     (ax.barh if lying else ax.bar)(place, weight, 0.6, color=COLOURS[5], label="recommended")
     lines = ax.hlines if lying else ax.vlines
-    lines(place - 0.1, domains["low"], domains["high"], color=COLOURS[0], lw=3.5, label=interval_name(answer))
+    lines(place - 0.1, domains["low"], domains["high"], color=COLOURS[0], lw=3.5, label=answer.interval_name)
     tops = [weight.max(), domains["high"].max()]
     if "flat_low" in domains:
         flat = "equally good within the noise"
@@ -127,9 +120,9 @@ def optimum(ax: Axes | None, answer: Answer) -> Axes:
     return ax
 
 
-def gradient(ax: Axes | None, answer: Answer) -> Axes:
+def gradient(ax: Axes | None, answer: Recommendation) -> Axes:
     """Draw the gradient of the loss by each domain's weight at the uniform mixture, per 1 % of weight."""
-    domains = domains_of(answer)
+    domains = answer.table
     if len(domains) > LYING:
         domains = domains.sort_values("gradient", kind="stable")
     ax = axes(ax, (SIZE[0], max(SIZE[1], 0.27 * len(domains) + 1.3)))
@@ -141,7 +134,7 @@ def gradient(ax: Axes | None, answer: Answer) -> Axes:
     ax.invert_yaxis()
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.set(
-        xlabel=change_label(unit_of(answer)),
+        xlabel=change_label(answer.unit),
         title="Gradient by domain (at the uniform mixture)",
     )
     return ax
@@ -156,7 +149,7 @@ def change_label(unit: str) -> str:
     return axis("change of the target's", unit).replace(kind_of(unit).noun, f"{kind_of(unit).noun} per 1 % more", 1)
 
 
-def prices(ax: Axes | None, answer: Answer) -> Axes:
+def prices(ax: Axes | None, answer: Recommendation) -> Axes:
     """Draw what each limit that matters costs beside the noise of one run.
 
     Raises
@@ -164,8 +157,7 @@ def prices(ax: Axes | None, answer: Answer) -> Axes:
     ConfigError
         If no limit costs anything.
     """
-    known = facts(answer)
-    rows = sorted(known.get("prices", []), key=lambda row: -float(row["cost"]))
+    rows = sorted(records(answer.prices), key=lambda row: -float(row["cost"]))
     if not rows:
         raise ConfigError("no limit costs anything here: ask with --floor, --cap, --pin, --group or --max-epochs")
     ax = axes(ax, (SIZE[0], max(2.2, 0.4 * len(rows) + 1.4)))
@@ -173,18 +165,14 @@ def prices(ax: Axes | None, answer: Answer) -> Axes:
     bars = ax.barh(range(len(rows)), costs, 0.6, color=COLOURS[0])
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
     ax.bar_label(bars, [_price(row) for row in rows], fontsize=8, padding=4, bbox=behind)
-    noise, right = known.get("noise"), 1.5 * max(costs)
+    noise, right = answer.noise, 1.5 * max(costs)
     ax.set_title("What limits cost")
     if noise and noise < 3 * max(costs):
         ax.axvline(noise, color=COLOURS[1], ls="--", lw=1.2, zorder=0.9, label=f"noise of one run: {noise:.4f}")
         right = max(right, 1.1 * noise)
         legend_above(ax)
     ax.set_yticks(range(len(rows)), [plain(row["constraint"]) for row in rows])
-    added = (
-        "loss that the limit adds [nats/token]"
-        if unit_of(answer) == NATS
-        else f"what it adds {brackets(unit_of(answer))}"
-    )
+    added = "loss that the limit adds [nats/token]" if answer.unit == NATS else f"what it adds {brackets(answer.unit)}"
     ax.set(xlabel=added, xlim=(0, right), ylim=(len(rows) - 0.4, -0.6))
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.grid(axis="y", visible=False)
@@ -193,18 +181,18 @@ def prices(ax: Axes | None, answer: Answer) -> Axes:
 
 def _price(row: Mapping[str, Any]) -> str:
     """Return a limit's cost, and the weight of its domain with and without it; a group has no single weight."""
-    shares = [row.get("weight"), row.get("weight_without")]
+    shares = [row["weight"], row["weight_without"]]
     if any(pd.isna(w) for w in shares):
         return price(row["cost"])
     return f"{price(row['cost'])} ({percent(row['weight'])}; without it {percent(row['weight_without'])})"
 
 
-def path(ax: Axes | None, answer: Answer) -> Axes:
+def path(ax: Axes | None, answer: Recommendation) -> Axes:
     """Draw h* with its 90 % interval from the smallest run to the big one, and what each step would cost the big run.
 
     N and D grow geometrically from step to step, so that the axis is logarithmic in both.
     """
-    steps, names = path_steps(answer), list(domains_of(answer)["domain"])
+    steps, names = path_steps(answer), list(answer.table["domain"])
     if not steps:
         raise ConfigError(
             "there is no path to draw: the law reads neither N nor D, or the runs are as large as the big one"
@@ -232,9 +220,9 @@ def path(ax: Axes | None, answer: Answer) -> Axes:
         ax.annotate(text, va="center", fontsize=8, arrowprops=line, **where)
     labels = [f"{count_text(r['n_params'])}\n{count_text(r['n_tokens'])}\n{r['regret']:.4f}" for r in steps]
     ax.set_xticks(place, labels, fontsize=9)
-    rows = f"parameters N\ntokens D\nregret {brackets(unit_of(answer))}"
+    rows = f"parameters N\ntokens D\nregret {brackets(answer.unit)}"
     ax.annotate(rows, (0, 0), (-26, -4), "axes fraction", "offset points", ha="right", va="top", fontsize=9)
-    ax.set(xlim=(place[0], place[-1]), ylim=(0, top), title=f"h* on the way to the big run, {interval_name(answer)}")
+    ax.set(xlim=(place[0], place[-1]), ylim=(0, top), title=f"h* on the way to the big run, {answer.interval_name}")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(visible=False)
     return ax
@@ -262,12 +250,12 @@ def spread(wanted: Array) -> Array:
     return places
 
 
-def parallel(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
+def parallel(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
     """Draw the mixtures that were trained over all domains, coloured by their loss at the big run, and h*.
 
     The better a mixture, the later it is drawn, so that good ones lie on top.
     """
-    domains, predict = domains_of(answer), predicted_loss(answer, laws)
+    domains, predict = answer.table, predicted_loss(answer, laws)
     k = len(domains)
     ax = axes(ax, (max(SIZE[0], 0.42 * k + 2.2), SIZE[1] + (0.6 if k > LYING else 0)))
     place, mixtures = np.arange(k), trained(laws, k)

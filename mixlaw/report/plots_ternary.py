@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.tri import Triangulation
 
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
-from mixlaw.report.answer_tables import Answer, domains_of, facts, interval_name
 from mixlaw.report.plots_laws import COLOURS, axes, short
 from mixlaw.report.plots_mixture import GOOD, RIVALS, big_run_label, predicted_loss, rivals, trained
 
@@ -22,7 +22,7 @@ ROUNDING = 1e-12  # of a weight: corners as near to a line lie on it
 MARKS = {"uniform": "s", "natural": "D", "unconstrained": "X"}
 
 
-def ternary(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
+def ternary(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
     """Draw the predicted loss over all mixtures of three domains, those that were trained, and h*.
 
     Around h* are its 90 % interval, a polygon because each weight has an interval of its own, and the flat frontier:
@@ -33,7 +33,7 @@ def ternary(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
     ConfigError
         If there are not three domains, or the answer is not from these laws.
     """
-    domains = domains_of(answer)
+    domains = answer.table
     if len(domains) != 3:
         raise ConfigError(f"a ternary plot needs 3 domains, here are {len(domains)}: use optimum or parallel")
     loss = predicted_loss(answer, laws)
@@ -47,7 +47,7 @@ def ternary(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
         drawn = ax.tricontourf(triangles, values, levels, cmap=GOOD, extend="max")
         ax.figure.colorbar(drawn, ax=ax, label=big_run_label(answer), shrink=0.75, pad=0.03, format="%.3g")
     _frame(ax, [short(name) for name in domains["domain"]])
-    noise = float(facts(answer).get("noise") or 0.0)
+    noise = answer.noise
     level = float(loss(best[None])[0]) + noise
     if noise and values.min() < level < values.max():
         ax.tricontour(triangles, values, [level], colors=[COLOURS[1]], linewidths=1.4)
@@ -59,7 +59,7 @@ def ternary(ax: Axes | None, answer: Answer, laws: FittedLaws) -> Axes:
             color="black",
             lw=1.1,
             ls="--",
-            label=f"{interval_name(answer)} of h*",
+            label=f"{answer.interval_name} of h*",
         )
     mixtures = trained(laws, 3)
     ax.plot(*flat(mixtures).T, "o", ms=4, color="black", mec="white", mew=0.6, label="trained")

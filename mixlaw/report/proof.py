@@ -1,35 +1,35 @@
 """The proof of a recommendation: runs trained on the recommended and on other mixtures, against the prediction."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.errors import RunLogError
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, difference
 
 
-def prove(answer: Mapping[str, Any], proof: Table) -> list[dict[str, Any]]:
+def prove(answer: Recommendation, proof: Table) -> list[dict[str, Any]]:
     """Match the runs of the proof with the mixtures they test; return one row per mixture that was trained.
 
     A mixture counts as trained where every realised weight is within 0.005 of it, at the asked number of tokens.
     Where it was trained with several seeds, `measured` is their mean and `seeds` lists them.
     """
-    frame = proof.frame[proof.frame["n_tokens"] >= 0.99 * answer["n_tokens"]]
-    wanted = [f"loss_{t}" for t in answer["targets"]] + [f"weight_{d}" for d in answer["outcomes"][0]["weights"]]
+    frame = proof.frame[proof.frame["n_tokens"] >= 0.99 * answer.question.n_tokens]
+    wanted = [f"loss_{t}" for t in answer.question.targets] + [f"weight_{d}" for d in answer.weights]
     missing = [column for column in wanted if column not in frame]
     if missing:
         raise RunLogError(f"the runs of the proof have no {', '.join(missing)}, which the recommendation is about")
     rows = []
-    for outcome in answer["outcomes"]:
+    for outcome in records(answer.outcomes):
         close = pd.Series(True, index=frame.index)
         for domain, weight in outcome["weights"].items():
             close &= (frame[f"weight_{domain}"] - weight).abs() < 0.005
         found = frame[close].sort_values("n_tokens").groupby("run_id").tail(1)
         if len(found):
-            columns = found[[f"loss_{t}" for t in answer["targets"]]].to_numpy(float)
-            seeds = [float(v) for v in columns @ list(answer["targets"].values())]
+            columns = found[[f"loss_{t}" for t in answer.question.targets]].to_numpy(float)
+            seeds = [float(v) for v in columns @ list(answer.question.targets.values())]
             rows.append({**outcome, "measured": sum(seeds) / len(seeds), "seeds": seeds})
     return rows
 

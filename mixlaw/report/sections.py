@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import pandas as pd
 from markupsafe import Markup
 
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.fitting.bootstrap import seed_noise
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import answer_tables as tables
-from mixlaw.report.answer_tables import Answer
 from mixlaw.report.material import Material
 from mixlaw.report.page import Section
 from mixlaw.report.pictures import Picture
@@ -47,35 +47,34 @@ def those(pictures: Pictures, *names: str) -> list[Picture]:
     return [pictures[name] for name in names if name in pictures]
 
 
-def answer_box(answer: Answer) -> Markup:
+def answer_box(answer: Recommendation) -> Markup:
     """Return the recommendation in a few lines, for the top of the page."""
-    known = tables.facts(answer)
-    ordered = sorted(known["weights"].items(), key=lambda pair: -pair[1])
+    ordered = sorted(answer.weights.items(), key=lambda pair: -pair[1])
     return render(
         "answer",
         question=tables.question(answer),
         shares=", ".join(f"{name} {percent(w)}" for name, w in ordered),
         sentences=tables.sentences(answer),
-        warnings=known.get("warnings", []),
-        override=known["override"],
+        warnings=answer.warnings,
+        override=answer.override,
     )
 
 
-def _recommendation(answer: Answer, pictures: Pictures) -> Section:
+def _recommendation(answer: Recommendation, pictures: Pictures) -> Section:
     shown = {
         "The weights": tables.weights_table(answer),
         "What it gains": tables.outcomes_table(answer),
         "What limits cost": tables.prices_table(answer),
         "h* on the way to the big run, and what training the big run on it would cost": tables.path_table(answer),
         "What other laws would recommend, and what that would cost by this one": tables.others_table(answer),
-        "Predicted loss of every target": pd.DataFrame(tables.facts(answer).get("per_target", [])),
+        "Predicted loss of every target": answer.per_target,
     }
     drawn = those(pictures, "optimum", "ternary", "parallel", "path", "prices", "gradient")
     return Section("The recommendation", render("recommendation", words=tables.WORDS, pictures=drawn, tables=shown))
 
 
 def _proof(m: Material, pictures: Pictures) -> Section:
-    said = verdict(m.outcome, tables.unit_of(m.asked))
+    said = verdict(m.outcome, m.asked.unit)
     body = render("proof", verdict=said, pictures=those(pictures, "proof"), frame=proof_table(m.outcome))
     return Section("The proof", body)
 

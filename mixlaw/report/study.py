@@ -3,14 +3,13 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixlaw.advice.design import Size, candidates
 from mixlaw.advice.next_runs import Decision, Points, Proposal, next_runs
-from mixlaw.advice.recommend import question_of_answer
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import MixlawError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report.page import Section
@@ -26,7 +25,7 @@ from mixlaw.runs.study_status import (
     run_states,
 )
 from mixlaw.tables.table import Table
-from mixlaw.tables.units import NATS, brackets, difference
+from mixlaw.tables.units import brackets, difference
 from mixlaw.text import count_text, percent
 
 COLOURS = {  # of Okabe and Ito's palette, as in the figures
@@ -119,14 +118,14 @@ def _duration(seconds: float) -> str:
     return f"{hours:.1f} h" if hours >= 2 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
 
 
-def next_section(laws: FittedLaws, table: Table, answer: Mapping[str, Any], study: str = "") -> Section:
+def next_section(laws: FittedLaws, table: Table, answer: Recommendation, study: str = "") -> Section:
     """Return what to run next: the runs that would tell most about the recommendation; of which study."""
     title = "What to run next"
     try:
         proposal = propose(laws, table, answer)
     except MixlawError as error:
         return Section(title, render("no_next", why=str(error)))
-    unit = str(answer.get("unit", NATS))
+    unit = answer.unit
     command = f"python -m sweeps.plan {shlex.quote(study)} --next {N_NEXT}" if study else ""
     rows = _proposed(proposal.runs, laws.best.domains, unit)
     return Section(title, render("next", head=_expected(proposal.runs, unit), runs=rows, command=command))
@@ -153,9 +152,9 @@ def _proposed(runs: pd.DataFrame, domains: Sequence[str], unit: str) -> pd.DataF
     return pd.DataFrame(columns)
 
 
-def propose(laws: FittedLaws, table: Table, answer: Mapping[str, Any], count: int = N_NEXT) -> Proposal:
+def propose(laws: FittedLaws, table: Table, answer: Recommendation, count: int = N_NEXT) -> Proposal:
     """Return the runs that would tell most about an answer, of the sizes and lengths that a table has."""
-    question = question_of_answer(answer)
+    question = answer.question
     ends = table.frame.groupby("run_id")[["n_params", "n_tokens"]].max()
     ends["about"] = ends["n_tokens"].map("{:.2g}".format)  # steps are whole: runs of one length differ a little
     lengths = ends.groupby(["n_params", "about"], as_index=False)["n_tokens"].max().to_numpy()

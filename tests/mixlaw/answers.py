@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.registry import Units, get_law
@@ -56,14 +57,20 @@ def runs(k: int, targets: tuple[str, ...] = ("main",), noise: float = 0.002) -> 
     return check_frame(pd.DataFrame(columns), "the runs")
 
 
-def answer(k: int, target: str = "main", domains: list[str] | None = None) -> dict[str, Any]:
-    """Return a saved answer: the more a domain counts, the later it stands."""
+def answer(k: int, target: str = "main", domains: list[str] | None = None) -> Recommendation:
+    """Return a saved recommendation: the more a domain counts, the later it stands."""
+    return Recommendation.from_json(answer_facts(k, target, domains))
+
+
+def answer_facts(k: int, target: str = "main", domains: list[str] | None = None) -> dict[str, Any]:
+    """Return what is saved of it."""
     domains = domains or names(k)
     h = np.arange(1, k + 1) / np.arange(1, k + 1).sum()
     rows = [
         {
             "domain": name, "weight": w, "low": 0.8 * w, "high": min(1.2 * w, 1), "flat_low": 0.5 * w,
-            "flat_high": min(1.5 * w, 1), "unconstrained": free, "pull": 0.2 - w, "uniform": 1 / k, "natural": other,
+            "flat_high": min(1.5 * w, 1), "unconstrained": free, "gradient": 0.2 - w, "uniform": 1 / k,
+            "natural": other,
         }
         for name, w, free, other in zip(domains, h, h[::-1], np.roll(h, 1), strict=True)
     ]  # fmt: skip

@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mixlaw.advice.ask import baseline_mixtures
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.objective import Objective
-from mixlaw.advice.recommend import baselines, recommend
+from mixlaw.advice.recommend import recommend
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.simplex import lowest, starts
-from mixlaw.errors import ConfigError, FitError
+from mixlaw.errors import ConfigError, FitError, RunLogError
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import get_law
 from mixlaw.mixture import check_weights
+from mixlaw.report.terminal import summary
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted, optimum, warned
 
 N, D = 1e9, 1e11
@@ -81,9 +84,9 @@ def test_floors_and_caps_are_honoured_and_what_is_free_is_still_optimal():
     assert free["web"] > 0.6
     assert bound == pytest.approx({"docs": 0.2, "web": 0.5, "code": 0.3}, abs=1e-6)
     floored = optimum(laws, ask({"docs": 0.2}))
-    pull = Objective(laws.best, ask(), {})(np.array([list(floored.values())]))[1][0]
+    gradient = Objective(laws.best, ask(), {})(np.array([list(floored.values())]))[1][0]
     assert floored["docs"] == pytest.approx(0.2, abs=1e-6)
-    assert pull[0] == pytest.approx(pull[2], rel=1e-3)  # the two free domains pull equally hard
+    assert gradient[0] == pytest.approx(gradient[2], rel=1e-3)  # both free domains
 
 
 def test_the_answer_holds_intervals_gains_and_what_each_domain_does():
@@ -91,7 +94,7 @@ def test_the_answer_holds_intervals_gains_and_what_each_domain_does():
     answer = recommend(laws, ask())
     table, outcomes = answer.table.set_index("domain"), answer.outcomes.set_index("mixture")
     assert set(table.columns) == {
-        "weight", "low", "high", "pull", "unconstrained", "uniform", "natural", "flat_low", "flat_high"
+        "weight", "low", "high", "gradient", "unconstrained", "uniform", "natural", "flat_low", "flat_high"
     }  # fmt: skip
     assert table["natural"].tolist() == [0.25, 0.25, 0.5]
     assert (table["low"] <= table["weight"]).all()
@@ -116,12 +119,12 @@ def test_the_slope_that_is_descended_is_exact_also_at_weights_near_zero(law):
         np.testing.assert_allclose(loss(h)[1][0], numeric, rtol=1e-4, atol=1e-5)
 
 
-def test_pull_is_the_slope_of_the_loss_from_the_uniform_mixture_towards_a_domain():
+def test_the_gradient_is_the_slope_of_the_loss_from_the_uniform_mixture_towards_a_domain():
     laws = fitted("joint", {"main": TRUTHS["joint"]})
     loss, middle = Objective(laws.best, ask(), {}), np.full((1, 3), 1 / 3)
-    for pull, corner in zip(recommend(laws, ask()).table["pull"], np.eye(3), strict=True):
+    for gradient, corner in zip(recommend(laws, ask()).table["gradient"], np.eye(3), strict=True):
         step = 1e-6 * (corner - middle)
-        assert pull == pytest.approx(float(loss(middle + step)[0][0] - loss(middle - step)[0][0]) / 2e-6, rel=1e-5)
+        assert gradient == pytest.approx(float(loss(middle + step)[0][0] - loss(middle - step)[0][0]) / 2e-6, rel=1e-5)
 
 
 def test_importances_weigh_the_targets():
@@ -141,8 +144,8 @@ def test_the_override_is_what_the_trainer_takes_and_the_answer_is_plain_json():
     parsed = {name: float(value) for name, value in re.findall(r"(\w+):([\d.]+)", override)}
     assert check_weights(parsed, DOMAINS) == pytest.approx(answer.weights, abs=1e-4)
     assert check_weights(facts["weights"], DOMAINS) == answer.weights
-    assert override in answer.summary()
-    assert all(domain in answer.summary() for domain in DOMAINS)
+    assert override in summary(answer)
+    assert all(domain in summary(answer) for domain in DOMAINS)
 
 
 def test_a_weight_that_is_numerically_zero_is_zero():
@@ -179,8 +182,8 @@ def test_a_law_named_by_hand_answers_with_its_own_warnings():
 
 
 def test_the_natural_mixture_is_a_rival_only_where_all_sizes_are_known():
-    assert list(baselines(DOMAINS, {"code": 1.0, "docs": 1.0})) == ["uniform"]
-    assert baselines(DOMAINS, {"code": 1.0, "docs": 1.0, "web": 2.0})["natural"]["web"] == 0.5
+    assert list(baseline_mixtures(DOMAINS, {"code": 1.0, "docs": 1.0})) == ["uniform"]
+    assert baseline_mixtures(DOMAINS, {"code": 1.0, "docs": 1.0, "web": 2.0})["natural"]["web"] == 0.5
 
 
 def test_the_order_of_the_domains_does_not_matter():
@@ -210,3 +213,58 @@ def test_where_fits_disagree_the_mixture_that_is_good_for_all_of_them_is_recomme
 def optimum_of(objective: Objective) -> Array:
     where = objective.limits
     return lowest(objective, starts(where), where)
+
+
+def test_a_saved_recommendation_comes_back_and_knows_whether_it_is_outdated(tmp_path):
+    laws = replace(
+        fitted("additive", {"main": TRUTHS["additive"]}, sizes=dict.fromkeys(DOMAINS, 1e10)), data_sha256="a"
+    )
+    answer = recommend(laws, n_params=N, n_tokens=D, target="main", floors={"web": 0.3}, groups={"g": (["code"], 0, 1)})
+    answer.save(tmp_path / "new/recommendation.json")
+    loaded = Recommendation.load(tmp_path / "new/recommendation.json")
+    assert loaded.to_json() == answer.to_json()
+    assert loaded.question == answer.question
+    assert not loaded.outdated(laws)
+    assert loaded.outdated(replace(laws, data_sha256="b"))
+    assert loaded.outdated(fitted("simple", {"main": TRUTHS["simple"]}))
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"n_tokens": None}, "n_tokens is missing"), ({"n_params": "7e9"}, "n_params is missing"),
+    ({"domains": [{"domain": "a", "weight": 1.0}]}, "high, low of the domains is missing"),
+    ({"outcomes": [1]}, "outcomes is missing"), ({"limits": {"groups": {"a": 1}}}, "its limits cannot be read"),
+    ({"weights": {"code": "half"}}, "could not convert"),
+])  # fmt: skip
+def test_a_file_that_holds_no_recommendation_is_refused(tmp_path, change, said):
+    path = tmp_path / "recommendation.json"
+    laws = fitted("additive", {"main": TRUTHS["additive"]})
+    path.write_text(json.dumps(recommend(laws, ask()).to_json() | change))
+    with pytest.raises(RunLogError, match=f"is not what `mixlaw recommend --out` writes: .*{said}"):
+        Recommendation.load(path)
+    path.write_text("[]")
+    with pytest.raises(RunLogError, match="it holds no object"):
+        Recommendation.load(path)
+    with pytest.raises(RunLogError, match="cannot be read"):
+        Recommendation.load(tmp_path)
+
+
+def test_columns_of_files_before_0_2_have_their_present_names():
+    facts = recommend(fitted("additive", {"main": TRUTHS["additive"]}), ask()).to_json()
+    for row in facts["domains"]:
+        row["pull"] = row.pop("gradient")
+    assert "gradient" in Recommendation.from_json(facts).table
+
+
+def test_a_question_is_an_object_or_its_arguments_and_names_are_checked():
+    laws = fitted("additive", {"main": TRUTHS["additive"], "web": TRUTHS["additive"]})
+    same = recommend(laws, Question(N, D, {"main": 0.75, "web": 0.25}))
+    assert recommend(laws, n_params=N, n_tokens=D, target={"main": 3, "web": 1}).weights == same.weights
+    assert recommend(laws, n_params=N, n_tokens=D, target="main:3,web:1").weights == same.weights
+    with pytest.raises(ConfigError, match="either a question or n_params"):
+        recommend(laws)
+    with pytest.raises(ConfigError, match="either a question or n_params"):
+        recommend(laws, ask(), n_params=N)
+    with pytest.raises(ConfigError, match=r"unknown domain 'wbe'; did you mean 'web'\?"):
+        recommend(laws, n_params=N, n_tokens=D, floors={"wbe": 0.1})
+    with pytest.raises(ConfigError, match="--kl-penalty needs a mixture"):
+        recommend(laws, n_params=N, n_tokens=D, kl_penalty=0.1)

@@ -11,6 +11,7 @@ from mixlaw.advice.recommend import recommend
 from mixlaw.laws.registry import get_law
 from mixlaw.report.notebook import answer_html
 from mixlaw.report.plots_mixture import path as path_figure
+from mixlaw.report.terminal import summary
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted, optimum
 
 
@@ -39,7 +40,7 @@ def test_each_limit_costs_what_taking_it_away_alone_saves():
     assert cost.loc["max web", "weight"] == pytest.approx(0.4)
     assert cost.loc["max web", "weight_without"] > 0.4
     assert answer.table.set_index("domain")["unconstrained"].to_dict() == pytest.approx(optimum(laws, ask()), abs=1e-5)
-    assert "max web" in answer.summary()
+    assert "max web" in summary(answer)
 
 
 def test_a_group_and_the_epochs_of_a_small_domain_have_prices_too():
@@ -62,15 +63,15 @@ def test_a_mixture_that_the_limits_make_impossible_is_refused_with_the_table():
         recommend(laws, ask(available=dict.fromkeys(DOMAINS, 1e9), max_epochs=1.0))
 
 
-def test_a_pull_goes_from_the_optimum_to_the_prior_and_has_a_price():
+def test_a_penalty_of_distance_goes_from_the_optimum_to_the_mixture_and_has_a_price():
     laws = fitted("additive", ADDITIVE)
-    prior = {"code": 0.6, "docs": 0.3, "web": 0.1}
+    near = {"code": 0.6, "docs": 0.3, "web": 0.1}
     free = optimum(laws, ask())
-    weak, strong, all_ = (recommend(laws, ask(prior=prior, pull=p)) for p in (1e-4, 0.1, 1e3))
+    weak, strong, all_ = (recommend(laws, ask(stay_near=near, kl_penalty=p)) for p in (1e-4, 0.1, 1e3))
     assert weak.weights == pytest.approx(free, abs=0.01)
-    assert all_.weights == pytest.approx(prior, abs=1e-3)
-    assert free["code"] < strong.weights["code"] < prior["code"]
-    cost = strong.prices.set_index("constraint").loc["prior", "cost"]
+    assert all_.weights == pytest.approx(near, abs=1e-3)
+    assert free["code"] < strong.weights["code"] < near["code"]
+    cost = strong.prices.set_index("constraint").loc["stay near", "cost"]
     assert cost == pytest.approx(loss(laws, ask(), strong.weights) - loss(laws, ask(), free), abs=1e-6)
 
 
@@ -169,7 +170,7 @@ def test_other_laws_are_asked_too_and_theirs_costs_what_the_trusted_one_says():
     lost = loss(laws, question, other["weights"]) - loss(laws, question, answer.weights)
     assert other["regret"] == pytest.approx(lost, abs=1e-7)
     assert other["regret"] > 1e-4
-    assert "joint" in answer.summary()
+    assert "joint" in summary(answer)
     assert recommend(fitted("additive", ADDITIVE), question).others.empty
 
 
@@ -180,8 +181,8 @@ def test_a_law_that_reads_neither_n_nor_d_has_no_path_and_nothing_about_it_is_sh
     answer = recommend(laws, ask())
     assert answer.path.empty
     assert answer.to_json()["path"] == []
-    assert "on the way" not in answer.summary()
-    assert "smallest run" not in answer.summary()
+    assert "on the way" not in summary(answer)
+    assert "smallest run" not in summary(answer)
     assert "on the way" not in answer_html(answer)
     with pytest.raises(ValueError, match="no path"):
         path_figure(None, answer)

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from mixlaw.advice.constraints import Question
-from mixlaw.advice.recommend import Recommendation, recommend
+from mixlaw.advice.recommend import recommend
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.cli.plot import KINDS
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.fitting.estimator import LawFit
@@ -21,7 +22,7 @@ from mixlaw.report.proof import prove
 from mixlaw.report.templating import html_table, upright
 from mixlaw.tables.examples import small_study
 from mixlaw.tables.units import NATS
-from tests.mixlaw.answers import answer, laws, names, runs
+from tests.mixlaw.answers import answer, answer_facts, laws, names, runs
 from tests.mixlaw.synthetic import warned
 
 STRANGE = ["<b>", "a&b", "<script>alert(1)</script>"]
@@ -39,7 +40,7 @@ def without_pictures(page: str) -> str:
 
 
 def test_a_report_with_everything_is_one_file_without_network_or_script(tmp_path, live):
-    saved = json.loads(json.dumps(live.to_json()))
+    saved = Recommendation.from_json(json.loads(json.dumps(live.to_json())))
     proof = runs(3)
     for place, mixture in enumerate((live.weights, dict.fromkeys(names(3), 1 / 3))):
         for name, weight in mixture.items():
@@ -77,13 +78,12 @@ def test_a_report_draws_what_is_given(tmp_path, given, made):
     assert [p.stem for p in pictures] == [*made, "overview"]
 
 
-def test_an_answer_of_an_older_mixlaw_still_makes_a_report(tmp_path):
-    old = {key: answer(3)[key] for key in ("outcomes", "weights", "n_tokens", "targets", "override")}
-    old["domains"] = [{key: row[key] for key in ("domain", "weight", "low", "high")} for row in answer(3)["domains"]]
-    pictures = write_report(tmp_path / "report.html", laws(3), answer=old)
-    assert [p.stem for p in pictures] == ["optimum", "parameters", "overview"]
-    with pytest.raises(ConfigError, match="lacks high, low"):
-        write_report(tmp_path / "report.html", laws(3), answer=old | {"domains": [{"domain": "a", "weight": 1.0}]})
+def test_a_saved_recommendation_with_the_least_that_one_holds_still_makes_a_report(tmp_path):
+    facts = answer_facts(3)
+    least = {key: facts[key] for key in ("law", "outcomes", "weights", "n_params", "n_tokens", "targets")}
+    least["domains"] = [{key: row[key] for key in ("domain", "weight", "low", "high")} for row in facts["domains"]]
+    pictures = write_report(tmp_path / "report.html", laws(3), answer=Recommendation.from_json(least))
+    assert [p.stem for p in pictures] == ["optimum", "ternary", "parameters", "overview"]
 
 
 @pytest.mark.parametrize("k", [2, 17])
@@ -98,7 +98,7 @@ def test_names_are_escaped_everywhere(tmp_path):
     strange = warned(laws(3, ("<i>",), STRANGE), "additive", "<u>")
     scores = [{"law": "additive", "target": "<i>", "mre": 1.0, "coverage": 90.0}]
     strange = replace(strange, reason="<u>", scores=scores)
-    asked = answer(3, "<i>", STRANGE) | {"warnings": ["<u>"], "override": "<u>"}
+    asked = Recommendation.from_json(answer_facts(3, "<i>", STRANGE) | {"warnings": ["<u>"], "override": "<u>"})
     write_report(tmp_path / "report.html", strange, answer=asked)
     pages = [without_pictures((tmp_path / "report.html").read_text())]
     pages += [fit_html(strange.best), answer_html(asked), laws_html(strange)]
@@ -144,7 +144,7 @@ def test_held_out_scores_are_drawn_without_a_table(tmp_path):
 
 
 def test_a_saved_answer_looks_like_a_live_one(live):
-    saved = json.loads(json.dumps(live.to_json()))
+    saved = Recommendation.from_json(json.loads(json.dumps(live.to_json())))
     assert answer_html(saved) == answer_html(live)
     assert sentences(saved) == sentences(live)
 
@@ -165,19 +165,20 @@ def test_words_stand_on_the_left_and_numbers_have_four_digits():
 
 
 def test_a_path_that_goes_nowhere_is_not_shown():
-    here = answer(3)
-    assert len(path_steps(here)) == 3
-    for step in here["path"]:
+    facts = answer_facts(3)
+    assert len(path_steps(answer(3))) == 3
+    for step in facts["path"]:
         step |= {"n_params": 1e6, "n_tokens": 1e9 * (1 - 1e-12)}
-    assert path_steps(here) == []
+    assert path_steps(Recommendation.from_json(facts)) == []
 
 
 def test_many_targets_are_counted_not_listed():
-    assert question(answer(3) | {"targets": {f"t{i}": 1 / 13 for i in range(13)}}).endswith("the mean of 13 targets:")
+    many = Recommendation.from_json(answer_facts(3) | {"targets": {f"t{i}": 1 / 13 for i in range(13)}})
+    assert question(many).endswith("the mean of 13 targets:")
 
 
 def test_headings_can_be_jumped_to(tmp_path, live):
-    write_report(tmp_path / "report.html", laws(3), runs(3), None, live.to_json())
+    write_report(tmp_path / "report.html", laws(3), runs(3), None, live)
     page = without_pictures((tmp_path / "report.html").read_text())
     links = re.findall(r'<a href="#([\w-]+)">', page)
     assert links[:2] == ["the-recommendation", "can-the-laws-be-trusted"]

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.report import plots_laws as plots
 from mixlaw.report import plots_mixture
 from mixlaw.report.plots_mixture import spread
 from mixlaw.report.plots_ternary import flat, inside, lattice, ternary
-from tests.mixlaw.answers import SIZES, TOKENS, answer, laws, mixtures, names, runs
+from tests.mixlaw.answers import SIZES, TOKENS, answer, answer_facts, laws, mixtures, names, runs
 
 FEW_AND_MANY = [2, 3, 7, 17]
 SCORES = pd.DataFrame(
@@ -51,7 +52,7 @@ def legend(ax: Axes) -> list[str]:
 @pytest.mark.parametrize("k", FEW_AND_MANY)
 def test_the_optimum_has_a_bar_with_its_share_per_domain(k):
     ax = drawn(plots_mixture.optimum(None, answer(k)))
-    shares = [row["weight"] for row in answer(k)["domains"]]
+    shares = [row["weight"] for row in answer_facts(k)["domains"]]
     lying = k > 3  # seven names of seven letters do not fit side by side
     sizes = [p.get_width() if lying else p.get_height() for p in ax.patches]
     assert sizes == pytest.approx(sorted(shares, reverse=True) if lying else shares)
@@ -69,23 +70,23 @@ def test_the_optimum_has_a_bar_with_its_share_per_domain(k):
 def test_the_intervals_and_the_flat_frontier_are_where_the_answer_has_them():
     ax = plots_mixture.optimum(None, answer(3))
     found = {c.get_label(): c.get_segments() for c in ax.collections if isinstance(c, LineCollection)}
-    ends = [[row["low"], row["high"]] for row in answer(3)["domains"]]
+    ends = [[row["low"], row["high"]] for row in answer_facts(3)["domains"]]
     np.testing.assert_allclose([s[:, 1] for s in found["90 % interval"]], ends)
-    ends = [[row["flat_low"], row["flat_high"]] for row in answer(3)["domains"]]
+    ends = [[row["flat_low"], row["flat_high"]] for row in answer_facts(3)["domains"]]
     np.testing.assert_allclose([s[:, 1] for s in found["equally good within the noise"]], ends)
 
 
 def test_without_limits_nothing_is_said_about_them():
-    free = answer(3)
-    for row in free["domains"]:
+    facts = answer_facts(3)
+    for row in facts["domains"]:
         row["unconstrained"] = row["weight"]
-    assert "optimum without limits" not in legend(plots_mixture.optimum(None, free))
+    assert "optimum without limits" not in legend(plots_mixture.optimum(None, Recommendation.from_json(facts)))
 
 
 @pytest.mark.parametrize("k", FEW_AND_MANY)
 def test_the_gradient_has_a_bar_per_domain(k):
     ax = drawn(plots_mixture.gradient(None, answer(k)))
-    pulls = [r["pull"] / 100 for r in answer(k)["domains"]]
+    pulls = [r["gradient"] / 100 for r in answer_facts(k)["domains"]]
     np.testing.assert_allclose([p.get_width() for p in ax.patches], sorted(pulls) if k == 17 else pulls)
 
 
@@ -95,7 +96,7 @@ def test_parallel_coordinates_hold_every_trained_mixture_the_best_on_top(k):
     collection = next(c for c in ax.collections if isinstance(c, LineCollection))
     assert len(collection.get_segments()) == len(mixtures(k))
     assert (np.diff(collection.get_array()) <= 0).all()
-    np.testing.assert_allclose(lines(ax, "recommended")[:, 1], list(answer(k)["weights"].values()))
+    np.testing.assert_allclose(lines(ax, "recommended")[:, 1], list(answer_facts(k)["weights"].values()))
     np.testing.assert_allclose(lines(ax, "uniform")[:, 1], 1 / k)
     assert texts(ax.get_xticklabels()) == names(k)
 
@@ -104,7 +105,7 @@ def test_parallel_coordinates_hold_every_trained_mixture_the_best_on_top(k):
 def test_the_path_names_sizes_tokens_and_regret_and_has_a_line_and_a_band_per_domain(k):
     ax = drawn(plots_mixture.path(None, answer(k)))
     assert texts(ax.get_xticklabels()) == ["100M\n2B\n0.0300", "1B\n20B\n0.0100", "7B\n140B\n0.0000"]
-    weights = np.sort(list(answer(k)["weights"].values()))
+    weights = np.sort(list(answer_facts(k)["weights"].values()))
     np.testing.assert_allclose(np.sort([line.get_ydata()[-1] for line in ax.lines]), weights)
     ends = [(band.get_datalim(ax.transData).y0, band.get_datalim(ax.transData).y1) for band in ax.collections]
     np.testing.assert_allclose(np.sort(ends, axis=0), np.outer(weights, [0.8, 1.2]))
@@ -129,12 +130,12 @@ def test_prices_are_bars_the_dearest_first_and_none_is_said():
     assert [t.get_text() for t in ax.texts] == ["0.0123 (17 %; without it 0 %)", "0.0020"]
     assert legend(ax) == ["noise of one run: 0.0100"]
     with pytest.raises(ConfigError, match=r"no limit costs anything.*--max-epochs"):
-        plots_mixture.prices(None, answer(3) | {"prices": []})
+        plots_mixture.prices(None, Recommendation.from_json(answer_facts(3) | {"prices": []}))
 
 
 def test_the_ternary_plot_has_h_star_and_the_trained_mixtures_in_their_places():
     ax = drawn(ternary(None, answer(3), laws(3)))
-    np.testing.assert_allclose(lines(ax, "recommended")[0], flat(np.array(list(answer(3)["weights"].values()))))
+    np.testing.assert_allclose(lines(ax, "recommended")[0], flat(np.array(list(answer_facts(3)["weights"].values()))))
     np.testing.assert_allclose(lines(ax, "trained"), flat(mixtures(3)))
     np.testing.assert_allclose(lines(ax, "uniform")[0], [0.5, 3**0.5 / 6])
     written = [t.get_text() for t in ax.texts]
@@ -147,10 +148,10 @@ def test_the_ternary_plot_has_h_star_and_the_trained_mixtures_in_their_places():
 def test_the_ternary_contour_is_where_the_loss_is_within_the_noise():
     """The best mixture of the law is inside of the contour of an answer that is the best mixture."""
     best = lattice(60)[plots_mixture.predicted_loss(answer(3), laws(3))(lattice(60)).argmin()]
-    there = answer(3)
-    for row, w in zip(there["domains"], best, strict=True):
+    facts = answer_facts(3)
+    for row, w in zip(facts["domains"], best, strict=True):
         row |= {"weight": w, "low": w, "high": w}
-    ax = drawn(ternary(None, there, laws(3)))
+    ax = drawn(ternary(None, Recommendation.from_json(facts), laws(3)))
     contour = next(c for c in ax.collections if len(getattr(c, "levels", [])) == 1)
     paths = [p for p in contour.get_paths() if len(p.vertices)]
     assert any(p.contains_point(flat(best)) for p in paths)
@@ -180,7 +181,7 @@ def test_an_answer_from_other_laws_is_refused():
     with pytest.raises(ConfigError, match=r"not from these laws.*domains"):
         plots_mixture.parallel(None, answer(7), laws(3))
     with pytest.raises(ConfigError, match=r"not from these laws.*'joint'"):
-        plots_mixture.parallel(None, answer(3) | {"law": "joint"}, laws(3))
+        plots_mixture.parallel(None, Recommendation.from_json(answer_facts(3) | {"law": "joint"}), laws(3))
 
 
 @pytest.mark.parametrize("k", FEW_AND_MANY)
@@ -292,7 +293,7 @@ def test_predictions_have_intervals_until_there_are_too_many(monkeypatch):
 
 
 def test_every_seed_of_the_proof_is_drawn():
-    rows = [outcome | {"measured": 2.05, "seeds": [2.04, 2.06]} for outcome in answer(3)["outcomes"]]
+    rows = [outcome | {"measured": 2.05, "seeds": [2.04, 2.06]} for outcome in answer_facts(3)["outcomes"]]
     ax = drawn(plots.proof(None, rows, "main"))
     assert [2.04, 2.06] in [list(line.get_ydata()) for line in ax.get_lines()]
     assert texts(ax.get_xticklabels()) == ["recommended", "uniform"]
@@ -316,16 +317,14 @@ def test_axes_are_taken_or_made_without_pyplot():
     assert done.stdout.strip() == "False"
 
 
-def long_named(found: dict) -> dict:
-    """Return an answer whose domains have names of 60 letters that differ in the middle only."""
-    for i, row in enumerate(found["domains"]):
-        row["domain"] = f"{'from_the_beginning_':20}{i:020}{'to_the_very_end':>20}"
-    return found
+def long_named() -> Recommendation:
+    """Return an answer whose four domains have names of 60 letters that differ in the middle only."""
+    return answer(4, domains=[f"{'from_the_beginning_':20}{i:020}{'to_the_very_end':>20}" for i in range(4)])
 
 
 @pytest.mark.parametrize("draw", [plots_mixture.optimum, plots_mixture.gradient])
 def test_long_names_leave_room_for_the_data_and_every_domain_its_bar(draw):
-    ax = drawn(draw(None, long_named(answer(4))))
+    ax = drawn(draw(None, long_named()))
     assert len(ax.patches) == 4
     assert ax.get_position().width > 0.4
     boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_visible()]

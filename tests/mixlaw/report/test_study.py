@@ -1,12 +1,14 @@
 """What a report says of the study: counts, what failed and why, and what to run next; from real ledgers and fits."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.recommend import recommend
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.cli.main import main
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.saved import FittedLaws
@@ -16,6 +18,8 @@ from mixlaw.runs.study_status import run_states
 from mixlaw.tables.table import Table
 from tests.mixlaw.run_logs import write_run
 from tests.mixlaw.synthetic import study
+
+Asked = tuple[FittedLaws, Table, Recommendation]
 
 
 @pytest.fixture
@@ -88,15 +92,17 @@ def test_a_report_of_a_table_needs_laws(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.fixture(scope="module")
-def asked() -> tuple[FittedLaws, Table, dict]:
+def asked() -> Asked:
     table = study("multiplicative", noise=0.02)
     fit = LawFit("multiplicative", n_bootstrap=40).fit(table).fitted_
     ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
     laws = FittedLaws({fit.name: fit}, fit.name, "", ranges, table.mixtures, {}, {}, [], "")
-    return laws, table, recommend(laws, Question(1e9, 1e11, {"main": 1.0})).to_json()
+    return laws, table, recommend(laws, Question(1e9, 1e11, {"main": 1.0}))
 
 
-def test_the_next_runs_are_of_the_table_s_own_sizes_and_lengths(asked: tuple[FittedLaws, Table, dict]) -> None:
+def test_the_next_runs_are_of_the_table_s_own_sizes_and_lengths(
+    asked: Asked,
+) -> None:
     laws, table, answer = asked
     assert points_of(table) == (3, 5.0)
     runs = propose(laws, table, answer, 4).runs
@@ -113,12 +119,12 @@ def test_the_next_runs_are_of_the_table_s_own_sizes_and_lengths(asked: tuple[Fit
     assert f"<code>{command}</code>" in next_section(laws, table, answer, "mine").body
 
 
-def test_a_law_that_cannot_choose_says_so(asked: tuple[FittedLaws, Table, dict]) -> None:
+def test_a_law_that_cannot_choose_says_so(asked: Asked) -> None:
     _, table, answer = asked
     frame = table.frame.rename(columns={"loss_main": "loss_web"})
     fit = LawFit("d-cpt", n_bootstrap=2, n_starts=2).fit(own := Table(frame, table.domains, ["web"])).fitted_
     laws = FittedLaws({"d-cpt": fit}, "d-cpt", "", {}, table.mixtures, {}, {}, [], "")
-    page = next_section(laws, own, answer | {"targets": {"web": 1.0}})
+    page = next_section(laws, own, replace(answer, question=replace(answer.question, targets={"web": 1.0})))
     assert "cannot say which runs to train next" in page.body
 
 

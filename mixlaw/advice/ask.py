@@ -1,0 +1,125 @@
+"""`ask` makes a question to fitted laws from names and numbers, checked against the domains and targets of the fit."""
+
+from collections.abc import Iterable, Mapping
+
+from mixlaw.advice.constraints import Question, limits, read_mixture, read_targets
+from mixlaw.errors import ConfigError, FitError, unknown_name
+from mixlaw.fitting.fitted import FittedLaw
+from mixlaw.fitting.identifiability import form_of
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.mixture import proportional, uniform
+from mixlaw.tables.factor_levels import SAME
+
+KL_PENALTY = 0.01  # nats per unit of KL divergence, where a mixture to stay near is given
+Groups = Mapping[str, tuple[Iterable[str], float, float]]
+
+
+def ask(
+    laws: FittedLaws,
+    *,
+    n_params: float,
+    n_tokens: float,
+    target: str | Mapping[str, float] = "average",
+    law: str | None = None,
+    floors: Mapping[str, float] | None = None,
+    caps: Mapping[str, float] | None = None,
+    pins: Mapping[str, float] | None = None,
+    groups: Groups | None = None,
+    max_epochs: float | None = None,
+    available: Mapping[str, float] | None = None,
+    stay_near: str | Mapping[str, float] | None = None,
+    kl_penalty: float | None = None,
+) -> Question:
+    """Return what is asked of fitted laws about a big run.
+
+    Parameters
+    ----------
+    n_params, n_tokens : N and D of the big run
+    target : "average" (of the training domains), a target, "NAME:2,OTHER:1", or target -> importance
+    law : one of the fitted laws; the chosen one by default
+    floors, caps, pins : domain -> least, most, fixed weight
+    groups : name -> (domains, least, most) of the sum of their weights
+    max_epochs : passes over the tokens of a domain; caps its weight
+    available : domain -> tokens that exist of it; by default as the runs state
+    stay_near : a mixture to stay near: "uniform", "natural", "D=W,...", or domain -> weight
+    kl_penalty : penalty of the distance to it [nats per unit of KL(h || stay_near)]
+
+    Raises
+    ------
+    ConfigError
+        If a law, target or domain is unknown, limits contradict each other, or tokens for `max_epochs` are missing.
+    FitError
+        If the law does not depend on the mixture.
+    """
+    fit = law_of(laws, law)
+    require_mixture(laws, fit.name)
+    for domain, tokens in (available or {}).items():
+        if domain not in fit.domains:
+            raise ConfigError(f"--available: {unknown_name('domain', domain, fit.domains)}")
+        if not tokens > 0:
+            raise ConfigError(f"--available {domain}={tokens:g}: tokens must be above 0")
+    known = laws.sizes | dict(available or {})
+    if max_epochs and not known:
+        raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
+    if kl_penalty and not stay_near:
+        raise ConfigError("--kl-penalty needs a mixture to stay near: --stay-near uniform, natural, or D=W,...")
+    near = read_mixture(stay_near, fit.domains, baseline_mixtures(fit.domains, known)) if stay_near else {}
+    question = Question(
+        n_params=n_params,
+        n_tokens=n_tokens,
+        targets=read_targets(target, fit),
+        floors=dict(floors or {}),
+        caps=dict(caps or {}),
+        pins=dict(pins or {}),
+        groups={name: (tuple(members), low, high) for name, (members, low, high) in (groups or {}).items()},
+        available=known,
+        max_epochs=max_epochs,
+        stay_near=near,
+        kl_penalty=(kl_penalty or KL_PENALTY) if near else 0.0,
+    )
+    limits(fit.domains, question)
+    return question
+
+
+def law_of(laws: FittedLaws, name: str | None = None) -> FittedLaw:
+    """Return a fitted law by name, by default the chosen one.
+
+    Raises
+    ------
+    ConfigError
+        If it was not fitted; names the nearest one.
+    """
+    if name and name not in laws.fits:
+        raise ConfigError(f"--law: {unknown_name('law', name, laws.fits)}")
+    return laws.fits[name or laws.chosen]
+
+
+def baseline_mixtures(domains: list[str], sizes: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Return the mixtures that a recommendation is compared with: uniform and, where tokens are known, natural."""
+    known = all(d in sizes for d in domains)
+    natural = {"natural": proportional({d: sizes[d] for d in domains})} if known else {}
+    return {"uniform": uniform(domains)} | natural
+
+
+def require_mixture(laws: FittedLaws, name: str) -> None:
+    """Refuse to recommend, or to draw, a mixture where a law, or the runs, have none.
+
+    Raises
+    ------
+    FitError
+        Saying what to do instead.
+    """
+    k = len(laws.fits[name].domains)
+    mixing = [law for law, fit in laws.fits.items() if fit.law.mixes and k > 1]
+    if name in mixing and (laws.mixed or not laws.fits[name].law.pools_only):
+        return
+    if not laws.mixed:
+        why = "all runs have the same mixture" if k > 1 else "the runs have no mixture"
+        raise FitError(
+            f"{why}, so the laws do not depend on one and cannot recommend one: `mixlaw predict` predicts the loss at "
+            "another N and D"
+        )
+    ends = [laws.ranges[c] for c in ("n_params", "n_tokens")]
+    other = f"multiplicative{form_of(*(1 + (high > low * (1 + SAME)) for low, high in ends))}"
+    advice = f"ask the {mixing[0]} law (--law {mixing[0]})" if mixing else f"fit another, such as {other}"
+    raise FitError(f"the {name} law does not depend on the mixture: {advice}")

@@ -1,0 +1,185 @@
+"""A recommended mixture with its uncertainty and costs, and its file `recommendation.json`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mixlaw.advice.constraints import Question
+from mixlaw.errors import RunLogError
+from mixlaw.fileio import strict_json, write_atomically
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.mixture import hydra_override
+from mixlaw.tables.units import NATS
+
+TABLES = ("outcomes", "per_target", "prices", "path", "others")
+LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # of a question, beside what is available
+PRICES = ["constraint", "cost", "weight", "weight_without"]
+FORMER_NAMES = {"pull": "gradient"}  # columns of `domains` until version 0.1
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The recommended mixture of a big run.
+
+    Attributes
+    ----------
+    law, reason : name of the law that was asked, and why it was chosen
+    question : the big run, its targets, and the limits of the mixture
+    weights : domain -> weight of the recommended mixture h*
+    table : per domain: weight, low and high (interval over resampled laws), gradient of the loss at the uniform mixture
+        [nats per unit of weight moved to the domain], weight without limits (unconstrained), uniform and, where known,
+        natural weight, flat_low and flat_high (range within which the loss rises by less than the noise of one run, the
+        other weights following), others_low and others_high (range of h* over the other fitted laws, where there are
+        any)
+    outcomes : per mixture (recommended, uniform, natural): weights, predicted loss with interval, and gain of the
+        recommended mixture over it [nats, with interval]
+    per_target : predicted loss of every target under every mixture
+    prices : per active constraint: its cost [nats], and, for a limit of one domain, the weight with and without it
+    path : h* with its interval from the smallest run to the big one, and the regret of training the big run on it
+    others : h* of the other fitted laws, and its regret by this law
+    noise : standard deviation of single runs [nats]
+    warnings : a sentence each
+    unit, units : unit of the weighted targets, and of each target
+    interval_name : name of the intervals, see `FittedLaw.interval_name`
+    data_sha256 : hash of the table that the laws were fitted to
+    """
+
+    law: str
+    reason: str
+    question: Question
+    weights: dict[str, float]
+    table: pd.DataFrame
+    outcomes: pd.DataFrame
+    per_target: pd.DataFrame = field(default_factory=pd.DataFrame)
+    prices: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PRICES))
+    path: pd.DataFrame = field(default_factory=pd.DataFrame)
+    others: pd.DataFrame = field(default_factory=pd.DataFrame)
+    noise: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    unit: str = NATS
+    units: dict[str, str] = field(default_factory=dict)
+    interval_name: str = "90 % interval"
+    data_sha256: str = ""
+
+    @property
+    def override(self) -> str:
+        """The mixture as a Hydra override of the trainer; empty where Hydra cannot hold the names."""
+        return hydra_override(self.weights)
+
+    def outdated(self, laws: FittedLaws) -> bool:
+        """Return whether this rests on a fit to other runs, or on a law that these lack."""
+        return self.law not in laws.fits or self.data_sha256 not in ("", laws.data_sha256)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recommendation as plain data; `override` is what the trainer takes."""
+        tables = {n: getattr(self, n).to_dict(orient="records") for n in TABLES}
+        return {
+            "law": self.law,
+            "reason": self.reason,
+            "n_params": self.question.n_params,
+            "n_tokens": self.question.n_tokens,
+            "targets": self.question.targets,
+            "unit": self.unit,
+            "units": self.units,
+            "available": self.question.available,
+            "limits": {name: getattr(self.question, name) for name in LIMITS},
+            "data_sha256": self.data_sha256,
+            "weights": self.weights,
+            "override": self.override,
+            "domains": self.table.to_dict(orient="records"),
+            "noise": self.noise,
+            "interval": self.interval_name,
+            "warnings": self.warnings,
+        } | tables
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> "Recommendation":
+        """Return the recommendation that `to_json` described; keys that later versions added may be absent.
+
+        Raises
+        ------
+        ValueError
+            Naming the key that is missing or holds anything else.
+        """
+        for key, kind in {"outcomes": list, "domains": list, "weights": dict, "targets": dict}.items():
+            part = facts.get(key)
+            if not isinstance(part, kind) or (kind is list and not all(isinstance(row, dict) for row in part)):
+                raise ValueError(f"{key} is missing")
+        table = pd.DataFrame(facts["domains"]).rename(columns=FORMER_NAMES)
+        missing = {"domain", "weight", "low", "high"} - set(table)
+        if missing:
+            raise ValueError(f"{', '.join(sorted(missing))} of the domains is missing")
+        tables = {name: pd.DataFrame(facts.get(name) or []) for name in TABLES}
+        tables["prices"] = tables["prices"].reindex(columns=PRICES).astype(dict.fromkeys(PRICES[1:], float))
+        return cls(
+            law=str(facts.get("law", "")),
+            reason=str(facts.get("reason", "")),
+            question=_question(facts),
+            weights={name: float(weight) for name, weight in facts["weights"].items()},
+            table=table,
+            **tables,
+            noise=float(facts.get("noise") or 0.0),
+            warnings=[str(text) for text in facts.get("warnings") or []],
+            unit=str(facts.get("unit", NATS)),
+            units=dict(facts.get("units") or {}),
+            interval_name=str(facts.get("interval", "90 % interval")),
+            data_sha256=str(facts.get("data_sha256", "")),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write `recommendation.json`."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, strict_json(self.to_json(), indent=1))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Recommendation":
+        """Read `recommendation.json`.
+
+        Raises
+        ------
+        RunLogError
+            If the file cannot be read or holds anything else.
+        """
+        try:
+            return cls.from_json(_mapping(json.loads(Path(path).read_text(encoding="utf-8"))))
+        except OSError as error:
+            raise RunLogError(f"{path} cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise RunLogError(f"{path} is not what `mixlaw recommend --out` writes: {str(error)[:100]}") from None
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of one of a recommendation's tables, column -> value."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _mapping(facts: Any) -> Mapping[str, Any]:
+    if not isinstance(facts, Mapping):
+        raise ValueError("it holds no object")
+    return facts
+
+
+def _question(facts: Mapping[str, Any]) -> Question:
+    """Return the question of a saved recommendation, limits and all (`stay_near` is not saved).
+
+    Raises
+    ------
+    ValueError
+        If N, D or a limit is missing or no number.
+    """
+    scale = {name: facts.get(name) for name in ("n_params", "n_tokens")}
+    for name, value in scale.items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"{name} is missing")
+    limits = {name: value for name, value in (facts.get("limits") or {}).items() if name in LIMITS}
+    try:
+        limits["groups"] = {name: (tuple(m), low, high) for name, (m, low, high) in limits.get("groups", {}).items()}
+        available = {d: float(n) for d, n in (facts.get("available") or {}).items()}
+        return Question(**scale, targets=dict(facts["targets"]), available=available, **limits)  # type: ignore[arg-type]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"its limits cannot be read: {error}") from None
