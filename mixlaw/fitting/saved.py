@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import mixlaw
 from mixlaw.errors import FitError, RunLogError
 from mixlaw.fileio import canonical_json, strict_json, write_atomically
 from mixlaw.fitting.bootstrap import seed_noise
@@ -27,6 +26,7 @@ from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS
+from mixlaw.version import __version__
 
 FORMAT = 2
 LATER = ("doubts", "identity", "choice")  # keys that the first files of this format lack
@@ -123,7 +123,7 @@ class FittedLaws:
         """Write `laws.json`."""
         path = Path(path)
         own = {name: getattr(self, name) for name in IN_FILE}
-        facts = {"format": FORMAT, "mixlaw_version": mixlaw.__version__} | own
+        facts = {"format": FORMAT, "mixlaw_version": __version__} | own
         facts |= {"mixtures": self.mixtures.tolist()}
         facts |= {"laws": {name: fit_to_json(fit) for name, fit in self.fits.items()}}
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-import mixlaw
 from mixlaw.report.templating import render
+from mixlaw.version import __version__
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,5 @@ class Page:
 
     def write(self, out: Path) -> None:
         """Write the file, with a non-breaking space before every percent sign."""
-        text = render("page", page=self, version=mixlaw.__version__)
+        text = render("page", page=self, version=__version__)
         out.write_text(text.replace(" %", "\N{NO-BREAK SPACE}%"), encoding="utf-8")

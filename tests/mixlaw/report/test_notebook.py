@@ -15,9 +15,9 @@ from mixlaw.tables.examples import small_study
 from tests.mixlaw.answers import laws, runs
 
 
-def page_of(thing: object) -> str:
+def page_of(thing: object, *more: object) -> str:
     """Return the HTML that a notebook gets."""
-    return show(thing)._repr_html_()
+    return show(thing, *more)._repr_html_()
 
 
 def pictures(page: str) -> list[str]:
@@ -46,7 +46,8 @@ def test_a_recommendation_is_shown_with_its_figures() -> None:
     page = page_of(answer)
     assert "For 7B parameters on 150B tokens, best at main:" in page
     assert "mixture.weights={" in page
-    assert len(pictures(page)) == 5
+    assert len(pictures(page)) == 4
+    assert len(pictures(page_of(answer, laws(3)))) == 5  # the laws add the loss over the simplex
 
 
 def test_a_comparison_is_shown_with_the_verdict() -> None:
