@@ -7,16 +7,15 @@ settings and differ give warnings.
 """
 
 import json
-import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 import pandas as pd
 
-from mixlaw.errors import ConfigError, RunLogError, unknown_name
+from mixlaw.errors import RunLogError
 
 FREE = (  # may differ: N, D, h, the seed, the machine, and when a run is evaluated
     *("seed", "study_name", "mixture.*", "machine.*", "logging.*", "checkpoint.*", "data.*", "model.family"),
@@ -106,70 +105,8 @@ def _fits(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def chosen(runs: Sequence[Facts], where: Mapping[str, Sequence[str]]) -> list[Facts]:
-    """Return the runs whose settings have the wanted values.
-
-    Parameters
-    ----------
-    where : setting -> values, see `is_one_of`
-
-    Raises
-    ------
-    ConfigError
-        If no run states the setting, or none has the value; the message lists the existing ones.
-    """
-    for name, wanted in where.items():
-        stated = {run.run_id: run.all[name] for run in runs if name in run.all}
-        check_name(name, stated, sorted({n for run in runs for n in run.all}))
-        kept = [run for run in runs if run.run_id in stated and is_one_of(stated[run.run_id], wanted)]
-        check_found(name, wanted, kept, stated.values())
-        runs = kept
-    return list(runs)
-
-
-def as_wanted(where: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return setting -> list of wanted values, as text.
-
-    >>> as_wanted({"optim.lr": 0.008, "family": ["text", "vision"]})
-    {'optim.lr': ['0.008'], 'family': ['text', 'vision']}
-    """
-    lists = {name: list(v) if isinstance(v, list | tuple | set) else [v] for name, v in where.items()}
-    return {name: [str(value) for value in values] for name, values in lists.items()}
-
-
-def check_name(name: str, stated: Collection[Any], known: Sequence[str]) -> None:
-    """Raise ConfigError if no run states the setting, with the closest match."""
-    if not stated:
-        raise ConfigError(f"--where {name}=...: {unknown_name('setting or column', name, known)}")
-
-
-def check_found(name: str, wanted: Sequence[str], kept: Collection[Any], stated: Iterable[Any]) -> None:
-    """Raise ConfigError if no run has the value, with the existing values."""
-    if not kept:
-        values = ", ".join(dict.fromkeys(_word(v) for v in stated))
-        raise ConfigError(
-            f"--where {name}={' or '.join(wanted)}: no run has this value; existing values: {values[:300]}"
-        )
-
-
-def is_one_of(value: Any, wanted: Iterable[str]) -> bool:
-    """Return whether a setting has one of the values: an equal number, a text pattern, or a part between hyphens.
-
-    >>> is_one_of(0.003, ["3e-3"]), is_one_of("bytes-256-1a2b3c4d", ["bytes"]), is_one_of("The Pile", ["the*"])
-    (True, True, True)
-    """
-    return any(_is(value, text.strip()) for text in wanted)
-
-
-def _is(value: Any, text: str) -> bool:
-    try:
-        return math.isclose(float(value), float(text), rel_tol=1e-9)
-    except (TypeError, ValueError):
-        word = _word(value).lower()
-        return fnmatchcase(word, text.lower()) or text.lower() in word.split("-")
-
-
-def _word(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a setting as text; numbers in their shortest form."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -205,7 +142,7 @@ def _values(runs: Sequence[Facts]) -> dict[str, dict[str, list[str]]]:
     found: dict[str, dict[str, list[str]]] = {}
     for run in runs:
         for name, value in run.identity.items():
-            found.setdefault(name, {}).setdefault(_word(value), []).append(run.run_id)
+            found.setdefault(name, {}).setdefault(value_text(value), []).append(run.run_id)
     order = sorted(found, key=lambda name: (name not in ("tokenizer", "family"), name.startswith("data."), name))
     return {name: found[name] for name in order}
 
@@ -228,7 +165,7 @@ def _one_way(pairs: Sequence[tuple[float, Any]]) -> str:
     if all(isinstance(v, int | float) for v in values) and values not in (sorted(values), sorted(values)[::-1]):
         return ""
     ends = (pairs[0], pairs[-1])
-    return " to ".join(f"{_word(value)} at N = {n:.3g}" for n, value in ends)
+    return " to ".join(f"{value_text(value)} at N = {n:.3g}" for n, value in ends)
 
 
 def _refusal(refused: Mapping[str, Mapping[str, list[str]]], where: str, n_runs: int) -> str:
@@ -288,26 +225,6 @@ def require_alike(one: Mapping[str, str], other: Mapping[str, str], these: str, 
         )
 
 
-def chosen_rows(frame: pd.DataFrame, where: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Return the rows of a file whose cells have the wanted values.
-
-    Parameters
-    ----------
-    where : column -> values, see `is_one_of`
-
-    Raises
-    ------
-    ConfigError
-        If a column does not exist, or no row has the value.
-    """
-    for name, wanted in where.items():
-        check_name(name, [name] * (name in frame), [str(c) for c in frame.columns])
-        kept = frame[[is_one_of(cell, wanted) for cell in frame[name]]]
-        check_found(name, wanted, list(kept.index), frame[name])
-        frame = kept
-    return frame
-
-
 def differing_columns(frame: pd.DataFrame, varied: Iterable[str] = ()) -> list[str]:
     """Return a warning for every column of training settings that differs between runs.
 
@@ -330,7 +247,7 @@ def differing_columns(frame: pd.DataFrame, varied: Iterable[str] = ()) -> list[s
         )
         if values.nunique() < 2 or _one_way(pairs):
             continue
-        counts = values.map(_word).value_counts()
+        counts = values.map(value_text).value_counts()
         shown = ", ".join(f"{value} in {n} rows" for value, n in counts[:MOST_VALUES].items())
         more = f" and {len(counts) - MOST_VALUES} more" if len(counts) > MOST_VALUES else ""
         warnings.append(

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from mixlaw.errors import ConfigError, RunLogError
-from mixlaw.runs.comparable import as_wanted, chosen_rows, differing_columns
+from mixlaw.runs.comparable import differing_columns
+from mixlaw.runs.filters import select_rows, wanted_values
 from mixlaw.tables.check import Rules, check, keep_best, targets_in
 from mixlaw.tables.formats.load import load_files
 from mixlaw.tables.formats.raw_table import RawTable
@@ -80,7 +81,7 @@ def read_table(
     files, folders = _files_and_folders(paths)
     if folders:
         _refuse_options_of_files(folders[0], constants, bool(run_id or rows_are_runs) and not files)
-    wanted, varied = as_wanted(where or {}), list(varied)
+    wanted, varied = wanted_values(where or {}), list(varied)
     rules = Rules(need_losses, tuple(higher_is_better), RunNaming(tuple(run_id), rows_are_runs), relative_weights)
     options = FileOptions(columns or {}, layout, join, constants or {}, need_losses, tuple(run_id))
     tables = _check_all(load_files(files, options), rules, wanted, count, " + ".join(map(str, paths)))
@@ -128,7 +129,7 @@ def _check_all(
         rules = replace(rules, higher_is_better=tuple(declared_targets(rules.higher_is_better, targets, name)))
     tables = []
     for raw in raw_tables:
-        frame = chosen_rows(raw.frame, wanted)
+        frame = select_rows(raw.frame, wanted)
         if wanted:
             raw.notes.append(f"{raw.where}: {len(frame)} of {len(raw.frame)} rows are chosen by --where")
         if count != "n_params" and count in frame:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.errors import RunLogError
-from mixlaw.runs.comparable import Facts, chosen, common_identity, require_comparable
+from mixlaw.runs.comparable import Facts, common_identity, require_comparable
+from mixlaw.runs.filters import select_runs
 from mixlaw.runs.load import Runs, load_runs
 from mixlaw.tables.columns import names_after
 from mixlaw.tables.notes import listed
@@ -51,7 +52,7 @@ def read_runs(folders: Sequence[Path], count: str, choice: Choice) -> Table:
     runs = load_runs(*folders, former=choice.former)
     where = f"runs in {', '.join(map(str, folders))}"
     notes = [*_excluded(runs.excluded), *(f"left out: {sentence}" for sentence in runs.former)]
-    facts = chosen(list(runs.facts.values()), choice.where)
+    facts = select_runs(list(runs.facts.values()), choice.where)
     if choice.where:
         notes.append(f"{where}: {len(facts)} of {len(runs.facts)} runs are chosen by --where")
     long = runs.table[runs.table["run_id"].isin([run.run_id for run in facts])]

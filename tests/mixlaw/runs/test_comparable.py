@@ -17,13 +17,12 @@ from mixlaw.runs.comparable import (
     FREE,
     LATER,
     Facts,
-    chosen,
     common_identity,
     differing_columns,
     facts_of,
-    is_one_of,
     require_comparable,
 )
+from mixlaw.runs.filters import has_value, select_runs
 from mixlaw.tables.read import read_table
 from tests.mixlaw.run_logs import facts, run_rows, write_run
 
@@ -194,20 +193,20 @@ def test_runs_are_one_table_if_and_only_if_all_settings_agree(drawn: list[dict[s
 
 def test_runs_are_chosen_by_any_setting_and_a_name_or_value_that_is_not_there_is_a_sentence() -> None:
     runs = [facts_of(facts("aaa", config=CONFIG)), facts_of(facts("bbb", config=config(seed=1, optim={"lr": 1e-3})))]
-    assert [r.run_id for r in chosen(runs, {"optim.lr": ["0.001"]})] == ["bbb"]
-    assert [r.run_id for r in chosen(runs, {"optim.lr": ["1e-3", "0.008"]})] == ["aaa", "bbb"]
-    assert [r.run_id for r in chosen(runs, {"seed": ["0"], "study": ["s"]})] == ["aaa"]
+    assert [r.run_id for r in select_runs(runs, {"optim.lr": ["0.001"]})] == ["bbb"]
+    assert [r.run_id for r in select_runs(runs, {"optim.lr": ["1e-3", "0.008"]})] == ["aaa", "bbb"]
+    assert [r.run_id for r in select_runs(runs, {"seed": ["0"], "study": ["s"]})] == ["aaa"]
     with pytest.raises(ConfigError, match=r"optim\.rl.*did you mean 'optim\.lr'"):
-        chosen(runs, {"optim.rl": ["1"]})
+        select_runs(runs, {"optim.rl": ["1"]})
     with pytest.raises(ConfigError, match=r"no run has this value; existing values: 0\.008, 0\.001"):
-        chosen(runs, {"optim.lr": ["2"]})
+        select_runs(runs, {"optim.lr": ["2"]})
 
 
 @given(st.floats(1e-6, 1e6))
 def test_a_number_is_found_however_it_is_written(value: float) -> None:
-    assert is_one_of(value, [repr(value)])
-    assert is_one_of(value, [f"{value:.12e}"])
-    assert not is_one_of(value, [repr(value * 1.001)])
+    assert has_value(value, [repr(value)])
+    assert has_value(value, [f"{value:.12e}"])
+    assert not has_value(value, [repr(value * 1.001)])
 
 
 CSV = pd.DataFrame(
