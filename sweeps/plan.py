@@ -142,7 +142,7 @@ def plan_first(options: argparse.Namespace) -> int:
     from mixlaw.mixture import proportional
 
     if not options.models:
-        raise ConfigError("--models needs at least three models, for example --models text_70k,text_136k,text_234k")
+        raise ConfigError("at least three models are needed: --models text_70k,text_136k,text_234k")
     _refuse_existing([options.name, f"{options.name}_seeds", f"{options.name}_heldout"])
     shapes = [Shape((*options.overrides, f"model={m}")) for m in options.models.split(",")]
     sizes = {t.shape.label: t for t in trainable(shapes)}

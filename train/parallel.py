@@ -42,9 +42,7 @@ def place(model: nn.Module, machine: MachineConfig, precision: str, world: World
     """
     alone = world.size == 1 and not dist.is_initialized()  # a process group of one rank is sharded too
     if machine.parallel == "fsdp" and not alone:
-        warnings.filterwarnings(
-            "ignore", "FSDP2-wrapped module"
-        )  # about returned views; nothing writes into the losses
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # about returned views, which nothing writes to
         _shard(model, _mesh(shards_of(machine, world.size), world), precision)
     allocate(model, world.device)
     model.scores_at_once = machine.scores_at_once  # type: ignore[assignment]

@@ -115,7 +115,7 @@ def test_the_second_stage_is_trained_fitted_and_decided(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--models needs at least three models"),
+        ([], "at least three models are needed"),
         (PLAN, "a budget is needed"),
         ([*PLAN, "--flops", "1"], "the least study of these sizes"),
         ([*PLAN[:3], "1e6", "--flops", "1e30"], "times, and stream.max_epochs is 50"),
