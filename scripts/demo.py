@@ -179,11 +179,12 @@ def proof_mixtures(answer: Path) -> str:
 
 def summarise(road: Road, total: float) -> None:
     """Print what came out and how long each stage took."""
+    from mixlaw.advice.recommendation import Recommendation
     from mixlaw.report.proof import proof_table, prove, verdict
     from mixlaw.tables.read import read_table
     from mixlaw.text import text_table
 
-    answer = json.loads((road.folder / "recommendation.json").read_text())
+    answer = Recommendation.load(road.folder / "recommendation.json")
     rows = prove(answer, read_table([ROOT / f"runs/{road.name}_proof"]))
     print(f"\n{text_table(proof_table(rows))}\n\n{verdict(rows)}\n")
     for name, seconds in road.stages.items():

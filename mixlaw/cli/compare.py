@@ -2,7 +2,7 @@
 
 import argparse
 
-from mixlaw.cli.reading import cleaned_table_options, doubt, read_clean
+from mixlaw.cli.reading import cleaned_table_options, print_warnings, read_clean
 from mixlaw.cli.scores import score_table
 from mixlaw.cli.solver import ProgressLine, settings_of, solver_options
 from mixlaw.console import remark, say
@@ -31,7 +31,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Score laws with `compare`, split by split; a split that the table does not allow is left out."""
     table = read_clean(options.table, options)
-    doubt(table)
+    print_warnings(table)
     found, impossible = [], []
     asked = {"against": options.against, "targets": options.target, **settings_of(options)}
     for kind in options.holdout:

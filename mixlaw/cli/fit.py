@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mixlaw.cli.reading import cleaned_table_options, doubt, read, read_clean
+from mixlaw.cli.reading import cleaned_table_options, print_warnings, read, read_clean
 from mixlaw.cli.scores import score_table
 from mixlaw.cli.solver import ProgressLine, settings_of, solver_options
 from mixlaw.console import remark, say
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     if options.test and options.holdout:
         raise ConfigError("--test and --holdout are two ways to score: give one of them")
     table = read_clean(options.table, options)
-    doubt(table)
+    print_warnings(table)
     test = read(options.test, options) if options.test else None
     if test:
         require_alike(table.identity, test.identity, "the runs of the fit", f"the runs in {', '.join(options.test)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mixlaw.advice.extrapolation import far_warnings, rows_of
 from mixlaw.cli.options import share
-from mixlaw.cli.reading import doubt, read_like, table_options
+from mixlaw.cli.reading import print_warnings, read_like, table_options
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fileio import strict_json
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     table = read_like(options.table, options, laws, need_losses=False)
     for warning in laws.fits[name].warnings:
         remark(f"warning: {warning}")
-    doubt(table)
+    print_warnings(table)
     known = {n: v for n, v in laws.identity.items() if not any(fnmatchcase(n, pattern) for pattern in options.varied)}
     require_alike(known, table.identity, "the runs of the fit", f"the runs in {', '.join(options.table)}")
     predictions = laws.fits[name].predict(table, level=options.level)

@@ -12,22 +12,25 @@ from mixlaw.fitting.saved import FittedLaws
 
 
 def question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
+    """Add the size of the big run, the targets, and the limits of the mixture."""
     sub.add_argument("--n-params", type=number, required=needed, metavar="N", help="N of the big run, e.g. 7e9")
     sub.add_argument("--n-tokens", type=number, required=needed, metavar="D", help="D of the big run, e.g. 150e9")
-    sub.add_argument("--target", default="average", help="average (or mean, of the domains), NAME, or NAME:2,OTHER:1")
-    sub.add_argument("--law", help="one of the fitted laws; the chosen one by default")
-    limits = sub.add_argument_group("what the mixture may be")
+    sub.add_argument(
+        "--target",
+        default="average",
+        help="average of the domains (default), NAME, or NAME:2,OTHER:1",
+    )
+    sub.add_argument("--law", help="one of the fitted laws; default: the chosen one")
+    limits = sub.add_argument_group("limits of the mixture")
     weights: dict[str, Any] = {"default": "", "metavar": "D=W,..."}
     add_renamed(limits, "--floor", "--min", help="smallest weights of domains", **weights)
     add_renamed(limits, "--cap", "--max", help="largest weights of domains", **weights)
     limits.add_argument("--pin", help="fixed weights of domains", **weights)
     limits.add_argument(
-        "--group", nargs="+", default=[], metavar="NAME=D+D:LEAST:MOST", help="limits of a sum of weights"
+        "--group", nargs="+", default=[], metavar="NAME=D+D:LEAST:MOST", help="smallest and largest sum of weights"
     )
-    limits.add_argument(
-        "--max-epochs", type=number, metavar="E", help="cap weights so that no domain is repeated more often"
-    )
-    limits.add_argument("--available", default="", metavar="D=TOKENS,...", help="tokens of domains, for --max-epochs")
+    limits.add_argument("--max-epochs", type=number, metavar="E", help="largest number of epochs of any domain")
+    limits.add_argument("--available", default="", metavar="D=TOKENS,...", help="available tokens, for --max-epochs")
     near = "penalise the KL divergence from this mixture: uniform, natural, or D=W,..."
     penalty = f"weight of that penalty, in nats of loss per nat of KL; default: {KL_PENALTY}"
     add_renamed(limits, "--stay-near", "--prior", default="", metavar="MIXTURE", help=near)
@@ -35,7 +38,7 @@ def question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
 
 
 def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
-    """Return the question that the options ask; notes go to stderr."""
+    """Return the `Question` of the options; print notes on stderr."""
     question = ask(
         laws,
         n_params=options.n_params,
@@ -57,7 +60,7 @@ def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
 
 
 def _notes(fit: FittedLaw, question: Question, target: str) -> list[str]:
-    """Return what the target and the limits leave out."""
+    """Return notes on domains that the target or a limit leaves out."""
     notes, without = [], [d for d in fit.domains if d not in fit.targets]
     if target == "average" and "average" in fit.targets:
         notes.append("'average' is a target of these runs; the mean of the domains is --target mean")

@@ -129,7 +129,7 @@ def _pairs(option: str, form: str, texts: Sequence[str]) -> list[tuple[str, str]
     return pairs
 
 
-def doubt(table: Table) -> None:
+def print_warnings(table: Table) -> None:
     """Print on stderr the table's warnings that concern every fit."""
     for sentence in table.warnings:
         remark(f"warning: {sentence}")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mixlaw.advice.recommendation import Recommendation
-from mixlaw.cli.reading import cleaned_table_options, doubt, named_as, read_clean, read_like, warn_of_gaps
+from mixlaw.cli.reading import cleaned_table_options, named_as, print_warnings, read_clean, read_like, warn_of_gaps
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, FitError
 from mixlaw.fitting.saved import FittedLaws
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     saved = options.recommendation or _beside(study, "recommendation.json")
     answer = Recommendation.load(saved) if saved else None
     table, outdated = _table_of(laws, study, options)
-    doubt(table)
+    print_warnings(table)
     test = _more_runs(_default_paths(options.test, study, "_heldout"), options, laws, table)
     proof = _more_runs(_default_paths(options.proof, study, "_proof"), options, laws, table) if answer else None
     if answer and answer.outdated(laws):

@@ -8,30 +8,31 @@ from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.tables.units import NATS, axis, brackets, difference, kind_of
 from mixlaw.text import count_text, percent, price, span
 
-FLATTEST = 3  # domains that the sentence about the flat frontier names
-MOST_NAMED = 6  # targets of equal weight that a sentence names
-WORDS = {  # what a reader of the report may not know
+FLATTEST = 3  # domains in the sentence about the flat frontier
+MOST_NAMED = 6  # targets; more of equal weight are only counted
+WORDS = {  # the glossary of the report
     "h*": "the recommended mixture: the share of the training tokens that each domain should have",
-    "90 % interval": "whole runs are drawn again with replacement and the laws fitted to them, many times; nine of ten"
-    " of these fits lie inside. Intervals of losses also hold the scatter of single runs",
-    "equally good": "how far one weight may go, the others following, before the loss rises by the noise of one run",
-    "regret": "how much worse the big run would be if it were trained on the best mixture of a smaller one",
-    "price of a limit": "the loss that keeping the limit adds",
+    "90 % interval": "bootstrap interval: laws are refitted to resampled whole runs, and 90 % of these fits lie inside."
+    " Intervals of losses include the noise of single runs",
+    "equally good": "flat frontier: the range of one weight, the others re-optimised, in which the loss rises by less"
+    " than the noise of one run",
+    "regret": "the increase of the big run's loss if it is trained on the optimal mixture of a smaller run",
+    "cost of a limit": "the increase of the predicted loss that the limit causes",
     "gradient": "the change of the loss per 1 % more of a domain, at the uniform mixture",
-    "mean relative error": "of predicted losses, against measured ones [%]; bias is its mean with sign",
+    "mean relative error": "mean of |predicted / measured - 1| over losses [%]; bias is the mean with sign",
 }
 
 
 def weights_table(answer: Recommendation) -> pd.DataFrame:
-    """Return, as text, one row per domain: h*, its interval, how far it may go, and the mixtures to beat."""
+    """Return, as text, one row per domain: h*, its interval, its flat frontier, and the baseline mixtures."""
     domains, rows = answer.table, []
-    names = {"unconstrained": "without limits", "uniform": "uniform", "natural": "natural"}
+    labels = {"unconstrained": "without limits", "uniform": "uniform", "natural": "natural"}
     for row in domains.to_dict("records"):
         shown = {"domain": row["domain"], "h*": percent(row["weight"])}
         shown[answer.interval_name] = span(row["low"], row["high"])
         if "flat_low" in row:
             shown["equally good"] = span(row["flat_low"], row["flat_high"])
-        rows.append(shown | {words: percent(row[name]) for name, words in names.items() if name in row})
+        rows.append(shown | {label: percent(row[name]) for name, label in labels.items() if name in row})
     return pd.DataFrame(rows)
 
 
@@ -54,7 +55,7 @@ def outcomes_table(answer: Recommendation) -> pd.DataFrame:
 
 
 def prices_table(answer: Recommendation) -> pd.DataFrame:
-    """Return what each limit costs, the dearest first; empty where none costs anything."""
+    """Return the cost of every active limit, the largest first; empty where none costs anything."""
     rows = []
     for row in sorted(records(answer.prices), key=lambda row: -float(row["cost"])):
         shares = {"weight": row["weight"], "weight without it": row["weight_without"]}
@@ -65,7 +66,7 @@ def prices_table(answer: Recommendation) -> pd.DataFrame:
 
 
 def path_table(answer: Recommendation) -> pd.DataFrame:
-    """Return h* on the way to the big run, counts in words; empty where a saved answer has no path."""
+    """Return h* from the smallest run to the big one, as text; empty where a saved answer has no path."""
     rows = []
     for row in path_steps(answer):
         shown = {
@@ -80,14 +81,14 @@ def path_table(answer: Recommendation) -> pd.DataFrame:
 
 
 def path_steps(answer: Recommendation) -> list[dict[str, Any]]:
-    """Return the steps of the path; none where it goes nowhere, or was saved before its steps had intervals."""
+    """Return the steps of the path; none if N and D do not change, or if a file of an old version lacks intervals."""
     steps = [row for row in records(answer.path) if "interval" in row and "weights" in row]
     ends = [{count_text(row[count]) for row in steps} for count in ("n_params", "n_tokens")]
     return steps if max(map(len, ends)) > 1 else []
 
 
 def others_table(answer: Recommendation) -> pd.DataFrame:
-    """Return what other fitted laws would recommend; empty where there are none."""
+    """Return the recommendations of the other fitted laws; empty where there are none."""
     rows, costs = records(answer.others), f"costs {brackets(answer.unit)}"
     return pd.DataFrame(
         [
@@ -99,7 +100,7 @@ def others_table(answer: Recommendation) -> pd.DataFrame:
 
 
 def question(answer: Recommendation) -> str:
-    """Return what was asked as a sentence."""
+    """Return the question as the beginning of a sentence."""
     asked, targets = answer.question, answer.question.targets
     shown = ", ".join(targets if len(set(targets.values())) == 1 else (f"{t} {w:.2f}" for t, w in targets.items()))
     if len(targets) > MOST_NAMED and len(set(targets.values())) == 1:
@@ -109,7 +110,7 @@ def question(answer: Recommendation) -> str:
 
 
 def sentences(answer: Recommendation) -> list[str]:
-    """Return what an answer says beyond h*: the gain, what limits cost, how flat the optimum is."""
+    """Return sentences on the gain over baselines, the costs of limits, and the flat frontier."""
     unit, after = answer.unit, kind_of(answer.unit).after
     gains = [
         f"{r['gain']:+.4f} {after} over {r['mixture']} ({r['gain_low']:+.4f} to {r['gain_high']:+.4f})"
@@ -123,7 +124,7 @@ def sentences(answer: Recommendation) -> list[str]:
 
 
 def flat_sentence(answer: Recommendation) -> list[str]:
-    """Say how far weights may go at a loss within the noise of one run, for the domains that may go furthest."""
+    """Return a sentence with the widest ranges of weights at a loss within the noise of one run."""
     domains, noise = answer.table, answer.noise
     if "flat_low" not in domains or not noise:
         return []

@@ -1,4 +1,4 @@
-"""One self-contained HTML file: the figures, the tables behind them, and what they say. No network, no script."""
+"""The report: one self-contained HTML file of figures and tables, and the figures as PNG."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, kind_of
 
 TITLE = "Which mixture should the big run use?"
-TITLE_OF_LOSS = "What loss will the big run have?"  # where there is no mixture
+TITLE_OF_LOSS = "What loss will the big run have?"  # for runs without a mixture
 
 
 def write_report(
@@ -37,27 +37,27 @@ def write_report(
     study: Path | None = None,
     outdated: Sequence[str] = (),
 ) -> list[Path]:
-    """Write the report and its figures: as many as what is given allows.
+    """Write the report with all sections and figures that the inputs allow.
 
     Parameters
     ----------
     out : the HTML file; PNGs go to `figures/` beside it
-    laws : what was fitted to `table`
-    test : runs that no law saw
+    laws : laws fitted to `table`
+    test : runs that were not fitted
     answer : a recommendation from these laws
     proof : runs trained on the recommended and the other mixtures
-    predictions : PNG of what a model of the proof predicts, beside the truth
-    study : the folder of the study's runs, whose status is told
-    outdated : sentences about what does not belong together any more; nothing is proposed to be run on such grounds
+    predictions : PNG of predictions of a model that was trained for the proof
+    study : folder of a study, for the section on the states of its runs
+    outdated : warnings about inputs that do not belong together; with any, no next runs are proposed
 
     Returns
     -------
-    The PNGs, in the order of the report, and the overview of the four that tell most.
+    The PNGs in the order of the report, the overview last.
 
     Raises
     ------
     ConfigError
-        If the picture cannot be read.
+        If the PNG of predictions cannot be read.
     """
     folder = out.parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,20 +90,20 @@ def write_report(
 
 
 def _remark(laws: FittedLaws) -> str:
-    """Return what losses are measured in, and what the intervals are."""
-    unit = units_in_words({target: fit.unit for target, fit in laws.best.targets.items()})
+    """Return the sentence on units and intervals at the end of the page."""
+    unit = unit_sentence({target: fit.unit for target, fit in laws.best.targets.items()})
     held = laws.best.held
     level = f"held {100 * held:.0f} % of held-out losses" if held < LEVEL else f"are {100 * LEVEL:g} %"
     return f"{unit}; intervals {level}, from resampling whole runs."
 
 
 def write_status(out: Path, study: Path) -> None:
-    """Write a report of a study that nothing was fitted to yet: how far its runs are.
+    """Write the report of a study without laws: the states of its runs.
 
     Raises
     ------
     RunLogError
-        If there is no run, planned or begun.
+        If the folder holds neither runs nor a plan.
     """
     parts = status_section(study, run_states(study))
     if not parts:
@@ -111,8 +111,8 @@ def write_status(out: Path, study: Path) -> None:
     Page(TITLE, parts, notes=[f"No laws yet: `mixlaw fit {study} --out {study}/laws.json`"]).write(out)
 
 
-def units_in_words(units: Mapping[str, str]) -> str:
-    """Return in words what targets are measured in, of target -> unit; patches of images have no nats."""
+def unit_sentence(units: Mapping[str, str]) -> str:
+    """Return a sentence on the units of targets (target -> unit); losses of image patches are squared errors."""
     if any(target.endswith("-image") for target in units):
         return (
             "Losses in nats per token (-text), squared errors of patches over their variance (-image), and sums of "
@@ -121,14 +121,14 @@ def units_in_words(units: Mapping[str, str]) -> str:
     by_unit: dict[str, list[str]] = {}
     for target, unit in units.items():
         by_unit.setdefault(unit, []).append(target)
-    words = [_in_unit(unit) for unit in by_unit]
-    if len(words) == 1:
-        return words[0][0].upper() + words[0][1:]
+    texts = [_in_unit(unit) for unit in by_unit]
+    if len(texts) == 1:
+        return texts[0][0].upper() + texts[0][1:]
     parts = [
         f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}"
-        for text, names in zip(words, by_unit.values(), strict=True)
+        for text, names in zip(texts, by_unit.values(), strict=True)
     ]
-    return "Measured are " + "; ".join(parts)
+    return "Units: " + "; ".join(parts)
 
 
 def _in_unit(unit: str) -> str:

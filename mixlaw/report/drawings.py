@@ -1,4 +1,4 @@
-"""All figures by name: which of them the material allows, one of them as a file, and the overview of four."""
+"""All figures by name: one figure as a file, the figures that the inputs allow, and the overview of four."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -24,7 +24,7 @@ from mixlaw.tables.table import Table
 
 Drawing = Callable[[Axes | None], Axes]
 AnswerPlot = Callable[[Axes | None, Recommendation], Axes]
-OF_ANSWER: dict[str, AnswerPlot] = {  # figures that need nothing but a recommendation
+OF_ANSWER: dict[str, AnswerPlot] = {  # figures that need only a recommendation
     "optimum": plots_mixture.optimum,
     "path": plots_mixture.path,
     "prices": plots_mixture.prices,
@@ -44,7 +44,7 @@ def _tokens(ax: Axes | None, m: Material) -> Axes:
     return plots.loss_against_tokens(ax, needed(m.table, "--table TABLE"), m.fit, m.target)
 
 
-# what can be drawn, in the order of the report
+# all figures, in the order of the report
 DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
     "optimum": lambda ax, m: plots_mixture.optimum(ax, m.asked),
     "ternary": lambda ax, m: ternary(ax, m.asked, m.laws),
@@ -70,17 +70,17 @@ def draw_one(
     answer: Recommendation | None,
     targets: Sequence[str] = (),
 ) -> list[str]:
-    """Draw one figure into a file, whose type follows its suffix; return what a person should know about it.
+    """Draw one figure into a file, in the format of its suffix; return notes such as missing fonts.
 
     Parameters
     ----------
-    kind : one of `DRAWN`; proof and realised need run directories and are in the report only
-    targets : which of the targets a figure of one target is about, where there is no answer
+    kind : one of `DRAWN` except proof and realised, which only the report draws
+    targets : target of single-target figures, where there is no answer
 
     Raises
     ------
     ConfigError
-        If the kind is unknown, needs what is not given (saying what to add), or the suffix is no picture's.
+        If the kind is unknown, an input is missing (the message names the option), or the suffix is not supported.
     """
     known = [name for name in DRAWN if name not in ("proof", "realised")]
     if kind not in known:
@@ -105,7 +105,7 @@ def _of_answer(draw: AnswerPlot, answer: Recommendation, ax: Axes | None) -> Axe
 
 
 def choose_drawings(m: Material) -> dict[str, Drawing]:
-    """Return the figures that the runs at hand allow and that show something, by name."""
+    """Return the figures that the inputs allow, by name."""
     wanted = {"parameters"}
     if m.answer is not None:
         wanted |= set(answer_drawings(m.answer))
@@ -121,12 +121,12 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
 
 
 def _can_predict(m: Material) -> bool:
-    """Return whether the loss of any mixture can be predicted: some laws need tokens that a saved answer lacks."""
+    """Return whether the law can predict any mixture: some laws need the available tokens of every domain."""
     return "available" not in m.fit.law.uses or set(m.fit.domains) <= set(m.laws.sizes)
 
 
 def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:
-    """Draw the four figures that tell most into one picture."""
+    """Draw the four most important figures into one PNG."""
     names = [n for n in (*OVERVIEW, *drawings) if n in drawings]
     figure = Figure(figsize=(12.4, 8.6), layout="constrained")
     spaces = list(figure.subplots(2, 2).flat)

@@ -1,4 +1,4 @@
-"""What figures and the report are made from: laws, and whatever else is given."""
+"""The inputs of figures and of the report: fitted laws, and optionally runs and a recommendation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ from mixlaw.tables.table import Table
 
 @dataclass(frozen=True)
 class Material:
-    """What figures are drawn from; only the laws are always there.
+    """Inputs of figures; all but the laws are optional.
 
     Attributes
     ----------
     laws : fitted laws
-    table : the runs that they were fitted to
-    test : runs that no law saw
+    table : the fitted runs
+    test : runs that were not fitted
     answer : a recommendation
     outcome : what `mixlaw.report.proof.prove` returned
-    targets : which of the targets a figure of one target is about, where no answer says so
+    targets : target of single-target figures, where there is no answer
     """
 
     laws: FittedLaws
@@ -37,43 +37,43 @@ class Material:
 
     @property
     def fit(self) -> FittedLaw:
-        """The law that the answer rests on, or else the trusted one."""
+        """The law of the answer, or else the chosen one."""
         return self.laws.fits.get(self.answer.law if self.answer else "", self.laws.best)
 
     @property
     def asked(self) -> Recommendation:
-        """The answer, where a figure needs one."""
+        """The answer, for figures that need one."""
         return needed(self.answer, "--n-params and --n-tokens")
 
     @property
     def runs(self) -> Table:
-        """Runs that no law saw, or else those of the table, where a figure needs some."""
+        """The test runs, or else the fitted runs, for figures that need runs."""
         return needed(self.test or self.table, "--table TABLE")
 
     @property
     def seen(self) -> str:
-        """What `runs` are, as the end of a title."""
-        return "runs it never saw" if self.test else "the runs of the table"
+        """The end of a title: which runs `runs` are."""
+        return "held-out runs" if self.test else "the runs of the table"
 
     @property
     def target(self) -> str:
-        """The first of the answer's targets, or of the fit's, that the table has."""
+        """The first target of the answer, or else of the fit, that the table has."""
         named = list(self.answer.question.targets) if self.answer else self.targets
         names = [t for t in (*named, *self.fit.targets) if t in self.fit.targets]
         has = self.table.frame if self.table is not None else pd.DataFrame()
         return next((t for t in names if LOSS + t in has), names[0])
 
     def scores(self) -> tuple[pd.DataFrame, str]:
-        """Return the laws' errors, of held-out runs where there were any, and a title that says which."""
+        """Return the laws' errors, preferably on held-out rows, and a title that says on which."""
         if self.laws.scores:
             return pd.DataFrame(self.laws.scores), "Held-out error by law"
         runs = needed(self.test or self.table, "--table TABLE, or fit with --holdout or --test")
         scored = pd.concat([fit.scores(runs) for fit in self.laws.fits.values()])
-        return scored, f"Error by law on {self.seen.replace(' it ', ' they ')}"
+        return scored, f"Error by law on {self.seen}"
 
 
 def needed(thing: Any, how: str) -> Any:
-    """Return something that a figure needs, or refuse and say which option adds it."""
+    """Return an input, or raise a ConfigError with the option that adds it."""
     if thing is None:
         raise ConfigError(f"this figure needs more: add {how}")
     return thing

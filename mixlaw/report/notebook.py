@@ -1,4 +1,4 @@
-"""Tables of runs, laws, comparisons and recommendations in notebooks: `show`, and the HTML that it puts together."""
+"""Rich display in notebooks: `show`, and the HTML of laws, comparisons, recommendations and tables of runs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -133,7 +133,7 @@ def _ranges(table: Table) -> pd.DataFrame:
 
 
 def fit_html(fit: FittedLaw) -> Markup:
-    """Return what a fitted law is and how sure its minimum is; its parameters fold out."""
+    """Return the formula, the convergence per target, and the folded parameters of a law."""
     return render(
         "notebook_fit",
         name=fit.name,
@@ -146,7 +146,7 @@ def fit_html(fit: FittedLaw) -> Markup:
 
 
 def _targets_table(fit: FittedLaw) -> pd.DataFrame:
-    """Return per target the runs and rows of its fit, and how sure the minimum is; units where one is not nats."""
+    """Return per target its runs, rows, interval widening and convergence; units if one is not nats per token."""
     targets = fit.targets
     columns = {
         "target": list(targets),
@@ -161,7 +161,7 @@ def _targets_table(fit: FittedLaw) -> pd.DataFrame:
 
 
 def answer_html(answer: Recommendation) -> Markup:
-    """Return the recommended mixture, what it gains and costs, and how to train it."""
+    """Return the recommended mixture, its gains, the costs of its limits, and the Hydra override."""
     return render(
         "notebook_answer",
         question=question(answer),
@@ -175,7 +175,7 @@ def answer_html(answer: Recommendation) -> Markup:
 
 
 def laws_html(laws: FittedLaws) -> Markup:
-    """Return which laws were fitted, which is trusted, and their errors on held-out runs."""
+    """Return the fitted laws, the chosen one, and their held-out errors."""
     ends = {name: f"{count_text(low)} to {count_text(high)}" for name, (low, high) in laws.ranges.items()}
     rows = [
         {"law": name, "domains": len(fit.domains), "targets": len(fit.targets), "formula": fit.law.formula}

@@ -1,4 +1,4 @@
-"""The figures about mixtures: the recommended one, what limits it, and where it lies among those that were trained."""
+"""Figures of mixtures: the recommendation, the costs of its limits, and the trained mixtures around it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,16 +32,17 @@ from mixlaw.tables.units import NATS, axis, brackets, kind_of
 from mixlaw.text import count_text, percent, price
 
 Loss = Callable[[Array], Array]  # mixtures (n, k) -> the targets' predicted loss at the big run (n,)
-LYING = 8  # more domains are drawn as rows, or fewer with long names
-ROOTS = 8  # with more domains most weights are small: shares are drawn on a square-root scale
-RIVALS = {  # colour, marker, line, and how it is called
-    "uniform": (COLOURS[1], "|", "--", "uniform"), "natural": (COLOURS[2], "D", ":", "natural"),
+LYING = 8  # domains; above it, or with long names, bars are horizontal
+ROOTS = 8  # domains; above it most weights are small, and the axis has a square-root scale
+BASELINES = {  # colour, marker, line style, label
+    "uniform": (COLOURS[1], "|", "--", "uniform"),
+    "natural": (COLOURS[2], "D", ":", "natural"),
     "unconstrained": ("black", "x", "-.", "optimum without limits"),
-}  # fmt: skip
-CROWD = 150  # so many lines are drawn more faintly
-TOUCHING = 1e-4  # an unconstrained optimum nearer than this is the optimum
-UNSEEN = 5e-4  # a domain whose weight stays below this has no name in a stack
-GOOD = "YlGnBu_r"  # colours from a low loss to a high one
+}
+CROWD = 150  # lines; from there on they are drawn fainter and rasterised
+TOUCHING = 1e-4  # largest weight difference at which the unconstrained optimum equals h*
+UNSEEN = 5e-4  # domains whose weight stays below it are not drawn
+GOOD = "YlGnBu_r"  # colour map from low to high loss
 
 
 def predicted_loss(answer: Recommendation, laws: FittedLaws) -> Loss:
@@ -61,15 +62,15 @@ def predicted_loss(answer: Recommendation, laws: FittedLaws) -> Loss:
 
 
 def big_run_label(answer: Recommendation) -> str:
-    """Return what the colours of mixtures mean."""
+    """Return the label of the colour bar: the predicted loss at the big run."""
     unit = answer.unit
     level = f" [{kind_of(unit).level}]" if kind_of(unit).level else ""
     return f"predicted {kind_of(unit).noun} at the big run{level}"
 
 
-def rivals(domains: pd.DataFrame) -> dict[str, Array]:
-    """Return the mixtures to draw beside the recommended one; the unconstrained optimum only where it is another."""
-    found = {name: domains[name].to_numpy(float) for name in RIVALS if name in domains}
+def baselines(domains: pd.DataFrame) -> dict[str, Array]:
+    """Return the mixtures to draw beside h*; the unconstrained optimum only if it differs from h*."""
+    found = {name: domains[name].to_numpy(float) for name in BASELINES if name in domains}
     free = found.get("unconstrained")
     if free is not None and np.abs(free - domains["weight"]).max() < TOUCHING:
         del found["unconstrained"]
@@ -77,9 +78,9 @@ def rivals(domains: pd.DataFrame) -> dict[str, Array]:
 
 
 def optimum(ax: Axes | None, answer: Recommendation) -> Axes:
-    """Draw h* with its interval and its flat frontier per domain, beside the mixtures it must beat.
+    """Draw h* with its interval and its flat frontier per domain, beside the baseline mixtures.
 
-    Many domains, or long names, are rows from the largest weight to the smallest; in Axes that are given, the first.
+    Many domains, or long names, give horizontal bars sorted by weight; given Axes show only the largest weights.
     """
     domains = answer.table
     count = len(domains)
@@ -97,8 +98,8 @@ def optimum(ax: Axes | None, answer: Recommendation) -> Axes:
         flat = "equally good within the noise"
         lines(place + 0.12, domains["flat_low"], domains["flat_high"], color="black", lw=1, label=flat)
         tops.append(domains["flat_high"].max())
-    for name, shares in rivals(domains).items():
-        colour, marker, _, words = RIVALS[name]
+    for name, shares in baselines(domains).items():
+        colour, marker, _, words = BASELINES[name]
         marker = "_" if marker == "|" and not lying else marker
         x, y = (shares, place) if lying else (place, shares)
         ax.scatter(x, y, marker=marker, s=90 if marker in "|_" else 28, color=colour, label=words, zorder=3)
@@ -150,7 +151,7 @@ def change_label(unit: str) -> str:
 
 
 def prices(ax: Axes | None, answer: Recommendation) -> Axes:
-    """Draw what each limit that matters costs beside the noise of one run.
+    """Draw the cost of every active limit beside the noise of one run.
 
     Raises
     ------
@@ -180,7 +181,7 @@ def prices(ax: Axes | None, answer: Recommendation) -> Axes:
 
 
 def _price(row: Mapping[str, Any]) -> str:
-    """Return a limit's cost, and the weight of its domain with and without it; a group has no single weight."""
+    """Return the label of a limit: its cost, and the weight of its domain with and without it (not for groups)."""
     shares = [row["weight"], row["weight_without"]]
     if any(pd.isna(w) for w in shares):
         return price(row["cost"])
@@ -188,9 +189,9 @@ def _price(row: Mapping[str, Any]) -> str:
 
 
 def path(ax: Axes | None, answer: Recommendation) -> Axes:
-    """Draw h* with its 90 % interval from the smallest run to the big one, and what each step would cost the big run.
+    """Draw h* with its 90 % interval from the smallest run to the big one; tick labels give the regret of each step.
 
-    N and D grow geometrically from step to step, so that the axis is logarithmic in both.
+    N and D grow geometrically from step to step: the axis is logarithmic in both.
     """
     steps, names = path_steps(answer), list(answer.table["domain"])
     if not steps:
@@ -229,10 +230,9 @@ def path(ax: Axes | None, answer: Recommendation) -> Axes:
 
 
 def spread(wanted: Array) -> Array:
-    """Return the places in [0, 1] for labels nearest to those wanted, which ascend, that are far enough apart to read.
+    """Return label positions in [0, 1], least-squares close to ascending wanted ones, with a minimum distance.
 
-    Least squares under a least distance is isotonic regression of what remains when the distances are taken out: runs
-    of labels that are in each other's way are moved together.
+    Subtracting the minimum distances leaves an isotonic regression, solved by pooling adjacent violators.
 
     >>> spread(np.array([0.1, 0.11, 0.9])).round(3).tolist()
     [0.075, 0.135, 0.9]
@@ -251,9 +251,9 @@ def spread(wanted: Array) -> Array:
 
 
 def parallel(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
-    """Draw the mixtures that were trained over all domains, coloured by their loss at the big run, and h*.
+    """Draw the trained mixtures over all domains, coloured by predicted loss at the big run, and h*.
 
-    The better a mixture, the later it is drawn, so that good ones lie on top.
+    Mixtures are drawn in the order of decreasing loss, so that good ones lie on top.
     """
     domains, predict = answer.table, predicted_loss(answer, laws)
     k = len(domains)
@@ -272,8 +272,8 @@ def parallel(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
         if bar.solids is not None:
             bar.solids.set_alpha(1)
     ax.plot(place, domains["weight"], "o-", color=COLOURS[1], lw=2.8, ms=5, label="recommended", zorder=4)
-    for name, shares in rivals(domains).items():
-        ax.plot(place, shares, color="black", lw=1.3, ls=RIVALS[name][2], label=RIVALS[name][3], zorder=3)
+    for name, shares in baselines(domains).items():
+        ax.plot(place, shares, color="black", lw=1.3, ls=BASELINES[name][2], label=BASELINES[name][3], zorder=3)
     names = [short(name) for name in domains["domain"]]
     many = k > 5 or crowded(names)
     ax.set_xticks(place, names, rotation=45 if many else 0, ha="right" if many else "center", rotation_mode="anchor")
@@ -284,7 +284,7 @@ def parallel(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
         ax.set_yticks([t for t in (0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1) if t <= top])
         note = " (square-root scale)"
     ax.set(ylabel=f"share of the tokens{note}", xlim=(-0.3, k - 0.7), ylim=(0, 1.02 * top))
-    ax.set_title("Mixtures that were trained, and h*")
+    ax.set_title("Trained mixtures and h*")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     legend_above(ax, columns=4)
     return ax

@@ -1,4 +1,4 @@
-"""The ternary plot: every mixture of three domains is a point of a triangle, and its predicted loss a colour."""
+"""The ternary plot: predicted loss over the simplex of three domains."""
 
 from itertools import pairwise
 from typing import Any
@@ -12,18 +12,18 @@ from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 from mixlaw.report.plots_laws import COLOURS, axes, short
-from mixlaw.report.plots_mixture import GOOD, RIVALS, big_run_label, predicted_loss, rivals, trained
+from mixlaw.report.plots_mixture import BASELINES, GOOD, baselines, big_run_label, predicted_loss, trained
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
 STEPS = 120  # of the grid on every side
-SHOWN = 0.9  # the share of all mixtures whose loss has a colour of its own; the worst ones share one
-SEEN = 0.005  # smaller intervals would lie under the star
-ROUNDING = 1e-12  # of a weight: corners as near to a line lie on it
+SHOWN = 0.9  # quantile of the losses at which the colour scale ends
+SEEN = 0.005  # smaller intervals are hidden by the star of h*
+ROUNDING = 1e-12  # tolerance, in weight, for a corner that lies on a line
 MARKS = {"uniform": "s", "natural": "D", "unconstrained": "X"}
 
 
 def ternary(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
-    """Draw the predicted loss over all mixtures of three domains, those that were trained, and h*.
+    """Draw the predicted loss over all mixtures of three domains, the trained mixtures, and h*.
 
     Around h* are its 90 % interval, a polygon because each weight has an interval of its own, and the flat frontier:
     inside it the loss is within the noise of one run of that of h*.
@@ -63,8 +63,8 @@ def ternary(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
         )
     mixtures = trained(laws, 3)
     ax.plot(*flat(mixtures).T, "o", ms=4, color="black", mec="white", mew=0.6, label="trained")
-    for name, shares in rivals(domains).items():
-        marker, words = MARKS[name], RIVALS[name][3]
+    for name, shares in baselines(domains).items():
+        marker, words = MARKS[name], BASELINES[name][3]
         ax.plot(*flat(shares[None]).T, marker, ms=7, color="white", mec="black", label=words)
     ax.plot(*flat(best[None]).T, "*", ms=17, color=COLOURS[1], mec="white", mew=1, label="recommended", zorder=5)
     ax.legend(loc="upper left", bbox_to_anchor=(-0.14, 1.02), fontsize=8, frameon=False)
@@ -73,12 +73,12 @@ def ternary(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
 
 
 def flat(h: Array) -> Array:
-    """Return (n, 2) where mixtures (n, 3) lie in the triangle."""
+    """Return the plane coordinates (n, 2) of mixtures (n, 3)."""
     return h @ CORNERS
 
 
 def lattice(steps: int) -> Array:
-    """Return (n, 3) evenly spread mixtures, corners and edges among them.
+    """Return (n, 3) mixtures on a regular grid that includes corners and edges.
 
     >>> lattice(1).tolist()
     [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
@@ -89,9 +89,9 @@ def lattice(steps: int) -> Array:
 
 
 def inside(low: Array, high: Array) -> Array:
-    """Return (m, 3) the corners of the mixtures whose weights all lie between low and high, in order; none if none do.
+    """Return (m, 3) the corners, in order, of the polygon of mixtures with low <= h <= high; m = 0 if it is empty.
 
-    The triangle is cut by one line after the other (Sutherland and Hodgman 1974, Communications of the ACM 17).
+    Polygon clipping, one bound after the other (Sutherland and Hodgman 1974, Communications of the ACM 17).
     """
     corners = list(np.eye(3))
     for i in range(3):
@@ -108,13 +108,10 @@ def inside(low: Array, high: Array) -> Array:
 
 
 def _frame(ax: Axes, names: list[str]) -> None:
-    """Draw the triangle with its corners named, and lines and numbers at every fifth of each weight."""
+    """Draw the triangle, its corner names, and grid lines with numbers every 20 % of each weight."""
     ax.plot(*flat(np.vstack([np.eye(3), np.eye(3)[:1]])).T, color="black", lw=1)
     for i, (name, slant) in enumerate(zip(names, (60, 0, -60), strict=True)):
-        following, last = (
-            (i + 1) % 3,
-            (i + 2) % 3,
-        )  # a weight is read along the edge between its own corner and the last
+        following, last = (i + 1) % 3, (i + 2) % 3  # a weight is read along the edge from its corner to the last
         out = (CORNERS[last] + CORNERS[i]) / 2 - CORNERS.mean(0)
         for share in (0.2, 0.4, 0.6, 0.8):
             ends = np.zeros((2, 3))
@@ -130,6 +127,6 @@ def _frame(ax: Axes, names: list[str]) -> None:
 
 
 def _write(ax: Axes, text: str, at: Array, towards: Array, distance: float, **look: Any) -> None:
-    """Write a text that many points away from a place, in a direction."""
+    """Write a text at a distance [points] from a place, in a direction."""
     x, y = distance * towards / np.linalg.norm(towards)
     ax.annotate(text, (at[0], at[1]), (x, y), "data", "offset points", ha="center", va="center", **look)

@@ -1,4 +1,4 @@
-"""The proof of a recommendation: runs trained on the recommended and on other mixtures, against the prediction."""
+"""The proof of a recommendation: measured losses of runs on the recommended and other mixtures, and predictions."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ from mixlaw.tables.units import NATS, difference
 
 
 def prove(answer: Recommendation, proof: Table) -> list[dict[str, Any]]:
-    """Match the runs of the proof with the mixtures they test; return one row per mixture that was trained.
+    """Match the runs of the proof with the mixtures of the recommendation; return one row per trained mixture.
 
-    A mixture counts as trained where every realised weight is within 0.005 of it, at the asked number of tokens.
-    Where it was trained with several seeds, `measured` is their mean and `seeds` lists them.
+    A run matches a mixture if every realised weight is within 0.005 of it and the run has the asked number of tokens.
+    With several seeds, `measured` is the mean loss and `seeds` lists the losses.
     """
     frame = proof.frame[proof.frame["n_tokens"] >= 0.99 * answer.question.n_tokens]
     wanted = [f"loss_{t}" for t in answer.question.targets] + [f"weight_{d}" for d in answer.weights]
     missing = [column for column in wanted if column not in frame]
     if missing:
-        raise RunLogError(f"the runs of the proof have no {', '.join(missing)}, which the recommendation is about")
+        raise RunLogError(f"the runs of the proof have no {', '.join(missing)}, which the recommendation uses")
     rows = []
     for outcome in records(answer.outcomes):
         close = pd.Series(True, index=frame.index)
@@ -35,7 +35,7 @@ def prove(answer: Recommendation, proof: Table) -> list[dict[str, Any]]:
 
 
 def verdict(rows: list[dict[str, Any]], unit: str = NATS) -> str:
-    """Return in one sentence whether the recommended mixture won, and by how much, in the targets' unit."""
+    """Return whether the recommended mixture had the lowest measured loss, and by how much, in the targets' unit."""
     measured = {r["mixture"]: r["measured"] for r in rows}
     if "recommended" not in measured or len(measured) < 2:
         return "The proof is not complete: train the recommended mixture and another one."

@@ -1,4 +1,4 @@
-"""The sections of the report: each takes what it needs from the material and fills a template."""
+"""The sections of the report: each fills one template with values from the material."""
 
 from collections.abc import Mapping
 
@@ -37,18 +37,18 @@ def sections(m: Material, pictures: Pictures) -> list[Section]:
         found.append(_proof(m, pictures))
     if "predictions" in pictures:
         body = render("predictions", pictures=those(pictures, "predictions"))
-        found.append(Section("What a model of the proof predicts", body))
+        found.append(Section("Predictions of a proof run", body))
     found += [_trust(m, pictures), _laws(m, pictures)]
     return [*found, _runs(m.table)] if m.table else found
 
 
 def those(pictures: Pictures, *names: str) -> list[Picture]:
-    """Return those of the named pictures that there are."""
+    """Return the named pictures that exist."""
     return [pictures[name] for name in names if name in pictures]
 
 
 def answer_box(answer: Recommendation) -> Markup:
-    """Return the recommendation in a few lines, for the top of the page."""
+    """Return the box at the top of the page: the recommendation in a few lines."""
     ordered = sorted(answer.weights.items(), key=lambda pair: -pair[1])
     return render(
         "answer",
@@ -65,8 +65,8 @@ def _recommendation(answer: Recommendation, pictures: Pictures) -> Section:
         "The weights": tables.weights_table(answer),
         "What it gains": tables.outcomes_table(answer),
         "What limits cost": tables.prices_table(answer),
-        "h* on the way to the big run, and what training the big run on it would cost": tables.path_table(answer),
-        "What other laws would recommend, and what that would cost by this one": tables.others_table(answer),
+        "h* from the smallest run to the big one, and its regret at the big run": tables.path_table(answer),
+        "Recommendations of the other laws, and their costs by this law": tables.others_table(answer),
         "Predicted loss of every target": answer.per_target,
     }
     drawn = those(pictures, "optimum", "ternary", "parallel", "path", "prices", "gradient")
@@ -98,7 +98,7 @@ def _scores(laws: FittedLaws) -> pd.DataFrame:
 
 
 def _noise(table: Table | None) -> pd.DataFrame:
-    """Return the spread of runs that differ in their seed only; empty where there are none."""
+    """Return the spread of runs that differ only in their seed; empty where there are none."""
     if table is None:
         return pd.DataFrame()
     unit = together(table.units.values())
@@ -114,7 +114,7 @@ def _laws(m: Material, pictures: Pictures) -> Section:
 
 
 def _described(laws: FittedLaws, name: str) -> dict[str, object]:
-    """Return what the report says of one law; targets whose minimum was found alike stand together."""
+    """Return the values that the template shows of a law; targets with the same convergence statement are grouped."""
     fit, law = laws.fits[name], laws.fits[name].law
     alike: dict[str, list[str]] = {}
     for target, found in fit.targets.items():

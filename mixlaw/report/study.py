@@ -1,4 +1,4 @@
-"""What a report says of a study itself: how far its runs are, what failed and why, and what to run next."""
+"""Sections of the report on the study: the states of its runs, failures with reasons, and proposed next runs."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from mixlaw.tables.table import Table
 from mixlaw.tables.units import brackets, difference
 from mixlaw.text import count_text, percent
 
-COLOURS = {  # of Okabe and Ito's palette, as in the figures
+COLOURS = {  # of the palette of Okabe and Ito, as in the figures
     "done": "#009E73",
     "running": "#0072B2",
     "queued": "#56B4E9",
@@ -37,26 +37,26 @@ COLOURS = {  # of Okabe and Ito's palette, as in the figures
     "failed": "#D55E00",
     "diverged": "#CC79A7",
 }
-NEEDY = ("failed", "diverged", "preempted")  # the most urgent first
-LOST = "its loss became no number; fits leave it out"
-MOST_ROWS = 20  # runs in need of somebody that are named one by one
-N_NEXT = 8  # runs that are proposed
-MOST_SHARES = 4  # weights that a mixture is named by
+NEED_ATTENTION = ("failed", "diverged", "preempted")  # the most urgent first
+DIVERGED = "the loss became NaN or infinite; fits leave the run out"
+MOST_ROWS = 20  # runs that need attention and are listed
+N_NEXT = 8  # proposed runs
+MOST_SHARES = 4  # largest weights in the text of a mixture
 
 
 def unfinished(states: Sequence[RunState]) -> str:
-    """Return one sentence about the runs that are not done; nothing where all are."""
+    """Return a sentence about the runs that are not done; empty if all are."""
     missing = {state: n for state, n in counts(states).items() if state != "done"}
     words = ", ".join(f"{n} {state}" for state, n in missing.items())
     return f"Not all of {len(states)} runs are done: {words}." if missing else ""
 
 
 def status_section(folder: Path, states: Sequence[RunState] | None = None) -> list[Section]:
-    """Return how far a study is, as one section; none where the folder holds no runs."""
+    """Return the section on the states of a study's runs; empty if the folder holds no runs."""
     states = run_states(folder) if states is None else states
     if not states:
         return []
-    needy = sorted((s for s in states if s.state in NEEDY), key=lambda s: NEEDY.index(s.state))
+    needy = sorted((s for s in states if s.state in NEED_ATTENTION), key=lambda s: NEED_ATTENTION.index(s.state))
     body = render(
         "study",
         head=_head(states),
@@ -71,7 +71,7 @@ def status_section(folder: Path, states: Sequence[RunState] | None = None) -> li
 
 
 def _head(states: Sequence[RunState]) -> str:
-    """Return how many runs are in which state, how much of the compute is done, and how long the rest takes."""
+    """Return the number of runs per state, the finished share of the compute, and the remaining time."""
     words = ", ".join(f"{n} {state}" for state, n in counts(states).items())
     left, flops = eta_s(states), sum(s.run.flops for s in states)
     ends = f"; about {_duration(left)} to go" if left is not None else ""
@@ -91,20 +91,20 @@ def _named(states: Sequence[RunState]) -> pd.DataFrame:
         {
             "run": s.run.run_id,
             "state": s.state,
-            "reason": s.reason or (LOST if s.state == "diverged" else ""),
+            "reason": s.reason or (DIVERGED if s.state == "diverged" else ""),
             "attempts": s.attempts,
             "N": count_text(s.run.n_params),
-            "mixture": mixture_in_words(s.run.mixture),
+            "mixture": mixture_text(s.run.mixture),
         }
         for s in states
     ]
     return pd.DataFrame(rows)
 
 
-def mixture_in_words(weights: Mapping[str, float]) -> str:
-    """Return a mixture by its largest weights.
+def mixture_text(weights: Mapping[str, float]) -> str:
+    """Return the largest weights of a mixture as text.
 
-    >>> mixture_in_words({"a": 0.1, "b": 0.9, "c": 0.0})
+    >>> mixture_text({"a": 0.1, "b": 0.9, "c": 0.0})
     'b 90 %, a 10 %'
     """
     largest = sorted(((w, name) for name, w in weights.items() if w > 0), reverse=True)
@@ -119,7 +119,12 @@ def _duration(seconds: float) -> str:
 
 
 def next_section(laws: FittedLaws, table: Table, answer: Recommendation, study: str = "") -> Section:
-    """Return what to run next: the runs that would tell most about the recommendation; of which study."""
+    """Return the section on next runs: those that would reduce the uncertainty of the recommendation most.
+
+    Parameters
+    ----------
+    study : name of the study, for the command that plans such runs
+    """
     title = "What to run next"
     try:
         proposal = propose(laws, table, answer)
@@ -134,9 +139,9 @@ def next_section(laws: FittedLaws, table: Table, answer: Recommendation, study: 
 def _expected(runs: pd.DataFrame, unit: str) -> str:
     before, after = runs["sd_before"].iloc[0], runs["sd_after"].iloc[-1]
     return (
-        f"How uncertain the differences between mixtures that may be the best one are: "
-        f"{difference(f'{before:#.3g}', unit)}. These {len(runs)} runs, chosen for what they tell for each FLOP, are "
-        f"expected to make that {after:#.3g}."
+        "Standard deviation of the predicted differences between the candidates for the best mixture: "
+        f"{difference(f'{before:#.3g}', unit)}. These {len(runs)} runs, selected by information per FLOP, are "
+        f"expected to reduce it to {after:#.3g}."
     )
 
 
@@ -146,17 +151,17 @@ def _proposed(runs: pd.DataFrame, domains: Sequence[str], unit: str) -> pd.DataF
         "N": runs["n_params"].map(count_text),
         "D": runs["n_tokens"].map(count_text),
         "FLOPs": runs["flops"].map("{:.2g}".format),
-        "mixture": [mixture_in_words(weights) for weights in mixtures],
-        f"then uncertain by {brackets(unit)}": runs["sd_after"].map("{:#.3g}".format),
+        "mixture": [mixture_text(weights) for weights in mixtures],
+        f"sd after it {brackets(unit)}": runs["sd_after"].map("{:#.3g}".format),
     }
     return pd.DataFrame(columns)
 
 
 def propose(laws: FittedLaws, table: Table, answer: Recommendation, count: int = N_NEXT) -> Proposal:
-    """Return the runs that would tell most about an answer, of the sizes and lengths that a table has."""
+    """Return the most informative next runs, among the model sizes and run lengths of a table."""
     question = answer.question
     ends = table.frame.groupby("run_id")[["n_params", "n_tokens"]].max()
-    ends["about"] = ends["n_tokens"].map("{:.2g}".format)  # steps are whole: runs of one length differ a little
+    ends["about"] = ends["n_tokens"].map("{:.2g}".format)  # runs of one length differ by part of a step
     lengths = ends.groupby(["n_params", "about"], as_index=False)["n_tokens"].max().to_numpy()
     sizes = [Size(count_text(float(n)), float(n), float(d)) for n, _, d in lengths]
     points = points_of(table)
@@ -166,7 +171,7 @@ def propose(laws: FittedLaws, table: Table, answer: Recommendation, count: int =
 
 
 def points_of(table: Table) -> Points:
-    """Return how many evaluations the runs of a table have, and the ratio of D between neighbours; medians."""
+    """Return the median number of evaluations per run, and the median ratio of D between consecutive ones."""
     by_run = table.frame.sort_values("n_tokens").groupby("run_id")["n_tokens"]
     ratios = (table.frame.sort_values("n_tokens")["n_tokens"] / by_run.shift()).dropna()
     count = int(np.median(by_run.size()))

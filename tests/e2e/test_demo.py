@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.report.proof import prove, verdict
 from mixlaw.tables.check import check_frame
 from scripts.demo import ROADS, proof_mixtures
@@ -21,11 +22,21 @@ def outcome(name: str, a: float, predicted: float) -> dict[str, object]:
     }
 
 
-ANSWER = {
-    "n_tokens": 1000,
-    "targets": {"t": 1.0},
-    "outcomes": [outcome("recommended", 0.9, 2.0), outcome("uniform", 0.5, 2.2)],
-}
+ANSWER = Recommendation.from_json(
+    {
+        "law": "additive",
+        "n_params": 1e6,
+        "n_tokens": 1000,
+        "targets": {"t": 1.0},
+        "weights": {"a": 0.9, "b": 0.1},
+        "domains": [
+            {"domain": "a", "weight": 0.9, "low": 0.8, "high": 1.0},
+            {"domain": "b", "weight": 0.1, "low": 0.0, "high": 0.2},
+        ],
+        "outcomes": [outcome("recommended", 0.9, 2.0), outcome("uniform", 0.5, 2.2)],
+        "override": "",
+    }
+)
 
 
 def runs(*rows: tuple[str, float, float, float]) -> pd.DataFrame:

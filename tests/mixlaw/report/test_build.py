@@ -15,7 +15,7 @@ from mixlaw.cli.plot import KINDS
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.report.answer_tables import path_steps, question, sentences
-from mixlaw.report.build import units_in_words, write_report
+from mixlaw.report.build import unit_sentence, write_report
 from mixlaw.report.drawings import DRAWN, choose_drawings, draw_one
 from mixlaw.report.notebook import answer_html, fit_html, laws_html
 from mixlaw.report.proof import prove
@@ -210,7 +210,7 @@ def test_a_figure_can_be_drawn_on_one_s_own_axes():
 
 
 def test_a_proof_of_other_targets_or_domains_is_refused():
-    with pytest.raises(RunLogError, match="no loss_other, which the recommendation is about"):
+    with pytest.raises(RunLogError, match="no loss_other, which the recommendation uses"):
         prove(answer(3, "other"), runs(3))
     with pytest.raises(RunLogError, match="no weight_domain2"):
         prove(answer(3), runs(2))
@@ -221,7 +221,7 @@ def test_a_picture_of_predictions_is_taken_in_and_a_missing_one_is_named(tmp_pat
     picture.write_bytes(b"\x89PNG a picture")
     write_report(tmp_path / "r.html", laws(3), predictions=picture)
     page = (tmp_path / "r.html").read_text()
-    assert "What a model of the proof predicts" in page
+    assert "Predictions of a proof run" in page
     assert base64.b64encode(b"\x89PNG a picture").decode() in page
     assert "Losses in nats per token;" in page
     with pytest.raises(ConfigError, match=r"none\.png: cannot be read"):
@@ -229,8 +229,8 @@ def test_a_picture_of_predictions_is_taken_in_and_a_missing_one_is_named(tmp_pat
 
 
 def test_patches_have_a_unit_of_their_own():
-    assert units_in_words({"web": "training loss", "web-image": "squared error", "web-text": NATS}).count("-image") == 1
-    assert units_in_words({"web": NATS, "images": NATS}) == "Losses in nats per token"
-    assert units_in_words({"web": "bits/byte", "arc": "error rate", "piqa": "error rate"}) == (
-        "Measured are web: losses in bits/byte; arc and 1 more: error rate"
+    assert unit_sentence({"web": "training loss", "web-image": "squared error", "web-text": NATS}).count("-image") == 1
+    assert unit_sentence({"web": NATS, "images": NATS}) == "Losses in nats per token"
+    assert unit_sentence({"web": "bits/byte", "arc": "error rate", "piqa": "error rate"}) == (
+        "Units: web: losses in bits/byte; arc and 1 more: error rate"
     )

@@ -12,7 +12,7 @@ from mixlaw.advice.recommendation import Recommendation
 from mixlaw.cli.main import main
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.report.study import mixture_in_words, next_section, points_of, propose, status_section, unfinished
+from mixlaw.report.study import mixture_text, next_section, points_of, propose, status_section, unfinished
 from mixlaw.runs.ledger import PlannedRun, begin_attempt, end_attempt, write_plan
 from mixlaw.runs.study_status import run_states
 from mixlaw.tables.table import Table
@@ -134,6 +134,6 @@ def test_points_of_runs_with_one_row_each() -> None:
 
 
 def test_a_mixture_is_named_by_its_largest_weights() -> None:
-    assert mixture_in_words({f"d{i}": w for i, w in enumerate((0.4, 0.3, 0.1, 0.1, 0.06, 0.04))}) == (
+    assert mixture_text({f"d{i}": w for i, w in enumerate((0.4, 0.3, 0.1, 0.1, 0.06, 0.04))}) == (
         "d0 40 %, d1 30 %, d3 10 %, d2 10 %, others 10 %"
     )
