@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-short demo-multimodal demo-vision test slow crash check format clean
+.PHONY: demo demo-short demo-multimodal demo-vision notebooks test slow crash check format clean
 
 demo: $(VENV)/.ready ## real text -> sweep -> laws -> recommended mixture -> proof -> report
 	$(BIN)/python -m scripts.demo
@@ -18,6 +18,9 @@ demo-multimodal: $(VENV)/.ready ## the same road for early fusion of real images
 
 demo-vision: $(VENV)/.ready ## the same road for captioned images
 	$(BIN)/python -m scripts.demo vision_short
+
+notebooks: $(VENV)/.ready ## executes scripts/notebooks again, in place
+	$(BIN)/jupyter execute --inplace scripts/notebooks/*.ipynb
 
 test: $(VENV)/.ready ## the fast tests: every behaviour once, in a few minutes
 	$(BIN)/python -m pytest -n auto
