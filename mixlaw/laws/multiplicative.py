@@ -41,8 +41,8 @@ wrote runs of only two sizes, intervals can be too narrow.
 
 What it cannot do: repetition is not in it. The loss of a target whose domain is missing may rise with D until about
 D1 / beta tokens, as it does in real runs, and slightly where N binds. The optimum for one target moves with N and D
-by e_i alone, and with D until the mixture is felt; for several targets it moves more. How the law compares is in the
-README, case by case in `scripts/protocol.csv`.
+by e_i alone, and with D until the mixture is felt; for several targets it moves more. How the law compares with others:
+`sweeps/measured/RESULTS.md`, case by case in `scripts/protocol.csv`.
 """
 
 from collections.abc import Sequence

@@ -23,6 +23,7 @@ import yaml
 from torch.distributed.run import get_args_parser
 
 from data.prepare import compose_config as compose_data
+from mixlaw.cli.main import COMMANDS as MIXLAW_COMMANDS
 from mixlaw.cli.main import main as mixlaw
 from mixlaw.tables.examples import small_study
 from sweeps.plan import check_options
@@ -229,6 +230,21 @@ def check(command: Sequence[str], composed: Callable[[Sequence[str]], None], mon
         assert shutil.which(str(ROOT / program)), f"{program} is no program of the checkout"
     else:
         assert program in OF_THE_SHELL, f"{program}: the tests do not know this program"
+
+
+def test_options_in_the_prose_of_the_fitter_s_readmes_are_in_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in MIXLAW_COMMANDS:
+        with pytest.raises(SystemExit):
+            mixlaw([name, "--help"])
+    known = {*re.findall(r"--[a-z][\w-]*", capsys.readouterr().out)}
+    named = [
+        (f, n, *re.findall(r"^--[a-z][\w-]*", t.content))
+        for f, n, t in inline("code_inline")
+        if f.startswith("mixlaw/")
+    ]
+    options = [found for found in named if len(found) == 3]
+    assert len(options) > 20
+    assert [found for found in options if found[2] not in known] == []
 
 
 def test_commands_of_all_kinds_are_found() -> None:
