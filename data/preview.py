@@ -35,7 +35,7 @@ from data.stream.views import View
 from data.tokenizers import Tokenizer, load_tokenizer
 from mixlaw.console import command, exit_code_of
 from mixlaw.errors import ConfigError, DataError
-from mixlaw.mixture import check_weights, proportional
+from mixlaw.mixture import Mixture
 from mixlaw.paths import path_option
 
 TEXT_TOKENS, TEXT_CHARS, CAPTION_CHARS = 400, 100, 60  # lengths of the texts that are shown
@@ -131,28 +131,7 @@ def decoded_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> str:
     return "".join(parts)
 
 
-def parse_mixture(text: str) -> dict[str, float]:
-    """Parse weights such as 'code=0.7,docs=0.3'.
-
-    Raises
-    ------
-    ConfigError
-        If the text has another form, or a domain occurs twice.
-    """
-    weights: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, number = part.strip().partition("=")
-        try:
-            weight = float(number)
-        except ValueError:
-            raise ConfigError(f"--mixture: '{part}' is not <domain>=<weight>, as in code=0.7,docs=0.3") from None
-        if name in weights:
-            raise ConfigError(f"--mixture: '{name}' occurs twice: give every domain one weight")
-        weights[name] = weight
-    return weights
-
-
-def realised(manifest: Manifest, weights: dict[str, float], layout: Layout, first: int) -> str:
+def realised(manifest: Manifest, weights: Mixture, layout: Layout, first: int) -> str:
     """Return a table of requested and realised weights in the first sequences of the stream, with tokens and epochs."""
     kinds = {name: kinds_in(manifest, name, "train", layout) for name, weight in weights.items() if weight}
     for name, here in kinds.items():
@@ -282,9 +261,10 @@ def inspect_prepared(args: argparse.Namespace) -> str:
     manifest = open_manifest(config.folder, how_to_prepare(config))
     layout = layout_of(manifest, args.seq_len, args.image_size, args.patch_size)
     if args.mixture:
-        weights = check_weights(parse_mixture(args.mixture), manifest.domains, "--mixture")
+        weights = Mixture.parse(args.mixture, manifest.domains, "--mixture")
     else:
-        weights = proportional({name: n_available(manifest, name, "train", layout) for name in manifest.domains})
+        sizes = {name: n_available(manifest, name, "train", layout) for name in manifest.domains}
+        weights = Mixture.proportional(sizes)
     parts = [describe(manifest, layout), realised(manifest, weights, layout, args.first)]
     if args.out:
         images = prepared_images(manifest)

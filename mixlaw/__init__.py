@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mixlaw.fitting.fitted import FittedLaw
     from mixlaw.fitting.saved import FittedLaws
     from mixlaw.laws.registry import register
+    from mixlaw.mixture import Mixture
     from mixlaw.report.notebook import show
     from mixlaw.runs.load import load_runs
     from mixlaw.selection.compare import Comparison, compare
@@ -34,6 +35,7 @@ __all__ = [
     "FittedLaw",
     "FittedLaws",
     "LawFit",
+    "Mixture",
     "Recommendation",
     "__version__",
     "compare",
@@ -50,6 +52,7 @@ _HOMES = {
     "FittedLaw": "mixlaw.fitting.fitted",
     "FittedLaws": "mixlaw.fitting.saved",
     "LawFit": "mixlaw.fitting.estimator",
+    "Mixture": "mixlaw.mixture",
     "Recommendation": "mixlaw.advice.recommendation",
     "compare": "mixlaw.selection.compare",
     "examples": "mixlaw.tables",

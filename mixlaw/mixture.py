@@ -1,17 +1,22 @@
-"""Mixtures: named weights on the simplex, the h of L(N, D, h)."""
+"""`Mixture`: the weights h of L(N, D, h), by name, checked once; and the rule that rounds weights to integers."""
 
+import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-import numpy as np
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.quoted import quoted, read_pairs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SUM_TOLERANCE = 1e-6
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9_/\-+.$%*@?|\\()\[\]{}:=, \t]+")  # what keys of a dictionary hold in Hydra's overrides
 _SPECIAL = re.compile(r"([\\()\[\]{}:=, \t])")  # what must be escaped there
+_YAML_UNITS = 10_000  # weights in YAML files have four digits
 
 
 def check_domain_name(name: str) -> str:
@@ -27,77 +32,208 @@ def check_domain_name(name: str) -> str:
     return name
 
 
-def check_weights(weights: Mapping[str, float], domains: Iterable[str], where: str = "mixture") -> dict[str, float]:
-    """Return the weights in the order of `domains`, absent domains at 0.
+class Mixture(Mapping[str, float]):
+    """The weight of each domain: an immutable, hashable mapping, in the order of the domains.
+
+    Weights lie in [0, 1] and sum to 1 within 1e-6; they are stored as given. Two mixtures are equal if they have the
+    same names and weights, in any order. `str(mixture)` is `D=W,...`, which `Mixture.parse` reads.
 
     Parameters
     ----------
-    weights : mapping of domain to its share of the training tokens
-    domains : the k domains that can be trained on
+    names : of the k domains
+    weights : (k,) share of the training tokens of each
     where : how an error names the mixture
 
     Raises
     ------
     ConfigError
-        If a name is unknown, a weight is not in [0, 1], or they do not sum to 1 within 1e-6.
+        If a name occurs twice, a weight is not a number in [0, 1], or they do not sum to 1 within 1e-6.
+
+    Examples
+    --------
+    >>> mixture = Mixture.parse("code=0.7,docs=0.3")
+    >>> mixture["code"], mixture.distance(Mixture.uniform(["code", "docs"]))
+    (0.7, 0.2)
     """
-    names = list(domains)
-    for name, weight in weights.items():
-        if name not in names:
-            raise ConfigError(f"{where}: {unknown_name('domain', name, names)}")
-        if not 0 <= weight <= 1:  # also refuses NaN
-            raise ConfigError(f"{where}: weight of '{name}' is {weight:g}; weights must lie in [0, 1]")
-    total = float(sum(weights.values()))
-    if abs(total - 1) > SUM_TOLERANCE:
-        shares = ", ".join(f"{n}: {weights[n] / total:.4g}" for n in weights) if total > 0 else "none"
-        raise ConfigError(f"{where}: weights sum to {total:.6g}, not 1. Scaled to one they are {shares}")
-    return {name: float(weights.get(name, 0.0)) for name in names}
+
+    __slots__ = ("_weights",)
+    _weights: dict[str, float]
+
+    def __init__(self, names: Iterable[str], weights: Iterable[float], where: str = "mixture") -> None:
+        checked: dict[str, float] = {}
+        for name, weight in zip(names, weights, strict=True):
+            if name in checked:
+                raise ConfigError(f"{where}: '{name}' is named twice")
+            checked[name] = _checked_weight(name, weight, where)
+        total = float(sum(checked.values()))
+        if abs(total - 1) > SUM_TOLERANCE:
+            shares = ", ".join(f"{n}: {w / total:.4g}" for n, w in checked.items()) if total > 0 else "none"
+            raise ConfigError(f"{where}: weights sum to {total:.6g}, not 1. Scaled to one they are {shares}")
+        object.__setattr__(self, "_weights", checked)
+
+    @classmethod
+    def of(
+        cls, weights: Mapping[str, float], domains: Iterable[str] | None = None, where: str = "mixture"
+    ) -> "Mixture":
+        """Return the mixture of a mapping from name to weight.
+
+        Parameters
+        ----------
+        domains : the names and their order; absent weights are 0. By default those of `weights`
+
+        Raises
+        ------
+        ConfigError
+            If a name is not one of the domains, or the weights are not a mixture.
+        """
+        names = list(weights if domains is None else domains)
+        for name in weights:
+            if name not in names:
+                raise ConfigError(f"{where}: {unknown_name('domain', name, names)}")
+        given = cls(weights.keys(), weights.values(), where)  # without zeros, so that errors show what was given
+        return given if domains is None else cls(names, [given.get(name, 0.0) for name in names], where)
+
+    @classmethod
+    def uniform(cls, domains: Iterable[str]) -> "Mixture":
+        """Return the mixture with equal weights."""
+        names = list(domains)
+        return cls(names, [1 / len(names)] * len(names) if names else [])
+
+    @classmethod
+    def proportional(cls, sizes: Mapping[str, float]) -> "Mixture":
+        """Return the natural mixture: each domain by its share of the available tokens.
+
+        Raises
+        ------
+        ConfigError
+            If there are no tokens at all.
+        """
+        total = float(sum(sizes.values()))
+        if not total > 0:
+            raise ConfigError("no domain has tokens, so there is no natural mixture")
+        return cls(sizes.keys(), [size / total for size in sizes.values()])
+
+    @classmethod
+    def parse(cls, text: str, domains: Iterable[str] | None = None, where: str = "mixture") -> "Mixture":
+        """Return the mixture of a text `D=W,...`; names with a comma or = are quoted. For `domains` see `of`.
+
+        Raises
+        ------
+        ConfigError
+            If the text has another form, or the weights are not a mixture.
+        """
+        try:
+            weights = read_pairs(text)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        return cls.of(weights, domains, where)
+
+    @classmethod
+    def from_yaml(cls, text: str, domains: Iterable[str] | None = None, where: str = "mixture") -> "Mixture":
+        """Return the weights of a configuration of the trainer's group `mixture`. For `domains` see `of`.
+
+        Raises
+        ------
+        ConfigError
+            If the text is not YAML, holds no weights (as in `named: uniform`), or they are not a mixture.
+        """
+        import yaml
+
+        try:
+            facts = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())[:120]}") from None
+        weights = facts.get("weights") if isinstance(facts, dict) else None
+        if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+            raise ConfigError(f'{where}: it needs weights, as in `weights: {{"code": 0.7, "docs": 0.3}}`')
+        return cls.of(weights, domains, where)
+
+    def __getitem__(self, name: str) -> float:
+        return self._weights[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._weights.items()))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Mixture is immutable: make another one")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (tuple(self), tuple(self.values()))
+
+    def __repr__(self) -> str:
+        return f"Mixture.of({self._weights!r})"
+
+    def __str__(self) -> str:
+        return ",".join(f"{quoted(name)}={weight!r}" for name, weight in self.items())
+
+    @property
+    def array(self) -> "NDArray[np.float64]":
+        """Weights (k,)."""
+        import numpy as np
+
+        return np.array(list(self.values()), np.float64)
+
+    def rounded(self, total: int) -> dict[str, int]:
+        """Return name -> integer weight; they sum to `total`, see `round_to_sum`."""
+        return dict(zip(self, round_to_sum(self.array, total), strict=True))
+
+    def distance(self, other: Mapping[str, float]) -> float:
+        """Return the total variation distance: the share of the tokens that differ, in [0, 1]. Absent weights are 0."""
+        names = dict.fromkeys([*self, *other])
+        return sum(abs(self.get(name, 0.0) - other.get(name, 0.0)) for name in names) / 2
+
+    def hydra_override(self, digits: int = 4) -> str:
+        """Return the trainer's override, with rounded weights that sum to one, and special letters escaped.
+
+        It is empty if a name has letters that Hydra's grammar does not know: its keys are ASCII and take no quotes.
+
+        >>> Mixture.of({"code": 1 / 3, "docs": 2 / 3}).hydra_override()
+        'mixture.weights={code:0.3333,docs:0.6667}'
+        """
+        if not all(map(_KEY.fullmatch, self)):
+            return ""
+        units = self.rounded(10**digits)
+        names = [_SPECIAL.sub(r"\\\1", name) for name in units]
+        parts = [f"{name}:{unit / 10**digits:.{digits}f}" for name, unit in zip(names, units.values(), strict=True)]
+        return "mixture.weights={" + ",".join(parts) + "}"
+
+    def to_yaml(self) -> str:
+        """Return a configuration of the trainer's group `mixture`, with weights of four digits that sum to one."""
+        units = self.rounded(_YAML_UNITS)
+        parts = [f"{json.dumps(d, ensure_ascii=False)}: {u / _YAML_UNITS:.4f}" for d, u in units.items()]
+        return f"named: natural # weights take precedence\nweights: {{{', '.join(parts)}}}\n"
 
 
-def uniform(domains: Iterable[str]) -> dict[str, float]:
-    """Return the mixture that gives every domain the same share."""
-    names = list(domains)
-    return {name: 1 / len(names) for name in names}
+def _checked_weight(name: str, weight: float, where: str) -> float:
+    try:
+        number = float(weight)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}: weight of '{name}' is {weight!r}, not a number") from None
+    if not 0 <= number <= 1:  # also refuses NaN
+        raise ConfigError(f"{where}: weight of '{name}' is {number:g}; weights must lie in [0, 1]")
+    return number
 
 
-def proportional(sizes: Mapping[str, float]) -> dict[str, float]:
-    """Return the natural mixture: every domain at its share of the tokens there are.
-
-    Raises
-    ------
-    ConfigError
-        If there are no tokens at all.
-    """
-    total = float(sum(sizes.values()))
-    if not total > 0:
-        raise ConfigError("no domain has tokens, so there is no natural mixture")
-    return {name: size / total for name, size in sizes.items()}
-
-
-def hydra_override(weights: Mapping[str, float], digits: int = 4) -> str:
-    """Return the trainer's override for a mixture, rounded so that it still sums to one; special letters are escaped.
-
-    It is empty where a name has letters that Hydra's grammar does not know: its keys are ASCII and take no quotes.
-
-    >>> hydra_override({"code": 1 / 3, "docs": 2 / 3})
-    'mixture.weights={code:0.3333,docs:0.6667}'
-    """
-    if not all(map(_KEY.fullmatch, weights)):
-        return ""
-    units = round_to_sum(np.array(list(weights.values())), 10**digits)
-    names = [_SPECIAL.sub(r"\\\1", name) for name in weights]
-    parts = [f"{name}:{unit / 10**digits:.{digits}f}" for name, unit in zip(names, units, strict=True)]
-    return "mixture.weights={" + ",".join(parts) + "}"
-
-
-def round_to_sum(weights: np.ndarray[Any, Any], total: int) -> list[int]:
+def round_to_sum(weights: "NDArray[np.float64]", total: int) -> list[int]:
     """Return integers near `weights * total` that sum to `total` exactly (largest remainders).
+
+    Parameters
+    ----------
+    weights : (k,), at least 0, of any sum
 
     Raises
     ------
     ConfigError
         If the weights are all zero.
     """
+    import numpy as np
+
     scale = float(np.sum(weights))
     if scale <= 0:
         raise ConfigError("a mixture needs at least one weight above 0")

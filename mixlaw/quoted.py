@@ -42,3 +42,33 @@ def unquoted(name: str) -> str:
     name = name.strip()
     inside = len(name) > 1 and name[0] in QUOTES and name[0] == name[-1]
     return name[1:-1] if inside else name
+
+
+def quoted(name: str) -> str:
+    """Return a name as `split` and `unquoted` read it: in quotes if it holds a separator, a quote or outer blanks.
+
+    A name with both kinds of quotes cannot be written.
+
+    >>> quoted("cc,news"), quoted("web")
+    ('"cc,news"', 'web')
+    """
+    if name and name == name.strip() and not any(letter in "+=:,\"'" for letter in name):
+        return name
+    quote = "'" if '"' in name else '"'
+    return f"{quote}{name}{quote}"
+
+
+def read_pairs(text: str) -> dict[str, float]:
+    """Return {'a': 0.1, 'b': 0.2} from 'a=0.1,b=0.2'; a name that holds a comma or = stands in quotes."""
+    if not text:
+        return {}
+    parts = [split(part, "=") for part in split(text, ",")]
+    try:
+        pairs = [(unquoted(name), float(value)) for name, value in parts]
+    except ValueError:
+        raise ConfigError(
+            f"'{text}': write NAME=NUMBER,NAME=NUMBER; a name that holds , or = stands in quotes: '\"a,b\"=0.1'"
+        ) from None
+    if len(dict(pairs)) < len(pairs):
+        raise ConfigError(f"'{text}' names something twice")
+    return dict(pairs)

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mixlaw.mixture import hydra_override
+from mixlaw.mixture import Mixture
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -126,11 +126,10 @@ def shown(path: Path) -> str:
 
 def recommended_run(answer: Path, proof: Path) -> Path:
     """Return the run of the proof that was trained on the recommended mixture."""
-    wanted = json.loads(answer.read_text())["outcomes"][0]["weights"]
+    wanted = Mixture.of(json.loads(answer.read_text())["outcomes"][0]["weights"])
 
     def distance(path: Path) -> float:
-        mixture = json.loads(path.read_text())["mixture"]
-        return max(abs(mixture[domain] - weight) for domain, weight in wanted.items())
+        return wanted.distance(json.loads(path.read_text())["mixture"])
 
     return min(proof.glob("*/run.json"), key=distance).parent
 
@@ -172,9 +171,8 @@ def code() -> list[Path]:
 def proof_mixtures(answer: Path) -> str:
     """Return the sweep over the recommended, the uniform and the natural mixture, as Hydra takes it."""
     outcomes = json.loads(answer.read_text())["outcomes"]
-    key, _, first = hydra_override(outcomes[0]["weights"]).partition("=")
-    others = [hydra_override(o["weights"]).partition("=")[2] for o in outcomes[1:]]
-    return f"{key}={','.join([first, *others])}"
+    overrides = [Mixture.of(outcome["weights"]).hydra_override().partition("=") for outcome in outcomes]
+    return f"{overrides[0][0]}={','.join(mixture for _, _, mixture in overrides)}"
 
 
 def summarise(road: Road, total: float) -> None:

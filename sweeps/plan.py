@@ -27,10 +27,11 @@ from mixlaw.cli.options import number
 from mixlaw.console import command, exit_code_of, say
 from mixlaw.counts import flops, tokens_for
 from mixlaw.errors import ConfigError
+from mixlaw.mixture import Mixture
 from mixlaw.paths import path_option
 from mixlaw.tables.units import kind_of
 from sweeps.jobs import Job, resolve
-from sweeps.study_file import Shape, StudyFile, mixtures_of, shapes_of, write_study
+from sweeps.study_file import Shape, StudyFile, in_thousandths, mixtures_of, shapes_of, write_study
 from sweeps.study_path import path_of, studies
 
 if TYPE_CHECKING:
@@ -139,7 +140,6 @@ def check_options(options: argparse.Namespace, known: argparse.ArgumentParser) -
 def plan_first(options: argparse.Namespace) -> int:
     """Write the study files of a first study, its seeds and its held-out runs, and print their sizes and cost."""
     from mixlaw.advice.design import Size, plan_study
-    from mixlaw.mixture import proportional
 
     if not options.models:
         raise ConfigError("at least three models are needed: --models text_70k,text_136k,text_234k")
@@ -147,7 +147,7 @@ def plan_first(options: argparse.Namespace) -> int:
     shapes = [Shape((*options.overrides, f"model={m}")) for m in options.models.split(",")]
     sizes = {t.shape.label: t for t in trainable(shapes)}
     biggest = max(sizes.values(), key=lambda t: t.n_params)
-    domains, natural = list(biggest.available), proportional(biggest.available)
+    domains, natural = list(biggest.available), Mixture.proportional(biggest.available)
     pair = 2 * biggest.tokens_per_step  # half a run must still be a whole number of steps
     lengths = {name: np.ceil(options.tokens_per_param * t.n_params / pair) * pair for name, t in sizes.items()}
     wanted = [Size(name, t.n_params, lengths[name]) for name, t in sizes.items()]
@@ -348,9 +348,8 @@ def possible(offered: pd.DataFrame, sizes: Mapping[str, Trainable], path: Path) 
 
     def is_open(row: Mapping[Any, Any]) -> bool:
         size = sizes[row["model"]]
-        weights = {d: float(row[f"weight_{d}"]) for d in domains}
-        mixture = tuple((d, round(w, 3)) for d, w in weights.items())
-        often = any(w * row["n_tokens"] > size.max_epochs * size.available[d] for d, w in weights.items())
+        mixture = in_thousandths(Mixture(domains, [row[f"weight_{d}"] for d in domains]))
+        often = any(w * row["n_tokens"] > size.max_epochs * size.available[d] for d, w in mixture.items())
         return not often and mixture not in held and not any(mixture in p.get(size.shape.key, set()) for p in planned)
 
     return offered[[is_open(row) for row in offered.to_dict("records")]].reset_index(drop=True)

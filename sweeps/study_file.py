@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from data.yaml_files import MAX_BYTES
 from mixlaw.errors import ConfigError
-from mixlaw.mixture import hydra_override
+from mixlaw.mixture import Mixture
 from train.grids import combinations
 
 _MIXTURE = ("mixture", "mixture.weights", "mixture.named", "seed")  # settings that differ between runs of one shape
@@ -50,17 +50,28 @@ def shapes_of(path: Path) -> tuple[str, list[Shape]]:
     return name, [Shape(overrides) for overrides in found]
 
 
-def mixtures_of(path: Path) -> dict[str, set[tuple[tuple[str, float], ...]]]:
-    """Return shape -> its mixtures in a study file, each as (domain, weight) pairs sorted by name."""
-    found: dict[str, set[tuple[tuple[str, float], ...]]] = {}
+def mixtures_of(path: Path) -> dict[str, set[Mixture]]:
+    """Return shape -> its mixtures in a study file, with weights of three digits.
+
+    Raises
+    ------
+    ConfigError
+        If the study cannot be read, or its weights are not a mixture.
+    """
+    found: dict[str, set[Mixture]] = {}
     for job in _jobs_of(path)[1]:
         shape = Shape(tuple(o for o in job if o.partition("=")[0] not in _MIXTURE))
         for override in OverridesParser.create().parse_overrides([o for o in job if o.startswith("mixture.weights=")]):
             weights = override.value()
             if isinstance(weights, dict):
-                pairs = sorted((str(d), round(float(w), 3)) for d, w in weights.items())
-                found.setdefault(shape.key, set()).add(tuple(pairs))
+                mixture = Mixture.of({str(d): w for d, w in weights.items()}, where=f"{path}: {override.input_line}")
+                found.setdefault(shape.key, set()).add(in_thousandths(mixture))
     return found
+
+
+def in_thousandths(mixture: Mixture) -> Mixture:
+    """Return a mixture as study files write it: weights are multiples of 0.001."""
+    return Mixture.of({domain: unit / 1000 for domain, unit in mixture.rounded(1000).items()})
 
 
 def _jobs_of(path: Path) -> tuple[str, list[list[str]]]:
@@ -161,8 +172,8 @@ def _by_seeds(group: pd.DataFrame, domains: Sequence[str]) -> list[tuple[tuple[i
     """
     seeds: dict[str, list[int]] = {}
     for row in group.to_dict("records"):
-        weights = {d: float(row[f"weight_{d}"]) for d in domains}
-        seeds.setdefault(hydra_override(weights, 3).partition("=")[2], []).append(int(row["seed"]))
+        override = Mixture(domains, [row[f"weight_{d}"] for d in domains]).hydra_override(3)
+        seeds.setdefault(override.partition("=")[2], []).append(int(row["seed"]))
     found: dict[tuple[int, ...], list[str]] = {}
     for mixture, own in seeds.items():
         found.setdefault(tuple(own), []).append(mixture)

@@ -123,7 +123,7 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
         "tokens_per_step": round(plan.tokens_per_step),
         "n_steps": plan.n_steps,
         "n_tokens": plan.n_tokens,
-        "mixture": plan.weights,
+        "mixture": dict(plan.weights),
         "tokenizer": manifest.facts["tokenizer"],
         "data": {
             d: plan.available(d) | {"sha256": manifest.domain_sha256(d)} for d in (*manifest.domains, *manifest.targets)

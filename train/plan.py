@@ -12,7 +12,7 @@ from data.stream.loader import check_epochs, shares_of_items
 from data.stream.schedule import SCHEDULE_VERSION
 from mixlaw.counts import flops
 from mixlaw.errors import ConfigError
-from mixlaw.mixture import check_weights, proportional, uniform
+from mixlaw.mixture import Mixture
 from mixlaw.runs.ledger import PlannedRun
 from mixlaw.runs.log import SCHEMA_VERSION, run_id
 from train.config import MixtureConfig, TrainConfig
@@ -87,7 +87,7 @@ class Plan(Timetable):
     """Everything that is known about a run before it is trained."""
 
     manifest: Manifest
-    weights: dict[str, float]
+    weights: Mixture
     run_id: str
     kinds: dict[str, Kinds]
 
@@ -170,23 +170,23 @@ def planned_run(plan: Plan, n_params: int, overrides: Sequence[str] = ()) -> Pla
         n_params=n_params,
         n_tokens=plan.n_tokens,
         flops=flops(n_params, plan.n_tokens),
-        mixture=plan.weights,
+        mixture=dict(plan.weights),
         seed=plan.config.seed,
     )
 
 
-def resolve(mixture: MixtureConfig, manifest: Manifest, kinds: dict[str, Kinds]) -> dict[str, float]:
-    """Return domain -> weight over all training domains of the data, zeros included."""
+def resolve(mixture: MixtureConfig, manifest: Manifest, kinds: dict[str, Kinds]) -> Mixture:
+    """Return the requested mixture over all training domains of the data, zeros included."""
     if mixture.weights:
-        return check_weights(mixture.weights, manifest.domains, "mixture.weights")
+        return Mixture.of(mixture.weights, manifest.domains, "mixture.weights")
     if mixture.named == "uniform":
-        return uniform(manifest.domains)
+        return Mixture.uniform(manifest.domains)
     if manifest.image_size:
-        return proportional({d: kinds[d].total("n_tokens") for d in manifest.domains})
-    return proportional({d: manifest.n_tokens(d, "train") for d in manifest.domains})
+        return Mixture.proportional({d: kinds[d].total("n_tokens") for d in manifest.domains})
+    return Mixture.proportional({d: manifest.n_tokens(d, "train") for d in manifest.domains})
 
 
-def science(config: TrainConfig, weights: dict[str, float], manifest: Manifest) -> dict[str, Any]:
+def science(config: TrainConfig, weights: Mixture, manifest: Manifest) -> dict[str, Any]:
     """Return all facts that decide the losses of a run; the run id is their hash."""
     facts = dataclasses.asdict(config)
     for machine_side in ("study_name", "machine", "logging", "checkpoint", "data"):

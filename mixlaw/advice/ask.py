@@ -7,7 +7,7 @@ from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.identifiability import form_of
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.mixture import proportional, uniform
+from mixlaw.mixture import Mixture
 from mixlaw.tables.factor_levels import SAME
 
 KL_PENALTY = 0.01  # nats per unit of KL divergence, where a mixture to stay near is given
@@ -41,7 +41,7 @@ def ask(
     groups : name -> (domains, least, most) of the sum of their weights
     max_epochs : passes over the tokens of a domain; caps its weight
     available : domain -> tokens that exist of it; by default as the runs state
-    stay_near : a mixture to stay near: "uniform", "natural", "D=W,...", or domain -> weight
+    stay_near : a mixture to stay near: "uniform", "natural", "D=W,...", the path of a YAML file, or domain -> weight
     kl_penalty : penalty of the distance to it [nats per unit of KL(h || stay_near)]
 
     Raises
@@ -62,8 +62,8 @@ def ask(
     if max_epochs and not known:
         raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
     if kl_penalty and not stay_near:
-        raise ConfigError("--kl-penalty needs a mixture to stay near: --stay-near uniform, natural, or D=W,...")
-    near = read_mixture(stay_near, fit.domains, baseline_mixtures(fit.domains, known)) if stay_near else {}
+        raise ConfigError("--kl-penalty needs a mixture to stay near: --stay-near uniform, natural, D=W,...")
+    near = read_mixture(stay_near, fit.domains, baseline_mixtures(fit.domains, known)) if stay_near else None
     question = Question(
         n_params=n_params,
         n_tokens=n_tokens,
@@ -94,11 +94,11 @@ def law_of(laws: FittedLaws, name: str | None = None) -> FittedLaw:
     return laws.fits[name or laws.chosen]
 
 
-def baseline_mixtures(domains: list[str], sizes: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def baseline_mixtures(domains: list[str], sizes: Mapping[str, float]) -> dict[str, Mixture]:
     """Return the mixtures that a recommendation is compared with: uniform and, where tokens are known, natural."""
     known = all(d in sizes for d in domains)
-    natural = {"natural": proportional({d: sizes[d] for d in domains})} if known else {}
-    return {"uniform": uniform(domains)} | natural
+    natural = {"natural": Mixture.proportional({d: sizes[d] for d in domains})} if known else {}
+    return {"uniform": Mixture.uniform(domains)} | natural
 
 
 def require_mixture(laws: FittedLaws, name: str) -> None:

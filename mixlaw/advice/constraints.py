@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -9,10 +10,11 @@ from mixlaw.advice.simplex import Group, Limits
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.laws.jacobian import Array
-from mixlaw.mixture import SUM_TOLERANCE, check_weights, uniform
+from mixlaw.mixture import SUM_TOLERANCE, Mixture
 from mixlaw.quoted import split, unquoted
 
 AVERAGE = ("average", "mean")  # of the losses of the training domains
+YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Question:
     groups: dict[str, tuple[tuple[str, ...], float, float]] = field(default_factory=dict)
     available: dict[str, float] = field(default_factory=dict)
     max_epochs: float | None = None
-    stay_near: dict[str, float] = field(default_factory=dict)
+    stay_near: Mixture | None = None
     kl_penalty: float = 0.0
 
     def constraints(self) -> list[str]:
@@ -84,7 +86,7 @@ def limits(domains: list[str], question: Question) -> Limits:
     floors = question.floors | question.pins
     caps |= question.pins
     in_groups = [d for members, _, _ in question.groups.values() for d in members]
-    for name in (*floors, *caps, *in_groups, *question.stay_near):
+    for name in (*floors, *caps, *in_groups, *(question.stay_near or ())):
         if name not in domains:
             raise ConfigError(f"limits: {unknown_name('domain', name, domains)}")
     if not all(value >= 0 for value in (*floors.values(), *caps.values())):  # also refuses NaN
@@ -128,7 +130,7 @@ def read_targets(wanted: str | Mapping[str, float], fit: FittedLaw) -> dict[str,
     name with a comma in it stands in quotes.
     """
     if isinstance(wanted, str) and wanted in AVERAGE and wanted not in fit.targets:
-        return uniform([d for d in fit.domains if d in fit.targets] or list(fit.targets))
+        return dict(Mixture.uniform([d for d in fit.domains if d in fit.targets] or list(fit.targets)))
     raw = _importances(wanted, fit) if isinstance(wanted, str) else dict(wanted)
     for name in raw:
         fit.target(name)
@@ -174,30 +176,22 @@ def read_groups(texts: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float,
     return groups
 
 
-def read_mixture(
-    text: str | Mapping[str, float], domains: list[str], known: Mapping[str, Mapping[str, float]]
-) -> dict[str, float]:
-    """Return a mixture from a known name, such as uniform or natural, from 'NAME=WEIGHT,...', or domain -> weight."""
-    if isinstance(text, Mapping):
-        return check_weights(text, domains)
-    if text in known:
-        return dict(known[text])
-    if "=" not in text:
-        raise ConfigError(unknown_name("mixture", text, known))
-    return check_weights(read_pairs(text), domains)
+def read_mixture(wanted: str | Mapping[str, float], domains: list[str], known: Mapping[str, Mixture]) -> Mixture:
+    """Return a mixture from its name (uniform, natural), 'D=W,...', the path of a YAML file, or domain -> weight."""
+    if isinstance(wanted, Mapping):
+        return Mixture.of(wanted, domains)
+    if wanted in known:
+        return known[wanted]
+    if Path(wanted).suffix in YAML:
+        return _saved_mixture(Path(wanted), domains)
+    if "=" not in wanted:
+        raise ConfigError(unknown_name("mixture", wanted, known))
+    return Mixture.parse(wanted, domains)
 
 
-def read_pairs(text: str) -> dict[str, float]:
-    """Return {'a': 0.1, 'b': 0.2} from 'a=0.1,b=0.2'; a name that holds a comma or = stands in quotes."""
-    if not text:
-        return {}
-    parts = [split(part, "=") for part in split(text, ",")]
+def _saved_mixture(path: Path, domains: list[str]) -> Mixture:
     try:
-        pairs = [(unquoted(name), float(value)) for name, value in parts]
-    except ValueError:
-        raise ConfigError(
-            f"'{text}': write NAME=NUMBER,NAME=NUMBER; a name that holds , or = stands in quotes: '\"a,b\"=0.1'"
-        ) from None
-    if len(dict(pairs)) < len(pairs):
-        raise ConfigError(f"'{text}' names something twice")
-    return dict(pairs)
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    return Mixture.from_yaml(text, domains, str(path))

@@ -1,6 +1,6 @@
 """The loss of the big run as a function of its mixture, and the mixture where it is lowest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +15,13 @@ from mixlaw.fitting.widening import LEAST, deviations, factors
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import lifted
 from mixlaw.laws.terms import TINY, Inputs
+from mixlaw.mixture import Mixture
 
 KNOWN_INPUTS = {"N", "D", "h", "share", "available"}
 MEAN_OVER, COARSE_MEAN_OVER = 32, 8  # resampled laws that a mean is over
 MOST_LOG = 5.0  # log ratio to the fit beyond which a widened loss is not followed
 IN_CACHE = 50_000  # numbers of a law's terms that are worked out at once
-Mixtures = Mapping[str, Mapping[str, float]]
+Mixtures = Mapping[str, Mixture]  # by name
 
 
 class Objective:
@@ -61,7 +62,8 @@ class Objective:
         if self._law.uses - KNOWN_INPUTS:
             missing = ", ".join(sorted(self._law.uses - KNOWN_INPUTS))
             raise FitError(f"the {fit.name} law cannot recommend a mixture: it needs {missing} besides")
-        self._near = np.array([max(question.stay_near.get(d, 0.0), TINY) for d in fit.domains])
+        near: Mapping[str, float] = question.stay_near or {}
+        self._near = np.array([max(near.get(d, 0.0), TINY) for d in fit.domains])
         fits = {t: fit.target(t) for t in question.targets}
         self._theta = {t: f.theta[None] if laws == "best" else f.draws for t, f in fits.items()}
         self._factor: dict[str, float] = {}
@@ -150,9 +152,9 @@ class Objective:
         """Return losses (b,) alone."""
         return self._losses(h)[0]
 
-    def at(self, weights: Mapping[str, float] | Array) -> float:
-        """Return the loss of one mixture."""
-        h = np.array(list(weights.values())) if isinstance(weights, Mapping) else weights
+    def at(self, mixture: Mixture | Array) -> float:
+        """Return the loss of one mixture, given as such or as weights (k,)."""
+        h = mixture.array if isinstance(mixture, Mixture) else mixture
         return float(self.loss(h[None])[0])
 
     def _losses(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
@@ -223,7 +225,7 @@ def optimum(objective: Objective, baselines: Mixtures) -> Array:
     Where the loss is not convex, the best fit alone is minimised first, from everywhere, and the mean over resampled
     laws from there and from the baselines.
     """
-    where, plain = objective.limits, [list(m.values()) for m in baselines.values()]
+    where, plain = objective.limits, [m.array for m in baselines.values()]
     if objective.convex:
         return lowest(objective, np.vstack([starts(where)[0], *plain]), where)
     single = lowest(objective.best_fit(), np.vstack([starts(where), *plain]), where)
@@ -254,7 +256,7 @@ def run_noise(objective: Objective, seeds: Mapping[str, float]) -> float:
     return total
 
 
-def clean(h: Array) -> list[float]:
-    """Return weights with the numerically zero ones at zero, summing to one."""
+def as_mixture(domains: Sequence[str], h: Array) -> Mixture:
+    """Return weights (k,) by name, with the numerically zero ones at zero, summing to one."""
     kept = np.where(h < 1e-6, 0.0, h)
-    return [float(w) for w in kept / kept.sum()]
+    return Mixture(domains, kept / kept.sum())

@@ -1,6 +1,5 @@
 """The mixture for a big run: where the predicted loss is lowest, how sure that is, and what it costs."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import pandas as pd
 from mixlaw.advice.ask import ask, baseline_mixtures, law_of, require_mixture
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.extrapolation import Asked, far_warnings
-from mixlaw.advice.objective import Objective, clean, drawn_optima, optimum, run_noise
+from mixlaw.advice.objective import Mixtures, Objective, as_mixture, drawn_optima, optimum, run_noise
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.sensitivity import flat_frontier, other_laws, path, prices
 from mixlaw.advice.simplex import starts
@@ -23,7 +22,6 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.tables.units import NATS, difference, mixed_warning
 
 APART, MOST_NAMED = 0.02, 5  # weights that differ by more are named, for so many domains
-Named = Mapping[str, Mapping[str, float]]  # mixtures by name
 
 
 def recommend(
@@ -56,17 +54,17 @@ def recommend(
     question = question or ask(laws, law=law, **asked)
     objective, baselines = Objective(fit, question, laws.sizes), baseline_mixtures(fit.domains, laws.sizes)
     best, free = optimum(objective, baselines), optimum(objective.asking(question.unlimited()), baselines)
-    mixtures = {"recommended": dict(zip(fit.domains, clean(best), strict=True))} | baselines
+    mixtures = {"recommended": as_mixture(fit.domains, best)} | baselines
     clouds = drawn_optima(objective.drawn(), [best, free, starts(objective.limits)[0]])
     noise, spread = run_noise(objective, laws.noise), interval(clouds, level)
     others = other_laws(laws, objective, best, baselines)
     table = _domain_table(objective, mixtures, spread, free)
     table[["flat_low", "flat_high"]] = flat_frontier(objective, best, noise)
     if len(others):
-        shares = np.array([[h[d] for d in fit.domains] for h in others["weights"]])
+        shares = np.array([h.array for h in others["weights"]])
         table["others_low"], table["others_high"] = shares.min(0), shares.max(0)
     outcomes = _outcomes(objective, mixtures, level)
-    points = np.vstack([free, *(list(h.values()) for h in baselines.values())])
+    points = np.vstack([free, *(h.array for h in baselines.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
     return Recommendation(
         law=fit.name,
@@ -101,21 +99,22 @@ def _warnings(
     ]
 
 
-def _domain_table(objective: Objective, mixtures: Named, spread: tuple[Array, Array], free: Array) -> pd.DataFrame:
+def _domain_table(objective: Objective, mixtures: Mixtures, spread: tuple[Array, Array], free: Array) -> pd.DataFrame:
     """Return one row per domain; a gradient below 0 means that more of it lowers the loss at the uniform mixture."""
-    even = np.array([list(mixtures["uniform"].values())])
+    even = mixtures["uniform"].array[None]
     _, gradient = objective.asking(replace(objective.question, kl_penalty=0.0))(even)
-    weight = np.array(list(mixtures["recommended"].values()))
+    weight = mixtures["recommended"].array
     columns: dict[str, Any] = {"domain": objective.fit.domains, "weight": weight}
     columns |= {"low": np.minimum(spread[0], weight), "high": np.maximum(spread[1], weight)}
-    columns |= {"unconstrained": clean(free), "gradient": gradient[0] - gradient[0] @ even[0]}
-    return pd.DataFrame(columns | {n: list(m.values()) for n, m in mixtures.items() if n != "recommended"})
+    columns |= {"unconstrained": as_mixture(objective.fit.domains, free).array}
+    columns |= {"gradient": gradient[0] - gradient[0] @ even[0]}
+    return pd.DataFrame(columns | {n: m.array for n, m in mixtures.items() if n != "recommended"})
 
 
-def _outcomes(objective: Objective, mixtures: Named, level: float) -> pd.DataFrame:
+def _outcomes(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFrame:
     """Return, per mixture, the predicted loss and the gain of the recommended one over it, each with its interval."""
     drawn, rng = objective.drawn(), np.random.default_rng(0)
-    cloud = {name: drawn.loss(np.tile(list(h.values()), (drawn.count, 1))) for name, h in mixtures.items()}
+    cloud = {name: drawn.loss(np.tile(h.array, (drawn.count, 1))) for name, h in mixtures.items()}
     best, rows = objective.at(mixtures["recommended"]), []
     for name, weights in mixtures.items():
         value = objective.at(weights)
@@ -142,7 +141,7 @@ def _scattered(objective: Objective, losses: Array, rng: np.random.Generator) ->
     return with_scatter(losses, np.sum(around, axis=0))
 
 
-def _per_target(objective: Objective, mixtures: Named) -> pd.DataFrame:
+def _per_target(objective: Objective, mixtures: Mixtures) -> pd.DataFrame:
     """Return the predicted loss of every fitted target under every mixture."""
     each = {t: objective.of(t) for t in objective.fit.targets}
     return pd.DataFrame([{"mixture": m} | {t: o.at(w) for t, o in each.items()} for m, w in mixtures.items()])

@@ -12,7 +12,7 @@ from mixlaw.advice.constraints import Question
 from mixlaw.errors import RunLogError
 from mixlaw.fileio import strict_json, write_atomically
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.mixture import hydra_override
+from mixlaw.mixture import Mixture
 from mixlaw.tables.units import NATS
 
 TABLES = ("outcomes", "per_target", "prices", "path", "others")
@@ -29,7 +29,7 @@ class Recommendation:
     ----------
     law, reason : name of the law that was asked, and why it was chosen
     question : the big run, its targets, and the limits of the mixture
-    weights : domain -> weight of the recommended mixture h*
+    weights : the recommended mixture h*
     table : per domain: weight, low and high (interval over resampled laws), gradient of the loss at the uniform mixture
         [nats per unit of weight moved to the domain], weight without limits (unconstrained), uniform and, where known,
         natural weight, flat_low and flat_high (range within which the loss rises by less than the noise of one run, the
@@ -51,7 +51,7 @@ class Recommendation:
     law: str
     reason: str
     question: Question
-    weights: dict[str, float]
+    weights: Mixture
     table: pd.DataFrame
     outcomes: pd.DataFrame
     per_target: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -68,7 +68,7 @@ class Recommendation:
     @property
     def override(self) -> str:
         """The mixture as a Hydra override of the trainer; empty where Hydra cannot hold the names."""
-        return hydra_override(self.weights)
+        return self.weights.hydra_override()
 
     def outdated(self, laws: FittedLaws) -> bool:
         """Return whether this rests on a fit to other runs, or on a law that these lack."""
@@ -76,7 +76,7 @@ class Recommendation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the recommendation as plain data; `override` is what the trainer takes."""
-        tables = {n: getattr(self, n).to_dict(orient="records") for n in TABLES}
+        tables = {n: [_plain(row) for row in records(getattr(self, n))] for n in TABLES}
         return {
             "law": self.law,
             "reason": self.reason,
@@ -88,7 +88,7 @@ class Recommendation:
             "available": self.question.available,
             "limits": {name: getattr(self.question, name) for name in LIMITS},
             "data_sha256": self.data_sha256,
-            "weights": self.weights,
+            "weights": dict(self.weights),
             "override": self.override,
             "domains": self.table.to_dict(orient="records"),
             "noise": self.noise,
@@ -113,13 +113,13 @@ class Recommendation:
         missing = {"domain", "weight", "low", "high"} - set(table)
         if missing:
             raise ValueError(f"{', '.join(sorted(missing))} of the domains is missing")
-        tables = {name: pd.DataFrame(facts.get(name) or []) for name in TABLES}
+        tables = {name: pd.DataFrame([_with_mixture(row) for row in facts.get(name) or []]) for name in TABLES}
         tables["prices"] = tables["prices"].reindex(columns=PRICES).astype(dict.fromkeys(PRICES[1:], float))
         return cls(
             law=str(facts.get("law", "")),
             reason=str(facts.get("reason", "")),
             question=_question(facts),
-            weights={name: float(weight) for name, weight in facts["weights"].items()},
+            weights=Mixture.of(facts["weights"], where="weights"),
             table=table,
             **tables,
             noise=float(facts.get("noise") or 0.0),
@@ -156,6 +156,16 @@ class Recommendation:
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of one of a recommendation's tables, column -> value."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a table as JSON can hold it."""
+    return {name: dict(value) if isinstance(value, Mixture) else value for name, value in row.items()}
+
+
+def _with_mixture(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a saved row with its weights, where it has any, as a `Mixture`."""
+    return row | ({"weights": Mixture.of(row["weights"], where="weights")} if "weights" in row else {})
 
 
 def _mapping(facts: Any) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixlaw.advice.objective import Mixtures, Objective, clean, drawn_optima, optimum
+from mixlaw.advice.objective import Mixtures, Objective, as_mixture, drawn_optima, optimum
 from mixlaw.advice.simplex import ROUGHLY, Limits, minimise_mixture, starts
 from mixlaw.errors import FitError
 from mixlaw.fitting.bootstrap import interval
@@ -129,7 +129,7 @@ def other_laws(laws: FittedLaws, objective: Objective, best: Array, baselines: M
 
     Returns
     -------
-    DataFrame of law, predicted (by that law), regret, and weights (domain -> weight); laws that cannot answer are left
+    DataFrame of law, predicted (by that law), regret, and weights (a `Mixture`); laws that cannot answer are left
     out
     """
     rows, least = [], objective.at(best)
@@ -142,7 +142,7 @@ def other_laws(laws: FittedLaws, objective: Objective, best: Array, baselines: M
             continue
         h = optimum(other, baselines)
         row = {"law": name, "predicted": other.at(h), "regret": max(objective.at(h) - least, 0.0)}
-        rows.append(row | {"weights": dict(zip(fit.domains, clean(h), strict=True))})
+        rows.append(row | {"weights": as_mixture(fit.domains, h)})
     return pd.DataFrame(rows, columns=["law", "predicted", "regret", "weights"])
 
 
@@ -168,7 +168,7 @@ def path(
 
     Returns
     -------
-    DataFrame of n_params, n_tokens, regret, weights (domain -> weight) and interval (domain -> [low, high])
+    DataFrame of n_params, n_tokens, regret, weights (a `Mixture`) and interval (domain -> [low, high])
     """
     if not objective.reads & {"N", "D"}:
         return pd.DataFrame(columns=PATH)
@@ -186,6 +186,6 @@ def path(
         low, high = ends if part == 1 else interval(drawn_optima(asked.drawn(PATH_DRAWS), reached), level)
         between = zip(domains, np.minimum(low, h), np.maximum(high, h), strict=True)
         row = {"n_params": float(n), "n_tokens": float(d), "regret": max(objective.at(h) - least, 0.0)}
-        shares = {"weights": dict(zip(domains, clean(h), strict=True))}
+        shares = {"weights": as_mixture(domains, h)}
         rows.append(row | shares | {"interval": {name: [float(a), float(b)] for name, a, b in between}})
     return pd.DataFrame(rows)

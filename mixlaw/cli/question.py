@@ -4,11 +4,12 @@ import argparse
 from typing import Any
 
 from mixlaw.advice.ask import KL_PENALTY, ask, law_of
-from mixlaw.advice.constraints import AVERAGE, Question, read_groups, read_pairs
+from mixlaw.advice.constraints import AVERAGE, Question, read_groups
 from mixlaw.cli.options import add_renamed, number
 from mixlaw.console import remark
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
+from mixlaw.quoted import read_pairs
 
 
 def question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
@@ -31,7 +32,7 @@ def question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
     )
     limits.add_argument("--max-epochs", type=number, metavar="E", help="largest number of epochs of any domain")
     limits.add_argument("--available", default="", metavar="D=TOKENS,...", help="available tokens, for --max-epochs")
-    near = "penalise the KL divergence from this mixture: uniform, natural, or D=W,..."
+    near = "penalise the KL divergence from this mixture: uniform, natural, D=W,..., or a YAML file"
     penalty = f"weight of that penalty, in nats of loss per nat of KL; default: {KL_PENALTY}"
     add_renamed(limits, "--stay-near", "--prior", default="", metavar="MIXTURE", help=near)
     add_renamed(limits, "--kl-penalty", "--pull", type=number, metavar="NATS", help=penalty)

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from mixlaw.advice.constraints import read_pairs
 from mixlaw.console import remark
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
+from mixlaw.quoted import read_pairs
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table

@@ -1,10 +1,7 @@
 """`mixlaw recommend`: the mixture of a big run, with intervals and the costs of its limits."""
 
 import argparse
-import json
 from pathlib import Path
-
-import numpy as np
 
 from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
@@ -13,7 +10,6 @@ from mixlaw.console import say
 from mixlaw.errors import ConfigError
 from mixlaw.fileio import strict_json, write_atomically
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.mixture import round_to_sum
 from mixlaw.report.terminal import summary
 
 RECOMMENDED = "# Recommended"  # header of files that we may overwrite
@@ -50,9 +46,6 @@ def _check_own(path: Path) -> None:
 def override_file(answer: Recommendation) -> str:
     """Return the recommended weights as a config file of the Hydra group `mixture`."""
     question = answer.question
-    units = round_to_sum(np.array(list(answer.weights.values())), 10_000)
-    shares = zip(answer.weights, units, strict=True)
-    weights = "{" + ", ".join(f"{json.dumps(d, ensure_ascii=False)}: {u / 10_000:.4f}" for d, u in shares) + "}"
     head = f"{RECOMMENDED} by the {answer.law} law for N = {question.n_params:.4g}, D = {question.n_tokens:.4g},"
     targets = " ".join(", ".join(question.targets).split())  # in one line
-    return f"{head}\n# best at {targets}.\nnamed: natural # weights go before it\nweights: {weights}\n"
+    return f"{head}\n# best at {targets}.\n{answer.weights.to_yaml()}"

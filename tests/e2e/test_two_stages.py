@@ -10,6 +10,7 @@ import pytest
 
 from mixlaw.advice.design import Size, as_runs, spread
 from mixlaw.errors import ConfigError
+from mixlaw.mixture import Mixture
 from mixlaw.tables.read import read_table
 from sweeps.plan import Trainable, main, possible
 from sweeps.study_file import Shape, StudyFile, mixtures_of, shapes_of, write_study
@@ -217,5 +218,5 @@ def test_mixtures_of_a_study_file_are_read_back(tmp_path: Path) -> None:
     study = StudyFile("x", ("why",), {"data": "d"}, after="x")
     write_study(path, study, runs.assign(shape="model=m\tseed_free=1"), ["b", "a"])
     (found,) = mixtures_of(path).values()
-    assert found == {(("a", 0.75), ("b", 0.25)), (("a", 0.0), ("b", 1.0))}
+    assert found == {Mixture.of({"a": 0.75, "b": 0.25}), Mixture.of({"a": 0.0, "b": 1.0})}
     assert path.read_text().startswith("# @package _global_\n# why\ndefaults:\n- x\n- _self_\n")

@@ -7,7 +7,7 @@ import pytest
 
 from mixlaw.advice.recommend import Question, recommend
 from mixlaw.fitting.estimator import LawFit
-from mixlaw.mixture import uniform
+from mixlaw.mixture import Mixture
 from mixlaw.selection.splits import held_out
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.table import Table
@@ -92,7 +92,7 @@ def test_the_recommended_mixture_is_the_papers():
     """c4 and commoncrawl are two crawls of the same web and trade against each other; their sum does not."""
     table = slimpajama(lambda f: f["n_params"] > 0)
     laws = laws_of(table, "additive", n_starts=6, n_bootstrap=40)
-    weights = recommend(laws, Question(680e6, 25.9e9, uniform(table.domains), {}, {})).weights
+    weights = recommend(laws, Question(680e6, 25.9e9, dict(Mixture.uniform(table.domains)), {}, {})).weights
     percent = {domain: 100 * weight for domain, weight in weights.items()}
     for domain, published in PAPER_H.items():
         assert percent[domain] == pytest.approx(published, abs=4 if domain in ("c4", "commoncrawl") else 2), domain

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import data.prepare
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.fileio import canonical_json
-from mixlaw.mixture import check_weights, uniform
+from mixlaw.mixture import Mixture
 from tests.commands import call
 from tests.marks import slow
 from tests.train.tiny import write_corpus
@@ -233,4 +233,4 @@ def test_every_run_of_a_study_is_possible_and_no_two_are_one(name: str, monkeypa
         for value in choices[i]:
             config = compose_config([f"study={name}", f"{override.get_key_element()}={value}"])
             assert name.startswith(config.study_name)
-            check_weights(config.mixture.weights or uniform(domains), domains)
+            Mixture.of(config.mixture.weights or Mixture.uniform(domains), domains)

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from mixlaw.advice.constraints import Question, limits, read_groups, read_mixture, read_pairs, read_targets
+from mixlaw.advice.constraints import Question, limits, read_groups, read_mixture, read_targets
 from mixlaw.advice.simplex import project
 from mixlaw.errors import ConfigError
+from mixlaw.mixture import Mixture
+from mixlaw.quoted import read_pairs
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted
 
 
@@ -78,10 +80,20 @@ def test_a_mixture_is_read_from_names_and_numbers():
 
 
 def test_a_known_mixture_is_named_and_an_unknown_one_gets_the_near_match():
-    known = {"uniform": dict.fromkeys(DOMAINS, 1 / 3)}
+    known = {"uniform": Mixture.uniform(DOMAINS)}
     assert read_mixture("uniform", DOMAINS, known) == known["uniform"]
     with pytest.raises(ConfigError, match=r"unknown mixture 'unifrom'; did you mean 'uniform'\?"):
         read_mixture("unifrom", DOMAINS, known)
+
+
+def test_a_mixture_is_read_from_the_file_that_recommend_writes(tmp_path):
+    path, mixture = tmp_path / "big.yaml", Mixture.of({"web": 0.25, "code": 0.75})
+    path.write_text(mixture.to_yaml())
+    assert read_mixture(str(path), DOMAINS, {}) == {"code": 0.75, "docs": 0.0, "web": 0.25}
+    with pytest.raises(ConfigError, match=r"big\.yaml: unknown domain 'web'"):
+        read_mixture(str(path), ["code", "docs"], {})
+    with pytest.raises(ConfigError, match=r"other\.yaml cannot be read"):
+        read_mixture(str(tmp_path / "other.yaml"), DOMAINS, {})
 
 
 @pytest.mark.parametrize("shares", [[0.2, 0.65, 0.05, 0.1], [0.7, 0.2, 0.1]])

@@ -16,7 +16,7 @@ from mixlaw.advice.simplex import lowest, starts
 from mixlaw.errors import ConfigError, FitError, RunLogError
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import get_law
-from mixlaw.mixture import check_weights
+from mixlaw.mixture import Mixture
 from mixlaw.report.terminal import summary
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted, optimum, warned
 
@@ -142,8 +142,8 @@ def test_the_override_is_what_the_trainer_takes_and_the_answer_is_plain_json():
     override = facts["override"]
     assert override.startswith("mixture.weights={code:0.")
     parsed = {name: float(value) for name, value in re.findall(r"(\w+):([\d.]+)", override)}
-    assert check_weights(parsed, DOMAINS) == pytest.approx(answer.weights, abs=1e-4)
-    assert check_weights(facts["weights"], DOMAINS) == answer.weights
+    assert Mixture.of(parsed, DOMAINS) == pytest.approx(answer.weights, abs=1e-4)
+    assert Mixture.of(facts["weights"], DOMAINS) == answer.weights
     assert override in summary(answer)
     assert all(domain in summary(answer) for domain in DOMAINS)
 
@@ -233,7 +233,7 @@ def test_a_saved_recommendation_comes_back_and_knows_whether_it_is_outdated(tmp_
     ({"n_tokens": None}, "n_tokens is missing"), ({"n_params": "7e9"}, "n_params is missing"),
     ({"domains": [{"domain": "a", "weight": 1.0}]}, "high, low of the domains is missing"),
     ({"outcomes": [1]}, "outcomes is missing"), ({"limits": {"groups": {"a": 1}}}, "its limits cannot be read"),
-    ({"weights": {"code": "half"}}, "could not convert"),
+    ({"weights": {"code": "half"}}, "weight of 'code' is 'half', not a number"),
 ])  # fmt: skip
 def test_a_file_that_holds_no_recommendation_is_refused(tmp_path, change, said):
     path = tmp_path / "recommendation.json"

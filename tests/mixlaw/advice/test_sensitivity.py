@@ -9,6 +9,7 @@ from mixlaw.advice.constraints import Question
 from mixlaw.advice.objective import Objective, run_noise
 from mixlaw.advice.recommend import recommend
 from mixlaw.laws.registry import get_law
+from mixlaw.mixture import Mixture
 from mixlaw.report.notebook import answer_html
 from mixlaw.report.plots_mixture import path as path_figure
 from mixlaw.report.terminal import summary
@@ -24,7 +25,7 @@ JOINT = {"main": TRUTHS["joint"]}
 
 
 def loss(laws, question, weights):
-    return Objective(laws.best, question, laws.sizes).at(weights)
+    return Objective(laws.best, question, laws.sizes).at(Mixture.of(weights))
 
 
 def test_each_limit_costs_what_taking_it_away_alone_saves():
@@ -65,7 +66,7 @@ def test_a_mixture_that_the_limits_make_impossible_is_refused_with_the_table():
 
 def test_a_penalty_of_distance_goes_from_the_optimum_to_the_mixture_and_has_a_price():
     laws = fitted("additive", ADDITIVE)
-    near = {"code": 0.6, "docs": 0.3, "web": 0.1}
+    near = Mixture.of({"code": 0.6, "docs": 0.3, "web": 0.1})
     free = optimum(laws, ask())
     weak, strong, all_ = (recommend(laws, ask(stay_near=near, kl_penalty=p)) for p in (1e-4, 0.1, 1e3))
     assert weak.weights == pytest.approx(free, abs=0.01)
