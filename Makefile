@@ -23,10 +23,10 @@ notebooks: $(VENV)/.ready ## executes scripts/notebooks again, in place
 	$(BIN)/jupyter execute --inplace scripts/notebooks/*.ipynb
 
 test: $(VENV)/.ready ## the fast tests: every behaviour once, in a few minutes
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: $(VENV)/.ready ## what the fast tests leave out: long searches, many processes, whole repeats, more examples of properties
-	$(BIN)/python -m pytest -n auto -m "(slow or hypothesis) and not crash and not slurm" --hypothesis-profile thorough
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "(slow or hypothesis) and not crash and not slurm" --hypothesis-profile thorough
 
 crash: $(VENV)/.ready ## kills, full disks and broken shards by the hundred; about half an hour
 	$(BIN)/python -m pytest -n auto -m crash

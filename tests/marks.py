@@ -1,10 +1,18 @@
-"""Marks for a part of a test."""
+"""Marks for a part of a test, and how many examples a property has."""
 
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+THOROUGH = 100  # examples of a property that says nothing itself, in the profile of `make slow`
 
 
 def slow(*values: Any) -> Any:
     """Return parameters that only the slow tests have."""
     return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def examples(n: int) -> settings:
+    """Return the settings of a property that takes long: n examples in `make slow`, a quarter in `make test`."""
+    return settings(max_examples=n if settings.default.max_examples >= THOROUGH else -(-n // 4))

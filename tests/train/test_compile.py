@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from tests.marks import slow
 from tests.train.ranks import on_ranks
 from tests.train.test_precision import LAYOUTS, MODELS, batch_of
 from train.config import MachineConfig, TrainConfig
@@ -72,6 +73,7 @@ def sharded_steps(rank: int) -> list[list[dict[str, Any]]]:
     return found
 
 
+@pytest.mark.slow
 def test_shards_are_compiled_around_recomputed_activations() -> None:
     """One graph of the blocks, and one of head and losses; no break in any, and none is compiled again."""
     for answer in on_ranks(2, sharded_steps):
@@ -82,7 +84,7 @@ def test_shards_are_compiled_around_recomputed_activations() -> None:
             assert compiled["losses"] == pytest.approx(eager["losses"], rel=1e-5)
 
 
-@pytest.mark.parametrize("recomputed", ["nothing", "all", "what is cheap"])
+@pytest.mark.parametrize("recomputed", [slow("nothing"), slow("all"), "what is cheap"])
 def test_one_process_compiles_the_whole_model_as_one_graph(recomputed: str) -> None:
     more = {"activation_checkpointing": recomputed != "nothing", "selective_checkpointing": recomputed[0] == "w"}
     machine = MachineConfig(compile=True, **more)

@@ -167,7 +167,7 @@ def poison_rank_1_at_step_3(rank: int) -> None:
     train.loop.backward = backward
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", ["ddp", slow("fsdp")])
 def test_a_loss_that_is_no_number_on_one_rank_stops_all_at_the_same_step(
     parallel: str, plan: Plans, tiny: Tiny, tmp_path: Path
 ) -> None:
@@ -198,6 +198,7 @@ def test_a_run_that_is_in_use_is_refused_on_all_ranks(plan: Plans, tiny: Tiny) -
     assert answers[1] == "stopped, because another rank of this run failed: see what it says"
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_ranks_and_a_signal_to_one_saves_on_all(plan: Plans, tiny: Tiny, tmp_path: Path) -> None:
     long = ["schedule.n_tokens=12800", "checkpoint.every_steps=1000"]
     one, this = plan(*long, f"machine.runs={tmp_path / 'one'}"), plan(*long)

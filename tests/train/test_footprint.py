@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from mixlaw.errors import ConfigError
+from tests.marks import slow
 from tests.train.ranks import in_world, on_ranks
 from tests.train.tiny import image_run
 from train.compose import compose_config
@@ -104,7 +105,7 @@ def test_selective_checkpointing_keeps_less_than_all_and_more_than_inputs(precis
     assert 1.3 * least < found.activations < 0.8 * most
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", [slow("fp32"), "bf16"])
 @pytest.mark.parametrize("family", ["multimodal", "vision"])
 def test_a_step_of_images_takes_what_was_foretold(family: str, precision: str, tmp_path: Path) -> None:
     more = ["model.width=64", "model.depth=5", "model.head_dim=16", "machine.micro_batch=2", f"precision={precision}"]
@@ -160,7 +161,7 @@ def bytes_of_a_rank(world: World, overrides: list[str]) -> dict[str, int]:
     return found | {"saved": n_saved}
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", [slow("fp32"), "bf16"])
 def test_shards_of_two_ranks_take_what_was_foretold(precision: str) -> None:
     overrides = [*TEXT, f"precision={precision}", "machine.parallel=fsdp", "model.depth=12"]
     first = on_ranks(2, in_world, bytes_of_a_rank, {}, overrides)[0]

@@ -288,7 +288,7 @@ def test_a_run_of_images_that_is_cut_off_ends_with_the_same_bytes(family: str, t
 
 @pytest.mark.parametrize(
     ("family", "parallel"),
-    [("multimodal", "ddp"), ("vision", "fsdp"), slow("multimodal", "fsdp"), slow("vision", "ddp")],
+    [("multimodal", "ddp"), slow("vision", "fsdp"), slow("multimodal", "fsdp"), slow("vision", "ddp")],
 )
 def test_ranks_train_the_run_of_images_that_one_process_trains(family: str, parallel: str, tmp_path: Path) -> None:
     alone = plan_run(compose_config(image_run(tmp_path, family)))

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.marks import slow
 from tests.train.ranks import on_ranks, run_ranks
 from tests.train.test_distributed import poison_rank_1_at_step_3
 from tests.train.test_resume import Artefacts, artefacts, folder_of, stop_at
@@ -76,7 +77,7 @@ def poison_and_read_late(rank: int) -> None:
     poison_rank_1_at_step_3(rank)
 
 
-@pytest.mark.parametrize("every", [1, 100], ids=["saved after each step", "never saved"])
+@pytest.mark.parametrize("every", [1, slow(100)], ids=["saved after each step", "never saved"])
 def test_ranks_that_read_late_stop_before_the_same_step(every: int, plan: Plans, tiny: Tiny, tmp_path: Path) -> None:
     this = plan()
     overrides = tiny(f"checkpoint.every_steps={every}", "logging.every_steps=1")

@@ -116,6 +116,7 @@ def test_a_signal_while_data_are_verified_leaves_and_the_same_command_goes_on(
     assert train.loop.run(this) == "finished"
 
 
+@pytest.mark.slow
 def test_ranks_share_the_hashing_of_a_checkpoint_and_pass_over_what_one_finds_damaged(
     tiny: Tiny, plan: Plans, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError, RunLogError
@@ -12,6 +12,7 @@ from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
 from mixlaw.tables.warm_up import count_warm_up
+from tests.marks import examples
 from tests.mixlaw.run_logs import write_run
 
 BILLION = 1e9
@@ -94,7 +95,7 @@ def test_rows_of_other_runs_are_never_near():
 
 
 @given(st.lists(st.floats(1, 2), min_size=1, max_size=60))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_what_is_left_is_a_percent_apart_and_the_last_stays(tokens):
     kept = np.sort(prepare(table_of(tokens, [3.0] * len(tokens))).frame["n_tokens"])
     assert kept[-1] == max(tokens)
@@ -175,7 +176,7 @@ def test_a_curve_that_turns_up_is_no_warm_up():
     tokens=st.lists(st.floats(1, 1000), min_size=2, max_size=40, unique=True),
     n_targets=st.integers(1, 3),
 )
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_law_is_never_taken_for_warm_up(beta, share, tokens, n_targets):
     """Any floor, any decay up to beta = 1, any checkpoints."""
     grid = np.sort(np.array(tokens)) * BILLION
@@ -277,7 +278,7 @@ def test_a_table_to_predict_is_prepared_too():
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_whatever_is_left_out_or_kept_every_row_that_goes_is_named(data):
     """The number of rows that notes call left out is the number of rows that are gone."""
     n = data.draw(st.integers(1, 25))

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError
@@ -11,6 +11,7 @@ from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
+from tests.marks import examples
 
 
 def loss(n: float, d: float, h: float) -> float:
@@ -214,7 +215,7 @@ def test_one_id_for_a_whole_study_is_split_by_size_and_mixture():
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_the_order_of_rows_does_not_change_which_runs_there_are(data):
     n = data.draw(st.integers(2, 14))
     column = lambda *values: data.draw(st.lists(st.sampled_from(values), min_size=n, max_size=n))  # noqa: E731

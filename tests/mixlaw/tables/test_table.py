@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mixlaw.cli.main import build_parser
@@ -16,7 +16,7 @@ from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table, pick_targets
-from tests.marks import slow
+from tests.marks import examples, slow
 from tests.mixlaw.run_logs import eval_row, facts, train_row, write_run
 
 HEADER = "run_id,n_params,n_tokens,weight_web,weight_code,loss_web,loss_code"
@@ -206,7 +206,7 @@ def test_weights_that_were_rounded_are_scaled_with_a_note(tmp_path, weight):
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6).filter(sum), st.floats(0.97, 1.03))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_weights_near_one_keep_their_proportions(parts, total):
     h = np.array(parts) / sum(parts)
     frame = pd.DataFrame({"n_params": [1e7], "n_tokens": [1e9], "loss_x": [3.0]} | weights_of(np.minimum(h * total, 1)))

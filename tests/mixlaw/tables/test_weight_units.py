@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mixlaw.errors import RunLogError
 from mixlaw.tables.check import check_frame
+from tests.marks import examples
 
 DOMAINS = ("a", "b", "c")
 
@@ -29,7 +30,7 @@ def mixtures(n: int, seed: int, k: int = 3) -> np.ndarray:
     seed=st.integers(0, 99),
     unit=st.sampled_from(["per cent", "tokens", "billions", "relative", "words"]),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_every_unit_gives_the_same_mixtures(n, seed, unit):
     h = mixtures(n, seed)
     h = h / h.sum(1, keepdims=True)

@@ -19,6 +19,7 @@ from mixlaw.errors import RunLogError
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
+from tests.marks import examples
 
 COLUMNS = ["run_id", "n_params", "n_tokens", "weight_Web", "weight_code", "loss_Web", "loss_code"]
 
@@ -56,7 +57,7 @@ def read_text(folder: Path, text: str, name: str = "runs.csv") -> Table:
     packed=st.sampled_from(["", ".gz", ".bz2", ".xz", ".zip"]),
     name=st.sampled_from(["Web", "网页", "cc news", "données"]),
 )
-@settings(max_examples=120, deadline=None)
+@examples(120)
 def test_text_in_any_dialect_reads_back_equal(
     tmp_path_factory, separator, decimal, encoding, ending, thousands, comments, suffix, packed, name
 ):
@@ -223,7 +224,7 @@ def long_of(frame: pd.DataFrame, target: str = "target", value: str = "loss", pr
     order=st.permutations(range(12)),
     with_ids=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_a_long_table_reads_back_equal_whatever_its_order(target, value, prefix, order, with_ids):
     frame = runs() if with_ids else runs().drop(columns="run_id")
     long = long_of(frame, target, value, prefix).assign(n_eval_tokens=np.arange(12) // 6 + 5)

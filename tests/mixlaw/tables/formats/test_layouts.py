@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError, MixlawError, RunLogError
@@ -20,7 +20,7 @@ from mixlaw.tables.notes import listed, ranges
 from mixlaw.tables.number_parsing import EMPTY
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
-from tests.marks import slow
+from tests.marks import examples, slow
 
 SCALE = {"n_params": 1e6, "n_tokens": 1e9}
 REGMIX = (
@@ -253,7 +253,7 @@ def test_two_names_that_are_spelt_alike_are_two_names(write):
 
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="*,\"'"), min_size=1, max_size=12))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_names_are_the_same_by_every_route(tmp_path_factory, name):
     """By standard columns, by a pattern, by a layout, in a long table, and from a frame in memory."""
     assume(name.lower() not in EMPTY and not HIGHER.search(name.lower()))  # what a long table's cell means nothing by
@@ -377,7 +377,7 @@ def test_mixtures_alone_serve_to_predict(write):
 
 
 @given(st.permutations(range(8)), st.permutations(range(8)), st.booleans())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_a_join_is_the_same_for_all_orders_of_rows_and_files(tmp_path_factory, one, other, swapped):
     folder = tmp_path_factory.mktemp("join")
     mixtures = pd.DataFrame({"id": range(8), "weight_a": np.linspace(0, 1, 8)}).assign(
