@@ -339,6 +339,7 @@ def test_the_front_page_trains_on_one_s_own_files(own_files: dict[str, str], tmp
     assert " finished" in shown["train"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [c for c in COMMANDS if c.complete and {"train.memory", "--cfg"} & {*c.words}], ids=str
 )
