@@ -183,7 +183,9 @@ class LawFit:
         warnings = check_support(law, table, believing=believing)
         names = _wanted(law, table, targets)
         for name in names:
-            check_support(law, table.rows(frame[LOSS + name].notna()), f"the rows with a loss of '{name}'", believing)
+            known = frame[LOSS + name].notna()
+            if not known.all():  # else the whole table has been checked already
+                check_support(law, table.rows(known), f"the rows with a loss of '{name}'", believing)
         return warnings, names
 
     def _fit_problem(

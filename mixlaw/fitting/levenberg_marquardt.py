@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mixlaw.laws.grid import GridSlopes
 from mixlaw.laws.jacobian import Array, Slopes
 from mixlaw.laws.registry import Law
 from mixlaw.laws.terms import TINY, Inputs
@@ -210,7 +211,7 @@ class Look:
     hessian: Array
     residual: Array
     weight: Array
-    slopes: Slopes | None
+    slopes: Slopes | GridSlopes | None
 
     def members(self, at: NDArray[np.bool_]) -> "Look":
         """Return what is known of some members."""
@@ -225,7 +226,7 @@ class Look:
         for old, other in zip(self._arrays(), new._arrays(), strict=True):
             old[at] = other[at]
         if self.slopes and new.slopes:
-            self.slopes.replace(at, new.slopes)
+            self.slopes.replace(at, new.slopes)  # type: ignore[arg-type]  # one law on one table: one form
         return self
 
     def _arrays(self) -> tuple[Array, ...]:
@@ -241,8 +242,8 @@ class _Tile:
         self.weight = row_weights(problem, members)
         self.low, self.high = problem.law.bounds(problem.x.h.shape[-2])
 
-    def look(self, theta: Array) -> "Look":
-        """Return what the next step from theta (b, p) is made of."""
+    def look(self, theta: Array, keep: bool = False) -> "Look":
+        """Return what the next step from theta (b, p) is made of; `keep` the slopes where they are small enough."""
         b, p, n = len(theta), theta.shape[1], self.problem.x.h.shape[-1]
         step = n if b * p * n <= KEPT_FLOATS else max(1, TILE_FLOATS // (b * p))
         best, gradient, hessian = np.zeros(b), np.zeros((b, p)), np.zeros((b, p, p))
@@ -259,7 +260,7 @@ class _Tile:
             weight[:, at] = self.weight[:, at] * np.minimum(1, self.delta / np.maximum(size, self.least[:, None]))
             gradient += found.pulled(weight[:, at] * off)
             hessian += found.normal(weight[:, at])
-            slopes = found if step == n else None
+            slopes = found if keep and step == n else None
         if self.members.prior:
             centre, precision = self.members.prior
             best += 0.5 * (precision * (theta - centre) ** 2).sum(1)
@@ -278,12 +279,12 @@ def _descend(
     """Run damped, reweighted, bent Gauss-Newton steps on one tile; members that have converged leave it."""
     tile = _Tile(problem, members, delta)
     theta, places = members.theta.copy(), np.arange(len(members.theta))
-    here = tile.look(theta)
+    here = tile.look(theta, keep=bent)
     ends, best = theta.copy(), here.objective.copy()
     damping, calm = np.full(len(theta), damped), np.zeros(len(theta), int)
     for _ in range(iterations):
-        trial = np.clip(theta + _step(tile, theta, here, damping, bent), tile.low, tile.high)
-        there = tile.look(trial)
+        trial = np.clip(theta + _step(tile, theta, here, damping), tile.low, tile.high)
+        there = tile.look(trial, keep=bent)
         better = there.objective < here.objective
         gained = here.objective - there.objective > gain * here.objective
         calm = np.where(better & gained, 0, calm + 1)
@@ -301,7 +302,7 @@ def _descend(
     return Solution(ends, best)
 
 
-def _step(tile: _Tile, theta: Array, here: Look, damping: Array, bent: bool) -> Array:
+def _step(tile: _Tile, theta: Array, here: Look, damping: Array) -> Array:
     """Return (b, p) damped steps of the reweighted problem, bent where that helps; at a bound to be crossed, none."""
     gradient = here.gradient
     held = ((theta <= tile.low) & (gradient > 0)) | ((theta >= tile.high) & (gradient < 0))
@@ -312,7 +313,7 @@ def _step(tile: _Tile, theta: Array, here: Look, damping: Array, bent: bool) -> 
     scale = np.maximum(diagonal, 1e-9 * largest)
     np.einsum("bpp->bp", damped)[...] += damping[:, None] * scale + 1e-14 * largest + held * largest
     step = _limited(np.linalg.solve(damped, -(gradient * free)[..., None])[..., 0])
-    if here.slopes is None or not bent:
+    if here.slopes is None:
         return step
     probe = np.clip(theta + PROBE * step, tile.low, tile.high)
     there = residuals(tile.problem, tile.members, tile.problem.law.loss(probe, tile.problem.x))
@@ -346,11 +347,9 @@ def _scaled_tile(problem: Problem, members: Members, delta: float) -> Array:
     moving = [(part, at, d) for part, at in parts if (d := part.amplitude(k)) is not None]
     if not moving:
         return theta
-    y, weight = problem.y[members.target], row_weights(problem, members)
-    still = sum(
-        (part.value(theta[:, at], problem.x)[0] for part, at in parts if part.amplitude(k) is None), np.zeros((1, 1))
-    )
-    shape = [np.broadcast_to(part.value(theta[:, at], problem.x)[0], y.shape) for part, at, _ in moving]
+    y, weight, x = problem.y[members.target], row_weights(problem, members), problem.x.without_grid()
+    still = sum((part.value(theta[:, at], x)[0] for part, at in parts if part.amplitude(k) is None), np.zeros((1, 1)))
+    shape = [np.broadcast_to(part.value(theta[:, at], x)[0], y.shape) for part, at, _ in moving]
     values = np.stack(shape, 1)
     size = np.maximum(values.mean(-1, keepdims=True), TINY)
     factor = _positive_least_squares(values / size, y - still, weight, delta)

@@ -75,6 +75,8 @@ EMERGENCE = (-8.0, 1.5)  # log of the tokens until a mixture is half felt, in th
 class Coupled(Nested):
     """(x^q + y^q)^(1/q): the sum at q = 1, the larger one as q grows. The first child is q."""
 
+    broadcasts = True
+
     def __init__(self, coupling: Term, *children: Term) -> None:
         self.children = (coupling, *children)
 

@@ -32,6 +32,7 @@ import numpy as np
 
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.laws.dai_zheng import Capacity
+from mixlaw.laws.grid import GridSlopes
 from mixlaw.laws.jacobian import Array, Slopes
 from mixlaw.laws.multiplicative import Coupled, Emergence, Shares, Usefulness, WarmDecay, coupling
 from mixlaw.laws.published import (
@@ -47,7 +48,7 @@ from mixlaw.laws.published import (
     forgetting,
 )
 from mixlaw.laws.terms import Box, Constant, Inputs, InverseSum, Number, PowerOfSum, Term, exponent
-from mixlaw.laws.tree import Decay, Nested, Product, Sum
+from mixlaw.laws.tree import Decay, Nested, Product, Sum, slope_on_grid, value_of
 
 # A weight of 0 counts as this much. Exact zeros otherwise let a fit put a cliff between 0 and the next weight it saw
 # (h^gamma with a tiny gamma), and the optimum falls off it; and some of every domain is found in every other.
@@ -147,11 +148,18 @@ class Law:
 
     def loss(self, theta: Array, x: Inputs) -> Array:
         """Return (b, n) losses for parameters (b, p)."""
-        return self._full(self.term.value(theta, x)[0], x)
+        if x.grid is None or not self.term.separable:
+            return self._full(self.term.value(theta, x.without_grid())[0], x)
+        return x.grid.rows(value_of(self.term, theta, x)[0])
 
-    def loss_and_slopes(self, theta: Array, x: Inputs) -> tuple[Array, Slopes]:
+    def loss_and_slopes(self, theta: Array, x: Inputs) -> tuple[Array, Slopes | GridSlopes]:
         """Return losses (b, n) and their derivatives by the parameters, in the form that is cheap to fit with."""
-        value, memo = self.term.value(theta, x)
+        if x.grid is not None and self.term.separable:
+            value, memo = value_of(self.term, theta, x)
+            on_grid = GridSlopes((*theta.shape, len(x.log_n)), x.grid)
+            slope_on_grid(self.term, memo, np.ones((len(theta), 1, 1)), x, on_grid, slice(0, theta.shape[1]))
+            return x.grid.rows(value), on_grid
+        value, memo = self.term.value(theta, x.without_grid())
         value = self._full(value, x)
         slopes = Slopes((*theta.shape, value.shape[1]), x.groups)
         self.term.slope(memo, np.ones_like(value), slopes, 0)

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixlaw.laws.grid import Grid
 from mixlaw.laws.jacobian import Array, Groups
 
 Slot = Array | None  # where derivatives are wanted, or nothing
 TINY = 1e-300
+MOST_CELLS = 2  # cells of a grid per row: more, and empty ones would take most of the time
 
 AMPLITUDE = (-16.0, 8.0)  # log of a loss, or of its inverse
 EXPONENT = (float(np.log(0.01)), 0.0)  # alpha, beta <= 1, as in the paper's public fits of N and D
@@ -39,6 +41,7 @@ class Inputs:
     columns : further numbers per row, (n,) or (k, n), that some laws need
     log_d_unit : logarithm of d_unit, for the laws whose form depends on it
     distinct, groups : the m distinct mixtures and where they are, where `grouped` has sorted the rows by mixture
+    scales, grid : the s distinct pairs of N and D, and each row's cell of the m x s grid, where it has few empty cells
     """
 
     log_n: Array
@@ -50,6 +53,8 @@ class Inputs:
     log_d_unit: float = 0.0
     distinct: "Inputs | None" = None
     groups: Groups | None = None
+    scales: "Inputs | None" = None
+    grid: Grid | None = None
 
     @classmethod
     def of(cls, log_n: Array, log_d: Array, h: Array, **more: Any) -> "Inputs":
@@ -60,7 +65,7 @@ class Inputs:
         """Return only some rows, in that order; they stay grouped where their mixtures still follow each other."""
         few = replace(
             self, log_n=self.log_n[at], log_d=self.log_d[at], h=self.h[..., at], log_h=self.log_h[..., at],
-            target=None if self.target is None else self.target[at], distinct=None, groups=None,
+            target=None if self.target is None else self.target[at], distinct=None, groups=None, scales=None, grid=None,
             columns={name: c[..., at] for name, c in (self.columns or {}).items()},
         )  # fmt: skip
         if self.groups is None or self.distinct is None:
@@ -69,7 +74,7 @@ class Inputs:
         if (np.diff(places) < 0).any():
             return few
         used, starts, place = np.unique(places, return_index=True, return_inverse=True)
-        return replace(few, distinct=self.distinct.rows(used), groups=Groups(place, starts))
+        return replace(few, distinct=self.distinct.rows(used), groups=Groups(place, starts))._on_grid()
 
     def order(self) -> NDArray[np.int64]:
         """Return (n,) the rows' order by mixture, in which they can be grouped."""
@@ -81,11 +86,39 @@ class Inputs:
         starts = np.flatnonzero(new)
         if len(starts) > len(new) // 2:
             return self
-        return replace(self, distinct=self.rows(starts), groups=Groups(np.cumsum(new) - 1, starts))
+        return replace(self, distinct=self.rows(starts), groups=Groups(np.cumsum(new) - 1, starts))._on_grid()
+
+    def _on_grid(self) -> "Inputs":
+        """Return the same grouped rows with their pairs of N and D, unless most cells of the grid would be empty.
+
+        A row that repeats both mixture and pair has a pair of its own, so that no cell holds two rows.
+        """
+        assert self.groups is not None
+        n, starts, place = len(self.log_n), self.groups.starts, self.groups.place
+        pair = np.unique(np.stack([self.log_n, self.log_d]), axis=1, return_inverse=True)[1].reshape(-1)
+        order = np.lexsort((pair, place))
+        again = np.append(False, (np.diff(place[order]) == 0) & (np.diff(pair[order]) == 0))
+        ordinal = np.empty(n, int)
+        ordinal[order] = np.arange(n) - np.maximum.accumulate(np.where(again, 0, np.arange(n)))
+        _, first, scale = np.unique(np.stack([pair, ordinal]), axis=1, return_index=True, return_inverse=True)
+        shape = (len(starts), len(first))
+        if shape[0] * shape[1] > MOST_CELLS * n or shape[1] > n // 2:
+            return self
+        return replace(
+            self, scales=self.without_groups().rows(first), grid=Grid(shape, place * shape[1] + scale.reshape(-1))
+        )
+
+    def without_groups(self) -> "Inputs":
+        """Return the same rows, every one to be worked out on its own."""
+        return replace(self, distinct=None, groups=None, scales=None, grid=None)
+
+    def without_grid(self) -> "Inputs":
+        """Return the same rows, grouped by mixture at most."""
+        return self if self.grid is None else replace(self, scales=None, grid=None)
 
     def with_h(self, h: Array) -> "Inputs":
         """Return the same rows with other mixtures."""
-        return replace(self, h=h, log_h=np.log(np.maximum(h, TINY)), distinct=None, groups=None)
+        return replace(self.without_groups(), h=h, log_h=np.log(np.maximum(h, TINY)))
 
     def log_of(self, name: str) -> Array:
         """Return log N, log D, or the logarithm of 1 - sparsity, the share of the parameters that are active."""

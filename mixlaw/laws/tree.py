@@ -2,7 +2,8 @@
 
 A pass goes down the tree for the values and back for the derivatives: a node is handed the derivative of the loss by
 its own value (its `seed`), and hands each child its own. Children that depend on the mixture alone are worked out once
-per distinct mixture, see `mixlaw.laws.jacobian`.
+per distinct mixture, see `mixlaw.laws.jacobian`; on a grid, those of N and D alone once per pair of them, and all other
+nodes have values (b, m or 1, s or 1), see `mixlaw.laws.grid`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mixlaw.laws.grid import MIXTURE, SCALE, Block, GridSlopes
 from mixlaw.laws.jacobian import Array, Slopes
 from mixlaw.laws.terms import Box, Constant, Inputs, PowerOfSum, Slot, Term
 
@@ -19,9 +21,19 @@ MOST_POWER = 100.0  # a decay is at most e^100; losses are far below
 
 
 class Nested(Term):
-    """A node with children, whose parameters follow each other in their order."""
+    """A node with children, whose parameters follow each other in their order.
+
+    `broadcasts` says that value and seed only combine the children's values with each other and with `log_of`, so that
+    they hold for values of any shape that numpy broadcasts.
+    """
 
     children: tuple[Term, ...]
+    broadcasts: bool = False
+
+    @cached_property
+    def separable(self) -> bool:
+        """Whether the law can be worked out on a grid: every leaf reads the mixture alone, or N and D alone."""
+        return _pure(self) or (self.broadcasts and self.uses <= {"h", "N", "D"} and all(map(_separable, self.children)))
 
     @cached_property
     def uses(self) -> frozenset[str]:  # type: ignore[override]
@@ -59,9 +71,8 @@ class Nested(Term):
         places = self.slices(x.h.shape[-2])
         values, memos = [], []
         for child, at in zip(self.children, places, strict=True):
-            seen = _seen(child, x)
-            value, memo = child.value(theta[:, at], seen)
-            values.append(value if x.groups is None or seen is x else x.groups.spread(value))
+            value, memo = value_of(child, theta[:, at], x)
+            values.append(value)
             memos.append(memo)
         return values, (memos, places, x)
 
@@ -71,20 +82,19 @@ class Nested(Term):
         slot = None if by_theta is None else by_theta[:, places[i]]
         self.children[i].pull(memos[i], seed, slot, by_h)
 
-    def slope(self, memo: Any, seed: Array, slopes: Slopes, offset: int) -> None:
+    def slope(self, memo: Any, seed: Array, slopes: Slopes | GridSlopes, offset: int) -> None:
         """Write seed (b, n) times the derivatives by the parameters, which begin at `offset`."""
         memos, places, x = self.inner(memo)
         for i, (child, at) in enumerate(zip(self.children, places, strict=True)):
-            sown = self.seed(i, memo, seed)
-            moved, size = slice(offset + at.start, offset + at.stop), at.stop - at.start
-            if child.uses == {"h"}:
-                inner = np.empty((len(seed), size, _seen(child, x).h.shape[-1]))
-                child.pull(memos[i], np.ones((len(seed), inner.shape[2])), inner, None)
-                slopes.add_factored(moved, inner, sown)
+            sown, moved = self.seed(i, memo, seed), slice(offset + at.start, offset + at.stop)
+            if isinstance(slopes, GridSlopes):
+                slope_on_grid(child, memos[i], sown, x, slopes, moved)
+            elif child.uses == {"h"}:
+                slopes.add_factored(moved, _inner(child, memos[i], len(sown), moved, seen_by(child, x)), sown)
             elif isinstance(child, Nested):
                 child.slope(memos[i], sown, slopes, moved.start)
             else:
-                rows = np.empty((len(seed), size, x.h.shape[-1]))
+                rows = np.empty((len(seed), at.stop - at.start, x.h.shape[-1]))
                 child.pull(memos[i], sown, rows, None)
                 slopes.add(moved, rows)
 
@@ -107,13 +117,56 @@ def _slices(node: Nested, k: int) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in pairwise(ends)]
 
 
-def _seen(term: Term, x: Inputs) -> Inputs:
-    """Return what a term is worked out on: the distinct mixtures, where they are known and all that it reads."""
-    return x.distinct if x.distinct is not None and term.uses == {"h"} else x
+def seen_by(term: Term, x: Inputs) -> Inputs:
+    """Return what a term is worked out on: the distinct mixtures or scales, where they are known and all it reads."""
+    if x.distinct is not None and term.uses == {"h"}:
+        return x.distinct
+    return x.scales if x.scales is not None and term.uses <= {"N", "D"} else x
+
+
+def spread(term: Term, value: Array, x: Inputs) -> Array:
+    """Return the value of a term that was worked out on the distinct mixtures or scales, in the shape for all rows."""
+    if x.grid is not None:
+        return value[:, :, None] if term.uses == {"h"} else value[:, None, :]
+    return value if x.groups is None else x.groups.spread(value)
+
+
+def value_of(term: Term, theta: Array, x: Inputs) -> tuple[Array, Any]:
+    """Return values for parameters (b, q), (b, n or 1) or on a grid (b, m or 1, s or 1), and what `pull` needs."""
+    seen = seen_by(term, x)
+    value, memo = term.value(theta, seen)
+    return (value if seen is x else spread(term, value, x)), memo
+
+
+def slope_on_grid(term: Term, memo: Any, seed: Array, x: Inputs, slopes: GridSlopes, at: slice) -> None:
+    """Write seed (b, m or 1, s or 1) times the derivatives of a term by its parameters, which are at `at`."""
+    seen = seen_by(term, x)
+    if seen is not x:
+        axis = MIXTURE if seen is x.distinct else SCALE
+        slopes.add(Block(at, axis, _inner(term, memo, len(seed), at, seen), seed))
+    elif isinstance(term, Nested):
+        term.slope(memo, seed, slopes, at.start)
+
+
+def _inner(term: Term, memo: Any, count: int, at: slice, seen: Inputs) -> Array:
+    """Return (b, q, a) the derivatives of a term by its own parameters on the inputs that it was worked out on."""
+    inner = np.empty((count, at.stop - at.start, seen.h.shape[-1]))
+    term.pull(memo, np.ones((count, inner.shape[2])), inner, None)
+    return inner
+
+
+def _pure(term: Term) -> bool:
+    return term.uses == {"h"} or term.uses <= {"N", "D"}
+
+
+def _separable(term: Term) -> bool:
+    return term.separable if isinstance(term, Nested) else _pure(term)
 
 
 class Sum(Nested):
     """The sum of its children."""
+
+    broadcasts = True
 
     @cached_property
     def linear(self) -> bool:  # type: ignore[override]
@@ -141,6 +194,8 @@ class Sum(Nested):
 
 class Product(Nested):
     """The product of its children, which are positive."""
+
+    broadcasts = True
 
     def __init__(self, *children: Term) -> None:
         self.children = children
@@ -180,6 +235,8 @@ class Product(Nested):
 class Decay(Nested):
     """x^-rate, x being N, D, or "active" (1 - sparsity); the rate is itself a term, mostly a constant."""
 
+    broadcasts = True
+
     def __init__(self, of: str, rate: Term) -> None:
         self.of, self.children = of, (rate,)
 
@@ -189,7 +246,7 @@ class Decay(Nested):
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
         (rate,), memo = self.values(theta, x)
-        log_x = x.log_of(self.of)
+        log_x = (x.scales or x).log_of(self.of)
         power = -rate * log_x
         if rate.shape[1] > 1:  # a rate that depends on the mixture can be large enough to leave all numbers
             np.minimum(power, MOST_POWER, out=power)

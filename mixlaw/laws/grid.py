@@ -1,0 +1,152 @@
+"""Predictions on a grid of mixtures by scales, a scale being a pair of N and D, and their derivatives.
+
+Most studies evaluate every mixture at the same N and D. Then a term of N and D alone takes s values and a term of the
+mixture alone m values, for n = m s rows. Values keep the shape (b, m or 1, s or 1) as long as numpy can broadcast them,
+and derivatives stay products of a small array (`inner`) and such a value (`seed`): no n x p jacobian is made.
+
+Legend of shapes: b parameter vectors, n rows, m mixtures, s scales, p parameters, a is m or s, q parameters of a block.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixlaw.laws.jacobian import Array
+
+MIXTURE, SCALE = 1, 2  # axes of a grid of predictions (b, m, s)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which cell of the m x s grid each row is: `cell` (n,), each at most once, mixture by mixture."""
+
+    shape: tuple[int, int]
+    cell: NDArray[np.int64]
+
+    @cached_property
+    def full(self) -> bool:
+        """Whether the rows are all cells in order."""
+        size = self.shape[0] * self.shape[1]
+        return len(self.cell) == size and bool((self.cell == np.arange(size)).all())
+
+    def rows(self, values: Array) -> Array:
+        """Return (b, n) the rows' values out of (b, m or 1, s or 1)."""
+        cells = np.broadcast_to(values, (len(values), *self.shape)).reshape(len(values), -1)
+        return cells if self.full else cells.take(self.cell, axis=1)
+
+    def cells(self, rows: Array) -> Array:
+        """Return (b, m, s) values of the cells out of those of the rows (b, n), 0 where there is no row."""
+        if self.full:
+            return rows.reshape(len(rows), *self.shape)
+        cells = np.zeros((len(rows), self.shape[0] * self.shape[1]))
+        cells[:, self.cell] = rows
+        return cells.reshape(len(rows), *self.shape)
+
+
+@dataclass
+class Block:
+    """Derivatives inner (b, q, a) x seed (b, m or 1, s or 1) by the parameters at `at`; inner lies along `axis`."""
+
+    at: slice
+    axis: int
+    inner: Array
+    seed: Array
+
+
+@dataclass
+class GridSlopes:
+    """Derivatives of b x n predictions by p parameters, with the methods of `mixlaw.laws.jacobian.Slopes`."""
+
+    shape: tuple[int, int, int]  # b, p, n
+    grid: Grid
+    blocks: list[Block] = field(default_factory=list)
+
+    def add(self, block: Block) -> None:
+        """Take the derivatives by further parameters."""
+        self.blocks.append(block)
+
+    def full(self) -> Array:
+        """Return all of them, (b, p, n)."""
+        full = np.zeros(self.shape)
+        for f in self.blocks:
+            for i in range(f.at.start, f.at.stop):
+                full[:, i] = self.grid.rows(_along(f.inner[:, i - f.at.start], f.axis) * f.seed)
+        return full
+
+    def scale(self, factor: Array) -> None:
+        """Multiply by a factor per row, (b, n)."""
+        factor = self.grid.cells(factor)
+        for f in self.blocks:
+            f.seed = f.seed * factor
+
+    def times(self, step: Array) -> Array:
+        """Return (b, n) changes of the predictions for changes of the parameters (b, p)."""
+        change = np.zeros((1, 1, 1))
+        for f in self.blocks:
+            change = change + _along(np.matmul(step[:, None, f.at], f.inner)[:, 0], f.axis) * f.seed
+        return self.grid.rows(change)
+
+    def pulled(self, by_value: Array) -> Array:
+        """Return (b, p) derivatives of sum(by_value x predictions) for by_value (b, n)."""
+        cells, pulled = self.grid.cells(by_value), np.empty(self.shape[:2])
+        for f in self.blocks:
+            pulled[:, f.at] = np.matmul(f.inner, _sums(cells, f.seed, f.axis)[..., None])[..., 0]
+        return pulled
+
+    def normal(self, weight: Array) -> Array:
+        """Return (b, p, p) the matrix of the least-squares problem with row weights (b, n)."""
+        cells, normal = self.grid.cells(weight), np.empty((*self.shape[:2], self.shape[1]))
+        for i, f in enumerate(self.blocks):
+            for g in self.blocks[: i + 1]:
+                block = _product(cells, f, g)
+                normal[:, f.at, g.at] = block
+                normal[:, g.at, f.at] = block.transpose(0, 2, 1)
+        return normal
+
+    def members(self, at: NDArray[np.bool_]) -> "GridSlopes":
+        """Return those of some parameter vectors."""
+        kept = [replace(f, inner=f.inner[at], seed=f.seed[at]) for f in self.blocks]
+        return GridSlopes((int(at.sum()), *self.shape[1:]), self.grid, kept)
+
+    def replace(self, at: NDArray[np.bool_], new: "GridSlopes") -> None:
+        """Take the values of some parameter vectors from others of the same form."""
+        for f, g in zip(self.blocks, new.blocks, strict=True):
+            f.inner[at] = g.inner[at]
+            f.seed = np.where(at[:, None, None], g.seed, f.seed)  # blocks may share one array
+
+
+def _along(values: Array, axis: int) -> Array:
+    """Return (b, a) as (b, m, 1) or (b, 1, s)."""
+    return values[:, :, None] if axis == MIXTURE else values[:, None, :]
+
+
+def _sums(cells: Array, seed: Array, axis: int) -> Array:
+    """Return (b, a) the sums of cells (b, m, s) x seed over the other axis."""
+    if axis == SCALE:
+        cells, seed = cells.transpose(0, 2, 1), seed.transpose(0, 2, 1)
+    if seed.shape[2] == 1:
+        sums: Array = seed[..., 0] * cells.sum(2)
+        return sums
+    if seed.shape[1] == 1:
+        return np.matmul(cells, seed.transpose(0, 2, 1))[..., 0]
+    return np.einsum("bij,bij->bi", cells, seed)
+
+
+def _product(cells: Array, f: Block, g: Block) -> Array:
+    """Return (b, q of f, q of g) the sums of the products of two blocks' derivatives and cells (b, m, s)."""
+    if f.axis == g.axis:
+        sums = _sums(cells, f.seed * g.seed, f.axis)
+        return np.matmul(f.inner * sums[:, None, :], g.inner.transpose(0, 2, 1))
+    if f.axis == SCALE:
+        return _product(cells, g, f).transpose(0, 2, 1)
+    left, right = f.inner, g.inner
+    for seed in (f.seed, g.seed):
+        if seed.shape[1] == 1:
+            right = right * seed
+        elif seed.shape[2] == 1:
+            left = left * seed.transpose(0, 2, 1)
+        else:
+            cells = cells * seed
+    return np.matmul(np.matmul(left, cells), right.transpose(0, 2, 1))
