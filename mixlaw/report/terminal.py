@@ -82,7 +82,7 @@ def _others(answer: Recommendation) -> str:
     if answer.others.empty:
         return ""
     rows = [
-        {"law": row["law"], "predicted": row["predicted"], "cost": row["regret"]} | row["weights"]
+        {"law": row["law"], "predicted": row["predicted"], "cost": row["regret"]} | dict(row["weights"])
         for row in records(answer.others)
     ]
     title = f"h* of the other laws, and its cost by the {answer.law} law {brackets(answer.unit)}:"

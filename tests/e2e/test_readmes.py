@@ -262,7 +262,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame["loss_reviews"] = frame["loss_web"] + 0.1
     for name in ("table.csv", "new_runs.csv"):
         frame.to_csv(folder / name, index=False)
-    fit = ["fit", "table.csv", "--law", "additive", "--n-bootstrap", "8", "--out", "laws.json"]
+    fit = ["fit", "table.csv", "--law", "additive,simple", "--n-bootstrap", "8", "--out", "laws.json"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert mixlaw(fit) == 0
