@@ -28,6 +28,8 @@ FURTHEST = 5.0  # log of the factor by which one step may change a weight
 NEAR = 1 + 1e-9  # a weight within this factor of a limit is at it
 MOVED = 1e-8  # weights that differ less are the same
 REMEMBERED = 5  # losses that a step may not exceed all of
+SUFFICIENT = 1e-4  # of the promised gain, which a line search must find (Armijo 1966, Pacific J. Math. 16)
+SEARCH = 4.0 ** -np.arange(9)  # its steps, as parts of the whole way
 LEAST_FACTOR = 1e-18  # that scales weights; smaller ones leave nothing of any
 NEWTON_STEPS = 100  # of that factor; mostly 2 to 6 are needed
 Rows = NDArray[np.int64]
@@ -207,8 +209,8 @@ class _Walk:
     @classmethod
     def begin(cls, objective: Objective, h: Array, which: Rows) -> "_Walk":
         value, gradient = objective(h, which)
-        step, past = 1.0 / np.maximum(np.ptp(gradient, axis=1), 1e-9), np.tile(value, (REMEMBERED, 1))
-        return cls(which, h, value, gradient, step, past, np.full_like(past, np.inf))
+        past = np.tile(value, (REMEMBERED, 1))
+        return cls(which, h, value, gradient, _first_step(gradient), past, np.full_like(past, np.inf))
 
     def rows(self, at: Rows) -> "_Walk":
         """Return some of them."""
@@ -232,6 +234,68 @@ class _Walk:
         self.gradient = np.where(better[:, None], gradient, self.gradient)
         self.value = np.where(better, value, self.value)
         self.past[turn % REMEMBERED] = self.value
+
+    def escape(self, objective: Objective, limits: Limits, at: Rows, within: float) -> NDArray[np.bool_]:
+        """Move those of some starts that are no minimum although their steps gain nothing; return which moved.
+
+        Mirror descent hardly moves a weight that is almost zero, and a step that is clipped can lead nowhere. The
+        mixture that is lowest by the present gradient (Frank and Wolfe 1956, Naval Research Logistics 3) bounds what
+        can be gained where the loss is convex; a line search goes towards it.
+        """
+        h, gradient, value, escaped = self.h[at], self.gradient[at], self.value[at], np.zeros(len(at), dtype=bool)
+        towards = _lowest_by(gradient, limits.rows(at)) - h
+        gap = -(gradient * towards).sum(1)
+        for length in SEARCH:
+            left = np.flatnonzero(~escaped & (gap > within))
+            if not len(left):
+                break
+            trial = h[left] + length * towards[left]
+            found, slope = objective(trial, self.which[at[left]])
+            good = found < value[left] - SUFFICIENT * length * gap[left]
+            moved, place = left[good], at[left[good]]
+            escaped[moved] = True
+            self.h[place], self.value[place], self.gradient[place] = trial[good], found[good], slope[good]
+            self.past[:, place], self.gains[:, place] = found[good], np.inf
+            self.step[place] = _first_step(slope[good])
+        return escaped
+
+
+def _first_step(gradient: Array) -> Array:
+    lengths: Array = 1.0 / np.maximum(np.ptp(gradient, axis=1), 1e-9)
+    return lengths
+
+
+def _lowest_by(gradient: Array, limits: Limits) -> Array:
+    """Return the mixtures (b, k) inside the limits at which a linear function is lowest: the greedy choice.
+
+    Groups are brought to their least first, then the rest of the weight goes to the lowest gradients.
+    """
+    low, high = (np.broadcast_to(side, gradient.shape) for side in (limits.low, limits.high))
+    h, order = low.copy(), np.argsort(gradient, axis=1)
+    rows = np.arange(len(h))
+    for group in limits.groups:
+        _pour(h, high, order, np.maximum(group.low - h[:, group.members].sum(1), 0.0), group.members)
+    room = np.full((len(limits.groups) + 1, len(h)), np.inf)
+    part = np.full(gradient.shape[1], len(limits.groups))
+    for i, group in enumerate(limits.groups):
+        part[group.members], room[i] = i, group.high - h[:, group.members].sum(1)
+    rest = 1.0 - h.sum(1)
+    for column in order.T:
+        own = part[column]
+        more = np.maximum(np.minimum(np.minimum(high[rows, column] - h[rows, column], rest), room[own, rows]), 0.0)
+        h[rows, column] += more
+        room[own, rows] -= more
+        rest = rest - more
+    return h
+
+
+def _pour(h: Array, high: Array, order: Rows, amount: Array, members: Rows) -> None:
+    """Add an amount (b,) to the members of a group, those first that come first in the order (b, k)."""
+    rows = np.arange(len(h))
+    for column in order.T:
+        more = np.where(np.isin(column, members), np.minimum(high[rows, column] - h[rows, column], amount), 0.0)
+        h[rows, column] += np.maximum(more, 0.0)
+        amount = amount - np.maximum(more, 0.0)
 
 
 def _exponent(h: Array, gradient: Array, step: Array, limits: Limits) -> Array:
@@ -266,6 +330,9 @@ def _descend(objective: Objective, h: Array, limits: Limits, which: Rows, within
         if turn % STALL_STEPS == STALL_STEPS - 1:
             going &= before[at] - values[at] > STALLED * within
             before[at] = values[at]
+        stuck = np.flatnonzero(~going)
+        if len(stuck):
+            going[stuck] = walk.escape(objective, limits.rows(at), stuck, within)
         going = np.flatnonzero(going)
         if len(going) < len(at):
             walk, at = walk.rows(going), at[going]

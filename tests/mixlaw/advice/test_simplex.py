@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mixlaw.advice.simplex import Group, Limits, Rows, lowest, minimise_mixture, project, starts
@@ -97,7 +97,19 @@ def test_starts_have_limits_of_their_own_where_they_are_given():
     assert values == pytest.approx(((ends - target) ** 2).sum(1))
 
 
+# limits inside which a nonmonotone descent without sufficient decrease repeats four mixtures
+CIRCLING = (
+    np.zeros((1, 5)),
+    Limits(
+        np.array([0.99470199, 0.0, 0.0, 0.0, 0.0]),
+        np.array([0.99470199, 0.0013245, 0.0013245, 0.0013245, 1.0]),
+        (Group(np.array([0, 1]), 0.9947019867549669, 0.9960264900662252), Group(np.array([2, 3]), 0.0, 0.0026490066)),
+    ),
+)
+
+
 @given(projections(), st.integers(0, 2**32 - 1))
+@example(CIRCLING, 0)
 def test_a_descent_inside_limits_ends_where_no_allowed_mixture_is_better(case, seed):
     """A convex quadratic whose minimum is mostly outside of the limits, against many allowed mixtures."""
     h, limits = case
