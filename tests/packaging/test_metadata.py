@@ -34,3 +34,11 @@ def test_ci_runs_what_a_change_must_pass_on_a_python_that_is_supported():
     assert least in job["strategy"]["matrix"]["python"]
     assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
     assert (ROOT / ".ci/run").stat().st_mode & 0o100
+
+
+def test_the_changelog_and_the_fitter_s_readme_list_the_public_names():
+    for name in ("CHANGELOG.md", "mixlaw/README.md"):
+        text = (ROOT / name).read_text()
+        assert [public for public in mixlaw.__all__ if f"`{public}`" not in text and public != "__version__"] == [], (
+            name
+        )
