@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from train.config import TrainConfig
     from train.plan import Plan
 
-# Property tests are never judged by their time. `make slow` chooses "thorough" on its command line.
-settings.register_profile("thorough", deadline=None)
-settings.register_profile("fast", deadline=None, max_examples=25)
+# Property tests are never judged by their time, and have the same examples in every run. `make slow` chooses
+# "thorough" on its command line; "search" looks for new counterexamples: pytest --hypothesis-profile search.
+settings.register_profile("fast", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("thorough", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("fast")
 os.environ["OMP_NUM_THREADS"] = "1"  # two runs side by side beat one on two threads; also in processes of their own
 
