@@ -59,6 +59,7 @@ def test_the_fitter_needs_nothing_of_the_trainer(wheel):
         "matplotlib",
         "tqdm",
         "jinja2",
+        "pyyaml",
     }
 
 
