@@ -165,7 +165,7 @@ def seals(*folders: Path) -> list[Path]:
 
 def code() -> list[Path]:
     """Return the fitter's own files: results are made again when they change."""
-    return sorted((ROOT / "mixlaw").glob("*.py"))
+    return sorted((ROOT / "mixlaw").rglob("*.py"))
 
 
 def proof_mixtures(answer: Path) -> str:

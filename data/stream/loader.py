@@ -16,13 +16,14 @@ from data.store.tokens import Manifest
 from data.stream.items import Arrays, Kinds, Layout, open_items
 from data.stream.order import Draws, GlobalOrder
 from mixlaw.errors import ConfigError
+from mixlaw.mixture import Mixture
 
 Batch = dict[str, torch.Tensor]
 _SEQUENCES_AHEAD = 8192  # drawn at a time; 10 times faster than one at a time
 _COUNTED = ("n_tokens", "n_image_tokens", "n_loss_tokens", "n_samples")
 
 
-def shares_of_items(weights: Mapping[str, float], kinds: Mapping[str, Kinds], unit: str) -> dict[str, float]:
+def shares_of_items(weights: Mapping[str, float], kinds: Mapping[str, Kinds], unit: str) -> Mixture:
     """Convert weights, as shares of tokens or samples, to shares of items.
 
     Parameters
@@ -38,9 +39,9 @@ def shares_of_items(weights: Mapping[str, float], kinds: Mapping[str, Kinds], un
     if not all(means.values()):
         raise ConfigError(f"stream.unit={unit}: this model family does not count {unit}: use stream.unit=tokens")
     if len(set(means.values())) == 1:
-        return dict(weights)
+        return Mixture.of(weights)
     parts = {name: w / means[name] if w > 0 else 0.0 for name, w in weights.items()}
-    return {name: part / sum(parts.values()) for name, part in parts.items()}
+    return Mixture.proportional(parts)
 
 
 class WeightedStream(Dataset[Batch]):

@@ -16,7 +16,7 @@ from scipy.stats import qmc
 from mixlaw.counts import flops
 from mixlaw.errors import ConfigError
 from mixlaw.laws.jacobian import Array
-from mixlaw.mixture import round_to_sum
+from mixlaw.mixture import Mixture, round_to_sum
 
 DIGITS = 3  # weights are multiples of 0.001, so that a study's file shows what is trained
 D_FACTORS = (1.0, 0.5, 2.0)  # tokens of a size's runs, in turns, so that D varies beside N
@@ -71,7 +71,7 @@ def plan_study(
     domains: Sequence[str],
     sizes: Sequence[Size],
     budget: float,
-    natural: Mapping[str, float] | None = None,
+    natural: Mixture | None = None,
     floor: float = 0.01,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def plan_study(
     domains : the k domains
     sizes : at least three, D being what a run at the factor 1 has
     budget : FLOPs for all runs together, held-out ones and seeds too
-    natural : share of each domain in the data
+    natural : the mixture of the data
     floor : least weight of mixtures that are no corners; 0.01 to 0.02 shows the powers, 0.1 hides them
     seed : of the sequence of mixtures
 
