@@ -51,9 +51,9 @@ class Mixture(Mapping[str, float]):
 
     Examples
     --------
-    >>> mixture = Mixture.parse("code=0.7,docs=0.3")
+    >>> mixture = Mixture.parse("code=0.75,docs=0.25")
     >>> mixture["code"], mixture.distance(Mixture.uniform(["code", "docs"]))
-    (0.7, 0.2)
+    (0.75, 0.25)
     """
 
     __slots__ = ("_weights",)
