@@ -1,11 +1,11 @@
-"""From a table to what laws and the solver want: inputs, losses and weights as arrays."""
+"""Arrays for the solver from a table: the law's inputs, the losses and the row weights."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from mixlaw.errors import FitError
-from mixlaw.fitting.collinear import RESOLVED, freedom
+from mixlaw.fitting.collinear import WELL_SEPARATED, conditional_sd
 from mixlaw.fitting.levenberg_marquardt import Problem
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import Law, Units
@@ -13,11 +13,11 @@ from mixlaw.laws.terms import Inputs
 from mixlaw.tables.columns import LOSS, LOSS_SE
 from mixlaw.tables.table import Table
 
-OWN_INPUTS = {"share", "before"}  # what differs between targets, so that they cannot share one problem
+OWN_INPUTS = {"share", "before"}  # differ between targets, so every target needs a problem of its own
 
 
 def inputs(law: Law, table: Table, domains: list[str], units: Units, target: str = "") -> Inputs:
-    """Return what a law reads of a table's rows, for one target where that matters.
+    """Return the inputs of a law for a table's rows; `share` and `before` are those of one target.
 
     Raises
     ------
@@ -56,21 +56,21 @@ def _available(law: Law, table: Table, domain: str) -> Array:
         return np.full(len(table.frame), table.sizes[domain])
     if column in table.frame:
         empty = table.place(table.frame["row"][table.frame[column].isna()])
-        raise FitError(f"the {law.name} law needs {column} in all rows, and it is empty in {empty}: state the tokens")
+        raise FitError(f"the {law.name} law needs {column} in all rows, and it is empty in {empty}: fill them in")
     other = " (or unique_tokens)" if len(table.domains) == 1 else ""
-    raise FitError(f"the {law.name} law needs a column {column}{other}, the tokens that there are of the domain")
+    raise FitError(f"the {law.name} law needs a column {column}{other}, the number of tokens of the domain")
 
 
 def problems(
     law: Law, table: Table, targets: list[str], units: Units, **settings: object
 ) -> list[tuple[list[str], Problem]]:
-    """Return problems with the targets that each one fits: one for all targets where they share all inputs.
+    """Return problems, each with the targets that it fits: one problem for all targets that share all inputs.
 
     A law of all domains at once has one problem, whose rows are the table's for every domain in turn.
 
     Parameters
     ----------
-    settings : delta and logarithmic, as in `Problem`; by_error, whether rows count by their standard errors
+    settings : delta and logarithmic, as in `Problem`; by_error, whether to weight rows by their standard errors
     """
     by_error = bool(settings.pop("by_error", False))
     if law.joint_targets:
@@ -91,18 +91,18 @@ def _problem(
     weight /= weight.sum(1, keepdims=True)
     x = inputs(law, table, table.domains, units, targets[0])
     runs = table.runs().astype(np.int64)
-    tangled = freedom(*(frame[c].to_numpy(float) for c in ("n_params", "n_tokens"))) < RESOLVED
-    return Problem(law, x, np.where(known, losses, 1.0), weight, runs, entangled=tangled, **settings)  # type: ignore[arg-type]
+    collinear = conditional_sd(*(frame[c].to_numpy(float) for c in ("n_params", "n_tokens"))) < WELL_SEPARATED
+    return Problem(law, x, np.where(known, losses, 1.0), weight, runs, entangled=collinear, **settings)  # type: ignore[arg-type]
 
 
 def in_one_order(table: Table, targets: list[str]) -> Table:
-    """Return the rows in an order that does not depend on how they came, so that random draws do not either."""
+    """Return the rows in a canonical order, so that random draws do not depend on the order of the file."""
     keys = ["n_params", *(f"weight_{d}" for d in table.domains), "n_tokens", *(LOSS + t for t in targets)]
     return replace(table, frame=table.frame.sort_values(keys, ignore_index=True, kind="stable"))
 
 
 def _row_weight(table: Table, target: str) -> Array:
-    """Return 1 / (se^2 + lower quartile^2): a precise evaluation counts more, but none counts alone."""
+    """Return 1 / (se^2 + lower quartile^2); the quartile keeps one precise evaluation from dominating."""
     if LOSS_SE + target not in table.frame:
         raise FitError(f"weights by standard error need a column {LOSS_SE}{target}")
     error = table.frame[LOSS_SE + target].to_numpy(float)
@@ -112,7 +112,7 @@ def _row_weight(table: Table, target: str) -> Array:
 
 
 def _sorted(problem: Problem) -> Problem:
-    """Return the problem with its rows in the order in which mixtures are worked through once."""
+    """Return the problem with the rows of a mixture side by side, so that its terms are evaluated once."""
     if not len(problem.x.h):
         return problem
     ordered = problem.rows(problem.x.order())

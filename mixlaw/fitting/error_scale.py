@@ -1,39 +1,39 @@
-"""How large a run's error around its law is, where residuals alone do not say.
+"""The size of a run's error around its law, corrected for the parameters that were fitted.
 
-p fitted parameters make residuals smaller than errors, and with as many parameters as runs residuals vanish whatever
-the errors are. The scale is therefore estimated together with the number of parameters that the runs determine
-(the evidence approximation, MacKay 1992, Neural Computation 4): residuals are divided by sqrt(1 - determined / runs),
-and a parameter counts as determined to the share that the data, and not its prior, decide. The estimate starts from
-the scatter of the losses themselves and falls, so that it ends at the largest scale that explains the residuals.
+p fitted parameters make residuals smaller than errors; with as many parameters as runs, residuals vanish whatever the
+errors are. We therefore estimate the error scale together with the effective number of parameters (the evidence
+approximation, MacKay 1992, Neural Computation 4): residuals are divided by sqrt(1 - effective parameters / runs), and a
+parameter counts by the share of its information that comes from the data rather than its prior. The estimate starts at
+the scatter of the losses and decreases, so it converges to the largest scale that explains the residuals.
 
-Where the runs determine more parameters than half their number, a floor joins: no run repeats to better than 0.3 % of
-its loss (repeated seeds at hand: 0.1 to 1.5 %).
+If the effective number of parameters exceeds half the number of runs, a lower bound applies as well: no run repeats to
+better than 0.3 % of its loss (the repeated seeds that we have differ by 0.1 to 1.5 %).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from mixlaw.fitting.collinear import CENTRE, SPREAD, amplitudes
+from mixlaw.fitting.collinear import PRIOR_MEAN, PRIOR_SD, amplitudes
 from mixlaw.fitting.levenberg_marquardt import Members, Problem, huber, residuals
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import TINY
 
-FLOOR = 0.003  # of the loss; fully counted where the runs determine as many parameters as there are runs
+FLOOR = 0.003  # of the loss; applies in full when there are as many effective parameters as runs
 MOST_INFLATED = 4.0  # errors are taken to be at most this many times the residuals
 NORMAL = float(np.sqrt(np.pi / 2))  # sd of normal errors over their mean size
 
 
 @dataclass(frozen=True)
 class ErrorScale:
-    """How large errors are.
+    """The size of errors, per target.
 
     Attributes
     ----------
     size : (t,) mean absolute error of a run [nats; relative where residuals are logarithmic]
     residual : (t,) mean absolute residual
     objective : (t,) mean Huber loss that errors of this size have
-    determined : (t,) number of parameters that the differences between runs determine, at most p
+    determined : (t,) effective number of parameters that the differences between runs determine, at most p
     """
 
     size: Array
@@ -43,16 +43,15 @@ class ErrorScale:
 
 
 def beliefs(problem: Problem) -> tuple[Array, Array]:
-    """Return centres (t, p) and sds (p,) of what is believed before the data: the law's, and, where N and D rise
-    together, the sizes of their terms."""
+    """Return the means (t, p) and sds (p,) of the priors: the law's, and of amplitudes if N and D are collinear."""
     k = problem.x.h.shape[-2]
-    centre, sd = problem.law.term.prior(k)
-    centres, sd = np.tile(centre, (len(problem.y), 1)), sd.copy()
+    mean, sd = problem.law.term.prior(k)
+    means, sd = np.tile(mean, (len(problem.y), 1)), sd.copy()
     if problem.entangled:
         at = [i for i in amplitudes(problem.law.term, k) if not np.isfinite(sd[i])]
         level = (problem.weight * np.abs(problem.y)).sum(1)
-        centres[:, at], sd[at] = CENTRE + np.log(level)[:, None], SPREAD
-    return centres, sd
+        means[:, at], sd[at] = PRIOR_MEAN + np.log(level)[:, None], PRIOR_SD
+    return means, sd
 
 
 def losses_scatter(problem: Problem) -> Array:
@@ -70,7 +69,7 @@ def error_scale(problem: Problem, theta: Array, objective: Array, prior: float) 
     ----------
     theta : (t, p) parameters at the fit
     objective : (t,) mean Huber loss of the scale that the fit's prior was weighted by
-    prior : how strongly priors count, in runs
+    prior : weight of the priors, in runs
     """
     n_targets, n_runs = len(theta), int(problem.runs.max()) + 1
     members = Members(theta, np.arange(n_targets))

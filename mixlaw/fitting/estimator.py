@@ -11,7 +11,7 @@ from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fitting.assemble import problems
 from mixlaw.fitting.bootstrap import resampled_fits, scatter
 from mixlaw.fitting.fitted import LEVEL, Data, FittedLaw, FittedTarget, as_table
-from mixlaw.fitting.identifiability import check_support
+from mixlaw.fitting.identifiability import check_identifiable
 from mixlaw.fitting.levenberg_marquardt import Problem
 from mixlaw.fitting.multistart import find_minima, starts_for
 from mixlaw.laws.registry import Law, Units, get_law
@@ -179,19 +179,19 @@ class LawFit:
 
     def _check_table(self, law: Law, table: Table, targets: list[str]) -> tuple[list[str], list[str]]:
         """Return the warnings about a table, and the targets to fit."""
-        believing, frame = self.prior_strength > 0, table.frame
-        warnings = check_support(law, table, believing=believing)
+        with_priors, frame = self.prior_strength > 0, table.frame
+        warnings = check_identifiable(law, table, with_priors=with_priors)
         names = _wanted(law, table, targets)
         for name in names:
             known = frame[LOSS + name].notna()
             if not known.all():  # else the whole table has been checked already
-                check_support(law, table.rows(known), f"the rows with a loss of '{name}'", believing)
+                check_identifiable(law, table.rows(known), f"the rows with a loss of '{name}'", with_priors)
         return warnings, names
 
     def _fit_problem(
         self, law: Law, names: list[str], problem: Problem, units: dict[str, str], progress: ProgressCallback | None
     ) -> dict[str, FittedTarget]:
-        """Fit the targets that share a problem: minima, bootstrap resamples, scatter of runs."""
+        """Fit the targets of one problem: minima, bootstrap resamples, scatter of runs."""
         rng = np.random.default_rng([self.seed, sum("".join(names).encode()), len(problem.runs)])
         n_starts = self.n_starts or starts_for(len(problem.runs))
         minima = find_minima(problem, n_starts, self.seed, self.prior_strength, progress)

@@ -21,7 +21,7 @@ from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, together
 
 Data = Table | pd.DataFrame
-LEVEL = 0.9  # of intervals, where none is asked for
+LEVEL = 0.9  # default level of intervals
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class FittedTarget:
     ----------
     theta : (p,) free parameters at the lowest minimum found
     draws : (b, p) free parameters of each bootstrap resample of runs
-    noise : residuals [nats, or relative where residuals are logarithmic], for the scatter of a new run
+    noise : residuals [nats, or relative if residuals are logarithmic], for the scatter of a new run
     objective : mean Huber loss
     statement : convergence in a sentence: how many starts agreed on the minimum
     n_rows, n_runs : size of the data
@@ -62,9 +62,9 @@ class FittedLaw:
     units : scale of N and D in the parameters
     targets : target -> its fit
     ranges : n_params, n_tokens -> (low, high) of the fitted rows
-    warnings : what the data leave undecided, a sentence each
+    warnings : what the data do not identify, one sentence each
     settings : of the `LawFit` that made it
-    held : share of held-out losses inside the widened 90 % intervals; NaN where nothing could be held out
+    held : share of held-out losses inside the widened 90 % intervals; NaN if nothing could be held out
     """
 
     law: Law
@@ -92,7 +92,7 @@ class FittedLaw:
         Raises
         ------
         ConfigError
-            If it was not fitted; names the nearest one.
+            If it was not fitted; suggests the nearest name.
         """
         if name not in self.targets:
             raise ConfigError(unknown_name("target", name, self.targets))
@@ -103,7 +103,7 @@ class FittedLaw:
         return together(self.target(name).unit for name in list(names) or self.targets)
 
     def inputs(self, table: Table, target: str) -> Inputs:
-        """Return what the law reads of a table's rows.
+        """Return the law's inputs for a table's rows.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class FittedLaw:
         return inputs(self.law, table, domains, self.units, target)
 
     def draws(self, target: str, x: Inputs) -> Array:
-        """Return (b, n) losses under the resampled parameters, widened as held-out runs demand."""
+        """Return (b, n) losses under the resampled parameters, widened as calibrated on held-out runs."""
         fit = self.target(target)
         centre, drawn = self.law.loss(fit.theta[None], x)[0], self.law.loss(fit.draws, x)
         return widened(centre, drawn, factors(fit.widening, centre, drawn, self.beyond(x)))
@@ -136,7 +136,7 @@ class FittedLaw:
     def scattered(self, target: str, drawn: Array, rng: np.random.Generator) -> Array:
         """Return (b, n) losses of new single runs around the resampled laws' (b, n).
 
-        Every resample has one residual for all rows, so that a row's interval does not depend on the other rows.
+        Each resample draws one residual for all rows, so a row's interval does not depend on the other rows.
         """
         fit = self.target(target)
         noise = rng.choice(fit.noise, (len(fit.draws), 1))
@@ -196,12 +196,12 @@ class FittedLaw:
     def interval_name(self, level: float = LEVEL) -> str:
         """Return the name of an interval: its level, or its measured coverage where that is lower."""
         if self.held < level:
-            return f"interval, held {100 * self.held:.0f} %"
+            return f"interval ({100 * self.held:.0f} % coverage)"
         return f"{100 * level:g} % interval"
 
     @property
     def params(self) -> pd.DataFrame:
-        """The source's parameters: one row per target, N and D in `units`."""
+        """Parameters in the notation of the law's source: one row per target, N and D in `units`."""
         return pd.DataFrame({t: self.law.natural(f.theta, self.domains) for t, f in self.targets.items()}).T
 
     def intervals_of_params(self, level: float = LEVEL) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""`FittedLaws`: the laws fitted to one table, which one is chosen and why; saved as `laws.json`.
+"""`FittedLaws`: the laws fitted to one table, and the chosen one with its reason; saved as `laws.json`.
 
 import mixlaw
 laws = mixlaw.FittedLaws.load("laws.json")
@@ -32,12 +32,12 @@ FORMAT = 2
 LATER = ("doubts", "identity", "choice")  # keys that the first files of this format lack
 IN_FILE = ("chosen", "reason", "ranges", "mixtures", "sizes", "noise", "scores", "data_sha256", *LATER)
 SETTINGS_IN_FILE = {"row_weights": "weights", "prior_strength": "prior"}  # keys of format 2, where they differ
-MOST_MIXTURES = 2000  # training mixtures that are saved, to measure how far from them a question lies
+MOST_MIXTURES = 2000  # training mixtures to save; recommendations report their distance from these
 
 
 @dataclass(frozen=True)
 class FittedLaws:
-    """Several laws fitted to the same table, and which one is chosen.
+    """Several laws fitted to the same table, one of them chosen.
 
     Attributes
     ----------
@@ -45,12 +45,12 @@ class FittedLaws:
     chosen, reason : name of the law to use, and why, in a sentence
     ranges : n_params, n_tokens -> (low, high) of the data
     mixtures : (m, k) the distinct mixtures of the data
-    sizes : domain -> tokens available, where known
-    noise : target -> standard deviation over runs that differ in their seed only [nats], where runs were repeated
-    scores : rows of law, target, mre, ... on held-out runs, where there were any
+    sizes : domain -> tokens available, if known
+    noise : target -> standard deviation over runs that differ only in their seed [nats]; empty without such runs
+    scores : rows of law, target, mre, ... on held-out runs, if there were any
     data_sha256 : hash of the fitted table
-    doubts : problems of that table that affect every fit
-    identity : settings that all its runs share, where they were run directories
+    doubts : warnings about that table, which affect every fit
+    identity : settings that all its runs share, if they were run directories
     choice : selection of its runs: where, varied, former, ends_only
     intervals : name of the law -> how its intervals were checked on held-out runs; not saved
     """
@@ -83,7 +83,7 @@ class FittedLaws:
     def of(
         cls, fits: dict[str, FittedLaw], table: Table, chosen: str, reason: str, scores: pd.DataFrame
     ) -> "FittedLaws":
-        """Return some laws together with what is needed later of the table that they were fitted to."""
+        """Return fitted laws with the facts about their table that predictions and reports need."""
         ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
         noise = seed_noise(table)
         floor = dict(zip(noise["target"], noise["sd"].astype(float), strict=True)) if len(noise) else {}
@@ -117,7 +117,9 @@ class FittedLaws:
             for keep_warmup in (False, True):
                 if data_sha256(cleaned := prepare(table, keep_warmup)) == self.data_sha256:
                     return cleaned
-        raise FitError(f"these laws were fitted to other runs than those in {folder} now: `mixlaw fit {folder}` again")
+        raise FitError(
+            f"these laws were not fitted to the runs that are in {folder} now: run `mixlaw fit {folder}` again"
+        )
 
     def save(self, path: str | Path) -> None:
         """Write `laws.json`."""
@@ -143,7 +145,9 @@ class FittedLaws:
             if facts["format"] != FORMAT:
                 raise RunLogError(f"{path} has format {facts['format']}; this mixlaw reads {FORMAT}: fit again")
             if facts.pop("sha256") != _sha256(facts):
-                raise RunLogError(f"{path} is not what `mixlaw fit` wrote (its sha256 differs): copy it or fit again")
+                raise RunLogError(
+                    f"{path} was changed after `mixlaw fit` wrote it (its sha256 differs): copy it or fit again"
+                )
             own = {name: facts[name] for name in IN_FILE if name in facts or name not in LATER}
             own["fits"] = {name: fit_from_json(f) for name, f in facts["laws"].items()}
             own["ranges"] = {k: (float(v[0]), float(v[1])) for k, v in facts["ranges"].items()}
@@ -155,24 +159,24 @@ class FittedLaws:
             if isinstance(error, RunLogError):
                 raise
             raise RunLogError(
-                f"{path} is not a file of laws ({type(error).__name__}: {str(error)[:100]}): fit again"
+                f"{path} is not a laws.json file ({type(error).__name__}: {str(error)[:100]}): fit again"
             ) from None
 
 
 def _sha256(facts: dict[str, Any]) -> str:
-    """Return the hash of everything else in the file."""
+    """Return the hash of the facts of a file."""
     return hashlib.sha256(canonical_json(json.loads(strict_json(facts))).encode()).hexdigest()
 
 
 def data_sha256(table: Table) -> str:
-    """Return the hash of the numbers that a fit saw, whatever file they came from."""
+    """Return the hash of the numbers that were fitted; it does not depend on the format of the file."""
     columns = ["n_params", "n_tokens", *(f"weight_{d}" for d in table.domains), *(f"loss_{t}" for t in table.targets)]
     hashed = pd.util.hash_pandas_object(table.frame[columns], index=False).to_numpy()
     return hashlib.sha256(",".join(columns).encode() + hashed.tobytes()).hexdigest()
 
 
 def fit_to_json(fit: FittedLaw) -> dict[str, Any]:
-    """Return what `fit_from_json` needs, and what people and other programs read: parameters, formula, source."""
+    """Return the fit as JSON: what `fit_from_json` reads, and formula, source and parameters for other readers."""
     law = fit.law
     low, high = law.bounds(len(fit.domains))
     intervals = fit.intervals_of_params()

@@ -1,15 +1,15 @@
-"""How far a law misses beyond what its resamples say: found on held-out runs, and carried to the runs that are asked.
+"""Model error: intervals are widened by the errors that a law made on held-out runs.
 
-Resamples show how well the runs determine the parameters of a law. They do not show that the law itself bends away
-from the truth. Two things found on held-out runs widen them:
+Bootstrap resamples show how well the runs determine a law's parameters, not how far the form of the law is wrong. Two
+quantities measured on held-out runs widen them:
 
-* a *factor*, where resamples were too narrow everywhere;
-* a *reach* per target: the relative error that the law made when it extrapolated to a held-out size (or to the ends of
-  runs), per unit of log distance. At the same distance beyond its data a law is never surer than the error that it
-  made there; at twice the distance, twice that.
+* a *factor* for all deviations, if the intervals were too narrow everywhere;
+* a *reach* per target: the relative error of the law when it extrapolated to a held-out size (or to the ends of runs),
+  per unit of log distance. At the same distance beyond its data the standard deviation is at least that error; at twice
+  the distance, at least twice that.
 
-Both scale the deviations of resampled laws in log loss, so that losses stay above zero, and mixtures that are predicted
-together stay together.
+Both scale the deviations of resampled laws in log loss, so losses stay positive, and the differences between mixtures
+within a resample are kept.
 """
 
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ import numpy as np
 from mixlaw.laws.jacobian import Array
 
 Ranges = dict[str, tuple[float, float]]
-MOST_FACTOR = 30.0  # resamples that hardly differ are not blown up further
-LEAST = 1e-9  # a loss
+MOST_FACTOR = 30.0  # resamples that hardly differ are not widened further
+LEAST = 1e-9  # lower bound of losses before their logarithm is taken
 FLAT = 1e-6  # spread of log losses below which there is nothing to scale
 
 
 @dataclass(frozen=True)
 class Widening:
-    """By how much the intervals of one target's law are widened.
+    """The widening of one target's intervals.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Widening:
 
 
 def distances(ranges: Ranges, n_params: Array, n_tokens: Array) -> dict[str, Array]:
-    """Return how far rows lie outside of the data: n_params, n_tokens -> (n,) logarithms of ratios, 0 inside.
+    """Return how far rows lie outside the data: n_params, n_tokens -> (n,) logarithms of ratios, 0 inside.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def distances(ranges: Ranges, n_params: Array, n_tokens: Array) -> dict[str, Arr
 
 
 def factors(widening: Widening, centre: Array, drawn: Array, beyond: dict[str, Array]) -> Array:
-    """Return (n,) by what the deviations of resampled laws are multiplied at every row.
+    """Return (n,) the factors by which the deviations of resampled laws are multiplied at every row.
 
     Parameters
     ----------
@@ -76,13 +76,13 @@ def widened(centre: Array, drawn: Array, factor: Array) -> Array:
 
 
 def deviations(centre: Array, drawn: Array) -> Array:
-    """Return (b, n) the log ratios of resampled losses to the fit's; a loss that is not above zero counts as tiny."""
+    """Return (b, n) the log ratios of resampled losses to the fit's; losses at or below zero count as 1e-9."""
     logs: Array = np.log(np.maximum(drawn, LEAST)) - np.log(np.maximum(centre, LEAST))
     return logs
 
 
 def with_scatter(drawn: Array, scatter: Array) -> Array:
-    """Return losses with the scatter of single runs [nats] added; what would fall below zero approaches it instead."""
+    """Return losses with the scatter of single runs [nats] added; losses approach zero instead of falling below it."""
     falls = drawn * np.exp(np.minimum(scatter, 0.0) / np.maximum(drawn, LEAST))
     return np.where(scatter < 0, falls, drawn + scatter)
 
@@ -90,7 +90,7 @@ def with_scatter(drawn: Array, scatter: Array) -> Array:
 def reach_of(errors: Array, noise: Array, distance: float) -> Array:
     """Return (t,) the relative error per unit of log distance that a law made on held-out runs.
 
-    Half of a target's own and half of the mean over targets: one target's error is a single draw.
+    Its square is half the target's own and half the mean over targets: one target's error is a single draw.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Which laws a table supports, and which of them `auto` considers."""
+"""The candidate laws of `auto`, and which of them can be fitted to a table."""
 
 from mixlaw.errors import FitError
-from mixlaw.fitting.identifiability import check_support, distinct, form_of, repeats
+from mixlaw.fitting.identifiability import check_identifiable, distinct, form_of, repeats
 from mixlaw.laws.registry import LAWS, get_law
 from mixlaw.selection.regression_trees import NAME as TREES
 from mixlaw.tables.table import Table
@@ -12,29 +12,29 @@ PREFERRED = "multiplicative"  # lowest errors in `scripts/protocol.py`, in all i
 
 
 def auto_laws(table: Table) -> list[str]:
-    """Return the candidates that the table supports.
+    """Return the candidates that can be fitted to the table.
 
     Raises
     ------
     FitError
-        If it supports none; the reason is that of the first one.
+        If none can be fitted; the message is that of the first candidate.
     """
-    reasons, supported = [], []
+    errors, fittable = [], []
     for name in candidates(table):
         try:
-            check_support(get_law(name), table)
-            supported.append(name)
+            check_identifiable(get_law(name), table)
+            fittable.append(name)
         except FitError as error:
-            reasons.append(error)
-    if not supported:
-        raise reasons[0]
-    return supported
+            errors.append(error)
+    if not fittable:
+        raise errors[0]
+    return fittable
 
 
 def candidates(table: Table) -> list[str]:
     """Return the laws that `auto` considers, in the form that the table's N, D and mixtures allow.
 
-    Where the mixture never varies these are the laws of N and D alone, and Muennighoff's where tokens are repeated.
+    If the mixture never varies, these are the laws of N and D alone, and Muennighoff's law if tokens are repeated.
     """
     sizes, tokens, mixtures = distinct(table)
     form = form_of(sizes, tokens)

@@ -1,4 +1,4 @@
-"""The choice between laws from their errors on held-out runs."""
+"""Model selection: choose a law by its errors on held-out runs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from mixlaw.selection.paired import difference, mean_errors, on_shared_targets
 from mixlaw.selection.splits import KINDS
 from mixlaw.selection.trial import Trial
 
-NEARLY = 1.02  # ratio of errors up to which laws are equal; the one with fewer parameters is chosen
+TIE = 1.02  # errors within this ratio are a tie, which the law with fewer parameters wins
 
 
 def choose(mre: Mapping[str, float], parameters: Mapping[str, float], what: str) -> tuple[str, str]:
@@ -24,7 +24,7 @@ def choose(mre: Mapping[str, float], parameters: Mapping[str, float], what: str)
     parameters : law -> number of free parameters
     what : description of the held-out runs
     """
-    near = [law for law, error in mre.items() if error <= min(mre.values()) * NEARLY]
+    near = [law for law, error in mre.items() if error <= min(mre.values()) * TIE]
     best = min(near, key=lambda law: parameters[law])
     shown = ", ".join(f"{law} {error:.2f} %" for law, error in mre.items())
     tie = f"; {best} has the fewest parameters of those within 2 % of the lowest" if len(near) > 1 else ""
@@ -34,27 +34,27 @@ def choose(mre: Mapping[str, float], parameters: Mapping[str, float], what: str)
 def choose_law(trials: Sequence[Trial], names: list[str], k: int) -> tuple[str, str]:
     """Choose between fitted laws; return the name and the reason.
 
-    Laws that do not depend on the mixture compete only where no other law was fitted. The multiplicative law is chosen
-    unless a paired bootstrap over held-out runs finds another law better with 95 % confidence: it predicts best on most
-    tables (`scripts/protocol.py`), and few runs can mislead. Where neither sizes nor the ends of runs could be held
-    out, the law with the fewest parameters takes its place.
+    Laws that do not depend on the mixture are considered only if no other law was fitted. The multiplicative law is
+    the default, because it predicts best on most tables (`scripts/protocol.py`): another law replaces it only if a
+    paired bootstrap over held-out runs finds that law better with 95 % confidence. If neither sizes nor the ends of
+    runs could be held out, the default is the law with the fewest parameters.
 
     Parameters
     ----------
-    trials : of all laws; empty where nothing could be held out
+    trials : of all laws; empty if nothing could be held out
     names : the laws that were fitted to the whole table
     k : number of domains; 1 where the mixture never varies
     """
-    competing = [name for name in names if k > 1 and get_law(name).mixes] or names
-    if len(competing) == 1:
-        return competing[0], "the only fitted law" + (" that depends on the mixture" if len(names) > 1 else "")
+    considered = [name for name in names if k > 1 and get_law(name).mixes] or names
+    if len(considered) == 1:
+        return considered[0], "the only fitted law" + (" that depends on the mixture" if len(names) > 1 else "")
     refused = {law: why for trial in trials for law, why in trial.refused.items()}
-    tried = [name for name in competing if trials and name not in refused]
+    tried = [name for name in considered if trials and name not in refused]
     if not tried:
-        fewest = min(competing, key=lambda name: n_free(name, k))
-        return fewest, "fewest parameters; nothing could be held out to try them on"
+        fewest = min(considered, key=lambda name: n_free(name, k))
+        return fewest, "fewest parameters; no runs could be held out to compare the laws on"
     name, reason = _by_errors(trials, tried, k)
-    left = [f"{law} could not be tried ({refused[law]})" for law in competing if law in refused]
+    left = [f"{law} could not be tried ({refused[law]})" for law in considered if law in refused]
     return name, "; ".join([reason, *left])
 
 
@@ -64,23 +64,23 @@ def _by_errors(trials: Sequence[Trial], tried: list[str], k: int) -> tuple[str, 
     parameters = {name: n_free(name, k) for name in tried}
     what = ", and ".join(KINDS[trial.kind] for trial in trials)
     name, reason = choose(mean_errors(errors), parameters, what)
-    kept = _kept(tried, {trial.kind for trial in trials}, k) or name
-    if name == kept:
+    default = _default(tried, {trial.kind for trial in trials}, k) or name
+    if name == default:
         return name, reason
-    gap = difference(errors[kept], errors[name])
-    if gap.sure:
-        return name, f"{reason}; {name} is surely better than {kept} ({gap})"
+    gap = difference(errors[default], errors[name])
+    if gap.significant:
+        return name, f"{reason}; {name} is better than {default} with 95 % confidence ({gap})"
     return (
-        kept,
-        f"{kept} unless another law is surely better; {reason}; {name} is not surely better than {kept} ({gap})",
+        default,
+        f"{default} is the default; {reason}; {name} is not better than {default} with 95 % confidence ({gap})",
     )
 
 
-def _kept(tried: list[str], kinds: set[str], k: int) -> str | None:
-    """Return the law that is kept unless another is surely better; None where the preferred one was not tried.
+def _default(tried: list[str], kinds: set[str], k: int) -> str | None:
+    """Return the law that only a significantly better one replaces; None if the preferred law was not tried.
 
-    Where only mixtures were held out, the trial says nothing about extrapolation in N or D: then it is the law with the
-    fewest parameters.
+    If only mixtures were held out, the trial does not test extrapolation in N or D: the default is then the law with
+    the fewest parameters.
     """
     preferred = next((name for name in tried if name.partition("-fixed")[0] == PREFERRED), None)
     if preferred and kinds == {"mixture"} and get_law(preferred).uses & {"N", "D"}:

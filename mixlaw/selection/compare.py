@@ -1,4 +1,4 @@
-"""`compare`, the protocol by which laws are judged: the same splits, scores and paired intervals on every table.
+"""`compare`, the evaluation protocol for laws: the same splits, scores and paired intervals on every table.
 
 Laws are fitted to one part of a table and scored on the rest. `auto` stands for the whole procedure of `fit_laws`: it
 sees the fitted part only, tries its laws on a part of that, and chooses.
@@ -41,7 +41,7 @@ class Comparison:
         column `against`, with a 90 % interval from resampling held-out runs
     targets : DataFrame of law, target, mre [%], mae [nats], bias [%], coverage [%]
     auto : which laws `auto` chose, each with its reason
-    refused : law -> why the fitted part does not support it
+    refused : law -> why it could not be fitted to the fitted part
     trials : one per fold
     """
 
@@ -85,7 +85,7 @@ def compare(
     table : runs, see `mixlaw.read_table`; cleaned first, unless it has been
     laws : names, `auto` among them if wanted; by default the base law and those that `auto` considers; "all": every law
     holdout : scale, mixture or tokens
-    against : the law that the others are compared with, by default joint, else the first; where it cannot be fitted,
+    against : the law that the others are compared with, by default joint, else the first; if it cannot be fitted,
         the first that can
     targets : which losses to fit and score; all by default
     keep_warmup : keep checkpoints that are still in the warm-up of the learning rate
@@ -97,26 +97,26 @@ def compare(
     ConfigError
         If `against` is none of the laws.
     FitError
-        If the table has nothing to hold out, or the rest of it supports none of the laws.
+        If the table has nothing to hold out, or none of the laws can be fitted to the rest.
     """
     runs = prepare(as_table(table), keep_warmup)
     names = names_to_compare(laws, runs)
     against = against or next((name for name in names if name.partition("-fixed")[0] == "joint"), names[0])
     if against not in names:
         raise ConfigError(f"--against: {unknown_name('law', against, names)}")
-    took: dict[tuple[str, str], None] = {}
-    one = fitter(targets, progress, **settings)
+    chosen_by_auto: dict[tuple[str, str], None] = {}  # ordered, each choice once
+    fit_one = fitter(targets, progress, **settings)
 
     def fit(name: str, seen: Table) -> Predictor:
         if name != AUTO:
-            return one(name, seen)
+            return fit_one(name, seen)
         choice = fit_and_choose(seen, [AUTO], targets=targets, progress=progress, **settings)
-        took[choice.chosen, choice.reason] = None
+        chosen_by_auto[choice.chosen, choice.reason] = None
         return choice.fits[choice.chosen]
 
     folds = range(min(FOLDS, distinct(runs)[2])) if holdout == "mixture" else [FOLDS - 1]
     trials = [try_laws(runs, names, holdout, fit, fold=fold) for fold in folds]
-    return _comparison(holdout, names, against, trials, list(took))
+    return _comparison(holdout, names, against, trials, list(chosen_by_auto))
 
 
 def names_to_compare(laws: str | Iterable[str], table: Table) -> list[str]:
@@ -128,7 +128,7 @@ def names_to_compare(laws: str | Iterable[str], table: Table) -> list[str]:
 
 
 def _comparison(
-    kind: str, names: list[str], against: str, trials: list[Trial], took: list[tuple[str, str]]
+    kind: str, names: list[str], against: str, trials: list[Trial], auto: list[tuple[str, str]]
 ) -> Comparison:
     fitted = [name for name in names if all(name in trial.fits for trial in trials)]
     refused = {law: why for trial in trials for law, why in trial.refused.items()}
@@ -145,7 +145,7 @@ def _comparison(
     scored = pd.concat([trial.scores() for trial in trials])
     scored = scored[scored["law"].isin(fitted)]
     by_target = scored.groupby(["law", "target"], sort=False, as_index=False)[["mre", "mae", "bias", "coverage"]].mean()
-    return Comparison(kind, chosen, reason, pd.DataFrame(rows), by_target, took, refused, trials)
+    return Comparison(kind, chosen, reason, pd.DataFrame(rows), by_target, auto, refused, trials)
 
 
 def _scores(errors: pd.DataFrame) -> dict[str, float]:

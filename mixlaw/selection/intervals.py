@@ -1,8 +1,8 @@
-"""Intervals checked on held-out runs: by how much they must be widened so that nine in ten losses lie inside.
+"""Calibration of intervals on held-out runs: widen them until they contain nine in ten held-out losses.
 
-The errors on held-out sizes and on the ends of runs give the reach of every target (`mixlaw.fitting.widening`). Then
-all deviations are widened until 90 % of the held-out losses lie inside. That factor is one for all targets, because the
-held-out losses of one target miss together.
+The errors on held-out sizes and on the ends of runs give the reach of every target (`mixlaw.fitting.widening`). One
+factor then widens all deviations until 90 % of the held-out losses lie inside. All targets share it, because the
+held-out losses of one target are correlated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ from mixlaw.fitting.widening import reach_of
 from mixlaw.selection.splits import KINDS
 from mixlaw.selection.trial import Trial
 
-FACTORS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # that are tried, the first sufficient one is taken
-NEAR_BEYOND = 0.1  # log distance below which an error says nothing about how errors grow with distance
+FACTORS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # the first that reaches the coverage is taken
+LEAST_DISTANCE = 0.1  # log distance; closer errors do not show how errors grow with distance
 Reach = Mapping[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
 class IntervalCheck:
-    """What held-out runs say about a law's intervals.
+    """The coverage of a law's intervals on held-out runs, and the widening that it calls for.
 
     Attributes
     ----------
     statement : the result in a sentence
     factor : of all deviations of resamples
     reach : target -> n_params, n_tokens -> relative error per unit of log distance
-    held : share of held-out losses inside the widened intervals; NaN where nothing could be held out
+    held : share of held-out losses inside the widened intervals; NaN if nothing could be held out
     """
 
     statement: str
@@ -39,7 +39,7 @@ class IntervalCheck:
     held: float = float("nan")
 
     def apply(self, fit: FittedLaw) -> FittedLaw:
-        """Return a law with its intervals widened by what was found."""
+        """Return the law with its intervals widened."""
         return fit if self.reach is None else replace(fit.widened_by(self.factor, self.reach), held=self.held)
 
 
@@ -49,12 +49,12 @@ def check_intervals(fit: FittedLaw, trials: Sequence[Trial], scored: Trial | Non
     Parameters
     ----------
     fit : the law, fitted to the whole table
-    trials : all of them
-    scored : the one whose fits have enough resamples to judge intervals by; None where nothing could be held out
+    trials : all trials of the law
+    scored : the trial whose fits have enough resamples to measure coverage; None if nothing could be held out
     """
     tried = scored.fits.get(fit.name) if scored else None
     if scored is None or not isinstance(tried, FittedLaw):
-        return IntervalCheck(f"{fit.name} law: its intervals could not be tried on held-out runs")
+        return IntervalCheck(f"{fit.name} law: its intervals could not be checked: no held-out runs")
     reach: dict[str, dict[str, float]] = {name: {} for name in fit.targets}
     for trial in trials:
         for target, found in _reach(fit, trial).items():
@@ -76,7 +76,7 @@ def _reach(fit: FittedLaw, trial: Trial) -> dict[str, dict[str, float]]:
     if column is None or not isinstance(tried, FittedLaw):
         return {}
     beyond = np.log(trial.held.frame[column].to_numpy(float) / tried.ranges[column][1])
-    far = pd.Series(beyond, index=trial.held.frame["row"])[beyond > NEAR_BEYOND]
+    far = pd.Series(beyond, index=trial.held.frame["row"])[beyond > LEAST_DISTANCE]
     errors = tried.predict(trial.held, targets=fit.targets).dropna(subset="observed")
     errors = errors[errors["row"].isin(far.index)]
     if errors.empty:

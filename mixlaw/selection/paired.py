@@ -15,7 +15,7 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.tables.table import Table
 
 RESAMPLES = 1000
-FEWEST_RUNS = 3  # held-out runs, below which no difference is sure
+FEWEST_RUNS = 3  # with fewer held-out runs no difference is significant
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Difference:
 
     Attributes
     ----------
-    n_runs : how many held-out runs it rests on; of one run there is no interval (low and high are NaN)
+    n_runs : number of held-out runs; with one run there is no interval (low and high are NaN)
     """
 
     mean: float
@@ -33,8 +33,8 @@ class Difference:
     n_runs: int
 
     @property
-    def sure(self) -> bool:
-        """Whether the other law is better with 95 % bootstrap confidence, on enough runs to say so."""
+    def significant(self) -> bool:
+        """Whether the other law is better with 95 % bootstrap confidence, on at least three held-out runs."""
         return self.n_runs >= FEWEST_RUNS and self.low > 0
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ def difference(ours: pd.DataFrame, theirs: pd.DataFrame, level: float = 0.9, see
     Parameters
     ----------
     ours, theirs : `row_errors` of each; only targets of both count
-    level : of the interval, which comes from resampling held-out runs with replacement; of one run there is none (NaN)
+    level : of the interval, which comes from resampling held-out runs with replacement; NaN if there is one run
     """
     shared = [t for t in ours["target"].unique() if (theirs["target"] == t).any()]
     runs = sorted(set(ours["run_id"]) | set(theirs["run_id"]))
@@ -72,7 +72,7 @@ def difference(ours: pd.DataFrame, theirs: pd.DataFrame, level: float = 0.9, see
     weights = np.vstack([np.ones(len(runs)), drawn.astype(float)])
     means: Array = _means(ours, shared, runs, weights) - _means(theirs, shared, runs, weights)
     low, high = np.nanpercentile(means[1:], [50 * (1 - level), 50 * (1 + level)])
-    wider = _of_few(len(runs), level)
+    wider = _small_sample_factor(len(runs), level)
     low, high = (float(means[0] + wider * (end - means[0])) for end in (low, high))
     return Difference(float(means[0]), low, high, len(runs))
 
@@ -88,8 +88,8 @@ def on_shared_targets(errors: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFr
     return {law: e[e["target"].isin(shared)] if shared else e for law, e in errors.items()}
 
 
-def _of_few(n_runs: int, level: float) -> float:
-    """Return by what an interval from resampling few runs is too narrow: Student's quantile, and the lost mean."""
+def _small_sample_factor(n_runs: int, level: float) -> float:
+    """Return the correction of a bootstrap interval for few runs: Student's quantile and n / (n - 1)."""
     if n_runs < 2:
         return float("nan")
     student = stdtrit(n_runs - 1, 0.5 + level / 2) / ndtri(0.5 + level / 2)

@@ -1,7 +1,7 @@
-"""RegMix's regression trees, for comparison only: trees cannot extrapolate in N or D.
+"""RegMix's regression trees, as a baseline only: trees cannot extrapolate in N or D.
 
-Liu et al. 2024, arXiv 2407.01492, fit LightGBM per target to mixtures (1,000 rounds, learning rate 0.01). Theirs stop
-early on the test set; these do not. Needs `pip install "mixlaw[trees]"`.
+Liu et al. 2024, arXiv 2407.01492, fit LightGBM per target to mixtures (1,000 rounds, learning rate 0.01). They stop
+early on the test set; we run all rounds. Needs `pip install "mixlaw[trees]"`.
 """
 
 from collections.abc import Iterable

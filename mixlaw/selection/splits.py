@@ -22,7 +22,7 @@ def held_out(table: Table, kind: str, fold: int = FOLDS - 1) -> NDArray[np.bool_
 
     Parameters
     ----------
-    fold : which fifth of the mixtures; where there are fewer, the last one
+    fold : which fifth of the mixtures; the last mixture if there are fewer than five
 
     Raises
     ------
@@ -46,5 +46,5 @@ def held_out(table: Table, kind: str, fold: int = FOLDS - 1) -> NDArray[np.bool_
 
 
 def default_kind(table: Table) -> str:
-    """Return the split that says most about extrapolation and that the table allows."""
+    """Return the split that tests extrapolation: by size if the table has three sizes, else by mixture."""
     return "scale" if count_levels(table.frame, "n_params") >= 3 else "mixture"

@@ -241,9 +241,9 @@ def test_too_few_runs_and_one_size_are_refused_in_words(table, tmp_path, capsys)
     frame[few_runs].to_csv(few, index=False)
     frame[frame["n_params"] == 1e6].to_csv(one, index=False)
     assert main(["fit", str(few), "--law", "additive"]) == 5
-    assert "runs must decide 9 of its parameters, there are 6 runs" in capsys.readouterr().err
+    assert "6 runs are too few for its 9 parameters without a narrow prior" in capsys.readouterr().err
     assert main(["fit", str(few), "--law", "additive", "--prior-strength", "0"]) == 5
-    assert "runs must decide 11 of its parameters, there are 6 runs" in capsys.readouterr().err
+    assert "6 runs are too few for its 11 parameters" in capsys.readouterr().err
     assert main(["fit", str(one), "--law", "additive"]) == 5
     assert "one model size" in capsys.readouterr().err
 

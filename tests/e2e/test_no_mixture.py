@@ -56,7 +56,7 @@ def test_check_says_why_no_law_can_be_fitted(table, tmp_path, capsys):
     assert main(["check", str(same)]) == 0
     out = capsys.readouterr().out
     assert "laws that auto would fit: none" in out
-    assert "there is nothing that a law could depend on" in out
+    assert "add runs that differ in one of them" in out
     assert main(["fit", str(same), *FAST]) == 5
 
 
@@ -90,8 +90,8 @@ def test_every_other_law_is_left_out_of_a_comparison_with_its_reason(table, caps
     assert main(["compare", str(table), *arguments]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert {row["law"] for row in found["laws"]} == {"base", "base-fixed-n", "base-fixed-d", "coupled", "auto"}
-    assert "needs weights of at least 2 domains, there are 0" in found["refused"]["joint"]
-    assert "it needs the unique tokens" in found["refused"]["muennighoff"]
+    assert "needs weights of at least 2 domains, the table has 0" in found["refused"]["joint"]
+    assert "add a column unique_tokens" in found["refused"]["muennighoff"]
 
 
 def test_a_recommendation_is_refused_in_a_sentence_with_what_works_instead(laws, capsys):

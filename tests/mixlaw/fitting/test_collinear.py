@@ -1,4 +1,4 @@
-"""N and D that rise together: the runs do not decide which of them lowers the loss, and everything says so."""
+"""Collinear N and D: their separate effects are not identified; intervals and warnings show it."""
 
 import re
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixlaw.fitting import collinear as entangled
+from mixlaw.fitting import collinear
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.laws.registry import LAWS
 from mixlaw.selection.fit_laws import fit_and_choose
@@ -49,12 +49,12 @@ def test_intervals_hold_off_the_line_and_stay_narrow_on_it(law, jitter):
     assert any("N and D rise together in all runs (about D = 2" in warning for warning in fit.warnings)
 
 
-def test_the_warning_names_runs_that_tell_n_and_d_apart_and_they_do():
+def test_the_warning_names_runs_that_separate_n_and_d_and_they_do():
     line = [(n, 20 * n) for n in SIZES]
-    said = entangled.warning(*np.array(line).T)
+    said = collinear.warning(*np.array(line).T)
     assert said.endswith("for example N = 1.6e+08 with D = 8e+08 and 1.28e+10")
     more = runs(0.0, [*line, (1.6e8, 8e8), (1.6e8, 1.28e10)])
-    assert entangled.warning(*(more.frame[c].to_numpy(float) for c in ("n_params", "n_tokens"))) is None
+    assert collinear.warning(*(more.frame[c].to_numpy(float) for c in ("n_params", "n_tokens"))) is None
     before, after = (LawFit("additive", n_starts=8, n_bootstrap=60).fit(t) for t in (runs(0.0, line), more))
     off = runs(0.0, OFF_THE_LINE, n_mixtures=4, seed=9, noise=0.0)
     wide, narrow = (f.predict(off).eval("high - low").mean() for f in (before, after))
@@ -68,11 +68,11 @@ def test_the_warning_names_runs_that_tell_n_and_d_apart_and_they_do():
 def test_any_power_of_n_is_detected_and_a_grid_never(slope, base, sizes, jitter):
     n = 10.0 ** np.array(sizes)
     d = base * n**slope * np.exp(jitter * np.cos(np.arange(len(n))))
-    assert entangled.freedom(n, d) < entangled.NAMED
-    assert entangled.warning(n, d) is not None
+    assert collinear.conditional_sd(n, d) < collinear.WARN_BELOW
+    assert collinear.warning(n, d) is not None
     grid_n, grid_d = (a.ravel() for a in np.meshgrid(n, [1e9, 4e9]))
-    assert entangled.warning(grid_n, grid_d) is None
-    assert entangled.warning(n, np.full(len(n), 1e9)) is None  # a law without D is the answer to that
+    assert collinear.warning(grid_n, grid_d) is None
+    assert collinear.warning(n, np.full(len(n), 1e9)) is None  # use a law without D instead
 
 
 def test_what_scales_the_terms_of_n_and_d_is_found_in_every_law_of_the_paper():
@@ -80,12 +80,12 @@ def test_what_scales_the_terms_of_n_and_d_is_found_in_every_law_of_the_paper():
     names = {}
     for law in ("base", "additive", "joint", "multiplicative"):
         marked = np.zeros(LAWS[law].n_free(k))
-        marked[entangled.amplitudes(LAWS[law].term, k)] = 1.0
+        marked[collinear.amplitudes(LAWS[law].term, k)] = 1.0
         moved = (LAWS[law].natural(np.zeros(len(marked)), list("abc")), LAWS[law].natural(marked, list("abc")))
         names[law] = {name for name in moved[0] if moved[0][name] != moved[1][name]}
     assert names["base"] == names["additive"] == names["multiplicative"] == {"A", "B"}
     assert all(name[:2] in ("CA", "CB") for name in names["joint"])
-    assert entangled.amplitudes(LAWS["multiplicative-fixed-nd"].term, k) == []
+    assert collinear.amplitudes(LAWS["multiplicative-fixed-nd"].term, k) == []
 
 
 def test_auto_on_a_line_with_one_run_a_size_does_not_claim_to_know():
@@ -100,6 +100,6 @@ def test_auto_on_a_line_with_one_run_a_size_does_not_claim_to_know():
     (1.0, r"rise together in all runs \(about D = 20 N\)"), (0.7, r"rise together .*about D = 20 N\^0.7\)"),
     (-1.0, r"lie on one curve in all runs \(about D = 20 N\^-1\)"),
 ])  # fmt: skip
-def test_the_line_of_n_and_d_is_said(power, words):
+def test_the_line_of_n_and_d_is_stated(power, words):
     n = np.array([1e7, 3e7, 1e8, 3e8])
-    assert re.search(words, entangled.warning(n, 20 * n**power) or "")
+    assert re.search(words, collinear.warning(n, 20 * n**power) or "")

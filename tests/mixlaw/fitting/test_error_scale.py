@@ -1,4 +1,4 @@
-"""Few runs: residuals vanish, errors do not, and intervals come from beliefs and from the errors that remain likely."""
+"""Few runs: residuals vanish but errors do not; intervals come from priors and the estimated error scale."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from tests.mixlaw.synthetic import study
 
 
 def wide_study(k: int, n_runs: int, seed: int, noise: float = 0.004):
-    """Runs of one size on Dirichlet mixtures of k domains, of which the first two matter: no law of ours wrote them."""
+    """Runs of one size on Dirichlet mixtures of k domains, of which the first two matter; not from any of our laws."""
     rng = np.random.default_rng(seed)
     h = rng.dirichlet(np.ones(k), n_runs)
     loss = 2.1 + 0.15 / np.sqrt(h[:, 0] + 0.05) - 0.4 * h[:, 1] + noise * 2.5 * rng.normal(size=n_runs)
@@ -26,7 +26,7 @@ def wide_study(k: int, n_runs: int, seed: int, noise: float = 0.004):
 
 @pytest.mark.parametrize(("k", "n_runs"), [(17, 19), (17, 26), (30, 34)])
 def test_intervals_hold_new_runs_where_there_are_as_many_parameters_as_runs(k, n_runs):
-    """Before, these held 5 to 20 %: a fit that passes through every loss was believed."""
+    """Without the error scale, coverage was 5 to 20 %: the fit passes through every loss."""
     shares = []
     for seed in range(3):
         choice = fit_and_choose(wide_study(k, n_runs, seed), ["auto"], n_bootstrap=60)

@@ -80,9 +80,9 @@ def test_damaged_laws_are_refused_or_are_the_same_laws(tmp_path):
 def test_a_file_that_holds_no_laws_is_refused(tmp_path, text):
     path = tmp_path / "laws.json"
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(RunLogError, match=r"laws.json (is not a file of laws|has format 1)"):
+    with pytest.raises(RunLogError, match=r"laws.json (is not a laws.json file|has format 1)"):
         FittedLaws.load(path)
     with pytest.raises(RunLogError, match=r"absent.json does not exist: make it with"):
         FittedLaws.load(tmp_path / "absent.json")
-    with pytest.raises(RunLogError, match="is not a file of laws"):
+    with pytest.raises(RunLogError, match=r"is not a laws\.json file"):
         FittedLaws.load(tmp_path)

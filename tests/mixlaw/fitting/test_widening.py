@@ -1,4 +1,4 @@
-"""Widening: losses stay above zero, rows inside the data stay as they are, and far rows are as unsure as was shown."""
+"""Widening: losses stay positive, rows inside the data do not change, and far rows get the error measured there."""
 
 import numpy as np
 import pytest

@@ -10,7 +10,7 @@ from tests.mixlaw.synthetic import study
 QUICK = {"n_starts": 4, "n_bootstrap": 20}
 
 
-def test_the_law_that_wrote_the_runs_is_surely_better():
+def test_the_law_that_generated_the_runs_is_significantly_better():
     found = compare(study("joint", noise=0.002, n_mixtures=25), ["additive", "joint"], holdout="scale", **QUICK)
     scores = found.laws.set_index("law")
     additive = scores.loc["additive"]
@@ -28,7 +28,7 @@ def test_every_mixture_is_held_out_once():
     assert sorted(held) == sorted(table.frame["row"])
 
 
-def test_auto_sees_the_fitted_part_only_and_says_what_it_took():
+def test_auto_sees_the_fitted_part_only_and_reports_its_choice():
     table = study("additive", noise=0.002)
     before = compare(table, "auto", holdout="scale", **QUICK)
     largest = table.frame["n_params"] == table.frame["n_params"].max()
@@ -40,11 +40,11 @@ def test_auto_sees_the_fitted_part_only_and_says_what_it_took():
     assert after.laws["bias"].item() < -20
 
 
-def test_a_law_that_the_fitted_part_cannot_support_is_left_out():
+def test_a_law_that_cannot_be_fitted_to_the_fitted_part_is_left_out():
     found = compare(study("additive", n_mixtures=5), ["additive", "full"], holdout="mixture", against="full", **QUICK)
     assert found.laws["law"].tolist() == ["additive"]
     assert found.laws["against"].tolist() == ["additive"]  # not full, which could not be fitted
-    assert "runs must decide" in found.refused["full"]
+    assert "runs are too few" in found.refused["full"]
 
 
 def test_a_table_with_nothing_to_hold_out_is_refused():

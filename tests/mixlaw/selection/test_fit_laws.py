@@ -1,4 +1,4 @@
-"""Comparing: the law that predicts held-out runs best is chosen by the stated rule, and intervals are tried on them."""
+"""The law that predicts held-out runs best is chosen by the stated rule, and intervals are checked on these runs."""
 
 from dataclasses import replace
 
@@ -81,7 +81,7 @@ def test_where_nothing_can_be_held_out_the_law_of_fewest_parameters_is_chosen():
     assert fit_and_choose(nine, ["multiplicative", "simple"], **QUICK).chosen == "simple"
     assert choose_law([], ["additive", "simple"], 3) == (
         "simple",
-        "fewest parameters; nothing could be held out to try them on",
+        "fewest parameters; no runs could be held out to compare the laws on",
     )
 
 
@@ -116,10 +116,10 @@ def test_intervals_that_miss_the_held_out_size_are_widened_and_others_are_not():
     assert reach[0] < reach[1] / 3
 
 
-def test_intervals_that_could_not_be_tried_are_said_to_be_so():
+def test_intervals_that_could_not_be_checked_are_reported():
     fit = LawFit("additive", **QUICK).fit(study("additive")).fitted_
     check = check_intervals(fit, [], None)
-    assert check.statement == "additive law: its intervals could not be tried on held-out runs"
+    assert check.statement == "additive law: its intervals could not be checked: no held-out runs"
     assert check.apply(fit) is fit
     assert fit.target("main").widening == Widening()
     assert fit.interval_name() == "90 % interval"
@@ -128,13 +128,13 @@ def test_intervals_that_could_not_be_tried_are_said_to_be_so():
 def test_intervals_that_held_fewer_losses_than_their_level_are_not_called_by_it():
     fit = LawFit("additive", **QUICK).fit(study("additive")).fitted_
     fit = replace(fit, held=0.62)
-    assert fit.interval_name() == "interval, held 62 %"
+    assert fit.interval_name() == "interval (62 % coverage)"
     laws = FittedLaws.of({"additive": fit}, study("additive"), "additive", "alone", pd.DataFrame())
     assert "90 %" not in summary(recommend(laws, question()))
 
 
 def test_one_held_out_run_gives_no_interval_and_says_so():
-    """Resampling one run says that its difference is sure, or is no number at all."""
+    """Resampling one run would make its difference significant, or NaN."""
     for seed in range(3):
         table = study("additive", noise=0.004, seed=seed)
         largest = table.frame["n_params"] == table.frame["n_params"].max()
@@ -143,7 +143,7 @@ def test_one_held_out_run_gives_no_interval_and_says_so():
         name, reason = choose_law([trial], ["multiplicative", "additive"], 3)
         assert name == "multiplicative"
         assert "nan" not in reason
-        assert ("points on one held-out run, too few for an interval" in reason) == ("not surely better" in reason)
+        assert ("points on one held-out run, too few for an interval" in reason) == ("with 95 % confidence" in reason)
 
 
 def test_regression_trees_cannot_extrapolate():
@@ -198,16 +198,21 @@ def test_auto_finds_out_which_of_the_laws_wrote_the_runs(truth):
     assert set(choice.intervals) == set(choice.fits)
 
 
-def test_the_preferred_law_is_left_only_for_one_that_is_surely_better():
+def test_the_preferred_law_is_replaced_only_by_a_significantly_better_one():
     trial = tried(study("additive", noise=0.003), ["multiplicative", "additive"])
     additive, multiplicative = trial.errors("additive"), trial.errors("multiplicative")
-    assert difference(multiplicative, additive).sure
-    assert not difference(additive, multiplicative).sure
-    assert choose_law([trial], ["multiplicative", "additive"], 3)[1].count("surely better than multiplicative") == 1
+    assert difference(multiplicative, additive).significant
+    assert not difference(additive, multiplicative).significant
+    assert (
+        choose_law([trial], ["multiplicative", "additive"], 3)[1].count(
+            "better than multiplicative with 95 % confidence"
+        )
+        == 1
+    )
     noisy = tried(study("additive", noise=0.3, seed=3), ["multiplicative", "additive"])
     name, reason = choose_law([noisy], ["multiplicative", "additive"], 3)
     assert name == "multiplicative"
-    assert "additive is not surely better" in reason or reason.startswith("lowest mean MRE")
+    assert "additive is not better" in reason or reason.startswith("lowest mean MRE")
 
 
 def test_laws_are_compared_on_the_targets_that_all_of_them_predict():

@@ -1,4 +1,4 @@
-"""Paired differences: laws are compared on the same rows, and whole runs decide how sure the difference is."""
+"""Paired differences: laws are compared on the same rows, and intervals come from resampling whole runs."""
 
 import numpy as np
 import pandas as pd
