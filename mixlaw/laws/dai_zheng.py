@@ -2,8 +2,8 @@
 
     L_i = c_i x_i(h, N)^-b_i + A_i (D h_i)^-a_i + E_i
 
-The capacities x_i minimise sum_i h_i c_i x_i^-b_i under sum_i x_i = N + (K - 1) H and x_i >= H, where the shared head
-H is counted once: x_i = max(H, (h_i b_i c_i / mu)^(1 / (b_i + 1))), mu by bisection; and x_i = H where H is at least N
+The capacities x_i minimise sum_i h_i c_i x_i^-b_i subject to sum_i x_i = N + (K - 1) H and x_i >= H; the shared head H
+is counted once: x_i = max(H, (h_i b_i c_i / mu)^(1 / (b_i + 1))), mu by bisection; x_i = H if H >= N
 (Dai and Zheng 2026, arXiv 2606.08167, theorem 4.1, and the authors' 7-domain code). Their first equation is the same
 without the A_i term and without H.
 """
@@ -67,7 +67,7 @@ class Capacity(Term):
         p, at, head, log_x, inside, own, mine, capacity, noise, x = memo
         b, rows = p["b"], np.arange(len(own))
         by_log_x = -seed * capacity * b[:, own]
-        # log x_i = (log(h_i b_i c_i) - log mu) / (b_i + 1) where it is above H; mu keeps the sum at N + (K - 1) H
+        # log x_i = (log(h_i b_i c_i) - log mu) / (b_i + 1) where x_i > H; mu is such that they sum to N + (K - 1) H
         slope = inside / (b + 1)[..., None]
         weight = np.exp(log_x) * slope
         share_of_mu = weight / np.maximum(weight.sum(1, keepdims=True), TINY)
@@ -77,7 +77,7 @@ class Capacity(Term):
         through[:, own, rows] += by_log_x * mine_free
         if by_theta is not None:
             by_theta[...] = 0.0
-            # b_i also divides: d log x_i / d b_i, its numerator held, is -log x_i / (b_i + 1)
+            # b_i is also in the denominator: d log x_i / d b_i at a fixed numerator is -log x_i / (b_i + 1)
             by_theta[:, at["b"]] = through * (1 - log_x * b[..., None])
             by_theta[:, at["c"]] = through
             by_theta[:, own, rows] += -seed * capacity * mine * b[:, own]
@@ -109,7 +109,7 @@ class Capacity(Term):
 
 
 def capacities(b: Array, c: Array, head: Array, x: Inputs) -> tuple[Array, Array]:
-    """Return log x_i (b, k, n), and where it is above the head H (1.0) or at it (0.0).
+    """Return log x_i (b, k, n), and a mask that is 1.0 where x_i is above the head H and 0.0 where it is at H.
 
     Parameters
     ----------
@@ -120,12 +120,12 @@ def capacities(b: Array, c: Array, head: Array, x: Inputs) -> tuple[Array, Array
     numerator = np.log(np.maximum(x.h, TINY)) + np.log(b * c)[..., None]
     power, log_head = 1 / (b + 1)[..., None], np.log(head)[..., None]
     room = np.exp(x.log_n) + (k - 1) * head
-    low = (numerator - np.log(room)[:, None, :] / power).max(1)  # one x_i alone is as large as all the room
-    high = (numerator - log_head / power).max(1)  # every x_i at the head
+    low = (numerator - np.log(room)[:, None, :] / power).max(1)  # one x_i takes the whole sum
+    high = (numerator - log_head / power).max(1)  # every x_i equals the head
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         total = np.exp(np.maximum((numerator - middle[:, None, :]) * power, log_head)).sum(1)
         low, high = np.where(total > room, middle, low), np.where(total > room, high, middle)
     free = (numerator - ((low + high) / 2)[:, None, :]) * power
-    crowded = head >= np.exp(x.log_n)  # the head is as large as the model: every x_i is at it, whatever rounding says
+    crowded = head >= np.exp(x.log_n)  # no room above the head: set every x_i to it, whatever rounding gives
     return np.maximum(free, log_head), ((free > log_head) & ~crowded[:, None, :]).astype(float)

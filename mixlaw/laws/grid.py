@@ -1,8 +1,8 @@
-"""Predictions on a grid of mixtures by scales, a scale being a pair of N and D, and their derivatives.
+"""Predictions and their Jacobian on a grid of mixtures by scales; a scale is a pair of N and D.
 
-Most studies evaluate every mixture at the same N and D. Then a term of N and D alone takes s values and a term of the
-mixture alone m values, for n = m s rows. Values keep the shape (b, m or 1, s or 1) as long as numpy can broadcast them,
-and derivatives stay products of a small array (`inner`) and such a value (`seed`): no n x p jacobian is made.
+Most studies evaluate every mixture at the same N and D. A term of N and D alone then has s values and a term of the
+mixture alone m values, for n = m s rows. Values keep the broadcastable shape (b, m or 1, s or 1), and derivatives are
+products of a small array (`inner`) and such a value (`seed`): the n x p Jacobian is never formed.
 
 Legend of shapes: b parameter vectors, n rows, m mixtures, s scales, p parameters, a is m or s, q parameters of a block.
 """
@@ -20,7 +20,7 @@ MIXTURE, SCALE = 1, 2  # axes of a grid of predictions (b, m, s)
 
 @dataclass(frozen=True)
 class Grid:
-    """Which cell of the m x s grid each row is: `cell` (n,), each at most once, mixture by mixture."""
+    """The cell of the m x s grid of each row: `cell` (n,), in row-major order, every cell at most once."""
 
     shape: tuple[int, int]
     cell: NDArray[np.int64]
@@ -32,12 +32,12 @@ class Grid:
         return len(self.cell) == size and bool((self.cell == np.arange(size)).all())
 
     def rows(self, values: Array) -> Array:
-        """Return (b, n) the rows' values out of (b, m or 1, s or 1)."""
+        """Return (b, n) values of the rows from values (b, m or 1, s or 1) of the grid."""
         cells = np.broadcast_to(values, (len(values), *self.shape)).reshape(len(values), -1)
         return cells if self.full else cells.take(self.cell, axis=1)
 
     def cells(self, rows: Array) -> Array:
-        """Return (b, m, s) values of the cells out of those of the rows (b, n), 0 where there is no row."""
+        """Return (b, m, s) values of the cells from those of the rows (b, n); cells without a row are 0."""
         if self.full:
             return rows.reshape(len(rows), *self.shape)
         cells = np.zeros((len(rows), self.shape[0] * self.shape[1]))
@@ -64,11 +64,11 @@ class GridSlopes:
     blocks: list[Block] = field(default_factory=list)
 
     def add(self, block: Block) -> None:
-        """Take the derivatives by further parameters."""
+        """Append the derivatives by further parameters."""
         self.blocks.append(block)
 
     def full(self) -> Array:
-        """Return all of them, (b, p, n)."""
+        """Return the dense Jacobian (b, p, n)."""
         full = np.zeros(self.shape)
         for f in self.blocks:
             for i in range(f.at.start, f.at.stop):
@@ -82,21 +82,21 @@ class GridSlopes:
             f.seed = f.seed * factor
 
     def times(self, step: Array) -> Array:
-        """Return (b, n) changes of the predictions for changes of the parameters (b, p)."""
+        """Return (b, n) the Jacobian-vector product with changes of the parameters (b, p)."""
         change = np.zeros((1, 1, 1))
         for f in self.blocks:
             change = change + _along(np.matmul(step[:, None, f.at], f.inner)[:, 0], f.axis) * f.seed
         return self.grid.rows(change)
 
     def pulled(self, by_value: Array) -> Array:
-        """Return (b, p) derivatives of sum(by_value x predictions) for by_value (b, n)."""
+        """Return (b, p) the vector-Jacobian product with by_value (b, n)."""
         cells, pulled = self.grid.cells(by_value), np.empty(self.shape[:2])
         for f in self.blocks:
             pulled[:, f.at] = np.matmul(f.inner, _sums(cells, f.seed, f.axis)[..., None])[..., 0]
         return pulled
 
     def normal(self, weight: Array) -> Array:
-        """Return (b, p, p) the matrix of the least-squares problem with row weights (b, n)."""
+        """Return (b, p, p) the normal matrix J W J' for row weights (b, n)."""
         cells, normal = self.grid.cells(weight), np.empty((*self.shape[:2], self.shape[1]))
         for i, f in enumerate(self.blocks):
             for g in self.blocks[: i + 1]:
@@ -106,12 +106,12 @@ class GridSlopes:
         return normal
 
     def members(self, at: NDArray[np.bool_]) -> "GridSlopes":
-        """Return those of some parameter vectors."""
+        """Return the Jacobians of some parameter vectors."""
         kept = [replace(f, inner=f.inner[at], seed=f.seed[at]) for f in self.blocks]
         return GridSlopes((int(at.sum()), *self.shape[1:]), self.grid, kept)
 
     def replace(self, at: NDArray[np.bool_], new: "GridSlopes") -> None:
-        """Take the values of some parameter vectors from others of the same form."""
+        """Overwrite the Jacobians of some parameter vectors with those of `new`, which has the same blocks."""
         for f, g in zip(self.blocks, new.blocks, strict=True):
             f.inner[at] = g.inner[at]
             f.seed = np.where(at[:, None, None], g.seed, f.seed)  # blocks may share one array

@@ -1,48 +1,46 @@
-"""The multiplicative law: mixtures scale what is left to learn, model size and tokens bind each other.
+"""The multiplicative law: the mixture multiplies the reducible loss, and model size and tokens limit each other.
 
     L = E sum_i e_i h_i + R(N, D) M(h, D)
 
-    R = ((A / N^alpha)^q + (B / D~^beta)^q)^(1/q)         what parameters and tokens leave unlearned
-    D~ = D - D0, and D^2 / (4 D0) below D = 2 D0          tokens, each weighted by its learning rate
-    M = sum_i b_i h_i + D / (D + D1) / sum_i C_i h_i^gamma      by how much a mixture leaves more
+    R = ((A / N^alpha)^q + (B / D~^beta)^q)^(1/q)         the reducible loss at N and D
+    D~ = D - D0, and D^2 / (4 D0) below D = 2 D0          tokens, weighted by their learning rate
+    M = sum_i b_i h_i + D / (D + D1) / sum_i C_i h_i^gamma      the factor of the mixture
 
-9 + 3k parameters, 2k of which (b_i, e_i) are believed to be 1 to within a fifth and a twentieth; the joint law has
-5 + 4k. Each piece has a reason:
+9 + 3k parameters, of which 2k have narrow priors around 1 (b_i with sd 0.2, e_i with sd 0.05, in logarithms); the joint
+law has 5 + 4k. The reason for each piece:
 
-* **The mixture multiplies** what is left to learn. A mixture decides how much of what is trained serves a target. If
-  only a share s of the tokens counts, a power law B / (s D)^beta is raised by a factor s^-beta, whatever D is. On
-  the paper's public runs (45 mixtures, 122M to 680M parameters) the losses of all mixtures at all (N, D) are one
-  curve times one number per mixture, up to 0.1 to 0.3 % (the second singular value of the centred table, against 1.6
-  to 10 % of the first); the laws with a constant mixture term, additive and joint, keep a penalty that no amount of
-  data removes, and their residuals say so. As N and D grow without end, so does the use of even a small share, and
-  what is left is E.
-* **E hardly depends on the mixture**: by a few per cent, e_i, for what one domain says about a target that no amount
-  of another one does (cross-entropy is H(p) + KL(p || q(h)), the paper's eq. 6.4).
-* **N and D bind each other.** At 4B tokens, going from 122M to 310M parameters is worth 0.11 nats on C4, at 20B
-  tokens 0.17: a sum of a term in N and one in D cannot say that. The q-norm is their sum at q = 1 (Chinchilla's law)
-  and "whichever binds" as q grows; q = 1 / beta is the form of Kaplan et al. 2020 (arXiv 2001.08361, eq. 1.5).
-  Decreasing in N and in D for every q.
-* **A warm-up loses tokens.** Training time is the sum of learning rates: under a rate that rises linearly over W
-  tokens and stays constant, D tokens are worth D - W/2. On the paper's runs, which warm up over 4B tokens, D0 fits
-  to 1.9 to 3.4B.
-* **A mixture is felt only after a while.** The first tokens of any text teach what all text shares; what a missing
-  domain costs emerges with half-time D1. In tiny runs, mixtures lie up to twice as far apart after 360k tokens as
-  after 75k.
-* **Useful data are substitutes, with diminishing returns**, as in the paper's 1 / sum_i C_i h_i^gamma_i, but with
-  one gamma for all domains and at most 1, so that L is convex in the weights that laws see
-  (`mixlaw.laws.registry.lifted`): every weighted sum of targets has one optimum. The paper's gamma_i are hardly
-  identified one by one.
-* **Every domain leaves a floor of its own**, b_i: a mixture made of i alone cannot take the loss below it.
+* **The mixture multiplies the reducible loss.** A mixture sets the share of training that serves a target. If only a
+  share s of the tokens counts, a power law B / (s D)^beta is raised by a factor s^-beta, whatever D is. In the paper's
+  public runs (45 mixtures, 122M to 680M parameters) the losses of all mixtures at all (N, D) are one curve times one
+  number per mixture, to within 0.1 to 0.3 % (second singular value of the centred table; the first is 1.6 to 10 %).
+  Laws with a constant mixture term, additive and joint, keep a penalty that no amount of data removes, which shows in
+  their residuals. As N and D grow, the loss tends to E for every mixture that has some useful data.
+* **E hardly depends on the mixture**: e_i changes it by a few per cent, for what only one domain says about a target
+  (cross-entropy is H(p) + KL(p || q(h)), the paper's eq. 6.4).
+* **N and D limit each other.** On C4, going from 122M to 310M parameters lowers the loss by 0.11 nats at 4B tokens and
+  by 0.17 at 20B: a sum of a term in N and a term in D cannot express that. The q-norm is their sum at q = 1
+  (Chinchilla's law) and their maximum as q grows; q = 1 / beta is the form of Kaplan et al. 2020 (arXiv 2001.08361, eq.
+  1.5). It decreases in N and in D for every q.
+* **A warm-up loses tokens.** Training time is the sum of learning rates: if the rate rises linearly over W tokens and
+  is constant afterwards, D tokens count as D - W/2. In the paper's runs, which warm up over 4B tokens, D0 fits to 1.9
+  to 3.4B.
+* **The effect of the mixture emerges.** The first tokens of any text teach what all text shares; the cost of a missing
+  domain appears with half-time D1. In tiny runs, losses of different mixtures lie up to twice as far apart after 360k
+  tokens as after 75k.
+* **Domains are substitutes with diminishing returns**, as in the paper's 1 / sum_i C_i h_i^gamma_i, but with one gamma
+  <= 1 for all domains. L is then convex in the lifted weights (`mixlaw.laws.registry.lifted`), so every weighted sum of
+  targets has one optimum. The paper's gamma_i are barely identifiable one by one.
+* **Every domain has a floor of its own**, b_i: a mixture of domain i alone cannot take the loss below it.
 
-Beliefs count as one run, as in all laws (`Term.prior`): log q ~ N(0.7, 0.5), log alpha, log beta ~ N(-1, 0.6), log
+Priors count as one run, as in all laws (`Term.prior`): log q ~ N(0.7, 0.5), log alpha, log beta ~ N(-1, 0.6), log
 b_i ~ N(0, 0.2), log e_i ~ N(0, 0.05), log gamma ~ N(-0.7, 0.7), log C_i ~ N(0.5, 1.5), and D0, D1 small against the
-data's D. Where a table does not decide q, alpha or D0 (two model sizes), predictions rest on them; where another law
-wrote runs of only two sizes, intervals can be too narrow.
+data's D. If a table does not identify q, alpha or D0 (two model sizes), predictions rest on these priors; if runs of
+only two sizes come from another law, intervals can be too narrow.
 
-What it cannot do: repetition is not in it. The loss of a target whose domain is missing may rise with D until about
-D1 / beta tokens, as it does in real runs, and slightly where N binds. The optimum for one target moves with N and D
-by e_i alone, and with D until the mixture is felt; for several targets it moves more. How the law compares with others:
-`sweeps/measured/RESULTS.md`, case by case in `scripts/protocol.csv`.
+Limits: the law does not model repeated data. The loss of a target whose domain is missing may rise with D until about
+D1 / beta tokens, as it does in real runs, and slightly where N is the bottleneck. The optimum for one target moves with
+N and D only through e_i, and with D until the mixture's effect has emerged; for several targets it moves more. For a
+comparison with other laws see `sweeps/measured/RESULTS.md`; `scripts/protocol.csv` has every case.
 """
 
 from collections.abc import Sequence
@@ -67,13 +65,13 @@ from mixlaw.laws.terms import (
 )
 from mixlaw.laws.tree import Nested
 
-COUPLING = (0.0, 3.0)  # log q, from the sum of both terms to the larger one of them
-WARM_UP = (-8.0, 0.0)  # log of the tokens that a warm-up loses, in the fit's unit of D, which is near the data's middle
-EMERGENCE = (-8.0, 1.5)  # log of the tokens until a mixture is half felt, in the same unit
+COUPLING = (0.0, 3.0)  # log q, from the sum of both terms to nearly their maximum
+WARM_UP = (-8.0, 0.0)  # log of the tokens that a warm-up loses, in the fit's unit of D (the data's geometric mean)
+EMERGENCE = (-8.0, 1.5)  # log of the tokens after which half of the mixture's effect has emerged, in that unit
 
 
 class Coupled(Nested):
-    """(x^q + y^q)^(1/q): the sum at q = 1, the larger one as q grows. The first child is q."""
+    """(x^q + y^q)^(1/q), the q-norm: the sum at q = 1, the maximum as q grows. The first child is q."""
 
     broadcasts = True
 
@@ -110,10 +108,10 @@ class Coupled(Nested):
 
 
 class WarmDecay(Nested):
-    """D~^-beta, where D~ are the tokens weighted by their learning rate: what a warm-up loses is counted off.
+    """D~^-beta, where D~ are the tokens weighted by their learning rate.
 
-    Under a rate that rises linearly over the first 2 D0 tokens and is constant after them, D~ = D - D0, and
-    D^2 / (4 D0) during the rise; both meet with one slope.
+    If the rate rises linearly over the first 2 D0 tokens and is constant afterwards, D~ = D - D0 after the warm-up and
+    D^2 / (4 D0) during it. D~ and its derivative are continuous.
     """
 
     uses = frozenset("D")
@@ -139,7 +137,7 @@ class WarmDecay(Nested):
 
 
 class Emergence(Nested):
-    """D / (D + D1): how much of a mixture's penalty is felt after D tokens."""
+    """D / (D + D1): the share of the mixture's penalty that has emerged after D tokens."""
 
     uses = frozenset("D")
 
@@ -160,12 +158,12 @@ class Emergence(Nested):
 
 
 class Shares(Term):
-    """sum_i b_i h_i, the b_i believed to be near 1, so that they have no common scale of their own: k parameters.
+    """sum_i b_i h_i with k parameters; a prior keeps the b_i near 1, because the law already has an overall scale.
 
     Parameters
     ----------
     symbol : of the b_i
-    spread : of log b_i, before the data
+    spread : sd of the prior of log b_i
     """
 
     uses = frozenset("h")
@@ -207,9 +205,9 @@ class Shares(Term):
 class Usefulness(InverseSum):
     """1 / sum_i C_i h_i^gamma with one gamma <= 1, so that it is always convex in h: k + 1 parameters.
 
-    The C_i are believed to be within e^1.5 of e^0.5 or so, because no domain is quite useless: what is unlearned stands
-    beside a floor of about 1. Where mixtures do not tell them apart, one of them could else vanish, and the loss of a
-    mixture of this domain alone would have no end.
+    The prior of log C_i has mean 0.5 and sd 1.5, because no domain is useless: the sum adds to a floor of about 1.
+    Without a prior, mixtures that do not identify all C_i could let one of them vanish, and the loss of a mixture of
+    that domain alone would be unbounded.
     """
 
     def bounds(self, k: int) -> Box:

@@ -1,6 +1,6 @@
-"""The pieces of the laws that others published, and `Formula`, with which anybody adds one of their own.
+"""Terms of published laws, and `Formula`, for laws of your own.
 
-Sources stand beside each law in `mixlaw.laws.registry`.
+The source of each law is given in `mixlaw.laws.registry`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from mixlaw.laws.terms import RATE, TINY, Box, Inputs, Slot, Term, box
 
 COMPLEX_STEP = 1e-30
 COLUMNS = ("available", "before", "sparsity")
-READ_AS = {  # what a formula may read of its inputs, and how `uses` names it
+READ_AS = {  # attribute of the inputs that a formula may read -> its name in `uses`
     "log_n": "N", "log_d": "D", "log_d_unit": "D", "h": "h", "log_h": "h", "share": "share", "own": "share",
     "of_own": "share",
 }  # fmt: skip
-LOG_MOST_EPOCHS = 600.0  # more passes than this are not told apart
+LOG_MOST_EPOCHS = 600.0  # clips the log of epochs, so that exp does not overflow
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Exponential(Term):
 
 @dataclass(frozen=True)
 class SumOfExponentials(Term):
-    """sum_i C_i exp(t_i h_i): 2k parameters; k where all C_i are one (`free` false)."""
+    """sum_i C_i exp(t_i h_i): 2k parameters, or k with all C_i = 1 (`free` false)."""
 
     free: bool = True
     uses = frozenset("h")
@@ -130,7 +130,7 @@ class Scheffe(Term):
             by_h += seed[:, None, :] * slope
 
     def _pairs(self, theta: Array, k: int) -> Array:
-        """Return (b, k, k) b_ij on both sides of an empty diagonal."""
+        """Return (b, k, k) the symmetric matrices of b_ij, with a zero diagonal."""
         pairs = np.zeros((len(theta), k, k))
         if self.degree == 2:
             i, j = np.triu_indices(k, 1)
@@ -143,7 +143,7 @@ class Scheffe(Term):
         return {name: float(t) for name, t in zip(names, theta, strict=True)}
 
     def convex(self, theta: Array, k: int) -> bool:
-        """On the simplex only directions that sum to zero count."""
+        """Return whether the Hessian is positive semidefinite on directions that sum to zero."""
         hessian = np.zeros((k, k))
         hessian[np.triu_indices(k, 1)] = theta[k:] if self.degree == 2 else 0.0
         inside = np.eye(k) - 1 / k
@@ -152,9 +152,9 @@ class Scheffe(Term):
 
 @dataclass(frozen=True)
 class SharePower(Term):
-    """share^power, the share being the weight of the target itself; with `shifted`, (share + eps)^power.
+    """share^power, where share is the weight of the target's own domain; with `shifted`, (share + eps)^power.
 
-    `sign` -1 gives a power below zero, 1 above.
+    `sign` is that of the power: 1 or -1.
     """
 
     symbol: str
@@ -193,7 +193,7 @@ class SharePower(Term):
 
 
 class _Declared:
-    """Inputs that refuse what a formula did not say it reads: what reads h alone is worked out once per mixture."""
+    """Inputs that allow only what `uses` declares, because a formula of h alone is evaluated once per mixture."""
 
     def __init__(self, x: Inputs, uses: frozenset[str]) -> None:
         self._x, self._uses = x, uses
@@ -210,29 +210,29 @@ class _Declared:
 
     def _check(self, name: str) -> None:
         if name not in self._uses:
-            raise ConfigError(f"the formula reads {name}, which its `uses` {sorted(self._uses)} does not name: add it")
+            raise ConfigError(f"the formula reads {name}, but its `uses` is {sorted(self._uses)}: add {name}")
 
 
 class Formula(Term):
-    """A law written as one numpy expression; its derivatives are exact, by the complex step.
+    """A law written as one numpy expression; complex-step differentiation gives exact derivatives.
 
-    A function that is analytic in its arguments tells its derivative as the imaginary part of f(x + i 1e-30) / 1e-30,
-    without any cancellation (Squire and Trapp 1998, SIAM Review 40). So the expression must be made of + - * / ** and
-    numpy's exp, log and the like; choices must be made by `np.where` on `.real`. It costs one evaluation per parameter.
+    The derivative of an analytic function is the imaginary part of f(x + i 1e-30) / 1e-30, without cancellation (Squire
+    and Trapp 1998, SIAM Review 40). The expression must therefore consist of + - * / ** and analytic numpy functions
+    such as exp and log, and branch with `np.where` on `.real`. It is evaluated once per parameter.
 
     Parameters
     ----------
     expression : (p, x) -> (b, n) losses in nats; p has one attribute per parameter, (b, 1), or (b, k, 1) for those in
-        `per_domain`; x reads as an `Inputs`, whose h (..., k, n) may be complex
-    uses : what it reads: of N, D, h, share, available, before, sparsity; it can read nothing else
-    per_domain : names of parameters that every domain has one of
-    convex_in_h : whether the expression is surely convex in h at all parameters within their ranges
-    ranges : parameter -> (low, high); where low is above 0 it is fitted as a logarithm
+        `per_domain`; x has the attributes of `Inputs`; its h (..., k, n) may be complex
+    uses : the inputs that it reads, of N, D, h, share, available, before, sparsity; others raise an error
+    per_domain : names of parameters with one value per domain
+    convex_in_h : whether the expression is known to be convex in h for all parameters within their ranges
+    ranges : parameter -> (low, high); the logarithm is fitted if low is above 0
 
     Raises
     ------
     ConfigError
-        If `uses` names what there is not, or the expression reads what `uses` does not name.
+        If `uses` has an unknown name, or the expression reads an input that `uses` does not name.
 
     Examples
     --------
@@ -320,14 +320,14 @@ def exponential_of_product(p: Any, x: Inputs) -> Array:
 
 
 def autoscale(p: Any, x: Inputs) -> Array:
-    """AutoScale's sum_i (N0_i + h_i D)^-gamma_i, in raw tokens: its terms have no prefactor, so their unit matters."""
+    """AutoScale's sum_i (N0_i + h_i D)^-gamma_i, in raw tokens: terms without a prefactor depend on the unit."""
     tokens = x.h * np.exp(x.log_d + x.log_d_unit)
     value: Array = np.exp(-p.gamma * np.log(p.N0 + tokens)).sum(-2)
     return value
 
 
 def worth(epochs: Array, half_life: Array) -> Array:
-    """Return how many fresh passes `epochs` passes over the same data are worth: 1 + R (1 - exp(-(epochs - 1) / R))."""
+    """Return the effective number of epochs on fresh data of `epochs` passes: 1 + R (1 - exp(-(epochs - 1) / R))."""
     return np.where(epochs.real > 1, 1 - half_life * np.expm1((1 - epochs) / half_life), epochs)
 
 
@@ -336,7 +336,7 @@ def data_constrained(p: Any, x: Inputs) -> Array:
     seen, pool = x.h * np.exp(x.log_d), x.column("available")
     unique = np.where(seen.real < pool, seen, pool).sum(-2)
     log_total, log_unique = x.log_d + np.log(x.h.sum(-2)), np.log(np.maximum(unique, TINY))
-    # the parameters that are best for the unique tokens, in logarithms: their power 1 / alpha leaves all bounds
+    # the optimal N for the unique tokens, in logarithms: its power 1 / alpha would overflow
     log_best = (np.log(p.alpha * p.A) - np.log(p.beta * p.B) + p.beta * log_unique) / p.alpha
     log_n_unique = np.where(log_best.real < x.log_n, log_best, x.log_n)
     value: Array = p.A * _decay(log_n_unique, x.log_n, p.R_N, p.alpha)
@@ -344,7 +344,7 @@ def data_constrained(p: Any, x: Inputs) -> Array:
 
 
 def _decay(log_unique: Array, log_seen: Array, half_life: Array, rate: Array) -> Array:
-    """Return the worth of what was seen, to the power of -rate."""
+    """Return the effective amount of repeated data or parameters, to the power of -rate."""
     gap = log_seen - log_unique
     epochs = np.exp(np.where(gap.real < LOG_MOST_EPOCHS, gap, LOG_MOST_EPOCHS))
     value: Array = np.exp(-rate * (log_unique + np.log(worth(epochs, half_life))))
@@ -352,7 +352,7 @@ def _decay(log_unique: Array, log_seen: Array, half_life: Array, rate: Array) ->
 
 
 def finite_pool(p: Any, x: Inputs) -> Array:
-    """Sedova's C / N^beta + B N^delta / D_eff^alpha + gamma h: a finite target pool beside generic data without end."""
+    """Sedova's C / N^beta + B N^delta / D_eff^alpha + gamma h: a finite target pool and unlimited generic data."""
     share, d = x.share(), np.exp(x.log_d)
     pool = np.maximum(x.of_own(x.column("available")), 1e-100)
     generic = d * (x.h.sum(-2) - share)
@@ -362,7 +362,7 @@ def finite_pool(p: Any, x: Inputs) -> Array:
 
 
 def forgetting(p: Any, x: Inputs) -> Array:
-    """Bethune's L_before + A D^beta / ((1 + B p) N)^alpha, p being the share of pretraining data."""
+    """Bethune's L_before + A D^beta / ((1 + B p) N)^alpha, where p is the share of pretraining data."""
     grown = p.A * np.exp(p.beta * x.log_d - p.alpha * x.log_n)
     value: Array = x.column("before") + grown * (1 + p.B * x.share()) ** -p.alpha
     return value

@@ -1,17 +1,17 @@
-"""The laws: loss as a function of model size N, tokens D and mixture h. No optimiser in here.
+"""The laws: loss as a function of model size N, tokens D and mixture h. Fitting is in `mixlaw.fitting`.
 
 The paper's laws ("Scaling Laws for Optimal Data Mixtures", Shukor et al. 2025, arXiv 2507.09404, sections 2, 6 and
 appendix B) are
 
     L = E + M(h) + A(h) / N^alpha(h) + B(h) / D^beta(h)
 
-where each piece is absent, a constant, or one of two functions of the mixture:
+where each of E, M, A, B, alpha and beta is absent, a constant, or one of two functions of the mixture:
 
     inverse sum     1 / sum_i C_i h_i^gamma_i          2k parameters: C_i, gamma_i
     power of sum    (sum_i C_i h_i)^gamma              k + 1 parameters: C_i, gamma
 
-Beside them stand the laws of others, each with its source. A law is a tree of terms (`terms`,
-`published`, `dai_zheng`); add your own with `register`:
+Other published laws follow, each with its source. A law is a tree of terms (`terms`, `published`,
+`dai_zheng`); add your own with `register`:
 
 >>> from mixlaw.laws.published import Formula
 >>> from mixlaw.laws.tree import Sum
@@ -21,7 +21,7 @@ Beside them stand the laws of others, each with its source. A law is a tree of t
 >>> register(Law("mine", "E + B (1 - s h_1) / D^beta", "my notebook", Sum(term))).n_free(k=3)
 4
 
-Then `LawFit("mine")` fits it, and every command's `--law mine` finds it in the same process.
+Then `LawFit("mine")` fits it, and `--law mine` works in every command of the same process.
 """
 
 from collections.abc import Sequence
@@ -50,15 +50,15 @@ from mixlaw.laws.published import (
 from mixlaw.laws.terms import Box, Constant, Inputs, InverseSum, Number, PowerOfSum, Term, exponent
 from mixlaw.laws.tree import Decay, Nested, Product, Sum, slope_on_grid, value_of
 
-# A weight of 0 counts as this much. Exact zeros otherwise let a fit put a cliff between 0 and the next weight it saw
-# (h^gamma with a tiny gamma), and the optimum falls off it; and some of every domain is found in every other.
+# A weight of 0 counts as this much. With exact zeros a fit could place a jump between 0 and the smallest other weight
+# (h^gamma with a tiny gamma), which moves the optimum; and every domain contains a little of the others.
 FLOOR = 1e-4
 
 
 def lifted(h: Array) -> tuple[Array, Array]:
-    """Return the weights that laws see, (h^4 + FLOOR^4)^(1/4), and their slope by h.
+    """Return the lifted weights that laws see, (h^4 + FLOOR^4)^(1/4), and their derivative by h.
 
-    At 0 it is FLOOR; from 5 FLOOR on it is h to within 0.04 %.
+    The lifted weight is FLOOR at 0 and h to within 0.04 % from 5 FLOOR on.
     """
     square = h * h
     seen = np.sqrt(np.sqrt(square * square + FLOOR**4))
@@ -68,35 +68,35 @@ def lifted(h: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Units:
-    """N and D are divided by these before a law sees them."""
+    """The units of N and D: laws see N / n_params and D / n_tokens."""
 
     n_params: float
     n_tokens: float
 
     def inputs(self, n_params: Array, n_tokens: Array, h: Array, **more: Any) -> Inputs:
-        """Return a law's inputs from raw parameters (n,), tokens (n,) and mixtures (..., k, n), lifted off zero."""
+        """Return a law's inputs from raw parameters (n,), tokens (n,) and mixtures (..., k, n), which are lifted."""
         unit = float(np.log(self.n_tokens))
         log_n, log_d = np.log(n_params / self.n_params), np.log(n_tokens / self.n_tokens)
         return Inputs.of(log_n, log_d, lifted(h)[0], log_d_unit=unit, **more)
 
     @classmethod
     def of(cls, n_params: Array, n_tokens: Array) -> "Units":
-        """Return the geometric means of the data, to one digit: what is believed of tokens is relative to this unit."""
+        """Return the geometric means of the data, to one digit; priors of token counts are relative to this unit."""
         return cls(*(float(f"{10.0 ** np.mean(np.log10(x)):.0e}") for x in (n_params, n_tokens)))
 
 
 @dataclass(frozen=True)
 class Law:
-    """One law, and everything that a person asks about it.
+    """One law and its description.
 
     Attributes
     ----------
-    name, formula, source : how it is called, how it reads, where it is from
-    term : its tree
-    joint_targets : one parameter vector for the losses of all training domains, instead of one fit per target
-    pools_only : of the mixture it reads only which domains' tokens are repeated, so that one domain is enough
-    contains : name of a law that this one becomes at some parameters, so that it never fits worse
-    remark : what a user must know: when it is convex in h, what it cannot do, what could not be verified
+    name, formula, source : its name, its formula as text, and its reference
+    term : root of its tree of terms
+    joint_targets : whether the losses of all training domains share one parameter vector
+    pools_only : whether it uses the mixture only to count repeated tokens, so that one domain is enough
+    contains : name of a special case of this law, whose fit is among the starts of this one
+    remark : when it is convex in h, its limits, and what could not be verified
     """
 
     name: str
@@ -110,7 +110,7 @@ class Law:
 
     @property
     def uses(self) -> frozenset[str]:
-        """What it reads: of N, D, h, share, and the columns available, before, sparsity."""
+        """Its inputs: of N, D, h, share, and the columns available, before, sparsity."""
         return self.term.uses
 
     @property
@@ -120,7 +120,7 @@ class Law:
 
     @property
     def reads_domains(self) -> bool:
-        """Whether it reads anything of the single domains: their weights or what there is of them."""
+        """Whether it reads anything per domain: weights or available tokens."""
         return self.mixes or "available" in self.uses
 
     def n_free(self, k: int) -> int:
@@ -128,7 +128,7 @@ class Law:
         return self.term.size(k)
 
     def n_open(self, k: int) -> int:
-        """Return the number of parameters that are not believed to within 1, mostly a factor of e: runs decide them."""
+        """Return the number of parameters that only runs determine: the sd of their prior is at least 1."""
         return int((self.term.prior(k)[1] >= 1.0).sum())
 
     def bounds(self, k: int) -> Box:
@@ -136,13 +136,13 @@ class Law:
         return self.term.bounds(k)
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
-        """Return the source's parameters by name, N and D in the fit's units."""
+        """Return the parameters in the source's notation by name, N and D in the fit's units."""
         return self.term.natural(theta, domains)
 
     def convex(self, theta: Array, k: int) -> bool:
-        """Say whether the loss is surely convex at these parameters (p,), in the weights that the law sees.
+        """Return whether the loss is known to be convex at these parameters (p,), in the lifted weights.
 
-        Then every minimum that lies above a few `FLOOR` is the lowest. False also where it is merely not known.
+        If so, a local minimum whose weights exceed a few `FLOOR` is the global one. False also if convexity is unknown.
         """
         return self.term.convex(theta, k)
 
@@ -153,7 +153,7 @@ class Law:
         return x.grid.rows(value_of(self.term, theta, x)[0])
 
     def loss_and_slopes(self, theta: Array, x: Inputs) -> tuple[Array, Slopes | GridSlopes]:
-        """Return losses (b, n) and their derivatives by the parameters, in the form that is cheap to fit with."""
+        """Return losses (b, n) and their derivatives by the parameters in factored form."""
         if x.grid is not None and self.term.separable:
             value, memo = value_of(self.term, theta, x)
             on_grid = GridSlopes((*theta.shape, len(x.log_n)), x.grid)
@@ -171,7 +171,7 @@ class Law:
         return value, slopes.full()
 
     def loss_and_gradient_h(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
-        """Return losses (b, n) and their derivatives by each weight (b, k, n), as if weights were free."""
+        """Return losses (b, n) and their derivatives by each lifted weight (b, k, n), the sum being free."""
         value, memo = self.term.value(theta, x)
         value = self._full(value, x)
         by_h = np.zeros((len(theta), x.h.shape[-2], value.shape[1]))
@@ -215,9 +215,15 @@ LAWS: dict[str, Law] = {}
 
 
 def register(law: Law) -> Law:
-    """Make a law known under its name; the name must be new, or the same law's."""
+    """Add a law to the registry.
+
+    Raises
+    ------
+    ConfigError
+        If another formula is registered under the same name.
+    """
     if law.name in LAWS and LAWS[law.name].formula != law.formula:
-        raise ConfigError(f"there is a law '{law.name}' already ({LAWS[law.name].formula}): choose another name")
+        raise ConfigError(f"the law '{law.name}' exists already ({LAWS[law.name].formula}): choose another name")
     LAWS[law.name] = law
     return law
 
@@ -383,7 +389,7 @@ def get_law(name: str) -> Law:
     Raises
     ------
     ConfigError
-        Naming the near match and all laws.
+        If it is unknown; suggests the nearest name and lists all laws.
     """
     if name not in LAWS:
         raise ConfigError(unknown_name("law", name, LAWS))

@@ -1,4 +1,4 @@
-"""Intervals: whole runs are resampled, what is not decided stays wide, and nine in ten new losses fall inside."""
+"""Intervals: whole runs are resampled, unidentified directions stay wide, and nine in ten new losses fall inside."""
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,7 @@ def test_nine_in_ten_new_losses_fall_into_their_intervals_also_far_beyond_the_da
 
 
 def test_two_sizes_leave_the_exponent_open_and_intervals_say_so():
-    """They hold what they should, and are wide only in the direction that two sizes do not decide."""
+    """Coverage is right, and intervals are wide only in the direction that two sizes do not identify."""
     assert coverage("additive", (1e8, 5e8), (1e10, 1e10), studies=8) > 0.9
     two, three = (
         LawFit("additive", n_starts=6, n_bootstrap=60).fit(study("additive", noise=0.01, sizes=sizes))

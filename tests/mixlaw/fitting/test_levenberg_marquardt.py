@@ -1,4 +1,4 @@
-"""The solver: the Huber loss is minimised, from every start, inside the box, and as another tool minimises it."""
+"""The solver: it minimises the Huber loss from every start, inside the box, and agrees with SciPy."""
 
 import numpy as np
 import pytest

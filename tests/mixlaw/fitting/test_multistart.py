@@ -1,4 +1,4 @@
-"""The search: the global minimum is found where many local ones are, reproducibly, and its certainty is said."""
+"""Multi-start search: the global minimum is found among many local ones, reproducibly, and agreement is reported."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_starts_of_every_sign_of_the_powers_take_turns():
 
 
 def test_the_basin_of_the_truth_is_found_where_its_powers_have_other_signs_than_most_starts_end_with():
-    """On 60 mixtures x 3 sizes x 12 numbers of tokens; without turns, 5 of 8 seeds ended in another basin."""
+    """On 60 mixtures x 3 sizes x 12 numbers of tokens; else 5 of 8 seeds end in another basin."""
     table = study("joint", noise=0.003, n_mixtures=60, tokens=tuple(np.geomspace(2e9, 5e10, 12)))
     problem = problems(LAWS["joint"], table, ["main"], UNITS, delta=1e-3, logarithmic=False, by_error=False)[0][1]
     refined = minimise(problem, Members(TRUTHS["joint"][None], np.zeros(1, int)), 300).objective[0]

@@ -1,4 +1,4 @@
-"""Dai and Zheng's law: the numbers that the authors' parameters give, and what follows from their theorem."""
+"""Dai and Zheng's law: the authors' published numbers, and consequences of their theorem."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_without_noise_the_best_mixture_is_the_importance_of_the_targets(seed, n
     importance = rng.dirichlet(np.full(4, 5.0)) * 0.8 + 0.05
     theta = law.term.start(rng, 1, 4)
     x = every_domain(importance, n)
-    # the weighted loss is level at h = w: no weight gains by growing at another's expense
+    # stationary point at h = w: all components of the gradient are equal
     _, gradient = law.loss_and_gradient_h(theta, x)
     pull = gradient[0] @ importance
     assert np.ptp(pull) < 1e-9 * np.abs(gradient).max()

@@ -1,4 +1,4 @@
-"""Laws on a grid of mixtures by pairs of N and D: values and all products equal those of rows worked out one by one."""
+"""Laws on a grid of mixtures by pairs of N and D: values and products equal those computed row by row."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The laws of others: numbers that sources print, limits that follow from formulas, and formulas of one's own."""
+"""Published laws: numbers that sources print, limits that follow from formulas, and user-defined formulas."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ MUENNIGHOFF = {
     "E": np.exp(0.6254804), "A": np.exp(6.255414), "alpha": 0.3526596, "B": np.exp(7.3049974), "beta": 0.3526596,
     "R_D": 15.387756, "R_N": 5.309743,
 }  # fmt: skip
-# Kang et al. 2024: billions of tokens per domain that are best for 0.3 B, 1.2 B, and what follows from them
+# Kang et al. 2024: optimal billions of tokens per domain for 0.3 B and 1.2 B, and the extrapolated ones
 AUTOSCALE = [
     [0.06677956, 0.00857143, 0.04991128, 0.06099997, 0.06409308, 0.02922205, 0.02042263],
     [0.27963676, 0.03428571, 0.22316654, 0.20815835, 0.31417061, 0.10629632, 0.03428571],
@@ -331,7 +331,7 @@ def test_a_formulas_parameters_are_positive_where_their_range_is_and_named_by_do
 def test_a_formula_that_reads_what_it_did_not_name_is_refused_before_it_is_worked_out_once_per_mixture():
     term = Sum(Formula(rising, "h", ("C",), E=(0.1, 10), C=(0.01, 10), s=(-1, 1)))
     theta, x = term.start(np.random.default_rng(0), 1, 3), random_case(LAWS["base"], 0)[1]
-    with pytest.raises(ConfigError, match=r"the formula reads D, which its `uses` \['h'\] does not name: add it"):
+    with pytest.raises(ConfigError, match=r"the formula reads D, but its `uses` is \['h'\]: add D"):
         term.value(theta, x)
 
     def undeclared(p, x):

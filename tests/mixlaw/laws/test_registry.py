@@ -1,4 +1,4 @@
-"""All laws: what every one of them must satisfy, and the sources' formulas, written out once more."""
+"""Properties of all laws, and their agreement with a second implementation of the sources' formulas."""
 
 import re
 
@@ -118,12 +118,12 @@ def scheffe(p, h):
 
 
 def warm_decay(p, d):
-    """B over the tokens that count to the power of beta, D0 of them being lost to the warm-up."""
+    """B / D~^beta, where D~ are the tokens less those lost to the warm-up."""
     return p["B"] / (d - p["D0"] if d >= 2 * p["D0"] else d**2 / (4 * p["D0"])) ** p["beta"]
 
 
 def bound(by_n, by_d, q):
-    """What parameters and tokens leave unlearned together: the larger of both for a large q."""
+    """The q-norm of the terms of N and D; their maximum for a large q."""
     return (by_n**q + by_d**q) ** (1 / q)
 
 
@@ -196,7 +196,7 @@ SOURCES = {
 
 
 def source_losses(name: str, p: dict[str, float], x: Inputs) -> Array:
-    """Return (n,) what the source's formula says."""
+    """Return (n,) losses by the source's formula."""
     losses = []
     for i in range(x.h.shape[1]):
         more = {c: v[..., i] for c, v in x.columns.items()} | {"unit": np.exp(x.log_d_unit)}
@@ -213,7 +213,7 @@ def gammas_off_zero(term: Term, theta: Array, k: int) -> None:
 
 
 def relabelled(term: Term, theta: Array, order: list[int]) -> Array:
-    """Return the parameters of the same law after its domains were put into another order."""
+    """Return the parameters of the same law with its domains permuted."""
     k = len(order)
     if isinstance(term, Nested):
         return np.hstack(
@@ -247,7 +247,7 @@ def moved(x: Inputs, log_n: float = 0.0, log_d: float = 0.0) -> Inputs:
 
 
 def between(exact: Array, left: Array, right: Array, scale: Array) -> None:
-    """Check that a derivative lies between the slopes to the left and to the right, also where the loss has a kink."""
+    """Check that a derivative lies between the one-sided difference quotients, also at a kink of the loss."""
     tolerance = 1e-7 * scale
     assert (exact >= np.minimum(left, right) - tolerance).all()
     assert (exact <= np.maximum(left, right) + tolerance).all()
@@ -439,13 +439,13 @@ def test_more_tokens_never_raise_the_loss(name, seed, factor):
 @given(seed=seeds, factor=st.floats(1.1, 1e4))
 @settings(max_examples=30)
 def test_more_tokens_never_raise_our_laws_loss_once_the_mixture_is_felt(name, seed, factor):
-    # before, what a domain's absence costs may emerge faster than the loss falls
+    # before, the cost of a missing domain may emerge faster than the loss falls
     law = LAWS[name]
     theta, x = random_case(law, seed, b=1)
     p = law.natural(theta[0], DOMAINS)
     x = moved(x, log_d=np.log(1e3 * p["D1"] / p["beta"]) - x.log_d.min() + 600 * (p["beta"] < 0.05))
     larger = moved(x, log_d=np.log(factor))
-    # where N binds, the loss is flat in D
+    # where N is the bottleneck, the loss is flat in D
     assert (law.loss(theta, larger) <= law.loss(theta, x) * (1 + 1e-3)).all()
 
 
@@ -472,7 +472,7 @@ def test_more_tokens_of_finetuning_forget_more_and_more_old_data_forgets_less(se
     assert (law.loss(theta, x.with_h(x.h + own)) <= law.loss(theta, x)).all()
 
 
-LIMITS = {  # what is left where N and D are without end
+LIMITS = {  # the law in the limit of infinite N and D
     "multiplicative": lambda p, h, t, more: p["E"] * each(p, "e") @ h,
     "multiplicative-fixed-n": lambda p, h, t, more: p["E"] * each(p, "e") @ h + p["A"] * penalty(p, h),
     "multiplicative-fixed-d": lambda p, h, t, more: p["E"] * each(p, "e") @ h + p["B"] * penalty(p, h),
@@ -504,7 +504,7 @@ def test_with_parameters_and_tokens_without_end_the_mixtures_term_is_left(name, 
     gammas_off_zero(law.term, theta, 3)
     for i, symbol in enumerate(law.natural(theta[0], DOMAINS)):
         if symbol in ("alpha", "beta", "delta") or symbol.startswith(("b_", "a_")) or name == "autoscale":
-            theta[0, i] = max(theta[0, i], np.log(0.1))  # so that e^600 to the power of -rate is nothing
+            theta[0, i] = max(theta[0, i], np.log(0.1))  # so that e^600 to the power of -rate vanishes
     far = 1e5 if name == "full" else 600.0  # its exponents are not among the named parameters
     p, endless = law.natural(theta[0], DOMAINS), moved(x, far, far)
     rows = [(x.h[:, i], x.own()[i], {c: v[..., i] for c, v in x.columns.items()}) for i in range(x.h.shape[1])]
@@ -664,7 +664,7 @@ def test_units_are_the_middle_of_the_data_to_one_digit():
 
 @given(middle=st.floats(1.0, 1e13))
 def test_units_do_not_jump(middle):
-    """What is believed of a warm-up's tokens is relative to the unit."""
+    """The prior of a warm-up's tokens is relative to the unit."""
     unit = Units.of(np.array([middle]), np.array([middle])).n_tokens
     assert 0.66 < unit / middle < 1.5
 
@@ -682,7 +682,7 @@ def test_an_unknown_law_is_refused_with_the_near_match():
 
 @pytest.fixture
 def mine():
-    """A law of the user's own, as the documentation says, forgotten afterwards."""
+    """A user-defined law, as in the documentation, removed afterwards."""
 
     def expression(p, x):
         return p.E + p.A * np.exp(-p.alpha * x.log_n) + p.B * np.exp(-p.beta * x.log_d) * (1 - p.s * x.h[..., 0, :])
@@ -711,6 +711,6 @@ def test_a_law_may_be_registered_twice_but_another_formula_not_under_its_name(mi
     other = Law(
         "mine", "E + A/N^alpha", "elsewhere", Sum(Constant("E"), Product(Constant("A"), Decay("N", Constant("alpha"))))
     )
-    with pytest.raises(ConfigError, match=r"there is a law 'mine' already \(E \+ A/N\^alpha \+ B \(1 - s h_1\)"):
+    with pytest.raises(ConfigError, match=r"the law 'mine' exists already \(E \+ A/N\^alpha \+ B \(1 - s h_1\)"):
         register(other)
     assert LAWS["mine"] is mine

@@ -1,4 +1,4 @@
-"""The pieces of laws: sums, products and decays of them, and rows sorted by mixture."""
+"""Terms of laws: sums, products and decays of them, and rows grouped by mixture."""
 
 import numpy as np
 import pytest
