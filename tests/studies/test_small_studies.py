@@ -8,6 +8,7 @@ import yaml
 import data.prepare
 from mixlaw.runs.load import load_runs
 from tests.commands import train_here
+from tests.marks import slow
 from tests.studies.small_data import write_all
 from train.compose import ROOT
 from train.grids import choices
@@ -24,7 +25,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return write_all(folder / "source", 160_000, 250) | {"MIXLAW_CACHE": str(folder)}
 
 
-@pytest.mark.parametrize("family", TARGETS)
+@pytest.mark.parametrize("family", ["llm", slow("nmm"), slow("lvm")])
 def test_runs_of_two_sizes_and_mixtures_finish(
     family: str,
     variables: dict[str, str],
