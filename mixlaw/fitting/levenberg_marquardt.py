@@ -256,7 +256,7 @@ class _Tile:
             off = residual[:, at] = residuals(part, self.members, value)
             size = np.abs(off)
             inside = np.minimum(size, self.delta)
-            best += (self.weight[:, at] * inside * (size - 0.5 * inside)).sum(1)
+            best += np.einsum("bn,bn,bn->b", self.weight[:, at], inside, size - 0.5 * inside)
             weight[:, at] = self.weight[:, at] * np.minimum(1, self.delta / np.maximum(size, self.least[:, None]))
             gradient += found.pulled(weight[:, at] * off)
             hessian += found.normal(weight[:, at])
@@ -306,8 +306,9 @@ def _step(tile: _Tile, theta: Array, here: Look, damping: Array) -> Array:
     """Return (b, p) damped steps of the reweighted problem, bent where that helps; at a bound to be crossed, none."""
     gradient = here.gradient
     held = ((theta <= tile.low) & (gradient > 0)) | ((theta >= tile.high) & (gradient < 0))
-    free = (~held).astype(float)
-    damped = here.hessian * free[:, :, None] * free[:, None, :]
+    free, damped = (~held).astype(float), here.hessian.copy()
+    if held.any():
+        damped *= free[:, :, None] * free[:, None, :]
     diagonal = np.einsum("bpp->bp", damped).copy()
     largest = np.maximum(diagonal.max(-1, keepdims=True), TINY)
     scale = np.maximum(diagonal, 1e-9 * largest)

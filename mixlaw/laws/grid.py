@@ -98,11 +98,16 @@ class GridSlopes:
     def normal(self, weight: Array) -> Array:
         """Return (b, p, p) the normal matrix J W J' for row weights (b, n)."""
         cells, normal = self.grid.cells(weight), np.empty((*self.shape[:2], self.shape[1]))
-        for i, f in enumerate(self.blocks):
-            for g in self.blocks[: i + 1]:
-                block = _product(cells, f, g)
-                normal[:, f.at, g.at] = block
-                normal[:, g.at, f.at] = block.transpose(0, 2, 1)
+        even = [f for f in self.blocks if f.axis == MIXTURE and f.seed.shape[1] == 1]
+        rest = [f for f in self.blocks if f.axis == SCALE or f.seed.shape[1] > 1]
+        if even:
+            _even_products(cells, even, normal)
+        for i, g in enumerate(rest):
+            if even and g.axis == SCALE:
+                _even_products_with(cells, even, g, normal)
+            others = rest[: i + 1] if g.axis == SCALE else even + rest[: i + 1]
+            for f in others:
+                _write(normal, f, g, _product(cells, f, g))
         return normal
 
     def members(self, at: NDArray[np.bool_]) -> "GridSlopes":
@@ -127,7 +132,7 @@ def _sums(cells: Array, seed: Array, axis: int) -> Array:
     if axis == SCALE:
         cells, seed = cells.transpose(0, 2, 1), seed.transpose(0, 2, 1)
     if seed.shape[2] == 1:
-        sums: Array = seed[..., 0] * cells.sum(2)
+        sums: Array = seed[..., 0] * np.matmul(cells, np.ones(cells.shape[2]))
         return sums
     if seed.shape[1] == 1:
         return np.matmul(cells, seed.transpose(0, 2, 1))[..., 0]
@@ -139,14 +144,36 @@ def _product(cells: Array, f: Block, g: Block) -> Array:
     if f.axis == g.axis:
         sums = _sums(cells, f.seed * g.seed, f.axis)
         return np.matmul(f.inner * sums[:, None, :], g.inner.transpose(0, 2, 1))
+    weighted = cells * f.seed * g.seed
     if f.axis == SCALE:
-        return _product(cells, g, f).transpose(0, 2, 1)
-    left, right = f.inner, g.inner
-    for seed in (f.seed, g.seed):
-        if seed.shape[1] == 1:
-            right = right * seed
-        elif seed.shape[2] == 1:
-            left = left * seed.transpose(0, 2, 1)
-        else:
-            cells = cells * seed
-    return np.matmul(np.matmul(left, cells), right.transpose(0, 2, 1))
+        weighted = weighted.transpose(0, 2, 1)
+    return np.matmul(np.matmul(f.inner, weighted), g.inner.transpose(0, 2, 1))
+
+
+def _even_products(cells: Array, blocks: list[Block], normal: Array) -> None:
+    """Write the products with each other of blocks along the mixtures whose seeds (b, 1, s or 1) are even over them."""
+    pairs = [(f, g) for i, f in enumerate(blocks) for g in blocks[: i + 1]]
+    shape = (len(cells), 1, cells.shape[2])
+    seeds = np.concatenate([np.broadcast_to(f.seed * g.seed, shape) for f, g in pairs], 1)
+    sums = np.matmul(seeds, cells.transpose(0, 2, 1))
+    for number, (f, g) in enumerate(pairs):
+        _write(normal, f, g, np.matmul(f.inner * sums[:, number, None], g.inner.transpose(0, 2, 1)))
+
+
+def _even_products_with(cells: Array, blocks: list[Block], g: Block, normal: Array) -> None:
+    """Write the products of such blocks with one along the scales, which has fewer parameters: its sums come first."""
+    flat = g.seed.shape[2] == 1
+    inner = np.concatenate([f.seed * g.inner for f in blocks], 1)
+    sums = np.matmul(cells if flat else cells * g.seed, inner.transpose(0, 2, 1))
+    if flat:
+        sums *= g.seed
+    count = g.inner.shape[1]
+    for number, f in enumerate(blocks):
+        _write(normal, f, g, np.matmul(f.inner, sums[..., number * count : (number + 1) * count]))
+
+
+def _write(normal: Array, f: Block, g: Block, product: Array) -> None:
+    """Write the product of two blocks on both sides of the diagonal."""
+    normal[:, f.at, g.at] = product
+    if f is not g:
+        normal[:, g.at, f.at] = product.transpose(0, 2, 1)

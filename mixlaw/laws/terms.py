@@ -19,7 +19,7 @@ from mixlaw.laws.jacobian import Array, Groups
 
 Slot = Array | None  # where derivatives are wanted, or nothing
 TINY = 1e-300
-MOST_CELLS = 2  # cells of a grid per row: more, and empty ones would take most of the time
+MOST_CELLS = 8  # cells of a grid per row: more, and empty ones would take most of the time
 
 AMPLITUDE = (-16.0, 8.0)  # log of a loss, or of its inverse
 EXPONENT = (float(np.log(0.01)), 0.0)  # alpha, beta <= 1, as in the paper's public fits of N and D
