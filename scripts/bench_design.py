@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.design import Size, anchors, as_runs, candidates, spread
-from mixlaw.advice.next_runs import Decision, believable, curves, next_runs
+from mixlaw.advice.next_runs import Decision, curves, draw_from_prior, next_runs
 from mixlaw.advice.objective import Objective, optimum
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.fitted import FittedLaw, FittedTarget
@@ -87,8 +87,8 @@ def joint(k: int, rng: np.random.Generator) -> Array:
 
 
 def multiplicative(k: int, rng: np.random.Generator) -> Array:
-    """Return parameters of a multiplicative law, drawn from its beliefs."""
-    return believable(get_law("multiplicative"), k, 1, rng)[0]
+    """Return parameters of a multiplicative law, drawn from its prior."""
+    return draw_from_prior(get_law("multiplicative"), k, 1, rng)[0]
 
 
 TRUTHS = {"additive": additive, "joint": joint, "multiplicative": multiplicative}

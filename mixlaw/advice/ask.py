@@ -1,4 +1,4 @@
-"""`ask` makes a question to fitted laws from names and numbers, checked against the domains and targets of the fit."""
+"""`ask` builds a `Question` from names and numbers, checked against the domains and targets of the fit."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,7 +10,7 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.mixture import Mixture
 from mixlaw.tables.factor_levels import SAME
 
-KL_PENALTY = 0.01  # nats per unit of KL divergence, where a mixture to stay near is given
+KL_PENALTY = 0.01  # default for `stay_near` [nats per unit of KL divergence]
 Groups = Mapping[str, tuple[Iterable[str], float, float]]
 
 
@@ -30,17 +30,17 @@ def ask(
     stay_near: str | Mapping[str, float] | None = None,
     kl_penalty: float | None = None,
 ) -> Question:
-    """Return what is asked of fitted laws about a big run.
+    """Return a checked question about the mixture of a big run.
 
     Parameters
     ----------
     n_params, n_tokens : N and D of the big run
     target : "average" (of the training domains), a target, "NAME:2,OTHER:1", or target -> importance
     law : one of the fitted laws; the chosen one by default
-    floors, caps, pins : domain -> least, most, fixed weight
-    groups : name -> (domains, least, most) of the sum of their weights
-    max_epochs : passes over the tokens of a domain; caps its weight
-    available : domain -> tokens that exist of it; by default as the runs state
+    floors, caps, pins : domain -> minimum, maximum, fixed weight
+    groups : name -> (domains, minimum, maximum) of the sum of their weights
+    max_epochs : maximum number of passes over the tokens of any domain; caps its weight
+    available : domain -> number of tokens available; by default as the runs state
     stay_near : a mixture to stay near: "uniform", "natural", "D=W,...", the path of a YAML file, or domain -> weight
     kl_penalty : penalty of the distance to it [nats per unit of KL(h || stay_near)]
 
@@ -87,7 +87,7 @@ def law_of(laws: FittedLaws, name: str | None = None) -> FittedLaw:
     Raises
     ------
     ConfigError
-        If it was not fitted; names the nearest one.
+        If it was not fitted; suggests the nearest name.
     """
     if name and name not in laws.fits:
         raise ConfigError(f"--law: {unknown_name('law', name, laws.fits)}")
@@ -95,19 +95,19 @@ def law_of(laws: FittedLaws, name: str | None = None) -> FittedLaw:
 
 
 def baseline_mixtures(domains: list[str], sizes: Mapping[str, float]) -> dict[str, Mixture]:
-    """Return the mixtures that a recommendation is compared with: uniform and, where tokens are known, natural."""
+    """Return the baselines of a recommendation: the uniform mixture and, if all sizes are known, the natural one."""
     known = all(d in sizes for d in domains)
     natural = {"natural": Mixture.proportional({d: sizes[d] for d in domains})} if known else {}
     return {"uniform": Mixture.uniform(domains)} | natural
 
 
 def require_mixture(laws: FittedLaws, name: str) -> None:
-    """Refuse to recommend, or to draw, a mixture where a law, or the runs, have none.
+    """Raise if no mixture can be recommended.
 
     Raises
     ------
     FitError
-        Saying what to do instead.
+        If the law does not depend on the mixture or the runs have one mixture; says what to do instead.
     """
     k = len(laws.fits[name].domains)
     mixing = [law for law, fit in laws.fits.items() if fit.law.mixes and k > 1]
@@ -116,8 +116,7 @@ def require_mixture(laws: FittedLaws, name: str) -> None:
     if not laws.mixed:
         why = "all runs have the same mixture" if k > 1 else "the runs have no mixture"
         raise FitError(
-            f"{why}, so the laws do not depend on one and cannot recommend one: `mixlaw predict` predicts the loss at "
-            "another N and D"
+            f"{why}, so no mixture can be recommended; `mixlaw predict` predicts the loss at another N and D"
         )
     ends = [laws.ranges[c] for c in ("n_params", "n_tokens")]
     other = f"multiplicative{form_of(*(1 + (high > low * (1 + SAME)) for low, high in ends))}"

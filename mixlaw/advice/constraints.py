@@ -1,4 +1,4 @@
-"""What is asked of a recommendation: the big run, what counts, and what the mixture may be."""
+"""`Question`: the big run, the importance of its targets, and the constraints on its mixture."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,17 +19,17 @@ YAML = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked for.
+    """The big run that a mixture is recommended for.
 
     Attributes
     ----------
     n_params, n_tokens : N and D of the big run
     targets : target -> importance, summing to one
-    floors, caps : domain -> the least and the most weight allowed
+    floors, caps : domain -> minimum and maximum weight
     pins : domain -> its weight
-    groups : name -> (domains, least, most) for the sum of their weights; groups do not overlap
-    available : domain -> tokens that there are of it
-    max_epochs : how often a token may be seen; caps weights by what is available
+    groups : name -> (domains, minimum, maximum) of the sum of their weights; groups must not overlap
+    available : domain -> number of tokens available
+    max_epochs : maximum number of passes over a domain's tokens; caps its weight
     stay_near : a mixture to stay near, penalised by `kl_penalty` [nats per unit of KL(h || stay_near)]
     """
 
@@ -46,7 +46,7 @@ class Question:
     kl_penalty: float = 0.0
 
     def constraints(self) -> list[str]:
-        """Return the names of everything that limits the mixture, in the form that `without` takes."""
+        """Return the names of all constraints, as `without` takes them."""
         named = [f"min {d}" for d in self.floors] + [f"max {d}" for d in self.caps] + [f"pin {d}" for d in self.pins]
         named += [f"group {name}" for name in self.groups]
         return named + ([f"epochs {d}" for d in self.available] if self.max_epochs else [])
@@ -63,14 +63,14 @@ class Question:
         return Question(self.n_params, self.n_tokens, self.targets)
 
     def epoch_caps(self) -> dict[str, float]:
-        """Return the weight of each domain at which its tokens are used up."""
+        """Return the weight of each domain at which `max_epochs` is reached."""
         if not self.max_epochs:
             return {}
         return {d: self.max_epochs * tokens / self.n_tokens for d, tokens in self.available.items()}
 
 
 def limits(domains: list[str], question: Question) -> Limits:
-    """Return where the mixture must stay.
+    """Return the feasible set of mixtures.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def limits(domains: list[str], question: Question) -> Limits:
         caps[domain] = min(caps.get(domain, 1.0), cap)
     for name, weight in question.pins.items():
         if not question.floors.get(name, 0.0) <= weight <= caps.get(name, 1.0):
-            raise ConfigError(f"limits: '{name}' is pinned to {weight:g}, outside of its other limits")
+            raise ConfigError(f"limits: '{name}' is pinned to {weight:g}, outside its other limits")
     floors = question.floors | question.pins
     caps |= question.pins
     in_groups = [d for members, _, _ in question.groups.values() for d in members]
@@ -126,8 +126,8 @@ def _groups(domains: list[str], question: Question, low: Array, high: Array) -> 
 def read_targets(wanted: str | Mapping[str, float], fit: FittedLaw) -> dict[str, float]:
     """Return importance by target, summing to one, from 'average', 'NAME', 'NAME:2,OTHER:1', or target -> importance.
 
-    'average', and 'mean' as well, is the mean over the training domains; a target of that name is meant before it. A
-    name with a comma in it stands in quotes.
+    'average' (or 'mean') is the mean over the training domains, unless a target has that name. Names with a comma are
+    quoted.
     """
     if isinstance(wanted, str) and wanted in AVERAGE and wanted not in fit.targets:
         return dict(Mixture.uniform([d for d in fit.domains if d in fit.targets] or list(fit.targets)))
@@ -141,7 +141,7 @@ def read_targets(wanted: str | Mapping[str, float], fit: FittedLaw) -> dict[str,
 
 
 def _importances(text: str, fit: FittedLaw) -> dict[str, float]:
-    """Return importance by target from NAME:2,OTHER:1; a single target may hold commas in its name."""
+    """Return importance by target from NAME:2,OTHER:1; a single target may have commas in its name."""
     try:
         return dict(_importance(part, fit) for part in ([text] if text in fit.targets else split(text, ",")))
     except ValueError as error:
@@ -159,7 +159,7 @@ def _importance(part: str, fit: FittedLaw) -> tuple[str, float]:
 
 
 def read_groups(texts: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float, float]]:
-    """Return groups from 'NAME=A+B:LEAST:MOST'; either limit may be left empty, names may stand in quotes."""
+    """Return groups from 'NAME=A+B:LEAST:MOST'; either limit may be empty, names may be quoted."""
     groups = {}
     for text in texts:
         name, *rest = split(text, "=")

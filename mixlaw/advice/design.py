@@ -1,9 +1,9 @@
-"""Which runs a study should have: mixtures that fill the simplex, several sizes, within a budget.
+"""Design of a first study: space-filling mixtures at several sizes, within a budget.
 
-What is known about such designs (simulated studies of this project's own; Liu et al. 2024, arXiv 2407.01492, section 3,
-for mixtures near faces): filling the simplex evenly is nearly as good as the best design for known parameters; weights
-must come near zero, because only there the laws' powers are seen; one size leaves the exponent of N unknown; D must
-vary beside N. Once runs were fitted, `mixlaw.advice.next_runs.next_runs` knows better where to look.
+Our simulated studies (and, for mixtures near faces, Liu et al. 2024, arXiv 2407.01492, section 3) show: a space-filling
+design is nearly as good as the optimal design for known parameters; weights must come near zero, because the laws'
+exponents are identified only there; one size does not identify the exponent of N; D must vary independently of N. Once
+runs are fitted, `mixlaw.advice.next_runs.next_runs` chooses better.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ from mixlaw.errors import ConfigError
 from mixlaw.laws.jacobian import Array
 from mixlaw.mixture import Mixture, round_to_sum
 
-DIGITS = 3  # weights are multiples of 0.001, so that a study's file shows what is trained
-D_FACTORS = (1.0, 0.5, 2.0)  # tokens of a size's runs, in turns, so that D varies beside N
-SHRINK = 0.5  # mixtures of a size, relative to the next smaller one
-LEAST = 3  # mixtures of every size
-HELD_OUT = 0.1  # as many runs besides, relative to the fitted ones, at the largest size and never fitted,
-HELD_OUT_FLOPS = 1 / 3  # but not so many that they take more than this, relative to the fitted ones
-N_SEEDS = 3  # runs beside the first that repeat the uniform mixture, at the middle size: the noise floor
+DIGITS = 3  # weights are multiples of 0.001, so that the study's file has the exact values
+D_FACTORS = (1.0, 0.5, 2.0)  # of the tokens of a size's runs, in turn, so that D varies independently of N
+SHRINK = 0.5  # number of mixtures of a size, relative to the next smaller size
+LEAST = 3  # mixtures per size
+HELD_OUT = 0.1  # number of held-out runs at the largest size, relative to the fitted runs
+HELD_OUT_FLOPS = 1 / 3  # their maximum cost, relative to the fitted runs
+N_SEEDS = 3  # repeats of the uniform mixture at the middle size, which measure seed noise
 
 
 @dataclass(frozen=True)
 class Size:
-    """A model that a study trains: its name, N, and the D that its runs have on average, about."""
+    """A model of a study: its name, N, and the D of its runs before the factors `D_FACTORS`."""
 
     name: str
     n_params: float
@@ -37,14 +37,14 @@ class Size:
 
 
 def spread(k: int, count: int, floor: float = 0.01, seed: int = 0, skip: int = 0) -> Array:
-    """Return (count, k) mixtures that fill the simplex evenly, every weight at least `floor`.
+    """Return (count, k) space-filling mixtures, every weight at least `floor`.
 
-    Points of a scrambled Sobol sequence, u in (0, 1)^k, become -log u over their sum, which is uniform on the simplex
-    where u is uniform on the cube.
+    A point u of a scrambled Sobol sequence is mapped to -log u over its sum, which is uniform on the simplex if u is
+    uniform on the unit cube.
 
     Parameters
     ----------
-    skip : how many points of the same sequence were used before
+    skip : number of points of the sequence to skip
 
     Raises
     ------
@@ -52,7 +52,7 @@ def spread(k: int, count: int, floor: float = 0.01, seed: int = 0, skip: int = 0
         If k weights of at least `floor` cannot sum to 1.
     """
     if not 0 <= floor * k < 1:
-        raise ConfigError(f"the floor of {k} weights is {floor:g}: it must be at least 0 and below {1 / k:.3g}")
+        raise ConfigError(f"the floor of {k} weights is {floor:g}, but must be at least 0 and below {1 / k:.3g}")
     points = qmc.Sobol(k, seed=seed).random_base2(int(np.ceil(np.log2(max(skip + count, 2)))))[skip : skip + count]
     exponential = -np.log(np.clip(points, 1e-12, 1 - 1e-12))
     filled: Array = floor + (1 - k * floor) * exponential / exponential.sum(1, keepdims=True)
@@ -60,7 +60,7 @@ def spread(k: int, count: int, floor: float = 0.01, seed: int = 0, skip: int = 0
 
 
 def anchors(k: int, natural: Sequence[float] = ()) -> Array:
-    """Return the uniform mixture, the natural one where it is known, and the k corners with exact zeros."""
+    """Return the uniform mixture, the natural one if it is given, and the k corners (exact zeros)."""
     rows = [np.full((1, k), 1 / k), np.eye(k)]
     if len(natural):
         rows.insert(1, np.array([natural]))
@@ -75,20 +75,20 @@ def plan_study(
     floor: float = 0.01,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return the runs of a study whose training takes about `budget` FLOPs, 6 N D each.
+    """Return the runs of a study that costs about `budget` FLOPs, at 6 N D per run.
 
-    The smallest size has the corners and most of the mixtures, each larger one half as many; every size has the uniform
-    mixture (and the natural one), and beside them mixtures of its own, because new mixtures tell more than the same
-    ones again.
+    The smallest size has the corners and the most mixtures, each larger size half as many. Every size has the uniform
+    mixture (and the natural one); its other mixtures are its own, because new mixtures add more information than
+    repeated ones.
 
     Parameters
     ----------
     domains : the k domains
-    sizes : at least three, D being what a run at the factor 1 has
-    budget : FLOPs for all runs together, held-out ones and seeds too
+    sizes : at least three; D is that of a run with factor 1
+    budget : FLOPs of all runs, including held-out runs and seeds
     natural : the mixture of the data
-    floor : least weight of mixtures that are no corners; 0.01 to 0.02 shows the powers, 0.1 hides them
-    seed : of the sequence of mixtures
+    floor : minimum weight except in corners; 0.01 to 0.02 identifies the exponents, 0.1 does not
+    seed : of the Sobol sequence
 
     Returns
     -------
@@ -97,8 +97,8 @@ def plan_study(
     Raises
     ------
     ConfigError
-        If there are fewer than two domains or three sizes, or the budget does not pay for the least that a fit needs
-        (saying how much would).
+        If there are fewer than two domains or three sizes, or the budget is below that of the smallest useful study
+        (the error gives it).
     """
     sizes = sorted(sizes, key=lambda s: s.n_params)
     k = len(domains)
@@ -140,7 +140,7 @@ def _n_held_out(sizes: Sequence[Size], counts: Sequence[int]) -> int:
 
 
 def _affordable(sizes: Sequence[Size], budget: float, least: int, n_fixed: int) -> list[int]:
-    """Return how many mixtures each size has, the smallest size at least `least` and as many as the budget pays for."""
+    """Return the number of mixtures per size: as many as the budget allows, at least `least` for the first."""
 
     def counts(first: int) -> list[int]:
         return [first if i == 0 else max(LEAST, round(first * SHRINK**i)) for i in range(len(sizes))]
@@ -153,8 +153,8 @@ def _affordable(sizes: Sequence[Size], budget: float, least: int, n_fixed: int) 
     needed = total(counts(first))
     if needed > budget:
         raise ConfigError(
-            f"the least study of these sizes, {sum(counts(first))} fitted runs, takes {needed:.3g} FLOPs, and the "
-            f"budget is {budget:.3g}: take smaller sizes, fewer tokens, or more of it"
+            f"the smallest study of these sizes has {sum(counts(first))} fitted runs and takes {needed:.3g} FLOPs; the "
+            f"budget is {budget:.3g}: use smaller sizes, fewer tokens or a larger budget"
         )
     while total(counts(first + 1)) <= budget and first < 10_000:
         first += 1
@@ -164,7 +164,7 @@ def _affordable(sizes: Sequence[Size], budget: float, least: int, n_fixed: int) 
 def as_runs(
     role: str, size: Size, mixtures: Array, domains: Sequence[str], factors: Sequence[float] = (1.0,)
 ) -> pd.DataFrame:
-    """Return runs of one size on some mixtures (n, k), their weights rounded so that they still sum to 1."""
+    """Return runs of one size on mixtures (n, k), with weights rounded so that they sum to 1."""
     units = np.array([round_to_sum(h, 10**DIGITS) for h in mixtures]) / 10**DIGITS
     n_tokens = size.n_tokens * np.resize(factors, len(mixtures))
     known = {"role": role, "model": size.name, "n_params": size.n_params, "n_tokens": n_tokens, "seed": 0}
@@ -175,25 +175,25 @@ def as_runs(
 def candidates(
     domains: Sequence[str], sizes: Sequence[Size], near: Array, floor: float = 0.01, seed: int = 1
 ) -> pd.DataFrame:
-    """Return runs that could be trained next: mixtures all over the simplex, its corners, and around some mixtures.
+    """Return candidates for the next runs: space-filling mixtures, corners, and mixtures around given ones.
 
     Parameters
     ----------
-    sizes : each with every D that a run may have
-    near : (q, k) mixtures that may be the best one: they, and what lies halfway to others, are candidates
+    sizes : one entry per pair of N and D
+    near : (q, k) mixtures that may be optimal; they and points halfway from them to others are candidates
     """
     k = len(domains)
     halfway = 0.5 * near + 0.5 * spread(k, len(near), floor, seed + 1)
     mixtures = np.vstack([anchors(k), spread(k, 128, floor, seed), near, halfway])
     runs = [as_runs("next", size, mixtures.round(DIGITS - 1), domains) for size in sizes]
-    return pd.concat(runs).drop_duplicates(ignore_index=True)  # rounding brings some together
+    return pd.concat(runs).drop_duplicates(ignore_index=True)  # rounding makes some equal
 
 
 def epochs(runs: pd.DataFrame, available: Mapping[str, float]) -> pd.DataFrame:
-    """Return, per domain: tokens available, the most and the mean tokens that a run takes, and the most epochs."""
+    """Return, per domain: available tokens, mean and maximum tokens of a run, and the maximum number of epochs."""
     rows = []
     for domain, tokens in available.items():
         taken = runs[f"weight_{domain}"] * runs["n_tokens"]
-        rows.append({"domain": domain, "available": tokens, "mean": taken.mean(), "most": taken.max(),
-                     "epochs": taken.max() / max(tokens, 1.0)})  # fmt: skip
+        row = {"domain": domain, "available": tokens, "mean": taken.mean(), "most": taken.max()}
+        rows.append(row | {"epochs": taken.max() / max(tokens, 1.0)})
     return pd.DataFrame(rows)

@@ -1,6 +1,6 @@
-"""How far a question, or a table's rows, lie outside of the runs that laws were fitted to.
+"""Extrapolation warnings: how far a big run, or the rows of a table, lie outside the fitted runs.
 
-`mixlaw recommend` and `mixlaw predict` warn by the same rules.
+`mixlaw recommend` and `mixlaw predict` share these rules.
 """
 
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from mixlaw.tables.columns import WEIGHT
 from mixlaw.tables.factor_levels import SAME
 from mixlaw.tables.table import Table
 
-FAR = 10.0  # times the largest or a part of the smallest N or D of the runs, from which on the law's form decides
-FAR_WEIGHT = 0.05  # by which a weight may lie outside of those of the runs
-FAR_MIXTURE = 0.25  # share of the tokens by which a mixture may differ from every one that was trained
+FAR = 10.0  # factor beyond the runs' range of N or D from which we warn: the form of the law dominates there
+FAR_WEIGHT = 0.05  # distance of a weight from the runs' range beyond which we warn
+FAR_MIXTURE = 0.25  # total variation distance from the nearest trained mixture beyond which we warn
 SYMBOLS = {"n_params": "N", "n_tokens": "D"}
-MOST_DOMAINS = 3  # that one line names
-AT_ONCE = 1000  # mixtures whose distances are in memory at a time
+MOST_DOMAINS = 3  # named in one warning
+AT_ONCE = 1000  # mixtures per block of distances, which bounds memory
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of laws: one big run and its h*, or the rows of a table.
+    """The points at which laws are evaluated: one big run with its h*, or the rows of a table.
 
     Attributes
     ----------
     n_params, n_tokens : (n,)
-    mixtures : (n, k), in the order of the laws' domains; None where they are not read
-    rows : whether these are rows of a table, which warnings count
+    mixtures : (n, k), in the order of the laws' domains; None if the law does not depend on them
+    rows : whether these are rows of a table; warnings then give their number
     """
 
     n_params: Array
@@ -42,12 +42,12 @@ class Asked:
     rows: bool = True
 
     def counted(self, which: NDArray[np.bool_]) -> str:
-        """Return how many rows these are."""
+        """Return a text such as "2 of 4 rows"."""
         return f"{int(which.sum())} of {len(which)} rows"
 
 
 def rows_of(laws: FittedLaws, law: str, table: Table) -> Asked:
-    """Return the rows of a table as a law of these is asked about them."""
+    """Return the rows of a table at which a law is to be evaluated."""
     domains = laws.fits[law].domains
     mixed = get_law(law).mixes and len(domains) > 1
     mixtures = table.frame[[WEIGHT + d for d in domains]].to_numpy(float) if mixed else None
@@ -55,11 +55,11 @@ def rows_of(laws: FittedLaws, law: str, table: Table) -> Asked:
 
 
 def far_warnings(laws: FittedLaws, law: str, asked: Asked) -> list[str]:
-    """Say how far outside of the data the question lies: a sentence per kind.
+    """Return warnings about extrapolation: at most one each for N, D and mixtures, and those about weights.
 
     Parameters
     ----------
-    law : which of the laws is asked
+    law : name of the law that is evaluated
     """
     warnings = [w for column in SYMBOLS if (w := _of_scale(laws, law, asked, column))]
     if asked.mixtures is None or not len(laws.mixtures) or asked.mixtures.shape[1] < 2:
@@ -68,7 +68,7 @@ def far_warnings(laws: FittedLaws, law: str, asked: Asked) -> list[str]:
 
 
 def _of_scale(laws: FittedLaws, law: str, asked: Asked, column: str) -> str:
-    """Return the warning about N or D: it is far away, or the law does not read it."""
+    """Return the warning about N or D: it is far from the runs, or the law does not depend on it; else empty."""
     (low, high), values = laws.ranges[column], np.asarray(getattr(asked, column), float)
     data = _span(low, high)
     if SYMBOLS[column] not in get_law(law).uses:
@@ -76,7 +76,7 @@ def _of_scale(laws: FittedLaws, law: str, asked: Asked, column: str) -> str:
         known = f"the {law} law does not depend on {SYMBOLS[column]}: losses are those of the runs' {column} ({data})"
         return f"{known}, not of {_subject(asked, column, values, other)}" if other.any() else ""
     far = (values > FAR * high * (1 - 1e-9)) | (values < low / FAR * (1 + 1e-9))
-    return f"{_subject(asked, column, values, far)} is far outside of the data ({data})" if far.any() else ""
+    return f"{_subject(asked, column, values, far)} is far outside the data ({data})" if far.any() else ""
 
 
 def _subject(asked: Asked, column: str, values: Array, which: NDArray[np.bool_]) -> str:
@@ -90,14 +90,14 @@ def _span(low: float, high: float) -> str:
 
 
 def _of_weights(laws: FittedLaws, domains: Sequence[str], asked: Asked) -> list[str]:
-    """Return what is said of single weights that no run had: of rows in one line, of h* in a line per domain."""
+    """Return warnings about weights outside the runs' range: one for all rows of a table, one per domain for h*."""
     h = np.asarray(asked.mixtures)
     low, high = laws.mixtures.min(0), laws.mixtures.max(0)
     outside = (h > high + FAR_WEIGHT) | (h < low - FAR_WEIGHT)
     named = np.flatnonzero(outside.any(0)).tolist()
     if not asked.rows:
         had = [f"h* has {h[0, i]:.2f} of '{domains[i]}', runs had {low[i]:.2f} to {high[i]:.2f}" for i in named]
-        return [f"{text}: train one near it" for text in had]
+        return [f"{text}: train a run near it" for text in had]
     if not named:
         return []
     worst = [h[outside[:, i], i] for i in named[:MOST_DOMAINS]]
@@ -110,7 +110,7 @@ def _of_weights(laws: FittedLaws, domains: Sequence[str], asked: Asked) -> list[
 
 
 def _of_mixtures(laws: FittedLaws, asked: Asked) -> list[str]:
-    """Return what is said of mixtures that differ from every trained one in many of their tokens."""
+    """Return the warning about mixtures that are far from all trained ones."""
     kinds, own = np.unique(np.asarray(asked.mixtures), axis=0, return_inverse=True)
     parts = [kinds[i : i + AT_ONCE] for i in range(0, len(kinds), AT_ONCE)]
     nearest = np.concatenate([cdist(part, laws.mixtures, "cityblock").min(1) / 2 for part in parts])[own.ravel()]

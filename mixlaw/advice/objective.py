@@ -1,4 +1,4 @@
-"""The loss of the big run as a function of its mixture, and the mixture where it is lowest."""
+"""The loss of the big run as a function of its mixture, and its minimum."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,32 +18,32 @@ from mixlaw.laws.terms import TINY, Inputs
 from mixlaw.mixture import Mixture
 
 KNOWN_INPUTS = {"N", "D", "h", "share", "available"}
-MEAN_OVER, COARSE_MEAN_OVER = 32, 8  # resampled laws that a mean is over
-MOST_LOG = 5.0  # log ratio to the fit beyond which a widened loss is not followed
-IN_CACHE = 50_000  # numbers of a law's terms that are worked out at once
+MEAN_OVER, COARSE_MEAN_OVER = 32, 8  # number of resampled laws in a mean
+MOST_LOG = 5.0  # maximum log ratio of a widened loss to the fit
+IN_CACHE = 50_000  # numbers of a law's terms per block, so that they fit into the processor's cache
 Mixtures = Mapping[str, Mixture]  # by name
 
 
 class Objective:
     """The weighted sum of targets' losses as a function of h.
 
-    It is the mean over resampled laws, because what is to be low is the loss that the big run will have, not the one
-    that a single fit predicts: where fits that the data cannot tell apart disagree, their mean is lowest at a mixture
-    that is good for all of them. `best_fit` is the loss under the best parameters alone, `drawn` every resampled law's
-    own. The penalty of the distance to a mixture is part of what is minimised, not of the loss that is reported.
+    The objective is the mean over resampled laws, an estimate of the big run's expected loss: if equally plausible fits
+    disagree, the minimum of their mean is a mixture that is good for all of them. `best_fit` uses the best parameters
+    alone; `drawn` minimises each resampled law on its own. The KL penalty is part of the objective, not of the reported
+    loss.
 
     Parameters
     ----------
     fit : the law
-    question : the big run, and which targets count how much
+    question : the big run and the importance of its targets
     sizes : tokens per domain, for the laws that need them
     laws : "mean", "best" or "drawn"
-    mean_over : over how many resampled laws, or which; where `laws` is "drawn", which of them
+    mean_over : number of resampled laws in the mean, or their indices; if `laws` is "drawn", their indices
 
     Raises
     ------
     FitError
-        If the law does not depend on the mixture, or needs what a question does not say.
+        If the law does not depend on the mixture, or has inputs that a question does not provide.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Objective:
             raise FitError(f"the {fit.name} law does not depend on the mixture: fit another, such as {other}")
         if self._law.uses - KNOWN_INPUTS:
             missing = ", ".join(sorted(self._law.uses - KNOWN_INPUTS))
-            raise FitError(f"the {fit.name} law cannot recommend a mixture: it needs {missing} besides")
+            raise FitError(f"the {fit.name} law cannot recommend a mixture: it also needs {missing}")
         near: Mapping[str, float] = question.stay_near or {}
         self._near = np.array([max(near.get(d, 0.0), TINY) for d in fit.domains])
         fits = {t: fit.target(t) for t in question.targets}
@@ -73,13 +73,13 @@ class Objective:
 
     @property
     def count(self) -> int:
-        """How many laws there are: those that are drawn, or that the mean is over."""
+        """Number of laws: in the mean, or minimised one by one."""
         return len(next(iter(self._theta.values())))
 
     def _typical_draws(self, count: int) -> NDArray[np.int64]:
-        """Return which resampled laws the mean is over: some, evenly from all but the outer twentieths.
+        """Return the indices of resampled laws for the mean: evenly spaced quantiles without the outer 5 %.
 
-        They are ordered by the loss that they predict for the uniform mixture.
+        Laws are ordered by their predicted loss of the uniform mixture.
         """
         even = np.full((self.count, len(self.fit.domains)), 1 / len(self.fit.domains))
         order = np.argsort(Objective(self.fit, self.question, self.sizes, "drawn").loss(even))
@@ -87,7 +87,7 @@ class Objective:
         return inside[np.unique(np.linspace(0, len(inside) - 1, count).round().astype(int))]
 
     def _widening(self, target: str) -> float:
-        """Return by what a resampled law's deviations from the fit are multiplied, see `mixlaw.fitting.widening`."""
+        """Return the factor of resampled laws' deviations from the fit, see `mixlaw.fitting.widening`."""
         if target not in self._factor:
             fit, even = self.fit.target(target), np.full((len(self.fit.domains), 1), 1 / len(self.fit.domains))
             x = self._of_own(self._inputs(even), target)
@@ -96,11 +96,11 @@ class Objective:
         return self._factor[target]
 
     def asking(self, question: Question) -> "Objective":
-        """Return the same laws under another question."""
+        """Return the objective of another question with the same laws."""
         return Objective(self.fit, question, self.sizes, self._laws, self._over)
 
     def coarse(self) -> "Objective":
-        """Return the mean over fewer resampled laws, for what is asked at many mixtures."""
+        """Return the mean over fewer resampled laws, for evaluation at many mixtures."""
         return Objective(self.fit, self.question, self.sizes, "mean", COARSE_MEAN_OVER)
 
     def best_fit(self) -> "Objective":
@@ -108,7 +108,7 @@ class Objective:
         return Objective(self.fit, self.question, self.sizes, "best")
 
     def drawn(self, most: int | None = None) -> "Objective":
-        """Return the resampled laws at once, each with a mixture of its own: all, or at most so many, evenly."""
+        """Return the resampled laws, each with a mixture of its own: all, or at most `most`, evenly spaced."""
         count = len(self.fit.target(next(iter(self.question.targets))).draws)
         which = np.unique(np.linspace(0, count - 1, min(most or count, count)).round().astype(np.int64))
         return Objective(self.fit, self.question, self.sizes, "drawn", which)
@@ -119,27 +119,27 @@ class Objective:
 
     @property
     def reads(self) -> frozenset[str]:
-        """What the law depends on: of N, D, h, share, available."""
+        """Inputs of the law: of N, D, h, share, available."""
         return self._law.uses
 
     @property
     def convex(self) -> bool:
-        """Whether it is surely convex in h, so that one start finds its minimum; widened losses are not known to be."""
+        """Whether it is known to be convex in h, so that one start suffices; False for widened losses."""
         k = len(self.fit.domains)
         return self._laws != "drawn" and all(self._law.convex(p, k) for theta in self._theta.values() for p in theta)
 
     @property
     def limits(self) -> Limits:
-        """Where the mixture must stay."""
+        """The feasible set."""
         return limits(self.fit.domains, self.question)
 
     def __call__(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
-        """Return what is minimised (b,) and its gradient (b, k) for mixtures h (b, k).
+        """Return the objective (b,) and its gradient (b, k) at mixtures h (b, k).
 
         Parameters
         ----------
-        h : where `drawn`, one mixture for each resampled law
-        rows : (b,) which of the resampled laws these are; all by default
+        h : one mixture per resampled law if `laws` is "drawn"
+        rows : (b,) indices of these resampled laws; all by default
         """
         total, gradient = self._losses(h, rows)
         if self.question.kl_penalty:
@@ -149,18 +149,18 @@ class Objective:
         return total, gradient
 
     def loss(self, h: Array) -> Array:
-        """Return losses (b,) alone."""
+        """Return losses (b,) without the penalty."""
         return self._losses(h)[0]
 
     def at(self, mixture: Mixture | Array) -> float:
-        """Return the loss of one mixture, given as such or as weights (k,)."""
+        """Return the loss of one mixture, a `Mixture` or weights (k,)."""
         h = mixture.array if isinstance(mixture, Mixture) else mixture
         return float(self.loss(h[None])[0])
 
     def _losses(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
-        """Return losses (b,) and gradients (b, k): means over the laws, or, where drawn, each law's at its own row.
+        """Return losses (b,) and gradients (b, k): means over the laws, or those of each law at its own row.
 
-        Means are taken of so many mixtures at a time that their terms stay in the processor's cache.
+        Means are computed in blocks of mixtures whose terms fit into the processor's cache.
         """
         if self._laws == "drawn":
             theta = self._theta if rows is None else {t: each[rows] for t, each in self._theta.items()}
@@ -178,7 +178,7 @@ class Objective:
         return total.mean(0), gradient.mean(0).T
 
     def _weighted(self, theta: Mapping[str, Array], h: Array) -> tuple[Array, Array]:
-        """Return targets' weighted losses (b, n) and gradients (b, k, n) of b laws at mixtures (k, n) or (b, k, n)."""
+        """Return weighted losses (b, n) and gradients (b, k, n) of b laws at mixtures (k, n) or (b, k, n)."""
         x, total, gradient = self._inputs(h), np.zeros(1), np.zeros(1)
         for target, importance in self.question.targets.items():
             own = self._of_own(x, target)
@@ -189,7 +189,7 @@ class Objective:
         return total, gradient
 
     def _widened(self, target: str, x: Inputs, factor: float, value: Array, by_h: Array) -> tuple[Array, Array]:
-        """Return resampled losses (b, n) and gradients (b, k, n) whose deviations from the fit are multiplied."""
+        """Return resampled losses (b, n) and gradients (b, k, n), their deviations from the fit times a factor."""
         theta = self.fit.target(target).theta
         centre, centre_by_h = self._law.loss_and_gradient_h(np.tile(theta, (len(value), 1)), x)
         safe, safe_centre = np.maximum(value, LEAST), np.maximum(centre, LEAST)
@@ -198,13 +198,13 @@ class Objective:
         return far, far[:, None] * slope
 
     def _of_own(self, x: Inputs, target: str) -> Inputs:
-        """Return the same rows, which know whose loss they are asked for where a law reads the target's own share."""
+        """Return the inputs with the target's domain, if the law depends on the target's own share."""
         if "share" not in self._law.uses:
             return x
         return replace(x, target=np.full(x.h.shape[-1], self.fit.domains.index(target)))
 
     def _inputs(self, h: Array) -> Inputs:
-        """Return the big run under mixtures h (k, n), or (b, k, n) where each parameter vector has its own."""
+        """Return the inputs of the big run at mixtures h (k, n), or (b, k, n) with mixtures per parameter vector."""
         domains, units, more = self.fit.domains, self.fit.units, dict[str, Any]()
         if "available" in self._law.uses:
             known = dict(self.sizes) | self.question.available
@@ -220,10 +220,10 @@ class Objective:
 
 
 def optimum(objective: Objective, baselines: Mixtures) -> Array:
-    """Return (k,) the best mixture for a question: the lowest of several starts, the only minimum where h is convex.
+    """Return (k,) the optimal mixture: the best minimum from several starts; global if the objective is convex.
 
-    Where the loss is not convex, the best fit alone is minimised first, from everywhere, and the mean over resampled
-    laws from there and from the baselines.
+    If the objective is not convex, the loss of the best fit is minimised first, from all starts; the mean over
+    resampled laws is minimised from that minimum and from the baselines.
     """
     where, plain = objective.limits, [m.array for m in baselines.values()]
     if objective.convex:
@@ -233,7 +233,7 @@ def optimum(objective: Objective, baselines: Mixtures) -> Array:
 
 
 def drawn_optima(draws: Objective, points: list[Array]) -> Array:
-    """Return (b, k) the optimum of every drawn law: the lowest of what is reached from a few points (k,) or (b, k)."""
+    """Return (b, k) the optimum of every drawn law: the best minimum from a few starts (k,) or (b, k)."""
     where = draws.limits
     points = [p for i, p in enumerate(points) if not any(np.array_equal(p, q) for q in points[:i])]
     found = [minimise_mixture(draws, np.broadcast_to(p, (draws.count, p.shape[-1])), where, ROUGHLY) for p in points]
@@ -243,9 +243,9 @@ def drawn_optima(draws: Objective, points: list[Array]) -> Array:
 
 
 def run_noise(objective: Objective, seeds: Mapping[str, float]) -> float:
-    """Return the sd [nats] by which one run's loss scatters: over seeds where runs were repeated, else around the law.
+    """Return the sd of one run's loss [nats]: between seeds if runs were repeated, else around the law.
 
-    Targets are taken to scatter together, which is the cautious way.
+    The noise of targets is taken to be perfectly correlated, which is conservative.
     """
     total, fit = 0.0, objective.fit
     for target, importance in objective.question.targets.items():
@@ -257,6 +257,6 @@ def run_noise(objective: Objective, seeds: Mapping[str, float]) -> float:
 
 
 def as_mixture(domains: Sequence[str], h: Array) -> Mixture:
-    """Return weights (k,) by name, with the numerically zero ones at zero, summing to one."""
+    """Return weights (k,) as a mixture; weights below 1e-6 become zero."""
     kept = np.where(h < 1e-6, 0.0, h)
     return Mixture(domains, kept / kept.sum())

@@ -1,4 +1,4 @@
-"""The mixture for a big run: where the predicted loss is lowest, how sure that is, and what it costs."""
+"""Recommend the mixture of a big run: the minimum of the predicted loss, its interval and its sensitivity."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ from mixlaw.fitting.widening import with_scatter
 from mixlaw.laws.jacobian import Array
 from mixlaw.tables.units import NATS, difference, mixed_warning
 
-APART, MOST_NAMED = 0.02, 5  # weights that differ by more are named, for so many domains
+APART, MOST_NAMED = 0.02, 5  # difference of weights that is reported; maximum number of domains in the report
 
 
 def recommend(
@@ -29,13 +29,12 @@ def recommend(
 ) -> Recommendation:
     """Find the best mixture h* of a big run with the chosen law, or another of the fitted ones.
 
-    h* is the mixture whose loss is lowest on average over the resampled laws. Minimising a single fit instead picks the
-    mixture that this fit is most optimistic about. Every resample is minimised too: the spread of those minima is the
-    interval of h*.
+    h* minimises the mean loss over resampled laws; the minimum of a single fit would be the mixture that this fit is
+    most optimistic about. The interval of h* is the spread of the minima of all resampled laws.
 
     Parameters
     ----------
-    question : what is asked, or instead of it the arguments of `mixlaw.advice.ask.ask`: n_params, n_tokens, target,
+    question : the question; or give the arguments of `mixlaw.advice.ask.ask` instead: n_params, n_tokens, target,
         floors, caps, pins, groups, max_epochs, available, stay_near, kl_penalty
     law : one of the fitted laws; the chosen one by default
     level : of all intervals, in (0, 1)
@@ -48,7 +47,7 @@ def recommend(
         If the law does not depend on the mixture.
     """
     if (question is None) == (not asked):
-        raise ConfigError("recommend takes either a question or n_params, n_tokens, target and limits")
+        raise ConfigError("give recommend either a question or n_params, n_tokens, target and limits, not both")
     fit = law_of(laws, law)
     require_mixture(laws, fit.name)
     question = question or ask(laws, law=law, **asked)
@@ -100,7 +99,7 @@ def _warnings(
 
 
 def _domain_table(objective: Objective, mixtures: Mixtures, spread: tuple[Array, Array], free: Array) -> pd.DataFrame:
-    """Return one row per domain; a gradient below 0 means that more of it lowers the loss at the uniform mixture."""
+    """Return one row per domain; its gradient, at the uniform mixture, is negative if more of it lowers the loss."""
     even = mixtures["uniform"].array[None]
     _, gradient = objective.asking(replace(objective.question, kl_penalty=0.0))(even)
     weight = mixtures["recommended"].array
@@ -112,7 +111,7 @@ def _domain_table(objective: Objective, mixtures: Mixtures, spread: tuple[Array,
 
 
 def _outcomes(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFrame:
-    """Return, per mixture, the predicted loss and the gain of the recommended one over it, each with its interval."""
+    """Return, per mixture, the predicted loss and the gain of the recommended mixture, with intervals."""
     drawn, rng = objective.drawn(), np.random.default_rng(0)
     cloud = {name: drawn.loss(np.tile(h.array, (drawn.count, 1))) for name, h in mixtures.items()}
     best, rows = objective.at(mixtures["recommended"]), []
@@ -126,14 +125,14 @@ def _outcomes(objective: Objective, mixtures: Mixtures, level: float) -> pd.Data
 
 
 def _ends(name: str, value: float, draws: Array, level: float) -> dict[str, float]:
-    """Return a value and its interval, which holds it, as columns."""
+    """Return a value and its interval, extended to contain the value, as columns."""
     low, high = (float(end) for end in interval(draws, level))
     ends = {f"{name}_low".strip("_"): min(low, value), f"{name}_high".strip("_"): max(high, value)}
     return ({name: value} if name else {}) | ends
 
 
 def _scattered(objective: Objective, losses: Array, rng: np.random.Generator) -> Array:
-    """Return (b,) losses of single runs around resampled laws', the scatter of targets weighted by importance."""
+    """Return (b,) losses of single runs: those of resampled laws plus the targets' scatter, weighted by importance."""
     around = [
         w * (objective.fit.scattered(t, losses[:, None], rng)[:, 0] - losses)
         for t, w in objective.question.targets.items()
@@ -148,12 +147,12 @@ def _per_target(objective: Objective, mixtures: Mixtures) -> pd.DataFrame:
 
 
 def big_run(question: Question, best: Array) -> Asked:
-    """Return the big run on h* (k,), to be compared with the runs of the table."""
+    """Return the big run on h* (k,), for the extrapolation warnings."""
     return Asked(np.array([question.n_params]), np.array([question.n_tokens]), best[None], rows=False)
 
 
 def disagreement(table: pd.DataFrame) -> list[str]:
-    """Say for which domains other fitted laws have their optimum outside of the interval of h*."""
+    """Return a warning if optima of other fitted laws lie outside the interval of h*; at most one."""
     if "others_low" not in table:
         return []
     outside = (table["others_low"] < table["low"] - APART) | (table["others_high"] > table["high"] + APART)
@@ -162,24 +161,28 @@ def disagreement(table: pd.DataFrame) -> list[str]:
         for r in table[outside].to_dict("records")[:MOST_NAMED]
     ]
     more = f" and {outside.sum() - MOST_NAMED} more domains" if outside.sum() > MOST_NAMED else ""
-    text = f"other fitted laws have h* outside of this interval: {', '.join(shown)}{more}; see what theirs would cost"
+    text = (
+        f"h* of other fitted laws lies outside this interval: {', '.join(shown)}{more}; compare its regret in the table"
+    )
     return [text] if shown else []
 
 
 def gain_warnings(outcomes: pd.DataFrame, noise: float, question: Question, unit: str = NATS) -> list[str]:
-    """Say which gains single runs could not show, and which mixtures the limits keep h* from."""
+    """Return warnings about gains within run noise, better mixtures that the limits exclude, and losses below zero."""
     limited = bool(question.constraints()) or question.kl_penalty > 0
     warnings = []
     for row in outcomes.to_dict("records"):
         if row["predicted"] <= 0:
             level = difference(f"{row['predicted']:.2f}", unit)
-            warnings.append(f"the law predicts {level} for {row['mixture']}, which cannot be")
+            warnings.append(
+                f"the law predicts {level} for {row['mixture']}, which is impossible: do not use it at this N and D"
+            )
         gain = difference(f"{row['gain']:.4f}", unit)
         if row["mixture"] == "recommended":
             continue
         if row["gain"] < 0 and limited:
-            warnings.append(f"{row['mixture']} is predicted to be better by {gain[1:]}: the limits keep h* from it")
+            warnings.append(f"{row['mixture']} is predicted to be better by {gain[1:]}, but the limits exclude it")
         elif row["gain"] < noise * 2**0.5:
-            two = f"what two single runs differ by ({noise * 2**0.5:.4f})"
+            two = f"the noise of a difference between two runs ({noise * 2**0.5:.4f})"
             warnings.append(f"the gain over {row['mixture']}, {gain}, is below {two}")
     return warnings

@@ -1,4 +1,4 @@
-"""A recommended mixture with its uncertainty and costs, and its file `recommendation.json`."""
+"""`Recommendation`: a recommended mixture with its uncertainty and sensitivity, saved as `recommendation.json`."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from mixlaw.mixture import Mixture
 from mixlaw.tables.units import NATS
 
 TABLES = ("outcomes", "per_target", "prices", "path", "others")
-LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # of a question, beside what is available
+LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # constraints of a question, without `available`
 PRICES = ["constraint", "cost", "weight", "weight_without"]
 FORMER_NAMES = {"pull": "gradient"}  # columns of `domains` until version 0.1
 
@@ -27,22 +27,21 @@ class Recommendation:
 
     Attributes
     ----------
-    law, reason : name of the law that was asked, and why it was chosen
-    question : the big run, its targets, and the limits of the mixture
+    law, reason : name of the law that was used, and why it was chosen
+    question : the big run, its targets, and the constraints on the mixture
     weights : the recommended mixture h*
     table : per domain: weight, low and high (interval over resampled laws), gradient of the loss at the uniform mixture
-        [nats per unit of weight moved to the domain], weight without limits (unconstrained), uniform and, where known,
-        natural weight, flat_low and flat_high (range within which the loss rises by less than the noise of one run, the
-        other weights following), others_low and others_high (range of h* over the other fitted laws, where there are
-        any)
+        [nats per unit of weight moved to the domain], weight without constraints (unconstrained), uniform and, if
+        known, natural weight, flat_low and flat_high (range in which the loss rises by less than the noise of one run,
+        with the other weights reoptimised), others_low and others_high (range of h* over other fitted laws, if any)
     outcomes : per mixture (recommended, uniform, natural): weights, predicted loss with interval, and gain of the
         recommended mixture over it [nats, with interval]
     per_target : predicted loss of every target under every mixture
-    prices : per active constraint: its cost [nats], and, for a limit of one domain, the weight with and without it
+    prices : per active constraint: its cost [nats] and, for a constraint on one domain, the weight with and without it
     path : h* with its interval from the smallest run to the big one, and the regret of training the big run on it
-    others : h* of the other fitted laws, and its regret by this law
+    others : h* of the other fitted laws, and its regret under this law
     noise : standard deviation of single runs [nats]
-    warnings : a sentence each
+    warnings : one sentence each
     unit, units : unit of the weighted targets, and of each target
     interval_name : name of the intervals, see `FittedLaw.interval_name`
     data_sha256 : hash of the table that the laws were fitted to
@@ -67,15 +66,15 @@ class Recommendation:
 
     @property
     def override(self) -> str:
-        """The mixture as a Hydra override of the trainer; empty where Hydra cannot hold the names."""
+        """The mixture as a Hydra override of the trainer; empty if Hydra cannot express the names."""
         return self.weights.hydra_override()
 
     def outdated(self, laws: FittedLaws) -> bool:
-        """Return whether this rests on a fit to other runs, or on a law that these lack."""
+        """Return whether this was made from a fit to other runs, or by a law that is not among `laws`."""
         return self.law not in laws.fits or self.data_sha256 not in ("", laws.data_sha256)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the recommendation as plain data; `override` is what the trainer takes."""
+        """Return the recommendation as plain data; the trainer accepts its `override`."""
         tables = {n: [_plain(row) for row in records(getattr(self, n))] for n in TABLES}
         return {
             "law": self.law,
@@ -98,12 +97,12 @@ class Recommendation:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "Recommendation":
-        """Return the recommendation that `to_json` described; keys that later versions added may be absent.
+        """Return the recommendation of `to_json`; keys that later versions added may be absent.
 
         Raises
         ------
         ValueError
-            Naming the key that is missing or holds anything else.
+            If a key is missing or has another type; names it.
         """
         for key, kind in {"outcomes": list, "domains": list, "weights": dict, "targets": dict}.items():
             part = facts.get(key)
@@ -143,14 +142,14 @@ class Recommendation:
         Raises
         ------
         RunLogError
-            If the file cannot be read or holds anything else.
+            If the file cannot be read or is not a recommendation.
         """
         try:
             return cls.from_json(_mapping(json.loads(Path(path).read_text(encoding="utf-8"))))
         except OSError as error:
             raise RunLogError(f"{path} cannot be read: {error.strerror}") from None
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise RunLogError(f"{path} is not what `mixlaw recommend --out` writes: {str(error)[:100]}") from None
+            raise RunLogError(f"{path} is not a file of `mixlaw recommend --out`: {str(error)[:100]}") from None
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -159,28 +158,28 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of a table as JSON can hold it."""
+    """Return a row of a table with mixtures as dicts, for JSON."""
     return {name: dict(value) if isinstance(value, Mixture) else value for name, value in row.items()}
 
 
 def _with_mixture(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a saved row with its weights, where it has any, as a `Mixture`."""
+    """Return a saved row with its weights, if it has any, as a `Mixture`."""
     return row | ({"weights": Mixture.of(row["weights"], where="weights")} if "weights" in row else {})
 
 
 def _mapping(facts: Any) -> Mapping[str, Any]:
     if not isinstance(facts, Mapping):
-        raise ValueError("it holds no object")
+        raise ValueError("it is not a JSON object")
     return facts
 
 
 def _question(facts: Mapping[str, Any]) -> Question:
-    """Return the question of a saved recommendation, limits and all (`stay_near` is not saved).
+    """Return the question of a saved recommendation with its constraints (`stay_near` is not saved).
 
     Raises
     ------
     ValueError
-        If N, D or a limit is missing or no number.
+        If N, D or a constraint is missing or not a number.
     """
     scale = {name: facts.get(name) for name in ("n_params", "n_tokens")}
     for name, value in scale.items():

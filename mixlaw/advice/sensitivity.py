@@ -1,4 +1,4 @@
-"""What a mixture costs and tolerates: flat frontier, prices of limits, the path over scale, what other laws say."""
+"""Sensitivity of h*: flat directions, costs of constraints, its path over scale, and optima of other laws."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,23 +16,23 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import TINY
 
 PATH_POINTS = 5
-PATH_DRAWS = 50  # resampled laws that the intervals between come from
-INWARDS = 0.1  # share of the middle mixture in a start
-PROFILE_STEPS = 8  # weights of a domain on either side of the best one, at which the rest is optimised
+PATH_DRAWS = 50  # resampled laws for the intervals at intermediate points
+INWARDS = 0.1  # share of the central mixture in a start
+PROFILE_STEPS = 8  # values of a weight on either side of the best one, in its profile
 PATH = ["n_params", "n_tokens", "regret", "weights", "interval"]
 ONE_DOMAIN = ("min", "max", "pin", "epochs")  # kinds of constraints on the weight of one domain
-ACTIVE = 1e-7  # a constraint whose loss is above this [nats] has a price worth naming
+ACTIVE = 1e-7  # smallest reported cost of a constraint [nats]
 
 
 def flat_frontier(objective: Objective, best: Array, noise: float) -> Array:
-    """Return (k, 2): how far each weight can go, the others following, at a loss within the noise of the best.
+    """Return (k, 2): the range of each weight in which the profile loss is within `noise` of the lowest.
 
-    From the best mixture outwards, each weight is held at one value after the other while the rest is optimised, until
-    the loss exceeds the limit; there it is interpolated.
+    The profile of a weight is computed outwards from the best mixture: the weight is fixed at successive values and the
+    others are reoptimised, until the loss exceeds the limit. The end of the range is interpolated.
     """
     objective, k = objective.coarse(), len(best)
     where, loss_at_best = objective.limits, objective.at(best)
-    limit, domain = loss_at_best + noise, np.repeat(np.arange(k), 2)  # one row for each way that a weight can go
+    limit, domain = loss_at_best + noise, np.repeat(np.arange(k), 2)  # one row per weight and direction
     far = np.array([_reach(where, i) for i in range(k)]).ravel()
     ends, loss, h = best[domain], np.full(2 * k, loss_at_best), np.tile(best, (2 * k, 1))
     going = np.flatnonzero(far != best[domain])
@@ -50,12 +50,12 @@ def flat_frontier(objective: Objective, best: Array, noise: float) -> Array:
 
 
 def _inwards(h: Array, middle: Array) -> Array:
-    """Return starts near mixtures (b, k), with something of every domain: a weight of 0 stays 0 in the descent."""
+    """Return starts near mixtures (b, k) with all weights above 0: mirror descent never leaves a weight of 0."""
     return INWARDS * middle + (1 - INWARDS) * h
 
 
 def _held(objective: Objective, where: Limits, nearest: Array, best: Array) -> Array:
-    """Return the lowest mixtures (b, k) inside limits of their own, from the nearest known ones and from the best."""
+    """Return the optima (b, k) under limits of their own, started from `nearest` (b, k) and from `best` (k,)."""
     if objective.convex:
         return minimise_mixture(objective, _inwards(nearest, starts(objective.limits)[0]), where, ROUGHLY)[0]
     points, twice = np.vstack([nearest, np.tile(best, (len(nearest), 1))]), np.tile(np.arange(len(nearest)), 2)
@@ -65,7 +65,7 @@ def _held(objective: Objective, where: Limits, nearest: Array, best: Array) -> A
 
 
 def _reach(where: Limits, i: int) -> tuple[float, float]:
-    """Return the least and the most weight that a domain can have, given all limits."""
+    """Return the minimum and maximum feasible weight of a domain."""
     low = max(where.low[i], 1 - np.delete(where.high, i).sum())
     high = min(where.high[i], 1 - np.delete(where.low, i).sum())
     for group in where.groups:
@@ -77,16 +77,16 @@ def _reach(where: Limits, i: int) -> tuple[float, float]:
 
 
 def prices(objective: Objective, best: Array, points: Array) -> pd.DataFrame:
-    """Return what each constraint that matters costs: the loss with it minus the loss without it alone [nats].
+    """Return the cost of each active constraint: the lowest loss with it minus the lowest loss without it [nats].
 
     Parameters
     ----------
     best : (k,) h* under all constraints
-    points : (p, k) where the search without a constraint starts, besides there; h* under no constraint among them
+    points : (p, k) further starts of the search without a constraint; the unconstrained h* among them
 
     Returns
     -------
-    DataFrame of constraint, cost, and, where it is about one domain, its weight with and without it.
+    DataFrame of constraint, cost and, if it is about one domain, the domain's weight with and without it.
     """
     question, fit, rows = objective.question, objective.fit, []
     others = {name: objective.asking(question.without(name)) for name in question.constraints()}
@@ -104,9 +104,9 @@ def prices(objective: Objective, best: Array, points: Array) -> pd.DataFrame:
 
 
 def _optima(asked: Mapping[str, Objective], points: Array) -> dict[str, Array]:
-    """Return the best mixture (k,) of each objective, from every point (p, k).
+    """Return the optimum (k,) of each objective, started from every point (p, k).
 
-    Those that differ in the limits of single domains alone are minimised together.
+    Objectives that differ only in limits of single domains are minimised in one batch.
     """
     alike: dict[Any, list[str]] = {}
     for name, objective in asked.items():
@@ -125,12 +125,11 @@ def _optima(asked: Mapping[str, Objective], points: Array) -> dict[str, Array]:
 
 
 def other_laws(laws: FittedLaws, objective: Objective, best: Array, baselines: Mixtures) -> pd.DataFrame:
-    """Return what each of the other fitted laws would recommend, and what that costs by the law that is asked [nats].
+    """Return h* of each other fitted law, and its regret under the law of the objective [nats].
 
     Returns
     -------
-    DataFrame of law, predicted (by that law), regret, and weights (a `Mixture`); laws that cannot answer are left
-    out
+    DataFrame of law, predicted (by that law), regret, and weights (a `Mixture`); without laws that cannot recommend
     """
     rows, least = [], objective.at(best)
     for name, fit in laws.fits.items():
@@ -154,17 +153,17 @@ def path(
     baselines: Mixtures,
     level: float,
 ) -> pd.DataFrame:
-    """Return h* from a small run to the asked one, and the regret of training the big run on each [nats].
+    """Return h* between a small run and the big run, and the regret of training the big run on it [nats].
 
-    Between them N and D grow geometrically, where the law reads them. Limits by epochs are those of the big run. A law
-    that reads neither has no path.
+    N and D are spaced geometrically, as far as the law depends on them; a law that depends on neither has no path.
+    Epoch limits are those of the big run.
 
     Parameters
     ----------
     start : N and D of the small run
-    best : (k,) h* of the big one
+    best : (k,) h* of the big run
     ends : its interval, low and high (k,)
-    level : of the others, which come from fewer resampled laws
+    level : of the other intervals, which use fewer resampled laws
 
     Returns
     -------

@@ -1,11 +1,10 @@
-"""Minimising over mixtures: exponentiated gradient on the simplex, inside floors, caps and limits of groups.
+"""Minimisation over mixtures: mirror descent on the simplex with floors, caps and limits of groups.
 
-Mirror descent with the entropy as mirror (Beck and Teboulle 2003, Operations Research Letters 31), as the paper does
-(section 5), for many starts and many laws at once. A step multiplies weights and is then projected in the same
-geometry, which keeps every limit exactly. Step lengths are those of Barzilai and Borwein (1988, IMA Journal of
-Numerical Analysis 8) in this geometry, with the nonmonotone acceptance of Birgin, Martinez and Raydan (2000, SIAM
-Journal on Optimization 10): loss may rise above the last one, not above the last few. Starts that converged are taken
-out, so that the others alone are evaluated.
+Mirror descent with the entropy as mirror map (exponentiated gradient; Beck and Teboulle 2003, Operations Research
+Letters 31), as in the paper (section 5), batched over starts and laws. A step multiplies the weights; a KL projection
+then restores all constraints exactly. Step lengths are those of Barzilai and Borwein (1988, IMA Journal of Numerical
+Analysis 8) in this geometry, with the nonmonotone line search of Birgin, Martinez and Raydan (2000, SIAM Journal on
+Optimization 10): the loss may exceed the previous one but not all of the last few. Converged starts leave the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,26 +19,26 @@ from mixlaw.laws.terms import TINY
 
 STEPS = 400
 SMALLEST = 1e-9  # mirror descent approaches zero but never reaches it; below this a weight is printed as 0
-CONVERGED = 1e-10  # nats: how near a minimum is found
-ROUGHLY = 1e-7  # ... where an interval or a frontier of it is asked for
-STALLED, STALL_STEPS = 10.0, 25  # a start has also converged when so many steps gained less than so many times that
-SEEN, GROWING = 1e-6, 1.001  # a start whose smaller weights grow by such a factor has not converged
+CONVERGED = 1e-10  # tolerance of a minimum [nats]
+ROUGHLY = 1e-7  # tolerance for intervals and profiles [nats]
+STALLED, STALL_STEPS = 10.0, 25  # also converged: a gain below 10 tolerances in 25 steps
+SEEN, GROWING = 1e-6, 1.001  # not converged: a weight below the first grows by the second per step
 FURTHEST = 5.0  # log of the factor by which one step may change a weight
 NEAR = 1 + 1e-9  # a weight within this factor of a limit is at it
 MOVED = 1e-8  # weights that differ less are the same
-REMEMBERED = 5  # losses that a step may not exceed all of
-SUFFICIENT = 1e-4  # of the promised gain, which a line search must find (Armijo 1966, Pacific J. Math. 16)
-SEARCH = 4.0 ** -np.arange(9)  # its steps, as parts of the whole way
-LEAST_FACTOR = 1e-18  # that scales weights; smaller ones leave nothing of any
-NEWTON_STEPS = 100  # of that factor; mostly 2 to 6 are needed
+REMEMBERED = 5  # memory of the nonmonotone line search
+SUFFICIENT = 1e-4  # share of the predicted decrease that a step must reach (Armijo 1966, Pacific J. Math. 16)
+SEARCH = 4.0 ** -np.arange(9)  # step lengths of the line search, relative to the full step
+LEAST_FACTOR = 1e-18  # lower bound of the factor of a projection
+NEWTON_STEPS = 100  # maximum number of Newton steps of a projection; mostly 2 to 6 are needed
 Rows = NDArray[np.int64]
-# mixtures (b, k) and which of the starts they belong to (b,) -> losses (b,), gradients (b, k)
+# mixtures (b, k), indices of their starts (b,) -> losses (b,), gradients (b, k)
 Objective = Callable[[Array, Rows], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Domains whose weights have a sum between `low` and `high`."""
+    """A constraint on the sum of some domains' weights: between `low` and `high`."""
 
     members: NDArray[np.int64]
     low: float
@@ -48,14 +47,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where mixtures must stay: low and high of every weight, (k,) or one row per start (b, k), and disjoint groups."""
+    """The feasible set: low and high of every weight, (k,) or per start (b, k), and disjoint groups."""
 
     low: Array
     high: Array
     groups: Sequence[Group] = field(default_factory=tuple)
 
     def pinned(self, domain: int | Rows, weights: Array) -> "Limits":
-        """Return limits for as many starts as there are weights (b,), one domain, or one of each (b,), held at them."""
+        """Return limits of b starts that fix one domain, or one domain per start (b,), at `weights` (b,)."""
         low, high = (np.tile(side, (len(weights), 1)) for side in (self.low, self.high))
         rows = np.arange(len(weights))
         low[rows, domain] = high[rows, domain] = weights
@@ -67,10 +66,10 @@ class Limits:
 
 
 def project(h: Array, limits: Limits) -> Array:
-    """Return the mixtures inside the limits that are nearest to h (b, k), by Kullback-Leibler divergence.
+    """Return the KL projections of h (b, k) onto the feasible set.
 
-    They are h times one factor, clipped to the limits; the members of a group whose sum meets its limit have a factor
-    of their own. Factors are such that all weights sum to one.
+    A projection is h times one factor, clipped to the limits; members of a group whose sum is at its limit share
+    another factor. The factors make all weights sum to one.
     """
     h = np.maximum(h, SMALLEST)
     low, high = np.broadcast_to(limits.low, h.shape), np.broadcast_to(limits.high, h.shape)
@@ -88,7 +87,7 @@ def project(h: Array, limits: Limits) -> Array:
 
 @dataclass(frozen=True)
 class _Parts:
-    """A partition of the domains: member (k, p) is 1 where a domain is of a part; low and high (p,) of their sums."""
+    """A partition of the domains: member (k, p) is 1 if a domain is in a part; low and high (p,) of the sums."""
 
     member: Array
     low: Array
@@ -96,7 +95,7 @@ class _Parts:
 
     @classmethod
     def of(cls, limits: Limits, k: int) -> "_Parts":
-        """Return all groups, and what belongs to none as one without limits."""
+        """Return the groups, and the remaining domains as a part without limits."""
         member = np.zeros((k, len(limits.groups) + 1))
         for i, group in enumerate(limits.groups):
             member[group.members, i] = 1.0
@@ -112,7 +111,7 @@ class _Parts:
 
 
 def _scaled(h: Array, low: Array, high: Array, total: Array) -> Array:
-    """Return clip(c h, low, high) that sum to `total` (b,)."""
+    """Return clip(c h, low, high) with c such that the sum is `total` (b,)."""
     result: Array = h * (total / h.sum(1))[:, None]
     beyond = np.flatnonzero(((result < low) | (result > high)).any(1))
     if len(beyond):
@@ -126,9 +125,8 @@ def _scaled(h: Array, low: Array, high: Array, total: Array) -> Array:
 def _factor(h: Array, low: Array, high: Array, parts: _Parts, total: Array) -> Array:
     """Return the c (b,) at which the parts' clipped sums of clip(c h, low, high) add up to `total` (b,).
 
-    The sum grows piecewise linearly with c, so Newton's steps are exact on the last piece. A step that leaves the
-    bracket is replaced by the bracket's geometric middle, and so is every third, because Newton's alone can go in
-    circles.
+    The sum is piecewise linear in c, so Newton's method is exact on the last piece. A step that leaves the bracket, and
+    every third step, is replaced by the geometric mean of the bracket, because Newton's method alone can cycle.
     """
     free = low < high
     below, above = (np.maximum(end, LEAST_FACTOR) for end in ((low / h).min(1), (high / h).max(1)))
@@ -147,7 +145,7 @@ def _factor(h: Array, low: Array, high: Array, parts: _Parts, total: Array) -> A
 
 
 def _clipped_sums(c: Array, h: Array, low: Array, high: Array, parts: _Parts) -> tuple[Array, Array]:
-    """Return each part's sum of clip(c h, low, high), between the part's limits (b, p), and its slope by c (b, p)."""
+    """Return each part's sum of clip(c h, low, high), clipped to its limits (b, p), and the derivative by c (b, p)."""
     scaled = c[:, None] * h
     moving = np.where((scaled > low) & (scaled < high), h, 0.0)
     sums = np.minimum(np.maximum(scaled, low), high) @ parts.member
@@ -156,20 +154,20 @@ def _clipped_sums(c: Array, h: Array, low: Array, high: Array, parts: _Parts) ->
 
 
 def starts(limits: Limits) -> Array:
-    """Return the middle of the simplex and a point near each corner."""
+    """Return the centre of the simplex and a point near each corner, projected onto the feasible set."""
     k = limits.low.shape[-1]
     return project(np.vstack([np.full((1, k), 1 / k), 0.8 * np.eye(k) + 0.2 / k]), limits)
 
 
 def minimise_mixture(objective: Objective, h: Array, limits: Limits, within: float = CONVERGED) -> tuple[Array, Array]:
-    """Run mirror descent from every start (b, k), steps adapted per start; return the ends (b, k) and losses (b,).
+    """Run mirror descent from every start (b, k); return the minima (b, k) and their losses (b,).
 
     Parameters
     ----------
-    within : a start has converged when the next step would gain less, `REMEMBERED` times in a row [nats]
+    within : tolerance [nats]: a start has converged if `REMEMBERED` steps in a row predict smaller gains
     """
     ends, values = _descend(objective, project(h, limits), limits, np.arange(len(h)), within)
-    # between 0 and a few FLOOR the lifted weights leave shallow minima: try zero instead
+    # lifted weights have shallow minima between 0 and a few FLOOR: try zero as well
     snapped = project(np.where(ends < 10 * FLOOR, 0.0, ends), limits)
     moved = np.flatnonzero(np.abs(snapped - ends).max(1) > MOVED)
     if len(moved):
@@ -180,22 +178,22 @@ def minimise_mixture(objective: Objective, h: Array, limits: Limits, within: flo
 
 
 def lowest(objective: Objective, h: Array, limits: Limits) -> Array:
-    """Return (k,) the best of what is reached from several starts (b, k)."""
+    """Return (k,) the best minimum from several starts (b, k)."""
     ends, values = minimise_mixture(objective, h, limits)
     best: Array = ends[int(values.argmin())]
     return best
 
 
 @dataclass
-class _Walk:
-    """Starts that have not converged: where they are, and what decides on their next steps.
+class _State:
+    """State of the starts that have not converged.
 
     Attributes
     ----------
-    which : (b,) their places among all starts
-    h, value, gradient : (b, k), (b,), (b, k) the last accepted mixtures
+    which : (b,) indices among all starts
+    h, value, gradient : (b, k), (b,), (b, k) last accepted mixtures, their losses and gradients
     step : (b,) lengths of the next steps
-    past, gains : (REMEMBERED, b) the last accepted losses, and what the last steps promised to gain [nats]
+    past, gains : (REMEMBERED, b) last accepted losses, and predicted gains of the last steps [nats]
     """
 
     which: Rows
@@ -207,23 +205,25 @@ class _Walk:
     gains: Array
 
     @classmethod
-    def begin(cls, objective: Objective, h: Array, which: Rows) -> "_Walk":
+    def begin(cls, objective: Objective, h: Array, which: Rows) -> "_State":
         value, gradient = objective(h, which)
         past = np.tile(value, (REMEMBERED, 1))
         return cls(which, h, value, gradient, _first_step(gradient), past, np.full_like(past, np.inf))
 
-    def rows(self, at: Rows) -> "_Walk":
-        """Return some of them."""
+    def rows(self, at: Rows) -> "_State":
+        """Return the state of some starts."""
         one = (self.which[at], self.h[at], self.value[at], self.gradient[at], self.step[at])
-        return _Walk(*one, self.past[:, at], self.gains[:, at])
+        return _State(*one, self.past[:, at], self.gains[:, at])
 
     def move(self, objective: Objective, limits: Limits, turn: int) -> None:
-        """Try one step of each; where the loss is above all remembered ones, stay and halve the next step twice."""
+        """Try one step of each start; if the loss exceeds all remembered ones, stay and quarter the step length."""
         trial = project(self.h * np.exp(_exponent(self.h, self.gradient, self.step, limits)), limits)
         value, gradient = objective(trial, self.which)
         better = value <= self.past.max(0)
         moved = trial - self.h
-        growing = ((self.h < SEEN) & (trial > GROWING * np.maximum(self.h, SMALLEST))).any(1)  # gains little only yet
+        growing = ((self.h < SEEN) & (trial > GROWING * np.maximum(self.h, SMALLEST))).any(
+            1
+        )  # its gain is small only at first
         self.gains[turn % REMEMBERED] = np.where(growing, np.inf, -(self.gradient * moved).sum(1))
         along = (moved * np.log(np.maximum(trial, TINY) / np.maximum(self.h, TINY))).sum(1)
         bend = (moved * (gradient - self.gradient)).sum(1)
@@ -236,11 +236,11 @@ class _Walk:
         self.past[turn % REMEMBERED] = self.value
 
     def escape(self, objective: Objective, limits: Limits, at: Rows, within: float) -> NDArray[np.bool_]:
-        """Move those of some starts that are no minimum although their steps gain nothing; return which moved.
+        """Take a Frank-Wolfe step from starts that stalled although they are not at a minimum; return which moved.
 
-        Mirror descent hardly moves a weight that is almost zero, and a step that is clipped can lead nowhere. The
-        mixture that is lowest by the present gradient (Frank and Wolfe 1956, Naval Research Logistics 3) bounds what
-        can be gained where the loss is convex; a line search goes towards it.
+        Mirror descent hardly moves a weight that is almost zero, and a clipped step may not descend. The Frank-Wolfe
+        gap (Frank and Wolfe 1956, Naval Research Logistics 3) bounds the possible gain if the loss is convex; if it
+        exceeds the tolerance, a line search goes towards the minimiser of the linearised loss.
         """
         h, gradient, value, escaped = self.h[at], self.gradient[at], self.value[at], np.zeros(len(at), dtype=bool)
         towards = _lowest_by(gradient, limits.rows(at)) - h
@@ -266,9 +266,9 @@ def _first_step(gradient: Array) -> Array:
 
 
 def _lowest_by(gradient: Array, limits: Limits) -> Array:
-    """Return the mixtures (b, k) inside the limits at which a linear function is lowest: the greedy choice.
+    """Return the feasible mixtures (b, k) that minimise a linear function, by the greedy algorithm.
 
-    Groups are brought to their least first, then the rest of the weight goes to the lowest gradients.
+    Groups are filled to their minimum first; the rest of the weight goes to the lowest gradients.
     """
     low, high = (np.broadcast_to(side, gradient.shape) for side in (limits.low, limits.high))
     h, order = low.copy(), np.argsort(gradient, axis=1)
@@ -290,7 +290,7 @@ def _lowest_by(gradient: Array, limits: Limits) -> Array:
 
 
 def _pour(h: Array, high: Array, order: Rows, amount: Array, members: Rows) -> None:
-    """Add an amount (b,) to the members of a group, those first that come first in the order (b, k)."""
+    """Add an amount (b,) to the members of a group, in the given order (b, k)."""
     rows = np.arange(len(h))
     for column in order.T:
         more = np.where(np.isin(column, members), np.minimum(high[rows, column] - h[rows, column], amount), 0.0)
@@ -299,11 +299,11 @@ def _pour(h: Array, high: Array, order: Rows, amount: Array, members: Rows) -> N
 
 
 def _exponent(h: Array, gradient: Array, step: Array, limits: Limits) -> Array:
-    """Return the logarithm (b, k) of what weights are multiplied by: minus the step times the gradient, from its mean.
+    """Return the log factors (b, k) of the weights: minus the step length times the centred gradient, clipped.
 
-    It is clipped, because near 0 a gradient can be without bound. What only the projection can use, a common shift of
-    all weights or of a group's, must not be what is clipped: means are over each part of the limits, and over weights
-    that are not at a limit where there are any.
+    Clipping is needed because gradients are unbounded near 0. A common shift of all weights, or of a group's, has no
+    effect after the projection, so it is removed first: we subtract the mean over each part, taken over weights that
+    are not at a limit if there are any.
     """
     parts = _Parts.of(limits, h.shape[1])
     inside = h * ((h > limits.low * NEAR + TINY) & (h * NEAR < limits.high))
@@ -318,24 +318,24 @@ def _exponent(h: Array, gradient: Array, step: Array, limits: Limits) -> Array:
 
 
 def _descend(objective: Objective, h: Array, limits: Limits, which: Rows, within: float) -> tuple[Array, Array]:
-    """Return the best mixtures (b, k) on the way from starts h inside the limits, and their losses (b,)."""
-    walk, at = _Walk.begin(objective, h, which), np.arange(len(h))  # at: the rows of h that still walk
-    ends, values = h.copy(), walk.value.copy()
+    """Return the best mixtures (b, k) that the descent from feasible starts h visits, and their losses (b,)."""
+    state, at = _State.begin(objective, h, which), np.arange(len(h))  # at: rows of h that have not converged
+    ends, values = h.copy(), state.value.copy()
     before = np.full(len(h), np.inf)
     for turn in range(STEPS):
-        walk.move(objective, limits.rows(at), turn)
-        lower = walk.value <= values[at]
-        ends[at[lower]], values[at[lower]] = walk.h[lower], walk.value[lower]
-        going = walk.gains.max(0) > within
+        state.move(objective, limits.rows(at), turn)
+        lower = state.value <= values[at]
+        ends[at[lower]], values[at[lower]] = state.h[lower], state.value[lower]
+        going = state.gains.max(0) > within
         if turn % STALL_STEPS == STALL_STEPS - 1:
             going &= before[at] - values[at] > STALLED * within
             before[at] = values[at]
         stuck = np.flatnonzero(~going)
         if len(stuck):
-            going[stuck] = walk.escape(objective, limits.rows(at), stuck, within)
+            going[stuck] = state.escape(objective, limits.rows(at), stuck, within)
         going = np.flatnonzero(going)
         if len(going) < len(at):
-            walk, at = walk.rows(going), at[going]
+            state, at = state.rows(going), at[going]
         if not len(at):
             break
     return ends, values

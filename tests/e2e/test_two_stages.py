@@ -118,7 +118,7 @@ def test_the_second_stage_is_trained_fitted_and_decided(
     [
         ([], "at least three models are needed"),
         (PLAN, "a budget is needed"),
-        ([*PLAN, "--flops", "1"], "the least study of these sizes"),
+        ([*PLAN, "--flops", "1"], "the smallest study of these sizes"),
         ([*PLAN[:3], "1e6", "--flops", "1e30"], "times, and stream.max_epochs is 50"),
         (["--models", "text_70k,text_71k,text_234k", "--flops", "1e30"], "did you mean"),
         (["--models", "text_70k,text_136k", "--flops", "1e30"], "3 numbers of parameters, not 4 and 2"),

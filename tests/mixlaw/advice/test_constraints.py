@@ -1,4 +1,4 @@
-"""Questions: what is asked is read as it is written, and limits that no mixture satisfies are refused in words."""
+"""Questions: texts are parsed, and constraints that no mixture satisfies are refused with their numbers."""
 
 import numpy as np
 import pytest
@@ -151,7 +151,7 @@ def test_every_constraint_can_be_taken_away_alone():
 
 @pytest.mark.parametrize("limit", [{"floors": {"web": 0.5}}, {"caps": {"web": 0.1}}])
 def test_a_pin_outside_of_the_other_limits_is_refused(limit):
-    with pytest.raises(ConfigError, match=r"'web' is pinned to 0\.2, outside of its other limits"):
+    with pytest.raises(ConfigError, match=r"'web' is pinned to 0\.2, outside its other limits"):
         limits(DOMAINS, ask(**limit, pins={"web": 0.2}))
 
 

@@ -32,14 +32,14 @@ def test_the_simplex_is_filled_evenly() -> None:
 
 
 def test_a_floor_that_cannot_be_met_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"the floor of 4 weights is 0.25: it must be at least 0 and below 0.25"):
+    with pytest.raises(ConfigError, match=r"the floor of 4 weights is 0.25, but must be at least 0 and below 0.25"):
         spread(4, 3, 0.25)
 
 
 @given(k=st.integers(2, 12), factor=st.floats(1.0, 10.0), seed=st.integers(0, 5), natural=st.booleans())
 def test_a_study_keeps_to_its_budget_and_has_what_a_fit_needs(k: int, factor: float, seed: int, natural: bool) -> None:
     domains = [f"d{i}" for i in range(k)]
-    with pytest.raises(ConfigError, match="the least study of these sizes") as refused:
+    with pytest.raises(ConfigError, match="the smallest study of these sizes") as refused:
         plan_study(domains, SIZES, 1.0)
     least = float(str(refused.value).split("takes ")[1].split(" FLOPs")[0]) * 1.01
     shares = dict(zip(domains, np.random.default_rng(seed).dirichlet(np.ones(k)), strict=True)) if natural else None

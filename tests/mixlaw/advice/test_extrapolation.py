@@ -1,4 +1,4 @@
-"""How far a question lies outside of the runs: recommend and predict warn by the same rules."""
+"""Extrapolation warnings: recommend and predict share the rules."""
 
 from dataclasses import replace
 
@@ -34,15 +34,15 @@ def test_ten_times_the_largest_or_a_tenth_of_the_smallest_is_far(factor):
     for n, d in ((N[1] * factor, D[1]), (N[0] / factor, D[1]), (N[1], D[1] * factor), (N[1], D[0] / factor)):
         words = far_warnings(laws(), "additive", asked(n, d, INSIDE, rows=False))
         assert len(words) == 1
-        assert "is far outside of the data" in words[0]
+        assert "is far outside the data" in words[0]
 
 
 def test_rows_are_counted_and_every_kind_is_one_line():
     h = np.array([INSIDE, [0.9, 0.05, 0.05], [0.1, 0.8, 0.1], INSIDE])
     words = far_warnings(laws(), "additive", asked([1e8, 6e9, 9e9, 1e8], [1e10, 1e10, 1e12, 1e10], h))
     assert words == [
-        "n_params of 2 of 4 rows (6e+09 to 9e+09) is far outside of the data (2e+07 to 5e+08)",
-        "n_tokens of 1 of 4 rows (1e+12) is far outside of the data (2e+09 to 5e+10)",
+        "n_params of 2 of 4 rows (6e+09 to 9e+09) is far outside the data (2e+07 to 5e+08)",
+        "n_tokens of 1 of 4 rows (1e+12) is far outside the data (2e+09 to 5e+10)",
         "2 of 4 rows have weights that no run had: code 0.10 to 0.90 (runs had 0.30 to 0.40), docs 0.05 to 0.80 (runs "
         "had 0.30 to 0.40), web 0.05 to 0.10 (runs had 0.30 to 0.40)",
         "2 of 4 rows have a mixture that differs from every trained one in up to 50 % of the tokens",
@@ -53,11 +53,11 @@ def test_h_star_is_judged_by_the_same_rules_as_a_row():
     question = Question(9e9, 1e12, {"main": 1.0})
     words = far_warnings(laws(), "additive", big_run(question, np.array([0.9, 0.05, 0.05])))
     assert words == [
-        "n_params 9e+09 is far outside of the data (2e+07 to 5e+08)",
-        "n_tokens 1e+12 is far outside of the data (2e+09 to 5e+10)",
-        "h* has 0.90 of 'code', runs had 0.30 to 0.40: train one near it",
-        "h* has 0.05 of 'docs', runs had 0.30 to 0.40: train one near it",
-        "h* has 0.05 of 'web', runs had 0.30 to 0.40: train one near it",
+        "n_params 9e+09 is far outside the data (2e+07 to 5e+08)",
+        "n_tokens 1e+12 is far outside the data (2e+09 to 5e+10)",
+        "h* has 0.90 of 'code', runs had 0.30 to 0.40: train a run near it",
+        "h* has 0.05 of 'docs', runs had 0.30 to 0.40: train a run near it",
+        "h* has 0.05 of 'web', runs had 0.30 to 0.40: train a run near it",
         "the nearest mixture that was trained differs from h* in 50 % of its tokens",
     ]
 

@@ -1,4 +1,4 @@
-"""What runs would tell: covariances against least squares, gains against what learning does, choices against truth."""
+"""Experimental design: posteriors against least squares, gains against conditioning, choices against random ones."""
 
 from dataclasses import replace
 
@@ -12,13 +12,13 @@ from mixlaw.advice.constraints import Question
 from mixlaw.advice.design import Size, as_runs, candidates, plan_study, spread
 from mixlaw.advice.next_runs import (
     Decision,
-    Knowledge,
     Noise,
-    believable,
+    Posterior,
     curves,
+    draw_from_prior,
     expected,
-    knowledge_of,
     next_runs,
+    posterior_of,
     trained,
 )
 from mixlaw.errors import ConfigError, FitError
@@ -52,38 +52,38 @@ def table() -> Table:
 def test_whitened_rows_have_the_inverse_of_the_covariance(sizes: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     runs = np.repeat(np.arange(len(sizes)), sizes)
-    slopes = rng.normal(size=(2, 3, len(runs)))
+    jacobian = rng.normal(size=(2, 3, len(runs)))
     covariance = NOISE.run**2 * (runs[:, None] == runs) + NOISE.row**2 * np.eye(len(runs))
-    white = NOISE.whiten(slopes, runs)
-    exact = slopes @ np.linalg.inv(covariance) @ slopes.swapaxes(1, 2)
+    white = NOISE.whiten(jacobian, runs)
+    exact = jacobian @ np.linalg.inv(covariance) @ jacobian.swapaxes(1, 2)
     assert np.allclose(white @ white.swapaxes(1, 2), exact, rtol=1e-9)
 
 
-def test_knowledge_is_what_generalised_least_squares_would_know() -> None:
+def test_the_posterior_is_that_of_generalised_least_squares() -> None:
     rng = np.random.default_rng(0)
-    theta = believable(LAW, 3, 2, rng)
+    theta = draw_from_prior(LAW, 3, 2, rng)
     runs = runs_of(30)
-    known = Knowledge.before(LAW, UNITS, theta, NOISE, 3).after(runs, DOMAINS, (5, 1.5))
+    known = Posterior.prior(LAW, UNITS, theta, NOISE, 3).given(runs, DOMAINS, (5, 1.5))
     rows = curves(runs, (5, 1.5))
     h = rows[[f"weight_{d}" for d in DOMAINS]].to_numpy()
     x = UNITS.inputs(rows["n_params"].to_numpy(), rows["n_tokens"].to_numpy(), h.T)
     jacobian = LAW.loss_and_jacobian(theta[:1], x)[1][0]
     number = rows["run_id"].to_numpy()
     covariance = NOISE.run**2 * (number[:, None] == number) + NOISE.row**2 * np.eye(len(number))
-    prior = np.linalg.inv(Knowledge.before(LAW, UNITS, theta, NOISE, 3).covariance[0])
+    prior = np.linalg.inv(Posterior.prior(LAW, UNITS, theta, NOISE, 3).covariance[0])
     exact = np.linalg.inv(prior + jacobian @ np.linalg.inv(covariance) @ jacobian.T)
     assert np.allclose(known.covariance[0], exact, rtol=1e-6, atol=1e-9)
 
 
-def test_the_gain_of_a_run_is_what_learning_it_gains(table: Table) -> None:
+def test_the_gain_of_a_run_is_the_variance_that_conditioning_on_it_removes(table: Table) -> None:
     decision = Decision(laws_of(table).best, BIG, {}, table, (4, 1.4))
     offered = runs_of(9, 5e8)
-    part, (offer,) = decision.parts[0], decision.offers(offered)
+    part, (offer,) = decision.parts[0], decision.whitened(offered)
     before, gain = part.variance(), part.gain(offer)
-    after = knowledge_of(laws_of(table).best, table, "main").after(offered.iloc[[4]], DOMAINS, (4, 1.4))
-    part.learn(offer[:, :, 4])
+    after = posterior_of(laws_of(table).best, table, "main").given(offered.iloc[[4]], DOMAINS, (4, 1.4))
+    part.update(offer[:, :, 4])
     assert before - part.variance() == pytest.approx(gain[4], rel=1e-6)
-    assert np.allclose(part.known.covariance, after.covariance, rtol=1e-5, atol=1e-10)
+    assert np.allclose(part.posterior.covariance, after.covariance, rtol=1e-5, atol=1e-10)
 
 
 def test_curves_are_the_evaluations_of_the_trainer() -> None:
@@ -99,7 +99,7 @@ def test_noise_is_split_into_what_a_run_and_what_a_row_has(table: Table) -> None
     assert noise.row == pytest.approx(0.02 / 2**0.5, rel=0.5)
 
 
-def test_chosen_runs_tell_more_than_any_others_of_the_same_cost(table: Table) -> None:
+def test_chosen_runs_reduce_variance_more_than_others_of_the_same_cost(table: Table) -> None:
     laws = laws_of(table)
     decision = Decision(laws.best, BIG, {}, table, (7, 1.3))
     offered = candidates(DOMAINS, [Size("m", 1e8, 2e9)], decision.contenders)
@@ -113,19 +113,19 @@ def test_chosen_runs_tell_more_than_any_others_of_the_same_cost(table: Table) ->
         other = Decision(laws.best, BIG, {}, table, (7, 1.3))
         picked = offered.iloc[rng.choice(len(offered), 5, replace=False)]
         for i in range(5):
-            for part, offer in zip(other.parts, other.offers(picked), strict=True):
-                part.learn(offer[:, :, i])
+            for part, offer in zip(other.parts, other.whitened(picked), strict=True):
+                part.update(offer[:, :, i])
         assert other.sd() > sd[-1, 1]
 
 
-def test_of_two_runs_that_tell_the_same_the_cheaper_one_is_chosen(table: Table) -> None:
+def test_of_two_equally_informative_runs_the_cheaper_one_is_chosen(table: Table) -> None:
     laws, run = laws_of(table), runs_of(1)
     nearly = run.assign(flops=10 * run["flops"], n_tokens=run["n_tokens"] * 1.5)
     offered = pd.concat([nearly, run], ignore_index=True)
     assert next_runs(laws, BIG, table, offered, 1).runs["flops"].item() == run["flops"].item()
     first, second = next_runs(laws, BIG, table, offered, 2).runs.to_dict("records")
     told = [row["sd_before"] ** 2 - row["sd_after"] ** 2 for row in (first, second)]
-    assert told[0] > told[1] > 0  # much the same once more tells less
+    assert told[0] > told[1] > 0  # a similar run adds less information
     swapped = offered.assign(flops=offered["flops"].to_numpy()[::-1])
     whatever_it_costs = [
         next_runs(laws, BIG, table, o, 1, by="runs").runs["n_tokens"].item() for o in (offered, swapped)
@@ -137,7 +137,7 @@ def test_the_same_run_again_is_no_candidate(table: Table) -> None:
     run = runs_of(2)
     offered = pd.concat([run.assign(flops=10 * run["flops"]), run], ignore_index=True)
     assert next_runs(laws_of(table), BIG, table, offered, 2).runs["flops"].tolist() == run["flops"].tolist()
-    with pytest.raises(ConfigError, match="3 runs are wanted, and there are 2 candidates"):
+    with pytest.raises(ConfigError, match="cannot choose 3 runs from 2 candidates"):
         next_runs(laws_of(table), BIG, table, offered, 3)
 
 
@@ -158,7 +158,7 @@ def test_a_run_that_was_trained_already_is_no_candidate(table: Table) -> None:
     other = same.assign(weight_code=same["weight_code"] - 0.01, weight_web=same["weight_web"] + 0.01)
     offered = pd.concat([same, longer, other], ignore_index=True)
     assert trained(offered, table).tolist() == [True] * 3 + [False] * 6
-    with pytest.raises(ConfigError, match="7 runs are wanted, and there are 6 candidates"):
+    with pytest.raises(ConfigError, match="cannot choose 7 runs from 6 candidates"):
         next_runs(laws_of(table), BIG, table, offered, 7)
 
 
@@ -170,7 +170,7 @@ def test_an_empty_loss_changes_little(table: Table) -> None:
     assert less.row == pytest.approx(whole.row, rel=0.2)
 
 
-def test_more_runs_are_expected_to_tell_more() -> None:
+def test_more_runs_lower_the_expected_errors() -> None:
     sizes = [Size("a", 1e7, 2e8), Size("b", 4e7, 8e8), Size("c", 1e8, 2e9)]
     found = []
     for budget in (3e19, 3e20):
@@ -182,7 +182,7 @@ def test_more_runs_are_expected_to_tell_more() -> None:
 
 
 def test_the_expected_error_of_a_prediction_is_the_one_that_fits_make() -> None:
-    """Fits of many noisy copies of one study scatter as their information says, within a factor of two."""
+    """Fits of many noisy copies of one study scatter as their Fisher information predicts, within a factor of two."""
     first = study("multiplicative", noise=0.0)
     clean = LawFit("multiplicative", n_bootstrap=1).fit(first).fitted_
     weights = {"weight_code": 0.2, "weight_docs": 0.3, "weight_web": 0.5}
@@ -192,15 +192,15 @@ def test_the_expected_error_of_a_prediction_is_the_one_that_fits_make() -> None:
         noisy = LawFit("multiplicative", n_bootstrap=1).fit(study("multiplicative", noise=0.003, seed=seed))
         found.append(noisy.predict(asked)["predicted"].item())
     theta, noise = clean.target("main").theta[None], Noise(0.003 / 2**0.5, 0.003 / 2**0.5)
-    known = Knowledge.before(LAW, clean.units, theta, noise, 3).after(first.frame, DOMAINS)
-    sd = known.spread(known.slopes(np.array([1e9]), np.array([1e11]), np.array([[0.2, 0.3, 0.5]])))[0, 0]
+    known = Posterior.prior(LAW, clean.units, theta, noise, 3).given(first.frame, DOMAINS)
+    sd = known.sd(known.jacobian(np.array([1e9]), np.array([1e11]), np.array([[0.2, 0.3, 0.5]])))[0, 0]
     assert 0.4 < np.std(found) / sd < 2.0
 
 
 def test_what_cannot_be_chosen_is_refused(table: Table) -> None:
     laws = laws_of(table)
     own = Table(table.frame.rename(columns={"loss_main": "loss_web"}), table.domains, ["web"])
-    with pytest.raises(ConfigError, match="20 runs are wanted, and there are 3 candidates"):
+    with pytest.raises(ConfigError, match="cannot choose 20 runs from 3 candidates"):
         next_runs(laws, BIG, table, runs_of(3), 20)
     with pytest.raises(FitError, match="cannot say which runs to train next"):
-        knowledge_of(LawFit("d-cpt", n_bootstrap=2, n_starts=2).fit(own).fitted_, own, "web")
+        posterior_of(LawFit("d-cpt", n_bootstrap=2, n_starts=2).fit(own).fitted_, own, "web")

@@ -153,13 +153,13 @@ def test_a_weight_that_is_numerically_zero_is_zero():
     assert recommend(fitted("additive", {"main": useless}), ask()).weights["web"] == 0
 
 
-def test_what_the_law_or_the_question_lacks_is_said():
+def test_warnings_of_the_fit_and_of_extrapolation_are_passed_on():
     laws = warned(fitted("additive", {"main": TRUTHS["additive"]}), "additive", "two model sizes")
     near = recommend(laws, ask())
     far = recommend(laws, Question(1e12, 1e11, {"main": 1.0}, {}, {}))
     assert near.warnings[0] == "two model sizes"
     assert not any("far outside" in w for w in near.warnings)
-    assert far.warnings[:2] == ["two model sizes", "n_params 1e+12 is far outside of the data (2e+07 to 5e+08)"]
+    assert far.warnings[:2] == ["two model sizes", "n_params 1e+12 is far outside the data (2e+07 to 5e+08)"]
 
 
 def test_only_a_fitted_law_of_mixtures_can_recommend():
@@ -181,7 +181,7 @@ def test_a_law_named_by_hand_answers_with_its_own_warnings():
     assert recommend(laws, ask(), law="additive").reason == "given"
 
 
-def test_the_natural_mixture_is_a_rival_only_where_all_sizes_are_known():
+def test_the_natural_mixture_is_a_baseline_only_if_all_sizes_are_known():
     assert list(baseline_mixtures(DOMAINS, {"code": 1.0, "docs": 1.0})) == ["uniform"]
     assert baseline_mixtures(DOMAINS, {"code": 1.0, "docs": 1.0, "web": 2.0})["natural"]["web"] == 0.5
 
@@ -239,10 +239,10 @@ def test_a_file_that_holds_no_recommendation_is_refused(tmp_path, change, said):
     path = tmp_path / "recommendation.json"
     laws = fitted("additive", {"main": TRUTHS["additive"]})
     path.write_text(json.dumps(recommend(laws, ask()).to_json() | change))
-    with pytest.raises(RunLogError, match=f"is not what `mixlaw recommend --out` writes: .*{said}"):
+    with pytest.raises(RunLogError, match=f"is not a file of `mixlaw recommend --out`: .*{said}"):
         Recommendation.load(path)
     path.write_text("[]")
-    with pytest.raises(RunLogError, match="it holds no object"):
+    with pytest.raises(RunLogError, match="it is not a JSON object"):
         Recommendation.load(path)
     with pytest.raises(RunLogError, match="cannot be read"):
         Recommendation.load(tmp_path)

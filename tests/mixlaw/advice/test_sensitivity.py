@@ -1,4 +1,4 @@
-"""Costs: what limits, scale and freedom of choice are worth, against what can be computed by other means."""
+"""Sensitivity: costs of constraints, paths over scale and flat directions, against independent computations."""
 
 from dataclasses import replace
 
@@ -129,22 +129,22 @@ def test_repeated_runs_are_the_noise_and_gains_below_it_are_called_so():
     laws = replace(laws, noise={"main": 5.0})
     loud = recommend(laws, ask())
     assert loud.noise == 5.0
-    assert any("is below what two single runs differ by" in w for w in loud.warnings)
+    assert any("is below the noise of a difference between two runs" in w for w in loud.warnings)
 
 
-def test_where_limits_make_the_best_mixture_worse_than_a_plain_one_that_is_said():
+def test_a_baseline_that_is_better_but_excluded_by_the_limits_is_warned_of():
     laws = fitted("additive", ADDITIVE)
     answer = recommend(laws, ask(pins={"docs": 0.9}))
     assert any(w.startswith("uniform is predicted to be better by") for w in answer.warnings)
     assert answer.outcomes.set_index("mixture").loc["uniform", "gain"] < 0
 
 
-def test_a_mixture_far_from_all_runs_is_said():
+def test_a_mixture_far_from_all_runs_is_warned_of():
     laws = fitted("additive", ADDITIVE)
     laws = replace(laws, mixtures=np.array([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1]]))
     warnings = recommend(laws, ask()).warnings
     assert any(w.startswith("the nearest mixture that was trained differs from h* in") for w in warnings)
-    assert any("of 'web', runs had 0.05 to 0.10: train one near it" in w for w in warnings)
+    assert any("of 'web', runs had 0.05 to 0.10: train a run near it" in w for w in warnings)
 
 
 def test_a_mixture_gains_nothing_over_itself():

@@ -1,4 +1,4 @@
-"""The simplex: projections end inside all limits and nearest, and mirror descent finds what algebra finds."""
+"""The simplex: KL projections are feasible and nearest, and mirror descent finds analytic optima."""
 
 import numpy as np
 import pytest
