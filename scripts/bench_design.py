@@ -66,10 +66,14 @@ class Case:
 
 
 CASES = [
-    Case(4, "multiplicative", "multiplicative"), Case(7, "multiplicative", "multiplicative"),
-    Case(5, "additive", "additive"), Case(5, "joint", "joint"), Case(5, "additive", "multiplicative"),
-    Case(5, "joint", "multiplicative"), Case(5, "multiplicative", "multiplicative", "flops"),
-]  # fmt: skip
+    Case(4, "multiplicative", "multiplicative"),
+    Case(7, "multiplicative", "multiplicative"),
+    Case(5, "additive", "additive"),
+    Case(5, "joint", "joint"),
+    Case(5, "additive", "multiplicative"),
+    Case(5, "joint", "multiplicative"),
+    Case(5, "multiplicative", "multiplicative", "flops"),
+]
 
 
 def additive(k: int, rng: np.random.Generator) -> Array:
@@ -142,7 +146,8 @@ def fitted(world: World, frame: pd.DataFrame) -> tuple[FittedLaws, Table]:
     table = check_frame(frame.drop(columns=["role", "model", "flops", "seed"]), "runs")
     fit = LawFit(world.case.fitted, n_bootstrap=60).fit(table).fitted_
     ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
-    return FittedLaws({fit.name: fit}, fit.name, "", ranges, table.mixtures, {}, {}, [], ""), table
+    laws = FittedLaws(fits={fit.name: fit}, chosen=fit.name, reason="", ranges=ranges, mixtures=table.mixtures)
+    return laws, table
 
 
 def fill(world: World, laws: FittedLaws, table: Table, batch: int, used: int) -> pd.DataFrame:
@@ -153,14 +158,15 @@ def fill(world: World, laws: FittedLaws, table: Table, batch: int, used: int) ->
 
 
 def choose(world: World, laws: FittedLaws, table: Table, batch: int, used: int) -> pd.DataFrame:
-    """Return the runs that tell most about the decision, for as many FLOPs or runs as `fill` takes."""
+    """Return the most informative runs for the decision, for as many FLOPs or runs as `fill` takes."""
     by_flops = world.case.by == "flops"
     near = Decision(laws.best, BIG, {}, table, POINTS).contenders
     offered = candidates(world.fit.domains, SIZES if by_flops else SIZES[1:2], near, seed=used)
     if not by_flops:
-        return next_runs(laws, BIG, table, offered, batch, POINTS, "runs").runs
+        return next_runs(laws, BIG, table, offered, count=batch, points=POINTS, by="runs").runs
     budget = fill(world, laws, table, batch, used)["flops"].sum()
-    many = next_runs(laws, BIG, table, offered, 4 * batch * len(SIZES), POINTS, "flops").runs
+    count = 4 * batch * len(SIZES)
+    many = next_runs(laws, BIG, table, offered, count=count, points=POINTS, by="flops").runs
     return many[many["flops"].cumsum() <= budget * 1.0001]
 
 
@@ -177,8 +183,17 @@ def study(case: Case, number: int) -> pd.DataFrame:
         for stage in range(STAGES + 1):
             laws, table = fitted(world, frame)
             h = optimum(Objective(laws.best, BIG, {}), {})
-            rows.append({"case": case.name, "study": number, "arm": arm, "stage": stage, "flops": flops,
-                         "runs": table.frame["run_id"].nunique(), "regret": world.regret(h)})  # fmt: skip
+            rows.append(
+                {
+                    "case": case.name,
+                    "study": number,
+                    "arm": arm,
+                    "stage": stage,
+                    "flops": flops,
+                    "runs": table.frame["run_id"].nunique(),
+                    "regret": world.regret(h),
+                }
+            )
             if stage < STAGES:
                 new = more(world, laws, table, batch, used).drop(columns=["sd_before", "sd_after"], errors="ignore")
                 frame = pd.concat([frame, world.train(new.reset_index(drop=True), f"{stage + 1}-")], ignore_index=True)
@@ -204,11 +219,18 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
         goal, spent = filling["regret"].iloc[-1], filling[paid].iloc[-1]
         reached = choosing[choosing["regret"] <= goal]
         needed = reached[paid].iloc[0] if len(reached) else np.nan
-        rows.append({
-            "case": name, "studies": group["study"].nunique(), "first stage": filling["regret"].iloc[0],
-            "filling": goal, "choosing": choosing["regret"].iloc[-1], paid: spent, "needed": needed,
-            f"fewer {paid} %": 100 * (1 - needed / spent),
-        })  # fmt: skip
+        rows.append(
+            {
+                "case": name,
+                "studies": group["study"].nunique(),
+                "first stage": filling["regret"].iloc[0],
+                "filling": goal,
+                "choosing": choosing["regret"].iloc[-1],
+                paid: spent,
+                "needed": needed,
+                f"fewer {paid} %": 100 * (1 - needed / spent),
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -106,11 +106,19 @@ def facts(job: Job) -> dict[str, Any]:
     """Return what run.json states."""
     plan = job.plan
     return {
-        "schema_version": 1, "run_id": plan.run_id, "study": "big", "family": "text", "config": as_json(plan.config),
-        "n_params": {"total": job.n_params, "non_embedding": job.n_params // 2}, "flops_per_token": {"six_n": 1},
-        "tokens_per_step": round(plan.tokens_per_step), "n_steps": plan.n_steps, "mixture": dict(plan.weights),
-        "tokenizer": plan.manifest.facts["tokenizer"], "data": {d: plan.available(d) for d in DOMAINS},
-    }  # fmt: skip
+        "schema_version": 1,
+        "run_id": plan.run_id,
+        "study": "big",
+        "family": "text",
+        "config": as_json(plan.config),
+        "n_params": {"total": job.n_params, "non_embedding": job.n_params // 2},
+        "flops_per_token": {"six_n": 1},
+        "tokens_per_step": round(plan.tokens_per_step),
+        "n_steps": plan.n_steps,
+        "mixture": dict(plan.weights),
+        "tokenizer": plan.manifest.facts["tokenizer"],
+        "data": {d: plan.available(d) for d in DOMAINS},
+    }
 
 
 def as_json(config: Any) -> Any:

@@ -84,14 +84,25 @@ def our_plan(manifest: Manifest, case: Case, setting: Setting, runs: Path) -> Pl
     """Return the run that trains a case; it is evaluated once, on one sequence, after what is measured."""
     config = compose_config(
         [
-            f"model.width={case.width}", f"model.depth={case.depth}", f"model.head_dim={case.head_dim}",
-            "model.qk_norm=false", f"stream.seq_len={case.seq_len}", f"stream.batch_size={case.batch_size}",
-            f"schedule.n_tokens={case.n_steps * case.tokens_per_step}", "schedule.warmup_tokens=0",
-            "evaluation.n_points=1", "evaluation.n_sequences=1", "checkpoint.every_steps=1000000",
-            "logging.every_steps=1000000", "machine.device=cpu", f"machine.runs={runs}", "mixture.weights={noise:1}",
-            f"machine.compile={str(setting.compile).lower()}", f"machine.micro_batch={setting.micro_batch}",
+            f"model.width={case.width}",
+            f"model.depth={case.depth}",
+            f"model.head_dim={case.head_dim}",
+            "model.qk_norm=false",
+            f"stream.seq_len={case.seq_len}",
+            f"stream.batch_size={case.batch_size}",
+            f"schedule.n_tokens={case.n_steps * case.tokens_per_step}",
+            "schedule.warmup_tokens=0",
+            "evaluation.n_points=1",
+            "evaluation.n_sequences=1",
+            "checkpoint.every_steps=1000000",
+            "logging.every_steps=1000000",
+            "machine.device=cpu",
+            f"machine.runs={runs}",
+            "mixture.weights={noise:1}",
+            f"machine.compile={str(setting.compile).lower()}",
+            f"machine.micro_batch={setting.micro_batch}",
         ]
-    )  # fmt: skip
+    )
     return make_plan(config, manifest)
 
 

@@ -271,10 +271,17 @@ def measure_theirs(bench: Bench, name: str) -> Row:
     shape, on_gpu, device = bench.shape(name), torch.cuda.is_available(), bench.device
     heads, plan = shape.width // shape.head_dim, bench.plan(shape)
     config = LlamaConfig(
-        vocab_size=shape.vocab_size, hidden_size=shape.width, intermediate_size=ffn_width(plan.config.model),
-        num_hidden_layers=shape.depth, num_attention_heads=heads, num_key_value_heads=heads,
-        max_position_embeddings=shape.seq_len, tie_word_embeddings=False, attn_implementation="sdpa", use_cache=False,
-    )  # fmt: skip
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.width,
+        intermediate_size=ffn_width(plan.config.model),
+        num_hidden_layers=shape.depth,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=shape.seq_len,
+        tie_word_embeddings=False,
+        attn_implementation="sdpa",
+        use_cache=False,
+    )
     torch.set_float32_matmul_precision("high")
     model = LlamaForCausalLM(config).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -377,8 +384,14 @@ def _rows(folder: Path) -> list[Row]:
 
 
 MEASURES: dict[str, Callable[..., Row]] = {
-    "compiler": measure_compiler, "kernels": measure_kernels, "family": measure_family,
-    "evaluation": measure_evaluation, "ours": measure_ours, "theirs": measure_theirs,
-    "synchronisations": measure_synchronisations, "shards": measure_shards, "checkpoint": measure_checkpoint,
+    "compiler": measure_compiler,
+    "kernels": measure_kernels,
+    "family": measure_family,
+    "evaluation": measure_evaluation,
+    "ours": measure_ours,
+    "theirs": measure_theirs,
+    "synchronisations": measure_synchronisations,
+    "shards": measure_shards,
+    "checkpoint": measure_checkpoint,
     "resume": measure_resume,
-}  # fmt: skip
+}

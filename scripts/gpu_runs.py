@@ -73,15 +73,28 @@ class Bench:
         on_gpu = torch.cuda.is_available()
         config = compose_config(
             [
-                f"model.width={shape.width}", f"model.depth={shape.depth}", f"model.head_dim={shape.head_dim}",
-                "model.qk_norm=false", f"stream.seq_len={shape.seq_len}", f"stream.batch_size={shape.batch_size}",
-                f"schedule.n_tokens={shape.n_steps * shape.tokens_per_step}", "schedule.warmup_tokens=0",
-                "evaluation.n_points=1", "evaluation.n_sequences=1", "checkpoint.every_steps=1000000",
-                "stream.max_epochs=1e9", "mixture.weights={noise:1}", "optim.lr=1e-4", "machine.workers=2",
-                "precision=bf16", f"machine.runs={self.folder / 'runs'}",
-                f"machine.micro_batch={shape.micro_batch}", f"machine.compile={str(on_gpu).lower()}", *more,
+                f"model.width={shape.width}",
+                f"model.depth={shape.depth}",
+                f"model.head_dim={shape.head_dim}",
+                "model.qk_norm=false",
+                f"stream.seq_len={shape.seq_len}",
+                f"stream.batch_size={shape.batch_size}",
+                f"schedule.n_tokens={shape.n_steps * shape.tokens_per_step}",
+                "schedule.warmup_tokens=0",
+                "evaluation.n_points=1",
+                "evaluation.n_sequences=1",
+                "checkpoint.every_steps=1000000",
+                "stream.max_epochs=1e9",
+                "mixture.weights={noise:1}",
+                "optim.lr=1e-4",
+                "machine.workers=2",
+                "precision=bf16",
+                f"machine.runs={self.folder / 'runs'}",
+                f"machine.micro_batch={shape.micro_batch}",
+                f"machine.compile={str(on_gpu).lower()}",
+                *more,
             ]
-        )  # fmt: skip
+        )
         return make_plan(config, open_manifest(self.folder / f"tokens-{shape.vocab_size}"))
 
     def write_data(self) -> None:
@@ -130,9 +143,13 @@ FAMILIES = {
     "text": ["model=text_492k", "model.document_mask=true"],
     "multimodal": ["model=multimodal_497k", "model.image_size=64", "model.patch_size=8", "data=multimodal"],
     "vision": [
-        "model=vision_723k", "model.decoder_depth=1", "model.image_size=64", "model.patch_size=8", "data=vision",
+        "model=vision_723k",
+        "model.decoder_depth=1",
+        "model.image_size=64",
+        "model.patch_size=8",
+        "data=vision",
     ],
-}  # fmt: skip
+}
 
 
 def family_config(family: str, smoke: bool, *more: str) -> TrainConfig:
@@ -140,11 +157,17 @@ def family_config(family: str, smoke: bool, *more: str) -> TrainConfig:
     width, depth, head_dim, batch = (32, 1, 16, 2) if smoke else (512, 4, 64, 16)
     return compose_config(
         [
-            *FAMILIES[family], f"model.width={width}", f"model.depth={depth}", f"model.head_dim={head_dim}",
-            f"stream.seq_len={128 if smoke else 256}", f"stream.batch_size={batch}", "precision=bf16",
-            "data.root=/none", *more,
+            *FAMILIES[family],
+            f"model.width={width}",
+            f"model.depth={depth}",
+            f"model.head_dim={head_dim}",
+            f"stream.seq_len={128 if smoke else 256}",
+            f"stream.batch_size={batch}",
+            "precision=bf16",
+            "data.root=/none",
+            *more,
         ]
-    )  # fmt: skip
+    )
 
 
 def random_batch(config: TrainConfig, n: int, vocab_size: int, seed: int = 0) -> dict[str, Tensor]:

@@ -95,10 +95,11 @@ def regmix() -> Table:
     parts = [
         read_table(
             [DATA / f"regmix/{part}_mixture_1m.csv", DATA / f"regmix/{part}_pile_loss_1m.csv"],
-            layout="regmix", constants={"n_params": 1e6, "n_tokens": 1e9},
+            layout="regmix",
+            constants={"n_params": 1e6, "n_tokens": 1e9},
         )
         for part in ("train", "test")
-    ]  # fmt: skip
+    ]
     frames = [part.frame.assign(run_id=f"{i}-" + part.frame["run_id"].astype(str)) for i, part in enumerate(parts)]
     return check_frame(pd.concat(frames, ignore_index=True).drop(columns="row"), "regmix")
 
@@ -140,9 +141,14 @@ def run(case: Case) -> pd.DataFrame:
     scores.insert(1, "split", case.kind)
     runs = table.frame["run_id"]
     return scores.assign(
-        k=len(table.domains), n_targets=len(table.targets), n_fitted=runs[~held].nunique(), n_held=runs[held].nunique(),
-        auto_took=took, cpu_s=round(time.process_time() - started, 1), remark=refused,
-    )  # fmt: skip
+        k=len(table.domains),
+        n_targets=len(table.targets),
+        n_fitted=runs[~held].nunique(),
+        n_held=runs[held].nunique(),
+        auto_took=took,
+        cpu_s=round(time.process_time() - started, 1),
+        remark=refused,
+    )
 
 
 def finished(cases: list[Case], n_processes: int) -> Iterator[pd.DataFrame]:

@@ -98,11 +98,17 @@ def build_report(study: Study, entity: str, project: str) -> Any:
     fit = f"`python -m scripts.wandb_fit runs/{study.name}`"
     losses = [
         wr.LinePlot(
-            title=target, x=X, y=[f"loss/{target}"], log_x=True, log_y=True, title_y="loss [nats/token]",
-            max_runs_to_show=MOST_RUNS, layout=wr.Layout(**HALF),
+            title=target,
+            x=X,
+            y=[f"loss/{target}"],
+            log_x=True,
+            log_y=True,
+            title_y="loss [nats/token]",
+            max_runs_to_show=MOST_RUNS,
+            layout=wr.Layout(**HALF),
         )
         for target in study.targets
-    ]  # fmt: skip
+    ]
     blocks = [
         wr.H2("Loss per domain"),
         _grid(study, "train", losses),

@@ -208,12 +208,27 @@ class _State:
     def begin(cls, objective: Objective, h: Array, which: Rows) -> "_State":
         value, gradient = objective(h, which)
         past = np.tile(value, (REMEMBERED, 1))
-        return cls(which, h, value, gradient, _first_step(gradient), past, np.full_like(past, np.inf))
+        return cls(
+            which=which,
+            h=h,
+            value=value,
+            gradient=gradient,
+            step=_first_step(gradient),
+            past=past,
+            gains=np.full_like(past, np.inf),
+        )
 
     def rows(self, at: Rows) -> "_State":
         """Return the state of some starts."""
-        one = (self.which[at], self.h[at], self.value[at], self.gradient[at], self.step[at])
-        return _State(*one, self.past[:, at], self.gains[:, at])
+        return _State(
+            which=self.which[at],
+            h=self.h[at],
+            value=self.value[at],
+            gradient=self.gradient[at],
+            step=self.step[at],
+            past=self.past[:, at],
+            gains=self.gains[:, at],
+        )
 
     def move(self, objective: Objective, limits: Limits, turn: int) -> None:
         """Try one step of each start; if the loss exceeds all remembered ones, stay and quarter the step length."""

@@ -125,8 +125,12 @@ def _stacked(parts: list[Problem]) -> Problem:
     x = first.x
     columns = {name: np.tile(c, count) for name, c in (x.columns or {}).items()}
     long = Inputs.of(
-        np.tile(x.log_n, count), np.tile(x.log_d, count), np.tile(x.h, count),
-        target=np.concatenate([p.x.own() for p in parts]), columns=columns, log_d_unit=x.log_d_unit,
-    )  # fmt: skip
+        np.tile(x.log_n, count),
+        np.tile(x.log_d, count),
+        np.tile(x.h, count),
+        target=np.concatenate([p.x.own() for p in parts]),
+        columns=columns,
+        log_d_unit=x.log_d_unit,
+    )
     y, weight = (np.concatenate([getattr(p, name)[0] for p in parts])[None] for name in ("y", "weight"))
     return replace(first, x=long, y=y, weight=weight / count, runs=np.tile(first.runs, count))

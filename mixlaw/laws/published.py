@@ -17,9 +17,15 @@ from mixlaw.laws.terms import RATE, TINY, Box, Inputs, Slot, Term, box
 COMPLEX_STEP = 1e-30
 COLUMNS = ("available", "before", "sparsity")
 READ_AS = {  # attribute of the inputs that a formula may read -> its name in `uses`
-    "log_n": "N", "log_d": "D", "log_d_unit": "D", "h": "h", "log_h": "h", "share": "share", "own": "share",
+    "log_n": "N",
+    "log_d": "D",
+    "log_d_unit": "D",
+    "h": "h",
+    "log_h": "h",
+    "share": "share",
+    "own": "share",
     "of_own": "share",
-}  # fmt: skip
+}
 LOG_MOST_EPOCHS = 600.0  # clips the log of epochs, so that exp does not overflow
 
 

@@ -69,7 +69,8 @@ def _recommendation(answer: Recommendation, pictures: Pictures) -> Section:
         "Recommendations of the other laws, and their costs by this law": tables.others_table(answer),
         "Predicted loss of every target": answer.per_target,
     }
-    drawn = those(pictures, "optimum", "ternary", "parallel", "path", "prices", "gradient")
+    kinds = ("optimum", "ternary", "parallel", "path", "prices", "gradient")
+    drawn = those(pictures, *kinds)
     return Section("The recommendation", render("recommendation", words=tables.WORDS, pictures=drawn, tables=shown))
 
 

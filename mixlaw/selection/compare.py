@@ -145,7 +145,16 @@ def _comparison(
     scored = pd.concat([trial.scores() for trial in trials])
     scored = scored[scored["law"].isin(fitted)]
     by_target = scored.groupby(["law", "target"], sort=False, as_index=False)[["mre", "mae", "bias", "coverage"]].mean()
-    return Comparison(kind, chosen, reason, pd.DataFrame(rows), by_target, auto, refused, trials)
+    return Comparison(
+        kind=kind,
+        chosen=chosen,
+        reason=reason,
+        laws=pd.DataFrame(rows),
+        targets=by_target,
+        auto=auto,
+        refused=refused,
+        trials=trials,
+    )
 
 
 def _scores(errors: pd.DataFrame) -> dict[str, float]:

@@ -50,8 +50,9 @@ class Command:
 @cache
 def documents() -> dict[str, list[Token]]:
     """Return the parsed Markdown of all README files and their like."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, text=True,
-                            capture_output=True, check=True).stdout.splitlines()  # fmt: skip
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, text=True, capture_output=True, check=True
+    ).stdout.splitlines()
     wanted = [name for name in listed if name.endswith("README.md") or name in MORE]
     parser = MarkdownIt("commonmark").enable("table")
     return {name: parser.parse((ROOT / name).read_text()) for name in wanted if (ROOT / name).exists()}

@@ -348,13 +348,24 @@ def test_json_is_what_every_reader_takes(laws, table, tmp_path, capsys):
     one = tmp_path / "one.csv"
     pd.read_csv(table).groupby("run_id").tail(1).to_csv(one, index=False)
     commands = [
-        ["recommend", str(laws), "--n-params", "7e9", "--n-tokens", "1e9", "--target", "x", "--json",
-         "--group", "g=a+b:0:0.3"],
+        [
+            "recommend",
+            str(laws),
+            "--n-params",
+            "7e9",
+            "--n-tokens",
+            "1e9",
+            "--target",
+            "x",
+            "--json",
+            "--group",
+            "g=a+b:0:0.3",
+        ],
         ["compare", str(one), "--laws", "linear,lightgbm", "--holdout", "mixture", "--n-bootstrap", "4", "--json"],
         ["fit", str(table), "--law", "additive", "--n-bootstrap", "4", "--n-starts", "4", "--json"],
         ["check", str(table), "--json"],
         ["laws", "--json"],
-    ]  # fmt: skip
+    ]
     for command in commands:
         capsys.readouterr()
         assert main(command) == 0

@@ -47,9 +47,16 @@ def look(folder: Path, pages: list[str]) -> tuple[list[dict[str, Any]], list[str
     )
     (folder / "wrapper.html").write_text(MEASURE.replace("FRAMES", frames), encoding="utf-8")
     command = [
-        str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
-        "--enable-logging=stderr", "--v=0", "--dump-dom", (folder / "wrapper.html").as_uri(),
-    ]  # fmt: skip
+        str(BROWSER),
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder / 'profile'}",
+        "--enable-logging=stderr",
+        "--v=0",
+        "--dump-dom",
+        (folder / "wrapper.html").as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     said = re.search(r'<pre id="said">(.+?)</pre>', done.stdout)
     assert said, done.stderr[-2000:]

@@ -18,8 +18,10 @@ from tests.commands import call, train_here
 from train.compose import ROOT, compose_study
 
 Tiny = Callable[..., list[str]]
-SHORT = ("stream.seq_len=16 stream.batch_size=4 evaluation.n_sequences=8 evaluation.n_points=3 model.depth=1 "
-         "stream.max_epochs=50 machine.device=cpu data=quickstart").split()  # fmt: skip
+SHORT = (
+    "stream.seq_len=16 stream.batch_size=4 evaluation.n_sequences=8 evaluation.n_points=3 model.depth=1 "
+    "stream.max_epochs=50 machine.device=cpu data=quickstart"
+).split()
 PLAN = ["--models", "text_70k,text_136k,text_234k", "--tokens-per-param", "0.05"]
 BIG = ["--n-params", "1e6", "--n-tokens", "1e5", "--target", "reviews"]
 

@@ -68,33 +68,67 @@ def answer_facts(k: int, target: str = "main", domains: list[str] | None = None)
     h = np.arange(1, k + 1) / np.arange(1, k + 1).sum()
     rows = [
         {
-            "domain": name, "weight": w, "low": 0.8 * w, "high": min(1.2 * w, 1), "flat_low": 0.5 * w,
-            "flat_high": min(1.5 * w, 1), "unconstrained": free, "gradient": 0.2 - w, "uniform": 1 / k,
+            "domain": name,
+            "weight": w,
+            "low": 0.8 * w,
+            "high": min(1.2 * w, 1),
+            "flat_low": 0.5 * w,
+            "flat_high": min(1.5 * w, 1),
+            "unconstrained": free,
+            "gradient": 0.2 - w,
+            "uniform": 1 / k,
             "natural": other,
         }
         for name, w, free, other in zip(domains, h, h[::-1], np.roll(h, 1), strict=True)
-    ]  # fmt: skip
+    ]
     weights = dict(zip(domains, h.tolist(), strict=True))
     uniform = dict.fromkeys(domains, 1 / k)
     outcomes = [
-        {"mixture": "recommended", "predicted": 2.0, "low": 1.9, "high": 2.1, "gain": 0.0, "gain_low": 0.0,
-         "gain_high": 0.0, "weights": weights},
-        {"mixture": "uniform", "predicted": 2.2, "low": 2.1, "high": 2.3, "gain": 0.2, "gain_low": 0.1,
-         "gain_high": 0.3, "weights": uniform},
-    ]  # fmt: skip
+        {
+            "mixture": "recommended",
+            "predicted": 2.0,
+            "low": 1.9,
+            "high": 2.1,
+            "gain": 0.0,
+            "gain_low": 0.0,
+            "gain_high": 0.0,
+            "weights": weights,
+        },
+        {
+            "mixture": "uniform",
+            "predicted": 2.2,
+            "low": 2.1,
+            "high": 2.3,
+            "gain": 0.2,
+            "gain_low": 0.1,
+            "gain_high": 0.3,
+            "weights": uniform,
+        },
+    ]
     around = {"interval": {d: [0.8 * w, 1.2 * w] for d, w in weights.items()}}
     path = [
         {"n_params": n, "n_tokens": 20 * n, "regret": r, "weights": weights} | around
         for n, r in ((1e8, 0.03), (1e9, 0.01), (7e9, 0.0))
-    ]  # fmt: skip
+    ]
     others = [{"law": "additive", "predicted": 2.01, "regret": 0.002, "weights": uniform}]
     prices = [
         {"constraint": "group web", "cost": 0.002, "weight": float("nan"), "weight_without": float("nan")},
         {"constraint": f"min {domains[0]}", "cost": 0.0123, "weight": h[0], "weight_without": 0.0},
     ]
     return {
-        "law": "additive", "reason": "the only one", "n_params": 7e9, "n_tokens": 150e9, "targets": {target: 1.0},
-        "weights": weights, "override": "mixture.weights={}", "domains": rows, "outcomes": outcomes,
+        "law": "additive",
+        "reason": "the only one",
+        "n_params": 7e9,
+        "n_tokens": 150e9,
+        "targets": {target: 1.0},
+        "weights": weights,
+        "override": "mixture.weights={}",
+        "domains": rows,
+        "outcomes": outcomes,
         "per_target": [{"mixture": "recommended", target: 2.0}, {"mixture": "uniform", target: 2.2}],
-        "prices": prices, "path": path, "others": others, "noise": 0.01, "warnings": ["far away"],
-    }  # fmt: skip
+        "prices": prices,
+        "path": path,
+        "others": others,
+        "noise": 0.01,
+        "warnings": ["far away"],
+    }

@@ -165,9 +165,13 @@ def test_a_text_has_names_and_weights():
     assert str(Mixture.of({"cc,news": 0.75, "web": 0.25})) == '"cc,news"=0.75,web=0.25'
     assert Mixture.parse("web=0.25, code=0.75", ["code", "docs", "web"]) == {"code": 0.75, "docs": 0.0, "web": 0.25}
     for text, sentence in {
-        "web": "write NAME=NUMBER", "web=1,": "write NAME=NUMBER", "web=0.5,web=0.5": "names something twice",
-        "web=0.5": "sum to 0.5", "wbe=1": "did you mean 'web'", "": "sum to 0",
-    }.items():  # fmt: skip
+        "web": "write NAME=NUMBER",
+        "web=1,": "write NAME=NUMBER",
+        "web=0.5,web=0.5": "names something twice",
+        "web=0.5": "sum to 0.5",
+        "wbe=1": "did you mean 'web'",
+        "": "sum to 0",
+    }.items():
         with pytest.raises(ConfigError, match=f"^mine: .*{sentence}"):
             Mixture.parse(text, ["code", "web"], "mine")
 

@@ -17,8 +17,14 @@ from tests.published.real_tables import real_table
 pytestmark = pytest.mark.published
 
 PAPER_H = {
-    "arxiv": 9.6, "book": 9.5, "c4": 25.1, "github": 8.8, "commoncrawl": 12.1, "stackexchange": 17.9, "wikipedia": 17.0
-}  # fmt: skip
+    "arxiv": 9.6,
+    "book": 9.5,
+    "c4": 25.1,
+    "github": 8.8,
+    "commoncrawl": 12.1,
+    "stackexchange": 17.9,
+    "wikipedia": 17.0,
+}
 
 
 def slimpajama(keep: Callable[[pd.DataFrame], pd.Series]) -> Table:

@@ -76,13 +76,18 @@ def test_the_mask_is_part_of_what_a_run_is(plan: Callable[..., Plan]) -> None:
 @pytest.mark.parametrize(
     ("device", "head_dim", "n_places", "suits"),
     [
-        ("cuda", 16, 129, True), ("cuda", 128, 1024, True), ("cuda", 64, 256, True), ("cuda", 96, 2048, True),
+        ("cuda", 16, 129, True),
+        ("cuda", 128, 1024, True),
+        ("cuda", 64, 256, True),
+        ("cuda", 96, 2048, True),
         ("cuda", 14, 256, False),  # paper_nmm_small/106m
         ("cuda", 4, 256, False),  # paper_lvm_small
-        ("cuda", 16, 64, False), ("cuda", 16, 112, False), ("cuda", 64, 128, False),  # one block
+        ("cuda", 16, 64, False),
+        ("cuda", 16, 112, False),
+        ("cuda", 64, 128, False),  # one block
         ("cpu", 64, 1024, False),
     ],
-)  # fmt: skip
+)
 def test_flex_attention_is_used_where_its_kernels_work(device: str, head_dim: int, n_places: int, suits: bool) -> None:
     with FakeTensorMode():
         assert suits_flex(torch.empty(2, n_places, device=device), head_dim) is suits

@@ -56,9 +56,12 @@ def steps_of(world: World, family: str, machine: MachineConfig) -> dict[str, Any
         optimizer.zero_grad()
         after_first = after_first if step else counters["stats"]["unique_graphs"]
     return {
-        "losses": losses, "graphs": counters["stats"]["unique_graphs"], "after_first": after_first,
-        "breaks": dict(counters["graph_break"]), "recompiled": sum(counters["recompiles"].values()),
-    }  # fmt: skip
+        "losses": losses,
+        "graphs": counters["stats"]["unique_graphs"],
+        "after_first": after_first,
+        "breaks": dict(counters["graph_break"]),
+        "recompiled": sum(counters["recompiles"].values()),
+    }
 
 
 def sharded_steps(rank: int) -> list[list[dict[str, Any]]]:

@@ -102,7 +102,7 @@ MISTAKES = {
     "grammar": (["model.width=[1"], "error: "),
     "two words": (["model width"], "error: "),
     "no name": (["+=data"], "+=data names no setting: write <setting>=<value>"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -156,15 +156,34 @@ def test_no_override_ends_in_anything_but_a_configuration_or_a_sentence(key: str
 
 
 MACHINE_SIDE = [
-    "machine.threads=2", "machine.workers=1", "machine.micro_batch=2", "machine.runs=elsewhere", "logging=wandb",
-    "logging.every_steps=7", "checkpoint.every_steps=3", "checkpoint.keep=5", "study_name=other",
-]  # fmt: skip
+    "machine.threads=2",
+    "machine.workers=1",
+    "machine.micro_batch=2",
+    "machine.runs=elsewhere",
+    "logging=wandb",
+    "logging.every_steps=7",
+    "checkpoint.every_steps=3",
+    "checkpoint.keep=5",
+    "study_name=other",
+]
 SCIENCE = [
-    "seed=1", "precision=bf16", "optim.lr=1e-3", "optim.weight_decay=0", "optim.parametrization=standard",
-    "mixture=uniform", "mixture.weights={code:1}", "model.width=32", "model.qk_norm=false", "stream.batch_size=8",
-    "stream.seq_len=8", "schedule.n_tokens=700", "schedule.warmup_tokens=0", "evaluation.split=test",
-    "evaluation.average=0.1", "evaluation.average=0.2",
-]  # fmt: skip
+    "seed=1",
+    "precision=bf16",
+    "optim.lr=1e-3",
+    "optim.weight_decay=0",
+    "optim.parametrization=standard",
+    "mixture=uniform",
+    "mixture.weights={code:1}",
+    "model.width=32",
+    "model.qk_norm=false",
+    "stream.batch_size=8",
+    "stream.seq_len=8",
+    "schedule.n_tokens=700",
+    "schedule.warmup_tokens=0",
+    "evaluation.split=test",
+    "evaluation.average=0.1",
+    "evaluation.average=0.2",
+]
 
 
 def test_a_run_is_named_by_its_science_and_not_by_where_it_runs(plan: Callable[..., Plan]) -> None:

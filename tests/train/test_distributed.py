@@ -238,8 +238,12 @@ def test_the_words_of_slurm_become_those_of_torch() -> None:
     step = job | {"SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NODELIST": "gpu[03-04]"}
     adopt_slurm(step)
     assert {k: v for k, v in step.items() if "SLURM" not in k} == {
-        "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "gpu03", "MASTER_PORT": "21234",
-    }  # fmt: skip
+        "RANK": "5",
+        "WORLD_SIZE": "8",
+        "LOCAL_RANK": "1",
+        "MASTER_ADDR": "gpu03",
+        "MASTER_PORT": "21234",
+    }
     inside_torchrun = step | {"RANK": "0", "WORLD_SIZE": "2"}
     before = dict(inside_torchrun)
     adopt_slurm(inside_torchrun)

@@ -61,8 +61,10 @@ def test_kinds_are_told_apart_and_summed_as_they_are_trained() -> None:
     sums = {"d": {"image": torch.tensor([[4.0, 2.0]]), "text": torch.tensor([[9.0, 3.0]])}}
     losses = summaries(sums, {"image": 0.4, "text": 1.0})
     assert {name: row["loss"] for name, row in losses.items()} == {
-        "d": pytest.approx(0.4 * 2 + 3), "d-image": 2.0, "d-text": 3.0,
-    }  # fmt: skip
+        "d": pytest.approx(0.4 * 2 + 3),
+        "d-image": 2.0,
+        "d-text": 3.0,
+    }
     assert list(summaries({"d": {"text": sums["d"]["text"]}}, {"text": 1.0})) == ["d"]
 
 

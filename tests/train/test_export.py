@@ -163,12 +163,23 @@ def test_an_exported_run_encodes_as_it_was_trained_and_its_card_says_how(name: s
     texts = [f"the cat {i} and the dog {i * i} and the cat, all of them {i % 7} times" for i in range(300)]
     source = write_jsonl(tmp_path / "web.jsonl", texts)
     overrides = [
-        *TINY, "data.name=mine", "~data.domains.docs", "~data.domains.dict", "~data.domains.dialogue",
-        "~data.targets", "data.domains.code.package=''", "data.domains.code.version=''", "data.domains.code.sha256=''",
-        "data.domains.code.reader=jsonl", f"data.domains.code.path={source.path}", "data.tokenizer.kind=pretrained",
-        f"data.tokenizer.path={tmp_path / 'theirs'}", f"data.root={tmp_path}", f"machine.runs={tmp_path / 'runs'}",
+        *TINY,
+        "data.name=mine",
+        "~data.domains.docs",
+        "~data.domains.dict",
+        "~data.domains.dialogue",
+        "~data.targets",
+        "data.domains.code.package=''",
+        "data.domains.code.version=''",
+        "data.domains.code.sha256=''",
+        "data.domains.code.reader=jsonl",
+        f"data.domains.code.path={source.path}",
+        "data.tokenizer.kind=pretrained",
+        f"data.tokenizer.path={tmp_path / 'theirs'}",
+        f"data.root={tmp_path}",
+        f"machine.runs={tmp_path / 'runs'}",
         "mixture=uniform",
-    ]  # fmt: skip
+    ]
     config = compose_config(overrides)
     manifest = prepare(config.data, lambda line: None)
     this = plan_run(config)

@@ -39,17 +39,29 @@ def test_composing_a_study_at_once_is_composing_every_run() -> None:
     weights = ["mixture.weights={code:1.0}", "mixture.weights={code:0.5,docs:0.5}"]
     jobs = [
         ["study=quickstart", f"model={model}", weight, f"seed={seed}", "++data.root=/d", f"optim.lr={lr}"]
-        for model in ("text_70k", "text_136k") for weight in weights for seed in (0, 1) for lr in ("1e-3", "2e-3")
-    ]  # fmt: skip
+        for model in ("text_70k", "text_136k")
+        for weight in weights
+        for seed in (0, 1)
+        for lr in ("1e-3", "2e-3")
+    ]
     jobs += [["study=quickstart", "mixture=uniform"], ["seed=1", "seed=2"], ["model.width=64"], ["precision=bf16"]]
     assert compose_study(jobs) == [compose_config(job) for job in jobs]
 
 
 @pytest.mark.parametrize(
     "mistake",
-    ["mixture.weights={a:x}", "mixture.weight={a:1}", "model.widht=3", "seed=a", "mixtur.x=3", "model.width=33",
-     "model=text_71k", "+model.typo=1", "precision=fp8"],
-)  # fmt: skip
+    [
+        "mixture.weights={a:x}",
+        "mixture.weight={a:1}",
+        "model.widht=3",
+        "seed=a",
+        "mixtur.x=3",
+        "model.width=33",
+        "model=text_71k",
+        "+model.typo=1",
+        "precision=fp8",
+    ],
+)
 def test_a_mistake_in_a_study_is_said_in_the_words_of_a_run(mistake: str) -> None:
     with pytest.raises(ConfigError) as alone:
         compose_config([mistake])

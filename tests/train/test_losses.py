@@ -33,9 +33,13 @@ def found(head: nn.Linear, x: Tensor, targets: Tensor, *how: int) -> list[Tensor
 
 
 @given(
-    seed=st.integers(0, 999), n=st.integers(1, 3), length=st.integers(1, 6), n_symbols=st.integers(2, 140),
-    at_once=st.integers(0, 20), rows=st.sampled_from([1, 8, 128]),
-)  # fmt: skip
+    seed=st.integers(0, 999),
+    n=st.integers(1, 3),
+    length=st.integers(1, 6),
+    n_symbols=st.integers(2, 140),
+    at_once=st.integers(0, 20),
+    rows=st.sampled_from([1, 8, 128]),
+)
 @settings(max_examples=30)
 def test_parts_and_alignment_change_no_loss_and_no_gradient(
     seed: int, n: int, length: int, n_symbols: int, at_once: int, rows: int

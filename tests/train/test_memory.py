@@ -90,9 +90,19 @@ def test_a_study_has_a_line_for_each_size_on_the_gpus_that_it_asks_for(
     head, columns, *lines, last = capsys.readouterr().out.splitlines()
     assert head.startswith(f"GB on one {GPU} (80 GB)")
     assert columns.split() == [
-        "size", "GPUs", "batch", "weights", "gradients", "optimizer", "gathered", "activations", "logits",
-        "evaluation", "total", "hours",
-    ]  # fmt: skip
+        "size",
+        "GPUs",
+        "batch",
+        "weights",
+        "gradients",
+        "optimizer",
+        "gathered",
+        "activations",
+        "logits",
+        "evaluation",
+        "total",
+        "hours",
+    ]
     assert len(lines) == len({line.split()[0] for line in lines}) > 1
     assert {line.split()[1] for line in lines} == {"8"}
     assert f"{MFU:.0%} MFU" in last

@@ -24,8 +24,12 @@ configs = st.builds(
     lambda heads, head_dim, depth, multiple, norm: ModelConfig(
         width=heads * head_dim, depth=depth, head_dim=head_dim, ffn_multiple_of=multiple, qk_norm=norm
     ),
-    st.integers(1, 4), st.sampled_from([2, 8, 16]), st.integers(1, 3), st.sampled_from([1, 16]), st.booleans(),
-)  # fmt: skip
+    st.integers(1, 4),
+    st.sampled_from([2, 8, 16]),
+    st.integers(1, 3),
+    st.sampled_from([1, 16]),
+    st.booleans(),
+)
 
 
 def sequences(seed: int, n: int = 3, vocab_size: int = VOCAB) -> Tensor:

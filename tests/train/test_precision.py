@@ -170,9 +170,16 @@ def test_weights_of_norms_are_rounded_as_all_weights_are() -> None:
     assert torch.equal(backward(model, batch_of("text", 2), config, ALONE), first)
 
 
-BEFORE = "ca1fc0792ca4", {  # run and last losses of the tiny run in fp32, before bf16 had another arithmetic
-    "code": 2.4356826, "docs": 3.6348251, "dict": 3.3548694, "dialogue": 3.3102660, "reviews": 7.6561430,
-}  # fmt: skip
+BEFORE = (
+    "ca1fc0792ca4",
+    {  # run and last losses of the tiny run in fp32, before bf16 had another arithmetic
+        "code": 2.4356826,
+        "docs": 3.6348251,
+        "dict": 3.3548694,
+        "dialogue": 3.3102660,
+        "reviews": 7.6561430,
+    },
+)
 
 
 def test_a_run_of_before_keeps_its_name_and_losses_in_fp32_only(plan: Plans) -> None:

@@ -126,9 +126,7 @@ def collectives(rank: int, overrides: list[str]) -> int:
 def test_a_step_of_several_ranks_has_two_small_collectives(tiny: Tiny, tmp_path: Path) -> None:
     """How many tokens carry loss, and then loss and signals together."""
     once = ["evaluation.n_points=1", "checkpoint.every_steps=1000", "optim.clip=1e9"]
-    runs = [
-        tiny(*once, f"schedule.n_tokens={64 * n}", f"machine.runs={tmp_path / str(n)}") for n in (12, 24)
-    ]  # fmt: skip
+    runs = [tiny(*once, f"schedule.n_tokens={64 * n}", f"machine.runs={tmp_path / str(n)}") for n in (12, 24)]
     short, long = (on_ranks(2, collectives, overrides) for overrides in runs)
     assert [b - a for a, b in zip(short, long, strict=True)] == [2 * 12, 2 * 12]
 

@@ -42,8 +42,9 @@ def fail_on_the_second(world: World) -> None:
 
 def test_an_error_of_one_rank_stops_all() -> None:
     assert on_ranks(2, in_world, fail_on_the_second, {}) == [
-        "stopped, because another rank of this run failed: see what it says", "its own words",
-    ]  # fmt: skip
+        "stopped, because another rank of this run failed: see what it says",
+        "its own words",
+    ]
 
 
 def leave_on_the_second(world: World) -> None:

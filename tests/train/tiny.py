@@ -41,10 +41,25 @@ def image_run(folder: Path, family: str, *more: str) -> list[str]:
     if not prepared.exists():
         write_pictures(prepared, names=("captions", "loud", "other"))
     return [
-        *data, f"model={family}_{'72k' if family == 'multimodal' else '100k'}", "model.width=16", "model.depth=1",
-        "model.head_dim=8", f"model.image_size={SIZE}", "model.patch_size=4", f"study_name={family}",
-        f"stream.seq_len={32 if family == 'multimodal' else 20}", "stream.batch_size=4", "schedule.n_tokens=900",
-        "schedule.warmup_tokens=64", "stream.min_crop=0.5", "evaluation.n_sequences=8", "evaluation.n_points=3",
-        "checkpoint.every_steps=3", "logging.every_steps=2", "machine.device=cpu", f"machine.runs={folder / 'runs'}",
-        "mixture.weights={captions:0.7,loud:0.3}", *more,
-    ]  # fmt: skip
+        *data,
+        f"model={family}_{'72k' if family == 'multimodal' else '100k'}",
+        "model.width=16",
+        "model.depth=1",
+        "model.head_dim=8",
+        f"model.image_size={SIZE}",
+        "model.patch_size=4",
+        f"study_name={family}",
+        f"stream.seq_len={32 if family == 'multimodal' else 20}",
+        "stream.batch_size=4",
+        "schedule.n_tokens=900",
+        "schedule.warmup_tokens=64",
+        "stream.min_crop=0.5",
+        "evaluation.n_sequences=8",
+        "evaluation.n_points=3",
+        "checkpoint.every_steps=3",
+        "logging.every_steps=2",
+        "machine.device=cpu",
+        f"machine.runs={folder / 'runs'}",
+        "mixture.weights={captions:0.7,loud:0.3}",
+        *more,
+    ]

@@ -139,9 +139,13 @@ def test_groups_that_contradict_the_other_limits_are_refused(groups, floors, sen
 
 def test_every_constraint_can_be_taken_away_alone():
     question = ask(
-        {"web": 0.1}, {"docs": 0.5}, pins={"code": 0.3}, groups={"g": (("web", "docs"), 0, 1)}, available={"web": 1e9},
+        {"web": 0.1},
+        {"docs": 0.5},
+        pins={"code": 0.3},
+        groups={"g": (("web", "docs"), 0, 1)},
+        available={"web": 1e9},
         max_epochs=4.0,
-    )  # fmt: skip
+    )
     names = question.constraints()
     assert names == ["min web", "max docs", "pin code", "group g", "epochs web"]
     for name in names:

@@ -94,8 +94,16 @@ def test_the_answer_holds_intervals_gains_and_what_each_domain_does():
     answer = recommend(laws, ask())
     table, outcomes = answer.table.set_index("domain"), answer.outcomes.set_index("mixture")
     assert set(table.columns) == {
-        "weight", "low", "high", "gradient", "unconstrained", "uniform", "natural", "flat_low", "flat_high"
-    }  # fmt: skip
+        "weight",
+        "low",
+        "high",
+        "gradient",
+        "unconstrained",
+        "uniform",
+        "natural",
+        "flat_low",
+        "flat_high",
+    }
     assert table["natural"].tolist() == [0.25, 0.25, 0.5]
     assert (table["low"] <= table["weight"]).all()
     assert (table["weight"] <= table["high"]).all()
@@ -229,12 +237,17 @@ def test_a_saved_recommendation_comes_back_and_knows_whether_it_is_outdated(tmp_
     assert loaded.outdated(fitted("simple", {"main": TRUTHS["simple"]}))
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    ({"n_tokens": None}, "n_tokens is missing"), ({"n_params": "7e9"}, "n_params is missing"),
-    ({"domains": [{"domain": "a", "weight": 1.0}]}, "high, low of the domains is missing"),
-    ({"outcomes": [1]}, "outcomes is missing"), ({"limits": {"groups": {"a": 1}}}, "its limits cannot be read"),
-    ({"weights": {"code": "half"}}, "weight of 'code' is 'half', not a number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"n_tokens": None}, "n_tokens is missing"),
+        ({"n_params": "7e9"}, "n_params is missing"),
+        ({"domains": [{"domain": "a", "weight": 1.0}]}, "high, low of the domains is missing"),
+        ({"outcomes": [1]}, "outcomes is missing"),
+        ({"limits": {"groups": {"a": 1}}}, "its limits cannot be read"),
+        ({"weights": {"code": "half"}}, "weight of 'code' is 'half', not a number"),
+    ],
+)
 def test_a_file_that_holds_no_recommendation_is_refused(tmp_path, change, said):
     path = tmp_path / "recommendation.json"
     laws = fitted("additive", {"main": TRUTHS["additive"]})

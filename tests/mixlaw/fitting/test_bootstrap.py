@@ -89,8 +89,11 @@ def test_intervals_grow_with_the_distance_from_the_data():
 
 
 def test_seed_noise_is_the_spread_of_runs_that_differ_in_nothing_else():
-    rows = [(f"r{i}", 1e8, d, 0.5, 0.5, seed, 9.0 if d == 1e9 else loss) for i, (seed, loss) in enumerate(
-        [(1, 2.0), (2, 2.2), (3, 2.1)]) for d in (1e9, 2e9)]  # fmt: skip
+    rows = [
+        (f"r{i}", 1e8, d, 0.5, 0.5, seed, 9.0 if d == 1e9 else loss)
+        for i, (seed, loss) in enumerate([(1, 2.0), (2, 2.2), (3, 2.1)])
+        for d in (1e9, 2e9)
+    ]
     rows.append(("other", 3e8, 2e9, 0.5, 0.5, 4, 1.0))
     columns = ["run_id", "n_params", "n_tokens", "weight_a", "weight_b", "seed", "loss_t"]
     table = check_frame(pd.DataFrame(rows, columns=columns), "t")

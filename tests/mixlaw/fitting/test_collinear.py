@@ -62,9 +62,11 @@ def test_the_warning_names_runs_that_separate_n_and_d_and_they_do():
 
 
 @given(
-    slope=st.floats(0.5, 2), base=st.floats(1, 200),
-    sizes=st.lists(st.integers(6, 10), min_size=2, max_size=8, unique=True), jitter=st.floats(0, 0.1),
-)  # fmt: skip
+    slope=st.floats(0.5, 2),
+    base=st.floats(1, 200),
+    sizes=st.lists(st.integers(6, 10), min_size=2, max_size=8, unique=True),
+    jitter=st.floats(0, 0.1),
+)
 def test_any_power_of_n_is_detected_and_a_grid_never(slope, base, sizes, jitter):
     n = 10.0 ** np.array(sizes)
     d = base * n**slope * np.exp(jitter * np.cos(np.arange(len(n))))
@@ -96,10 +98,14 @@ def test_auto_on_a_line_with_one_run_a_size_does_not_claim_to_know():
     assert fit.predict(off).eval("low <= observed <= high").mean() >= 0.8
 
 
-@pytest.mark.parametrize(("power", "words"), [
-    (1.0, r"rise together in all runs \(about D = 20 N\)"), (0.7, r"rise together .*about D = 20 N\^0.7\)"),
-    (-1.0, r"lie on one curve in all runs \(about D = 20 N\^-1\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("power", "words"),
+    [
+        (1.0, r"rise together in all runs \(about D = 20 N\)"),
+        (0.7, r"rise together .*about D = 20 N\^0.7\)"),
+        (-1.0, r"lie on one curve in all runs \(about D = 20 N\^-1\)"),
+    ],
+)
 def test_the_line_of_n_and_d_is_stated(power, words):
     n = np.array([1e7, 3e7, 1e8, 3e8])
     assert re.search(words, collinear.warning(n, 20 * n**power) or "")

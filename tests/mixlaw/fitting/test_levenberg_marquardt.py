@@ -16,9 +16,12 @@ from mixlaw.laws.tree import Sum
 
 X = np.linspace(0, 3, 40)
 DELTA = 1e-3
-DECAY = Law("decay", "a + b exp(-c D)", "this test", Sum(Formula(
-    lambda p, x: p.a + p.b * np.exp(-p.c * x.log_d), "D", a=(0.01, 10), b=(0.01, 10), c=(0.01, 10)
-)))  # fmt: skip
+DECAY = Law(
+    "decay",
+    "a + b exp(-c D)",
+    "this test",
+    Sum(Formula(lambda p, x: p.a + p.b * np.exp(-p.c * x.log_d), "D", a=(0.01, 10), b=(0.01, 10), c=(0.01, 10))),
+)
 
 
 def decay(*true: float) -> Array:
@@ -108,9 +111,16 @@ def test_scipy_finds_the_same_predictions_of_mixture_laws_from_the_same_start(na
     start = np.clip(true + 0.02 * rng.normal(size=true.shape), *law.bounds(2))
     ours = minimise(what, Members(start, np.zeros(1, int)), 3000, (), gain=1e-12)
     scipy = least_squares(
-        lambda t: law.loss(t[None], x)[0] - y[0], start[0], lambda t: law.loss_and_jacobian(t[None], x)[1][0].T,
-        bounds=law.bounds(2), x_scale="jac", xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=5000,
-    )  # fmt: skip
+        lambda t: law.loss(t[None], x)[0] - y[0],
+        start[0],
+        lambda t: law.loss_and_jacobian(t[None], x)[1][0].T,
+        bounds=law.bounds(2),
+        x_scale="jac",
+        xtol=1e-15,
+        ftol=1e-15,
+        gtol=1e-15,
+        max_nfev=5000,
+    )
     assert ours.objective[0] <= scipy.cost / 150 * (1 + 1e-6)
     np.testing.assert_allclose(law.loss(ours.theta, x)[0], law.loss(scipy.x[None], x)[0], atol=1e-5, rtol=0)
 

@@ -11,9 +11,12 @@ RANGES = {"n_params": (1e8, 1e9), "n_tokens": (1e9, 1e11)}
 
 
 @given(
-    centre=st.floats(1e-3, 20), spread=st.floats(0, 2), factor=st.floats(1, 30), noise=st.floats(-50, 50),
+    centre=st.floats(1e-3, 20),
+    spread=st.floats(0, 2),
+    factor=st.floats(1, 30),
+    noise=st.floats(-50, 50),
     seed=st.integers(0, 2**32 - 1),
-)  # fmt: skip
+)
 def test_losses_are_above_zero_however_wide(centre, spread, factor, noise, seed):
     drawn = centre * np.exp(spread * np.random.default_rng(seed).normal(size=(20, 3)))
     wide = widened(np.full(3, centre), drawn, np.full(3, factor))

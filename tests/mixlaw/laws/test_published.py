@@ -17,14 +17,27 @@ seeds = st.integers(0, 2**32 - 1)
 
 # Abnar et al. 2025, table 3: N = parameters, D = tokens
 ABNAR = {
-    "E": 0.94, "A": 16612.50, "alpha": 0.5962, "B": 5455.67, "beta": 0.3954, "C": 0.4598, "lambda": -0.1666,
-    "F": 17.26, "delta": 0.1603, "gamma": 0.1595,
-}  # fmt: skip
+    "E": 0.94,
+    "A": 16612.50,
+    "alpha": 0.5962,
+    "B": 5455.67,
+    "beta": 0.3954,
+    "C": 0.4598,
+    "lambda": -0.1666,
+    "F": 17.26,
+    "delta": 0.1603,
+    "gamma": 0.1595,
+}
 # Muennighoff et al. 2023, the authors' repository datablations
 MUENNIGHOFF = {
-    "E": np.exp(0.6254804), "A": np.exp(6.255414), "alpha": 0.3526596, "B": np.exp(7.3049974), "beta": 0.3526596,
-    "R_D": 15.387756, "R_N": 5.309743,
-}  # fmt: skip
+    "E": np.exp(0.6254804),
+    "A": np.exp(6.255414),
+    "alpha": 0.3526596,
+    "B": np.exp(7.3049974),
+    "beta": 0.3526596,
+    "R_D": 15.387756,
+    "R_N": 5.309743,
+}
 # Kang et al. 2024: optimal billions of tokens per domain for 0.3 B and 1.2 B, and the extrapolated ones
 AUTOSCALE = [
     [0.06677956, 0.00857143, 0.04991128, 0.06099997, 0.06409308, 0.02922205, 0.02042263],
@@ -44,10 +57,17 @@ def own(h: Array) -> Inputs:
     return Inputs.of(np.zeros(len(h)), np.zeros(len(h)), np.stack([h, 1 - np.asarray(h)]), target=target)
 
 
-@pytest.mark.parametrize(("n", "d", "sparsity", "loss"), [
-    (1e9, 2e10, 0.0, 2.5656813), (1e9, 2e10, 0.5, 2.5899488), (1e9, 2e10, 0.9, 2.7018723),
-    (1e9, 2e10, 0.98, 2.8977568), (1e10, 2e11, 0.98, 2.2043634), (18.8e9, 110.2e9, 0.98, 2.1693353),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("n", "d", "sparsity", "loss"),
+    [
+        (1e9, 2e10, 0.0, 2.5656813),
+        (1e9, 2e10, 0.5, 2.5899488),
+        (1e9, 2e10, 0.9, 2.7018723),
+        (1e9, 2e10, 0.98, 2.8977568),
+        (1e10, 2e11, 0.98, 2.2043634),
+        (18.8e9, 110.2e9, 0.98, 2.1693353),
+    ],
+)
 def test_the_published_law_of_sparse_models_gives_its_losses(n, d, sparsity, loss):
     x = raw(n, d, [1.0], columns={"sparsity": np.array([sparsity])})
     assert LAWS["moe"].loss(free_parameters(LAWS["moe"], ["all"], **ABNAR), x).item() == pytest.approx(loss, abs=2e-7)
@@ -79,11 +99,17 @@ def test_large_sparse_models_should_be_sparse_and_small_ones_dense():
     np.testing.assert_allclose([best(1e10), best(1e11), best(1e12)], [0.231, 0.750, 0.919], atol=2e-3)
 
 
-@pytest.mark.parametrize(("n", "d", "unique", "loss", "digits"), [
-    (6.34e9, 242e9, 25e9, 2.2256440889984477, 1e-13), (8.67e9, 178e9, 25e9, 2.2269634075087867, 1e-13),
-    (1e9, 2e10, 2e10, 2.5646350, 1e-7), (1e9, 2e10, 5e9, 2.5974578, 1e-7), (1e9, 2e10, 1e9, 2.8104422, 1e-7),
-    (1e8, 1e11, 1e9, 3.0390230, 1e-7),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("n", "d", "unique", "loss", "digits"),
+    [
+        (6.34e9, 242e9, 25e9, 2.2256440889984477, 1e-13),
+        (8.67e9, 178e9, 25e9, 2.2269634075087867, 1e-13),
+        (1e9, 2e10, 2e10, 2.5646350, 1e-7),
+        (1e9, 2e10, 5e9, 2.5974578, 1e-7),
+        (1e9, 2e10, 1e9, 2.8104422, 1e-7),
+        (1e8, 1e11, 1e9, 3.0390230, 1e-7),
+    ],
+)
 def test_the_published_law_of_repeated_data_gives_its_losses(n, d, unique, loss, digits):
     law, h = LAWS["muennighoff"], np.array([0.3, 0.7])
     x = raw(n, d, h, columns={"available": unique * h[:, None]})
@@ -161,9 +187,12 @@ def sedova(available: float, d: float, h: Array, **changed: float) -> Array:
     law, h = LAWS["sedova"], np.asarray(h, float)
     theta = free_parameters(law, ["target", "generic"], **p | changed)
     x = Inputs.of(
-        np.zeros(len(h)), np.full(len(h), np.log(d)), np.stack([h, 1 - h]), target=np.zeros(len(h), int),
+        np.zeros(len(h)),
+        np.full(len(h), np.log(d)),
+        np.stack([h, 1 - h]),
+        target=np.zeros(len(h), int),
         columns={"available": np.full((2, len(h)), available)},
-    )  # fmt: skip
+    )
     return law.loss(theta, x)[0]
 
 

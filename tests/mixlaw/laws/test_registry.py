@@ -542,10 +542,17 @@ def test_the_remark_says_convex_exactly_where_the_law_does(name):
         assert "convex in h where" in law.remark or name in ("full", "d-cpt")
 
 
-@pytest.mark.parametrize(("gamma", "gamma_a", "gamma_b", "convex"), [
-    (0.5, -1.0, -0.5, True), (0.5, 0.0, 0.0, True), (1.0, 1.0, 2.0, True), (0.5, 0.5, -1.0, False),
-    (0.5, -1.0, 0.5, False), (1.1, -1.0, -1.0, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("gamma", "gamma_a", "gamma_b", "convex"),
+    [
+        (0.5, -1.0, -0.5, True),
+        (0.5, 0.0, 0.0, True),
+        (1.0, 1.0, 2.0, True),
+        (0.5, 0.5, -1.0, False),
+        (0.5, -1.0, 0.5, False),
+        (1.1, -1.0, -1.0, False),
+    ],
+)
 def test_joint_is_convex_where_the_paper_says(gamma, gamma_a, gamma_b, convex):
     law, k = LAWS["joint"], 3
     theta = np.zeros(law.n_free(k))

@@ -117,8 +117,28 @@ def test_a_law_put_into_a_larger_one_keeps_its_own_pieces_and_gives_the_new_ones
 
 def test_parameters_are_named_as_the_source_names_them():
     assert list(LAWS["joint"].natural(np.zeros(13), ["a", "b"])) == [
-        "E", "C_a", "C_b", "gamma_a", "gamma_b", "CA_a", "CA_b", "gammaA", "alpha", "CB_a", "CB_b", "gammaB", "beta",
-    ]  # fmt: skip
+        "E",
+        "C_a",
+        "C_b",
+        "gamma_a",
+        "gamma_b",
+        "CA_a",
+        "CA_b",
+        "gammaA",
+        "alpha",
+        "CB_a",
+        "CB_b",
+        "gammaB",
+        "beta",
+    ]
     assert list(LAWS["d-cpt"].natural(np.zeros(9), ["a", "b"])) == [
-        "E", "A", "alpha", "B", "eta", "beta", "C", "gamma", "eps",
-    ]  # fmt: skip
+        "E",
+        "A",
+        "alpha",
+        "B",
+        "eta",
+        "beta",
+        "C",
+        "gamma",
+        "eps",
+    ]

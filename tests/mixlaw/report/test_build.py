@@ -52,9 +52,19 @@ def test_a_report_with_everything_is_one_file_without_network_or_script(tmp_path
     assert not re.search(r"http|<script|<link|src=|url\(|@import", page)
     made = [p.stem for p in pictures]
     assert made == [
-        "optimum", "ternary", "path", "prices", "gradient", "proof", "predicted", "errors", "residuals", "tokens",
-        "parameters", "overview",
-    ]  # fmt: skip
+        "optimum",
+        "ternary",
+        "path",
+        "prices",
+        "gradient",
+        "proof",
+        "predicted",
+        "errors",
+        "residuals",
+        "tokens",
+        "parameters",
+        "overview",
+    ]
     assert page.count("<figure") == len(made) - 1
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
     for words in ("Predicted gain", "Limits that cost something [nats]: max domain0", "Equally good within the noise"):

@@ -24,10 +24,13 @@ from tests.mixlaw.answers import SIZES, TOKENS, answer, answer_facts, laws, mixt
 FEW_AND_MANY = [2, 3, 7, 17]
 SCORES = pd.DataFrame(
     {
-        "law": ["base", "base", "joint"], "target": ["x", "y", "x"], "mre": [4.0, 6.0, 1.5], "bias": [1.0, 3.0, -0.5],
+        "law": ["base", "base", "joint"],
+        "target": ["x", "y", "x"],
+        "mre": [4.0, 6.0, 1.5],
+        "bias": [1.0, 3.0, -0.5],
         "coverage": [80.0, 70.0, 92.0],
     }
-)  # fmt: skip
+)
 
 
 def drawn(ax: Axes) -> Axes:
