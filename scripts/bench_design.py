@@ -1,17 +1,17 @@
-"""How many runs does it take to decide? Runs that fill the simplex against those that `advice/next_runs.py` chooses.
+"""Runs needed for a decision: a space-filling design against the choice of `mixlaw.advice.next_runs`.
 
-    python -m scripts.bench_design              # all cases; those that are in the result table already are skipped
+    python -m scripts.bench_design              # all cases; those in the result table are skipped
     python -m scripts.bench_design --studies 8  # fewer studies of each case
 
-Each study has a truth: a law with parameters of its own, which writes the losses of all runs, with scatter. Its first
-stage fills the simplex at three sizes. Then one arm goes on filling, the other chooses (`next_runs`, which sees fits
-only), both at the middle size, so that their runs cost the same; after every few runs both are fitted and asked for the
-mixture of a run ten times as large. Regret is how much higher the true loss of their answer is than the lowest there
-is. In the cases "x by y" another law than the truth's own is fitted. The case "by FLOPs" lets the choice take any of
-the three sizes, and compares at equal FLOPs.
+Each study has a true law with random parameters, which generates the losses of all runs with noise. The first stage is
+space-filling at three sizes. Then one arm continues to fill and the other chooses by `next_runs`, which sees only fits;
+both use the middle size, so that their runs cost the same. After every stage both arms are fitted and recommend the
+mixture of a run ten times as large. Regret is the true loss of this mixture minus the lowest possible one. In the cases
+"x by y" the fitted law differs from the true one. In the case "by FLOPs" the choice is among all three sizes, and arms
+are compared at equal FLOPs.
 
-The result is `scripts/design.csv`: mean regret of each arm after each stage. "Fewer runs" is how many runs fewer, first
-stage included, the choosing arm needs for the regret at which the filling arm ends.
+The result is `scripts/design.csv`: mean regret of each arm after each stage. "Fewer runs" is the reduction of the
+number of runs, including the first stage, at which the choosing arm reaches the final regret of the filling arm.
 """
 
 import argparse
@@ -51,7 +51,7 @@ STAGES = 5  # after the first
 
 @dataclass(frozen=True)
 class Case:
-    """What is compared: how many domains, which law writes the losses, which one is fitted, what is paid."""
+    """A case: number of domains, true law, fitted law, and whether runs or FLOPs are the budget."""
 
     k: int
     truth: str
@@ -60,7 +60,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What the case is called in the table."""
+        """Name of the case in the table."""
         by = f" by {self.fitted}" if self.fitted != self.truth else ""
         return f"k={self.k} {self.truth}{by}" + (", by FLOPs" if self.by == "flops" else "")
 
@@ -77,14 +77,14 @@ CASES = [
 
 
 def additive(k: int, rng: np.random.Generator) -> Array:
-    """Return parameters of an additive law: domains differ in use by a factor e, powers lie in 0.3 to 0.9."""
+    """Return parameters of an additive law: log C_i with sd 1 between domains, gamma_i from 0.3 to 0.9."""
     rates = np.log([0.5, 0.35, 0.6, 0.35]) + 0.1 * rng.normal(size=4)  # A, alpha, B, beta
     useful = np.concatenate([rng.normal(1.0, 1.0, k), np.log(rng.uniform(0.3, 0.9, k))])
     return np.concatenate([[np.log(1.7)], useful, rates])
 
 
 def joint(k: int, rng: np.random.Generator) -> Array:
-    """Return parameters of a joint law: the same, and A and B depend on the mixture by some ten per cent."""
+    """Return parameters of a joint law: as `additive`, and A and B vary with the mixture by some ten per cent."""
     plain = additive(k, rng)
     mixed = [np.concatenate([[plain[2 * k + i]], [rng.normal(0, 0.3)], rng.normal(0, 0.7, k - 1)]) for i in (1, 3)]
     return np.concatenate([plain[: 2 * k + 1], mixed[0], plain[[2 * k + 2]], mixed[1], plain[[2 * k + 4]]])
@@ -100,7 +100,7 @@ TRUTHS = {"additive": additive, "joint": joint, "multiplicative": multiplicative
 
 @dataclass
 class World:
-    """A law that is true, and the runs that it answers for."""
+    """A true law that generates the losses of runs."""
 
     case: Case
     fit: FittedLaw
@@ -108,7 +108,7 @@ class World:
 
     @classmethod
     def of(cls, case: Case, study: int) -> "World":
-        """Draw a truth."""
+        """Draw a true law."""
         rng = np.random.default_rng([study, case.k])
         theta = TRUTHS[case.truth](case.k, rng)
         domains, target = [f"d{i}" for i in range(case.k)], FittedTarget(theta, theta[None], np.zeros(1))
@@ -126,7 +126,7 @@ class World:
         return rows.assign(loss_loss=loss * (1 + scatter), run_id=tag + rows["run_id"].astype(str))
 
     def regret(self, h: Array) -> float:
-        """Return by how much the big run's true loss on a mixture is higher than on the best one [nats]."""
+        """Return the big run's true loss on a mixture minus that on the optimal one [nats]."""
         true = Objective(self.fit, BIG, {}, "best")
         return true.at(h) - true.at(optimum(true, {}))
 
@@ -151,7 +151,7 @@ def fitted(world: World, frame: pd.DataFrame) -> tuple[FittedLaws, Table]:
 
 
 def fill(world: World, laws: FittedLaws, table: Table, batch: int, used: int) -> pd.DataFrame:
-    """Return the next mixtures of the sequence that fills the simplex."""
+    """Return the next mixtures of the space-filling sequence."""
     sizes = SIZES if world.case.by == "flops" else SIZES[1:2]
     mixtures = spread(world.case.k, batch, skip=used)
     return pd.concat([as_runs("fit", s, mixtures, world.fit.domains) for s in sizes], ignore_index=True)
@@ -202,7 +202,7 @@ def study(case: Case, number: int) -> pd.DataFrame:
 
 
 def finished(wanted: list[tuple[Case, int]], n_processes: int) -> Iterator[pd.DataFrame]:
-    """Run studies side by side; yield each as it ends."""
+    """Run studies in parallel; yield each as it ends."""
     with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(partial(study, case, number)) for case, number in wanted]
         for future in tqdm(as_completed(waiting), total=len(waiting), unit="study", mininterval=5):
@@ -210,7 +210,7 @@ def finished(wanted: list[tuple[Case, int]], n_processes: int) -> Iterator[pd.Da
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
-    """Return, per case: mean regret at the first stage and at the end of each arm, and what choosing saves."""
+    """Return, per case: mean regret at the first stage and at the end of each arm, and the number of runs saved."""
     rows = []
     for name, group in results.groupby("case", sort=False):
         paid = "flops" if str(name).endswith("FLOPs") else "runs"
@@ -235,7 +235,7 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(results: pd.DataFrame, path: Path) -> None:
-    """Draw the mean regret of both arms over what was paid, a panel per case."""
+    """Draw the mean regret of both arms over cost, one panel per case."""
     cases = results["case"].unique()
     figure = Figure(figsize=(12.4, 2.9 * -(-len(cases) // 4)), layout="constrained")
     for ax, name in zip(figure.subplots(-(-len(cases) // 4), 4, squeeze=False).flat, cases, strict=False):
@@ -253,11 +253,11 @@ def draw(results: pd.DataFrame, path: Path) -> None:
 
 
 def main() -> int:
-    """Run what is missing, write the table, print the summary."""
+    """Run missing studies, write the table, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--studies", type=int, default=24, help="of each case")
+    parser.add_argument("--studies", type=int, default=24, help="number of studies per case")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--picture", type=Path, help="also draw it, e.g. .github/design.png")
+    parser.add_argument("--picture", type=Path, help="also draw the table to this file, e.g. .github/design.png")
     options = parser.parse_args()
     known = pd.read_csv(RESULT) if RESULT.exists() else pd.DataFrame(columns=["case", "study"])
     done = set(zip(known["case"], known["study"], strict=True))

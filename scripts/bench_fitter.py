@@ -1,12 +1,12 @@
-"""python -m scripts.bench_fitter [--part fit|bootstrap|rows|start|all] [--seeds 3] [--out FILE]: what a fit costs.
+"""python -m scripts.bench_fitter [--part fit|bootstrap|rows|start|all] [--seeds 3] [--out FILE]: the cost of a fit.
 
 fit         the paper's procedure (`scripts.bench_paper`) against ours: same rows, box, objective and process
 bootstrap   one fit against 200 refits of resampled runs
-rows        time and peak memory as tables grow, each case in a process of its own (`scripts.bench_rows`)
-start       what a person waits for at the command line
+rows        time and peak memory as tables grow, one process per case (`scripts.bench_rows`)
+start       start-up time of the commands
 
-Progress goes to stderr, tables to stdout, all numbers to --out as JSON. CPU time stands beside wall time, because the
-machine may be shared; everything is on one thread.
+Progress goes to stderr, tables to stdout, all numbers to --out as JSON. Everything runs on one thread; CPU time is
+given beside wall time, because the machine may be shared.
 """
 
 import argparse
@@ -48,7 +48,7 @@ CSV = ROOT.parent / "shared/data/slimpajama/slimpajama_llm_small.csv"
 FIRST_TOKENS = 3.9e9  # rows before it are warm-up
 DEFAULTS = LawFit()
 STARTS = (4, 8, 12, 24)  # USUAL among them
-USUAL = 12  # what LawFit takes for a table of so many rows
+USUAL = 12  # the default of LawFit for a table of this size
 BASELINES: dict[str, tuple[Settings, bool]] = {
     "plain": (THOROUGH, False),
     "tuned": (THOROUGH, True),
@@ -74,12 +74,12 @@ PARTS = ("fit", "bootstrap", "rows", "start")
 
 @dataclass(frozen=True)
 class Trial:
-    """All targets, fitted once by one method.
+    """The fits of all targets by one method.
 
     Attributes
     ----------
     objective : (t,) mean Huber loss per target, as mixlaw computes it
-    evaluations : of objective and gradient, where they are counted
+    evaluations : of objective and gradient, if they are counted
     """
 
     method: str
@@ -118,13 +118,13 @@ def plain_rows(table: Table, target: str) -> tuple[Runs, Array]:
 
 
 def check_same(table: Table, problem: Problem, theta: Array, values: Array) -> Array:
-    """Return (t,) objectives of theta (t, p) as mixlaw sees them; refuse if box or objective are not the baseline's."""
+    """Return (t,) mixlaw's objectives of theta (t, p); raise if box or objective differ from the baseline's."""
     k = len(table.domains)
     if any(np.abs(a - b).max() > 1e-12 for a, b in zip(box(k), problem.law.bounds(k), strict=True)):
-        raise RuntimeError("the baseline and mixlaw fit in different boxes")
+        raise RuntimeError("the bounds of the baseline and of mixlaw differ")
     found = objective(problem, Members(theta, np.arange(len(theta))))
     if not np.allclose(found, values, rtol=1e-9, atol=0):
-        raise RuntimeError(f"the baseline's objectives {values} are {found} to mixlaw: the problems differ")
+        raise RuntimeError(f"the baseline's objectives {values} are {found} in mixlaw: the problems differ")
     return found
 
 
@@ -141,7 +141,7 @@ def run_baseline(table: Table, problem: Problem, method: str, seed: int) -> Tria
 
 
 def run_ours(table: Table, problem: Problem, n_starts: int, seed: int) -> Trial:
-    """Fit every target by mixlaw, from the table on, with no belief: the paper's bare objective."""
+    """Fit every target by mixlaw, starting from the table, without priors: the paper's objective."""
     wall, cpu = time.perf_counter(), time.process_time()
     minima = find_minima(joint_problem(table), n_starts, seed, prior=0.0)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
@@ -162,7 +162,7 @@ def part_fit(options: argparse.Namespace) -> dict[str, Any]:
     """Compare the paper's procedure with ours over several seeds."""
     table = read_runs(options.table)
     problem = joint_problem(table)
-    find_minima(problem, 2, 0)  # what is imported and cached at the first call is nobody's time
+    find_minima(problem, 2, 0)  # imports and caches of the first call are not timed
     trials = []
     for seed in range(options.seeds):
         for method in BASELINES:
@@ -187,7 +187,7 @@ def _stacked(trials: list[Trial]) -> dict[str, Array]:
 
 
 def _cost(trials: list[Trial]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a table of times, and one of how low the methods get."""
+    """Return a table of times, and one of the objectives that the methods reach."""
     found = _stacked(trials)
     lowest = np.concatenate(list(found.values())).min(0)
     seconds = {m: float(np.median([t.cpu_s for t in trials if t.method == m])) for m in found}
@@ -240,7 +240,7 @@ def part_bootstrap(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def part_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure cases of growing size, each in a process of its own."""
+    """Measure cases of growing size, one process per case."""
     found: list[dict[str, Any]] = []
     for case in CASES:
         say(f"{case.rows} rows, k = {case.k}, {case.law}{', every row a mixture of its own' if case.own else ''}")
@@ -265,12 +265,12 @@ def part_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         f"rows: LawFit(law, n_starts={N_STARTS}, n_bootstrap={N_BOOTSTRAP}).fit(table), one target, synthetic studies"
     )
     show(title, pd.DataFrame(rows))
-    print("before: peak memory with everything imported and the table made. mixtures: distinct ones")
+    print("before: peak memory after imports and making the table; mixtures: number of distinct mixtures")
     return found
 
 
 def part_start(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time the commands that a person types."""
+    """Time the start of the commands."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "small.csv"
@@ -302,7 +302,7 @@ def _timed(arguments: list[str]) -> tuple[float, float]:
 
 
 def output_of(command: list[str]) -> str:
-    """Return what a command prints; if it fails, stop with its last words."""
+    """Return the output of a command; raise with the end of its stderr if it fails."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-500:]}")
@@ -317,7 +317,7 @@ def show(title: str, *tables: pd.DataFrame) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Return when and where this is measured."""
+    """Return the date and the machine."""
     info = Path("/proc/cpuinfo")
     models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
     return {
@@ -333,16 +333,16 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run the parts that are asked for, print their tables and write their numbers."""
+    """Run the requested parts, print their tables and write their numbers."""
     parser = argparse.ArgumentParser(
         "python -m scripts.bench_fitter", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--part", choices=[*PARTS, "all"], default="all")
-    parser.add_argument("--seeds", type=int, default=3, help="of fit and bootstrap")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds of the parts fit and bootstrap")
     parser.add_argument("--table", type=Path, default=CSV, help="the paper's table of runs")
-    parser.add_argument("--out", type=Path, help="where all numbers go, as JSON")
+    parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     options = parser.parse_args()
-    if "OMP_NUM_THREADS" not in os.environ:  # numpy has read it already: begin again
+    if "OMP_NUM_THREADS" not in os.environ:  # numpy has read it already: restart the process
         os.environ["OMP_NUM_THREADS"] = "1"
         os.execv(sys.executable, [sys.executable, "-m", "scripts.bench_fitter", *sys.argv[1:]])
     report: dict[str, Any] = {"machine": machine()}

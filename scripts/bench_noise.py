@@ -1,19 +1,19 @@
-"""python -m scripts.bench_noise [--seeds 12] [--out FILE]: how much of a small run's loss is luck, and what lowers it.
+"""python -m scripts.bench_noise [--seeds 12] [--out FILE]: seed noise of small runs, and weight averaging against it.
 
-Runs of `quickstart_seeds` (136k parameters, 360k tokens) that differ in their seed only, on two mixtures. At every
-evaluation the raw weights, plain means over the last part of the steps ("tail"), and means in which late steps count
-more, by a power of the step, and which need one copy of the weights ("power") are measured on the same sequences, 384 a
-domain; 192 and 96 are every second and every fourth of them, as in the trainer. Per target, in % of the loss:
+Runs of `quickstart_seeds` (136k parameters, 360k tokens) on two mixtures that differ only in their seed. At every
+evaluation we measure the raw weights, means of the weights over the last steps ("tail"), and polynomial-decay averages,
+which need one copy of the weights ("power"), on the same 384 sequences per domain; 192 and 96 are every second and
+every fourth of them, as in the trainer. Per target, in % of the loss:
 
     sd      over seeds, root mean square over the evaluations; sd_last: at the last one
-    level   the part of it that all evaluations of a run share: sd over seeds of a run's mean deviation
-    within  the part that they do not share: sd of its evaluations around that
-    shift   of the mean loss, from that of the raw weights on as many sequences
+    level   between-run part of sd: sd over seeds of a run's mean deviation
+    within  within-run part of sd: sd of a run's evaluations around that mean
+    shift   mean loss minus that of the raw weights on as many sequences
     wiggle  sd of a run's evaluations around its own E + B / D**beta
     ratio   of the sd to that of the raw weights on 96 sequences, over all targets, with its 90 % interval over seeds
-    cost    CPU time more than that of a run with the raw weights on 96 sequences
+    cost    additional CPU time, relative to a run with the raw weights on 96 sequences
 
-Every run is kept in runs/bench_noise/ and not trained again. The result is `scripts/bench_noise.csv`.
+Runs are cached in runs/bench_noise/. The result is `scripts/bench_noise.csv`.
 """
 
 import argparse
@@ -56,7 +56,7 @@ Array = NDArray[np.float64]
 
 
 class Average(Protocol):
-    """Weights that follow a run; `model` holds them at its evaluations."""
+    """An average of a run's weights; `model` holds it at the evaluations."""
 
     model: nn.Module
 
@@ -65,13 +65,13 @@ class Average(Protocol):
 
 
 class Raw:
-    """The weights as they are."""
+    """The raw weights."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
 
     def update(self, model: nn.Module, step: int) -> None:
-        """Nothing to do: they are the run's own."""
+        """Do nothing: the model already has these weights."""
 
 
 class Tail:
@@ -98,10 +98,10 @@ class Tail:
 
 
 class Power:
-    """A mean in which step s counts as s ** (2 / share - 2): one extra copy of the weights, after any number of steps.
+    """Polynomial-decay averaging: step s has weight s ** (2 / share - 2); it needs one extra copy of the weights.
 
-    It is as old on average as the plain mean of the last `share` of all steps, and at share 1 it is the plain mean of
-    all (polynomial-decay averaging: Shamir & Zhang 2013, arXiv:1212.1824, section 4).
+    Its mean age is that of the plain mean over the last `share` of all steps; share 1 is the plain mean of all steps
+    (Shamir & Zhang 2013, arXiv:1212.1824, section 4).
     """
 
     def __init__(self, model: nn.Module, share: float) -> None:
@@ -116,7 +116,7 @@ class Power:
 
 
 def averages(model: nn.Module, points: list[int]) -> dict[str, Average]:
-    """Return all that is compared, by name."""
+    """Return the averages to compare, by name."""
     found: dict[str, Average] = {"raw": Raw(model)}
     found |= {f"tail {share:.0%}": Tail(model, share, points) for share in TAILS}
     return found | {f"power {share:.0%}": Power(model, share) for share in POWERS}
@@ -140,7 +140,7 @@ def train(plan: Plan, world: World, after_step: Callable[[nn.Module, int], None]
 
 
 class Watch:
-    """Follows one run: updates every average after every step, measures them at the evaluations, keeps the times."""
+    """Updates every average after every step of a run, evaluates them, and records times."""
 
     def __init__(self, plan: Plan, world: World) -> None:
         self._plan, self._world = plan, world
@@ -156,7 +156,7 @@ class Watch:
         return Evaluator(self._plan.manifest, evaluation, config.layout(), config.stream.batch_size)
 
     def after_step(self, model: nn.Module, step: int) -> None:
-        """Do all that is due after a step; step 0 is before the first."""
+        """Update and evaluate after a step; step 0 is the initial state."""
         if step == 0:
             self._followed = averages(model, self._points)
             return
@@ -188,7 +188,7 @@ class Watch:
 
 
 class Timer:
-    """Adds the CPU time of a block to a table of times; the machine may be shared."""
+    """Adds the CPU time of a block to a table of times; CPU time, because the machine may be shared."""
 
     def __init__(self, seconds: dict[str, float], what: str) -> None:
         self._seconds, self._what, self._started = seconds, what, 0.0
@@ -215,7 +215,7 @@ def measured_run(plan: Plan, world: World) -> dict[str, Any]:
 
 
 def measured_runs(n_seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the losses of all runs, one row each, and their times, one row a run."""
+    """Return the losses of all runs in long form, and their times, one row per run."""
     world = join_world("cpu")
     torch.set_num_threads(1)
     cases = [(mixture, seed) for seed in range(n_seeds) for mixture in MIXTURES]
@@ -229,7 +229,7 @@ def measured_runs(n_seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def scores(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return sd, shift and wiggle [%] of every case and target, and of all targets, there with the ratio."""
+    """Return sd, shift and wiggle [%] of every case and target, and of all targets together, with the ratio."""
     tables = []
     for mixture, of_mixture in runs.groupby("mixture", sort=False):
         points = np.sort(of_mixture["step"].unique()).astype(float)
@@ -261,7 +261,7 @@ def by_target(losses: Array, raw: Array, points: Array, targets: list[str]) -> p
 
 
 def parts(losses: Array) -> tuple[Array, Array]:
-    """Return the sd [%] of what the evaluations of a run share and of what they do not, per target."""
+    """Return the between-run and the within-run sd [%], per target."""
     deviation = 100 * (losses / losses.mean(0) - 1)
     level = deviation.mean(2, keepdims=True)
     n_seeds, _, n_points = losses.shape
@@ -287,16 +287,16 @@ def rms(values: Any) -> float:
 
 
 def wiggle(losses: Array, points: Array) -> float:
-    """Return the sd [%] of one run's losses around their own best E + B / D**beta, with three parameters paid for."""
+    """Return the sd [%] of one run's losses around their own best E + B / D**beta, with n - 3 degrees of freedom."""
     designs = (np.stack([np.ones_like(points), (points / points[-1]) ** -beta], 1) for beta in BETAS)
     best = min(float(np.square(losses - d @ np.linalg.lstsq(d, losses, rcond=None)[0]).sum()) for d in designs)
     return 100 * float(np.sqrt(best / (len(losses) - 3)) / losses.mean())
 
 
 def ratio(losses: Array, plain: Array) -> tuple[float, float, float]:
-    """Return how many times the sd of `plain` the sd is, over targets and evaluations, and the 90 % interval of it.
+    """Return the ratio of the sd to that of `plain`, over targets and evaluations, and its 90 % interval.
 
-    The interval is of the logarithm, by leaving out one seed at a time (jackknife): the two share their seeds.
+    The interval is a jackknife over seeds of the logarithm, because both share their seeds.
     """
 
     def log_ratio(rows: NDArray[np.int64]) -> float:
@@ -310,7 +310,7 @@ def ratio(losses: Array, plain: Array) -> tuple[float, float, float]:
 
 
 def costs(seconds: pd.DataFrame, weights: str, n_sequences: int, n_points: int) -> float:
-    """Return by how many % of CPU time a run is longer than one with the raw weights on the fewest sequences."""
+    """Return the additional CPU time [%] relative to a run with the raw weights on the fewest sequences."""
     mean = seconds.mean()
     usual = mean["train"] + n_points * mean[f"evaluation {SIZES[0]}"]
     this = mean["train"] + mean[f"update {weights}"] + n_points * mean[f"evaluation {n_sequences}"]
@@ -318,7 +318,7 @@ def costs(seconds: pd.DataFrame, weights: str, n_sequences: int, n_points: int) 
 
 
 def main() -> int:
-    """Train what is missing, write the table, print the means over targets and the sd of every target."""
+    """Train missing runs, write the table, print the means over targets and the sd of every target."""
     parser = argparse.ArgumentParser("python -m scripts.bench_noise", description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=12, help="runs per mixture, at least 3")
     parser.add_argument("--out", type=Path, default=RESULT)

@@ -1,12 +1,12 @@
-"""The paper's fitting procedure, as what `scripts.bench_fitter` compares mixlaw's fitter with.
+"""The paper's fitting procedure: the baseline of `scripts.bench_fitter`.
 
-The procedure of "Scaling Laws for Optimal Data Mixtures" (arXiv 2507.09404, section 2.3), as a careful user of scipy
-writes it: random search, then basin-hopping over L-BFGS-B on the Huber objective of the joint law, target by target,
+The procedure of "Scaling Laws for Optimal Data Mixtures" (arXiv 2507.09404, section 2.3), implemented
+with scipy: random search, then basin-hopping over L-BFGS-B on the Huber objective of the joint law, target by target,
 
     L = E + 1/sum_i C_i h_i^gamma_i + (sum_i CA_i h_i)^gammaA / N^alpha + (sum_i CB_i h_i)^gammaB / D^beta
 
-It shares no code with mixlaw's fitter, on purpose, and only one number, FLOOR. Box, treatment of weights and objective
-are the fitter's own; the benchmark checks that they are.
+It intentionally shares no code with mixlaw's fitter, only the constant FLOOR. Bounds, lifted weights and objective are
+those of the fitter; the benchmark checks that.
 
 Theta (p = 4k + 5): log E | log C_i (k), log gamma_i (k) | log A, gammaA, log CA_i / CA_k (k-1) | log alpha | the same
 of B | log beta. Legend of shapes: n rows of the table, m distinct mixtures among them, k domains.
@@ -47,27 +47,27 @@ class Runs:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the paper leaves open; the values are those that served the procedure best over all targets and three seeds.
+    """Settings that the paper does not state; the defaults worked best over all targets and three seeds.
 
     Attributes
     ----------
-    history : pairs that L-BFGS-B remembers
-    step : largest displacement of a parameter at a hop
+    history : number of correction pairs of L-BFGS-B
+    step : maximum displacement of a parameter in a hop
     temperature : of basin-hopping, on the scaled objective
-    ftol, gtol, maxiter : where L-BFGS-B stops, on the scaled objective
-    scale : L-BFGS-B sees the objective times this, near 10, because its ftol is absolute below 1
+    ftol, gtol, maxiter : stopping criteria of L-BFGS-B, on the scaled objective
+    scale : factor of the objective, which is then near 10: below 1, L-BFGS-B's ftol is absolute
     """
 
     history: int
     step: float
     ftol: float
     gtol: float
-    maxiter: int = 5000  # scipy drops what a hop found if it hits this
+    maxiter: int = 5000  # scipy discards a hop that reaches this
     temperature: float = 0.01
     scale: float = 1 / DELTA**2
 
 
-# Quick is where the time is best spent; thorough lowers the objective by 2 % on average, in twice the time.
+# Quick is the better trade-off; thorough lowers the objective by 2 % on average in twice the time.
 QUICK = Settings(history=30, step=0.5, ftol=1e-9, gtol=1e-6)
 THOROUGH = Settings(history=50, step=1.0, ftol=1e-12, gtol=1e-9)
 
@@ -94,12 +94,12 @@ def random_points(rng: np.random.Generator, count: int, k: int, y: Array) -> Arr
 class Objective:
     """Mean Huber loss of the joint law and its gradient, for one parameter vector.
 
-    The gradient goes backwards through the formula: O(n k), and no n x p jacobian. The two powers of sums, A and B, are
-    worked through together, as the two rows of an array: at this size a call to numpy costs more than what it computes.
+    The gradient is a hand-written backward pass: O(n k), without an n x p Jacobian. The two powers of sums, A and B,
+    are the two rows of one array, because at this size a call to numpy costs more than its arithmetic.
 
     Parameters
     ----------
-    once : compute what depends on the mixture alone once per distinct mixture, O(n + m k); else row by row (m = n)
+    once : compute terms of the mixture alone once per distinct mixture, O(n + m k); else row by row (m = n)
     """
 
     def __init__(self, x: Runs, y: Array, scale: float = 1.0, once: bool = True) -> None:
@@ -157,7 +157,7 @@ class Objective:
         return sums
 
     def _decays(self, powers: Array) -> tuple[Array, tuple[Array, ...]]:
-        """Return A(h) / N^alpha and B(h) / D^beta (2, n), and what their gradient needs."""
+        """Return A(h) / N^alpha and B(h) / D^beta (2, n), and the cache of their gradient."""
         power, ratios, alpha = powers[:, 1:2], np.exp(powers[:, 2:-1]), np.exp(powers[:, -1:])
         total = ratios @ self.h_ratios.T
         total += self.h_last
@@ -181,14 +181,14 @@ class Objective:
 def paper_procedure(
     x: Runs, y: Array, seed: int, settings: Settings = QUICK, once: bool = True
 ) -> tuple[Array, float, int]:
-    """Fit the joint law as the paper does: the best of a random search, then 10 hops over L-BFGS-B, in a box.
+    """Fit the joint law as the paper does: random search, then 10 hops of basin-hopping with L-BFGS-B, in a box.
 
     Parameters
     ----------
     x : rows
     y : (n,) losses [nats per token]
     seed : of the random search and of the hops
-    settings : what the paper leaves open
+    settings : see `Settings`
     once : see `Objective`
 
     Returns

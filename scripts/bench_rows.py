@@ -1,6 +1,6 @@
-"""python -m scripts.bench_rows K ROWS LAW [--own] [--targets T]: one fit of a synthetic study, measured on its own.
+"""python -m scripts.bench_rows K ROWS LAW [--own] [--targets T]: time and memory of one fit of a synthetic study.
 
-`scripts.bench_fitter --part rows` starts it in a process of its own for every case, so that peak memory is the case's.
+`scripts.bench_fitter --part rows` starts one process per case, so that peak memory is that of the case.
 """
 
 import argparse
@@ -23,20 +23,20 @@ Array = NDArray[np.float64]
 UNITS = Units(1e8, 1e10)
 SIZES = (1e8, 2e8, 4e8, 8e8)
 NOISE = 0.002  # sd of a row's loss [nats]
-REALISED = 0.01  # relative sd of realised weights around what was asked for
+REALISED = 0.01  # relative sd of realised weights around the requested ones
 N_STARTS, N_BOOTSTRAP = 4, 20
 
 
 @dataclass(frozen=True)
 class Case:
-    """One study, and the law that is fitted to it.
+    """A study and the law that is fitted to it.
 
     Attributes
     ----------
     k : domains
     rows : evaluations
-    law : name of the fitted law; a joint law wrote the losses
-    own : every row has a mixture of its own, because realised weights differ a little
+    law : name of the fitted law; a joint law generates the losses
+    own : whether every row has a mixture of its own, as realised weights differ slightly
     targets : losses per row
     """
 
@@ -48,7 +48,7 @@ class Case:
 
     @property
     def mixtures(self) -> int:
-        """How many mixtures were asked for."""
+        """Number of requested mixtures."""
         return max(60, 4 * self.k)
 
     def arguments(self) -> list[str]:
@@ -58,7 +58,7 @@ class Case:
 
 
 def study(case: Case, seed: int = 0) -> pd.DataFrame:
-    """Return a table of runs: all mixtures at four sizes, and as many D between 4e9 and 4e10 as the rows want.
+    """Return a table of runs: all mixtures at four sizes, with D between 4e9 and 4e10 in as many steps as needed.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def study(case: Case, seed: int = 0) -> pd.DataFrame:
 
 
 def _truth(k: int, rng: np.random.Generator) -> Array:
-    """Return parameters (4k + 5,) of a joint law, of about the sizes that are fitted to real runs."""
+    """Return parameters (4k + 5,) of a joint law, similar to those fitted to real runs."""
     inverse = [rng.normal(0.7, 0.3, k), np.log(rng.uniform(0.2, 0.8, k))]
     powers = [
         np.concatenate([[np.log(0.3), gamma], rng.normal(0.0, 0.5, k - 1), [np.log(exponent)]])
@@ -93,7 +93,7 @@ def _truth(k: int, rng: np.random.Generator) -> Array:
 
 
 def peak_mb() -> float:
-    """Return the most memory that this process has had at once [MB]; Linux hands `ru_maxrss` down from the parent."""
+    """Return the peak memory of this process [MB]; `ru_maxrss` would be inherited from the parent."""
     status = Path("/proc/self/status")
     if status.exists():
         lines = status.read_text().splitlines()
@@ -103,7 +103,7 @@ def peak_mb() -> float:
 
 
 def measure(case: Case) -> dict[str, float | str | bool]:
-    """Return how long a case takes, end to end from a checked table to intervals, and how much memory."""
+    """Return the time of a case, from the checked table to intervals, and its peak memory."""
     before = time.process_time()
     table = check_frame(study(case), "the synthetic study")
     made, peak, wall = time.process_time(), peak_mb(), time.perf_counter()

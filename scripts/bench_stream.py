@@ -1,6 +1,6 @@
-"""python -m scripts.bench_stream [--repeats 5] [--json FILE]: our weighted stream beside two that are in use.
+"""python -m scripts.bench_stream [--repeats 5] [--json FILE]: our weighted stream compared with two others.
 
-All sides run in one process on the same files, which lie in the page cache, and take turns; each keeps its best time.
+All run in one process on the same files, which are in the page cache, and take turns; the best time of each counts.
 
     samples  raw samples/s (13 kB of image, a caption) of 3 domains from tar: the exact order and random access, against
              webdataset's RandomMix over the shards in their order, nothing decoded, which reads forward only
@@ -8,9 +8,9 @@ All sides run in one process on the same files, which lie in the page cache, and
              datasets.interleave_datasets over the same windows in memory-mapped arrow files, in batches too, as
              datasets ("mapped") and as streams ("streamed")
     error    worst relative error of a domain's weight after 20,000 samples, median over 100 mixtures of 7 domains
-             (Dirichlet(1), no weight below 0.02), from the domains that each side really chose
-    resume   seconds from nothing to the first batch at a sequence (step x 256), the manifest included
-    step     microseconds for one batch of 256 x 1,024 tokens: what a training step pays without a reading process
+             (Dirichlet(1), no weight below 0.02), from the chosen domains
+    resume   seconds from start to the first batch at a sequence (step x 256), including the manifest
+    step     microseconds for one batch of 256 x 1,024 tokens: the cost per training step without a reading process
 """
 
 import argparse
@@ -44,7 +44,7 @@ Floats = NDArray[np.float64]
 
 
 def best_rates(sides: dict[str, Callable[[], int]], n_repeats: int) -> dict[str, float]:
-    """Return what each side does per second at its best; they take turns, so that both meet the same load."""
+    """Return the best rate per second of each side; they take turns, so that both meet the same load."""
     rates = dict.fromkeys(sides, 0.0)
     for _ in range(n_repeats):
         for name, run in sides.items():
@@ -112,7 +112,7 @@ def write_tokens(folder: Path) -> Manifest:
 
 
 def interleaved(manifest: Manifest, weights: Floats, folder: Path) -> dict[str, Any]:
-    """Return their mixtures over the same windows, from arrow files that are mapped into memory."""
+    """Return mixtures of Hugging Face datasets over the same windows, from memory-mapped arrow files."""
     feature = datasets.Features({"tokens": datasets.List(datasets.Value("uint16"), length=SEQ_LEN + 1)})
     parts = []
     for name in manifest.domains:
@@ -146,7 +146,7 @@ def random_mixtures(n: int) -> Floats:
 
 
 def choices_ours(weights: Floats) -> NDArray[np.int64]:
-    """Return the domains of our first samples, in whole steps: inside a step the order is shuffled."""
+    """Return the domains of our first samples, in whole steps, because the order within a step is shuffled."""
     batch = N_CHOICES // 100
     order = GlobalOrder([str(i) for i in range(N_DOMAINS)], list(weights), [10**6] * N_DOMAINS, batch, seed=0)
     return order.steps(0, N_CHOICES // batch).domain.ravel()
@@ -178,7 +178,7 @@ def bench_errors() -> dict[str, float]:
 
 
 def bench_resume(folder: Path, n_repeats: int) -> dict[str, float]:
-    """Return seconds from nothing to the first batch, by the sequence where the run goes on."""
+    """Return the seconds from start to the first batch, by the sequence where the run resumes."""
 
     def first_batch(sequence: int) -> int:
         manifest = open_manifest(folder)
@@ -220,7 +220,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     args = parser.parse_args()
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as name:

@@ -1,10 +1,10 @@
-"""python -m scripts.bench_sweeps [--runs 10000] [--json FILE]: how long a study of many runs takes to handle.
+"""python -m scripts.bench_sweeps [--runs 10000] [--json FILE]: the time to plan, check and load a large study.
 
-    plan     compose and check every run, count its parameters: what `python -m train study=...` does before it starts
-    dry run  the same with `hydra/launcher=slurm --dry-run`: cut into arrays, the table and the commands of sbatch
+    plan     compose and check every run and count its parameters, as `python -m train study=...` does before it starts
+    dry run  the same with `hydra/launcher=slurm --dry-run`, which also prints arrays, a table and sbatch commands
     ledger   write plan.jsonl
-    status   what `python -m sweeps.status` does where 60 % are done, 30 % planned, and each 1 % or so of other states
-    load     `mixlaw.runs.load.load_runs`: the finished runs as one table, every byte hashed and every row checked
+    status   `python -m sweeps.status` with 60 % of the runs done, 30 % planned and about 1 % in each other state
+    load     `mixlaw.runs.load.load_runs`: the finished runs as one table, with all hashes and rows checked
 
 Runs are of 4 sizes, mixtures of 5 domains and seeds, on a small prepared corpus; a finished one has 20 train rows and 7
 evaluations of 5 domains. All in a temporary folder.
@@ -37,7 +37,7 @@ from train.compose import compose_config
 
 DOMAINS = ("code", "docs", "dict", "dialogue", "reviews")
 N_TRAIN_ROWS, N_POINTS = 20, 7
-OTHERS = {70: 4, 71: 75, 72: 137}  # of 100 runs, which ended otherwise, with which exit code
+OTHERS = {70: 4, 71: 75, 72: 137}  # index in every 100 runs -> exit code of those that did not finish
 
 
 def write_corpus(folder: Path) -> None:
@@ -65,7 +65,7 @@ def overrides_of(n_runs: int, folder: Path) -> list[list[str]]:
 
 
 def write_runs(jobs: list[Job]) -> None:
-    """Write what the runs of a study leave behind."""
+    """Write the run directories of a study."""
     log = "".join(canonical_json(row) + "\n" for row in rows()).encode()
     for i, job in enumerate(jobs):
         folder = job.folder
@@ -80,7 +80,7 @@ def write_runs(jobs: list[Job]) -> None:
 
 
 def seal(folder: Path, log: bytes) -> None:
-    """Seal a run, without waiting for the disk as its trainer would."""
+    """Seal a run, without the fsync of the trainer."""
     (folder / "metrics.jsonl").write_bytes(log)
     hashes = {"sha256": file_sha256(folder / "metrics.jsonl"), "run_sha256": file_sha256(folder / "run.json")}
     (folder / "done.json").write_text(json.dumps({"status": "finished", "rows": log.count(b"\n"), **hashes}))
@@ -103,7 +103,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def facts(job: Job) -> dict[str, Any]:
-    """Return what run.json states."""
+    """Return the contents of run.json."""
     plan = job.plan
     return {
         "schema_version": 1,
@@ -122,12 +122,12 @@ def facts(job: Job) -> dict[str, Any]:
 
 
 def as_json(config: Any) -> Any:
-    """Return a configuration as run.json holds it."""
+    """Return a configuration as in run.json."""
     return json.loads(json.dumps(asdict(config), default=str))
 
 
 def measure(name: str, task: Callable[[], Any], times: dict[str, float]) -> Any:
-    """Run a task with its words thrown away, and note how long it took."""
+    """Run a task with its output discarded, and record its time."""
     begin = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         result = task()

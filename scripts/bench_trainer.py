@@ -1,10 +1,10 @@
-"""python -m scripts.bench_trainer [--json FILE]: tokens/s of our trainer beside transformers.Trainer, on a CPU thread.
+"""python -m scripts.bench_trainer [--json FILE]: tokens/s of our trainer and transformers.Trainer on one CPU thread.
 
 Both train the same Llama architecture (about one million parameters) on the same token windows in batches of the same
-size, fp32, fused AdamW, gradients clipped, without evaluation, logging and saving; ours is `train.loop.run` as a run
-uses it. Sides take turns; the first steps of each turn are not counted. Seconds are CPU time: all of it is one thread,
-and what else the machine does counts for less. "compiled" lets both use torch.compile; "passes of 512" lets both
-accumulate a batch over micro-batches of that many tokens, which stay in a core's cache.
+size, fp32, fused AdamW, gradients clipped, without evaluation, logging and saving; ours is `train.loop.run`. Sides take
+turns; the first steps of each turn are not counted. Seconds are CPU time of one thread, so that other load on the
+machine matters less. "compiled": both use torch.compile; "passes of 512": both accumulate a batch over micro-batches of
+512 tokens, which stay in a core's cache.
 """
 
 import argparse
@@ -40,7 +40,7 @@ VOCAB = 256
 
 @dataclass(frozen=True)
 class Case:
-    """What both sides train."""
+    """The model and batch that both sides train."""
 
     width: int = 128
     depth: int = 5
@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Setting:
-    """How both sides compute it."""
+    """Compilation and accumulation, the same on both sides."""
 
     name: str
     compile: bool = False
@@ -81,7 +81,7 @@ def write_tokens(folder: Path, case: Case, seed: int = 0) -> Manifest:
 
 
 def our_plan(manifest: Manifest, case: Case, setting: Setting, runs: Path) -> Plan:
-    """Return the run that trains a case; it is evaluated once, on one sequence, after what is measured."""
+    """Return the run of a case; its only evaluation, of one sequence, is after the measured steps."""
     config = compose_config(
         [
             f"model.width={case.width}",
@@ -122,7 +122,7 @@ def rate(times: list[float], case: Case) -> float:
 
 
 class Windows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """The windows of the prepared folder, as transformers.Trainer wants them."""
+    """The windows of the prepared folder, in the format of transformers.Trainer."""
 
     def __init__(self, manifest: Manifest, case: Case) -> None:
         file = manifest.folder / "noise" / "train-00000.tokens"
@@ -173,7 +173,7 @@ def theirs(manifest: Manifest, case: Case, setting: Setting) -> float:
 
 
 def llama_config(case: Case) -> Any:
-    """Return the same architecture in the words of transformers."""
+    """Return the same architecture as a configuration of transformers."""
     from transformers import LlamaConfig
 
     heads = case.width // case.head_dim
@@ -204,7 +204,7 @@ def compare(manifest: Manifest, case: Case, setting: Setting, n_turns: int) -> d
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Compare, print a table, and write it if asked."""
+    """Compare, print a table, and write it to --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="also with torch.compile (needs a C++ compiler)")

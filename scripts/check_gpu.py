@@ -1,20 +1,20 @@
-"""python -m scripts.check_gpu [--minutes 10] [--json runs/check_gpu.json] [--smoke]: does all of it work on this GPU?
+"""python -m scripts.check_gpu [--minutes 10] [--json runs/check_gpu.json] [--smoke]: check everything on this GPU.
 
-    kernels      the compiler, and attention at head_dim 16, 64, 128 and 64, 256, 1024 places against a dense mask
+    kernels      the compiler, and attention at head_dim 16, 64, 128 and length 64, 256, 1024 against a dense mask
     families     text, multimodal, vision: 20 compiled steps in bf16; graph breaks, recompilations, eager losses
-    evaluation   a batch far above the micro-batch: peak memory beside what train.memory foretells
+    evaluation   a batch far above the micro-batch: peak memory against the estimate of train.memory
     speed        tokens/s, MFU and the longest kernels at 1B, 350M and 125M parameters; without cuDNN's attention, with
                  a residual stream in fp32; the same Llama in plain transformers last
-    waiting      how often a step makes the CPU wait for the GPU, and where
-    shards       FSDP on one rank with activation checkpointing, compiled: graphs
+    waiting      number and places of synchronisations of CPU and GPU in a step
+    shards       FSDP on one rank with activation checkpointing, compiled: number of graphs
     tiny         runs of 10M parameters, 1 to 16 at once, with and without CUDA graphs
-    saving       seconds to copy, save, verify and load a checkpoint; a run that is stopped and resumed
+    saving       seconds to copy, save, verify and load a checkpoint; resuming of a stopped run
 
 MFU counts 6 FLOPs a matrix parameter and attention over all positions (PaLM, Chowdhery et al. 2022, appendix B) against
-the dense bf16 peak of the GPU's data sheet. No network; random tokens. Every measurement is a process of its own, and
-every step has a time of its own, so that one that hangs or runs out of memory costs its own rows and later steps run.
-The JSON file holds what is known so far. --smoke runs all that needs no CUDA in tiny shapes on any machine, to see that
-it runs. Exit code 1: a step failed.
+the dense bf16 peak of the GPU's data sheet. Data are random tokens; no network is needed. Every measurement runs in its
+own process and every step has its own time limit, so that one that hangs or runs out of memory loses only its own rows.
+The JSON file is updated after every measurement. --smoke runs everything that needs no CUDA, in tiny shapes, on any
+machine. Exit code 1: a step failed.
 """
 
 import argparse
@@ -43,7 +43,7 @@ Part = Callable[[Runner, Bench, float | None], Lines]
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the check: its share of the time, and what it needs."""
+    """A step of the check: its share of the time, and its requirements."""
 
     name: str
     share: float
@@ -78,7 +78,7 @@ def check_families(go: Runner, bench: Bench, peak: float | None) -> Lines:
 
 
 def check_evaluation(go: Runner, bench: Bench, peak: float | None) -> Lines:
-    """Return the peak memory beside what was foretold."""
+    """Return the measured and the estimated peak memory."""
     lines = []
     for row in go("evaluation of 125M", {"what": "evaluation", "name": "125M"}):
         go.note({"evaluation": "125M"} | row)
@@ -116,12 +116,12 @@ def check_speed(go: Runner, bench: Bench, peak: float | None) -> Lines:
 
 
 def goal(found: float, least: float) -> str:
-    """Return whether a goal is met, in words."""
+    """Return a text that states whether a goal is met."""
     return f"  goal {least:.0%}: {'met' if found >= least else 'missed'}"
 
 
 def check_waiting(go: Runner, bench: Bench, peak: float | None) -> Lines:
-    """Return how often a step waits for the GPU, and where."""
+    """Return the number and places of synchronisations in a step."""
     lines = []
     for row in go("synchronisations at 125M", {"what": "synchronisations", "name": "125M"}):
         go.note({"synchronisations": "125M"} | row)
@@ -131,7 +131,7 @@ def check_waiting(go: Runner, bench: Bench, peak: float | None) -> Lines:
 
 
 def check_shards(go: Runner, bench: Bench, peak: float | None) -> Lines:
-    """Return what of FSDP with activation checkpointing is compiled."""
+    """Return the number of graphs of compiled FSDP with activation checkpointing."""
     lines = []
     for row in go("FSDP of one rank at 350M", {"what": "shards", "name": "350M"}):
         go.note({"shards": "350M"} | row)
@@ -141,7 +141,7 @@ def check_shards(go: Runner, bench: Bench, peak: float | None) -> Lines:
 
 
 def check_tiny(go: Runner, bench: Bench, peak: float | None) -> Lines:
-    """Return tokens/s of small runs at once against one alone."""
+    """Return tokens/s of several small runs at once and of one alone."""
     lines = [f"{'10M runs at once':<20}{'graphs':>8}{'tokens/s':>14}{'of one alone':>14}"]
     alone, best = 0.0, 0.0
     for graphs, n in [(False, 1), (True, 2)] if bench.smoke else [(False, 1), (True, 1), (True, 16), (False, 16)]:
@@ -157,7 +157,7 @@ def check_tiny(go: Runner, bench: Bench, peak: float | None) -> Lines:
 
 
 def check_saving(go: Runner, bench: Bench, peak: float | None) -> Lines:
-    """Return how long a checkpoint takes, and whether a resumed run ends as one that was left alone."""
+    """Return the times of a checkpoint, and whether a resumed run ends as an uninterrupted one."""
     lines = []
     for row in go("resuming 125M", {"what": "resume", "name": "125M"}):
         go.note({"resume": "125M"} | row)
@@ -183,12 +183,12 @@ STEPS = (
 
 
 def gpu_name() -> str:
-    """Return the GPU's name, or what there is in its place."""
+    """Return the name of the GPU, or of the device used instead."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 
 
 def take(step: Step, go: Runner, bench: Bench, peak: float | None) -> tuple[Lines, bool]:
-    """Take a step within its time; return its lines, what went wrong among them, and whether nothing did."""
+    """Run a step within its time; return its lines, including errors, and whether it succeeded."""
     if step.needs_cuda and not torch.cuda.is_available():
         go.note({"step": step.name, "status": "skipped: needs CUDA"})
         return [f"== {step.name}: skipped, it needs CUDA"], True
@@ -201,12 +201,12 @@ def take(step: Step, go: Runner, bench: Bench, peak: float | None) -> tuple[Line
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Take all steps and print the table last."""
+    """Run all steps, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--json", type=Path, default=Path("runs/check_gpu.json"))
     parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--steps", default="", help="only these, commas between")
+    parser.add_argument("--steps", default="", help="run only these steps, separated by commas")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -235,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure_one(job: Row, bench: Bench) -> int:
-    """Be the process of one measurement: print its figures as the last line."""
+    """Run one measurement in this process: print its figures as the last line."""
     what = job.pop("what")
     try:
         print(json.dumps(MEASURES[what](bench, **job)))

@@ -1,12 +1,12 @@
 """python -m scripts.demo [ROAD]: real data -> a sweep of small models -> laws -> mixture -> proof -> report.
 
-    quickstart         text: code, docs, dict and dialogue, judged by film reviews
-    multimodal         early fusion: text, captioned images, interleaved documents; judged by captions of other images
-    vision             images and captions of four kinds, judged by a fifth
-    short, multimodal_short, vision_short    fewer or shorter runs over the same roads
+    quickstart         text: code, docs, dict and dialogue; the target is film reviews
+    multimodal         early fusion: text, captioned images, interleaved documents; the target is other captions
+    vision             images and captions of four kinds; the target is a fifth kind
+    short, multimodal_short, vision_short    the same pipelines with fewer or shorter runs
 
-Every stage is an ordinary command of the project, printed before it runs: copy any of them. Stages that are done are
-skipped, stages that were cut off are resumed, so the same command always goes on from where it was.
+Every stage is an ordinary command of the project, printed before it runs: copy any of them. Finished stages are skipped
+and interrupted stages are resumed, so repeating the command continues the demo.
 """
 
 import argparse
@@ -27,16 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass
 class Road:
-    """One demo: its studies, and what is asked of the laws."""
+    """One demo: its studies, and the big run to recommend a mixture for."""
 
     study: str  # fitted; its larger size is STUDY_heldout, its proof STUDY_proof
     data: str
     target: str
     laws: str
     n_tokens: int  # D of the recommendation and of the proof
-    extra: list[str] = field(default_factory=list)  # further studies whose runs land in the same folder
-    short: int = 0  # tokens of each run of a shorter form, with folders of its own; 0: the studies as they are
-    shows: bool = False  # whether there are images to show
+    extra: list[str] = field(default_factory=list)  # further studies with runs in the same folder
+    short: int = 0  # tokens per run of the short form, which has its own folders; 0: the full studies
+    shows: bool = False  # whether the report shows images
     stages: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -49,7 +49,7 @@ class Road:
         return ROOT / "runs" / self.name
 
     def train(self, part: str = "") -> list[str]:
-        """Return the command that trains a part of the road: "", "_heldout" or "_proof"."""
+        """Return the command that trains a part of the demo: "", "_heldout" or "_proof"."""
         command = [sys.executable, "-m", "train", f"study={self.study}{part}"]
         if not self.short:
             return command
@@ -80,19 +80,19 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     started = time.monotonic()
     try:
-        walk(road)
+        run_stages(road)
     except subprocess.CalledProcessError as error:
-        print(f"\nstopped: exit code {error.returncode}. The same command goes on from here.", flush=True)
+        print(f"\nstopped: exit code {error.returncode}. Repeat the command to continue.", flush=True)
         return error.returncode if error.returncode > 0 else 1
     except KeyboardInterrupt:
-        print("\ninterrupted. The same command goes on from here.", flush=True)
+        print("\ninterrupted. Repeat the command to continue.", flush=True)
         return 130
     summarise(road, time.monotonic() - started)
     return 0
 
 
-def walk(road: Road) -> None:
-    """Take every stage in order."""
+def run_stages(road: Road) -> None:
+    """Run every stage in order."""
     runs, held, proof = (f"runs/{road.name}{part}" for part in ("", "_heldout", "_proof"))
     laws, answer, report, pictures = (
         road.folder / name for name in ("laws.json", "recommendation.json", "report.html", "predictions.png")
@@ -120,7 +120,7 @@ def walk(road: Road) -> None:
 
 
 def shown(path: Path) -> str:
-    """Return a path as it is typed in the checkout."""
+    """Return a path relative to the checkout."""
     return str(path.relative_to(ROOT))
 
 
@@ -135,7 +135,7 @@ def recommended_run(answer: Path, proof: Path) -> Path:
 
 
 def stage(road: Road, name: str, command: list[str], output: Path | None = None, inputs: Iterable[Path] = ()) -> None:
-    """Run one command with its time, unless its output is newer than all it depends on."""
+    """Run one command and record its time, unless its output is newer than its dependencies."""
     words = shlex.join(["python" if part == sys.executable else part for part in command])
     print(f"\n[{name}] {words.replace('python -m mixlaw', 'mixlaw')}", flush=True)
     started = time.monotonic()
@@ -147,7 +147,7 @@ def stage(road: Road, name: str, command: list[str], output: Path | None = None,
 
 
 def call(command: list[str]) -> None:
-    """Run a command to its end; on Ctrl-C let it save what it has."""
+    """Run a command; on Ctrl-C, wait until it has saved its state."""
     process = subprocess.Popen(command)
     try:
         code = process.wait()
@@ -159,12 +159,12 @@ def call(command: list[str]) -> None:
 
 
 def seals(*folders: Path) -> list[Path]:
-    """Return the seals of all runs in some folders: what a fit depends on."""
+    """Return the seals of all runs in some folders, the dependencies of a fit."""
     return [path for folder in folders for path in sorted(folder.glob("*/done.json"))]
 
 
 def code() -> list[Path]:
-    """Return the fitter's own files: results are made again when they change."""
+    """Return the fitter's source files: results are recomputed when they change."""
     return sorted((ROOT / "mixlaw").rglob("*.py"))
 
 
@@ -176,7 +176,7 @@ def proof_mixtures(answer: Path) -> str:
 
 
 def summarise(road: Road, total: float) -> None:
-    """Print what came out and how long each stage took."""
+    """Print the results and the time of each stage."""
     from mixlaw.advice.recommendation import Recommendation
     from mixlaw.report.proof import proof_table, prove, verdict
     from mixlaw.tables.read import read_table
@@ -187,7 +187,7 @@ def summarise(road: Road, total: float) -> None:
     print(f"\n{text_table(proof_table(rows))}\n\n{verdict(rows)}\n")
     for name, seconds in road.stages.items():
         print(f"{name:<22}{seconds:>8.1f} s")
-    print(f"{'in all':<22}{total:>8.1f} s\n\nreport: {shown(road.folder)}/report.html")
+    print(f"{'total':<22}{total:>8.1f} s\n\nreport: {shown(road.folder)}/report.html")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measurements in processes of their own: one that dies costs its own row only, and none outlives its time."""
+"""Measurements in separate processes: a crash loses only its own row, and each has a time limit."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 Row = dict[str, Any]
-LEAST = 2.0  # seconds that must be left for another measurement to begin
+LEAST = 2.0  # minimum remaining seconds to start a measurement
 
 
 def say(text: str) -> None:
@@ -21,12 +21,12 @@ def say(text: str) -> None:
 
 
 class Job:
-    """One measurement in a process of its own; it writes into files, because a full pipe would hold it up."""
+    """One measurement in its own process; its output goes to files, because a full pipe would block it."""
 
     def __init__(self, command: list[str], alone: bool) -> None:
         self._out: IO[str] = tempfile.TemporaryFile("w+")
         self._err: IO[str] = tempfile.TemporaryFile("w+")
-        few = {} if alone else {"TORCHINDUCTOR_COMPILE_THREADS": "2"}  # each would start one per core
+        few = {} if alone else {"TORCHINDUCTOR_COMPILE_THREADS": "2"}  # by default each process starts one per core
         self._process = subprocess.Popen(command, stdout=self._out, stderr=self._err, env=os.environ | few)
 
     @property
@@ -35,18 +35,18 @@ class Job:
         return self._process.poll()
 
     def found(self) -> Row:
-        """Return what it measured."""
+        """Return the measured figures."""
         self._out.seek(0)
         measured: Row = json.loads(self._out.read().strip().splitlines()[-1])
         return measured
 
     def last_line(self) -> str:
-        """Return the last thing it said."""
+        """Return the last line of its output."""
         self._err.seek(0)
         return (self._err.read().strip().splitlines() or ["no message"])[-1][:200]
 
     def stop(self) -> None:
-        """End it, if it still runs."""
+        """Kill it if it still runs."""
         self._process.kill()
         self._process.wait()
         self._out.close()
@@ -55,7 +55,7 @@ class Job:
 
 @dataclass
 class Runner:
-    """Starts measurements in processes of their own, each step of which has a time of its own."""
+    """Starts measurements in separate processes, with a time limit per step."""
 
     command: list[str]
     minutes: float
@@ -66,17 +66,17 @@ class Runner:
     faults: list[str] = field(default_factory=list)
 
     def within(self, share: float) -> None:
-        """Let what follows take up to that share of all the time, from now on; forget what failed before."""
+        """Begin a step: set its time limit to a share of the total time, and clear errors."""
         self.end = time.monotonic() + 60 * self.minutes * share
         self.faults = []
 
     def note(self, row: Row) -> None:
-        """Keep a row, also on the disk, where it outlives whatever comes."""
+        """Store a row in memory and on disk."""
         self.rows.append(row)
         self.json.write_text(json.dumps(self.head | {"rows": self.rows}, indent=1) + "\n")
 
     def __call__(self, label: str, *jobs: Row) -> list[Row]:
-        """Run jobs at once; return what each found, or nothing where one failed or the time is over."""
+        """Run jobs in parallel; return the figures of each, or None if one failed or timed out."""
         started = time.monotonic()
         if self.end - started < LEAST:
             return self._fault(f"{label}: left out, the time is used up")
@@ -96,7 +96,7 @@ class Runner:
                 job.stop()
 
     def _fault(self, words: str) -> list[Row]:
-        """Say and keep what went wrong; return that nothing was found."""
+        """Report and store an error; return None."""
         say(words)
         self.faults.append(words)
         return []

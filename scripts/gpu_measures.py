@@ -1,4 +1,4 @@
-"""What the steps of scripts.check_gpu measure, each in a process of its own: name -> function that returns figures."""
+"""The measurements of scripts.check_gpu, each run in its own process: name -> function that returns figures."""
 
 import itertools
 import json
@@ -40,12 +40,12 @@ from train.preflight import check_compiler
 from train.state import TrainState, host_stager
 
 HEAD_DIMS, LENGTHS = (16, 64, 128), (64, 256, 1024)
-TOLERANCE = 0.02  # of bf16 results that go different ways, relative
+TOLERANCE = 0.02  # relative, between bf16 results of different kernels
 N_PROFILED = 3
 
 
 def measure_compiler(bench: Bench) -> Row:
-    """See that the compiler and Python's headers are there."""
+    """Check that a compiler and Python's headers are installed."""
     import os
 
     check_compiler(bench.device.type, os.environ)
@@ -53,9 +53,9 @@ def measure_compiler(bench: Bench) -> Row:
 
 
 def measure_kernels(bench: Bench, head_dim: int) -> Row:
-    """Compare attention by the mask that the models choose, by FlexAttention, and by a dense mask: outputs, gradients.
+    """Compare outputs and gradients of attention with the models' mask and with FlexAttention to a dense mask.
 
-    A case of FlexAttention that fails is a figure; one of the mask that the models choose is an error.
+    A failure of FlexAttention is a figure; a failure of the models' mask is an error.
     """
     cases = []
     for length in LENGTHS[:1] if bench.smoke else LENGTHS:
@@ -69,12 +69,12 @@ def measure_kernels(bench: Bench, head_dim: int) -> Row:
         try:
             flex = document_mask(tokens, END_ID, head_dim, flex=True)
             case["flex"] = _difference(_attended(bench, head_dim, length, flex), expected)
-        except Exception as error:  # noqa: BLE001 - whatever a compiler raises
+        except Exception as error:  # noqa: BLE001 - a compiler may raise anything
             case["flex_fails"] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
         cases.append(case)
     worst = max(case["chosen"] for case in cases)
     if not worst < TOLERANCE:
-        raise RuntimeError(f"attention with the mask that models choose differs by {worst:.3g} from a dense mask")
+        raise RuntimeError(f"attention with the models' mask differs by {worst:.3g} from a dense mask")
     return {"cases": cases}
 
 
@@ -133,7 +133,7 @@ def n_graphs() -> int:
 
 @contextmanager
 def compiling(bench: Bench) -> Iterator[None]:
-    """Let torch.compile trace only in a smoke test, which needs no compiler and little time; count from nothing."""
+    """Reset counters; in a smoke test let torch.compile only trace, which needs no compiler."""
     import torch._dynamo
 
     torch._dynamo.utils.counters.clear()
@@ -147,7 +147,7 @@ def compiling(bench: Bench) -> Iterator[None]:
 
 
 def measure_evaluation(bench: Bench, name: str) -> Row:
-    """Train two steps of a batch far above the micro-batch and evaluate; compare the peak with what was foretold."""
+    """Train two steps of a batch far above the micro-batch and evaluate; compare peak memory with the estimate."""
     shape = replace(bench.shape(name), n_steps=2, batch_size=bench.shape(name).batch_size * 2)
     few = max(shape.micro_batch // 4, 1)
     plan = bench.plan(shape, f"machine.micro_batch={few}", f"evaluation.n_sequences={shape.batch_size}")
@@ -157,7 +157,7 @@ def measure_evaluation(bench: Bench, name: str) -> Row:
 
 
 def peak_gb() -> float:
-    """Return the most bytes that tensors took on the GPU, in 1e9; 0 without one."""
+    """Return the peak memory of tensors on the GPU [GB]; 0 without a GPU."""
     return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0
 
 
@@ -171,13 +171,13 @@ def measure_ours(
     residual: str = "",
     profiled: bool = False,
 ) -> Row:
-    """Return tokens/s of a run of ours, and when its counted steps ended; runs that go at once wait for each other.
+    """Return tokens/s of our trainer, and the times at which counted steps ended; parallel runs start together.
 
     Parameters
     ----------
     cudnn : whether attention may use cuDNN's kernels
-    residual : fp32: the type of what enters the first block; empty: as the trainer has it, bf16
-    profiled : whether to tell which kernels take the time of some steps after those that are counted
+    residual : dtype of the residual stream: fp32, or empty for the trainer's bf16
+    profiled : whether to profile some steps after the counted ones, for the slowest kernels
     """
     shape = bench.shape(name)
     on_gpu = torch.cuda.is_available()
@@ -186,7 +186,7 @@ def measure_ours(
         without_cudnn()
     here, times = bench.folder / f"warm-{name}-{graphs}-{at_once}", list[float]()
     here.mkdir(exist_ok=True)
-    last = shape.n_steps - 1  # before the last: no evaluation, no checkpoint
+    last = shape.n_steps - 1  # the last step also evaluates and saves
     profile = torch.profiler.profile() if profiled else None
 
     def see(step: int, loss: float) -> None:
@@ -208,7 +208,7 @@ def measure_ours(
 
 
 def without_cudnn() -> None:
-    """Let attention of this process do without cuDNN's kernels, whatever the trainer prefers."""
+    """Disable cuDNN's attention kernels in this process."""
     import train.loop
 
     torch.backends.cuda.enable_cudnn_sdp(False)
@@ -218,7 +218,7 @@ def without_cudnn() -> None:
 
 @contextmanager
 def residual_of(dtype: str) -> Iterator[None]:
-    """Let the first block of every model that is built get its input in a type, which the residual stream keeps."""
+    """Cast the input of the first block of every new model to a dtype, which the residual stream keeps."""
     import train.loop
 
     plain = train.loop.shape_model
@@ -241,7 +241,7 @@ def residual_of(dtype: str) -> Iterator[None]:
 
 
 def kernels_of(profile: Any, n: int = 8) -> list[Row]:
-    """Return the operations that took the most time, as shares of the time of all."""
+    """Return the slowest operations, as shares of the total time."""
     on_gpu = torch.cuda.is_available()
     spent = {
         event.key: float(event.self_device_time_total if on_gpu else event.self_cpu_time_total)
@@ -253,12 +253,12 @@ def kernels_of(profile: Any, n: int = 8) -> list[Row]:
 
 
 def rate(counted: list[float], shape: Shape) -> Row:
-    """Return tokens/s from the moments at which steps ended."""
+    """Return tokens/s from the times at which steps ended."""
     return {"tokens_per_s": shape.tokens_per_step * (len(counted) - 1) / (counted[-1] - counted[0]), "GB": peak_gb()}
 
 
 def together(found: list[Row], shape: Shape) -> float:
-    """Return the tokens/s of all runs in the time in which all of them ran; 0 where there is no such time."""
+    """Return the total tokens/s of parallel runs while all of them ran; 0 if they did not overlap."""
     start, stop = max(r["times"][0] for r in found), min(r["times"][-1] for r in found)
     steps = sum(sum(start < t <= stop for t in r["times"]) for r in found)
     return shape.tokens_per_step * steps / (stop - start) if stop > start else 0.0
@@ -296,13 +296,13 @@ def measure_theirs(bench: Bench, name: str) -> Row:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        loss.item()  # as a loop that logs its loss
+        loss.item()  # a training loop logs its loss
         times.append(time.time())
     return model_facts(plan) | rate(times[shape.n_skipped :], shape)
 
 
 def measure_synchronisations(bench: Bench, name: str) -> Row:
-    """Count over five steps how often the CPU waited for the GPU, and where."""
+    """Count synchronisations of CPU and GPU over five steps, by place."""
     shape, first, n = bench.shape(name), 3, 5
     plan = bench.plan(replace(shape, n_steps=first + n + 3))
     places: dict[str, int] = {}
@@ -339,14 +339,14 @@ def measure_shards(bench: Bench, name: str) -> Row:
 
 
 def measure_checkpoint(bench: Bench, name: str) -> Row:
-    """Return the seconds that saving, verifying and loading a checkpoint take, and a copy to host memory, for which
-    alone training waits where it saves in the background."""
+    """Return the seconds that saving, verifying and loading a checkpoint take, and a copy to host memory,
+    the only part that blocks training when it saves in the background."""
     shape = bench.shape(name)
     plan = bench.plan(shape)
     model = build_model(plan.config.model, shape.vocab_size, plan.config.layout(), 0).to(bench.device)
     state = TrainState(model, build_optimizer(model, plan.config.optim, shape.width))
     folder, stager = bench.folder / "checkpoints", host_stager(bench.device)
-    state.copy_to_host(stager)  # takes the memory, once in a run
+    state.copy_to_host(stager)  # allocates the memory, once per run
     moments = [time.perf_counter()]
     state.copy_to_host(stager)
     moments.append(time.perf_counter())
@@ -355,7 +355,7 @@ def measure_checkpoint(bench: Bench, name: str) -> Row:
     newest = newest_checkpoint(folder)
     moments.append(time.perf_counter())
     if newest is None:
-        raise RuntimeError(f"{folder} holds no checkpoint that is whole")
+        raise RuntimeError(f"{folder} has no complete checkpoint")
     load_checkpoint(newest, state)
     moments.append(time.perf_counter())
     copy_s, save_s, verify_s, load_s = (b - a for a, b in itertools.pairwise(moments))
@@ -363,7 +363,7 @@ def measure_checkpoint(bench: Bench, name: str) -> Row:
 
 
 def measure_resume(bench: Bench, name: str) -> Row:
-    """Stop a run behind a checkpoint, resume it, and compare its end with that of a run that was left alone."""
+    """Stop a run after a checkpoint, resume it, and compare its end with that of an uninterrupted run."""
     shape = replace(bench.shape(name), n_steps=6)
     more = ["checkpoint.every_steps=2", "logging.every_steps=1", "evaluation.n_sequences=4"]
     whole = bench.plan(shape, *more, f"machine.runs={bench.folder / 'whole'}")

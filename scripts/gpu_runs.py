@@ -1,4 +1,4 @@
-"""What the steps of scripts.check_gpu train: shapes, runs on random tokens, random batches of every family."""
+"""Models and data of scripts.check_gpu: shapes, runs on random tokens, random batches of every family."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ VOCAB, FEW_SYMBOLS, END_ID = 50_432, 1024, 0
 
 @dataclass(frozen=True)
 class Shape:
-    """A model, its batch, and how many steps are counted after those that compile."""
+    """A model, its batch, and the number of counted steps after those that compile."""
 
     width: int
     depth: int
@@ -50,12 +50,12 @@ SMOKE = dict.fromkeys(SHAPES, Shape(32, 1, 16, 16, 4, 2, n_steps=12, n_skipped=3
 
 
 class Enough(Exception):
-    """All that is measured was seen."""
+    """Raised to stop a run when its measurement is complete."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where it runs, and how much of it."""
+    """The device, and whether shapes are full or tiny."""
 
     folder: Path
     smoke: bool
@@ -114,7 +114,7 @@ def write_tokens(folder: Path, vocab_size: int, n_tokens: int) -> None:
 
 
 def run_until(plan: Plan, n_steps: int, see: Callable[[int, float], None]) -> None:
-    """Train until some steps are over, without what follows; `see` is told the step's number, from 1, and its loss."""
+    """Train for some steps without evaluating or saving; `see` is called with each step, from 1, and its loss."""
     seen = iter(range(1, n_steps + 1))
 
     def progress(n_tokens: int, loss: float) -> None:
@@ -171,7 +171,7 @@ def family_config(family: str, smoke: bool, *more: str) -> TrainConfig:
 
 
 def random_batch(config: TrainConfig, n: int, vocab_size: int, seed: int = 0) -> dict[str, Tensor]:
-    """Return a batch as the family reads it: two documents in a sequence, an image at the beginning of the first."""
+    """Return a batch as the family reads it: two documents in a sequence, the first begins with an image."""
     generator, layout = torch.Generator().manual_seed(seed), config.layout()
     batch = inputs_like(layout, n)
     for name, zeros in batch.items():

@@ -4,7 +4,7 @@
     report      one study: loss per domain, the simplex, predicted and observed losses, h* with its interval
 
 Training fills the first half of the report (logging=wandb) and scripts.wandb_fit the second; names of domains and
-targets are read from the study's own runs. Every call makes new views. Needs a W&B login and the optional extra:
+targets are read from the study's own runs. Every call creates new views. Needs a W&B login and the optional extra:
 pip install -e '.[dashboards]'.
 """
 
@@ -19,7 +19,7 @@ from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.paths import path_option
 from mixlaw.runs.load import find_runs
 from mixlaw.runs.log import read_facts, read_rows, read_status
-from scripts.wandb_fit import OPTIMUM, PREDICTIONS, SCORES, must_answer, wandb_in_words
+from scripts.wandb_fit import OPTIMUM, PREDICTIONS, SCORES, must_answer, wandb_errors
 
 X = "n_tokens"
 HALF = {"w": 12, "h": 8}  # of a report's 24 columns
@@ -28,7 +28,7 @@ MOST_RUNS = 100  # lines in a panel
 
 @dataclass(frozen=True)
 class Study:
-    """What panels are named after."""
+    """The names of a study's domains and targets."""
 
     name: str
     domains: list[str]
@@ -36,7 +36,7 @@ class Study:
 
 
 def read_study(folder: Path) -> Study:
-    """Read the names of a study's domains and targets from the first of its runs that is finished.
+    """Read the names of a study's domains and targets from its first finished run.
 
     Raises
     ------
@@ -47,7 +47,9 @@ def read_study(folder: Path) -> Study:
         if read_status(run) == "finished":
             targets = dict.fromkeys(row["domain"] for row in read_rows(run) if row["kind"] == "eval")
             return Study(folder.resolve().name, list(read_facts(run)["mixture"]), list(targets))
-    raise RunLogError(f"no run in {folder} is finished: train one first, its domains and targets name the panels")
+    raise RunLogError(
+        f"no run in {folder} is finished: train one first; panels are named after its domains and targets"
+    )
 
 
 def wandb_workspaces() -> tuple[Any, Any]:
@@ -93,7 +95,7 @@ def build_workspace(study: Study, entity: str, project: str) -> Any:
 
 
 def build_report(study: Study, entity: str, project: str) -> Any:
-    """Return the report: what was trained, and what the laws make of it."""
+    """Return the report: training curves and the results of the fit."""
     _, wr = wandb_workspaces()
     fit = f"`python -m scripts.wandb_fit runs/{study.name}`"
     losses = [
@@ -166,7 +168,7 @@ def _table(name: str) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build both and save them."""
+    """Build and save both views."""
     parser = argparse.ArgumentParser("python -m scripts.wandb_dashboard", description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", type=path_option, help="runs/STUDY")
     parser.add_argument("--entity", required=True, help="the W&B user or team")
@@ -176,8 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         study = read_study(options.folder)
         views = [build(study, options.entity, options.project) for build in (build_workspace, build_report)]
         otherwise = "try again where it can be reached, dashboards are made nowhere else"
-        with wandb_in_words(otherwise):
-            must_answer(otherwise)  # some ways in which it does not leave `save` waiting for ever
+        with wandb_errors(otherwise):
+            must_answer(otherwise)  # else `save` may wait for ever
             for view in views:
                 print(view.save().url)
     except MixlawError as error:

@@ -2,17 +2,17 @@
 
 The page has job type "fit" and the study as its group, beside the runs that the laws were fitted to. On it:
 
-    law-STUDY     artifact of type "law": laws.json, runs.csv (the table that was fitted), and report.html and
-                  recommendation.json where there are any; its metadata name the law, the scores, h* and the runs
+    law-STUDY     artifact of type "law": laws.json, runs.csv (the fitted table), and report.html and
+                  recommendation.json if they exist; its metadata have the law, the scores, h* and the runs
     scores        table: each law's errors per target, on held-out runs and on the fitted ones
     predictions   table: predicted and observed losses of the chosen law, with intervals
-    optimum       table: h* with its interval per domain, where mixlaw recommended
+    optimum       table: h* with its interval per domain, if there is a recommendation
 
 Lineage: the page uses the artifact runs-STUDY (type "runs": run.json, metrics.jsonl and done.json of each run that the
-laws were fitted to) and logs law-STUDY. W&B's `use_artifact` refuses to work offline, so the use is recorded together
-with the log records of the artifact, for `wandb sync` to carry out; and law-STUDY states run ids and the digest of
-runs-STUDY itself. W&B keeps all its files below runs/STUDY/wandb, where scripts/sync_wandb.sh finds them. The same laws
-again are the same page. A server that does not answer is given up after seconds (WANDB_INIT_TIMEOUT).
+laws were fitted to) and logs law-STUDY. W&B's `use_artifact` does not work offline, so the use is recorded with the log
+records of the artifact and `wandb sync` completes it; law-STUDY also states run ids and the digest of runs-STUDY. W&B
+keeps all its files below runs/STUDY/wandb, where scripts/sync_wandb.sh finds them. Logging the same laws again updates
+the same page. If the server does not answer within WANDB_INIT_TIMEOUT, the script stops.
 """
 
 import argparse
@@ -44,19 +44,19 @@ SCORES, PREDICTIONS, OPTIMUM = "scores", "predictions", "optimum"  # tables; scr
 FITTED, HELD_OUT = "fitted", "held_out"  # kinds of runs
 LOGS = ("run.json", "metrics.jsonl", "done.json")
 OUTPUTS = ("laws.json", "report.html", "recommendation.json")
-PATIENCE_S = 12  # for a page to be opened; W&B's own is 90 s, without a word
+PATIENCE_S = 12  # timeout of opening a page; W&B's default is 90 s, without a message
 ANSWER_S = 3
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A study's laws, the table that they were fitted to, and what followed.
+    """A study's laws, their table, and the recommendation.
 
     Attributes
     ----------
     folder : runs/STUDY, with laws.json
     runs : run id -> run directory, of the runs in the table
-    answer : recommendation.json, or nothing
+    answer : recommendation.json, or None
     """
 
     folder: Path
@@ -76,7 +76,7 @@ def read_fit(folder: Path) -> Fit:
     Raises
     ------
     MixlawError
-        If runs or laws cannot be read, these laws were fitted to other runs, or the recommendation rests on others.
+        If runs or laws cannot be read, the laws were fitted to other runs, or the recommendation is of other laws.
     """
     laws = FittedLaws.load(folder / "laws.json")
     table = laws.table_of(folder)
@@ -85,7 +85,7 @@ def read_fit(folder: Path) -> Fit:
     path = folder / "recommendation.json"
     answer = Recommendation.load(path) if path.exists() else None
     if answer and answer.outdated(laws):
-        raise ConfigError(f"{path} rests on other laws than {folder}/laws.json: `mixlaw recommend` again, or delete it")
+        raise ConfigError(f"{path} was not made from {folder}/laws.json: run `mixlaw recommend` again, or delete it")
     return Fit(folder, laws, table, runs, answer)
 
 
@@ -97,14 +97,14 @@ def score_table(fit: Fit) -> pd.DataFrame:
 
 
 def prediction_table(laws: FittedLaws, table: Table, runs: str) -> pd.DataFrame:
-    """Return what the chosen law predicts for every row, beside what was observed and the run's N, D and h."""
+    """Return the chosen law's predictions of every row, with the observed loss and the run's N, D and h."""
     wanted = ["row", "run_id", "n_params", "n_tokens", *(f"weight_{d}" for d in table.domains)]
     predicted = laws.best.predict(table).dropna(subset="observed")
     return predicted.merge(table.frame[wanted], on="row").assign(runs=runs)
 
 
 def metadata_of(fit: Fit, runs_digest: str) -> dict[str, Any]:
-    """Return what the law's artifact states about itself: which law, how good, h*, and of which runs."""
+    """Return the metadata of the law's artifact: law, scores, h* and runs."""
     laws, answer = fit.laws, fit.answer
     facts: dict[str, Any] = {
         "law": laws.chosen,
@@ -131,12 +131,12 @@ def numbers_of(fit: Fit, scores: pd.DataFrame) -> dict[str, float]:
 
 
 @contextmanager
-def wandb_in_words(otherwise: str) -> Iterator[None]:
-    """A block in which W&B that is missing, set wrongly, out of reach or refuses becomes a sentence.
+def wandb_errors(otherwise: str) -> Iterator[None]:
+    """Context that turns errors of W&B (missing, wrong settings, unreachable, no access) into a ConfigError.
 
     Parameters
     ----------
-    otherwise : what to do while its server does not answer
+    otherwise : advice for the error if the server does not answer
 
     Raises
     ------
@@ -154,16 +154,16 @@ def wandb_in_words(otherwise: str) -> Iterator[None]:
     except wandb.errors.Error as error:
         if isinstance(error, wandb.errors.CommError):
             must_answer(otherwise)
-        raise ConfigError(f"W&B does not take it ({str(error).splitlines()[0]}): `wandb login` first") from None
+        raise ConfigError(f"W&B refused it ({str(error).splitlines()[0]}): `wandb login` first") from None
 
 
 def read_settings() -> None:
-    """Let W&B read its settings: environment variables, and the files that `wandb` writes.
+    """Load W&B's settings from environment variables and W&B's files.
 
     Raises
     ------
     ConfigError
-        If W&B knows no such value.
+        If W&B rejects a value.
     """
     import wandb
     from pydantic import ValidationError
@@ -176,7 +176,7 @@ def read_settings() -> None:
 
 
 def must_answer(otherwise: str) -> None:
-    """Refuse to wait for a server that does not answer.
+    """Raise if the server does not answer, instead of waiting.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def must_answer(otherwise: str) -> None:
 
 
 def answers(server: str) -> bool:
-    """Return whether a server says anything but that it is out of order; W&B's own errors do not tell."""
+    """Return whether a server answers without a server error; W&B's own exceptions do not show this."""
     try:
         with urlopen(server, timeout=ANSWER_S):
             return True
@@ -211,7 +211,7 @@ def log_fit(fit: Fit, project: str, test: Table | None) -> None:
     """
     import wandb
 
-    os.environ["WANDB_DATA_DIR"] = str((fit.folder / "wandb").resolve())  # copies of files lie beside their records
+    os.environ["WANDB_DATA_DIR"] = str((fit.folder / "wandb").resolve())  # keeps copies of files beside their records
     sha256 = file_sha256(fit.folder / "laws.json")
     run = wandb.init(
         project=project,
@@ -226,9 +226,9 @@ def log_fit(fit: Fit, project: str, test: Table | None) -> None:
         settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True),
     )
     if run.disabled:
-        raise ConfigError("nothing is logged, since WANDB_MODE=disabled")
+        raise ConfigError("nothing is logged, because WANDB_MODE=disabled: unset it, or set it to offline")
     runs = runs_artifact(fit)
-    run._log_artifact(runs, use_after_commit=True)  # what use_artifact does where it works: online only
+    run._log_artifact(runs, use_after_commit=True)  # what use_artifact does, which works online only
     scores = score_table(fit)
     predictions = [prediction_table(fit.laws, fit.table, FITTED)]
     if test is not None:
@@ -243,7 +243,7 @@ def log_fit(fit: Fit, project: str, test: Table | None) -> None:
 
 
 def runs_artifact(fit: Fit) -> Any:
-    """Return the artifact of the run logs that the laws rest on."""
+    """Return the artifact of the logs of the fitted runs."""
     import wandb
 
     ids = sorted(fit.runs)
@@ -255,7 +255,7 @@ def runs_artifact(fit: Fit) -> Any:
 
 
 def law_artifact(fit: Fit, runs_digest: str) -> Any:
-    """Return the artifact of the laws, their table, and what followed from them."""
+    """Return the artifact of the laws, their table, report and recommendation."""
     import wandb
 
     artifact = wandb.Artifact(f"law-{fit.study}", "law", metadata=metadata_of(fit, runs_digest))
@@ -270,14 +270,14 @@ def law_artifact(fit: Fit, runs_digest: str) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Log one study's fit."""
     parser = argparse.ArgumentParser("python -m scripts.wandb_fit", description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", type=path_option, help="runs/STUDY, with laws.json in it")
+    parser.add_argument("folder", type=path_option, help="runs/STUDY, which contains laws.json")
     parser.add_argument("--test", nargs="*", default=[], help="held-out runs, for the table of predictions")
     parser.add_argument("--project", default="mixlaw")
     options = parser.parse_args(argv)
     try:
         fit = read_fit(options.folder)
         test = prepare(read_table(options.test)) if options.test else None
-        with wandb_in_words("WANDB_MODE=offline does without it, and scripts/sync_wandb.sh sends the page later"):
+        with wandb_errors("WANDB_MODE=offline does without it, and scripts/sync_wandb.sh sends the page later"):
             log_fit(fit, options.project, test)
     except MixlawError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,8 +1,8 @@
-"""torchrun that hands signals to its workers and keeps their exit code.
+"""torchrun that forwards signals to its workers and returns their exit code.
 
-torchrun gives workers 30 seconds after a signal and then kills them, and leaves with 1 whatever their exit code was.
-Here TERM, USR1 and USR2 are handed on and nothing else happens: the workers save for as long as they need and leave,
-and so does this process, with their code (75: put me back into the queue).
+torchrun kills workers 30 seconds after a signal and exits with 1, whatever their exit code was. This wrapper only
+forwards TERM, USR1 and USR2: the workers save as long as they need and exit, and so does this process, with their code
+(75: requeue the job).
 """
 
 import os
@@ -17,7 +17,7 @@ from torch.distributed.run import parse_args, run
 
 
 def children() -> list[int]:
-    """Return the processes that this one started."""
+    """Return the child processes."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # gone meanwhile
@@ -27,7 +27,7 @@ def children() -> list[int]:
     return found
 
 
-def hand_on(number: int, frame: FrameType | None) -> None:
+def forward(number: int, frame: FrameType | None) -> None:
     """Send a signal to every worker."""
     for process in children():
         with suppress(ProcessLookupError):
@@ -35,9 +35,9 @@ def hand_on(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Run workers as torchrun would; return the code of the first that failed."""
+    """Run workers as torchrun does; return the exit code of the first that failed."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, hand_on)
+        signal.signal(number, forward)
     try:
         run(parse_args(["--signals-to-handle=SIGINT", *sys.argv[1:]]))
     except ChildFailedError as error:

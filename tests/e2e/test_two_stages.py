@@ -103,7 +103,7 @@ def test_the_second_stage_is_trained_fitted_and_decided(
     assert main(["tale", "--next", "4", *BIG]) == 0
     assert train_here("study=tale_next1") == 0
     assert read_table([runs]).frame["run_id"].nunique() - before == 4
-    report(runs, f"these laws were fitted to other runs than those in {runs} now: `mixlaw fit {runs}` again")
+    report(runs, f"these laws were not fitted to the runs that are in {runs} now: run `mixlaw fit {runs}` again")
     assert call("-m", "mixlaw", *fit)[0] == 0
     report(runs, f"{runs}/recommendation.json was made from other laws than {laws}: run `mixlaw recommend` again")
     assert call("-m", "mixlaw", *decided)[0] == 0
