@@ -76,13 +76,13 @@ def study(case: Case, seed: int = 0) -> pd.DataFrame:
         h /= h.sum(1, keepdims=True)
     columns = {"run_id": run.astype(str), "n_params": n_params, "n_tokens": n_tokens}
     columns |= {f"weight_d{i}": h[:, i] for i in range(case.k)}
-    theta = np.stack([_truth(case.k, rng) for _ in range(case.targets)])
+    theta = np.stack([truth(case.k, rng) for _ in range(case.targets)])
     losses = get_law("joint").loss(theta, UNITS.inputs(n_params, n_tokens, h.T))
     losses = losses + NOISE * rng.normal(size=losses.shape)
     return pd.DataFrame(columns | {f"loss_t{i}": loss for i, loss in enumerate(losses)})
 
 
-def _truth(k: int, rng: np.random.Generator) -> Array:
+def truth(k: int, rng: np.random.Generator) -> Array:
     """Return parameters (4k + 5,) of a joint law, similar to those fitted to real runs."""
     inverse = [rng.normal(0.7, 0.3, k), np.log(rng.uniform(0.2, 0.8, k))]
     powers = [

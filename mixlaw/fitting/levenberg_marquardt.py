@@ -23,6 +23,7 @@ from mixlaw.laws.tree import Sum
 
 WIDER = (30.0, 5.0)  # multiples of delta that are minimised first
 TILE_FLOATS = 1 << 20  # members are worked on in tiles of this many rows x parameters
+GRID_TILE_FLOATS = 1 << 21  # ... and on a grid, where less memory is needed for each
 KEPT_FLOATS = 1 << 25  # a jacobian larger than this (256 MiB) is not kept, but made again in blocks of rows
 LARGEST_STEP = 2.0  # of any parameter in one iteration; most are logarithms
 BENT, PROBE = 0.75, 0.1  # how much a step may be bent; how far along it the second derivative is measured
@@ -195,7 +196,8 @@ def curvature(problem: Problem, members: Members, least: Array) -> Array:
 
 def _tiles(problem: Problem, count: int) -> list[slice]:
     n_free = problem.law.n_free(problem.x.h.shape[-2])
-    size = max(1, TILE_FLOATS // (len(problem.x.log_n) * n_free))
+    floats = TILE_FLOATS if problem.x.grid is None else GRID_TILE_FLOATS
+    size = max(1, floats // (len(problem.x.log_n) * n_free))
     return [slice(i, i + size) for i in range(0, count, size)]
 
 
