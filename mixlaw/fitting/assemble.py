@@ -92,7 +92,7 @@ def _problem(
     x = inputs(law, table, table.domains, units, targets[0])
     runs = table.runs().astype(np.int64)
     collinear = conditional_sd(*(frame[c].to_numpy(float) for c in ("n_params", "n_tokens"))) < WELL_SEPARATED
-    return Problem(law, x, np.where(known, losses, 1.0), weight, runs, entangled=collinear, **settings)  # type: ignore[arg-type]
+    return Problem(law, x, np.where(known, losses, 1.0), weight, runs, collinear=collinear, **settings)  # type: ignore[arg-type]
 
 
 def in_one_order(table: Table, targets: list[str]) -> Table:

@@ -42,12 +42,12 @@ class ErrorScale:
     determined: Array
 
 
-def beliefs(problem: Problem) -> tuple[Array, Array]:
+def prior_mean_sd(problem: Problem) -> tuple[Array, Array]:
     """Return the means (t, p) and sds (p,) of the priors: the law's, and of amplitudes if N and D are collinear."""
     k = problem.x.h.shape[-2]
     mean, sd = problem.law.term.prior(k)
     means, sd = np.tile(mean, (len(problem.y), 1)), sd.copy()
-    if problem.entangled:
+    if problem.collinear:
         at = [i for i in amplitudes(problem.law.term, k) if not np.isfinite(sd[i])]
         level = (problem.weight * np.abs(problem.y)).sum(1)
         means[:, at], sd[at] = PRIOR_MEAN + np.log(level)[:, None], PRIOR_SD
@@ -76,7 +76,7 @@ def error_scale(problem: Problem, theta: Array, objective: Array, prior: float) 
     off = np.abs(residuals(problem, members, problem.law.loss(theta, problem.x)))
     residual = (problem.weight * off).sum(1)
     weight = problem.weight * np.minimum(1, problem.delta / np.maximum(off, residual[:, None] + TINY))
-    sd = beliefs(problem)[1]
+    sd = prior_mean_sd(problem)[1]
     precision = prior * (objective / n_runs)[:, None] * sd**-2.0
     determined = np.array([_determined(problem, *each) for each in zip(theta, weight, precision, strict=True)])
     share = np.minimum(determined / n_runs, 1 - MOST_INFLATED**-2)

@@ -3,8 +3,8 @@
 Starts, targets and bootstrap resamples are members of one batch, so all of them share each pass through numpy. The
 Huber loss is minimised by reweighting (each pass solves a damped least-squares problem whose weights are psi(r)/r,
 which never increases the objective); the threshold is lowered in stages, because far from the minimum a small one makes
-the problem nearly L1. Laws of mixtures have long curved valleys, so each step is bent by the law's second derivative
-along it (geodesic acceleration, Transtrum and Sethna 2012, arXiv 1201.5885), which halves the number of steps.
+the problem nearly L1. Laws of mixtures have long curved valleys, so steps are corrected by the law's second derivative
+along them (geodesic acceleration, Transtrum and Sethna 2012, arXiv 1201.5885), which halves the number of steps.
 
 Legend of shapes: b members, n rows of a table, p parameters, t targets, r runs.
 """
@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mixlaw.laws.grid import GridSlopes
-from mixlaw.laws.jacobian import Array, Slopes
+from mixlaw.laws.grid import GridJacobian
+from mixlaw.laws.jacobian import Array, Jacobian
 from mixlaw.laws.registry import Law
 from mixlaw.laws.terms import TINY, Inputs
 from mixlaw.laws.tree import Sum
@@ -26,9 +26,9 @@ TILE_FLOATS = 1 << 20  # members are worked on in tiles of this many rows x para
 GRID_TILE_FLOATS = 1 << 21  # ... and on a grid, where less memory is needed for each
 KEPT_FLOATS = 1 << 25  # a jacobian larger than this (256 MiB) is not kept, but made again in blocks of rows
 LARGEST_STEP = 2.0  # of any parameter in one iteration; most are logarithms
-BENT, PROBE = 0.75, 0.1  # how much a step may be bent; how far along it the second derivative is measured
+BENT, PROBE = 0.75, 0.1  # maximum relative size of the correction; relative length of its finite difference
 DAMPING = 1e-2
-CALM, GAIN = 5, 1e-5  # a member rests after so many steps in a row that gain less than this, relatively
+STALLED, GAIN = 5, 1e-5  # a member rests after so many steps in a row that gain less than this, relatively
 Index = NDArray[np.int64]
 Progress = Callable[[int], None]
 
@@ -45,7 +45,7 @@ class Problem:
     runs : (n,) number of each row's run, from 0
     delta : Huber threshold [nats; relative where residuals are logarithmic]
     logarithmic : residuals are log predicted - log observed
-    entangled : N and D rise together, so that their terms need a belief about their size
+    collinear : N and D are collinear, so that the amplitudes of their terms need a prior
     """
 
     law: Law
@@ -55,7 +55,7 @@ class Problem:
     runs: Index
     delta: float = 1e-3
     logarithmic: bool = False
-    entangled: bool = False
+    collinear: bool = False
 
     def rows(self, at: slice | Index) -> "Problem":
         """Return the problem of some rows only."""
@@ -66,15 +66,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Members:
-    """What is descended.
+    """Members of a batch of optimisations.
 
     Attributes
     ----------
     theta : (b, p) parameters
     target : (b,) index of the target that each is fitted to
-    run_weight : (b, r) how often a resample holds each run
+    run_weight : (b, r) weight of each run in a resample
     shift : (b, r) errors added to the losses of each run [nats; relative where residuals are logarithmic]
-    prior : (b, p) centres and (b, p) precisions of a quadratic penalty, precision (theta - centre)^2 / 2
+    prior : (b, p) means and (b, p) precisions of the Gaussian prior, a penalty precision (theta - mean)^2 / 2
     """
 
     theta: Array
@@ -97,7 +97,7 @@ class Members:
 
 @dataclass(frozen=True)
 class Solution:
-    """Where the solver ended: theta (b, p), and the weighted mean Huber loss there (b,)."""
+    """Result of the solver: theta (b, p), and the weighted mean Huber loss there (b,)."""
 
     theta: Array
     objective: Array
@@ -120,7 +120,7 @@ def row_weights(problem: Problem, members: Members) -> Array:
 
 
 def residuals(problem: Problem, members: Members, value: Array) -> Array:
-    """Return (b, n) predicted minus observed; what overflowed counts as very far."""
+    """Return (b, n) predicted minus observed; overflow counts as 1e6."""
     y = problem.y[members.target]
     difference = np.log(np.maximum(value, TINY)) - np.log(y) if problem.logarithmic else value - y
     if members.shift is not None:
@@ -145,7 +145,7 @@ def minimise(
     members: Members,
     iterations: int,
     wider: tuple[float, ...] = WIDER,
-    bent: bool = True,
+    accelerated: bool = True,
     gain: float = GAIN,
     damping: float = DAMPING,
     progress: Progress | None = None,
@@ -157,38 +157,38 @@ def minimise(
     members : the starts, inside the law's box
     iterations : at most this many steps at the final threshold, a third as many at each wider one
     wider : multiples of delta that are minimised first
-    bent : use geodesic acceleration; starts that are near the minimum do not need it
+    accelerated : use geodesic acceleration; starts that are near the minimum do not need it
     damping : of the first steps; small where starts are next to their minimum
-    gain : a member rests when some steps in a row gain less than this part of its objective
-    progress : called with the number of members that are done
+    gain : a member has converged if some steps in a row reduce its objective by less than this share
+    progress : called with the number of finished members
     """
     theta, best = np.empty_like(members.theta), np.empty(len(members.theta))
     for tile in _tiles(problem, len(best)):
         start = part = members.take(tile)
         for multiple in wider:
             part = part.moved(
-                _descend(problem, part, multiple * problem.delta, iterations // 3, bent, gain, damping).theta
+                _descend(problem, part, multiple * problem.delta, iterations // 3, accelerated, gain, damping).theta
             )
-        if wider:  # a start may be better than the stages
+        if wider:  # a start may be better than the result of the wider thresholds
             worse = objective(problem, start) < objective(problem, part)
             part = part.moved(np.where(worse[:, None], start.theta, part.theta))
-        end = _descend(problem, part, problem.delta, iterations, bent, gain, damping)
+        end = _descend(problem, part, problem.delta, iterations, accelerated, gain, damping)
         theta[tile], best[tile] = end.theta, end.objective
         if progress:
             progress(len(end.objective))
     return Solution(theta, best)
 
 
-def curvature(problem: Problem, members: Members, least: Array) -> Array:
+def gauss_newton_hessian(problem: Problem, members: Members, least: Array) -> Array:
     """Return (b, p, p) the second derivatives of the members' objectives, without those of the law itself.
 
     Parameters
     ----------
-    least : (b,) residuals count as at least this large, so that a few tiny ones do not pass for precision
+    least : (b,) lower bound of residuals in the weights, so that a few tiny ones do not dominate
     """
-    least = np.maximum(least, TINY)  # a fit may meet every loss exactly
+    least = np.maximum(least, TINY)  # all residuals may be zero
     found = [
-        _Tile(problem, members.take(at), problem.delta, least[at]).look(members.theta[at]).hessian
+        _Tile(problem, members.take(at), problem.delta, least[at]).linearise(members.theta[at]).hessian
         for at in _tiles(problem, len(members.theta))
     ]
     return np.concatenate(found)
@@ -202,10 +202,10 @@ def _tiles(problem: Problem, count: int) -> list[slice]:
 
 
 @dataclass
-class Look:
+class Linearisation:
     """What is known at some parameters: objective (b,), gradient (b, p), hessian (b, p, p), residual and weight (b, n).
 
-    `slopes` are the derivatives of the predictions, where they are small enough to be kept.
+    `jacobian` are the derivatives of the predictions, where they are small enough to be kept.
     """
 
     objective: Array
@@ -213,22 +213,22 @@ class Look:
     hessian: Array
     residual: Array
     weight: Array
-    slopes: Slopes | GridSlopes | None
+    jacobian: Jacobian | GridJacobian | None
 
-    def members(self, at: NDArray[np.bool_]) -> "Look":
+    def members(self, at: NDArray[np.bool_]) -> "Linearisation":
         """Return what is known of some members."""
-        slopes = self.slopes.members(at) if self.slopes else None
+        jacobian = self.jacobian.members(at) if self.jacobian else None
         objective, gradient, hessian, residual, weight = (a[at] for a in self._arrays())
-        return Look(objective, gradient, hessian, residual, weight, slopes)
+        return Linearisation(objective, gradient, hessian, residual, weight, jacobian)
 
-    def replaced(self, at: NDArray[np.bool_], new: "Look") -> "Look":
+    def replaced(self, at: NDArray[np.bool_], new: "Linearisation") -> "Linearisation":
         """Return the new look for the members at `at`, this one for the others."""
         if at.all():
             return new
         for old, other in zip(self._arrays(), new._arrays(), strict=True):
             old[at] = other[at]
-        if self.slopes and new.slopes:
-            self.slopes.replace(at, new.slopes)  # type: ignore[arg-type]  # one law on one table: one form
+        if self.jacobian and new.jacobian:
+            self.jacobian.replace(at, new.jacobian)  # type: ignore[arg-type]  # one law on one table: one form
         return self
 
     def _arrays(self) -> tuple[Array, ...]:
@@ -236,7 +236,7 @@ class Look:
 
 
 class _Tile:
-    """The state of a few members while they are descended together."""
+    """State of the members of one tile during the optimisation."""
 
     def __init__(self, problem: Problem, members: Members, delta: float, least: Array | None = None) -> None:
         self.problem, self.members, self.delta = problem, members, delta
@@ -244,15 +244,15 @@ class _Tile:
         self.weight = row_weights(problem, members)
         self.low, self.high = problem.law.bounds(problem.x.h.shape[-2])
 
-    def look(self, theta: Array, keep: bool = False) -> "Look":
-        """Return what the next step from theta (b, p) is made of; `keep` the slopes where they are small enough."""
+    def linearise(self, theta: Array, keep: bool = False) -> "Linearisation":
+        """Return what the next step from theta (b, p) is made of; `keep` the jacobian where they are small enough."""
         b, p, n = len(theta), theta.shape[1], self.problem.x.h.shape[-1]
         step = n if b * p * n <= KEPT_FLOATS else max(1, TILE_FLOATS // (b * p))
         best, gradient, hessian = np.zeros(b), np.zeros((b, p)), np.zeros((b, p, p))
-        residual, slopes, weight = np.empty((b, n)), None, np.empty((b, n))
+        residual, jacobian, weight = np.empty((b, n)), None, np.empty((b, n))
         for at in (slice(i, min(i + step, n)) for i in range(0, n, step)):
             part = self.problem if step == n else self.problem.rows(at)
-            value, found = part.law.loss_and_slopes(theta, part.x)
+            value, found = part.law.loss_and_factored_jacobian(theta, part.x)
             if part.logarithmic:
                 found.scale(1 / np.maximum(value, TINY))
             off = residual[:, at] = residuals(part, self.members, value)
@@ -260,15 +260,15 @@ class _Tile:
             inside = np.minimum(size, self.delta)
             best += np.einsum("bn,bn,bn->b", self.weight[:, at], inside, size - 0.5 * inside)
             weight[:, at] = self.weight[:, at] * np.minimum(1, self.delta / np.maximum(size, self.least[:, None]))
-            gradient += found.pulled(weight[:, at] * off)
+            gradient += found.vjp(weight[:, at] * off)
             hessian += found.normal(weight[:, at])
-            slopes = found if keep and step == n else None
+            jacobian = found if keep and step == n else None
         if self.members.prior:
             centre, precision = self.members.prior
             best += 0.5 * (precision * (theta - centre) ** 2).sum(1)
             gradient += precision * (theta - centre)
             np.einsum("bpp->bp", hessian)[...] += precision
-        return Look(best, gradient, hessian, residual, weight, slopes)
+        return Linearisation(best, gradient, hessian, residual, weight, jacobian)
 
     def keep(self, at: NDArray[np.bool_]) -> None:
         """Go on with some of the members only."""
@@ -276,36 +276,36 @@ class _Tile:
 
 
 def _descend(
-    problem: Problem, members: Members, delta: float, iterations: int, bent: bool, gain: float, damped: float
+    problem: Problem, members: Members, delta: float, iterations: int, accelerated: bool, gain: float, damped: float
 ) -> Solution:
-    """Run damped, reweighted, bent Gauss-Newton steps on one tile; members that have converged leave it."""
+    """Run Levenberg-Marquardt steps on one tile; members that have converged leave it."""
     tile = _Tile(problem, members, delta)
     theta, places = members.theta.copy(), np.arange(len(members.theta))
-    here = tile.look(theta, keep=bent)
+    here = tile.linearise(theta, keep=accelerated)
     ends, best = theta.copy(), here.objective.copy()
-    damping, calm = np.full(len(theta), damped), np.zeros(len(theta), int)
+    damping, stalled = np.full(len(theta), damped), np.zeros(len(theta), int)
     for _ in range(iterations):
         trial = np.clip(theta + _step(tile, theta, here, damping), tile.low, tile.high)
-        there = tile.look(trial, keep=bent)
+        there = tile.linearise(trial, keep=accelerated)
         better = there.objective < here.objective
         gained = here.objective - there.objective > gain * here.objective
-        calm = np.where(better & gained, 0, calm + 1)
+        stalled = np.where(better & gained, 0, stalled + 1)
         damping = np.clip(np.where(better, damping / 3, damping * 5), 1e-10, 1e10)
         theta = np.where(better[:, None], trial, theta)
         here = here.replaced(better, there)
         ends[places], best[places] = theta, here.objective
-        going = (calm < CALM) & (here.objective > 1e-18)
+        going = (stalled < STALLED) & (here.objective > 1e-18)
         if not going.all():
             tile.keep(going)
-            theta, places, damping, calm = theta[going], places[going], damping[going], calm[going]
+            theta, places, damping, stalled = theta[going], places[going], damping[going], stalled[going]
             here = here.members(going)
         if len(places) == 0:
             break
     return Solution(ends, best)
 
 
-def _step(tile: _Tile, theta: Array, here: Look, damping: Array) -> Array:
-    """Return (b, p) damped steps of the reweighted problem, bent where that helps; at a bound to be crossed, none."""
+def _step(tile: _Tile, theta: Array, here: Linearisation, damping: Array) -> Array:
+    """Return (b, p) damped steps with geodesic acceleration; parameters at a bound they would cross stay."""
     gradient = here.gradient
     held = ((theta <= tile.low) & (gradient > 0)) | ((theta >= tile.high) & (gradient < 0))
     free, damped = (~held).astype(float), here.hessian.copy()
@@ -316,27 +316,27 @@ def _step(tile: _Tile, theta: Array, here: Look, damping: Array) -> Array:
     scale = np.maximum(diagonal, 1e-9 * largest)
     np.einsum("bpp->bp", damped)[...] += damping[:, None] * scale + 1e-14 * largest + held * largest
     step = _limited(np.linalg.solve(damped, -(gradient * free)[..., None])[..., 0])
-    if here.slopes is None:
+    if here.jacobian is None:
         return step
     probe = np.clip(theta + PROBE * step, tile.low, tile.high)
     there = residuals(tile.problem, tile.members, tile.problem.law.loss(probe, tile.problem.x))
-    bend = (2 / PROBE) * ((there - here.residual) / PROBE - here.slopes.times(step))
-    turn = np.linalg.solve(damped, -(here.slopes.pulled(here.weight * bend) * free)[..., None])[..., 0]
+    bend = (2 / PROBE) * ((there - here.residual) / PROBE - here.jacobian.jvp(step))
+    turn = np.linalg.solve(damped, -(here.jacobian.vjp(here.weight * bend) * free)[..., None])[..., 0]
     length, turned = ((np.sqrt(scale) * v) for v in (step, turn))
     fine = 2 * np.linalg.norm(turned, axis=1) < BENT * np.linalg.norm(length, axis=1)
     return np.where(fine[:, None], _limited(step + 0.5 * turn), step)
 
 
 def _limited(step: Array) -> Array:
-    """Return the step with no parameter moving further than allowed."""
+    """Return the step, every component clipped to the largest allowed one."""
     return np.clip(step, -LARGEST_STEP, LARGEST_STEP)
 
 
 def scaled_to_data(problem: Problem, members: Members, delta: float) -> Members:
-    """Return members whose amplitudes fit the data best, the rest of their parameters being kept.
+    """Return members with fitted amplitudes; their other parameters are kept.
 
-    A law is a sum of parts, each of which has an amplitude that it is linear in: given the others, amplitudes are found
-    by robust least squares that keeps them positive (variable projection, for starts only).
+    A law is a sum of parts that are linear in their amplitudes: given the other parameters, amplitudes are found by
+    robust non-negative least squares (variable projection, for starts only).
     """
     theta = np.empty_like(members.theta)
     for tile in _tiles(problem, len(theta)):

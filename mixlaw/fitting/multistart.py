@@ -1,10 +1,10 @@
-"""Where the lowest minimum is: many starts, of which fewer and fewer are followed, and how sure that is, in words.
+"""Multi-start search with successive pruning; reports how many starts agreed on the minimum.
 
-Laws of mixtures have many minima, and the signs of the powers of sums decide between their basins: whether data that
-are good for a target make its loss fall faster or slower. So starts of every sign take turns. Half of them come from a
-random search in which amplitudes already fit, the other half from around the law that a law contains (joint holds
-additive), whose minimum is followed too, so that a law never ends above the one that it contains. All are descended on
-a few hundred rows with a wide Huber threshold; the best of every basin are followed on all rows.
+Laws of mixtures have many minima; the signs of the powers of sums select the basin (whether data that are good for a
+target make its loss fall faster or slower). Starts therefore alternate between all signs. Half of them come from a
+random search with fitted amplitudes, the other half from around the fit of the special case that a law contains (joint
+contains additive). That fit is a start as well, so that a law never ends above its special case. All starts are
+optimised on a few hundred rows with a wide Huber threshold; the best of every basin continue on all rows.
 """
 
 from collections.abc import Callable
@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mixlaw.fitting.error_scale import ErrorScale, beliefs, error_scale, losses_scatter
+from mixlaw.fitting.error_scale import ErrorScale, error_scale, losses_scatter, prior_mean_sd
 from mixlaw.fitting.levenberg_marquardt import WIDER, Members, Problem, minimise, objective, scaled_to_data
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import Law, get_law
 from mixlaw.laws.terms import TINY
 from mixlaw.laws.tree import embedded
 
-POINTS = 24  # random points looked at for each start
-FEW_ROWS, SCREEN_ROWS = 250, 200  # rows that the first descents, and the random search, look at
-FOLLOWED = 8  # starts that are followed on all rows, per target; the best two of these to the end
-SETTLING = 5  # turns in which beliefs and the scale of errors settle, where runs are few
-LOG_POWER = float(np.log(0.2))  # of the powers of sums where starts are drawn around a contained law
-SAME_MINIMUM = 1.01  # objectives within this ratio are one minimum
+POINTS = 24  # random points per start
+FEW_ROWS, SCREEN_ROWS = 250, 200  # rows of the first optimisation, and of the random search
+FOLLOWED = 8  # starts per target that continue on all rows; the best two of them until convergence
+SETTLING = 5  # iterations between fit and error scale if runs are few
+LOG_POWER = float(np.log(0.2))  # mean log power of sums in starts around a special case
+SAME_MINIMUM = 1.01  # objectives within this ratio count as one minimum
 Progress = Callable[[str], None]
 
 
@@ -36,12 +36,11 @@ class Minima:
     ----------
     theta : (t, p)
     objective : (t,) mean Huber loss there
-    scale : how large errors are, which are larger than residuals where runs are few
-    statements : in words, how sure each is
-    ends : (t, f, p) where all the followed starts ended
-    plausible : (t, f) how likely each of these is to be the basin of the truth, summing to one: a minimum whose
-        residuals are larger by a ratio r has r^-runs of the lowest one's likelihood, taking a run for one observation;
-        residuals below the scale of errors are all equal
+    scale : size of errors; larger than that of residuals if runs are few
+    statements : per target, how many starts agreed on the minimum
+    ends : (t, f, p) minima of all starts that continued on all rows
+    plausible : (t, f) relative likelihoods of these minima, summing to one: (objective ratio)^-runs, because a run is
+        one observation; objectives below that of the error scale count as equal
     """
 
     theta: Array
@@ -53,7 +52,7 @@ class Minima:
 
 
 def starts_for(n_rows: int) -> int:
-    """Return how many starts a table of so many rows is worth."""
+    """Return the default number of starts for a table of n_rows."""
     return int(np.clip(12_000 // n_rows, 12, 48))
 
 
@@ -64,9 +63,9 @@ def find_minima(
 
     Parameters
     ----------
-    n_starts : descents per target
+    n_starts : starts per target
     seed : of the random search
-    prior : how strongly what is believed before the data counts at the end; 1 is as much as one run of the table
+    prior : weight of the priors in the final fit, in runs of the table
     """
     say, rng = progress or (lambda text: None), np.random.default_rng(seed)
     law, k = problem.law, problem.x.h.shape[-2]
@@ -79,7 +78,7 @@ def find_minima(
     starts = _starts(problem, n_starts, inside, rng)
     say(f"{law.name} law: {n_starts} starts")
     theta, objectives = _follow(_some_rows(problem, FEW_ROWS, rng), starts, 21, WIDER)
-    theta = _taking_turns(theta, objectives, law.term.signed(k))[:, :FOLLOWED]
+    theta = _round_robin(theta, objectives, law.term.signed(k))[:, :FOLLOWED]
     if inside is not None:
         theta = np.concatenate([theta, inside[:, None]], axis=1)
     say(f"{law.name} law: the best {theta.shape[1]} of them on all rows")
@@ -98,19 +97,19 @@ def find_minima(
 
 
 def _scarce(problem: Problem) -> bool:
-    """Say whether there are so few runs that a law without beliefs could pass through all of them."""
+    """Return whether runs are so few that a law without priors could interpolate them."""
     return int(problem.runs.max()) + 1 < 2 * problem.law.n_free(problem.x.h.shape[-2])
 
 
 def _settled(problem: Problem, theta: Array, objective: Array, prior: float) -> tuple[Members, ErrorScale]:
-    """Return the minima with beliefs, and the scale of errors that decides how much beliefs count.
+    """Return the minima with priors, and the error scale, which sets the weight of the priors.
 
-    Where runs are few, the scale begins at the scatter of the losses and falls until it explains the residuals.
+    If runs are few, the scale starts at the scatter of the losses and decreases until it explains the residuals.
 
     Parameters
     ----------
-    theta : (t, 2, p) where the two best starts ended
-    objective : (t,) the lowest mean Huber loss that was reached without beliefs
+    theta : (t, 2, p) the two best minima
+    objective : (t,) lowest mean Huber loss without priors
     """
     scarce = _scarce(problem)
     size = losses_scatter(problem) if scarce else objective
@@ -122,21 +121,21 @@ def _settled(problem: Problem, theta: Array, objective: Array, prior: float) -> 
     return _every_target(ends[:, :1]), scale
 
 
-def prior_of(problem: Problem, strength: Array) -> tuple[Array, Array]:
-    """Return (t, p) centres and precisions of the penalty: what is believed counts as much as one run of the table.
+def prior_penalty(problem: Problem, strength: Array) -> tuple[Array, Array]:
+    """Return (t, p) means and precisions of the Gaussian penalty, which counts as much as one run of the table.
 
     Parameters
     ----------
-    strength : (t,) objectives, times how strongly the belief is to count
+    strength : (t,) objectives, times the weight of the priors in runs
     """
-    centre, sd = beliefs(problem)
-    believed = np.isfinite(sd)
-    precision = (strength / (problem.runs.max() + 1))[:, None] * np.where(believed, sd, np.inf) ** -2.0
-    return np.where(believed, centre, 0.0), precision
+    mean, sd = prior_mean_sd(problem)
+    informative = np.isfinite(sd)
+    precision = (strength / (problem.runs.max() + 1))[:, None] * np.where(informative, sd, np.inf) ** -2.0
+    return np.where(informative, mean, 0.0), precision
 
 
 def _starts(problem: Problem, n_starts: int, inside: Array | None, rng: np.random.Generator) -> Array:
-    """Return (t, s, p) starts: the best of many random points, and, half of them, points around a contained law's."""
+    """Return (t, s, p) starts: the best of many random points, and around the special case if there is one."""
     law, k, n_targets = problem.law, problem.x.h.shape[-2], len(problem.y)
     drawn = n_starts if inside is None else n_starts // 2
     points = np.clip(law.term.start(rng, max(POINTS * drawn, 1), k), *law.bounds(k))
@@ -144,14 +143,14 @@ def _starts(problem: Problem, n_starts: int, inside: Array | None, rng: np.rando
     members = scaled_to_data(screen, _every_target(np.tile(points, (n_targets, 1, 1))), wide)
     theta, scores = (a.reshape(n_targets, len(points), -1) for a in (members.theta, objective(screen, members, wide)))
     signed = law.term.signed(k)
-    starts = _taking_turns(theta, scores[..., 0], signed)[:, :drawn]
+    starts = _round_robin(theta, scores[..., 0], signed)[:, :drawn]
     return starts if inside is None else np.concatenate([starts, _around(law, inside, n_starts - drawn, k, rng)], 1)
 
 
 def _around(law: Law, inside: Array, count: int, k: int, rng: np.random.Generator) -> Array:
-    """Return (t, count, p) points around a contained law's minimum (t, p), every sign of the powers in turn.
+    """Return (t, count, p) points around the minimum (t, p) of the special case, alternating the signs of powers.
 
-    There all C_i of a power of a sum are equal, so that it is constant whatever its power: powers are drawn anew.
+    At that minimum all C_i of a power of a sum are equal, so its power has no effect; powers are drawn at random.
     """
     around = np.repeat(inside[:, None], count, 1)
     sd = law.term.prior(k)[1]
@@ -162,8 +161,8 @@ def _around(law: Law, inside: Array, count: int, k: int, rng: np.random.Generato
     return np.clip(around, *law.bounds(k))
 
 
-def _taking_turns(theta: Array, objectives: Array, signed: list[int]) -> Array:
-    """Return theta (t, s, p) in a new order: the lowest of every pattern of signs first, then the second lowest, ..."""
+def _round_robin(theta: Array, objectives: Array, signed: list[int]) -> Array:
+    """Return theta (t, s, p) reordered: the lowest of every pattern of signs, then the second lowest of each, ..."""
     pattern = (theta[..., signed] > 0) @ (1 << np.arange(len(signed)))
     lowest_first = np.argsort(objectives, axis=1)
     pattern = np.take_along_axis(pattern, lowest_first, 1)
@@ -175,10 +174,10 @@ def _taking_turns(theta: Array, objectives: Array, signed: list[int]) -> Array:
 def _follow(
     problem: Problem, starts: Array, iterations: int, wider: tuple[float, ...], belief: Array | None = None
 ) -> tuple[Array, Array]:
-    """Descend from starts (t, s, p); return the ends (t, s, p) and their objectives (t, s), the lowest first."""
+    """Minimise from starts (t, s, p); return the minima (t, s, p) and their objectives (t, s), the lowest first."""
     members = _every_target(starts)
     if belief is not None and belief.any():
-        centre, precision = prior_of(problem, belief)
+        centre, precision = prior_penalty(problem, belief)
         members = replace(members, prior=(centre[members.target], precision[members.target]))
     solution = minimise(problem, members, iterations, wider)
     objectives = solution.objective.reshape(starts.shape[:2])
@@ -198,5 +197,5 @@ def _some_rows(problem: Problem, count: int, rng: np.random.Generator) -> Proble
 
 
 def _statement(agree: int, followed: int, n_starts: int) -> str:
-    reached = f"{agree} of the {followed} starts that were followed, of {n_starts}, reached the lowest minimum"
+    reached = f"{agree} of {followed} starts kept (of {n_starts}) reached the lowest minimum"
     return reached if agree > 1 else f"only {reached}: lower ones may exist"

@@ -63,10 +63,10 @@ class Capacity(Term):
             noise = p["A"][:, own] * np.exp(-p["a"][:, own] * (x.log_d + np.log(np.maximum(x.share(), TINY))))
         return value + noise, (p, at, head, log_x, inside, own, mine, capacity, noise, x)
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        p, at, head, log_x, inside, own, mine, capacity, noise, x = memo
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        p, at, head, log_x, inside, own, mine, capacity, noise, x = cache
         b, rows = p["b"], np.arange(len(own))
-        by_log_x = -seed * capacity * b[:, own]
+        by_log_x = -cotangent * capacity * b[:, own]
         # log x_i = (log(h_i b_i c_i) - log mu) / (b_i + 1) where x_i > H; mu is such that they sum to N + (K - 1) H
         slope = inside / (b + 1)[..., None]
         weight = np.exp(log_x) * slope
@@ -80,24 +80,24 @@ class Capacity(Term):
             # b_i is also in the denominator: d log x_i / d b_i at a fixed numerator is -log x_i / (b_i + 1)
             by_theta[:, at["b"]] = through * (1 - log_x * b[..., None])
             by_theta[:, at["c"]] = through
-            by_theta[:, own, rows] += -seed * capacity * mine * b[:, own]
-            by_theta[:, at["c"].start + own, rows] += seed * capacity
-            by_theta[:, at["E"].start + own, rows] += seed * p["E"][:, own]
+            by_theta[:, own, rows] += -cotangent * capacity * mine * b[:, own]
+            by_theta[:, at["c"].start + own, rows] += cotangent * capacity
+            by_theta[:, at["E"].start + own, rows] += cotangent * p["E"][:, own]
             if self.noise:
-                self._pull_noise(memo, seed, by_theta)
+                self._vjp_noise(cache, cotangent, by_theta)
                 room = (inside.sum(1) - 1) * head / np.maximum(weight.sum(1), TINY)
                 by_theta[:, -1] = by_log_x * np.where(mine_free > 0, mine_free * room, 1.0)
         if by_h is not None:
             by_h += through / np.maximum(x.h, 1e-12)
             if self.noise:
-                by_h[:, own, rows] += -seed * noise * p["a"][:, own] / np.maximum(x.share(), 1e-12)
+                by_h[:, own, rows] += -cotangent * noise * p["a"][:, own] / np.maximum(x.share(), 1e-12)
 
-    def _pull_noise(self, memo: Any, seed: Array, by_theta: Array) -> None:
-        p, at, _, _, _, own, _, _, noise, x = memo
+    def _vjp_noise(self, cache: Any, cotangent: Array, by_theta: Array) -> None:
+        p, at, _, _, _, own, _, _, noise, x = cache
         rows = np.arange(len(own))
         log_tokens = x.log_d + np.log(np.maximum(x.share(), TINY))
-        by_theta[:, at["A"].start + own, rows] = seed * noise
-        by_theta[:, at["a"].start + own, rows] = -seed * noise * log_tokens * p["a"][:, own]
+        by_theta[:, at["A"].start + own, rows] = cotangent * noise
+        by_theta[:, at["a"].start + own, rows] = -cotangent * noise * log_tokens * p["a"][:, own]
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
         p, _ = self._split(theta[None], len(domains))

@@ -2,7 +2,7 @@
 
 Most studies evaluate every mixture at the same N and D. A term of N and D alone then has s values and a term of the
 mixture alone m values, for n = m s rows. Values keep the broadcastable shape (b, m or 1, s or 1), and derivatives are
-products of a small array (`inner`) and such a value (`seed`): the n x p Jacobian is never formed.
+products of a small array (`inner`) and such a value (`outer`): the n x p Jacobian is never formed.
 
 Legend of shapes: b parameter vectors, n rows, m mixtures, s scales, p parameters, a is m or s, q parameters of a block.
 """
@@ -47,17 +47,17 @@ class Grid:
 
 @dataclass
 class Block:
-    """Derivatives inner (b, q, a) x seed (b, m or 1, s or 1) by the parameters at `at`; inner lies along `axis`."""
+    """Derivatives inner (b, q, a) x outer (b, m or 1, s or 1) by the parameters at `at`; inner lies along `axis`."""
 
     at: slice
     axis: int
     inner: Array
-    seed: Array
+    outer: Array
 
 
 @dataclass
-class GridSlopes:
-    """Derivatives of b x n predictions by p parameters, with the methods of `mixlaw.laws.jacobian.Slopes`."""
+class GridJacobian:
+    """Derivatives of b x n predictions by p parameters, with the methods of `mixlaw.laws.jacobian.Jacobian`."""
 
     shape: tuple[int, int, int]  # b, p, n
     grid: Grid
@@ -72,34 +72,34 @@ class GridSlopes:
         full = np.zeros(self.shape)
         for f in self.blocks:
             for i in range(f.at.start, f.at.stop):
-                full[:, i] = self.grid.rows(_along(f.inner[:, i - f.at.start], f.axis) * f.seed)
+                full[:, i] = self.grid.rows(_along(f.inner[:, i - f.at.start], f.axis) * f.outer)
         return full
 
     def scale(self, factor: Array) -> None:
         """Multiply by a factor per row, (b, n)."""
         factor = self.grid.cells(factor)
         for f in self.blocks:
-            f.seed = f.seed * factor
+            f.outer = f.outer * factor
 
-    def times(self, step: Array) -> Array:
+    def jvp(self, step: Array) -> Array:
         """Return (b, n) the Jacobian-vector product with changes of the parameters (b, p)."""
         change = np.zeros((1, 1, 1))
         for f in self.blocks:
-            change = change + _along(np.matmul(step[:, None, f.at], f.inner)[:, 0], f.axis) * f.seed
+            change = change + _along(np.matmul(step[:, None, f.at], f.inner)[:, 0], f.axis) * f.outer
         return self.grid.rows(change)
 
-    def pulled(self, by_value: Array) -> Array:
+    def vjp(self, by_value: Array) -> Array:
         """Return (b, p) the vector-Jacobian product with by_value (b, n)."""
-        cells, pulled = self.grid.cells(by_value), np.empty(self.shape[:2])
+        cells, product = self.grid.cells(by_value), np.empty(self.shape[:2])
         for f in self.blocks:
-            pulled[:, f.at] = np.matmul(f.inner, _sums(cells, f.seed, f.axis)[..., None])[..., 0]
-        return pulled
+            product[:, f.at] = np.matmul(f.inner, _sums(cells, f.outer, f.axis)[..., None])[..., 0]
+        return product
 
     def normal(self, weight: Array) -> Array:
         """Return (b, p, p) the normal matrix J W J' for row weights (b, n)."""
         cells, normal = self.grid.cells(weight), np.empty((*self.shape[:2], self.shape[1]))
-        even = [f for f in self.blocks if f.axis == MIXTURE and f.seed.shape[1] == 1]
-        rest = [f for f in self.blocks if f.axis == SCALE or f.seed.shape[1] > 1]
+        even = [f for f in self.blocks if f.axis == MIXTURE and f.outer.shape[1] == 1]
+        rest = [f for f in self.blocks if f.axis == SCALE or f.outer.shape[1] > 1]
         if even:
             _even_products(cells, even, normal)
         for i, g in enumerate(rest):
@@ -110,16 +110,16 @@ class GridSlopes:
                 _write(normal, f, g, _product(cells, f, g))
         return normal
 
-    def members(self, at: NDArray[np.bool_]) -> "GridSlopes":
+    def members(self, at: NDArray[np.bool_]) -> "GridJacobian":
         """Return the Jacobians of some parameter vectors."""
-        kept = [replace(f, inner=f.inner[at], seed=f.seed[at]) for f in self.blocks]
-        return GridSlopes((int(at.sum()), *self.shape[1:]), self.grid, kept)
+        kept = [replace(f, inner=f.inner[at], outer=f.outer[at]) for f in self.blocks]
+        return GridJacobian((int(at.sum()), *self.shape[1:]), self.grid, kept)
 
-    def replace(self, at: NDArray[np.bool_], new: "GridSlopes") -> None:
+    def replace(self, at: NDArray[np.bool_], new: "GridJacobian") -> None:
         """Overwrite the Jacobians of some parameter vectors with those of `new`, which has the same blocks."""
         for f, g in zip(self.blocks, new.blocks, strict=True):
             f.inner[at] = g.inner[at]
-            f.seed = np.where(at[:, None, None], g.seed, f.seed)  # blocks may share one array
+            f.outer = np.where(at[:, None, None], g.outer, f.outer)  # blocks may share one array
 
 
 def _along(values: Array, axis: int) -> Array:
@@ -127,24 +127,24 @@ def _along(values: Array, axis: int) -> Array:
     return values[:, :, None] if axis == MIXTURE else values[:, None, :]
 
 
-def _sums(cells: Array, seed: Array, axis: int) -> Array:
-    """Return (b, a) the sums of cells (b, m, s) x seed over the other axis."""
+def _sums(cells: Array, outer: Array, axis: int) -> Array:
+    """Return (b, a) the sums of cells (b, m, s) x outer over the other axis."""
     if axis == SCALE:
-        cells, seed = cells.transpose(0, 2, 1), seed.transpose(0, 2, 1)
-    if seed.shape[2] == 1:
-        sums: Array = seed[..., 0] * np.matmul(cells, np.ones(cells.shape[2]))
+        cells, outer = cells.transpose(0, 2, 1), outer.transpose(0, 2, 1)
+    if outer.shape[2] == 1:
+        sums: Array = outer[..., 0] * np.matmul(cells, np.ones(cells.shape[2]))
         return sums
-    if seed.shape[1] == 1:
-        return np.matmul(cells, seed.transpose(0, 2, 1))[..., 0]
-    return np.einsum("bij,bij->bi", cells, seed)
+    if outer.shape[1] == 1:
+        return np.matmul(cells, outer.transpose(0, 2, 1))[..., 0]
+    return np.einsum("bij,bij->bi", cells, outer)
 
 
 def _product(cells: Array, f: Block, g: Block) -> Array:
     """Return (b, q of f, q of g) the sums of the products of two blocks' derivatives and cells (b, m, s)."""
     if f.axis == g.axis:
-        sums = _sums(cells, f.seed * g.seed, f.axis)
+        sums = _sums(cells, f.outer * g.outer, f.axis)
         return np.matmul(f.inner * sums[:, None, :], g.inner.transpose(0, 2, 1))
-    weighted = cells * f.seed * g.seed
+    weighted = cells * f.outer * g.outer
     if f.axis == SCALE:
         weighted = weighted.transpose(0, 2, 1)
     return np.matmul(np.matmul(f.inner, weighted), g.inner.transpose(0, 2, 1))
@@ -154,7 +154,7 @@ def _even_products(cells: Array, blocks: list[Block], normal: Array) -> None:
     """Write the products with each other of blocks along the mixtures whose seeds (b, 1, s or 1) are even over them."""
     pairs = [(f, g) for i, f in enumerate(blocks) for g in blocks[: i + 1]]
     shape = (len(cells), 1, cells.shape[2])
-    seeds = np.concatenate([np.broadcast_to(f.seed * g.seed, shape) for f, g in pairs], 1)
+    seeds = np.concatenate([np.broadcast_to(f.outer * g.outer, shape) for f, g in pairs], 1)
     sums = np.matmul(seeds, cells.transpose(0, 2, 1))
     for number, (f, g) in enumerate(pairs):
         _write(normal, f, g, np.matmul(f.inner * sums[:, number, None], g.inner.transpose(0, 2, 1)))
@@ -162,11 +162,11 @@ def _even_products(cells: Array, blocks: list[Block], normal: Array) -> None:
 
 def _even_products_with(cells: Array, blocks: list[Block], g: Block, normal: Array) -> None:
     """Write the products of such blocks with one along the scales, which has fewer parameters: its sums come first."""
-    flat = g.seed.shape[2] == 1
-    inner = np.concatenate([f.seed * g.inner for f in blocks], 1)
-    sums = np.matmul(cells if flat else cells * g.seed, inner.transpose(0, 2, 1))
+    flat = g.outer.shape[2] == 1
+    inner = np.concatenate([f.outer * g.inner for f in blocks], 1)
+    sums = np.matmul(cells if flat else cells * g.outer, inner.transpose(0, 2, 1))
     if flat:
-        sums *= g.seed
+        sums *= g.outer
     count = g.inner.shape[1]
     for number, f in enumerate(blocks):
         _write(normal, f, g, np.matmul(f.inner, sums[..., number * count : (number + 1) * count]))

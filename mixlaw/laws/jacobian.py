@@ -1,8 +1,8 @@
-"""The derivatives of many predictions by many parameters, kept in the form in which they are cheap.
+"""The Jacobian of many predictions by many parameters, in a factored form.
 
-A table has far fewer mixtures than rows, because every run is evaluated at many D. What depends on the mixture alone
-has its derivatives on the m distinct mixtures (`inner`), times one factor per row (`seed`): the n x p jacobian is never
-made, and its products cost O(n + m p^2). Everything else is stored row by row.
+A table has far fewer mixtures than rows, because every run is evaluated at many D. Derivatives of terms of the mixture
+alone are stored for the m distinct mixtures (`inner`), with one factor per row (`outer`): the n x p Jacobian is never
+formed, and its products cost O(n + m p^2). Other derivatives are stored row by row (`dense`).
 
 Legend of shapes: b parameter vectors, n rows, m distinct mixtures, p parameters, s of one block.
 """
@@ -35,15 +35,15 @@ class Groups:
 
 @dataclass
 class Factored:
-    """Derivatives seed (b, n) x inner (b, s, m) of the parameters at `at`."""
+    """Derivatives outer (b, n) x inner (b, s, m) of the parameters at `at`."""
 
     at: slice
     inner: Array
-    seed: Array
+    outer: Array
 
 
 @dataclass
-class Slopes:
+class Jacobian:
     """Derivatives of b x n predictions by p parameters."""
 
     shape: tuple[int, int, int]  # b, p, n
@@ -52,50 +52,50 @@ class Slopes:
     factored: list[Factored] = field(default_factory=list)
 
     def add(self, at: slice, rows: Array) -> None:
-        """Take derivatives (b, s, n) of the parameters at `at`."""
+        """Append derivatives (b, s, n) by the parameters at `at`."""
         self.dense.append((at, rows))
 
-    def add_factored(self, at: slice, inner: Array, seed: Array) -> None:
-        """Take derivatives in the factored form; their mixtures are those of `groups`, or the rows themselves."""
+    def add_factored(self, at: slice, inner: Array, outer: Array) -> None:
+        """Append derivatives in factored form; the mixtures are those of `groups`, or one per row without groups."""
         b, _, n = self.shape
-        self.factored.append(Factored(at, inner, np.array(np.broadcast_to(seed, (b, n)))))
+        self.factored.append(Factored(at, inner, np.array(np.broadcast_to(outer, (b, n)))))
 
     def full(self) -> Array:
-        """Return all of them, (b, p, n)."""
+        """Return the dense Jacobian (b, p, n)."""
         full = np.zeros(self.shape)
         for at, rows in self.dense:
             full[:, at] += rows
         for f in self.factored:
-            full[:, f.at] += self._spread(f.inner) * f.seed[:, None, :]
+            full[:, f.at] += self._spread(f.inner) * f.outer[:, None, :]
         return full
 
     def scale(self, factor: Array) -> None:
         """Multiply by a factor per row, (b, n)."""
         self.dense = [(at, rows * factor[:, None, :]) for at, rows in self.dense]
         for f in self.factored:
-            f.seed = f.seed * factor
+            f.outer = f.outer * factor
 
-    def times(self, step: Array) -> Array:
-        """Return (b, n) changes of the predictions for changes of the parameters (b, p)."""
+    def jvp(self, step: Array) -> Array:
+        """Return (b, n) the Jacobian-vector product with changes of the parameters (b, p)."""
         b, _, n = self.shape
         change = np.zeros((b, n))
         for at, rows in self.dense:
             change += np.matmul(step[:, None, at], rows)[:, 0]
         for f in self.factored:
-            change += f.seed * self._spread(np.matmul(step[:, None, f.at], f.inner)[:, 0])
+            change += f.outer * self._spread(np.matmul(step[:, None, f.at], f.inner)[:, 0])
         return change
 
-    def pulled(self, by_value: Array) -> Array:
-        """Return (b, p) derivatives of sum(by_value x predictions) for by_value (b, n)."""
-        pulled = np.zeros(self.shape[:2])
+    def vjp(self, by_value: Array) -> Array:
+        """Return (b, p) the vector-Jacobian product with by_value (b, n)."""
+        product = np.zeros(self.shape[:2])
         for at, rows in self.dense:
-            pulled[:, at] += np.matmul(rows, by_value[..., None])[..., 0]
+            product[:, at] += np.matmul(rows, by_value[..., None])[..., 0]
         for f in self.factored:
-            pulled[:, f.at] += np.matmul(f.inner, self._sums(by_value * f.seed)[..., None])[..., 0]
-        return pulled
+            product[:, f.at] += np.matmul(f.inner, self._sums(by_value * f.outer)[..., None])[..., 0]
+        return product
 
     def normal(self, weight: Array) -> Array:
-        """Return (b, p, p) the matrix of the least-squares problem with row weights (b, n)."""
+        """Return (b, p, p) the normal matrix J W J' for row weights (b, n)."""
         b, p, _ = self.shape
         normal = np.zeros((b, p, p))
         rows = np.concatenate([rows for _, rows in self.dense], 1) if self.dense else np.zeros((b, 0, self.shape[2]))
@@ -103,30 +103,30 @@ class Slopes:
         weighted = rows * weight[:, None, :]
         normal[:, where[:, None], where] = np.matmul(weighted, rows.transpose(0, 2, 1))
         for i, f in enumerate(self.factored):
-            seeded = weight * f.seed
-            cross = np.matmul(f.inner, self._sums(rows * seeded[:, None, :]).transpose(0, 2, 1))
+            weighted_outer = weight * f.outer
+            cross = np.matmul(f.inner, self._sums(rows * weighted_outer[:, None, :]).transpose(0, 2, 1))
             normal[:, f.at, where] = cross
             normal[:, where, f.at] = cross.transpose(0, 2, 1)
             for g in self.factored[: i + 1]:
-                sums = self._sums(seeded * g.seed)
+                sums = self._sums(weighted_outer * g.outer)
                 block = np.matmul(f.inner * sums[:, None, :], g.inner.transpose(0, 2, 1))
                 normal[:, f.at, g.at] = block
                 normal[:, g.at, f.at] = block.transpose(0, 2, 1)
         return normal
 
-    def members(self, at: NDArray[np.bool_]) -> "Slopes":
-        """Return those of some parameter vectors."""
-        kept = Slopes((int(at.sum()), *self.shape[1:]), self.groups)
+    def members(self, at: NDArray[np.bool_]) -> "Jacobian":
+        """Return the Jacobians of some parameter vectors."""
+        kept = Jacobian((int(at.sum()), *self.shape[1:]), self.groups)
         kept.dense = [(place, rows[at]) for place, rows in self.dense]
-        kept.factored = [Factored(f.at, f.inner[at], f.seed[at]) for f in self.factored]
+        kept.factored = [Factored(f.at, f.inner[at], f.outer[at]) for f in self.factored]
         return kept
 
-    def replace(self, at: NDArray[np.bool_], new: "Slopes") -> None:
-        """Take the values of some parameter vectors from others of the same form."""
+    def replace(self, at: NDArray[np.bool_], new: "Jacobian") -> None:
+        """Overwrite the Jacobians of some parameter vectors with those of `new`, which has the same form."""
         for (_, old_rows), (_, new_rows) in zip(self.dense, new.dense, strict=True):
             old_rows[at] = new_rows[at]
         for f, g in zip(self.factored, new.factored, strict=True):
-            f.inner[at], f.seed[at] = g.inner[at], g.seed[at]
+            f.inner[at], f.outer[at] = g.inner[at], g.outer[at]
 
     def _spread(self, values: Array) -> Array:
         return self.groups.spread(values) if self.groups else values

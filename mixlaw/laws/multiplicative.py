@@ -79,23 +79,23 @@ class Coupled(Nested):
         self.children = (coupling, *children)
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
-        (q, *parts), memo = self.values(theta, x)
+        (q, *parts), cache = self.values(theta, x)
         logs = [np.log(np.maximum(part, TINY)) for part in parts]
         log_sum = reduce(np.logaddexp, [q * log for log in logs])
         shares = [np.exp(q * log - log_sum) for log in logs]
         value = np.exp(log_sum / q)
-        return value, (memo, q, logs, log_sum, shares, value)
+        return value, (cache, q, logs, log_sum, shares, value)
 
-    def inner(self, memo: Any) -> Any:
-        return memo[0]
+    def inner(self, cache: Any) -> Any:
+        return cache[0]
 
-    def seed(self, i: int, memo: Any, seed: Array) -> Array:
-        _, q, logs, log_sum, shares, value = memo
+    def child_cotangent(self, i: int, cache: Any, cotangent: Array) -> Array:
+        _, q, logs, log_sum, shares, value = cache
         if i:
-            by_part: Array = seed * value * shares[i - 1] * np.exp(-logs[i - 1])
+            by_part: Array = cotangent * value * shares[i - 1] * np.exp(-logs[i - 1])
             return by_part
         mean_log = sum(share * log for share, log in zip(shares, logs, strict=True))
-        by_q: Array = seed * value * (mean_log - log_sum / q) / q
+        by_q: Array = cotangent * value * (mean_log - log_sum / q) / q
         return by_q
 
     def amplitude(self, k: int) -> Array | None:
@@ -117,22 +117,22 @@ class WarmDecay(Nested):
     uses = frozenset("D")
 
     def __init__(self, rate: str, lost: str) -> None:
-        self.children = (exponent(rate), Constant(lost, WARM_UP, (-2.5, 1.0), believed=True))
+        self.children = (exponent(rate), Constant(lost, WARM_UP, (-2.5, 1.0), has_prior=True))
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
-        (rate, lost), memo = self.values(theta, x)
+        (rate, lost), cache = self.values(theta, x)
         share = lost * np.exp(-x.log_d)  # of D
         warm, late = share < 0.5, 1 - np.minimum(share, 0.5)
         log_tokens = x.log_d + np.where(warm, np.log(late), -np.log(4 * np.maximum(share, 0.5)))
         value = np.exp(-rate * log_tokens)
         by_lost = -np.where(warm, share / late, 1.0) / lost  # of the logarithm of D~
-        return value, (memo, value, (-log_tokens, -rate * by_lost))
+        return value, (cache, value, (-log_tokens, -rate * by_lost))
 
-    def inner(self, memo: Any) -> Any:
-        return memo[0]
+    def inner(self, cache: Any) -> Any:
+        return cache[0]
 
-    def seed(self, i: int, memo: Any, seed: Array) -> Array:
-        by_child: Array = seed * memo[1] * memo[2][i]
+    def child_cotangent(self, i: int, cache: Any, cotangent: Array) -> Array:
+        by_child: Array = cotangent * cache[1] * cache[2][i]
         return by_child
 
 
@@ -142,18 +142,18 @@ class Emergence(Nested):
     uses = frozenset("D")
 
     def __init__(self, symbol: str) -> None:
-        self.children = (Constant(symbol, EMERGENCE, (-3.0, 1.5), believed=True),)
+        self.children = (Constant(symbol, EMERGENCE, (-3.0, 1.5), has_prior=True),)
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
-        (half,), memo = self.values(theta, x)
+        (half,), cache = self.values(theta, x)
         felt = 1 / (1 + half * np.exp(-x.log_d))
-        return felt, (memo, -felt * felt * np.exp(-x.log_d))
+        return felt, (cache, -felt * felt * np.exp(-x.log_d))
 
-    def inner(self, memo: Any) -> Any:
-        return memo[0]
+    def inner(self, cache: Any) -> Any:
+        return cache[0]
 
-    def seed(self, i: int, memo: Any, seed: Array) -> Array:
-        by_half: Array = seed * memo[1]
+    def child_cotangent(self, i: int, cache: Any, cotangent: Array) -> Array:
+        by_half: Array = cotangent * cache[1]
         return by_half
 
 
@@ -185,12 +185,12 @@ class Shares(Term):
         parts = scales[:, :, None] * x.h
         return parts.sum(-2), (parts, scales)
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        parts, scales = memo
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        parts, scales = cache
         if by_theta is not None:
-            np.multiply(seed[:, None, :], parts, out=by_theta)
+            np.multiply(cotangent[:, None, :], parts, out=by_theta)
         if by_h is not None:
-            by_h += seed[:, None, :] * scales[:, :, None]
+            by_h += cotangent[:, None, :] * scales[:, :, None]
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
         return {f"{self.symbol}_{d}": float(np.exp(t)) for d, t in zip(domains, theta, strict=True)}
@@ -229,4 +229,4 @@ class Usefulness(InverseSum):
 
 def coupling(symbol: str) -> Constant:
     """Return the power q of `Coupled`."""
-    return Constant(symbol, COUPLING, (0.7, 0.5), believed=True)
+    return Constant(symbol, COUPLING, (0.7, 0.5), has_prior=True)

@@ -45,13 +45,13 @@ class Exponential(Term):
         value = np.exp((theta[..., None] * x.h).sum(-2))
         return value, (value, theta, x.h)
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        value, theta, h = memo
-        seeded = (seed * value)[:, None, :]
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        value, theta, h = cache
+        scaled = (cotangent * value)[:, None, :]
         if by_theta is not None:
-            np.multiply(seeded, h, out=by_theta)
+            np.multiply(scaled, h, out=by_theta)
         if by_h is not None:
-            by_h += seeded * theta[..., None]
+            by_h += scaled * theta[..., None]
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
         return {f"t_{d}": float(t) for d, t in zip(domains, theta, strict=True)}
@@ -80,16 +80,16 @@ class SumOfExponentials(Term):
         terms = np.exp(t * x.h + (theta[:, :k, None] if self.free else 0.0))
         return terms.sum(-2), (terms, t, x.h)
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        terms, t, h = memo
-        seeded = seed[:, None, :] * terms
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        terms, t, h = cache
+        scaled = cotangent[:, None, :] * terms
         k = h.shape[-2]
         if by_theta is not None:
-            by_theta[:, -k:] = seeded * h
+            by_theta[:, -k:] = scaled * h
             if self.free:
-                by_theta[:, :k] = seeded
+                by_theta[:, :k] = scaled
         if by_h is not None:
-            by_h += seeded * t
+            by_h += scaled * t
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
         k = len(domains)
@@ -126,14 +126,14 @@ class Scheffe(Term):
         value = theta @ features if features.ndim == 2 else (theta[..., None] * features).sum(-2)
         return value, (theta, features, x.h)
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        theta, features, h = memo
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        theta, features, h = cache
         k = h.shape[-2]
         if by_theta is not None:
-            np.multiply(seed[:, None, :], features, out=by_theta)
+            np.multiply(cotangent[:, None, :], features, out=by_theta)
         if by_h is not None:
             slope = theta[:, :k, None] + np.matmul(self._pairs(theta, k), h)
-            by_h += seed[:, None, :] * slope
+            by_h += cotangent[:, None, :] * slope
 
     def _pairs(self, theta: Array, k: int) -> Array:
         """Return (b, k, k) the symmetric matrices of b_ij, with a zero diagonal."""
@@ -180,11 +180,11 @@ class SharePower(Term):
         value = np.exp(power * log_base)
         return value, (value, power, base, log_base, theta, x)
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        value, power, base, log_base, theta, x = memo
-        by_base = seed * value * power / np.maximum(base, TINY)
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        value, power, base, log_base, theta, x = cache
+        by_base = cotangent * value * power / np.maximum(base, TINY)
         if by_theta is not None:
-            by_theta[:, 0] = seed * value * power * log_base
+            by_theta[:, 0] = cotangent * value * power * log_base
             if self.shifted:
                 by_theta[:, 1] = by_base * np.exp(theta[:, 1:])
         if by_h is not None:
@@ -295,17 +295,17 @@ class Formula(Term):
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
         return np.broadcast_to(self._evaluated(theta, x), (len(theta), x.h.shape[-1])), (theta, x)
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        theta, x = memo
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        theta, x = cache
         k = x.h.shape[-2]
         if by_theta is not None:
             for j in range(theta.shape[1]):
                 moved = theta + 1j * COMPLEX_STEP * np.eye(theta.shape[1])[j]
-                by_theta[:, j] = seed * self._evaluated(moved, x).imag / COMPLEX_STEP
+                by_theta[:, j] = cotangent * self._evaluated(moved, x).imag / COMPLEX_STEP
         if by_h is not None and self.uses & {"h", "share"}:
             for i in range(k):
                 moved_h = x.h + 1j * COMPLEX_STEP * np.eye(k)[:, i : i + 1]
-                by_h[:, i] += seed * self._evaluated(theta, x.with_h(moved_h)).imag / COMPLEX_STEP
+                by_h[:, i] += cotangent * self._evaluated(theta, x.with_h(moved_h)).imag / COMPLEX_STEP
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
         values, named = iter(theta), {}

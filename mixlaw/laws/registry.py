@@ -32,8 +32,8 @@ import numpy as np
 
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.laws.dai_zheng import Capacity
-from mixlaw.laws.grid import GridSlopes
-from mixlaw.laws.jacobian import Array, Slopes
+from mixlaw.laws.grid import GridJacobian
+from mixlaw.laws.jacobian import Array, Jacobian
 from mixlaw.laws.multiplicative import Coupled, Emergence, Shares, Usefulness, WarmDecay, coupling
 from mixlaw.laws.published import (
     Exponential,
@@ -48,7 +48,7 @@ from mixlaw.laws.published import (
     forgetting,
 )
 from mixlaw.laws.terms import Box, Constant, Inputs, InverseSum, Number, PowerOfSum, Term, exponent
-from mixlaw.laws.tree import Decay, Nested, Product, Sum, slope_on_grid, value_of
+from mixlaw.laws.tree import Decay, Nested, Product, Sum, jacobian_on_grid, value_of
 
 # A weight of 0 counts as this much. With exact zeros a fit could place a jump between 0 and the smallest other weight
 # (h^gamma with a tiny gamma), which moves the optimum; and every domain contains a little of the others.
@@ -152,30 +152,30 @@ class Law:
             return self._full(self.term.value(theta, x.without_grid())[0], x)
         return x.grid.rows(value_of(self.term, theta, x)[0])
 
-    def loss_and_slopes(self, theta: Array, x: Inputs) -> tuple[Array, Slopes | GridSlopes]:
+    def loss_and_factored_jacobian(self, theta: Array, x: Inputs) -> tuple[Array, Jacobian | GridJacobian]:
         """Return losses (b, n) and their derivatives by the parameters in factored form."""
         if x.grid is not None and self.term.separable:
-            value, memo = value_of(self.term, theta, x)
-            on_grid = GridSlopes((*theta.shape, len(x.log_n)), x.grid)
-            slope_on_grid(self.term, memo, np.ones((len(theta), 1, 1)), x, on_grid, slice(0, theta.shape[1]))
+            value, cache = value_of(self.term, theta, x)
+            on_grid = GridJacobian((*theta.shape, len(x.log_n)), x.grid)
+            jacobian_on_grid(self.term, cache, np.ones((len(theta), 1, 1)), x, on_grid, slice(0, theta.shape[1]))
             return x.grid.rows(value), on_grid
-        value, memo = self.term.value(theta, x.without_grid())
+        value, cache = self.term.value(theta, x.without_grid())
         value = self._full(value, x)
-        slopes = Slopes((*theta.shape, value.shape[1]), x.groups)
-        self.term.slope(memo, np.ones_like(value), slopes, 0)
-        return value, slopes
+        jacobian = Jacobian((*theta.shape, value.shape[1]), x.groups)
+        self.term.write_jacobian(cache, np.ones_like(value), jacobian, 0)
+        return value, jacobian
 
     def loss_and_jacobian(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
         """Return losses (b, n) and their derivatives by the parameters (b, p, n)."""
-        value, slopes = self.loss_and_slopes(theta, x)
-        return value, slopes.full()
+        value, jacobian = self.loss_and_factored_jacobian(theta, x)
+        return value, jacobian.full()
 
     def loss_and_gradient_h(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
         """Return losses (b, n) and their derivatives by each lifted weight (b, k, n), the sum being free."""
-        value, memo = self.term.value(theta, x)
+        value, cache = self.term.value(theta, x)
         value = self._full(value, x)
         by_h = np.zeros((len(theta), x.h.shape[-2], value.shape[1]))
-        self.term.pull(memo, np.ones_like(value), None, by_h)
+        self.term.vjp(cache, np.ones_like(value), None, by_h)
         return value, by_h
 
     @staticmethod

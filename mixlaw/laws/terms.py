@@ -1,8 +1,8 @@
-"""The leaves that laws are made of: each knows its value, its exact derivatives, and how its parameters are named.
+"""The leaves of laws: each has a value, exact derivatives and names for its parameters.
 
 A law is a small tree: leaves are functions of N, D and the mixture h, inner nodes (`tree`) are sums, products
-and decays. Inside, parameters live where they are free: positive ones as logarithms; a power of a sum as (log value,
-gamma, log C_i / C_k), so that gamma = 0 is an ordinary point.
+and decays. Parameters are unconstrained inside: positive ones are logarithms; a power of a sum has (log value, gamma,
+log C_i / C_k), which is regular at gamma = 0.
 
 Legend of shapes: b parameter vectors at once, n rows of a table, k domains, s parameters of a term.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mixlaw.laws.grid import Grid
 from mixlaw.laws.jacobian import Array, Groups
 
-Slot = Array | None  # where derivatives are wanted, or nothing
+Slot = Array | None  # array for derivatives; None if they are not needed
 TINY = 1e-300
 MOST_CELLS = 8  # cells of a grid per row: more, and empty ones would take most of the time
 
@@ -39,7 +39,7 @@ class Inputs:
     h, log_h : (k, n), or (b, k, n) where every parameter vector has mixtures of its own; rows sum to about one
     target : (n,) which domain's loss a row is, for laws that know
     columns : further numbers per row, (n,) or (k, n), that some laws need
-    log_d_unit : logarithm of d_unit, for the laws whose form depends on it
+    log_d_unit : logarithm of d_unit, for laws that are not invariant under a change of unit
     distinct, groups : the m distinct mixtures and where they are, where `grouped` has sorted the rows by mixture
     scales, grid : the s distinct pairs of N and D, and each row's cell of the m x s grid, where it has few empty cells
     """
@@ -64,10 +64,18 @@ class Inputs:
     def rows(self, at: slice | NDArray[np.int64]) -> "Inputs":
         """Return only some rows, in that order; they stay grouped where their mixtures still follow each other."""
         few = replace(
-            self, log_n=self.log_n[at], log_d=self.log_d[at], h=self.h[..., at], log_h=self.log_h[..., at],
-            target=None if self.target is None else self.target[at], distinct=None, groups=None, scales=None, grid=None,
+            self,
+            log_n=self.log_n[at],
+            log_d=self.log_d[at],
+            h=self.h[..., at],
+            log_h=self.log_h[..., at],
+            target=None if self.target is None else self.target[at],
+            distinct=None,
+            groups=None,
+            scales=None,
+            grid=None,
             columns={name: c[..., at] for name, c in (self.columns or {}).items()},
-        )  # fmt: skip
+        )
         if self.groups is None or self.distinct is None:
             return few
         places = self.groups.place[at]
@@ -173,38 +181,39 @@ class Term:
         raise NotImplementedError
 
     def prior(self, k: int) -> Box:
-        """Return centre and sd (s,) of what is believed before the data; an infinite sd believes nothing.
+        """Return mean and sd (s,) of the Gaussian prior; an infinite sd is a flat prior.
 
-        Only intervals use it: where the data do not decide, they are as wide as the belief.
+        The fit counts it as one run by default (`prior_strength`); intervals are as wide as the prior where the data do
+        not identify a parameter.
         """
         return np.zeros(self.size(k)), np.full(self.size(k), np.inf)
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
-        """Return (b, n) or (b, 1) values for parameters (b, s), and what `pull` needs to know again."""
+        """Return (b, n) or (b, 1) values for parameters (b, s), and the cache for `vjp`."""
         raise NotImplementedError
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        """Write seed (b, n) times the derivatives by the parameters into (b, s, n), and add those by h to (b, k, n)."""
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        """Write cotangent (b, n) times the derivatives by the parameters to (b, s, n); add those by h to (b, k, n)."""
         raise NotImplementedError
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
-        """Return the parameters (s,) as the source writes them, by name."""
+        """Return the parameters (s,) in the source's notation, by name."""
         raise NotImplementedError
 
     def amplitude(self, k: int) -> Array | None:
-        """Return the direction (s,) along which the value is only multiplied, by e per unit; None if there is none."""
+        """Return the direction (s,) along which the value is multiplied by e per unit; None if there is none."""
         return None
 
     def signed(self, k: int) -> list[int]:
-        """Return which parameters decide by their sign in which basin of the objective a descent ends."""
+        """Return the indices of parameters whose sign selects the basin of attraction of the objective."""
         return []
 
     def rates(self, k: int) -> list[int]:
-        """Return which parameters are exponents of N or D, on which extrapolation hangs."""
+        """Return the indices of exponents of N or D, which determine extrapolation."""
         return []
 
     def convex(self, theta: Array, k: int) -> bool:
-        """Say whether the value is convex in h at these parameters (s,)."""
+        """Return whether the value is convex in h at these parameters (s,)."""
         return "h" not in self.uses
 
 
@@ -214,8 +223,8 @@ class Constant(Term):
 
     symbol: str
     limits: tuple[float, float] = AMPLITUDE
-    near: tuple[float, float] = (-1.0, 1.0)  # mean and sd of the logarithm where starts are drawn
-    believed: bool = False  # whether `near` is also what is believed before the data
+    near: tuple[float, float] = (-1.0, 1.0)  # mean and sd of the logarithm, for starts
+    has_prior: bool = False  # whether `near` is also the prior
 
     def bounds(self, k: int) -> Box:
         return box((self.limits, 1))
@@ -224,18 +233,18 @@ class Constant(Term):
         return rng.normal(*self.near, (count, 1))
 
     def prior(self, k: int) -> Box:
-        return np.full(1, self.near[0]), np.full(1, self.near[1] if self.believed else np.inf)
+        return np.full(1, self.near[0]), np.full(1, self.near[1] if self.has_prior else np.inf)
 
     def rates(self, k: int) -> list[int]:
-        return [0] if self.believed else []
+        return [0] if self.has_prior else []
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
         value = np.exp(theta)
         return value, value
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
         if by_theta is not None:
-            np.multiply(seed, memo, out=by_theta[:, 0])
+            np.multiply(cotangent, cache, out=by_theta[:, 0])
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
         return {self.symbol: float(np.exp(theta[0]))}
@@ -246,7 +255,7 @@ class Constant(Term):
 
 def exponent(symbol: str) -> Constant:
     """Return the exponent of a decay, between 0.01 and 1."""
-    return Constant(symbol, EXPONENT, (-1.0, 0.6), believed=True)
+    return Constant(symbol, EXPONENT, (-1.0, 0.6), has_prior=True)
 
 
 @dataclass(frozen=True)
@@ -269,9 +278,9 @@ class Number(Term):
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
         return theta, None
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
         if by_theta is not None:
-            by_theta[:, 0] = seed
+            by_theta[:, 0] = cotangent
 
     def natural(self, theta: Array, domains: Sequence[str]) -> dict[str, float]:
         return {self.symbol: float(theta[0])}
@@ -302,10 +311,10 @@ class InverseSum(Term):
         value = 1 / np.maximum(terms.sum(-2), TINY)
         return value, (value, terms, gamma, x.log_h, x.h)
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        value, terms, gamma, log_h, h = memo
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        value, terms, gamma, log_h, h = cache
         k = terms.shape[1]
-        by_terms = (-seed * value * value)[:, None, :] * terms
+        by_terms = (-cotangent * value * value)[:, None, :] * terms
         scaled = by_terms * gamma
         if by_theta is not None:
             by_theta[:, :k] = by_terms
@@ -353,13 +362,13 @@ class PowerOfSum(Term):
         value = np.exp(theta[:, :1] + theta[:, 1:2] * log_total)
         return value, (value, total, log_total, ratios, theta[:, 1:2], x.h)
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        value, total, log_total, ratios, gamma, h = memo
-        seeded = seed * value
-        by_total = seeded * gamma / total
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        value, total, log_total, ratios, gamma, h = cache
+        scaled = cotangent * value
+        by_total = scaled * gamma / total
         if by_theta is not None:
-            by_theta[:, 0] = seeded
-            np.multiply(seeded, log_total, out=by_theta[:, 1])
+            by_theta[:, 0] = scaled
+            np.multiply(scaled, log_total, out=by_theta[:, 1])
             np.multiply(by_total[:, None, :] * ratios[:, :-1, None], h[..., :-1, :], out=by_theta[:, 2:])
         if by_h is not None:
             by_h += by_total[:, None, :] * ratios[:, :, None]

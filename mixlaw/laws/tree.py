@@ -1,30 +1,31 @@
-"""The inner nodes of a law: sums, products and decays of terms, which hand values up and derivatives down.
+"""The inner nodes of a law: sums, products and decays of terms, with reverse-mode differentiation.
 
-A pass goes down the tree for the values and back for the derivatives: a node is handed the derivative of the loss by
-its own value (its `seed`), and hands each child its own. Children that depend on the mixture alone are worked out once
-per distinct mixture, see `mixlaw.laws.jacobian`; on a grid, those of N and D alone once per pair of them, and all other
+A forward pass computes values, a backward pass derivatives: a node receives the derivative of the loss by its value
+(its `cotangent`) and passes each child its own. Children of the mixture alone are evaluated once per distinct mixture,
+see `mixlaw.laws.jacobian`; on a grid, children of N and D alone are evaluated once per pair of N and D, and all other
 nodes have values (b, m or 1, s or 1), see `mixlaw.laws.grid`.
 """
 
+import functools
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from mixlaw.laws.grid import MIXTURE, SCALE, Block, GridSlopes
-from mixlaw.laws.jacobian import Array, Slopes
+from mixlaw.laws.grid import MIXTURE, SCALE, Block, GridJacobian
+from mixlaw.laws.jacobian import Array, Jacobian
 from mixlaw.laws.terms import Box, Constant, Inputs, PowerOfSum, Slot, Term
 
-MOST_POWER = 100.0  # a decay is at most e^100; losses are far below
+MOST_POWER = 100.0  # a decay is at most e^100, far above any loss
 
 
 class Nested(Term):
-    """A node with children, whose parameters follow each other in their order.
+    """A node with children; its parameters are those of the children, in their order.
 
-    `broadcasts` says that value and seed only combine the children's values with each other and with `log_of`, so that
-    they hold for values of any shape that numpy broadcasts.
+    `broadcasts`: value and cotangents use only the children's values and `log_of`, so that they work for values of any
+    broadcastable shape.
     """
 
     children: tuple[Term, ...]
@@ -32,7 +33,7 @@ class Nested(Term):
 
     @cached_property
     def separable(self) -> bool:
-        """Whether the law can be worked out on a grid: every leaf reads the mixture alone, or N and D alone."""
+        """Whether the law can be evaluated on a grid: every leaf depends on the mixture alone, or on N and D alone."""
         return _pure(self) or (self.broadcasts and self.uses <= {"h", "N", "D"} and all(map(_separable, self.children)))
 
     @cached_property
@@ -40,7 +41,7 @@ class Nested(Term):
         return frozenset().union(*(c.uses for c in self.children))
 
     def slices(self, k: int) -> list[slice]:
-        """Return where each child's parameters are."""
+        """Return the slice of each child's parameters."""
         return _slices(self, k)
 
     def bounds(self, k: int) -> Box:
@@ -67,91 +68,91 @@ class Nested(Term):
         return named
 
     def values(self, theta: Array, x: Inputs) -> tuple[list[Array], Any]:
-        """Return each child's value, and what `pull_child` needs to know again."""
+        """Return each child's value, and the cache for `child_vjp`."""
         places = self.slices(x.h.shape[-2])
-        values, memos = [], []
+        values, caches = [], []
         for child, at in zip(self.children, places, strict=True):
-            value, memo = value_of(child, theta[:, at], x)
+            value, cache = value_of(child, theta[:, at], x)
             values.append(value)
-            memos.append(memo)
-        return values, (memos, places, x)
+            caches.append(cache)
+        return values, (caches, places, x)
 
-    def pull_child(self, i: int, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
-        """Hand a seed (b, n) to one child."""
-        memos, places, _ = memo
+    def child_vjp(self, i: int, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        """Backpropagate a cotangent (b, n) to one child."""
+        caches, places, _ = cache
         slot = None if by_theta is None else by_theta[:, places[i]]
-        self.children[i].pull(memos[i], seed, slot, by_h)
+        self.children[i].vjp(caches[i], cotangent, slot, by_h)
 
-    def slope(self, memo: Any, seed: Array, slopes: Slopes | GridSlopes, offset: int) -> None:
-        """Write seed (b, n) times the derivatives by the parameters, which begin at `offset`."""
-        memos, places, x = self.inner(memo)
+    def write_jacobian(self, cache: Any, cotangent: Array, jacobian: Jacobian | GridJacobian, offset: int) -> None:
+        """Write cotangent (b, n) times the derivatives by the parameters, which begin at `offset`."""
+        caches, places, x = self.inner(cache)
         for i, (child, at) in enumerate(zip(self.children, places, strict=True)):
-            sown, moved = self.seed(i, memo, seed), slice(offset + at.start, offset + at.stop)
-            if isinstance(slopes, GridSlopes):
-                slope_on_grid(child, memos[i], sown, x, slopes, moved)
+            own, moved = self.child_cotangent(i, cache, cotangent), slice(offset + at.start, offset + at.stop)
+            if isinstance(jacobian, GridJacobian):
+                jacobian_on_grid(child, caches[i], own, x, jacobian, moved)
             elif child.uses == {"h"}:
-                slopes.add_factored(moved, _inner(child, memos[i], len(sown), moved, seen_by(child, x)), sown)
+                jacobian.add_factored(moved, _inner(child, caches[i], len(own), moved, seen_by(child, x)), own)
             elif isinstance(child, Nested):
-                child.slope(memos[i], sown, slopes, moved.start)
+                child.write_jacobian(caches[i], own, jacobian, moved.start)
             else:
-                rows = np.empty((len(seed), at.stop - at.start, x.h.shape[-1]))
-                child.pull(memos[i], sown, rows, None)
-                slopes.add(moved, rows)
+                rows = np.empty((len(cotangent), at.stop - at.start, x.h.shape[-1]))
+                child.vjp(caches[i], own, rows, None)
+                jacobian.add(moved, rows)
 
-    def inner(self, memo: Any) -> Any:
-        """Return what `values` wanted to know again, out of what `value` did."""
+    def inner(self, cache: Any) -> Any:
+        """Return the cache of `values`, which is part of the cache of `value`."""
         raise NotImplementedError
 
-    def seed(self, i: int, memo: Any, seed: Array) -> Array:
-        """Return the derivative of the loss by child i's value, from that by the node's own."""
+    def child_cotangent(self, i: int, cache: Any, cotangent: Array) -> Array:
+        """Return the derivative of the loss by child i's value, from that by the node's value."""
         raise NotImplementedError
 
-    def pull(self, memo: Any, seed: Array, by_theta: Slot, by_h: Slot) -> None:
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
         for i in range(len(self.children)):
-            self.pull_child(i, self.inner(memo), self.seed(i, memo, seed), by_theta, by_h)
+            self.child_vjp(i, self.inner(cache), self.child_cotangent(i, cache, cotangent), by_theta, by_h)
 
 
-@cache
+@functools.cache
 def _slices(node: Nested, k: int) -> list[slice]:
     ends = np.cumsum([0] + [c.size(k) for c in node.children])
     return [slice(int(a), int(b)) for a, b in pairwise(ends)]
 
 
 def seen_by(term: Term, x: Inputs) -> Inputs:
-    """Return what a term is worked out on: the distinct mixtures or scales, where they are known and all it reads."""
+    """Return the inputs to evaluate a term on: distinct mixtures or scales if it depends on nothing else."""
     if x.distinct is not None and term.uses == {"h"}:
         return x.distinct
     return x.scales if x.scales is not None and term.uses <= {"N", "D"} else x
 
 
 def spread(term: Term, value: Array, x: Inputs) -> Array:
-    """Return the value of a term that was worked out on the distinct mixtures or scales, in the shape for all rows."""
+    """Return the value of a term, evaluated on distinct mixtures or scales, in a shape that broadcasts to all rows."""
     if x.grid is not None:
         return value[:, :, None] if term.uses == {"h"} else value[:, None, :]
     return value if x.groups is None else x.groups.spread(value)
 
 
 def value_of(term: Term, theta: Array, x: Inputs) -> tuple[Array, Any]:
-    """Return values for parameters (b, q), (b, n or 1) or on a grid (b, m or 1, s or 1), and what `pull` needs."""
+    """Return values for parameters (b, q), (b, n or 1) or on a grid (b, m or 1, s or 1), and the cache."""
     seen = seen_by(term, x)
-    value, memo = term.value(theta, seen)
-    return (value if seen is x else spread(term, value, x)), memo
+    value, cache = term.value(theta, seen)
+    return (value if seen is x else spread(term, value, x)), cache
 
 
-def slope_on_grid(term: Term, memo: Any, seed: Array, x: Inputs, slopes: GridSlopes, at: slice) -> None:
-    """Write seed (b, m or 1, s or 1) times the derivatives of a term by its parameters, which are at `at`."""
+def jacobian_on_grid(term: Term, cache: Any, cotangent: Array, x: Inputs, jacobian: GridJacobian, at: slice) -> None:
+    """Write cotangent (b, m or 1, s or 1) times the derivatives of a term by its parameters, which are at `at`."""
     seen = seen_by(term, x)
     if seen is not x:
         axis = MIXTURE if seen is x.distinct else SCALE
-        slopes.add(Block(at, axis, _inner(term, memo, len(seed), at, seen), seed))
+        jacobian.add(Block(at, axis, _inner(term, cache, len(cotangent), at, seen), cotangent))
     elif isinstance(term, Nested):
-        term.slope(memo, seed, slopes, at.start)
+        term.write_jacobian(cache, cotangent, jacobian, at.start)
 
 
-def _inner(term: Term, memo: Any, count: int, at: slice, seen: Inputs) -> Array:
-    """Return (b, q, a) the derivatives of a term by its own parameters on the inputs that it was worked out on."""
+def _inner(term: Term, cache: Any, count: int, at: slice, seen: Inputs) -> Array:
+    """Return (b, q, a) the derivatives of a term by its own parameters on the inputs of its evaluation."""
     inner = np.empty((count, at.stop - at.start, seen.h.shape[-1]))
-    term.pull(memo, np.ones((count, inner.shape[2])), inner, None)
+    term.vjp(cache, np.ones((count, inner.shape[2])), inner, None)
     return inner
 
 
@@ -176,17 +177,17 @@ class Sum(Nested):
         self.children = children
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
-        values, memo = self.values(theta, x)
+        values, cache = self.values(theta, x)
         total = values[0]
         for value in values[1:]:
             total = total + value
-        return total, memo
+        return total, cache
 
-    def inner(self, memo: Any) -> Any:
-        return memo
+    def inner(self, cache: Any) -> Any:
+        return cache
 
-    def seed(self, i: int, memo: Any, seed: Array) -> Array:
-        return seed
+    def child_cotangent(self, i: int, cache: Any, cotangent: Array) -> Array:
+        return cotangent
 
     def convex(self, theta: Array, k: int) -> bool:
         return all(c.convex(theta[at], k) for c, at in zip(self.children, self.slices(k), strict=True))
@@ -201,20 +202,20 @@ class Product(Nested):
         self.children = children
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
-        values, memo = self.values(theta, x)
+        values, cache = self.values(theta, x)
         total = values[0]
         for value in values[1:]:
             total = total * value
-        return total, (memo, values)
+        return total, (cache, values)
 
-    def inner(self, memo: Any) -> Any:
-        return memo[0]
+    def inner(self, cache: Any) -> Any:
+        return cache[0]
 
-    def seed(self, i: int, memo: Any, seed: Array) -> Array:
-        for j, value in enumerate(memo[1]):
+    def child_cotangent(self, i: int, cache: Any, cotangent: Array) -> Array:
+        for j, value in enumerate(cache[1]):
             if j != i:
-                seed = seed * value
-        return seed
+                cotangent = cotangent * value
+        return cotangent
 
     def amplitude(self, k: int) -> Array | None:
         found = [c.amplitude(k) for c in self.children]
@@ -245,23 +246,23 @@ class Decay(Nested):
         return self.children[0].uses | {"sparsity" if self.of == "active" else self.of}
 
     def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
-        (rate,), memo = self.values(theta, x)
+        (rate,), cache = self.values(theta, x)
         log_x = (x.scales or x).log_of(self.of)
         power = -rate * log_x
-        if rate.shape[1] > 1:  # a rate that depends on the mixture can be large enough to leave all numbers
+        if rate.shape[1] > 1:  # a rate that depends on the mixture can overflow
             np.minimum(power, MOST_POWER, out=power)
         value = np.exp(power)
-        return value, (memo, value, log_x)
+        return value, (cache, value, log_x)
 
-    def inner(self, memo: Any) -> Any:
-        return memo[0]
+    def inner(self, cache: Any) -> Any:
+        return cache[0]
 
-    def seed(self, i: int, memo: Any, seed: Array) -> Array:
-        return -seed * memo[1] * memo[2]
+    def child_cotangent(self, i: int, cache: Any, cotangent: Array) -> Array:
+        return -cotangent * cache[1] * cache[2]
 
 
 def embedded(small: Term, theta: Array, big: Term, k: int) -> Array:
-    """Return parameters (t, p) at which a larger law is the smaller one, whose parameters (t, s) these are.
+    """Return parameters (t, p) at which a law equals its special case with parameters (t, s).
 
     The two trees differ only where the larger one has a power of a sum for a constant.
     """

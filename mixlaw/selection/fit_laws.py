@@ -20,7 +20,7 @@ from mixlaw.selection.trial import Predictor, Trial, fitter, try_laws
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.table import Table
 
-TRIAL_RESAMPLES = 40  # of a trial's fits: enough to judge by how much intervals are too narrow
+TRIAL_RESAMPLES = 40  # of a trial's fits: enough to measure the coverage of intervals
 
 
 def fit_laws(
@@ -39,25 +39,25 @@ def fit_laws(
     Parameters
     ----------
     table : runs, see `mixlaw.read_table`; cleaned first, unless it has been
-    laws : a name, several names, or "auto", which chooses between the laws that suit the table
+    laws : a name, several names, or "auto", which chooses between the laws that can be fitted to the table
     targets : which losses to fit; all by default
-    holdout : what is held out for the choice (scale, mixture or tokens), and scored; by default what says most about
-        extrapolation and the table allows, and, where there is a choice to make, the ends of all runs as well
-    test : further runs to score the laws on
+    holdout : what is held out for the choice and scored: scale, mixture or tokens. By default sizes (or mixtures) and,
+        if there are several laws, the ends of all runs as well
+    test : further runs, only for scoring
     keep_warmup : keep checkpoints that are still in the warm-up of the learning rate
     progress : called with a sentence at the start of each step
     settings : of every `LawFit`
 
     Returns
     -------
-    The fitted laws; `best` is the chosen one, `scores` are on held-out or test runs where these were asked for.
+    The fitted laws; `best` is the chosen one, `scores` are on held-out or test runs, if these were requested.
 
     Raises
     ------
     ConfigError
         If a law is unknown, or both `holdout` and `test` are given.
     FitError
-        If the table supports none of the laws, or has nothing to hold out of the kind that was asked for.
+        If none of the laws can be fitted to the table, or it has nothing to hold out of the requested kind.
     """
     if test is not None and holdout:
         raise ConfigError("--test and --holdout are two ways to score: give one of them")

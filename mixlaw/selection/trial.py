@@ -1,4 +1,4 @@
-"""A trial: laws fitted to one part of a table and scored on the rest."""
+"""A trial: laws fitted to one part of a table and scored on the held-out rest."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ class Trial:
     kind : what was held out, see `mixlaw.selection.splits.KINDS`
     held : the held-out rows
     fits : name -> law fitted to the other rows
-    refused : name -> why the other rows do not support that law
+    refused : name -> why the law could not be fitted to the other rows
     """
 
     kind: str
@@ -85,7 +85,7 @@ def try_laws(table: Table, names: Iterable[str], kind: str, fit: Fitter, *, fold
     Raises
     ------
     FitError
-        If the table has nothing to hold out, or the rest of it supports none of the laws.
+        If the table has nothing to hold out, or none of the laws can be fitted to the rest.
     """
     held = held_out(table, kind, fold)
     trial, rest = Trial(kind, table.rows(held)), table.rows(~held)

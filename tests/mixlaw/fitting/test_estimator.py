@@ -187,9 +187,9 @@ def test_two_model_sizes_and_few_mixtures_and_a_constant_domain_are_warned_of():
 
 def test_the_statement_says_how_many_starts_agree():
     found = LawFit("base", **QUICK).fit(study("base")).fitted_.target("main").statement
-    assert found == "6 of the 6 starts that were followed, of 6, reached the lowest minimum"
+    assert found == "6 of 6 starts kept (of 6) reached the lowest minimum"
     alone = LawFit("base", n_starts=1, n_bootstrap=2).fit(study("base")).fitted_.target("main").statement
-    assert alone == "only 1 of the 1 starts that were followed, of 1, reached the lowest minimum: lower ones may exist"
+    assert alone == "only 1 of 1 starts kept (of 1) reached the lowest minimum: lower ones may exist"
 
 
 def test_the_same_seed_gives_the_same_fit_and_another_one_other_intervals():

@@ -5,7 +5,7 @@ import pytest
 
 from mixlaw.fitting.assemble import problems
 from mixlaw.fitting.levenberg_marquardt import Members, minimise, objective
-from mixlaw.fitting.multistart import _taking_turns, find_minima
+from mixlaw.fitting.multistart import _round_robin, find_minima
 from mixlaw.laws.registry import LAWS
 from tests.mixlaw.synthetic import TRUTHS, UNITS, study
 
@@ -27,7 +27,7 @@ def test_the_truth_is_never_better_than_what_is_found(seed):
 def test_without_noise_the_truth_is_found():
     found = find_minima(joint_problem(0.0), 12, 0)
     assert found.objective[0] < 1e-12
-    assert "starts that were followed, of 12, reached the lowest minimum" in found.statements[0]
+    assert "starts kept (of 12) reached the lowest minimum" in found.statements[0]
 
 
 def test_a_law_never_ends_above_the_one_that_it_contains():
@@ -48,8 +48,8 @@ def test_the_same_seed_finds_the_same_minimum():
 def test_starts_of_every_sign_of_the_powers_take_turns():
     objectives = np.array([[4.0, 1.0, 2.0, 3.0, 5.0]])
     theta = np.array([[[1.0], [2.0], [3.0], [-4.0], [-5.0]]])
-    assert _taking_turns(theta, objectives, [0])[0, :, 0].tolist() == [2.0, -4.0, 3.0, -5.0, 1.0]
-    assert _taking_turns(theta, objectives, [])[0, :, 0].tolist() == [2.0, 3.0, -4.0, 1.0, -5.0]
+    assert _round_robin(theta, objectives, [0])[0, :, 0].tolist() == [2.0, -4.0, 3.0, -5.0, 1.0]
+    assert _round_robin(theta, objectives, [])[0, :, 0].tolist() == [2.0, 3.0, -4.0, 1.0, -5.0]
 
 
 def test_the_basin_of_the_truth_is_found_where_its_powers_have_other_signs_than_most_starts_end_with():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.laws.grid import GridSlopes
+from mixlaw.laws.grid import GridJacobian
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import LAWS, Law
 from mixlaw.laws.terms import Inputs
@@ -45,16 +45,16 @@ def test_the_laws_of_auto_are_worked_out_on_grids_and_laws_that_read_more_than_N
 def test_values_and_products_on_a_grid_equal_those_of_single_rows(name, missing, repeated, seed):
     law, rng = LAWS[name], np.random.default_rng(seed)
     theta, x = study(law, seed, missing, repeated)
-    value, slopes = law.loss_and_slopes(theta, x)
-    assert isinstance(slopes, GridSlopes)
+    value, factored = law.loss_and_factored_jacobian(theta, x)
+    assert isinstance(factored, GridJacobian)
     expected, full = law.loss_and_jacobian(theta, x.without_groups())
     close(value, expected)
     close(law.loss(theta, x), expected)
-    close(slopes.full(), full)
+    close(factored.full(), full)
     step, by_value, weight = (rng.normal(size=s) for s in (theta.shape, value.shape, value.shape))
-    close(slopes.times(step), np.einsum("bpn,bp->bn", full, step))
-    close(slopes.pulled(by_value), np.einsum("bpn,bn->bp", full, by_value))
-    close(slopes.normal(weight**2), np.einsum("bpn,bn,bqn->bpq", full, weight**2, full))
+    close(factored.jvp(step), np.einsum("bpn,bp->bn", full, step))
+    close(factored.vjp(by_value), np.einsum("bpn,bn->bp", full, by_value))
+    close(factored.normal(weight**2), np.einsum("bpn,bn,bqn->bpq", full, weight**2, full))
 
 
 @pytest.mark.parametrize("name", SEPARABLE)
@@ -63,15 +63,15 @@ def test_values_and_products_on_a_grid_equal_those_of_single_rows(name, missing,
 def test_rows_are_scaled_and_members_taken_and_replaced_without_touching_the_rest(name, seed):
     law, some = LAWS[name], np.array([True, False, True])
     theta, x = study(law, seed, missing=3)
-    slopes, other = (law.loss_and_slopes(theta + off, x)[1] for off in (0.0, 0.01))
-    before = slopes.full()
+    factored, other = (law.loss_and_factored_jacobian(theta + off, x)[1] for off in (0.0, 0.01))
+    before = factored.full()
     factor = np.random.default_rng(seed).normal(size=(MEMBERS, before.shape[2]))
-    few = slopes.members(some)
+    few = factored.members(some)
     few.scale(factor[some])
     close(few.full(), before[some] * factor[some][:, None])
-    slopes.replace(some, other)
-    close(slopes.full()[some], other.full()[some])
-    close(slopes.full()[~some], before[~some])
+    factored.replace(some, other)
+    close(factored.full()[some], other.full()[some])
+    close(factored.full()[~some], before[~some])
 
 
 def test_few_rows_of_many_cells_are_not_worked_out_on_a_grid():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.laws.jacobian import Array, Groups, Slopes
+from mixlaw.laws.jacobian import Array, Groups, Jacobian
 from mixlaw.laws.registry import LAWS, Law
 from mixlaw.laws.terms import Inputs
 from tests.mixlaw.synthetic import random_case
@@ -15,7 +15,7 @@ ROWS, MEMBERS = 24, 3
 seeds = st.integers(0, 2**32 - 1)
 
 
-def slopes_of(law: Law, seed: int, repeated: bool, off: float = 0.0) -> Slopes:
+def slopes_of(law: Law, seed: int, repeated: bool, off: float = 0.0) -> Jacobian:
     """Return a law's derivatives on rows of which many, or none, share their mixture; `off` moves the parameters."""
     theta, x = random_case(law, seed, n=4 if repeated else ROWS, b=MEMBERS)
     if repeated:
@@ -25,7 +25,7 @@ def slopes_of(law: Law, seed: int, repeated: bool, off: float = 0.0) -> Slopes:
         x = Inputs.of(rng.normal(size=ROWS), rng.normal(size=ROWS), x.h, **more)
     x = x.rows(x.order()).grouped()
     assert (x.groups is not None) == repeated
-    return law.loss_and_slopes(theta + off, x)[1]
+    return law.loss_and_factored_jacobian(theta + off, x)[1]
 
 
 def close(found: Array, dense: Array) -> None:
@@ -37,12 +37,12 @@ def close(found: Array, dense: Array) -> None:
 @given(seed=seeds)
 @settings(max_examples=8)
 def test_products_equal_those_of_the_dense_jacobian(name, repeated, seed):
-    slopes, rng = slopes_of(LAWS[name], seed, repeated), np.random.default_rng(seed)
-    full = slopes.full()
+    jacobian, rng = slopes_of(LAWS[name], seed, repeated), np.random.default_rng(seed)
+    full = jacobian.full()
     step, by_value, weight = (rng.normal(size=s) for s in (full.shape[:2], (MEMBERS, ROWS), (MEMBERS, ROWS)))
-    close(slopes.times(step), np.einsum("bpn,bp->bn", full, step))
-    close(slopes.pulled(by_value), np.einsum("bpn,bn->bp", full, by_value))
-    close(slopes.normal(weight**2), np.einsum("bpn,bn,bqn->bpq", full, weight**2, full))
+    close(jacobian.jvp(step), np.einsum("bpn,bp->bn", full, step))
+    close(jacobian.vjp(by_value), np.einsum("bpn,bn->bp", full, by_value))
+    close(jacobian.normal(weight**2), np.einsum("bpn,bn,bqn->bpq", full, weight**2, full))
 
 
 @pytest.mark.parametrize("repeated", [True, False])
@@ -50,22 +50,22 @@ def test_products_equal_those_of_the_dense_jacobian(name, repeated, seed):
 @given(seed=seeds)
 @settings(max_examples=5)
 def test_rows_are_scaled_and_members_taken_and_replaced_without_touching_the_rest(name, repeated, seed):
-    slopes, rng = slopes_of(LAWS[name], seed, repeated), np.random.default_rng(seed)
-    before, factor = slopes.full(), rng.normal(size=(MEMBERS, ROWS))
+    jacobian, rng = slopes_of(LAWS[name], seed, repeated), np.random.default_rng(seed)
+    before, factor = jacobian.full(), rng.normal(size=(MEMBERS, ROWS))
     some = np.array([True, False, True])
-    few = slopes.members(some)
-    assert few.shape == (2, *slopes.shape[1:])
+    few = jacobian.members(some)
+    assert few.shape == (2, *jacobian.shape[1:])
     close(few.full(), before[some])
     few.scale(factor[some])
     close(few.full(), before[some] * factor[some][:, None])
-    close(slopes.full(), before)
-    slopes.scale(factor)
+    close(jacobian.full(), before)
+    jacobian.scale(factor)
     scaled = before * factor[:, None]
-    close(slopes.full(), scaled)
+    close(jacobian.full(), scaled)
     other = slopes_of(LAWS[name], seed, repeated, off=0.01)
-    slopes.replace(some, other)
-    close(slopes.full()[some], other.full()[some])
-    close(slopes.full()[~some], scaled[~some])
+    jacobian.replace(some, other)
+    close(jacobian.full()[some], other.full()[some])
+    close(jacobian.full()[~some], scaled[~some])
 
 
 @given(data=st.data(), seed=seeds)

@@ -336,9 +336,9 @@ def test_a_formulas_derivatives_are_exact_to_the_last_digits(seed):
     rng = np.random.default_rng(seed)
     theta = RISING.start(rng, 2, 3)
     _, x = random_case(LAWS["base"], seed)
-    value, memo = RISING.value(theta, x)
+    value, cache = RISING.value(theta, x)
     by_theta, by_h = np.empty((2, 5, 6)), np.zeros((2, 3, 6))
-    RISING.pull(memo, np.ones((2, 6)), by_theta, by_h)
+    RISING.vjp(cache, np.ones((2, 6)), by_theta, by_h)
     e, c, s = np.exp(theta[:, :1]), np.exp(theta[:, 1:4, None]), theta[:, 4:]
     decay = np.exp(-s * x.log_d)
     mixed = (c * x.h).sum(1)

@@ -351,10 +351,10 @@ def test_rows_grouped_by_mixture_give_the_same_losses_and_derivatives(name, seed
     together = x.grouped()
     assert together.distinct is not None
     np.testing.assert_allclose(law.loss(theta, together), law.loss(theta, x), rtol=1e-12)
-    value, slopes = law.loss_and_slopes(theta, together)
+    value, factored = law.loss_and_factored_jacobian(theta, together)
     plain, exact = law.loss_and_jacobian(theta, x)
     np.testing.assert_allclose(value, plain, rtol=1e-12)
-    np.testing.assert_allclose(slopes.full(), exact, rtol=1e-9, atol=1e-12 * np.abs(exact).max())
+    np.testing.assert_allclose(factored.full(), exact, rtol=1e-9, atol=1e-12 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.laws.jacobian import Slopes
+from mixlaw.laws.jacobian import Jacobian
 from mixlaw.laws.registry import LAWS
 from mixlaw.laws.terms import Constant, Inputs, InverseSum, Number, PowerOfSum, Term, exponent
 from mixlaw.laws.tree import Decay, Nested, Product, Sum, embedded
@@ -45,12 +45,12 @@ def test_along_its_amplitude_every_piece_is_only_multiplied(name, seed, factor):
 def test_a_tree_of_any_depth_has_exact_derivatives(tree, seed):
     _, x = random_case(LAWS["joint"], seed)
     theta, step = tree.start(np.random.default_rng(seed), 2, 3), 1e-6
-    value, memo = tree.value(theta, x)
+    value, cache = tree.value(theta, x)
     ones, by_theta, by_h = np.ones((2, 6)), np.full((2, theta.shape[1], 6), np.nan), np.zeros((2, 3, 6))
-    tree.pull(memo, ones, by_theta, by_h)
-    slopes = Slopes((2, theta.shape[1], 6), None)
-    tree.slope(memo, ones, slopes, 0)
-    np.testing.assert_allclose(slopes.full(), by_theta, rtol=1e-12)
+    tree.vjp(cache, ones, by_theta, by_h)
+    factored = Jacobian((2, theta.shape[1], 6), None)
+    tree.write_jacobian(cache, ones, factored, 0)
+    np.testing.assert_allclose(factored.full(), by_theta, rtol=1e-12)
     scale = np.abs(value).max()
     for i, exact in enumerate(by_theta.transpose(1, 0, 2)):
         bit = step * np.eye(theta.shape[1])[i]
@@ -90,11 +90,11 @@ def test_any_rows_of_grouped_ones_give_their_own_losses_in_their_order(seed, row
     together = x.grouped()
     for at in (np.array(rows), np.sort(rows), slice(rows[0], None)):
         expected, jacobian = law.loss_and_jacobian(theta, x.rows(at))
-        value, slopes = law.loss_and_slopes(theta, together.rows(at))
+        value, factored = law.loss_and_factored_jacobian(theta, together.rows(at))
         np.testing.assert_allclose(value, expected, rtol=1e-12)
-        np.testing.assert_allclose(slopes.full(), jacobian, rtol=1e-9, atol=1e-12 * np.abs(jacobian).max())
+        np.testing.assert_allclose(factored.full(), jacobian, rtol=1e-9, atol=1e-12 * np.abs(jacobian).max())
         by_value = np.ones_like(value)
-        np.testing.assert_allclose(slopes.pulled(by_value), jacobian.sum(2), rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(factored.vjp(by_value), jacobian.sum(2), rtol=1e-8, atol=1e-10)
 
 
 def test_rows_are_grouped_only_where_mixtures_repeat():
