@@ -350,10 +350,13 @@ def _scaled_tile(problem: Problem, members: Members, delta: float) -> Array:
     moving = [(part, at, d) for part, at in parts if (d := part.amplitude(k)) is not None]
     if not moving:
         return theta
-    y, weight, x = problem.y[members.target], row_weights(problem, members), problem.x.without_grid()
-    still = sum((part.value(theta[:, at], x)[0] for part, at in parts if part.amplitude(k) is None), np.zeros((1, 1)))
-    shape = [np.broadcast_to(part.value(theta[:, at], x)[0], y.shape) for part, at, _ in moving]
-    values = np.stack(shape, 1)
+    new = np.append(True, (np.diff(theta, axis=0) != 0).any(1))  # members that follow each other may share parameters
+    distinct, place, x = theta[new], np.cumsum(new) - 1, problem.x.without_grid()
+    y, weight = problem.y[members.target], row_weights(problem, members)
+    value = [np.broadcast_to(part.value(distinct[:, at], x)[0], (len(distinct), y.shape[1])) for part, at in parts]
+    moves = [part.amplitude(k) is not None for part, _ in parts]
+    still = sum((v for v, m in zip(value, moves, strict=True) if not m), np.zeros((len(distinct), 1)))[place]
+    values = np.stack([v for v, m in zip(value, moves, strict=True) if m], 1)[place]
     size = np.maximum(values.mean(-1, keepdims=True), TINY)
     factor = _positive_least_squares(values / size, y - still, weight, delta)
     for i, (_, at, direction) in enumerate(moving):

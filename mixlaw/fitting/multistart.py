@@ -140,10 +140,12 @@ def _starts(problem: Problem, n_starts: int, inside: Array | None, rng: np.rando
     drawn = n_starts if inside is None else n_starts // 2
     points = np.clip(law.term.start(rng, max(POINTS * drawn, 1), k), *law.bounds(k))
     screen, wide = _some_rows(problem, SCREEN_ROWS, rng), WIDER[0] * problem.delta
-    members = scaled_to_data(screen, _every_target(np.tile(points, (n_targets, 1, 1))), wide)
-    theta, scores = (a.reshape(n_targets, len(points), -1) for a in (members.theta, objective(screen, members, wide)))
+    every = Members(np.repeat(points, n_targets, axis=0), np.tile(np.arange(n_targets), len(points)))
+    members = scaled_to_data(screen, every, wide)
+    theta = members.theta.reshape(len(points), n_targets, -1).transpose(1, 0, 2)
+    scores = objective(screen, members, wide).reshape(len(points), n_targets).T
     signed = law.term.signed(k)
-    starts = _round_robin(theta, scores[..., 0], signed)[:, :drawn]
+    starts = _round_robin(theta, scores, signed)[:, :drawn]
     return starts if inside is None else np.concatenate([starts, _around(law, inside, n_starts - drawn, k, rng)], 1)
 
 
