@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Builds the image where no registry can be reached; where one can, `docker build` is enough. buildah follows the
-# Dockerfile to the letter, except that a Debian bookworm of debootstrap's with its own Python stands in for the base
-# image. pip's settings of this machine hold inside, too; SHARED are the folders that they point to (a local index).
-# Needs root, buildah and debootstrap; podman and runc run what it built.
+# Builds the container image without a registry; with one, use `docker build`. buildah executes the same Dockerfile, but
+# the base image is a Debian bookworm from debootstrap with its own Python. pip uses this machine's settings; SHARED are
+# the folders that these refer to (a local index). Needs root, buildah and debootstrap; podman and runc run the image.
 #
 #   scripts/image.sh cpu|cuda [SHARED ...]      makes localhost/mixlaw:cpu or localhost/mixlaw:cuda
 set -euo pipefail

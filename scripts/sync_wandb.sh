@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sends runs that were mirrored offline, runs that never had W&B (from their logs), and fits of scripts.wandb_fit, to
-# Weights & Biases, from a machine with a network that sees the same folders under the same paths.
+# Uploads to Weights & Biases: runs mirrored offline, runs without W&B (from their logs), and fits of scripts.wandb_fit.
+# Run it on a machine with a network that has the same folders under the same paths.
 #   scripts/sync_wandb.sh runs/quickstart
 set -euo pipefail
 [ $# -eq 1 ] || { echo "usage: $0 runs/STUDY" >&2; exit 2; }
@@ -9,7 +9,7 @@ late=0
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 wandb=$(command -v wandb || command -v "$checkout/.venv/bin/wandb") ||
     { echo "no wandb on PATH, nor in $checkout/.venv: pip install -e '.[train]' there" >&2; exit 2; }
-if [ -n "$(find "$study" -maxdepth 2 -name run.json)" ]; then  # logs, or parts of them, that no mirror has sent
+if [ -n "$(find "$study" -maxdepth 2 -name run.json)" ]; then  # logs that no mirror has sent completely
     study=$(cd "$study" && pwd)
     python=$(command -v "$checkout/.venv/bin/python" || command -v python || command -v python3) ||
         { echo "no python in $checkout/.venv nor on PATH: pip install -e '.[train]' there" >&2; exit 2; }

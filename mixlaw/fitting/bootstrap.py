@@ -151,9 +151,9 @@ def _data_precision(hessian: Array, precision: Array) -> Array:
 
 
 def scatter(problem: Problem, minima: Minima, rng: np.random.Generator) -> list[Array]:
-    """Return, per target, residuals as large as errors, which stand for the scatter of a new run.
+    """Return, per target, residuals rescaled to the error scale, from which the scatter of a new run is drawn.
 
-    Where hardly any residuals are left, normal ones of that size take their place.
+    If the residuals are much smaller than the errors, normal variates replace them.
     """
     widened, scale = [], minima.scale
     for target, t in enumerate(minima.theta):

@@ -221,7 +221,7 @@ def _wanted(law: Law, table: Table, targets: list[str]) -> list[str]:
     Raises
     ------
     FitError
-        If a law of all domains lacks the loss of one, or is asked for a target that is no domain.
+        If a law of all domains lacks the loss of one, or a requested target is not a domain.
     """
     names = pick_targets(table, targets)
     if not targets:

@@ -163,16 +163,16 @@ def minimise(
     progress : called with the number of finished members
     """
     theta, best = np.empty_like(members.theta), np.empty(len(members.theta))
+    options = _Options(accelerated=accelerated, gain=gain, damping=damping)
     for tile in _tiles(problem, len(best)):
         start = part = members.take(tile)
         for multiple in wider:
-            part = part.moved(
-                _descend(problem, part, multiple * problem.delta, iterations // 3, accelerated, gain, damping).theta
-            )
+            end = _descend(problem, part, multiple * problem.delta, iterations // 3, options)
+            part = part.moved(end.theta)
         if wider:  # a start may be better than the result of the wider thresholds
             worse = objective(problem, start) < objective(problem, part)
             part = part.moved(np.where(worse[:, None], start.theta, part.theta))
-        end = _descend(problem, part, problem.delta, iterations, accelerated, gain, damping)
+        end = _descend(problem, part, problem.delta, iterations, options)
         theta[tile], best[tile] = end.theta, end.objective
         if progress:
             progress(len(end.objective))
@@ -203,9 +203,9 @@ def _tiles(problem: Problem, count: int) -> list[slice]:
 
 @dataclass
 class Linearisation:
-    """What is known at some parameters: objective (b,), gradient (b, p), hessian (b, p, p), residual and weight (b, n).
+    """The problem at some parameters: objective (b,), gradient (b, p), hessian (b, p, p), residual and weight (b, n).
 
-    `jacobian` are the derivatives of the predictions, where they are small enough to be kept.
+    `jacobian` is that of the predictions; None if it is too large to keep.
     """
 
     objective: Array
@@ -216,7 +216,7 @@ class Linearisation:
     jacobian: Jacobian | GridJacobian | None
 
     def members(self, at: NDArray[np.bool_]) -> "Linearisation":
-        """Return what is known of some members."""
+        """Return the linearisation of some members."""
         jacobian = self.jacobian.members(at) if self.jacobian else None
         objective, gradient, hessian, residual, weight = (a[at] for a in self._arrays())
         return Linearisation(objective, gradient, hessian, residual, weight, jacobian)
@@ -245,7 +245,7 @@ class _Tile:
         self.low, self.high = problem.law.bounds(problem.x.h.shape[-2])
 
     def linearise(self, theta: Array, keep: bool = False) -> "Linearisation":
-        """Return what the next step from theta (b, p) is made of; `keep` the jacobian where they are small enough."""
+        """Return the linearisation at theta (b, p); `keep` its Jacobian unless it is too large."""
         b, p, n = len(theta), theta.shape[1], self.problem.x.h.shape[-1]
         step = n if b * p * n <= KEPT_FLOATS else max(1, TILE_FLOATS // (b * p))
         best, gradient, hessian = np.zeros(b), np.zeros((b, p)), np.zeros((b, p, p))
@@ -271,24 +271,31 @@ class _Tile:
         return Linearisation(best, gradient, hessian, residual, weight, jacobian)
 
     def keep(self, at: NDArray[np.bool_]) -> None:
-        """Go on with some of the members only."""
+        """Drop the other members."""
         self.members, self.weight, self.least = self.members.take(np.flatnonzero(at)), self.weight[at], self.least[at]
 
 
-def _descend(
-    problem: Problem, members: Members, delta: float, iterations: int, accelerated: bool, gain: float, damped: float
-) -> Solution:
+@dataclass(frozen=True)
+class _Options:
+    """Settings of the solver, see `minimise`."""
+
+    accelerated: bool
+    gain: float
+    damping: float
+
+
+def _descend(problem: Problem, members: Members, delta: float, iterations: int, options: _Options) -> Solution:
     """Run Levenberg-Marquardt steps on one tile; members that have converged leave it."""
     tile = _Tile(problem, members, delta)
     theta, places = members.theta.copy(), np.arange(len(members.theta))
-    here = tile.linearise(theta, keep=accelerated)
+    here = tile.linearise(theta, keep=options.accelerated)
     ends, best = theta.copy(), here.objective.copy()
-    damping, stalled = np.full(len(theta), damped), np.zeros(len(theta), int)
+    damping, stalled = np.full(len(theta), options.damping), np.zeros(len(theta), int)
     for _ in range(iterations):
         trial = np.clip(theta + _step(tile, theta, here, damping), tile.low, tile.high)
-        there = tile.linearise(trial, keep=accelerated)
+        there = tile.linearise(trial, keep=options.accelerated)
         better = there.objective < here.objective
-        gained = here.objective - there.objective > gain * here.objective
+        gained = here.objective - there.objective > options.gain * here.objective
         stalled = np.where(better & gained, 0, stalled + 1)
         damping = np.clip(np.where(better, damping / 3, damping * 5), 1e-10, 1e10)
         theta = np.where(better[:, None], trial, theta)

@@ -174,13 +174,13 @@ def _round_robin(theta: Array, objectives: Array, signed: list[int]) -> Array:
 
 
 def _follow(
-    problem: Problem, starts: Array, iterations: int, wider: tuple[float, ...], belief: Array | None = None
+    problem: Problem, starts: Array, iterations: int, wider: tuple[float, ...], strength: Array | None = None
 ) -> tuple[Array, Array]:
     """Minimise from starts (t, s, p); return the minima (t, s, p) and their objectives (t, s), the lowest first."""
     members = _every_target(starts)
-    if belief is not None and belief.any():
-        centre, precision = prior_penalty(problem, belief)
-        members = replace(members, prior=(centre[members.target], precision[members.target]))
+    if strength is not None and strength.any():
+        mean, precision = prior_penalty(problem, strength)
+        members = replace(members, prior=(mean[members.target], precision[members.target]))
     solution = minimise(problem, members, iterations, wider)
     objectives = solution.objective.reshape(starts.shape[:2])
     order = np.argsort(objectives, axis=1)

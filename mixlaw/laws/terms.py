@@ -62,7 +62,7 @@ class Inputs:
         return cls(log_n, log_d, h, np.log(np.maximum(h, TINY)), **more)
 
     def rows(self, at: slice | NDArray[np.int64]) -> "Inputs":
-        """Return only some rows, in that order; they stay grouped where their mixtures still follow each other."""
+        """Return some rows in the given order; they stay grouped if the rows of each mixture stay consecutive."""
         few = replace(
             self,
             log_n=self.log_n[at],
@@ -85,11 +85,11 @@ class Inputs:
         return replace(few, distinct=self.distinct.rows(used), groups=Groups(place, starts))._on_grid()
 
     def order(self) -> NDArray[np.int64]:
-        """Return (n,) the rows' order by mixture, in which they can be grouped."""
+        """Return (n,) the order of rows by mixture, as `grouped` needs it."""
         return np.lexsort(self.h)
 
     def grouped(self) -> "Inputs":
-        """Return the same rows, which are in `order`, with what depends on the mixture alone done once per mixture."""
+        """Return the same rows, which must be in `order`, grouped: terms of h are evaluated once per mixture."""
         new = np.append(True, (np.diff(self.h, axis=1) != 0).any(0))
         starts = np.flatnonzero(new)
         if len(starts) > len(new) // 2:
@@ -97,7 +97,7 @@ class Inputs:
         return replace(self, distinct=self.rows(starts), groups=Groups(np.cumsum(new) - 1, starts))._on_grid()
 
     def _on_grid(self) -> "Inputs":
-        """Return the same grouped rows with their pairs of N and D, unless most cells of the grid would be empty.
+        """Return the same grouped rows on a grid of mixtures and scales, unless most cells would be empty.
 
         A row that repeats both mixture and pair has a pair of its own, so that no cell holds two rows.
         """
@@ -117,7 +117,7 @@ class Inputs:
         )
 
     def without_groups(self) -> "Inputs":
-        """Return the same rows, every one to be worked out on its own."""
+        """Return the same rows without groups, so that terms are evaluated row by row."""
         return replace(self, distinct=None, groups=None, scales=None, grid=None)
 
     def without_grid(self) -> "Inputs":
@@ -138,7 +138,7 @@ class Inputs:
         return (self.columns or {})[name]
 
     def own(self) -> NDArray[np.int64]:
-        """Return (n,) which domain each row's target is."""
+        """Return (n,) the index of each row's target among the domains."""
         return np.zeros(len(self.log_n), int) if self.target is None else self.target
 
     def of_own(self, values: Array) -> Array:

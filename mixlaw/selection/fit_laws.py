@@ -1,4 +1,4 @@
-"""`fit_laws`, what `mixlaw fit` does: clean the table, fit laws, try them on held-out runs, choose, widen intervals."""
+"""`fit_laws`, which `mixlaw fit` calls: clean, fit, score on held-out runs, choose, widen intervals."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -145,7 +145,7 @@ def _fits(
     for name in names:
         try:
             fits[name] = LawFit(name, **settings).fit(table, targets=targets, progress=progress).fitted_
-        except FitError:  # a target may have too few rows for a law that the whole table supports
+        except FitError:  # a target may have too few rows although the whole table has enough
             if not free or (name == names[-1] and not fits):
                 raise
             if progress:
@@ -161,7 +161,7 @@ def _trials(
     progress: ProgressCallback | None,
     settings: dict[str, Any],
 ) -> list[Trial]:
-    """Try laws on one kind of split, or, where none is asked for, on sizes (else mixtures) and on the ends of runs."""
+    """Score laws on one kind of split; by default on sizes (or else mixtures) and on the ends of runs."""
     fewer = settings | {"n_bootstrap": min(settings.get("n_bootstrap", TRIAL_RESAMPLES), TRIAL_RESAMPLES)}
     trials: list[Trial] = []
     for each in [kind] if kind else dict.fromkeys([default_kind(table), "mixture", "tokens"]):

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A Slurm of several nodes on this one machine, to try things on: every node is a slurmd with a name and a port of its
-# own, every GPU a device file that does nothing. Needs root, slurmctld, slurmd, slurm-client and munge (apt); no
-# systemd, no cgroups. All it leaves outside of DIR are names in /etc/hosts and processes, and `down` takes both away.
+# A test cluster: Slurm with several nodes on one machine. Every node is a slurmd with its own name and port, every GPU
+# a dummy device file. Needs root, slurmctld, slurmd, slurm-client and munge (apt); no systemd, no cgroups. Outside DIR
+# it only adds names to /etc/hosts and starts processes; `down` removes both.
 #
-#   scripts/slurm/cluster.sh up DIR [NODES [GPUS]]     (2 nodes of 2 GPUs) prints the line that points commands to it
+#   scripts/slurm/cluster.sh up DIR [NODES [GPUS]]     (2 nodes of 2 GPUs) prints the export that makes commands use it
 #   scripts/slurm/cluster.sh down DIR
 #
-# Partition `low` (the default) is preempted by `high`: TERM, 10 s, then back into the queue. Arrays have at most 6 tasks.
+# Partition `low` (the default) is preempted by `high`: TERM, 10 s, then requeued. Arrays have at most 6 tasks.
 set -euo pipefail
 
 usage() {
@@ -21,7 +21,7 @@ dir=$(realpath "$2")
 mark="# mixlaw cluster $dir"
 export SLURM_CONF=$dir/slurm.conf
 
-free_ports() { # print the first of $1 ports in a row that nobody listens on
+free_ports() { # print the first of $1 consecutive free ports
     python3 - "$1" <<'PYTHON'
 import random, socket, sys
 
@@ -76,7 +76,7 @@ CONF
     echo "NodeName=mixlaw[1-$1] Name=gpu File=$dir/dev/gpu[0-$(($2 - 1))] Flags=nvidia_gpu_env" >"$dir/gres.conf"
 }
 
-start_munge() { # who may talk to whom: one key, known to root alone
+start_munge() { # authentication between the daemons: one key, readable by root only
     install -d -m 700 "$dir/munge"
     (umask 077 && head -c 128 /dev/urandom >"$dir/munge/key")
     chmod 711 "$dir/munge"
@@ -93,7 +93,7 @@ wait_for() { # wait at most 30 s until a command succeeds
         "$@" && return
         sleep 0.1
     done
-    echo "$0: '$*' did not come true in 30 s; see $dir/log" >&2
+    echo "$0: '$*' did not succeed within 30 s; see $dir/log" >&2
     return 1
 }
 
@@ -103,9 +103,9 @@ up() { # $1 nodes, $2 GPUs on each
     for i in $(seq 0 $(($2 - 1))); do
         [ -e "$dir/dev/gpu$i" ] || mknod "$dir/dev/gpu$i" c 1 3 # plain files give no CUDA_VISIBLE_DEVICES
     done
-    for i in $(seq "$1"); do # so that the first node of a job can be found by its name
+    for i in $(seq "$1"); do # so that the name of a job's first node resolves
         mkdir -p "$dir/spool/mixlaw$i"
-        echo "127.0.0.1 mixlaw$i $mark" >>/etc/hosts # another cluster's names go when it goes
+        echo "127.0.0.1 mixlaw$i $mark" >>/etc/hosts # marked, so that down removes only its own names
     done
     write_config "$1" "$2"
     start_munge
@@ -123,7 +123,7 @@ down() {
     local hosts pid pids
     if squeue --noheader >/dev/null 2>&1; then
         scancel --user=root 2>/dev/null || true
-        scancel --user=root --signal=KILL --full 2>/dev/null || true # those that do not listen
+        scancel --user=root --signal=KILL --full 2>/dev/null || true # jobs that ignore TERM
         wait_for queue_is_empty || true
     fi
     mapfile -t pids < <(cat "$dir"/pids/* 2>/dev/null)
@@ -134,7 +134,7 @@ down() {
         wait_for eval "! kill -0 $pid 2>/dev/null" || kill -KILL "$pid"
     done
     hosts=$(grep -v -- "$mark\$" /etc/hosts || true)
-    echo "$hosts" >/etc/hosts # written over, as some containers mount this very file
+    echo "$hosts" >/etc/hosts # overwritten, not replaced: some containers mount this file
 }
 
 case $verb in

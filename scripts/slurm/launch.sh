@@ -1,18 +1,18 @@
 # shellcheck shell=bash
-# What train.sbatch and sweep.sbatch share: one run inside a job, from its start to its exit code. Source it in the
-# checkout, then `train_run ATTEMPTS OVERRIDE...`, where ATTEMPTS is a file that lists who tried the run (mixlaw/runs/ledger.py).
+# Shared by train.sbatch and sweep.sbatch: one run in a job, from its start to its exit code. Source it in the checkout,
+# then call `train_run ATTEMPTS OVERRIDE...`; ATTEMPTS is a file with the attempts of the run (mixlaw/runs/ledger.py).
 #
 # One task per GPU: srun starts the ranks. One task per node and several GPUs: torchrun starts one rank per GPU.
-#   exit 75          saved after a signal: the job is put back into the queue, and goes on there
-#   signal (> 128)   put back, too, but at most MIXLAW_TRIES times (2)
+#   exit 75          saved after a signal: the job is requeued and resumes the run
+#   signal (> 128)   requeued as well, but at most MIXLAW_TRIES times (2)
 #   others           the job's exit code: 0 COMPLETED, anything else FAILED
 #
-# MIXLAW_PYTHON   the words of python, e.g. 'apptainer exec --nv mixlaw.sif python'; .venv/bin/python by default
-# MIXLAW_SRUN     more words for srun, e.g. '--container-image=mixlaw.sqsh'
+# MIXLAW_PYTHON   command of python, e.g. 'apptainer exec --nv mixlaw.sif python'; .venv/bin/python by default
+# MIXLAW_SRUN     more options of srun, e.g. '--container-image=mixlaw.sqsh'
 
-exec 3>&1 # for notices, wherever the run's own words go
+exec 3>&1 # for notices; the run's own output goes elsewhere
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
-job=${job:-$SLURM_JOB_ID} # the bare number of a task may be that of its whole array
+job=${job:-$SLURM_JOB_ID} # the id of an array task can equal that of the whole array
 step=''
 warned=0
 
@@ -20,12 +20,12 @@ notice() {
     echo "$(date '+%F %T') job $job on ${SLURM_JOB_NODELIST:-?}: $*" >&3
 }
 
-relay() { # tell the run to save; of these signals srun hands on USR2, but takes TERM as an order to kill
+relay() { # tell the run to save: srun forwards USR2, but kills the run on TERM
     warned=1
     [ -z "$step" ] || kill -USR2 "$step" 2>/dev/null || true
 }
 
-command_of() { # put the words that start this run into the array `words`
+command_of() { # store the command of this run in the array `words`
     local python more port first
     read -ra python <<<"${MIXLAW_PYTHON:-.venv/bin/python}"
     read -ra more <<<"${MIXLAW_SRUN:-}"
@@ -46,15 +46,15 @@ run_step() { # run `words` in the background, because bash runs traps only betwe
     "${words[@]}" &
     step=$!
     while kill -0 "$step" 2>/dev/null; do
-        wait "$step" || true # a trap ends the waiting, not the run
+        wait "$step" || true # a trap interrupts wait, not the run
     done
     code=0
     wait "$step" || code=$?
     step=''
 }
 
-own_code() { # $1: where this attempt begins in the log, $2: the seal of a run that is over
-    # srun tells the highest code, also of tasks that it killed itself because another one had failed
+own_code() { # $1: offset of this attempt in the log, $2: the seal of a finished run
+    # srun returns the highest code, including those of tasks that it killed because another one failed
     local log told=''
     log=$(readlink "/proc/$$/fd/2")
     if [ "$code" -ne 0 ] && [ -f "$log" ]; then
@@ -67,17 +67,17 @@ own_code() { # $1: where this attempt begins in the log, $2: the seal of a run t
             END { print own ? own : first }')
     fi
     code=${told:-$code}
-    if [ "$code" -eq 1 ] || [ "$code" -gt 128 ]; then # a crash, but of what?
+    if [ "$code" -eq 1 ] || [ "$code" -gt 128 ]; then # a crash: of a finished run, a stopped run, or a real failure
         if [ -f "$2" ]; then
             notice "crashed with $code when the run was over already"
             code=$(grep -q '"status": "finished"' "$2" && echo 0 || echo 76)
         elif [ "${told:-0}" -eq 143 ] || { [ "$warned" -eq 1 ] && [ "$code" -gt 128 ]; }; then
-            code=75 # it was told to leave before it could save: its last checkpoint stands
+            code=75 # stopped before it could save: its last checkpoint is valid
         fi
     fi
 }
 
-put_back() { # $1: why
+put_back() { # requeue the job; $1: why
     local state
     state=$(scontrol show job "$job" 2>/dev/null | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1)
     if [ "$state" != RUNNING ]; then
@@ -89,13 +89,13 @@ put_back() { # $1: why
     fi
 }
 
-train_run() { # ATTEMPTS OVERRIDE...: train, and leave with the exit code
+train_run() { # ATTEMPTS OVERRIDE...: train, then exit with the run's code
     local attempts=$1 begin=0 code=0 kills words=()
     shift
-    export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since 22.05 srun does not take it from the job
+    export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since 22.05 srun does not inherit it from the job
     command_of "$@"
     begin=$(stat -L -c %s "/proc/$$/fd/2" 2>/dev/null || echo 0)
-    [ -z "$(tail -c 1 "$attempts" 2>/dev/null)" ] || echo >>"$attempts" # a line that a crash cut
+    [ -z "$(tail -c 1 "$attempts" 2>/dev/null)" ] || echo >>"$attempts" # end a line that a crash truncated
     printf '{"event":"start","time":%d,"where":"slurm %s on %s","job":"%s"}\n' \
         "$(date +%s)" "$job" "${SLURM_JOB_NODELIST:-?}" "$job" >>"$attempts"
     trap relay USR1 USR2 TERM

@@ -63,8 +63,8 @@ def test_no_random_mixture_no_corner_and_no_baseline_is_predicted_to_be_better(l
     question = ask(one=0.3, two=0.7)
     answer = recommend(laws, question)
     loss = Objective(laws.best, question, {})
-    rivals = np.vstack([rng.dirichlet(np.full(3, a), 2000) for a in (0.2, 1, 5)] + [np.eye(3)])
-    assert loss.at(answer.weights) <= loss.loss(rivals).min() + 1e-7
+    others = np.vstack([rng.dirichlet(np.full(3, a), 2000) for a in (0.2, 1, 5)] + [np.eye(3)])
+    assert loss.at(answer.weights) <= loss.loss(others).min() + 1e-7
     assert list(answer.outcomes["mixture"]) == ["recommended", "uniform", "natural"]
 
 
