@@ -1,5 +1,6 @@
 """Atomic writes, strict JSON and file hashes."""
 
+import errno
 import hashlib
 import json
 import math
@@ -30,7 +31,14 @@ def strict_json(value: object, indent: int | None = None) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file atomically: readers see the old or the new contents, and the new ones survive a crash."""
+    """Write a text file atomically: readers see the old or the new contents, and the new ones survive a crash.
+
+    Raises
+    ------
+    OSError
+        Naming `path`, if it is a folder or cannot be written.
+    """
+    refuse_folder(path)
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with staged.open("w", encoding="utf-8") as file:
@@ -38,9 +46,17 @@ def write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(staged, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         staged.unlink(missing_ok=True)
     sync_path(path.parent)
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise the OSError that writing to a path gives, if it is a folder or has no name."""
+    if not path.name or path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "this is a folder, not a file to write", str(path))
 
 
 def sync_path(path: Path) -> None:

@@ -45,6 +45,12 @@ class Question:
     stay_near: Mixture | None = None
     kl_penalty: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("n_params", "n_tokens"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not 0 < value < np.inf:
+                raise ConfigError(f"{name} must be a finite number above 0, not {value!r}")
+
     def constraints(self) -> list[str]:
         """Return the names of all constraints, as `without` takes them."""
         named = [f"min {d}" for d in self.floors] + [f"max {d}" for d in self.caps] + [f"pin {d}" for d in self.pins]

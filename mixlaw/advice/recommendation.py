@@ -18,10 +18,11 @@ from mixlaw.tables.units import NATS
 TABLES = ("outcomes", "per_target", "prices", "path", "others")
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # constraints of a question, without `available`
 PRICES = ["constraint", "cost", "weight", "weight_without"]
+LOSSES = ["predicted", "low", "high"]
 FORMER_NAMES = {"pull": "gradient"}  # columns of `domains` until version 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recommendation:
     """The recommended mixture of a big run.
 
@@ -63,6 +64,10 @@ class Recommendation:
     units: dict[str, str] = field(default_factory=dict)
     interval_name: str = "90 % interval"
     data_sha256: str = ""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={weight:.4f}" for name, weight in self.weights.items())
+        return f"Recommendation({shown}; by the {self.law} law)"
 
     @property
     def override(self) -> str:
@@ -113,6 +118,9 @@ class Recommendation:
         if missing:
             raise ValueError(f"{', '.join(sorted(missing))} of the domains is missing")
         tables = {name: pd.DataFrame([_with_mixture(row) for row in facts.get(name) or []]) for name in TABLES}
+        losses = tables["outcomes"].reindex(columns=LOSSES).apply(pd.to_numeric, errors="coerce")
+        if losses.empty or losses.isna().any(axis=None):
+            raise ValueError(f"outcomes need numbers as {', '.join(LOSSES)}")
         tables["prices"] = tables["prices"].reindex(columns=PRICES).astype(dict.fromkeys(PRICES[1:], float))
         return cls(
             law=str(facts.get("law", "")),

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 
 from mixlaw.console import command, exit_code_of
+from mixlaw.fileio import refuse_folder
 from mixlaw.paths import expand_options
+from mixlaw.version import __version__
 
 EXAMPLES = """examples:
   mixlaw fit example:text --out laws.json
@@ -18,7 +20,7 @@ EXAMPLES = """examples:
   mixlaw fit runs/quickstart --law base,additive,joint --test runs/quickstart_heldout --out laws.json
   mixlaw fit table.csv --law joint --target wikipedia --out laws.json
   mixlaw fit runs/all --where optim.lr=0.008 --out laws.json
-  mixlaw fit mixtures.csv losses.csv --layout regmix --set n_params=1e6,n_tokens=1e9 --law additive-fixed-nd
+  mixlaw fit mixtures.csv losses.csv --layout regmix --constants n_params=1e6,n_tokens=1e9 --law additive-fixed-nd
   mixlaw predict laws.json new_runs.csv --out predicted.csv
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --target average --json
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --max-epochs 4 --available wiki=24e9,code=60e9 \\
@@ -36,6 +38,7 @@ names with --columns n_params=model_size,loss_*=*_loss,...
 exit codes: 0 success, 2 invalid option or setting, 3 unreadable or inconsistent table, 4 output cannot be written,
 5 too little data for what was asked, 130 interrupted
 """
+OUTPUTS = ("out", "override")
 PATHS = "table laws test proof out override recommendation picture".split()  # options in which ~ and $NAME are expanded
 COMMANDS = {
     "check": "summarise a table: contents, repairs, and the laws that it can support",
@@ -58,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         expand_options(options, PATHS)
+        for output in (getattr(options, name, None) for name in OUTPUTS):
+            if output is not None:
+                refuse_folder(output)  # now, not after the work
         options.run(options)
         return 0
 
@@ -74,6 +80,7 @@ def build_parser(complete: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     about = "Scaling laws for data mixtures."
     parser = argparse.ArgumentParser("mixlaw", description=about, epilog=EXAMPLES, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"mixlaw {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     wanted = set(complete)
     for name, text in COMMANDS.items():

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from mixlaw.cli.options import add_renamed
 from mixlaw.console import remark
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
@@ -42,7 +43,7 @@ def _column_options(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--layout", metavar="NAME", help=f"layout of the files: {', '.join(LAYOUTS)}; default: detected")
     group.add_argument("--join", metavar="COLUMN", help="join the files on this column into one table")
     constants = "constant columns that the files lack"
-    group.add_argument("--constants", "--set", default="", metavar="NAME=VALUE,...", help=constants)
+    add_renamed(group, "--constants", "--set", default="", metavar="NAME=VALUE,...", help=constants)
     group.add_argument("--higher-is-better", nargs="+", default=[], metavar="TARGET", help=accuracies)
     group.add_argument("--relative-weights", action="store_true", help="normalise the weights of every row to sum to 1")
     counts = ["n_params", "n_params_non_embedding"]
@@ -64,7 +65,7 @@ def _selection_options(sub: argparse.ArgumentParser) -> None:
     unit = "unit of targets, e.g. '*=bits/byte'; default: what the table states, or nats/token; repeat for more"
     group.add_argument("--where", metavar="NAME=VALUE", help=where, **repeated)
     group.add_argument("--varied", metavar="NAME", help=varied, **repeated)
-    group.add_argument("--units", "--unit", metavar="TARGET=UNIT", help=unit, **repeated)
+    add_renamed(group, "--units", "--unit", metavar="TARGET=UNIT", help=unit, **repeated)
     group.add_argument("--ends-only", action="store_true", help="keep only the last row of every run")
     group.add_argument("--former", action="store_true", help="include runs of former versions of their study")
 
@@ -115,7 +116,7 @@ def selection_of(options: argparse.Namespace) -> dict[str, Any]:
     where: dict[str, list[str]] = {}
     for name, value in _pairs("--where", "NAME=VALUE", options.where):
         where.setdefault(name, []).append(value)
-    units = dict(_pairs("--unit", "TARGET=UNIT", options.units))
+    units = dict(_pairs("--units", "TARGET=UNIT", options.units))
     given = {"where": where, "varied": options.varied, "units": units}
     return given | {"ends_only": options.ends_only, "former": options.former}
 

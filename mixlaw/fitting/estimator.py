@@ -72,6 +72,11 @@ class LawFit:
         self.law, self.delta, self.residuals, self.row_weights = law, delta, residuals, row_weights
         self.prior_strength, self.n_starts, self.n_bootstrap, self.seed = prior_strength, n_starts, n_bootstrap, seed
 
+    def __repr__(self) -> str:
+        signature = inspect.signature(LawFit.__init__).parameters
+        changed = {name: v for name, v in self.get_params().items() if v != signature[name].default or name == "law"}
+        return f"LawFit({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings by name."""
         names = list(inspect.signature(LawFit.__init__).parameters)[1:]
@@ -167,12 +172,15 @@ class LawFit:
         return self.fitted_
 
     def _check_settings(self) -> None:
-        counts = (self.n_bootstrap, 1 if self.n_starts is None else self.n_starts)
-        if min(counts) < 1 or self.seed < 0 or not self.delta > 0 or not self.prior_strength >= 0:
-            raise ConfigError(
-                "n_starts, n_bootstrap and delta must be above 0, prior_strength and seed at least 0: "
-                f"{self.get_params()}"
-            )
+        above: dict[str, float] = {"n_starts": 1 if self.n_starts is None else self.n_starts}
+        above |= {"n_bootstrap": self.n_bootstrap, "delta": self.delta}
+        least: dict[str, float] = {"prior_strength": self.prior_strength, "seed": self.seed}
+        for name, value in above.items():
+            if not value > 0:
+                raise ConfigError(f"{name} must be above 0, not {value}")
+        for name, value in least.items():
+            if not value >= 0:
+                raise ConfigError(f"{name} must be at least 0, not {value}")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ConfigError(unknown_name(name, getattr(self, name), known))

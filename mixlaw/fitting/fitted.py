@@ -51,7 +51,7 @@ class FittedTarget:
     unit: str = NATS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FittedLaw:
     """A law with fitted parameters for every target: what `LawFit` makes, and advice, plots and reports read.
 
@@ -75,6 +75,9 @@ class FittedLaw:
     warnings: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     held: float = float("nan")
+
+    def __repr__(self) -> str:
+        return f"FittedLaw({self.name}; domains: {', '.join(self.domains)}; targets: {', '.join(self.targets)})"
 
     @property
     def name(self) -> str:
@@ -229,6 +232,10 @@ class FittedLaw:
 
 def as_table(data: Data, need_losses: bool = True) -> Table:
     """Return a table from a DataFrame with its columns, or the table itself."""
+    if not isinstance(data, Table | pd.DataFrame):
+        raise ConfigError(
+            f"this takes a Table or DataFrame, not a {type(data).__name__}: mixlaw.read_table reads files"
+        )
     return data if isinstance(data, Table) else check_frame(data, "the table", need_losses=need_losses)
 
 

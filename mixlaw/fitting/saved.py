@@ -7,6 +7,7 @@ laws.best.predict(frame)      # a DataFrame with n_params, n_tokens and weight_<
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.identifiability import mixtures_vary
 from mixlaw.fitting.widening import Widening
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import Units, get_law
+from mixlaw.laws.registry import LAWS, Units, get_law
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
@@ -35,7 +36,7 @@ SETTINGS_IN_FILE = {"row_weights": "weights", "prior_strength": "prior"}  # keys
 MOST_MIXTURES = 2000  # training mixtures to save; recommendations report their distance from these
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FittedLaws:
     """Several laws fitted to the same table, one of them chosen.
 
@@ -68,6 +69,9 @@ class FittedLaws:
     identity: dict[str, str] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
     intervals: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"FittedLaws({', '.join(self.fits)}; chosen: {self.chosen})"
 
     @property
     def best(self) -> FittedLaw:
@@ -140,15 +144,17 @@ class FittedLaws:
         RunLogError
             If the file is absent, damaged, or of another format.
         """
+        renew = f"fit again with `mixlaw fit TABLE --out {path}`"
         try:
             facts = json.loads(Path(path).read_bytes())
             if facts["format"] != FORMAT:
-                raise RunLogError(f"{path} has format {facts['format']}; this mixlaw reads {FORMAT}: fit again")
+                raise RunLogError(f"{path} has format {facts['format']}; this mixlaw reads {FORMAT}: {renew}")
             if facts.pop("sha256") != _sha256(facts):
                 raise RunLogError(
-                    f"{path} was changed after `mixlaw fit` wrote it (its sha256 differs): copy it or fit again"
+                    f"{path} was changed after `mixlaw fit` wrote it (its sha256 differs): copy it or {renew}"
                 )
             own = {name: facts[name] for name in IN_FILE if name in facts or name not in LATER}
+            _refuse_unknown(path, facts["laws"])
             own["fits"] = {name: fit_from_json(f) for name, f in facts["laws"].items()}
             own["ranges"] = {k: (float(v[0]), float(v[1])) for k, v in facts["ranges"].items()}
             own["mixtures"] = np.asarray(facts["mixtures"], float).reshape(len(facts["mixtures"]), -1)
@@ -158,9 +164,24 @@ class FittedLaws:
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             if isinstance(error, RunLogError):
                 raise
-            raise RunLogError(
-                f"{path} is not a laws.json file ({type(error).__name__}: {str(error)[:100]}): fit again"
-            ) from None
+            raise RunLogError(f"{path} is not a laws.json file ({_fault(error)}): {renew}") from None
+
+
+def _refuse_unknown(path: str | Path, names: Iterable[str]) -> None:
+    """Refuse laws that are not registered in this process."""
+    unknown = [name for name in names if name not in LAWS]
+    if unknown:
+        raise RunLogError(
+            f"{path} holds the law '{unknown[0]}', which is not registered here: call mixlaw.register before loading it"
+        )
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    if isinstance(error, json.JSONDecodeError):
+        return "it is no JSON"
+    return str(error.strerror if isinstance(error, OSError) else error)[:100]
 
 
 def _sha256(facts: dict[str, Any]) -> str:

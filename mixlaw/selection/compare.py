@@ -12,7 +12,7 @@ import pandas as pd
 
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fitting.estimator import ProgressCallback
-from mixlaw.fitting.fitted import Data, as_table
+from mixlaw.fitting.fitted import Data, as_table, scores
 from mixlaw.fitting.identifiability import distinct
 from mixlaw.laws.registry import LAWS
 from mixlaw.selection.candidates import AUTO, usual_laws
@@ -142,9 +142,7 @@ def _comparison(
         for name, e in errors.items()
     ]
     chosen, reason = choose(mean_errors(on_shared_targets(errors)), parameters, KINDS[kind])
-    scored = pd.concat([trial.scores() for trial in trials])
-    scored = scored[scored["law"].isin(fitted)]
-    by_target = scored.groupby(["law", "target"], sort=False, as_index=False)[["mre", "mae", "bias", "coverage"]].mean()
+    by_target = pd.concat([_target_scores(name, e) for name, e in errors.items()], ignore_index=True)
     return Comparison(
         kind=kind,
         chosen=chosen,
@@ -166,6 +164,16 @@ def _scores(errors: pd.DataFrame) -> dict[str, float]:
         "bias": float(largest.groupby("target")["error"].mean().mean()),
         "coverage": float(100 * by_target["inside"].mean().mean()) if errors["low"].notna().any() else float("nan"),
     }
+
+
+def _target_scores(law: str, errors: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of a law by target, over the rows of all folds."""
+    found = [
+        {"law": law, "target": target} | {name: scores(rows)[name] for name in ("mre", "mae", "bias", "coverage")}
+        for target, rows in errors.groupby("target", sort=False)
+    ]
+    table = pd.DataFrame(found)
+    return table if errors["low"].notna().any() else table.assign(coverage=float("nan"))
 
 
 def _gap(errors: pd.DataFrame, others: pd.DataFrame) -> dict[str, float]:

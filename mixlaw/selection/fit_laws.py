@@ -83,6 +83,8 @@ def names_of(laws: str | Iterable[str]) -> list[str]:
     """
     parts = laws.split(",") if isinstance(laws, str) else list(laws)
     names = list(dict.fromkeys(name.strip() for name in parts if name.strip()))
+    if not names:
+        raise ConfigError("--law: name a law, several with commas between, or auto")
     if AUTO in names and len(names) > 1:
         raise ConfigError(f"--law {','.join(names)}: auto chooses its laws itself, so it stands alone")
     return names

@@ -155,7 +155,7 @@ def _require_columns(frame: pd.DataFrame, where: str, need_losses: bool) -> None
         if column not in frame:
             raise RunLogError(
                 f"{where}: {unknown_column(column, columns)}; name yours by --columns {column}=YOURS, "
-                f"or state it by --set {column}={example}"
+                f"or state it by --constants {column}={example}"
             )
     if need_losses and not targets_in(frame):
         raise RunLogError(f"{where} has no column loss_<target>; its columns: {listed(columns)}")

@@ -26,7 +26,7 @@ from mixlaw.tables.units import combined_units
 
 
 def read_table(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     *,
     columns: Mapping[str, str] | None = None,
     layout: str | None = None,
@@ -78,6 +78,7 @@ def read_table(
     ConfigError
         If a layout, a target, a pattern or a column for run_id does not exist.
     """
+    paths = [paths] if isinstance(paths, str | Path) else paths
     files, folders = _files_and_folders(paths)
     if folders:
         _refuse_options_of_files(folders[0], constants, bool(run_id or rows_are_runs) and not files)
@@ -108,7 +109,7 @@ def _files_and_folders(paths: Sequence[str | Path]) -> tuple[list[Path], list[Pa
 def _refuse_options_of_files(folder: Path, constants: Mapping[str, float] | None, names_runs: bool) -> None:
     """Refuse options that only make sense for files."""
     if constants:
-        raise ConfigError(f"--set {next(iter(constants))}: run directories such as {folder} state it themselves")
+        raise ConfigError(f"--constants {next(iter(constants))}: run directories such as {folder} state it themselves")
     if names_runs:
         raise ConfigError(f"--run-id and --rows-are-runs are for files: run directories such as {folder} have ids")
 

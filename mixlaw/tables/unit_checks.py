@@ -137,7 +137,7 @@ def _beyond(frame: pd.DataFrame, targets: Sequence[str], rows: Rows) -> UnitWarn
     return UnitWarning(
         rows,
         f"{_names(targets)}: {_span(values)} {why}. Perplexity? The logarithm is {_span(np.log(values))}. Take "
-        f"logarithms, or state the unit by --unit {targets[0]}=perplexity",
+        f"logarithms, or state the unit by --units {targets[0]}=perplexity",
     )
 
 

@@ -180,9 +180,9 @@ def with_stated(units: Mapping[str, str], given: Mapping[str, str]) -> dict[str,
     for pattern, text in given.items():
         fitting = [target for target in found if fnmatchcase(target.lower(), pattern.lower())]
         if not fitting:
-            raise ConfigError(f"--unit {pattern}={text}: {unknown_name('target', pattern, found)}")
+            raise ConfigError(f"--units {pattern}={text}: {unknown_name('target', pattern, found)}")
         if not text.strip() or len(text) > LONGEST:
-            raise ConfigError(f"--unit {pattern}={text}: write a unit such as bits/byte, perplexity or nats/token")
+            raise ConfigError(f"--units {pattern}={text}: write a unit such as bits/byte, perplexity or nats/token")
         found |= dict.fromkeys(fitting, canonical_unit(text))
     return found
 
@@ -210,7 +210,7 @@ def combined_units(tables: Iterable[tuple[str, Mapping[str, str]]], given: Mappi
         if len(found) > 1 and not any(fnmatchcase(target.lower(), pattern.lower()) for pattern in given):
             shown = ", and in ".join(f"{unit} in {where}" for unit, where in found.items())
             raise RunLogError(
-                f"loss_{target} is in {shown}: one fit needs one unit. State it by --unit {target}=UNIT if the "
+                f"loss_{target} is in {shown}: one fit needs one unit. State it by --units {target}=UNIT if the "
                 "values have the same unit, or convert one table"
             )
     return with_stated({target: next(iter(found)) for target, found in places.items()}, given)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mixlaw
 from mixlaw.cli.main import main
 
 DOMAINS = ("a", "b", "c")
@@ -403,3 +404,22 @@ def test_an_empty_target_is_left_out_and_the_others_are_fitted(table, capsys):
     assert main(["laws", "--domains", "3"]) == 0
     with pytest.raises(SystemExit):
         main(["laws", "--domains", "0"])
+
+
+@pytest.mark.parametrize("out", [".", "folder", ".."])
+def test_an_output_that_is_a_folder_is_refused_before_the_work(table, tmp_path, monkeypatch, capsys, out):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", str(table), "--out", out]) == 4
+    assert capsys.readouterr().err == f"error: {out}: this is a folder, not a file to write\n"
+
+
+def test_no_law_at_all_is_a_wrong_option(table, capsys):
+    assert main(["fit", str(table), "--law", ""]) == 2
+    assert "name a law, several with commas between, or auto" in capsys.readouterr().err
+
+
+def test_the_version_is_an_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"mixlaw {mixlaw.__version__}\n"

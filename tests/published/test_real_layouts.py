@@ -52,9 +52,9 @@ def test_regmix_has_rounded_sums_and_zeros_and_all_are_said():
 
 
 def test_regmix_without_a_layout_or_without_n_says_what_to_add():
-    with pytest.raises(RunLogError, match=r"unknown column 'n_params'.*or state it by --set n_params=1e6$"):
+    with pytest.raises(RunLogError, match=r"unknown column 'n_params'.*or state it by --constants n_params=1e6$"):
         read_table(regmix("test"))
-    with pytest.raises(RunLogError, match=r"unknown column 'n_params'.*or state it by --set n_params=1e6$"):
+    with pytest.raises(RunLogError, match=r"unknown column 'n_params'.*or state it by --constants n_params=1e6$"):
         read_table(regmix("test"), layout="regmix")
 
 

@@ -41,13 +41,13 @@ class Layout:
 
 LAYOUTS = {
     "regmix": Layout(
-        "RegMix: a file of mixtures and a file of losses on the Pile, joined by index; N and D by --set",
+        "RegMix: a file of mixtures and a file of losses on the Pile, joined by index; N and D by --constants",
         signs=("*the_pile_*",),
         columns={"train_the_pile_*": "weight_*", "metric/the_pile_*_val_loss": "loss_*"},
         join="index",
     ),
     "olmix": Layout(
-        "olmix: ratios.csv and metrics.csv (bits per byte), joined by run_id; N and D by --set",
+        "olmix: ratios.csv and metrics.csv (bits per byte), joined by run_id; N and D by --constants",
         signs=("run*", "name", "index"),
         columns={
             "run_id": "run_id",

@@ -184,6 +184,6 @@ def _set_constants(table: RawTable, constants: Mapping[str, float]) -> None:
     for column, value in constants.items():
         if column in table.frame:
             raise ConfigError(
-                f"--set {column}={value:g}: {table.where} has a column {column}; leave out one of the two"
+                f"--constants {column}={value:g}: {table.where} has a column {column}; leave out one of the two"
             )
         table.frame[column] = float(value)

@@ -244,6 +244,7 @@ def test_a_saved_recommendation_comes_back_and_knows_whether_it_is_outdated(tmp_
         ({"n_params": "7e9"}, "n_params is missing"),
         ({"domains": [{"domain": "a", "weight": 1.0}]}, "high, low of the domains is missing"),
         ({"outcomes": [1]}, "outcomes is missing"),
+        ({"outcomes": []}, "outcomes need numbers as predicted, low, high"),
         ({"limits": {"groups": {"a": 1}}}, "its limits cannot be read"),
         ({"weights": {"code": "half"}}, "weight of 'code' is 'half', not a number"),
     ],
@@ -281,3 +282,10 @@ def test_a_question_is_an_object_or_its_arguments_and_names_are_checked():
         recommend(laws, n_params=N, n_tokens=D, floors={"wbe": 0.1})
     with pytest.raises(ConfigError, match="--kl-penalty needs a mixture"):
         recommend(laws, n_params=N, n_tokens=D, kl_penalty=0.1)
+
+
+@pytest.mark.parametrize("wrong", [{"n_params": -7e9}, {"n_tokens": 0}, {"n_tokens": float("nan")}, {"n_params": "7B"}])
+def test_a_big_run_without_size_is_refused(wrong):
+    laws = fitted("additive", {"main": TRUTHS["additive"]})
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))} must be a finite number above 0"):
+        recommend(laws, **{"n_params": N, "n_tokens": D, "target": "main"} | wrong)

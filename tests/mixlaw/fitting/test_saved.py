@@ -10,7 +10,9 @@ import pytest
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.recommend import recommend
 from mixlaw.errors import RunLogError
+from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.saved import FittedLaws, data_sha256, fit_to_json
+from mixlaw.laws.registry import LAWS, register
 from tests.mixlaw.synthetic import DOMAINS, laws_of, study
 
 BIG = Question(1e9, 1e11, {"main": 1.0}, {}, {})
@@ -86,3 +88,21 @@ def test_a_file_that_holds_no_laws_is_refused(tmp_path, text):
         FittedLaws.load(tmp_path / "absent.json")
     with pytest.raises(RunLogError, match=r"is not a laws\.json file"):
         FittedLaws.load(tmp_path)
+
+
+def test_a_law_that_is_not_registered_here_is_named(tmp_path):
+    laws = laws_of(study("additive", noise=0.01), "additive", **QUICK)
+    register(replace(LAWS["additive"], name="own"))
+    own = replace(laws, fits={"own": replace(laws.best, law=LAWS["own"], settings={"law": "own"})}, chosen="own")
+    own.save(tmp_path / "own.json")
+    assert FittedLaws.load(tmp_path / "own.json").best.name == "own"
+    LAWS.pop("own")
+    with pytest.raises(RunLogError, match=r"own.json holds the law 'own', which is not registered here"):
+        FittedLaws.load(tmp_path / "own.json")
+
+
+def test_laws_and_estimators_show_themselves_in_one_line():
+    laws = laws_of(study("additive", noise=0.01), "additive", **QUICK)
+    assert repr(laws) == "FittedLaws(additive; chosen: additive)"
+    assert repr(laws.best) == "FittedLaw(additive; domains: code, docs, web; targets: main)"
+    assert repr(LawFit("additive", n_starts=6)) == "LawFit(law='additive', n_starts=6)"

@@ -26,6 +26,7 @@ def test_every_mixture_is_held_out_once():
     found = compare(table, ["additive"], holdout="mixture", against="additive", **QUICK)
     held = np.concatenate([trial.held.frame["row"] for trial in found.trials])
     assert sorted(held) == sorted(table.frame["row"])
+    assert found.targets["mre"].mean() == pytest.approx(found.laws["mre"].item())  # both pool the rows of all folds
 
 
 def test_auto_sees_the_fitted_part_only_and_reports_its_choice():

@@ -55,3 +55,7 @@ def test_every_command_that_takes_a_table_takes_an_example(tmp_path, capsys, mon
     assert main([*compared, "--n-bootstrap", "4", "--n-starts", "4"]) == 0
     assert main(["report", "example:text", "--laws", "laws.json", "--out", "report.html"]) == 0
     assert (tmp_path / "report.html").exists()
+
+
+def test_one_path_needs_no_list():
+    assert read_table("example:text").frame.equals(examples.load("text").frame)

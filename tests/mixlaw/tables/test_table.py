@@ -86,7 +86,7 @@ def test_a_table_without_weights_serves_the_base_law(tmp_path):
         (
             "n_tokens",
             "length",
-            "unknown column 'n_tokens'; known: length, loss.*or state it by --set n_tokens=1e9",
+            "unknown column 'n_tokens'; known: length, loss.*or state it by --constants n_tokens=1e9",
         ),
         ("loss_", "los_", "has no column loss_<target>; its columns: run_id, n_params"),
         ("loss_code", "loss_web", "column 'loss_web' appears twice"),
@@ -460,10 +460,10 @@ def test_columns_that_a_file_lacks_are_set(tmp_path):
     path = write(tmp_path, "weight_a,weight_b,loss_x\n0.5,0.5,3\n1,0,4\n")
     table = read_table([path], constants={"n_params": 1e6, "n_tokens": 1e9})
     assert table.frame[["n_params", "n_tokens"]].to_numpy().tolist() == [[1e6, 1e9]] * 2
-    with pytest.raises(ConfigError, match=r"--set weight_a=1: .*runs.csv has a column weight_a"):
+    with pytest.raises(ConfigError, match=r"--constants weight_a=1: .*runs.csv has a column weight_a"):
         read_table([path], constants={"weight_a": 1.0})
     write_run(tmp_path / "runs", "aaa")
-    with pytest.raises(ConfigError, match=r"--set n_params: run directories such as .*runs state it themselves"):
+    with pytest.raises(ConfigError, match=r"--constants n_params: run directories such as .*runs state it themselves"):
         read_table([tmp_path / "runs"], constants={"n_params": 1e6})
 
 

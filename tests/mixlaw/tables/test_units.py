@@ -81,7 +81,7 @@ def test_a_person_states_units_by_patterns_and_what_fits_nothing_is_refused(tmp_
     runs(x=1.0, y=1.0).to_csv(path, index=False)
     assert read_table([path], units={"*": "bits per byte"}).units == {"x": "bits/byte", "y": "bits/byte"}
     assert read_table([path], units={"*": "bpb", "y": "nats"}).units == {"x": "bits/byte", "y": NATS}
-    with pytest.raises(ConfigError, match="--unit z=bpb: unknown target 'z'"):
+    with pytest.raises(ConfigError, match="--units z=bpb: unknown target 'z'"):
         read_table([path], units={"z": "bpb"})
     with pytest.raises(ConfigError, match="write a unit"):
         with_stated({"x": NATS}, {"x": " "})

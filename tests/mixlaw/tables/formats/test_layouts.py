@@ -179,7 +179,7 @@ def test_a_layout_is_recognised_and_used_with_a_note(write, texts, name):
 
 @pytest.mark.parametrize("name", ["regmix", "olmix"])
 def test_what_a_recognised_layout_lacks_is_asked_for(write, name):
-    with pytest.raises(RunLogError, match=r"unknown column 'n_params'.*or state it by --set n_params=1e6$"):
+    with pytest.raises(RunLogError, match=r"unknown column 'n_params'.*or state it by --constants n_params=1e6$"):
         read_table(write(*{"regmix": REGMIX, "olmix": OLMIX}[name]))
 
 
@@ -198,7 +198,7 @@ def test_a_frame_in_memory_is_read_in_its_layout_too():
 
 
 def test_no_layout_is_recognised_where_none_fits(write):
-    with pytest.raises(RunLogError, match=r"--set n_params=1e6$"):
+    with pytest.raises(RunLogError, match=r"--constants n_params=1e6$"):
         read_table(write("width,D,loss_x\n1,2,3\n"))
 
 
