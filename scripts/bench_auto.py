@@ -1,9 +1,9 @@
-"""python -m scripts.bench_auto [--table CSV] [--out FILE] [--before FILE]: what `mixlaw fit` costs with `auto`.
+"""python -m scripts.bench_auto [--table CSV] [--out FILE] [--before FILE]: time of `mixlaw fit` with `auto`.
 
 Three laws are fitted to 8 targets, with 100 bootstrap resamples each, and again without the largest size and without
 the ends of runs. The table is a synthetic study of 1,080 rows, 30 mixtures of 7 domains at 3 sizes and 12 numbers of
 tokens, or the paper's table of runs. CPU seconds are printed by step and objectives by law and target; with
-`--before`, the report of another version, also how far objectives and the widths of intervals are from its own.
+`--before FILE`, a report of another version, also the differences of objectives and of interval widths.
 """
 
 import argparse
