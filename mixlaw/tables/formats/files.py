@@ -105,6 +105,8 @@ def read_cells(path: Path, texts: set[str]) -> Cells:
 def _missing(suffix: str, error: ImportError) -> str:
     if suffix in (".xlsx", ".xlsm"):
         return "workbooks need openpyxl: pip install 'mixlaw[excel]', or save the sheet as CSV"
+    if suffix == ".parquet":
+        return "parquet files need pyarrow: pip install 'mixlaw[parquet]', or save the table as CSV"
     first = (str(error).splitlines() or [type(error).__name__])[0]
     return f"{first[:160]} Or save it as CSV"
 
