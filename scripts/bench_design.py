@@ -36,7 +36,8 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import Units, get_law
+from mixlaw.laws.law import Units
+from mixlaw.laws.registry import get_law
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.table import Table
 

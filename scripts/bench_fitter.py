@@ -34,7 +34,8 @@ from mixlaw.fitting.bootstrap import resampled_fits
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.levenberg_marquardt import Members, Problem, objective
 from mixlaw.fitting.multistart import find_minima
-from mixlaw.laws.registry import Units, get_law
+from mixlaw.laws.law import Units
+from mixlaw.laws.registry import get_law
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.columns import LOSS
 from mixlaw.tables.table import Table

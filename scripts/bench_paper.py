@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import basinhopping
 
-from mixlaw.laws.registry import FLOOR  # a weight of 0 counts as this much
+from mixlaw.laws.law import FLOOR  # a weight of 0 counts as this much
 
 Array = NDArray[np.float64]
 

@@ -16,7 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixlaw.fitting.estimator import LawFit
-from mixlaw.laws.registry import Units, get_law
+from mixlaw.laws.law import Units
+from mixlaw.laws.registry import get_law
 from mixlaw.tables.check import check_frame
 
 Array = NDArray[np.float64]

@@ -24,7 +24,8 @@ from mixlaw.errors import ConfigError, FitError
 from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import Law, Units, get_law
+from mixlaw.laws.law import Law, Units
+from mixlaw.laws.registry import get_law
 from mixlaw.tables.columns import LOSS
 from mixlaw.tables.table import Table
 

@@ -13,7 +13,7 @@ from mixlaw.errors import FitError
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.widening import LEAST, deviations, factors
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import lifted
+from mixlaw.laws.law import lifted
 from mixlaw.laws.terms import TINY, Inputs
 from mixlaw.mixture import Mixture
 

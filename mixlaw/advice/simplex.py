@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import FLOOR
+from mixlaw.laws.law import FLOOR
 from mixlaw.laws.terms import TINY
 
 STEPS = 400

@@ -8,7 +8,7 @@ from mixlaw.errors import FitError
 from mixlaw.fitting.collinear import WELL_SEPARATED, conditional_sd
 from mixlaw.fitting.levenberg_marquardt import Problem
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import Law, Units
+from mixlaw.laws.law import Law, Units
 from mixlaw.laws.terms import Inputs
 from mixlaw.tables.columns import LOSS, LOSS_SE
 from mixlaw.tables.table import Table

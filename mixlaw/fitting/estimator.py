@@ -14,7 +14,8 @@ from mixlaw.fitting.fitted import LEVEL, Data, FittedLaw, FittedTarget, as_table
 from mixlaw.fitting.identifiability import check_identifiable
 from mixlaw.fitting.levenberg_marquardt import Problem
 from mixlaw.fitting.multistart import find_minima, starts_for
-from mixlaw.laws.registry import Law, Units, get_law
+from mixlaw.laws.law import Law, Units
+from mixlaw.laws.registry import get_law
 from mixlaw.tables.columns import LOSS
 from mixlaw.tables.table import Table, pick_targets
 from mixlaw.tables.units import NATS

@@ -12,7 +12,7 @@ from mixlaw.fitting.assemble import inputs
 from mixlaw.fitting.bootstrap import interval, lies_inside
 from mixlaw.fitting.widening import Ranges, Widening, distances, factors, widened, with_scatter
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import Law, Units
+from mixlaw.laws.law import Law, Units
 from mixlaw.laws.terms import Inputs
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.columns import LOSS

@@ -6,7 +6,8 @@ import pandas as pd
 from mixlaw.errors import FitError
 from mixlaw.fitting import collinear
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import LAWS, Law
+from mixlaw.laws.law import Law
+from mixlaw.laws.registry import LAWS
 from mixlaw.tables.factor_levels import COUNTED, SAME, count_levels
 from mixlaw.tables.table import Table
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mixlaw.laws.grid import GridJacobian
 from mixlaw.laws.jacobian import Array, Jacobian
-from mixlaw.laws.registry import Law
+from mixlaw.laws.law import Law
 from mixlaw.laws.terms import TINY, Inputs
 from mixlaw.laws.tree import Sum
 

@@ -15,7 +15,8 @@ import numpy as np
 from mixlaw.fitting.error_scale import ErrorScale, error_scale, losses_scatter, prior_mean_sd
 from mixlaw.fitting.levenberg_marquardt import WIDER, Members, Problem, minimise, objective, scaled_to_data
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import Law, get_law
+from mixlaw.laws.law import Law
+from mixlaw.laws.registry import get_law
 from mixlaw.laws.terms import TINY
 from mixlaw.laws.tree import embedded
 

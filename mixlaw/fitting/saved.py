@@ -22,7 +22,8 @@ from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.identifiability import mixtures_vary
 from mixlaw.fitting.widening import Widening
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import LAWS, Units, get_law
+from mixlaw.laws.law import Units
+from mixlaw.laws.registry import LAWS, get_law
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table

@@ -28,7 +28,7 @@ law has 5 + 4k. The reason for each piece:
   domain appears with half-time D1. In tiny runs, losses of different mixtures lie up to twice as far apart after 360k
   tokens as after 75k.
 * **Domains are substitutes with diminishing returns**, as in the paper's 1 / sum_i C_i h_i^gamma_i, but with one gamma
-  <= 1 for all domains. L is then convex in the lifted weights (`mixlaw.laws.registry.lifted`), so every weighted sum of
+  <= 1 for all domains. L is then convex in the lifted weights (`mixlaw.laws.law.lifted`), so every weighted sum of
   targets has one optimum. The paper's gamma_i are barely identifiable one by one.
 * **Every domain has a floor of its own**, b_i: a mixture of domain i alone cannot take the loss below it.
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mixlaw.laws.registry import FLOOR
+from mixlaw.laws.law import FLOOR
 from mixlaw.tables import lr_schedules, unit_checks
 from mixlaw.tables.columns import LOSS, WEIGHT
 from mixlaw.tables.factor_levels import level_notes

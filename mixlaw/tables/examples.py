@@ -11,7 +11,8 @@ The command line reads the same tables as `example:text`. `measured/README.md` s
 import numpy as np
 import pandas as pd
 
-from mixlaw.laws.registry import Units, get_law
+from mixlaw.laws.law import Units
+from mixlaw.laws.registry import get_law
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.example_files import PREFIX, names, path
 from mixlaw.tables.read import read_table

@@ -8,7 +8,8 @@ import pandas as pd
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.laws.registry import Units, get_law
+from mixlaw.laws.law import Units
+from mixlaw.laws.registry import get_law
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.table import Table
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import Units, get_law
+from mixlaw.laws.law import Units
+from mixlaw.laws.registry import get_law
 from tests.mixlaw.synthetic import free_parameters
 
 UNITS = Units(1e8, 1e10)

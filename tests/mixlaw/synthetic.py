@@ -14,7 +14,8 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import Law, Units, get_law
+from mixlaw.laws.law import Law, Units
+from mixlaw.laws.registry import get_law
 from mixlaw.laws.terms import Inputs
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.table import Table

@@ -24,7 +24,8 @@ from mixlaw.advice.next_runs import (
 from mixlaw.errors import ConfigError, FitError
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.laws.registry import Units, get_law
+from mixlaw.laws.law import Units
+from mixlaw.laws.registry import get_law
 from mixlaw.tables.table import Table
 from tests.mixlaw.synthetic import DOMAINS, study
 

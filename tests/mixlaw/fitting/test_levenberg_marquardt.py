@@ -9,8 +9,9 @@ from scipy.optimize import least_squares
 from mixlaw.fitting import levenberg_marquardt as solver
 from mixlaw.fitting.levenberg_marquardt import Members, Problem, huber, minimise, objective, scaled_to_data
 from mixlaw.laws.jacobian import Array
+from mixlaw.laws.law import Law
 from mixlaw.laws.published import Formula
-from mixlaw.laws.registry import LAWS, Law
+from mixlaw.laws.registry import LAWS
 from mixlaw.laws.terms import Inputs
 from mixlaw.laws.tree import Sum
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from mixlaw.advice.simplex import Limits, Rows, lowest, starts
 from mixlaw.laws.dai_zheng import capacities
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import LAWS, Law, lifted
+from mixlaw.laws.law import Law, lifted
+from mixlaw.laws.registry import LAWS
 from mixlaw.laws.terms import Inputs
 from tests.mixlaw.synthetic import free_parameters, random_case
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from mixlaw.laws.grid import GridJacobian
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import LAWS, Law
+from mixlaw.laws.law import Law
+from mixlaw.laws.registry import LAWS
 from mixlaw.laws.terms import Inputs
 from tests.mixlaw.synthetic import random_case
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.laws.jacobian import Array, Groups, Jacobian
-from mixlaw.laws.registry import LAWS, Law
+from mixlaw.laws.law import Law
+from mixlaw.laws.registry import LAWS
 from mixlaw.laws.terms import Inputs
 from tests.mixlaw.synthetic import random_case
 

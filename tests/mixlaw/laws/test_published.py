@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError
 from mixlaw.laws.jacobian import Array
+from mixlaw.laws.law import Units
 from mixlaw.laws.published import Formula, SharePower, worth
-from mixlaw.laws.registry import LAWS, Units
+from mixlaw.laws.registry import LAWS
 from mixlaw.laws.terms import Inputs
 from mixlaw.laws.tree import Sum
 from tests.mixlaw.synthetic import DOMAINS, free_parameters, random_case

@@ -11,8 +11,9 @@ from scipy.optimize import brentq
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.laws.jacobian import Array
+from mixlaw.laws.law import FLOOR, Law, Units, lifted
 from mixlaw.laws.published import Formula
-from mixlaw.laws.registry import FLOOR, LAWS, Law, Units, get_law, lifted, register
+from mixlaw.laws.registry import LAWS, get_law, register
 from mixlaw.laws.terms import Constant, Inputs, PowerOfSum, Term
 from mixlaw.laws.tree import Decay, Nested, Product, Sum, embedded
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, random_case, study
