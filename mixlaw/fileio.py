@@ -47,7 +47,9 @@ def write_atomically(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(staged, path)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        if error.filename == str(staged):
+            error.filename = str(path)  # which the caller knows
+        raise
     finally:
         staged.unlink(missing_ok=True)
     sync_path(path.parent)
