@@ -301,6 +301,7 @@ def test_settings_that_came_later_have_the_trainer_s_defaults() -> None:
     assert added - set(FREE) == set(LATER)
 
 
+@pytest.mark.slow
 def test_the_shipped_studies_can_be_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     from sweeps.study_file import grids_of
     from sweeps.study_path import path_of
