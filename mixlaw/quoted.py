@@ -1,8 +1,16 @@
 """Parse names in command-line options; a name with a separator must be quoted, as in '"cc,news"=0.1'."""
 
+from collections.abc import Iterable
+
 from mixlaw.errors import ConfigError
 
 QUOTES = "\"'"
+
+
+def split_names(names: str | Iterable[str]) -> list[str]:
+    """Return names, each once, from a list or a text with commas."""
+    parts = names.split(",") if isinstance(names, str) else names
+    return list(dict.fromkeys(name.strip() for name in parts if name.strip()))
 
 
 def split(text: str, separator: str) -> list[str]:

@@ -8,7 +8,7 @@ from mixlaw.cli.options import add_renamed
 from mixlaw.console import remark
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.quoted import read_pairs
+from mixlaw.quoted import read_pairs, split_names
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
@@ -101,7 +101,7 @@ def _read(paths: Sequence[str], options: argparse.Namespace, need_losses: bool =
         relative_weights=options.relative_weights,
         need_losses=need_losses,
         count=options.count,
-        run_id=names_of(options.run_id),
+        run_id=split_names(options.run_id),
         rows_are_runs=options.rows_are_runs,
         best=options.best,
         **selection_of(options),
@@ -153,8 +153,3 @@ def named_as(table: Table, laws: FittedLaws) -> Table:
     for note in named.notes[len(table.notes) :]:
         remark(f"note: {note}")
     return named
-
-
-def names_of(text: str) -> list[str]:
-    """Return the comma-separated names of a text, without duplicates."""
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

@@ -15,6 +15,7 @@ from mixlaw.fitting.estimator import ProgressCallback
 from mixlaw.fitting.fitted import Data, as_table, scores
 from mixlaw.fitting.identifiability import distinct
 from mixlaw.laws.registry import LAWS
+from mixlaw.quoted import split_names
 from mixlaw.selection.candidates import AUTO, usual_laws
 from mixlaw.selection.choose import choose
 from mixlaw.selection.fit_laws import fit_and_choose
@@ -123,8 +124,7 @@ def names_to_compare(laws: str | Iterable[str], table: Table) -> list[str]:
     """Return the names of the laws that are compared, each once."""
     if laws == ALL:
         return [*LAWS, AUTO]
-    parts = laws.split(",") if isinstance(laws, str) else list(laws)
-    return list(dict.fromkeys(name.strip() for name in parts if name.strip())) or usual_laws(table)
+    return split_names(laws) or usual_laws(table)
 
 
 def _comparison(

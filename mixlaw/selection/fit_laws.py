@@ -11,6 +11,7 @@ from mixlaw.fitting.estimator import LawFit, ProgressCallback
 from mixlaw.fitting.fitted import Data, FittedLaw, as_table
 from mixlaw.fitting.identifiability import distinct
 from mixlaw.fitting.saved import FittedLaws
+from mixlaw.quoted import split_names
 from mixlaw.runs.comparable import require_alike
 from mixlaw.selection.candidates import AUTO, auto_laws
 from mixlaw.selection.choose import choose_law
@@ -79,10 +80,9 @@ def names_of(laws: str | Iterable[str]) -> list[str]:
     Raises
     ------
     ConfigError
-        If `auto` stands beside others.
+        If there is none, or `auto` stands beside others.
     """
-    parts = laws.split(",") if isinstance(laws, str) else list(laws)
-    names = list(dict.fromkeys(name.strip() for name in parts if name.strip()))
+    names = split_names(laws)
     if not names:
         raise ConfigError("--law: name a law, several with commas between, or auto")
     if AUTO in names and len(names) > 1:

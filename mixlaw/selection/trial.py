@@ -1,7 +1,7 @@
 """A trial: laws fitted to one part of a table and scored on the held-out rest."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -49,10 +49,6 @@ class Trial:
     def errors(self, name: str) -> pd.DataFrame:
         """Return the errors of one law on the held-out rows, see `mixlaw.selection.paired.row_errors`."""
         return row_errors(self.fits[name].predict(self.held), self.held)
-
-    def with_fit(self, name: str, fit: Predictor) -> "Trial":
-        """Return the trial with another fit under a name."""
-        return replace(self, fits=self.fits | {name: fit})
 
 
 def fitter(targets: Iterable[str] = (), progress: ProgressCallback | None = None, **settings: Any) -> Fitter:

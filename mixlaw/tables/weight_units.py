@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.errors import RunLogError
-from mixlaw.tables.columns import WEIGHT
 from mixlaw.tables.notes import note_rows, rows_in
 
 SUM_REPAIRED = 0.03  # relative error of a sum that is taken for rounding; the weights are rescaled, with a note
@@ -171,8 +170,3 @@ def _note_units(notes: list[str], unit: pd.Series, total: pd.Series, rows: pd.Se
         place = where if of_unit.all() else rows_in(where, rows[of_unit])
         sums = " to ".join(dict.fromkeys(f"{end:.4g}" for end in (low, high)))
         notes.append(f"{place}: {said} (they sum to {sums}); they are scaled to 1")
-
-
-def weight_columns(domains: list[str]) -> list[str]:
-    """Return the columns of the weights of domains."""
-    return [WEIGHT + d for d in domains]
