@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from mixlaw.advice.constraints import Question, limits, read_mixture, read_targets
+from mixlaw.advice.constraints import Question, limits, read_baselines, read_mixture, read_targets
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.identifiability import form_of
@@ -29,6 +29,7 @@ def ask(
     available: Mapping[str, float] | None = None,
     stay_near: str | Mapping[str, float] | None = None,
     kl_penalty: float | None = None,
+    baselines: Iterable[str] | Mapping[str, str | Mapping[str, float]] = (),
 ) -> Question:
     """Return a checked question about the mixture of a big run.
 
@@ -41,8 +42,9 @@ def ask(
     groups : name -> (domains, minimum, maximum) of the sum of their weights
     max_epochs : maximum number of passes over the tokens of any domain; caps its weight
     available : domain -> number of tokens available; by default as the runs state
-    stay_near : a mixture to stay near: "uniform", "natural", "D=W,...", the path of a YAML file, or domain -> weight
+    stay_near : a mixture to stay near: "uniform", "natural", "D=W,...", the path of a file, or domain -> weight
     kl_penalty : penalty of the distance to it [nats per unit of KL(h || stay_near)]
+    baselines : mixtures to compare with, written as `stay_near`, or name -> mixture; first the one in use today
 
     Raises
     ------
@@ -63,7 +65,8 @@ def ask(
         raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
     if kl_penalty and not stay_near:
         raise ConfigError("--kl-penalty needs a mixture to stay near: --stay-near uniform, natural, D=W,...")
-    near = read_mixture(stay_near, fit.domains, baseline_mixtures(fit.domains, known)) if stay_near else None
+    usual = usual_mixtures(fit.domains, known)
+    near = read_mixture(stay_near, fit.domains, usual) if stay_near else None
     question = Question(
         n_params=n_params,
         n_tokens=n_tokens,
@@ -76,6 +79,7 @@ def ask(
         max_epochs=max_epochs,
         stay_near=near,
         kl_penalty=(kl_penalty or KL_PENALTY) if near else 0.0,
+        baselines=read_baselines([baselines] if isinstance(baselines, str) else baselines, fit.domains, usual),
     )
     limits(fit.domains, question)
     return question
@@ -94,8 +98,8 @@ def law_of(laws: FittedLaws, name: str | None = None) -> FittedLaw:
     return laws.fits[name or laws.chosen]
 
 
-def baseline_mixtures(domains: list[str], sizes: Mapping[str, float]) -> dict[str, Mixture]:
-    """Return the baselines of a recommendation: the uniform mixture and, if all sizes are known, the natural one."""
+def usual_mixtures(domains: list[str], sizes: Mapping[str, float]) -> dict[str, Mixture]:
+    """Return the mixtures that every recommendation is compared with: uniform and, if all sizes are known, natural."""
     known = all(d in sizes for d in domains)
     natural = {"natural": Mixture.proportional({d: sizes[d] for d in domains})} if known else {}
     return {"uniform": Mixture.uniform(domains)} | natural

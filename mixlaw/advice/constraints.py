@@ -11,10 +11,13 @@ from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.laws.jacobian import Array
 from mixlaw.mixture import SUM_TOLERANCE, Mixture
+from mixlaw.paths import expand_path
 from mixlaw.quoted import split, unquoted
 
 AVERAGE = ("average", "mean")  # of the losses of the training domains
-YAML = (".yaml", ".yml")
+FILES = (".yaml", ".yml", ".json")  # a mixture's configuration, or an answer of `mixlaw recommend`
+RECOMMENDED = "recommended"  # name of h* among the mixtures of an answer
+UNNAMED = "baseline"  # name of a baseline that is given by its weights
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Question:
     available : domain -> number of tokens available
     max_epochs : maximum number of passes over a domain's tokens; caps its weight
     stay_near : a mixture to stay near, penalised by `kl_penalty` [nats per unit of KL(h || stay_near)]
+    baselines : name -> a mixture to compare with; the first one is in use today
     """
 
     n_params: float
@@ -44,6 +48,7 @@ class Question:
     max_epochs: float | None = None
     stay_near: Mixture | None = None
     kl_penalty: float = 0.0
+    baselines: dict[str, Mixture] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("n_params", "n_tokens"):
@@ -66,7 +71,7 @@ class Question:
 
     def unlimited(self) -> "Question":
         """Return the question without any constraint, and without the penalty of the distance to a mixture."""
-        return Question(self.n_params, self.n_tokens, self.targets)
+        return Question(self.n_params, self.n_tokens, self.targets, baselines=self.baselines)
 
     def epoch_caps(self) -> dict[str, float]:
         """Return the weight of each domain at which `max_epochs` is reached."""
@@ -183,21 +188,50 @@ def read_groups(texts: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float,
 
 
 def read_mixture(wanted: str | Mapping[str, float], domains: list[str], known: Mapping[str, Mixture]) -> Mixture:
-    """Return a mixture from its name (uniform, natural), 'D=W,...', the path of a YAML file, or domain -> weight."""
+    """Return a mixture from its name (uniform, natural), 'D=W,...', the path of a file, or domain -> weight.
+
+    A file is the trainer's configuration (YAML) or an answer of `mixlaw recommend` (JSON).
+    """
     if isinstance(wanted, Mapping):
         return Mixture.of(wanted, domains)
     if wanted in known:
         return known[wanted]
-    if Path(wanted).suffix in YAML:
-        return _saved_mixture(Path(wanted), domains)
+    if is_file(wanted):
+        return _saved_mixture(expand_path(wanted, "mixture"), domains)
     if "=" not in wanted:
         raise ConfigError(unknown_name("mixture", wanted, known))
     return Mixture.parse(wanted, domains)
 
 
-def _saved_mixture(path: Path, domains: list[str]) -> Mixture:
+def _saved_mixture(path: str, domains: list[str]) -> Mixture:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    return Mixture.from_yaml(text, domains, str(path))
+    return Mixture.from_yaml(text, domains, path)
+
+
+def is_file(wanted: str) -> bool:
+    """Return whether a text names a file of a mixture, by its suffix."""
+    return Path(wanted).suffix in FILES
+
+
+def read_baselines(
+    wanted: Iterable[str] | Mapping[str, str | Mapping[str, float]], domains: list[str], known: Mapping[str, Mixture]
+) -> dict[str, Mixture]:
+    """Return baselines by name: as given, or else uniform, natural, the stem of a file's name, or "baseline"."""
+    named = wanted.items() if isinstance(wanted, Mapping) else ((_name_of(text, known), text) for text in wanted)
+    found = dict[str, Mixture]()
+    for name, mixture in named:
+        free = name if name not in {RECOMMENDED, *found} else f"{name} {len(found) + 1}"
+        try:
+            found[free] = read_mixture(mixture, domains, known)
+        except ConfigError as error:
+            raise ConfigError(f"--baseline: {error}") from None
+    return found
+
+
+def _name_of(text: str, known: Mapping[str, Mixture]) -> str:
+    if text in known:
+        return text
+    return Path(text).stem if is_file(text) else UNNAMED

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixlaw.advice.ask import ask, baseline_mixtures, law_of, require_mixture
-from mixlaw.advice.constraints import Question
+from mixlaw.advice.ask import ask, law_of, require_mixture, usual_mixtures
+from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.extrapolation import Asked, far_warnings
 from mixlaw.advice.objective import Mixtures, Objective, as_mixture, drawn_optima, optimum, run_noise
 from mixlaw.advice.recommendation import Recommendation
@@ -21,6 +21,7 @@ from mixlaw.fitting.widening import with_scatter
 from mixlaw.laws.jacobian import Array
 from mixlaw.tables.units import NATS, difference, mixed_warning
 
+USUAL = ("uniform", "natural")  # baselines whose weights stand in the table of domains
 APART, MOST_NAMED = 0.02, 5  # difference of weights that is reported; maximum number of domains in the report
 
 
@@ -35,7 +36,7 @@ def recommend(
     Parameters
     ----------
     question : the question; or give the arguments of `mixlaw.advice.ask.ask` instead: n_params, n_tokens, target,
-        floors, caps, pins, groups, max_epochs, available, stay_near, kl_penalty
+        floors, caps, pins, groups, max_epochs, available, stay_near, kl_penalty, baselines
     law : one of the fitted laws; the chosen one by default
     level : of all intervals, in (0, 1)
 
@@ -51,9 +52,10 @@ def recommend(
     fit = law_of(laws, law)
     require_mixture(laws, fit.name)
     question = question or ask(laws, law=law, **asked)
-    objective, baselines = Objective(fit, question, laws.sizes), baseline_mixtures(fit.domains, laws.sizes)
+    objective = Objective(fit, question, laws.sizes)
+    baselines = question.baselines | usual_mixtures(fit.domains, laws.sizes | question.available)
     best, free = optimum(objective, baselines), optimum(objective.asking(question.unlimited()), baselines)
-    mixtures = {"recommended": as_mixture(fit.domains, best)} | baselines
+    mixtures = {RECOMMENDED: as_mixture(fit.domains, best)} | baselines
     clouds = drawn_optima(objective.drawn(), [best, free, starts(objective.limits)[0]])
     noise, spread = run_noise(objective, laws.noise), interval(clouds, level)
     others = other_laws(laws, objective, best, baselines)
@@ -69,7 +71,7 @@ def recommend(
         law=fit.name,
         reason=laws.reason if fit is laws.best else "named by hand",
         question=question,
-        weights=mixtures["recommended"],
+        weights=mixtures[RECOMMENDED],
         table=table,
         outcomes=outcomes,
         per_target=_per_target(objective, mixtures),
@@ -100,24 +102,24 @@ def _warnings(
 
 def _domain_table(objective: Objective, mixtures: Mixtures, spread: tuple[Array, Array], free: Array) -> pd.DataFrame:
     """Return one row per domain; its gradient, at the uniform mixture, is negative if more of it lowers the loss."""
-    even = mixtures["uniform"].array[None]
+    even = np.full((1, len(objective.fit.domains)), 1 / len(objective.fit.domains))
     _, gradient = objective.asking(replace(objective.question, kl_penalty=0.0))(even)
-    weight = mixtures["recommended"].array
+    weight = mixtures[RECOMMENDED].array
     columns: dict[str, Any] = {"domain": objective.fit.domains, "weight": weight}
     columns |= {"low": np.minimum(spread[0], weight), "high": np.maximum(spread[1], weight)}
     columns |= {"unconstrained": as_mixture(objective.fit.domains, free).array}
     columns |= {"gradient": gradient[0] - gradient[0] @ even[0]}
-    return pd.DataFrame(columns | {n: m.array for n, m in mixtures.items() if n != "recommended"})
+    return pd.DataFrame(columns | {n: mixtures[n].array for n in USUAL if n in mixtures})
 
 
 def _outcomes(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFrame:
     """Return, per mixture, the predicted loss and the gain of the recommended mixture, with intervals."""
     drawn, rng = objective.drawn(), np.random.default_rng(0)
     cloud = {name: drawn.loss(np.tile(h.array, (drawn.count, 1))) for name, h in mixtures.items()}
-    best, rows = objective.at(mixtures["recommended"]), []
+    best, rows = objective.at(mixtures[RECOMMENDED]), []
     for name, weights in mixtures.items():
         value = objective.at(weights)
-        gain, gains = value - best, cloud[name] - cloud["recommended"]
+        gain, gains = value - best, cloud[name] - cloud[RECOMMENDED]
         row = {"mixture": name} | _ends("gain", gain, gains, level)
         row |= {"predicted": value} | _ends("", value, _scattered(objective, cloud[name], rng), level)
         rows.append(row | {"weights": weights})
@@ -178,7 +180,7 @@ def gain_warnings(outcomes: pd.DataFrame, noise: float, question: Question, unit
                 f"the law predicts {level} for {row['mixture']}, which is impossible: do not use it at this N and D"
             )
         gain = difference(f"{row['gain']:.4f}", unit)
-        if row["mixture"] == "recommended":
+        if row["mixture"] == RECOMMENDED:
             continue
         if row["gain"] < 0 and limited:
             warnings.append(f"{row['mixture']} is predicted to be better by {gain[1:]}, but the limits exclude it")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mixlaw.advice.constraints import Question
+from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.errors import RunLogError
 from mixlaw.fileio import strict_json, write_atomically
 from mixlaw.fitting.saved import FittedLaws
@@ -35,7 +35,7 @@ class Recommendation:
         [nats per unit of weight moved to the domain], weight without constraints (unconstrained), uniform and, if
         known, natural weight, flat_low and flat_high (range in which the loss rises by less than the noise of one run,
         with the other weights reoptimised), others_low and others_high (range of h* over other fitted laws, if any)
-    outcomes : per mixture (recommended, uniform, natural): weights, predicted loss with interval, and gain of the
+    outcomes : per mixture (recommended, then the baselines): weights, predicted loss with interval, and gain of the
         recommended mixture over it [nats, with interval]
     per_target : predicted loss of every target under every mixture
     prices : per active constraint: its cost [nats] and, for a constraint on one domain, the weight with and without it
@@ -74,6 +74,11 @@ class Recommendation:
         """The mixture as a Hydra override of the trainer; empty if Hydra cannot express the names."""
         return self.weights.hydra_override()
 
+    @property
+    def baselines(self) -> dict[str, Mixture]:
+        """The mixtures that it is compared with: those of the question, then uniform and, if known, natural."""
+        return {row["mixture"]: row["weights"] for row in records(self.outcomes) if row["mixture"] != RECOMMENDED}
+
     def outdated(self, laws: FittedLaws) -> bool:
         """Return whether this was made from a fit to other runs, or by a law that is not among `laws`."""
         return self.law not in laws.fits or self.data_sha256 not in ("", laws.data_sha256)
@@ -91,6 +96,7 @@ class Recommendation:
             "units": self.units,
             "available": self.question.available,
             "limits": {name: getattr(self.question, name) for name in LIMITS},
+            "baselines": {name: dict(mixture) for name, mixture in self.question.baselines.items()},
             "data_sha256": self.data_sha256,
             "weights": dict(self.weights),
             "override": self.override,
@@ -182,7 +188,7 @@ def _mapping(facts: Any) -> Mapping[str, Any]:
 
 
 def _question(facts: Mapping[str, Any]) -> Question:
-    """Return the question of a saved recommendation with its constraints (`stay_near` is not saved).
+    """Return the question of a saved recommendation with constraints and baselines (`stay_near` is not saved).
 
     Raises
     ------
@@ -197,6 +203,8 @@ def _question(facts: Mapping[str, Any]) -> Question:
     try:
         limits["groups"] = {name: (tuple(m), low, high) for name, (m, low, high) in limits.get("groups", {}).items()}
         available = {d: float(n) for d, n in (facts.get("available") or {}).items()}
-        return Question(**scale, targets=dict(facts["targets"]), available=available, **limits)  # type: ignore[arg-type]
+        baselines = {name: Mixture.of(h, where=name) for name, h in (facts.get("baselines") or {}).items()}
+        targets = dict(facts["targets"])
+        return Question(**scale, targets=targets, available=available, baselines=baselines, **limits)  # type: ignore[arg-type]
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"its limits cannot be read: {error}") from None

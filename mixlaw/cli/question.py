@@ -22,6 +22,8 @@ def question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
         help="average of the domains (default), NAME, or NAME:2,OTHER:1",
     )
     sub.add_argument("--law", help="one of the fitted laws; default: the chosen one")
+    compared = "a mixture to compare with: uniform, natural, D=W,..., or a file; repeatable, first the one in use today"
+    sub.add_argument("--baseline", action="append", default=[], metavar="MIXTURE", help=compared)
     limits = sub.add_argument_group("limits of the mixture")
     weights: dict[str, Any] = {"default": "", "metavar": "D=W,..."}
     add_renamed(limits, "--floor", "--min", help="smallest weights of domains", **weights)
@@ -32,7 +34,7 @@ def question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
     )
     limits.add_argument("--max-epochs", type=number, metavar="E", help="largest number of epochs of any domain")
     limits.add_argument("--available", default="", metavar="D=TOKENS,...", help="available tokens, for --max-epochs")
-    near = "penalise the KL divergence from this mixture: uniform, natural, D=W,..., or a YAML file"
+    near = "penalise the KL divergence from this mixture: uniform, natural, D=W,..., or a file"
     penalty = f"weight of that penalty, in nats of loss per nat of KL; default: {KL_PENALTY}"
     add_renamed(limits, "--stay-near", "--prior", default="", metavar="MIXTURE", help=near)
     add_renamed(limits, "--kl-penalty", "--pull", type=number, metavar="NATS", help=penalty)
@@ -54,6 +56,7 @@ def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
         available=read_pairs(options.available),
         stay_near=options.stay_near,
         kl_penalty=options.kl_penalty,
+        baselines=options.baseline,
     )
     for note in _notes(law_of(laws, options.law), question, options.target):
         remark(f"note: {note}")

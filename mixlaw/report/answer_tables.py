@@ -26,13 +26,14 @@ WORDS = {  # the glossary of the report
 def weights_table(answer: Recommendation) -> pd.DataFrame:
     """Return, as text, one row per domain: h*, its interval, its flat frontier, and the baseline mixtures."""
     domains, rows = answer.table, []
-    labels = {"unconstrained": "without limits", "uniform": "uniform", "natural": "natural"}
     for row in domains.to_dict("records"):
         shown = {"domain": row["domain"], "h*": percent(row["weight"])}
         shown[answer.interval_name] = span(row["low"], row["high"])
         if "flat_low" in row:
             shown["equally good"] = span(row["flat_low"], row["flat_high"])
-        rows.append(shown | {label: percent(row[name]) for name, label in labels.items() if name in row})
+        if "unconstrained" in row:
+            shown["without limits"] = percent(row["unconstrained"])
+        rows.append(shown | {name: percent(h[row["domain"]]) for name, h in answer.baselines.items()})
     return pd.DataFrame(rows)
 
 

@@ -1,6 +1,7 @@
 """Figures of mixtures: the recommendation, the costs of its limits, and the trained mixtures around it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,8 @@ from mixlaw.text import count_text, percent, price
 Loss = Callable[[Array], Array]  # mixtures (n, k) -> the targets' predicted loss at the big run (n,)
 LYING = 8  # domains; above it, or with long names, bars are horizontal
 ROOTS = 8  # domains; above it most weights are small, and the axis has a square-root scale
-BASELINES = {  # colour, marker, line style, label
-    "uniform": (COLOURS[1], "|", "--", "uniform"),
-    "natural": (COLOURS[2], "D", ":", "natural"),
-    "unconstrained": ("black", "x", "-.", "optimum without limits"),
-}
+MARKS = ("|", "D", "s", "^", "v", "P")  # of baselines, in order
+LINES = ("--", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 CROWD = 150  # lines; from there on they are drawn fainter and rasterised
 TOUCHING = 1e-4  # largest weight difference at which the unconstrained optimum equals h*
 UNSEEN = 5e-4  # domains whose weight stays below it are not drawn
@@ -68,13 +66,33 @@ def big_run_label(answer: Recommendation) -> str:
     return f"predicted {kind_of(unit).noun} at the big run{level}"
 
 
-def baselines(domains: pd.DataFrame) -> dict[str, Array]:
-    """Return the mixtures to draw beside h*; the unconstrained optimum only if it differs from h*."""
-    found = {name: domains[name].to_numpy(float) for name in BASELINES if name in domains}
-    free = found.get("unconstrained")
-    if free is not None and np.abs(free - domains["weight"]).max() < TOUCHING:
-        del found["unconstrained"]
-    return found
+@dataclass(frozen=True)
+class Beside:
+    """A mixture drawn beside h*: its weights (k,) in the order of the figure, and how it is drawn."""
+
+    label: str
+    shares: Array
+    colour: str
+    marker: str
+    line: Any
+
+
+def beside_best(answer: Recommendation, domains: pd.DataFrame) -> list[Beside]:
+    """Return the mixtures to draw beside h*: the baselines, and the unconstrained optimum if it differs from h*.
+
+    Parameters
+    ----------
+    domains : the rows of the answer's table that are drawn, in their order
+    """
+    drawn = []
+    for i, (name, mixture) in enumerate(answer.baselines.items()):
+        shares = np.array([mixture[d] for d in domains["domain"]])
+        look = COLOURS[(1 + i) % 5], MARKS[i % len(MARKS)], LINES[i % len(LINES)]
+        drawn.append(Beside(name, shares, *look))
+    free = domains.get("unconstrained")
+    if free is not None and np.abs(free - domains["weight"]).max() >= TOUCHING:
+        drawn.append(Beside("optimum without limits", free.to_numpy(float), "black", "x", "-."))
+    return drawn
 
 
 def optimum(ax: Axes | None, answer: Recommendation) -> Axes:
@@ -98,12 +116,12 @@ def optimum(ax: Axes | None, answer: Recommendation) -> Axes:
         flat = "equally good within the noise"
         lines(place + 0.12, domains["flat_low"], domains["flat_high"], color="black", lw=1, label=flat)
         tops.append(domains["flat_high"].max())
-    for name, shares in baselines(domains).items():
-        colour, marker, _, words = BASELINES[name]
-        marker = "_" if marker == "|" and not lying else marker
-        x, y = (shares, place) if lying else (place, shares)
-        ax.scatter(x, y, marker=marker, s=90 if marker in "|_" else 28, color=colour, label=words, zorder=3)
-        tops.append(shares.max())
+    for other in beside_best(answer, domains):
+        marker = "_" if other.marker == "|" and not lying else other.marker
+        x, y = (other.shares, place) if lying else (place, other.shares)
+        size = 90 if marker in "|_" else 28
+        ax.scatter(x, y, marker=marker, s=size, color=other.colour, label=other.label, zorder=3)
+        tops.append(other.shares.max())
     names = [f"{short(n)}  {percent(w)}" for n, w in zip(domains["domain"], weight, strict=True)]
     if lying:
         ax.set_yticks(place, names)
@@ -272,8 +290,8 @@ def parallel(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
         if bar.solids is not None:
             bar.solids.set_alpha(1)
     ax.plot(place, domains["weight"], "o-", color=COLOURS[1], lw=2.8, ms=5, label="recommended", zorder=4)
-    for name, shares in baselines(domains).items():
-        ax.plot(place, shares, color="black", lw=1.3, ls=BASELINES[name][2], label=BASELINES[name][3], zorder=3)
+    for other in beside_best(answer, domains):
+        ax.plot(place, other.shares, color="black", lw=1.3, ls=other.line, label=other.label, zorder=3)
     names = [short(name) for name in domains["domain"]]
     many = k > 5 or crowded(names)
     ax.set_xticks(place, names, rotation=45 if many else 0, ha="right" if many else "center", rotation_mode="anchor")

@@ -12,14 +12,13 @@ from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 from mixlaw.report.plots_laws import COLOURS, axes, short
-from mixlaw.report.plots_mixture import BASELINES, GOOD, baselines, big_run_label, predicted_loss, trained
+from mixlaw.report.plots_mixture import GOOD, beside_best, big_run_label, predicted_loss, trained
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
 STEPS = 120  # of the grid on every side
 SHOWN = 0.9  # quantile of the losses at which the colour scale ends
 SEEN = 0.005  # smaller intervals are hidden by the star of h*
 ROUNDING = 1e-12  # tolerance, in weight, for a corner that lies on a line
-MARKS = {"uniform": "s", "natural": "D", "unconstrained": "X"}
 
 
 def ternary(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
@@ -63,9 +62,9 @@ def ternary(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
         )
     mixtures = trained(laws, 3)
     ax.plot(*flat(mixtures).T, "o", ms=4, color="black", mec="white", mew=0.6, label="trained")
-    for name, shares in baselines(domains).items():
-        marker, words = MARKS[name], BASELINES[name][3]
-        ax.plot(*flat(shares[None]).T, marker, ms=7, color="white", mec="black", label=words)
+    for other in beside_best(answer, domains):
+        marker = {"|": "s", "s": "o", "x": "X"}.get(other.marker, other.marker)  # a mark with a face
+        ax.plot(*flat(other.shares[None]).T, marker, ms=7, color="white", mec="black", label=other.label)
     ax.plot(*flat(best[None]).T, "*", ms=17, color=COLOURS[1], mec="white", mew=1, label="recommended", zorder=5)
     ax.legend(loc="upper left", bbox_to_anchor=(-0.14, 1.02), fontsize=8, frameon=False)
     ax.set_title("Predicted loss of every mixture")

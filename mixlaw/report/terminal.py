@@ -28,7 +28,8 @@ def _domains(answer: Recommendation) -> str:
     columns["flat frontier"] = _spans(table, "flat_low", "flat_high")
     if "others_low" in table:
         columns["other laws' h*"] = _spans(table, "others_low", "others_high")
-    columns |= {name: table[name] for name in ("unconstrained", "uniform", "natural") if name in table}
+    columns |= {name: table[name] for name in ("unconstrained",) if name in table}
+    columns |= {name: [mixture[d] for d in table["domain"]] for name, mixture in answer.baselines.items()}
     noise = difference(f"{answer.noise:.4f}", answer.unit)
     note = f"(flat frontier: range of each weight in which the loss rises by less than the noise of one run, {noise})"
     return f"{text_table(pd.DataFrame(columns), decimals=3)}\n{note}"

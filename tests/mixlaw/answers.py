@@ -106,6 +106,7 @@ def answer_facts(k: int, target: str = "main", domains: list[str] | None = None)
             "weights": uniform,
         },
     ]
+    outcomes.append(outcomes[1] | {"mixture": "natural", "weights": dict(zip(domains, np.roll(h, 1), strict=True))})
     around = {"interval": {d: [0.8 * w, 1.2 * w] for d, w in weights.items()}}
     path = [
         {"n_params": n, "n_tokens": 20 * n, "regret": r, "weights": weights} | around

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mixlaw.advice.ask import baseline_mixtures
+from mixlaw.advice.ask import usual_mixtures
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.objective import Objective
 from mixlaw.advice.recommend import recommend
@@ -190,8 +190,47 @@ def test_a_law_named_by_hand_answers_with_its_own_warnings():
 
 
 def test_the_natural_mixture_is_a_baseline_only_if_all_sizes_are_known():
-    assert list(baseline_mixtures(DOMAINS, {"code": 1.0, "docs": 1.0})) == ["uniform"]
-    assert baseline_mixtures(DOMAINS, {"code": 1.0, "docs": 1.0, "web": 2.0})["natural"]["web"] == 0.5
+    assert list(usual_mixtures(DOMAINS, {"code": 1.0, "docs": 1.0})) == ["uniform"]
+    assert usual_mixtures(DOMAINS, {"code": 1.0, "docs": 1.0, "web": 2.0})["natural"]["web"] == 0.5
+
+
+def test_baselines_are_compared_in_the_order_given_and_before_the_usual_ones(tmp_path):
+    laws = fitted("additive", {"main": TRUTHS["additive"]})
+    file = tmp_path / "today.yaml"
+    file.write_text('weights: {"code": 0.2, "docs": 0.3, "web": 0.5}')
+    earlier = tmp_path / "earlier.json"
+    recommend(laws, ask()).save(earlier)
+    given = [str(file), "code=0.1,docs=0.2,web=0.7", str(earlier), "code=1"]
+    answer = recommend(laws, n_params=1e10, n_tokens=1e11, target="main", baselines=given)
+    names = ["recommended", "today", "baseline", "earlier", "baseline 4", "uniform"]
+    assert answer.outcomes["mixture"].tolist() == names
+    assert answer.baselines["today"]["web"] == 0.5
+    assert list(answer.question.baselines) == names[1:-1]
+    again = Recommendation.from_json(answer.to_json())
+    assert again.baselines == answer.baselines
+    assert again.question.baselines == answer.question.baselines
+
+
+def test_baselines_have_the_names_that_they_are_given():
+    laws = fitted("additive", {"main": TRUTHS["additive"]})
+    given = {"today": "code=1", "recommended": {"docs": 1.0}, "even": "uniform"}
+    answer = recommend(laws, n_params=1e10, n_tokens=1e11, target="main", baselines=given)
+    assert list(answer.question.baselines) == ["today", "recommended 2", "even"]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [
+        ("naturl", "--baseline: unknown mixture 'naturl'"),
+        ("cod=0.5,docs=0.5", "--baseline: mixture: unknown domain 'cod'; did you mean 'code'"),
+        ("code=0.5", "--baseline: mixture: weights sum to 0.5, not 1"),
+        ("absent.yaml", "--baseline: absent.yaml cannot be read"),
+    ],
+)
+def test_a_baseline_that_is_no_mixture_of_these_domains_is_refused(baseline, said):
+    laws = fitted("additive", {"main": TRUTHS["additive"]})
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        recommend(laws, n_params=1e10, n_tokens=1e11, target="main", baselines=baseline)
 
 
 def test_the_order_of_the_domains_does_not_matter():

@@ -299,7 +299,7 @@ def test_every_seed_of_the_proof_is_drawn():
     rows = [outcome | {"measured": 2.05, "seeds": [2.04, 2.06]} for outcome in answer_facts(3)["outcomes"]]
     ax = drawn(plots.proof(None, rows, "main"))
     assert [2.04, 2.06] in [list(line.get_ydata()) for line in ax.get_lines()]
-    assert texts(ax.get_xticklabels()) == ["recommended", "uniform"]
+    assert texts(ax.get_xticklabels()) == ["recommended", "uniform", "natural"]
 
 
 def test_names_are_written_letter_for_letter():
