@@ -1,4 +1,4 @@
-"""Atomic writes, strict JSON and file hashes."""
+"""Atomic writes, strict JSON, JSON lines and file hashes."""
 
 import errno
 import hashlib
@@ -93,6 +93,31 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunLogError(f"{path} holds a {type(value).__name__}, expected an object")
     return value
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Append one object to a JSON lines file; after a line that a crash truncated, a new one is started."""
+    with path.open("a+b") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+        cut = file.read(1) not in (b"", b"\n")
+        file.write(b"\n" * cut + json.dumps(row, separators=(",", ":")).encode() + b"\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any] | None]:
+    """Return the objects of a JSON lines file, None for a line that is not one; empty if there is no file."""
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [_object(line) for line in raw.splitlines()]
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def refuse_constant(name: str) -> float:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.errors import RunLogError
+from mixlaw.tables.matching import last_rows, on_mixture
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, difference
 
@@ -23,10 +24,7 @@ def prove(answer: Recommendation, proof: Table) -> list[dict[str, Any]]:
         raise RunLogError(f"the runs of the proof have no {', '.join(missing)}, which the recommendation uses")
     rows = []
     for outcome in records(answer.outcomes):
-        close = pd.Series(True, index=frame.index)
-        for domain, weight in outcome["weights"].items():
-            close &= (frame[f"weight_{domain}"] - weight).abs() < 0.005
-        found = frame[close].sort_values("n_tokens").groupby("run_id").tail(1)
+        found = last_rows(frame[on_mixture(frame, outcome["weights"])])
         if len(found):
             columns = found[[f"loss_{t}" for t in answer.question.targets]].to_numpy(float)
             seeds = [float(v) for v in columns @ list(answer.question.targets.values())]

@@ -11,7 +11,6 @@ directory (`log.py`), not by the ledger.
 """
 
 import json
-import os
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import RunLogError
-from mixlaw.fileio import write_atomically
+from mixlaw.fileio import append_line, read_lines, write_atomically
 
 _NUMBER = (int, float)
 _TYPES = {"str": str, "int": int, "float": _NUMBER, "list": list, "dict": dict, "bool": bool}  # of the fields below
@@ -133,7 +132,7 @@ def read_plan(folder: Path) -> dict[str, PlannedRun]:
 def record_job(folder: Path, job: str, runs: Sequence[str], options: Sequence[str] = (), max_running: int = 0) -> None:
     """Record that these runs were submitted to Slurm as tasks 0, 1, ... of an array."""
     folder.mkdir(parents=True, exist_ok=True)
-    _append(folder / "jobs.jsonl", asdict(Job(job, round(time.time(), 3), list(runs), list(options), max_running)))
+    append_line(folder / "jobs.jsonl", asdict(Job(job, round(time.time(), 3), list(runs), list(options), max_running)))
 
 
 def read_jobs(folder: Path) -> list[Job]:
@@ -146,12 +145,12 @@ def begin_attempt(run_folder: Path, where: str, job: str = "") -> None:
     """Record that a process starts a run; `where` is a text such as 'process 77 on gpu03'."""
     run_folder.mkdir(parents=True, exist_ok=True)
     line = {"event": "start", "time": round(time.time(), 3), "where": where, "job": job}
-    _append(run_folder / "attempts.jsonl", line)
+    append_line(run_folder / "attempts.jsonl", line)
 
 
 def end_attempt(run_folder: Path, code: int) -> None:
     """Record the exit code of the last started process; negative: the signal that killed it."""
-    _append(run_folder / "attempts.jsonl", {"event": "end", "time": round(time.time(), 3), "code": code})
+    append_line(run_folder / "attempts.jsonl", {"event": "end", "time": round(time.time(), 3), "code": code})
 
 
 def read_attempts(run_folder: Path) -> list[Attempt]:
@@ -172,26 +171,11 @@ def _began(run_folder: Path) -> bool:
     return (run_folder / "attempts.jsonl").exists() or (run_folder / "run.json").exists()
 
 
-def _append(path: Path, line: Mapping[str, Any]) -> None:
-    with path.open("a+b") as file:
-        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
-        cut = file.read(1) not in (b"", b"\n")  # a crash truncated the last line: start a new one
-        file.write(b"\n" * cut + json.dumps(line, separators=(",", ":")).encode() + b"\n")
-
-
 def _read_lines(path: Path, strict: bool = False) -> list[dict[str, Any]]:
     """Return the objects of a JSON lines file; truncated lines are skipped, or an error if `strict`."""
-    try:
-        raw = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
     found = []
-    for i, line in enumerate(raw.splitlines(), 1):
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict):
+    for i, value in enumerate(read_lines(path), 1):
+        if value is not None:
             found.append(value)
         elif strict:
             raise RunLogError(f"{path} line {i} is not valid: delete the file and launch again")
