@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from tests.browser import Tab
     from train.config import TrainConfig
     from train.plan import Plan
 
@@ -21,6 +22,15 @@ settings.register_profile("thorough", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("fast")
 os.environ["OMP_NUM_THREADS"] = "1"  # two runs side by side beat one on two threads; also in processes of their own
+
+
+@pytest.fixture(scope="session")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Tab]":
+    """Return a page of a browser that the session's tests share; needs a browser."""
+    from tests.browser import tab
+
+    with tab(tmp_path_factory.mktemp("browser")) as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

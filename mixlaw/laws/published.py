@@ -261,7 +261,7 @@ class Formula(Term):
         for name in uses:
             if name not in (known := {*READ_AS.values(), *COLUMNS}):
                 raise ConfigError(unknown_name("input of a formula", name, sorted(known)))
-        self._expression, self._per_domain, self._ranges = expression, frozenset(per_domain), ranges
+        self.expression, self._per_domain, self._ranges = expression, frozenset(per_domain), ranges
         self.uses, self._convex_in_h = frozenset(uses), convex_in_h
 
     def _counts(self, k: int) -> dict[str, int]:
@@ -281,7 +281,7 @@ class Formula(Term):
         return (low + high) / 2, (high - low) / 3
 
     def _evaluated(self, theta: Array, x: Inputs) -> Array:
-        return self._expression(self._named(theta, x.h.shape[-2]), _Declared(x, self.uses))
+        return self.expression(self._named(theta, x.h.shape[-2]), _Declared(x, self.uses))
 
     def _named(self, theta: Array, k: int) -> Any:
         named, at = {}, 0

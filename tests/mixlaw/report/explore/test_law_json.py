@@ -1,0 +1,81 @@
+"""Laws as the browser evaluates them: equal to Python for every law that `auto` can choose."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixlaw.laws.law import Law
+from mixlaw.laws.published import Formula
+from mixlaw.laws.registry import LAWS
+from mixlaw.laws.terms import Constant
+from mixlaw.laws.tree import Sum
+from mixlaw.report.explore.assets import scripts
+from mixlaw.report.explore.law_json import term_json
+from tests.browser import Tab, needs_browser
+from tests.marks import examples
+from tests.mixlaw.synthetic import UNITS
+
+CHOSEN_BY_AUTO = ("multiplicative", "additive", "joint", "base", "coupled", "muennighoff")
+OF_AUTO = [name for name in LAWS if name.partition("-fixed")[0] in CHOSEN_BY_AUTO]
+COUNTS = (1, 3, 17, 45)
+
+
+def in_browser(tab: Tab, page: Path, cases: list[dict]) -> list[np.ndarray]:
+    """Return what the browser computes of cases: term, rows of inputs, and parameter vectors."""
+    code = """
+    said.textContent = JSON.stringify(CASES.map(({term, rows, thetas}) => thetas.map((theta) => rows.map((row) =>
+      String(valueOf(term, theta, 0, inputs({units: UNITS}, row.n, row.d, row.h, row.available)))))));
+    """.replace("CASES", json.dumps(cases)).replace("UNITS", json.dumps(vars(UNITS)))
+    page.write_text(f"<!doctype html><pre id='said'></pre><script>{scripts('law.js')}{code}</script>")
+    tab.open(page.as_uri())
+    assert tab.console() == []
+    return [np.array(values, float) for values in json.loads(tab.evaluate("said.textContent"))]
+
+
+def case(law: Law, k: int, seed: int) -> tuple[dict, np.ndarray]:
+    """Return a random case for the browser, and its losses by Python (b, n)."""
+    rng = np.random.default_rng([seed, k])
+    low, high = law.bounds(k)
+    theta = np.vstack([np.clip(law.term.start(rng, 2, k), low, high), rng.uniform(low, high, (2, len(low)))])
+    h = rng.dirichlet(np.full(k, 0.5), 6)
+    h[1] = np.eye(k)[seed % k]
+    n, d = 1e8 * np.exp(2 * rng.normal(size=6)), 1e10 * np.exp(2 * rng.normal(size=6))
+    available = 1e10 * np.exp(rng.normal(-1.5, 1.0, (k, 6)))
+    x = UNITS.inputs(n, d, h.T, columns={"available": available / UNITS.n_tokens})
+    rows = [{"n": n[i], "d": d[i], "h": h[i].tolist(), "available": available[:, i].tolist()} for i in range(len(n))]
+    return {"term": term_json(law.term, k), "rows": rows, "thetas": theta.tolist()}, law.loss(theta, x)
+
+
+@needs_browser
+@given(seed=st.integers(0, 2**32 - 1))
+@examples(12)
+def test_the_browser_evaluates_every_law_of_auto_as_python_does(
+    tab: Tab, tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    drawn = [case(LAWS[name], k, seed) for name in OF_AUTO for k in COUNTS]
+    found = in_browser(tab, tmp_path_factory.getbasetemp() / "laws.html", [facts for facts, _ in drawn])
+    for values, (_, losses) in zip(found, drawn, strict=True):
+        np.testing.assert_allclose(values, losses, rtol=1e-9, atol=0)
+
+
+def test_every_law_of_auto_has_a_json_form() -> None:
+    assert len(OF_AUTO) == 16
+    assert all(term_json(LAWS[name].term, k) for name in OF_AUTO for k in COUNTS)
+
+
+def test_terms_of_a_user_have_none() -> None:
+    class Doubled(Constant):
+        """A subclass that may compute something else."""
+
+    formula = Formula(lambda p, x: p.E + 0 * x.log_d, "D", E=(0.1, 10))
+    assert term_json(Sum(Constant("E"), formula), 3) is None
+    assert term_json(Sum(Doubled("E")), 3) is None
+
+
+@pytest.mark.parametrize("name", ["d-cpt", "forgetting", "moe", "ye-m3"])
+def test_laws_of_columns_that_a_page_lacks_have_none(name: str) -> None:
+    assert term_json(LAWS[name].term, 3) is None
