@@ -9,6 +9,7 @@ import pandas as pd
 from mixlaw.advice.ask import ask, law_of, require_mixture, usual_mixtures
 from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.extrapolation import Asked, far_warnings
+from mixlaw.advice.losers import losers
 from mixlaw.advice.objective import Mixtures, Objective, as_mixture, drawn_optima, optimum, run_noise
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.sensitivity import flat_frontier, other_laws, path, prices
@@ -64,7 +65,7 @@ def recommend(
     if len(others):
         shares = np.array([h.array for h in others["weights"]])
         table["others_low"], table["others_high"] = shares.min(0), shares.max(0)
-    outcomes = _outcomes(objective, mixtures, level)
+    outcomes, per_target = _outcomes(objective, mixtures, level), _per_target(objective, mixtures)
     points = np.vstack([free, *(h.array for h in baselines.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
     return Recommendation(
@@ -74,7 +75,8 @@ def recommend(
         weights=mixtures[RECOMMENDED],
         table=table,
         outcomes=outcomes,
-        per_target=_per_target(objective, mixtures),
+        per_target=per_target,
+        losers=losers(per_target),
         prices=prices(objective, best, points),
         path=path(objective, smallest, best, spread, baselines, level),
         others=others,

@@ -15,7 +15,7 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.mixture import Mixture
 from mixlaw.tables.units import NATS
 
-TABLES = ("outcomes", "per_target", "prices", "path", "others")
+TABLES = ("outcomes", "per_target", "losers", "prices", "path", "others")
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # constraints of a question, without `available`
 PRICES = ["constraint", "cost", "weight", "weight_without"]
 LOSSES = ["predicted", "low", "high"]
@@ -38,6 +38,7 @@ class Recommendation:
     outcomes : per mixture (recommended, then the baselines): weights, predicted loss with interval, and gain of the
         recommended mixture over it [nats, with interval]
     per_target : predicted loss of every target under every mixture
+    losers : targets that are worse on the recommended mixture than on a baseline, see `mixlaw.advice.losers.losers`
     prices : per active constraint: its cost [nats] and, for a constraint on one domain, the weight with and without it
     path : h* with its interval from the smallest run to the big one, and the regret of training the big run on it
     others : h* of the other fitted laws, and its regret under this law
@@ -55,6 +56,7 @@ class Recommendation:
     table: pd.DataFrame
     outcomes: pd.DataFrame
     per_target: pd.DataFrame = field(default_factory=pd.DataFrame)
+    losers: pd.DataFrame = field(default_factory=pd.DataFrame)
     prices: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PRICES))
     path: pd.DataFrame = field(default_factory=pd.DataFrame)
     others: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -1,5 +1,6 @@
 """A recommendation as tables of text and as sentences, for the report and for notebooks."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -8,6 +9,7 @@ from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.tables.units import NATS, axis, brackets, difference, kind_of
 from mixlaw.text import count_text, percent, price, span
 
+MOST_LOSERS = 6  # targets that are named as worse than one baseline; more are counted
 FLATTEST = 3  # domains in the sentence about the flat frontier
 MOST_NAMED = 6  # targets; more of equal weight are only counted
 WORDS = {  # the glossary of the report
@@ -122,6 +124,21 @@ def sentences(answer: Recommendation) -> list[str]:
     costs = [f"{r['constraint']} {price(r['cost'])}" for r in records(answer.prices)]
     said += [f"Limits that cost something {brackets(unit)}: {', '.join(costs)}."] if costs else []
     return said + flat_sentence(answer)
+
+
+def losers_sentences(answer: Recommendation) -> list[str]:
+    """Return a sentence per baseline that some targets get worse than, with the largest relative rises."""
+    said, each = [], records(answer.losers)
+    for baseline in dict.fromkeys(row["baseline"] for row in each):
+        worse = [_rise(answer, row) for row in each if row["baseline"] == baseline]
+        more = f" and {len(worse) - MOST_LOSERS} more" if len(worse) > MOST_LOSERS else ""
+        said.append(f"Worse than on {baseline}: {', '.join(worse[:MOST_LOSERS])}{more}.")
+    return said
+
+
+def _rise(answer: Recommendation, row: Mapping[str, Any]) -> str:
+    by = difference(f"{row['change']:+.4f}", answer.units.get(row["target"], answer.unit))
+    return f"{row['target']} {by} ({row['percent']:+.2g} %)"
 
 
 def flat_sentence(answer: Recommendation) -> list[str]:

@@ -14,7 +14,7 @@ from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.identifiability import distinct
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import plots_laws as plots
-from mixlaw.report.answer_tables import outcomes_table, path_table, question, sentences, weights_table
+from mixlaw.report.answer_tables import losers_sentences, outcomes_table, path_table, question, sentences, weights_table
 from mixlaw.report.drawings import OF_MIXTURES, Drawing, answer_drawings, choose_drawings
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material
@@ -166,7 +166,7 @@ def answer_html(answer: Recommendation) -> Markup:
         "notebook_answer",
         question=question(answer),
         weights=weights_table(answer),
-        sentences=sentences(answer),
+        sentences=[*losers_sentences(answer), *sentences(answer)],
         outcomes=outcomes_table(answer),
         warnings=answer.warnings,
         override=answer.override,

@@ -54,6 +54,7 @@ def answer_box(answer: Recommendation) -> Markup:
         "answer",
         question=tables.question(answer),
         shares=", ".join(f"{name} {percent(w)}" for name, w in ordered),
+        losers=tables.losers_sentences(answer),
         sentences=tables.sentences(answer),
         warnings=answer.warnings,
         override=answer.override,
