@@ -157,6 +157,20 @@ class Objective:
         h = mixture.array if isinstance(mixture, Mixture) else mixture
         return float(self.loss(h[None])[0])
 
+    def curve(self, mixture: Mixture, n_params: Array, n_tokens: Array) -> Array:
+        """Return the losses of one mixture at other N and D (n,): (b, n) if `laws` is "drawn", else their mean (1, n).
+
+        Resampled laws are widened as at the N and D of the question.
+        """
+        x, total = self._inputs(np.tile(mixture.array[:, None], len(n_params)), n_params, n_tokens).grouped(), 0.0
+        for target, importance in self.question.targets.items():
+            own = self._of_own(x, target)
+            value = self._law.loss(self._theta[target], own)
+            if self._laws == "drawn" and (factor := self._widening(target)) != 1.0:
+                value = _moved(self._law.loss(self.fit.target(target).theta[None], own), value, factor)
+            total = total + importance * value
+        return total if self._laws == "drawn" else np.mean(total, axis=0, keepdims=True)
+
     def _losses(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
         """Return losses (b,) and gradients (b, k): means over the laws, or those of each law at its own row.
 
@@ -193,7 +207,7 @@ class Objective:
         theta = self.fit.target(target).theta
         centre, centre_by_h = self._law.loss_and_gradient_h(np.tile(theta, (len(value), 1)), x)
         safe, safe_centre = np.maximum(value, LEAST), np.maximum(centre, LEAST)
-        far = safe_centre * np.exp(np.minimum(factor * deviations(centre, value), MOST_LOG))
+        far = _moved(centre, value, factor)
         slope = factor * by_h / safe[:, None] - (factor - 1) * centre_by_h / safe_centre[:, None]
         return far, far[:, None] * slope
 
@@ -203,8 +217,13 @@ class Objective:
             return x
         return replace(x, target=np.full(x.h.shape[-1], self.fit.domains.index(target)))
 
-    def _inputs(self, h: Array) -> Inputs:
-        """Return the inputs of the big run at mixtures h (k, n), or (b, k, n) with mixtures per parameter vector."""
+    def _inputs(self, h: Array, n_params: Array | None = None, n_tokens: Array | None = None) -> Inputs:
+        """Return the inputs at mixtures h (k, n), or (b, k, n) with mixtures per parameter vector.
+
+        Parameters
+        ----------
+        n_params, n_tokens : (n,) N and D of runs; by default those of the big run
+        """
         domains, units, more = self.fit.domains, self.fit.units, dict[str, Any]()
         if "available" in self._law.uses:
             known = dict(self.sizes) | self.question.available
@@ -215,8 +234,15 @@ class Objective:
                 )
             tokens = np.array([[known[d] / units.n_tokens] for d in domains])
             more["columns"] = {"available": np.repeat(tokens, h.shape[-1], axis=1)}
-        n, d = (np.full(h.shape[-1], count) for count in (self.question.n_params, self.question.n_tokens))
+        n = np.full(h.shape[-1], self.question.n_params) if n_params is None else n_params
+        d = np.full(h.shape[-1], self.question.n_tokens) if n_tokens is None else n_tokens
         return units.inputs(n, d, h, **more)
+
+
+def _moved(centre: Array, value: Array, factor: float) -> Array:
+    """Return resampled losses whose deviations from the fit's, in log loss, are multiplied by a factor."""
+    far: Array = np.maximum(centre, LEAST) * np.exp(np.minimum(factor * deviations(centre, value), MOST_LOG))
+    return far
 
 
 def optimum(objective: Objective, baselines: Mixtures) -> Array:
