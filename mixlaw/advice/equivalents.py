@@ -7,8 +7,9 @@ worth: at 1.20x, the baseline needs 20 % more. Two factors are computed for ever
 * *flops*: C'/C along the compute-optimal path, where both mixtures are trained at the N that minimises the loss at
   their compute C = 6 N D (Hoffmann et al. 2022, arXiv 2203.15556, approach 3).
 
-Every resampled law gives a factor of its own, for both mixtures at once, and the interval is that of these factors.
-Losses are evaluated on one grid of scales for all laws, and crossings are interpolated in log compute.
+Every resampled law gives a factor of its own, for both mixtures at once, and the interval is that of these factors. Its
+gain is widened as in the recommendation (`mixlaw.fitting.widening`), its slopes over N and D are its own. Losses are
+evaluated on one grid of scales for all laws, and crossings are interpolated in log compute.
 
 Legend of shapes: b laws, u factors of compute, v model sizes at one compute.
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixlaw.advice.constraints import Question
+from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.objective import Mixtures, Objective
 from mixlaw.fitting.bootstrap import interval
 from mixlaw.laws.jacobian import Array
@@ -30,7 +31,6 @@ TOKEN_STEPS, PATH_STEPS, SIZE_STEPS = 460, 70, 35  # of the grids, on either sid
 PATH_DRAWS = 50  # resampled laws for the factors of compute, which need a grid of model sizes as well
 WHOLE = "objective"  # name of the weighted sum of targets
 EQUIVALENTS = ["mixture", "target", "by", "factor", "low", "high"]
-RECOMMENDED = "recommended"
 
 
 @dataclass(frozen=True)
@@ -93,24 +93,29 @@ def _by_one_way(
     objective: Objective, mixtures: Mixtures, scales: Scales, level: float
 ) -> Iterator[dict[str, str | float]]:
     """Yield the rows of the table for one way to spend more compute."""
-    mean, drawn = (
-        {name: frontiers(laws, h, scales) for name, h in mixtures.items()}
-        for laws in (objective, objective.drawn(PATH_DRAWS if scales.by == "flops" else None))
-    )
-    for name in mixtures:
-        if name != RECOMMENDED:
-            for target in mean[name]:
-                value, draws = (
-                    log_factors(found[name][target], found[RECOMMENDED][target][:, scales.middle], scales)
-                    for found in (mean, drawn)
-                )
-                low, high = (float(end) for end in interval(draws, level))
-                factor = {"factor": value[0], "low": min(low, value[0]), "high": max(high, value[0])}
-                yield {"mixture": name, "target": target, "by": scales.by} | {k: float(np.exp(v)) for k, v in factor.items()}
+    drawn = objective.drawn(PATH_DRAWS if scales.by == "flops" else None)
+    values, draws = (log_factors(laws, mixtures, scales) for laws in (objective, drawn))
+    for (name, target), (value,) in values.items():
+        low, high = interval(draws[name, target], level)
+        factor, low, high = np.exp([value, min(low, value), max(high, value)]).tolist()
+        yield {"mixture": name, "target": target, "by": scales.by, "factor": factor, "low": low, "high": high}
+
+
+def log_factors(laws: Objective, mixtures: Mixtures, scales: Scales) -> dict[tuple[str, str], Array]:
+    """Return the log factors (b,) of every baseline, by its name and target."""
+    curves = {name: frontiers(laws, mixture, scales) for name, mixture in mixtures.items()}
+    best, found = curves.pop(RECOMMENDED), dict[tuple[str, str], Array]()
+    for target in best:
+        asked = laws if target == WHOLE else laws.of(target)
+        raised = {name: asked.widened_by(mixture) for name, mixture in mixtures.items()}
+        for name, curve in curves.items():
+            goal = best[target][:, scales.middle] + raised[RECOMMENDED] - raised[name]
+            found[name, target] = crossing(curve[target], goal, scales)
+    return found
 
 
 def frontiers(objective: Objective, mixture: Mixture, scales: Scales) -> dict[str, Array]:
-    """Return the loss (b, u) of a mixture at the best size for every factor of compute, for the objective and targets."""
+    """Return the losses (b, u) of a mixture at the best size for every factor of compute, by target."""
     n_params, n_tokens = scales.n_params.ravel(), scales.n_tokens.ravel()
     total, found = np.zeros(1), dict[str, Array]()
     for target in objective.fit.targets:
@@ -132,7 +137,7 @@ def lowest_over_sizes(loss: Array) -> Array:
     return np.where(inside, lower, np.minimum(left, right))
 
 
-def log_factors(loss: Array, goal: Array, scales: Scales) -> Array:
+def crossing(loss: Array, goal: Array, scales: Scales) -> Array:
     """Return (b,) the log factors at which losses (b, u) first meet a goal (b,), searched from the factor 1.
 
     A baseline that is worse is searched with more compute, one that is better with less. Where the goal is not met

@@ -160,16 +160,23 @@ class Objective:
     def curve(self, mixture: Mixture, n_params: Array, n_tokens: Array) -> Array:
         """Return the losses of one mixture at other N and D (n,): (b, n) if `laws` is "drawn", else their mean (1, n).
 
-        Resampled laws are widened as at the N and D of the question.
+        Resampled laws are not widened: their slopes over N and D are what the runs support.
         """
-        x, total = self._inputs(np.tile(mixture.array[:, None], len(n_params)), n_params, n_tokens).grouped(), 0.0
+        x, total = (
+            self._inputs(np.tile(mixture.array[:, None], len(n_params)), n_params, n_tokens).grouped(),
+            np.zeros(1),
+        )
         for target, importance in self.question.targets.items():
-            own = self._of_own(x, target)
-            value = self._law.loss(self._theta[target], own)
-            if self._laws == "drawn" and (factor := self._widening(target)) != 1.0:
-                value = _moved(self._law.loss(self.fit.target(target).theta[None], own), value, factor)
-            total = total + importance * value
-        return total if self._laws == "drawn" else np.mean(total, axis=0, keepdims=True)
+            total = total + importance * self._law.loss(self._theta[target], self._of_own(x, target))
+        return total if self._laws == "drawn" else total.mean(0, keepdims=True)
+
+    def widened_by(self, mixture: Mixture) -> Array:
+        """Return (b,) by how much widening raises the losses of one mixture at the big run; (1,) zero for a mean."""
+        if self._laws != "drawn":
+            return np.zeros(1)
+        here = (np.array([count]) for count in (self.question.n_params, self.question.n_tokens))
+        raised: Array = self.loss(np.tile(mixture.array, (self.count, 1))) - self.curve(mixture, *here)[:, 0]
+        return raised
 
     def _losses(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
         """Return losses (b,) and gradients (b, k): means over the laws, or those of each law at its own row.
@@ -207,7 +214,7 @@ class Objective:
         theta = self.fit.target(target).theta
         centre, centre_by_h = self._law.loss_and_gradient_h(np.tile(theta, (len(value), 1)), x)
         safe, safe_centre = np.maximum(value, LEAST), np.maximum(centre, LEAST)
-        far = _moved(centre, value, factor)
+        far = safe_centre * np.exp(np.minimum(factor * deviations(centre, value), MOST_LOG))
         slope = factor * by_h / safe[:, None] - (factor - 1) * centre_by_h / safe_centre[:, None]
         return far, far[:, None] * slope
 
@@ -237,12 +244,6 @@ class Objective:
         n = np.full(h.shape[-1], self.question.n_params) if n_params is None else n_params
         d = np.full(h.shape[-1], self.question.n_tokens) if n_tokens is None else n_tokens
         return units.inputs(n, d, h, **more)
-
-
-def _moved(centre: Array, value: Array, factor: float) -> Array:
-    """Return resampled losses whose deviations from the fit's, in log loss, are multiplied by a factor."""
-    far: Array = np.maximum(centre, LEAST) * np.exp(np.minimum(factor * deviations(centre, value), MOST_LOG))
-    return far
 
 
 def optimum(objective: Objective, baselines: Mixtures) -> Array:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mixlaw.advice.ask import ask, law_of, require_mixture, usual_mixtures
 from mixlaw.advice.constraints import RECOMMENDED, Question
+from mixlaw.advice.equivalents import equivalents
 from mixlaw.advice.extrapolation import Asked, far_warnings
 from mixlaw.advice.losers import losers
 from mixlaw.advice.objective import Mixtures, Objective, as_mixture, drawn_optima, optimum, run_noise
@@ -77,6 +78,7 @@ def recommend(
         outcomes=outcomes,
         per_target=per_target,
         losers=losers(per_target),
+        equivalents=equivalents(objective, mixtures, level),
         prices=prices(objective, best, points),
         path=path(objective, smallest, best, spread, baselines, level),
         others=others,

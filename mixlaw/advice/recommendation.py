@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 
 from mixlaw.advice.constraints import RECOMMENDED, Question
+from mixlaw.advice.equivalents import EQUIVALENTS
 from mixlaw.errors import RunLogError
 from mixlaw.fileio import strict_json, write_atomically
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.mixture import Mixture
 from mixlaw.tables.units import NATS
 
-TABLES = ("outcomes", "per_target", "losers", "prices", "path", "others")
+TABLES = ("outcomes", "per_target", "losers", "equivalents", "prices", "path", "others")
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # constraints of a question, without `available`
 PRICES = ["constraint", "cost", "weight", "weight_without"]
 LOSSES = ["predicted", "low", "high"]
@@ -39,6 +40,8 @@ class Recommendation:
         recommended mixture over it [nats, with interval]
     per_target : predicted loss of every target under every mixture
     losers : targets that are worse on the recommended mixture than on a baseline, see `mixlaw.advice.losers.losers`
+    equivalents : how many times the tokens or FLOPs a baseline needs for the loss of the recommended mixture, for the
+        objective and every target, with intervals; see `mixlaw.advice.equivalents.equivalents`
     prices : per active constraint: its cost [nats] and, for a constraint on one domain, the weight with and without it
     path : h* with its interval from the smallest run to the big one, and the regret of training the big run on it
     others : h* of the other fitted laws, and its regret under this law
@@ -57,6 +60,7 @@ class Recommendation:
     outcomes: pd.DataFrame
     per_target: pd.DataFrame = field(default_factory=pd.DataFrame)
     losers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    equivalents: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EQUIVALENTS))
     prices: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PRICES))
     path: pd.DataFrame = field(default_factory=pd.DataFrame)
     others: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -129,6 +133,7 @@ class Recommendation:
         losses = tables["outcomes"].reindex(columns=LOSSES).apply(pd.to_numeric, errors="coerce")
         if losses.empty or losses.isna().any(axis=None):
             raise ValueError(f"outcomes need numbers as {', '.join(LOSSES)}")
+        tables["equivalents"] = tables["equivalents"].reindex(columns=EQUIVALENTS)
         tables["prices"] = tables["prices"].reindex(columns=PRICES).astype(dict.fromkeys(PRICES[1:], float))
         return cls(
             law=str(facts.get("law", "")),

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation, records
+from mixlaw.report.worth import worth
 from mixlaw.tables.units import NATS, axis, brackets, difference, kind_of
 from mixlaw.text import count_text, percent, price, span
 
@@ -18,6 +19,8 @@ WORDS = {  # the glossary of the report
     " Intervals of losses include the noise of single runs",
     "equally good": "flat frontier: the range of one weight, the others re-optimised, in which the loss rises by less"
     " than the noise of one run",
+    "compute-equivalent gain": "how many times the tokens (at the same N) or the FLOPs (each at its best N) a"
+    " baseline needs to reach the loss of h*",
     "regret": "the increase of the big run's loss if it is trained on the optimal mixture of a smaller run",
     "cost of a limit": "the increase of the predicted loss that the limit causes",
     "gradient": "the change of the loss per 1 % more of a domain, at the uniform mixture",
@@ -113,7 +116,7 @@ def question(answer: Recommendation) -> str:
 
 
 def sentences(answer: Recommendation) -> list[str]:
-    """Return sentences on the gain over baselines, the costs of limits, and the flat frontier."""
+    """Return sentences on the gain over baselines in loss and compute, the costs of limits, and the flat frontier."""
     unit, after = answer.unit, kind_of(answer.unit).after
     gains = [
         f"{r['gain']:+.4f} {after} over {r['mixture']} ({r['gain_low']:+.4f} to {r['gain_high']:+.4f})"
@@ -121,6 +124,7 @@ def sentences(answer: Recommendation) -> list[str]:
         if r["mixture"] != "recommended" and "gain" in r
     ]
     said = [f"Predicted gain, with its {answer.interval_name}: {'; '.join(gains)}."] if gains else []
+    said += worth(answer)
     costs = [f"{r['constraint']} {price(r['cost'])}" for r in records(answer.prices)]
     said += [f"Limits that cost something {brackets(unit)}: {', '.join(costs)}."] if costs else []
     return said + flat_sentence(answer)

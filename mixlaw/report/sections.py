@@ -14,6 +14,7 @@ from mixlaw.report.page import Section
 from mixlaw.report.pictures import Picture
 from mixlaw.report.proof import proof_table, verdict
 from mixlaw.report.templating import render
+from mixlaw.report.worth import worth_table
 from mixlaw.tables.factor_levels import levels
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import MIXED, brackets, together
@@ -65,6 +66,7 @@ def _recommendation(answer: Recommendation, pictures: Pictures) -> Section:
     shown = {
         "The weights": tables.weights_table(answer),
         "What it gains": tables.outcomes_table(answer),
+        "What it is worth: compute-equivalent gains": worth_table(answer),
         "What limits cost": tables.prices_table(answer),
         "h* from the smallest run to the big one, and its regret at the big run": tables.path_table(answer),
         "Recommendations of the other laws, and their costs by this law": tables.others_table(answer),

@@ -1,6 +1,9 @@
 """Compute-equivalent gains: equal to algebra where a law has a closed form, and consistent with gains elsewhere."""
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,33 +11,36 @@ from hypothesis import strategies as st
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.equivalents import MOST, equivalents
 from mixlaw.advice.objective import Objective
+from mixlaw.advice.recommend import recommend
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import get_law
 from mixlaw.mixture import Mixture
+from mixlaw.report.answer_tables import sentences
+from mixlaw.report.terminal import summary
+from mixlaw.report.worth import times, worth, worth_table
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, UNITS, fitted
 
 N, D = 1e9, 1e11
-EVEN, BETTER = Mixture.uniform(DOMAINS), Mixture(DOMAINS, [0.3, 0.1, 0.6])
+EVEN, BETTER = Mixture.uniform(DOMAINS), Mixture(DOMAINS, [0.2, 0.05, 0.75])
 
 
-def factors(law: str, theta: Array | None = None, spread: float = 0.0, swap: bool = False, n: float = N, d: float = D):
-    """Return the table of one baseline for a law with these parameters."""
-    laws = fitted(law, {"main": TRUTHS[law] if theta is None else theta}, spread=spread, n_draws=20)
-    first, second = (EVEN, BETTER) if swap else (BETTER, EVEN)
-    objective = Objective(laws.best, Question(n, d, {"main": 1.0}), {})
-    return equivalents(objective, {"recommended": first, "today": second}, 0.9).set_index(["target", "by"])
+def factors(law: str, theta: Array, pair: tuple[Mixture, Mixture] = (BETTER, EVEN), d: float = D, **how: float) -> Any:
+    """Return the table of one baseline for a law with these parameters, by target and way."""
+    laws = fitted(law, {"main": theta}, **{"spread": 0.0, "n_draws": 12} | how)
+    objective = Objective(laws.best, Question(N, d, {"main": 1.0}), {})
+    found = equivalents(objective, {"recommended": pair[0], "today": pair[1]}, 0.9)
+    return found.set_index(["target", "by"])
 
 
 def additive(beta: float = 0.3, alpha: float = 0.35) -> Array:
-    """Return the additive law's parameters with these exponents, and a mixture term that a factor of D can make up."""
-    return np.array(
-        [np.log(1.6), *np.log([8.0, 7.0, 9.0, 0.5, 0.4, 0.6]), *np.log([0.9, alpha, 1.2, beta])]
-    )
+    """Return parameters of the additive law with these exponents, and a mixture term that more tokens can make up."""
+    return np.log([5.0, 20.0, 5.0, 40.0, 0.5, 0.4, 0.6, 0.9, alpha, 1.2, beta])
 
 
-def gap(theta: Array, first: Mixture = BETTER, second: Mixture = EVEN) -> float:
-    """Return by how much the second mixture's loss is above the first's, at any N and D."""
-    h = np.stack([first.array, second.array], axis=1)
+def gap(theta: Array) -> float:
+    """Return by how much the additive law's loss on EVEN is above that on BETTER, at any N and D."""
+    h = np.stack([BETTER.array, EVEN.array], axis=1)
     loss = get_law("additive").loss(theta[None], UNITS.inputs(np.full(2, N), np.full(2, D), h))[0]
     return float(loss[1] - loss[0])
 
@@ -60,3 +66,66 @@ def test_the_factor_of_compute_follows_the_closed_form_of_the_optimal_path(alpha
     exact = (left / term) ** (-1 / both) if left > 0 else np.inf
     found = factors("additive", theta).loc[("objective", "flops"), "factor"]
     assert found == pytest.approx(min(exact, MOST), rel=5e-3)
+
+
+@given(
+    law=st.sampled_from(["additive", "joint", "simple", "multiplicative"]),
+    first=st.lists(st.floats(0.02, 1.0), min_size=3, max_size=3),
+    second=st.lists(st.floats(0.02, 1.0), min_size=3, max_size=3),
+)
+def test_a_factor_is_above_one_exactly_where_the_mixture_gains(law, first, second):
+    pair = tuple(Mixture(DOMAINS, np.array(h) / sum(h)) for h in (first, second))
+    laws = fitted(law, {"main": TRUTHS[law]}, spread=0.02, n_draws=12)
+    objective = Objective(laws.best, Question(N, D, {"main": 1.0}), {})
+    table = equivalents(objective, {"recommended": pair[0], "today": pair[1]}, 0.9)
+    row = table[(table["by"] == "tokens") & (table["target"] == "objective")].iloc[0]
+    gain = objective.at(pair[1]) - objective.at(pair[0])
+    assert (row["factor"] > 1) == (gain > 0) or abs(gain) < 1e-9
+    assert row["low"] <= row["factor"] <= row["high"]
+    assert table[["factor", "low", "high"]].to_numpy().min() >= 1 / MOST * (1 - 1e-9)
+
+
+@given(beta=st.floats(0.1, 0.9), ratio=st.floats(-1, 1))
+def test_factors_are_reciprocal_if_the_mixtures_swap_and_the_reducible_loss_is_a_power_of_tokens(beta, ratio):
+    """The joint law at fixed N, its term of the mixture alone removed: L = E + (sum_i C_i h_i)^gamma / D^beta."""
+    theta = np.array([0.5, *np.full(3, 15.9), *np.log([0.5, 0.5, 0.5]), -1.0, 0.8, ratio, -ratio, np.log(beta)])
+    there, back = (
+        factors("joint-fixed-n", theta, pair).loc[("objective", "tokens"), "factor"]
+        for pair in ((BETTER, EVEN), (EVEN, BETTER))
+    )
+    assert there * back == pytest.approx(1.0, rel=2e-3)
+
+
+def test_what_no_number_of_tokens_makes_up_is_the_largest_factor_and_said_in_words():
+    theta = additive()
+    theta[1:4] -= 5.0
+    found = factors("additive", theta)
+    assert found["factor"].tolist() == pytest.approx([MOST] * len(found))
+    assert times(found["factor"].iloc[0]) == "more than 1000x"
+
+
+def test_a_law_of_fewer_variables_has_only_the_factors_that_exist():
+    ways = {
+        "additive-fixed-n": {"tokens"},
+        "additive-fixed-d": set(),
+        "additive-fixed-nd": set(),
+        "additive": {"tokens", "flops"},
+    }
+    for law, by in ways.items():
+        assert set(factors(law, TRUTHS[law]).reset_index()["by"]) == by
+
+
+def test_a_recommendation_says_its_worth_first_and_keeps_it_in_its_file(tmp_path):
+    laws = fitted("additive", {"main": additive(), "other": TRUTHS["additive"]}, n_draws=12)
+    answer = recommend(laws, n_params=N, n_tokens=D, target="main")
+    answer.save(tmp_path / "answer.json")
+    loaded = Recommendation.load(tmp_path / "answer.json")
+    pd.testing.assert_frame_equal(loaded.equivalents, answer.equivalents)
+    assert set(answer.equivalents["target"]) == {"objective", "main", "other"}
+    (sentence,) = worth(answer)
+    assert sentence in summary(answer).splitlines()[:4]
+    assert sentence in sentences(answer)
+    old = answer.to_json()
+    del old["equivalents"]
+    assert worth(Recommendation.from_json(old)) == []
+    assert worth_table(Recommendation.from_json(old)).empty

@@ -1,0 +1,48 @@
+"""What a recommendation is worth in compute, as sentences and as a table."""
+
+import pandas as pd
+
+from mixlaw.advice.equivalents import MOST, WHOLE
+from mixlaw.advice.recommendation import Recommendation, records
+
+SPENT = {"tokens": "the tokens at this N", "flops": "the FLOPs along the compute-optimal path"}
+
+
+def times(factor: float) -> str:
+    """Return a factor of compute.
+
+    >>> times(1.204), times(12.345), times(0.012345), times(1000.0), times(0.001)
+    ('1.20x', '12.3x', '0.0123x', 'more than 1000x', 'less than 0.001x')
+    """
+    if factor >= 0.999 * MOST:
+        return f"more than {MOST:g}x"
+    if factor <= 1.001 / MOST:
+        return f"less than {1 / MOST:g}x"
+    return f"{factor:.2f}x" if 0.1 <= factor < 10 else f"{factor:.3g}x"
+
+
+def with_interval(row: dict[str, float]) -> str:
+    """Return a factor with its interval.
+
+    >>> with_interval({"factor": 1.2, "low": 1.121, "high": 1.27})
+    '1.20x (1.12 to 1.27)'
+    """
+    return f"{times(row['factor'])} ({times(row['low']).removesuffix('x')} to {times(row['high']).removesuffix('x')})"
+
+
+def worth(answer: Recommendation) -> list[str]:
+    """Return a sentence per baseline: how much compute it needs to reach the loss of the recommended mixture."""
+    said = dict[str, list[str]]()
+    for row in records(answer.equivalents):
+        if row["target"] == WHOLE:
+            said.setdefault(row["mixture"], []).append(f"{with_interval(row)} {SPENT[row['by']]}")
+    return [f"To reach the loss of h*, {name} needs {', or '.join(parts)}." for name, parts in said.items()]
+
+
+def worth_table(answer: Recommendation) -> pd.DataFrame:
+    """Return, as text, the compute-equivalent gains over every baseline by target; empty where there are none."""
+    rows = dict[tuple[str, str], dict[str, str]]()
+    for row in records(answer.equivalents):
+        cells = rows.setdefault((row["mixture"], row["target"]), {})
+        cells |= {"baseline": row["mixture"], "target": row["target"], row["by"]: with_interval(row)}
+    return pd.DataFrame(list(rows.values()))
