@@ -18,6 +18,7 @@ from mixlaw.version import __version__
 if TYPE_CHECKING:
     from mixlaw.advice.recommend import recommend
     from mixlaw.advice.recommendation import Recommendation
+    from mixlaw.export.exported import export_mixture
     from mixlaw.fitting.estimator import LawFit
     from mixlaw.fitting.fitted import FittedLaw
     from mixlaw.fitting.saved import FittedLaws
@@ -40,6 +41,7 @@ __all__ = [
     "__version__",
     "compare",
     "examples",
+    "export_mixture",
     "fit_laws",
     "load_runs",
     "read_table",
@@ -56,6 +58,7 @@ _HOMES = {
     "Recommendation": "mixlaw.advice.recommendation",
     "compare": "mixlaw.selection.compare",
     "examples": "mixlaw.tables",
+    "export_mixture": "mixlaw.export.exported",
     "fit_laws": "mixlaw.selection.fit_laws",
     "load_runs": "mixlaw.runs.load",
     "read_table": "mixlaw.tables.read",

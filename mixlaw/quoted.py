@@ -80,3 +80,20 @@ def read_pairs(text: str) -> dict[str, float]:
     if len(dict(pairs)) < len(pairs):
         raise ConfigError(f"'{text}' names something twice")
     return dict(pairs)
+
+
+def read_texts(text: str) -> dict[str, str]:
+    """Return {'a': 'x', 'b': 'y=z'} from 'a=x,b=y=z'; a name or text that holds a comma stands in quotes.
+
+    Raises
+    ------
+    ConfigError
+        If a part has no = or no name, or a name occurs twice.
+    """
+    parts = [split(part, "=") for part in split(text, ",")] if text else []
+    if not all(name.strip() and rest for name, *rest in parts):
+        raise ConfigError(f"'{text}': write NAME=TEXT,NAME=TEXT; what holds a comma stands in quotes: 'a=\"x,y\"'")
+    pairs = [(unquoted(name), unquoted("=".join(rest))) for name, *rest in parts]
+    if len(dict(pairs)) < len(pairs):
+        raise ConfigError(f"'{text}' names something twice")
+    return dict(pairs)

@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --target average --json
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --max-epochs 4 --available wiki=24e9,code=60e9 \\
       --floor code=0.05 --group web=c4+cc:0.2:0.6 --stay-near natural --override configs/mixture/big.yaml
+  mixlaw export recommendation.json --to megatron --paths web=/data/web_text,code=/data/code_text --out blend.txt
   mixlaw compare table.csv --laws base,additive,joint --holdout scale
   mixlaw report runs/quickstart
   mixlaw plot laws.json optimum --n-params 7e9 --n-tokens 150e9 --out optimum.png
@@ -46,6 +47,7 @@ COMMANDS = {
     "compare": "compare laws on held-out rows and choose one",
     "predict": "predict the losses of a table's rows, with intervals",
     "recommend": "recommend the mixture of a big run, with intervals and the costs of its limits",
+    "export": "write a recommended mixture as the configuration of a trainer",
     "plot": "draw one figure",
     "report": "write all figures and tables to one HTML file, the figures also as PNG",
     "laws": "list the laws with their formulas and sources",

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mixlaw.advice.constraints import read_groups, read_targets
 from mixlaw.errors import ConfigError
-from mixlaw.quoted import quoted, read_pairs, split, unquoted
+from mixlaw.quoted import quoted, read_pairs, read_texts, split, unquoted
 from tests.mixlaw.synthetic import TRUTHS, fitted
 
 NAMES = st.text("abcXYZ019 _-,=:+.()[]{}", min_size=1, max_size=12).filter(lambda name: name == name.strip())
@@ -41,3 +41,15 @@ def test_targets_with_commas_and_colons_and_one_called_average():
     assert read_targets('"cc,news":3,code', fit) == {"cc,news": 0.75, "code": 0.25}
     assert read_targets("average", fit) == {"average": 1.0}
     assert read_targets("mean", fit) == {"code": 1.0}  # of the domains that have a loss
+
+
+@given(st.dictionaries(NAMES, NAMES, min_size=1, max_size=5))
+def test_texts_are_read_as_they_were_written(texts: dict[str, str]) -> None:
+    line = ",".join(f"{quoted(name)}={quoted(text)}" for name, text in texts.items())
+    assert read_texts(line) == texts
+
+
+@pytest.mark.parametrize("line", ["a", "=b", "a=b,", "a=1,a=2"])
+def test_texts_without_a_name_or_twice_are_refused(line: str) -> None:
+    with pytest.raises(ConfigError):
+        read_texts(line)

@@ -1,0 +1,104 @@
+"""`export_mixture`: a mixture or a recommendation as the file of a trainer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mixlaw.advice.recommendation import Recommendation
+from mixlaw.errors import ConfigError
+from mixlaw.export.blend import Blend, blend
+from mixlaw.export.format import Format
+from mixlaw.export.registry import get_format
+from mixlaw.fileio import write_atomically
+from mixlaw.mixture import Mixture
+from mixlaw.text import count_text
+from mixlaw.version import __version__
+
+EQUAL_LENGTHS = "samples of all domains count as equally long; if they are not, state --mean-tokens"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A mixture as the file of a trainer; `str()` gives its text.
+
+    Attributes
+    ----------
+    format : of the file
+    blend : the rounded mixture, with paths, shares of samples and epochs
+    about : where the mixture comes from
+    """
+
+    format: Format
+    blend: Blend
+    about: str
+
+    def __str__(self) -> str:
+        return self.format.text(self.blend, self.about)
+
+    @property
+    def notes(self) -> str:
+        """Comment lines: origin, assumptions, and per domain its shares and epochs."""
+        return self.format.head(self.blend, self.about)
+
+    def save(self, path: str | Path) -> None:
+        """Write the file.
+
+        Raises
+        ------
+        OSError
+            If the path is a folder or cannot be written.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, str(self))
+
+
+def export_mixture(
+    mixture: Recommendation | Mapping[str, float],
+    to: str,
+    *,
+    paths: Mapping[str, str] | None = None,
+    mean_tokens: Mapping[str, float] | None = None,
+    n_tokens: float | None = None,
+    available: Mapping[str, float] | None = None,
+) -> Exported:
+    """Return a mixture as the file of a trainer.
+
+    Parameters
+    ----------
+    mixture : a recommendation, a `Mixture`, or domain -> weight
+    to : hydra, megatron, olmo-core, nemo, mosaicml, litdata, hf or webdataset
+    paths : domain -> where the trainer reads it; by default the name of the domain
+    mean_tokens : domain -> mean tokens per sample, for trainers that draw samples; by default all are equally long
+    n_tokens : D of the run; by default that of the recommendation
+    available : domain -> number of tokens available; added to what the recommendation states
+
+    Raises
+    ------
+    ConfigError
+        If the format is unknown or cannot express the mixture.
+    """
+    form = get_format(to)
+    if mean_tokens and not form.samples:
+        raise ConfigError(f"--mean-tokens: {to} draws sequences of equal length, so leave it out")
+    question = mixture.question if isinstance(mixture, Recommendation) else None
+    made = blend(
+        mixture.weights if isinstance(mixture, Recommendation) else Mixture.of(mixture),
+        form.digits,
+        paths=paths,
+        mean_tokens=mean_tokens,
+        n_tokens=n_tokens or (question.n_tokens if question else None),
+        available=(question.available if question else {}) | dict(available or {}),
+        max_epochs=question.max_epochs if question else None,
+    )
+    if form.samples and not mean_tokens:
+        made = replace(made, notes=(*made.notes, EQUAL_LENGTHS))
+    return Exported(form, made, _about(mixture))
+
+
+def _about(mixture: Recommendation | Mapping[str, float]) -> str:
+    by = f"Written by mixlaw {__version__}"
+    if not isinstance(mixture, Recommendation):
+        return f"{by}."
+    run = f"N = {count_text(mixture.question.n_params)}, D = {count_text(mixture.question.n_tokens)}"
+    return f"{by}: the mixture that the {mixture.law} law recommends for {run}."

@@ -1,0 +1,88 @@
+"""What all formats share, and mistakes in what is asked."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+import mixlaw
+from mixlaw import Mixture, export_mixture
+from mixlaw.errors import ConfigError
+from mixlaw.export.registry import FORMATS
+from tests.mixlaw.answers import answer
+
+ODD = Mixture.of({'a"b': 0.25, "c'd\n- e: f": 0.25, "网络 #1": 0.25, "\\N{x}": 0.25})
+PATHS = {name: f"/data/{i}" for i, name in enumerate(ODD)}
+
+
+def literals(text: str) -> dict[str, tuple[str, float]]:
+    """Return `SOURCES` of a Python file that imports a library which may be absent."""
+    _, _, rest = text.partition("SOURCES = ")
+    return ast.literal_eval(rest.partition("\n\n\ndef ")[0])
+
+
+def weights(to: str, text: str) -> list[float]:
+    """Return the weights of a file."""
+    if to == "megatron":
+        return [float(word) for word in text.split()[::2]]
+    if to in ("litdata", "hf", "webdataset"):
+        return [share for _, share in literals(text).values()]
+    facts = yaml.safe_load(text)
+    read = {
+        "hydra": lambda: list(facts["weights"].values()),
+        "nemo": lambda: facts["paths"][::2],
+        "olmo-core": lambda: [s["target_ratio"] for s in facts["sources"]],
+        "mosaicml": lambda: [s["proportion"] for s in facts["streams"].values()],
+    }
+    return read[to]()
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_any_name_can_be_written(to: str) -> None:
+    text = str(export_mixture(ODD, to, paths=PATHS))
+    assert weights(to, text) == [0.25] * 4
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_recommendation_is_exported_with_its_weights(to: str) -> None:
+    recommended = answer(45)
+    text = str(export_mixture(recommended, to))
+    assert weights(to, text) == pytest.approx(list(recommended.weights.values()), abs=1e-4)
+    assert sum(weights(to, text)) == pytest.approx(1, abs=1e-12)
+
+
+def test_comments_say_where_the_mixture_comes_from() -> None:
+    made = export_mixture(answer(2), "olmo-core", available={"domain0": 10e9})
+    assert f"# Written by mixlaw {mixlaw.__version__}: the mixture that the additive law recommends for N = 7B" in str(
+        made
+    )
+    assert "5.0000" in made.notes  # epochs: a third of 150e9 tokens
+    assert all(line.startswith("#") for line in made.notes.splitlines())
+
+
+def test_lengths_are_assumed_equal_with_a_note() -> None:
+    assert "equally long" in export_mixture(answer(2), "hf").notes
+    assert "equally long" not in export_mixture(answer(2), "hf", mean_tokens={"domain0": 9, "domain1": 9}).notes
+    assert "equally long" not in export_mixture(answer(2), "megatron").notes
+
+
+def test_unknown_formats_and_useless_lengths_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--to: unknown format 'megatorn'; did you mean 'megatron'"):
+        export_mixture(answer(2), "megatorn")
+    with pytest.raises(ConfigError, match="--mean-tokens: nemo draws sequences of equal length"):
+        export_mixture(answer(2), "nemo", mean_tokens={"domain0": 9, "domain1": 9})
+
+
+def test_megatron_refuses_blanks() -> None:
+    for path in ("/data/a b", " /data/a", "/data/a "):
+        with pytest.raises(ConfigError, match="has a blank, at which Megatron splits"):
+            str(export_mixture({"code": 1.0}, "megatron", paths={"code": path}))
+
+
+def test_saving_writes_the_text(tmp_path: Path) -> None:
+    made = export_mixture({"code": 1.0}, "nemo")
+    made.save(tmp_path / "new" / "blend.yaml")
+    assert (tmp_path / "new" / "blend.yaml").read_text() == str(made)
+    with pytest.raises(IsADirectoryError):
+        made.save(tmp_path)
