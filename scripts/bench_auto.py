@@ -23,6 +23,7 @@ from mixlaw.laws.registry import get_law
 from mixlaw.selection.candidates import AUTO
 from mixlaw.selection.fit_laws import Choice, fit_and_choose
 from mixlaw.selection.trial import Predictor
+from mixlaw.selection.workers import Workers
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.table import Table
@@ -65,7 +66,7 @@ def measure(table: Table) -> dict[str, Any]:
     """Return CPU and wall seconds, CPU seconds by step, objectives, and mean widths of intervals."""
     wall, cpu, steps = time.perf_counter(), time.process_time(), Steps()
     runs = prepare(table, False)
-    choice = fit_and_choose(runs, [AUTO], progress=steps)
+    choice = fit_and_choose(runs, [AUTO], workers=Workers(steps))
     steps("")
     return {
         "rows": len(runs.frame),

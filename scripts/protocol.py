@@ -132,7 +132,7 @@ def run(case: Case) -> pd.DataFrame:
     try:
         table = case.make()
         held = held_out(table, case.kind)
-        found = compare(table, case.laws, holdout=case.kind, against=case.against)
+        found = compare(table, case.laws, holdout=case.kind, against=case.against, n_jobs=1)
     except MixlawError as error:
         return pd.DataFrame([{"table": case.table, "split": case.kind, "remark": str(error)}])
     scores, refused = found.laws, "; ".join(found.trials[-1].refused.values())

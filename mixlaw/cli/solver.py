@@ -10,7 +10,7 @@ from mixlaw.cli.options import add_renamed, amount, number
 
 
 def solver_options(sub: argparse.ArgumentParser) -> None:
-    """Add the settings of `LawFit`."""
+    """Add the settings of `LawFit`, and the number of processes."""
     solver = sub.add_argument_group("how laws are fitted")
     solver.add_argument("--delta", type=number, default=1e-3, help="Huber threshold, in nats; default: 0.001")
     solver.add_argument(
@@ -25,10 +25,13 @@ def solver_options(sub: argparse.ArgumentParser) -> None:
     add_renamed(solver, "--n-starts", "--starts", type=int, metavar="N", help=starts)
     add_renamed(solver, "--n-bootstrap", "--bootstrap", type=int, default=100, metavar="N", help=resamples)
     solver.add_argument("--seed", type=int, default=0, help="seed of starts and resamples; default: 0")
+    solver.add_argument(
+        "--n-jobs", type=int, metavar="N", help="processes; results do not depend on it; default: all cores"
+    )
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of every `LawFit` from the options."""
+    """Return the settings of every `LawFit` from the options, and the number of processes."""
     return {
         "delta": options.delta,
         "residuals": options.residuals,
@@ -37,6 +40,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "n_starts": options.n_starts,
         "n_bootstrap": options.n_bootstrap,
         "seed": options.seed,
+        "n_jobs": options.n_jobs,
     }
 
 

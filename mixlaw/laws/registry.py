@@ -24,6 +24,8 @@ Other published laws follow, each with its source. A law is a tree of terms (`te
 Then `LawFit("mine")` fits it, and `--law mine` works in every command of the same process.
 """
 
+import copyreg
+
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.laws.dai_zheng import Capacity
 from mixlaw.laws.law import Law
@@ -361,3 +363,6 @@ def get_law(name: str) -> Law:
     if name not in LAWS:
         raise ConfigError(unknown_name("law", name, LAWS))
     return LAWS[name]
+
+
+copyreg.pickle(Law, lambda law: (get_law, (law.name,)))  # formulas hold lambdas: a law goes between processes by name

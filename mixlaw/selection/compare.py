@@ -6,6 +6,7 @@ sees the fitted part only, tries its laws on a part of that, and chooses.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -21,7 +22,8 @@ from mixlaw.selection.choose import choose
 from mixlaw.selection.fit_laws import fit_and_choose
 from mixlaw.selection.paired import difference, mean_errors, on_shared_targets
 from mixlaw.selection.splits import FOLDS, KINDS
-from mixlaw.selection.trial import Predictor, Trial, fitter, try_laws
+from mixlaw.selection.trial import Predictor, Trial, start_trial, starter
+from mixlaw.selection.workers import Result, workers
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.table import Table
 
@@ -76,6 +78,7 @@ def compare(
     against: str | None = None,
     targets: Iterable[str] = (),
     keep_warmup: bool = False,
+    n_jobs: int | None = None,
     progress: ProgressCallback | None = None,
     **settings: Any,
 ) -> Comparison:
@@ -90,13 +93,14 @@ def compare(
         the first that can
     targets : which losses to fit and score; all by default
     keep_warmup : keep checkpoints that are still in the warm-up of the learning rate
+    n_jobs : number of processes, see `mixlaw.selection.workers.workers`; by default one per core
     progress : called with a sentence at the start of each step
     settings : of every `LawFit`
 
     Raises
     ------
     ConfigError
-        If `against` is none of the laws.
+        If `against` is none of the laws, or `n_jobs` is below 1.
     FitError
         If the table has nothing to hold out, or none of the laws can be fitted to the rest.
     """
@@ -105,18 +109,22 @@ def compare(
     against = against or next((name for name in names if name.partition("-fixed")[0] == "joint"), names[0])
     if against not in names:
         raise ConfigError(f"--against: {unknown_name('law', against, names)}")
+    wanted = list(targets)
     chosen_by_auto: dict[tuple[str, str], None] = {}  # ordered, each choice once
-    fit_one = fitter(targets, progress, **settings)
-
-    def fit(name: str, seen: Table) -> Predictor:
-        if name != AUTO:
-            return fit_one(name, seen)
-        choice = fit_and_choose(seen, [AUTO], targets=targets, progress=progress, **settings)
-        chosen_by_auto[choice.chosen, choice.reason] = None
-        return choice.fits[choice.chosen]
-
     folds = range(min(FOLDS, distinct(runs)[2])) if holdout == "mixture" else [FOLDS - 1]
-    trials = [try_laws(runs, names, holdout, fit, fold=fold) for fold in folds]
+    with workers(n_jobs, progress) as processes:
+        start_law = starter(processes, wanted, **settings)
+
+        def fit_auto(seen: Table) -> Predictor:
+            choice = fit_and_choose(seen, [AUTO], targets=wanted, workers=processes, **settings)
+            chosen_by_auto[choice.chosen, choice.reason] = None
+            return choice.fits[choice.chosen]
+
+        def start(name: str, seen: Table) -> Result[Predictor]:
+            return partial(fit_auto, seen) if name == AUTO else start_law(name, seen)
+
+        started = [start_trial(runs, names, holdout, start, fold=fold) for fold in folds]
+        trials = [trial.finish(names) for trial in started]
     return _comparison(holdout, names, against, trials, list(chosen_by_auto))
 
 

@@ -1,13 +1,15 @@
 """`fit_laws`, which `mixlaw fit` calls: clean, fit, score on held-out runs, choose, widen intervals."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
 
 from mixlaw.errors import ConfigError, FitError
-from mixlaw.fitting.estimator import LawFit, ProgressCallback
+from mixlaw.fitting.estimator import ProgressCallback
 from mixlaw.fitting.fitted import Data, FittedLaw, as_table
 from mixlaw.fitting.identifiability import distinct
 from mixlaw.fitting.saved import FittedLaws
@@ -17,7 +19,8 @@ from mixlaw.selection.candidates import AUTO, auto_laws
 from mixlaw.selection.choose import choose_law
 from mixlaw.selection.intervals import IntervalCheck, check_intervals
 from mixlaw.selection.splits import default_kind
-from mixlaw.selection.trial import Predictor, Trial, fitter, try_laws
+from mixlaw.selection.trial import Predictor, StartedTrial, Trial, fit_law, start_trial, starter
+from mixlaw.selection.workers import Result, Workers, workers
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.table import Table
 
@@ -32,6 +35,7 @@ def fit_laws(
     holdout: str = "",
     test: Table | None = None,
     keep_warmup: bool = False,
+    n_jobs: int | None = None,
     progress: ProgressCallback | None = None,
     **settings: Any,
 ) -> FittedLaws:
@@ -46,6 +50,7 @@ def fit_laws(
         if there are several laws, the ends of all runs as well
     test : further runs, only for scoring
     keep_warmup : keep checkpoints that are still in the warm-up of the learning rate
+    n_jobs : number of processes, see `mixlaw.selection.workers.workers`; by default one per core
     progress : called with a sentence at the start of each step
     settings : of every `LawFit`
 
@@ -56,7 +61,7 @@ def fit_laws(
     Raises
     ------
     ConfigError
-        If a law is unknown, or both `holdout` and `test` are given.
+        If a law is unknown, `n_jobs` is below 1, or both `holdout` and `test` are given.
     FitError
         If none of the laws can be fitted to the table, or it has nothing to hold out of the requested kind.
     """
@@ -66,7 +71,8 @@ def fit_laws(
     if test is not None:
         require_alike(runs.identity, test.identity, "the runs of the fit", "the runs of the test")
     names = names_of(laws)
-    choice = fit_and_choose(runs, names, kind=holdout, targets=list(targets), progress=progress, **settings)
+    with workers(n_jobs, progress) as processes:
+        choice = fit_and_choose(runs, names, kind=holdout, targets=targets, workers=processes, **settings)
     scored = [fit.scores(test) for fit in choice.fits.values()] if test is not None else []
     scored = [trial.scores() for trial in choice.trials] if holdout else scored
     scores = pd.concat(scored) if scored else pd.DataFrame()
@@ -115,16 +121,14 @@ def fit_and_choose(
     *,
     kind: str = "",
     targets: Iterable[str] = (),
-    progress: ProgressCallback | None = None,
+    workers: Workers | None = None,
     **settings: Any,
 ) -> Choice:
     """Fit laws to a clean table, try them without a part of it, choose one, and widen intervals that were too narrow.
 
-    Parameters and errors are those of `fit_laws`; `kind` is its `holdout`.
+    Parameters and errors are those of `fit_laws`; `kind` is its `holdout`, and `workers` fit the laws.
     """
-    wanted = list(targets)
-    fits = _fits(table, list(names), wanted, progress, settings)
-    trials = _trials(table, list(fits), kind, wanted, progress, settings)
+    fits, trials = _fit_and_try(table, list(names), kind, list(targets), workers or Workers(), settings)
     chosen, reason = choose_law(trials, list(fits), len(table.domains) if distinct(table)[2] > 1 else 1)
     scored = trials[0] if trials and (kind or trials[0].kind != "tokens") else None
     checks = {name: check_intervals(fit, trials, scored) for name, fit in fits.items()}
@@ -138,17 +142,39 @@ def _widened(fit: Predictor, checks: dict[str, IntervalCheck]) -> Predictor:
     return checks[fit.name].apply(fit) if isinstance(fit, FittedLaw) else fit
 
 
-def _fits(
-    table: Table, names: list[str], targets: list[str], progress: ProgressCallback | None, settings: dict[str, Any]
-) -> dict[str, FittedLaw]:
-    """Fit laws; with `auto`, leave out those that a target has too few rows for."""
-    free, fits = names == [AUTO], dict[str, FittedLaw]()
+def _fit_and_try(
+    table: Table, names: list[str], kind: str, targets: list[str], workers: Workers, settings: dict[str, Any]
+) -> tuple[dict[str, FittedLaw], list[Trial]]:
+    """Fit laws, and score them on one kind of split; by default on sizes (or else mixtures) and on the ends of runs."""
+    free = names == [AUTO]
     names = auto_laws(table) if free else names
-    for name in names:
+    started = {name: workers.start(partial(fit_law, name, table, targets, settings)) for name in names}
+
+    @cache
+    def start(split: str, n_bootstrap: int) -> StartedTrial:
+        return start_trial(table, names, split, starter(workers, targets, **settings | {"n_bootstrap": n_bootstrap}))
+
+    splits = [kind] if kind else [*dict.fromkeys([default_kind(table), "mixture", "tokens"])]
+    resamples = min(settings.get("n_bootstrap", TRIAL_RESAMPLES), TRIAL_RESAMPLES)
+    with suppress(FitError):  # these trials are the likely ones, so they begin beside the fits
+        start(splits[0], resamples)
+        if len(names) > 1 and splits[1:]:
+            start(splits[-1], 1)
+    fits = _finished(started, free, workers.progress)
+    return fits, _trials(list(fits), splits, resamples, start)
+
+
+def _finished(
+    started: dict[str, Result[FittedLaw]], free: bool, progress: ProgressCallback | None
+) -> dict[str, FittedLaw]:
+    """Wait for laws; if they are `free` (`auto`), leave out those that a target has too few rows for."""
+    fits: dict[str, FittedLaw] = {}
+    last = [*started][-1]
+    for name, result in started.items():
         try:
-            fits[name] = LawFit(name, **settings).fit(table, targets=targets, progress=progress).fitted_
+            fits[name] = result()
         except FitError:  # a target may have too few rows although the whole table has enough
-            if not free or (name == names[-1] and not fits):
+            if not free or (name == last and not fits):
                 raise
             if progress:
                 progress(f"{name} law: left out, a target has too few rows for it")
@@ -156,26 +182,20 @@ def _fits(
 
 
 def _trials(
-    table: Table,
-    names: list[str],
-    kind: str,
-    targets: list[str],
-    progress: ProgressCallback | None,
-    settings: dict[str, Any],
+    names: list[str], splits: list[str], resamples: int, start: Callable[[str, int], StartedTrial]
 ) -> list[Trial]:
-    """Score laws on one kind of split; by default on sizes (or else mixtures) and on the ends of runs."""
-    fewer = settings | {"n_bootstrap": min(settings.get("n_bootstrap", TRIAL_RESAMPLES), TRIAL_RESAMPLES)}
+    """Wait for the trials of laws; a trial that cannot be done is left out, unless it is the only one."""
     trials: list[Trial] = []
-    for each in [kind] if kind else dict.fromkeys([default_kind(table), "mixture", "tokens"]):
-        if trials and (each == "mixture" or len(names) == 1):
+    for split in splits:
+        if trials and (split == "mixture" or len(names) == 1):
             continue
         try:
-            trial = try_laws(table, names, each, fitter(targets, progress, **fewer))
+            trial = start(split, resamples).finish(names)
         except FitError:
-            if kind:
+            if len(splits) == 1:
                 raise
             continue
         if not trials or not set(trial.refused) - set(trials[0].refused):  # a second split refuses no further law
             trials.append(trial)
-        fewer["n_bootstrap"] = 1  # only the first trial's intervals are checked
+        resamples = 1  # only the first trial's intervals are checked
     return trials

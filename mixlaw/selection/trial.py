@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -14,10 +15,11 @@ from mixlaw.selection.paired import row_errors
 from mixlaw.selection.regression_trees import NAME as TREES
 from mixlaw.selection.regression_trees import FittedTrees, fit_trees
 from mixlaw.selection.splits import FOLDS, held_out
+from mixlaw.selection.workers import Result, Workers
 from mixlaw.tables.table import Table
 
 Predictor = FittedLaw | FittedTrees
-Fitter = Callable[[str, Table], Predictor]
+Start = Callable[[str, Table], Result[Predictor]]
 
 
 @dataclass(frozen=True)
@@ -51,45 +53,89 @@ class Trial:
         return row_errors(self.fits[name].predict(self.held), self.held)
 
 
-def fitter(targets: Iterable[str] = (), progress: ProgressCallback | None = None, **settings: Any) -> Fitter:
-    """Return a function that fits the law of a name to a table.
+def fit_law(
+    name: str, table: Table, targets: list[str], settings: dict[str, Any], progress: ProgressCallback | None
+) -> FittedLaw:
+    """Return a law fitted to a table, with the settings of a `LawFit`."""
+    return LawFit(name, **settings).fit(table, targets=targets, progress=progress).fitted_
+
+
+def _fit(
+    name: str, table: Table, targets: list[str], settings: dict[str, Any], progress: ProgressCallback | None
+) -> Predictor:
+    if name == TREES:
+        return fit_trees(table, targets, progress)
+    return fit_law(name, table, targets, settings, progress)
+
+
+def starter(workers: Workers, targets: Iterable[str] = (), **settings: Any) -> Start:
+    """Return a function that begins to fit the law of a name to a table, and returns a function that waits for it.
 
     Parameters
     ----------
+    workers : fit the laws
     targets : which losses to fit; all by default
     settings : of `LawFit`
     """
     wanted = list(targets)
-
-    def fit(name: str, table: Table) -> Predictor:
-        if name == TREES:
-            return fit_trees(table, wanted, progress)
-        return LawFit(name, **settings).fit(table, targets=wanted, progress=progress).fitted_
-
-    return fit
+    return lambda name, table: workers.start(partial(_fit, name, table, wanted, settings))
 
 
-def try_laws(table: Table, names: Iterable[str], kind: str, fit: Fitter, *, fold: int = FOLDS - 1) -> Trial:
-    """Fit laws to a table without a part of it.
+@dataclass(frozen=True)
+class StartedTrial:
+    """Laws that are being fitted to a part of a table.
+
+    Attributes
+    ----------
+    kind : what was held out, see `mixlaw.selection.splits.KINDS`
+    held : the held-out rows
+    results : name -> function that waits for the law fitted to the other rows
+    """
+
+    kind: str
+    held: Table
+    results: dict[str, Result[Predictor]]
+
+    def finish(self, names: Iterable[str]) -> Trial:
+        """Wait for some of the laws.
+
+        Raises
+        ------
+        FitError
+            If none of them can be fitted.
+        """
+        trial = Trial(self.kind, self.held)
+        for name in names:
+            try:
+                trial.fits[name] = self.results[name]()
+            except FitError as error:
+                trial.refused[name] = str(error)
+        if not trial.fits:
+            raise FitError(f"--holdout {self.kind}: no law can be fitted. {next(iter(trial.refused.values()), '')}")
+        return trial
+
+
+def start_trial(
+    table: Table,
+    names: Iterable[str],
+    kind: str,
+    start: Start,
+    *,
+    fold: int = FOLDS - 1,
+) -> StartedTrial:
+    """Begin to fit laws to a table without a part of it.
 
     Parameters
     ----------
     kind : scale, mixture or tokens
-    fit : fits the law of a name, see `fitter`
+    start : begins to fit the law of a name, see `starter`
     fold : which fifth of the mixtures is held out
 
     Raises
     ------
     FitError
-        If the table has nothing to hold out, or none of the laws can be fitted to the rest.
+        If the table has nothing to hold out.
     """
     held = held_out(table, kind, fold)
-    trial, rest = Trial(kind, table.rows(held)), table.rows(~held)
-    for name in names:
-        try:
-            trial.fits[name] = fit(name, rest)
-        except FitError as error:
-            trial.refused[name] = str(error)
-    if not trial.fits:
-        raise FitError(f"--holdout {kind}: no law can be fitted. {next(iter(trial.refused.values()), '')}")
-    return trial
+    rest = table.rows(~held)
+    return StartedTrial(kind, table.rows(held), {name: start(name, rest) for name in names})

@@ -60,6 +60,7 @@ def test_the_fitter_needs_nothing_of_the_trainer(wheel):
         "tqdm",
         "jinja2",
         "pyyaml",
+        "threadpoolctl",
     }
 
 

@@ -1,5 +1,6 @@
 """Properties of all laws, and their agreement with a second implementation of the sources' formulas."""
 
+import pickle
 import re
 
 import numpy as np
@@ -722,3 +723,8 @@ def test_a_law_may_be_registered_twice_but_another_formula_not_under_its_name(mi
     with pytest.raises(ConfigError, match=r"the law 'mine' exists already \(E \+ A/N\^alpha \+ B \(1 - s h_1\)"):
         register(other)
     assert LAWS["mine"] is mine
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_law_goes_between_processes_by_its_name(name):
+    assert pickle.loads(pickle.dumps(LAWS[name])) is LAWS[name]

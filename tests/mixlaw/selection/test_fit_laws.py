@@ -20,7 +20,8 @@ from mixlaw.selection.fit_laws import fit_and_choose
 from mixlaw.selection.intervals import check_intervals
 from mixlaw.selection.paired import difference, mean_errors, on_shared_targets
 from mixlaw.selection.splits import default_kind
-from mixlaw.selection.trial import fitter, try_laws
+from mixlaw.selection.trial import start_trial, starter
+from mixlaw.selection.workers import Workers
 from tests.mixlaw.synthetic import study
 
 QUICK = {"n_starts": 6, "n_bootstrap": 8}
@@ -30,8 +31,9 @@ def question() -> Question:
     return Question(1e9, 1e11, {"main": 1.0})
 
 
-def tried(table, names, kind=None):
-    return try_laws(table, names, kind or default_kind(table), fitter(**QUICK))
+def tried(table, names, kind=None, **settings):
+    start = starter(Workers(), **QUICK | settings)
+    return start_trial(table, names, kind or default_kind(table), start).finish(names)
 
 
 def test_the_law_that_predicts_held_out_runs_best_is_chosen():
@@ -102,7 +104,7 @@ def test_intervals_that_miss_the_held_out_size_are_widened_and_others_are_not():
     beyond = study("additive", sizes=(1.25e10,))
     widths, reach = [], []
     for table in (right, bent):
-        trial = try_laws(table, ["additive"], "scale", fitter(n_starts=6, n_bootstrap=40))
+        trial = tried(table, ["additive"], "scale", n_bootstrap=40)
         fit = LawFit("additive", n_starts=6, n_bootstrap=40).fit(table).fitted_
         before = fit.predict(beyond).eval("high - low").mean()
         fit = check_intervals(fit, [trial], trial).apply(fit)
@@ -177,7 +179,7 @@ def test_one_number_of_tokens_at_several_sizes_is_fitted_with_n_and_without_d(tr
     assert found.auto[0][0].endswith("-fixed-d")
     assert found.targets["mre"].item() < 1.0  # three times the largest size that was fitted
     assert abs(found.targets["bias"].item()) < 0.7
-    without_n = try_laws(table, ["additive-fixed-nd"], "scale", fitter(n_bootstrap=4))
+    without_n = tried(table, ["additive-fixed-nd"], "scale", n_starts=None)
     assert without_n.scores()["mre"].item() > 3.0
 
 

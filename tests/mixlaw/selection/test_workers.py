@@ -1,0 +1,168 @@
+"""Results, errors and progress do not depend on the number of processes, and none outlives an interrupt.
+
+Only a process without other threads forks, so these checks run in processes of their own.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tqdm import tqdm
+
+import mixlaw
+from mixlaw.errors import ConfigError, FitError
+from mixlaw.laws.law import Law
+from mixlaw.laws.published import Formula
+from mixlaw.laws.tree import Sum
+from mixlaw.selection.workers import ForkedWorkers, Result, Workers, workers
+from tests.marks import examples
+
+ROOT = Path(__file__).parents[3]
+ERRORS = (FitError, TypeError, KeyError)
+QUICK = {"targets": ["reviews"], "n_starts": 3, "n_bootstrap": 4}
+
+
+def alone(check: Callable[..., None], *arguments: str) -> None:
+    """Call a function of this module in a new process, with texts."""
+    code = f"import sys; from {__name__} import {check.__name__} as check; check(*sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def work(outcome: int, progress: Callable[[str], None]) -> int:
+    """Say a sentence; then return a number, or raise an error if it is negative."""
+    progress(f"job {outcome}")
+    if outcome < 0:
+        raise ERRORS[outcome](f"no {outcome}")
+    return outcome
+
+
+def outcome_of(result: Result[int]) -> Any:
+    """Return a result, or the type and text of its error."""
+    try:
+        return result()
+    except ERRORS as error:
+        return type(error), str(error)
+
+
+def outcomes(crew: Workers, jobs: list[int]) -> list[Any]:
+    """Return the outcomes of all jobs, which are started together."""
+    return [outcome_of(result) for result in [crew.start(partial(work, job)) for job in jobs]]
+
+
+@examples(30)
+@given(st.lists(st.integers(-len(ERRORS), 9), max_size=6), st.integers(1, 4))
+def processes_change_nothing(jobs: list[int], n_jobs: int) -> None:
+    """Compare all outcomes, and the sentences of the jobs that succeed."""
+    here, there = [], []
+    forked = ForkedWorkers(n_jobs, there.append)
+    assert outcomes(forked, jobs) == outcomes(Workers(here.append), jobs)
+    assert set(here) == set(there)
+    assert [there.count(f"job {job}") for job in jobs if job >= 0] == [jobs.count(job) for job in jobs if job >= 0]
+
+
+def test_processes_change_neither_results_nor_errors_nor_progress():
+    alone(processes_change_nothing)
+
+
+def save_laws(folder: str) -> None:
+    """Fit laws, one of them the user's, with one and with several processes, and save them."""
+    free = Formula(lambda p, x: p.E + p.B * (1 - p.s * x.h[..., 0, :]), "h", E=(0.1, 10), B=(0.01, 10), s=(0, 1))
+    assert kind_of_workers() is ForkedWorkers
+    mixlaw.register(Law("mine", "E + B (1 - s h_1)", "this test", Sum(free)))
+    for n_jobs in (1, 2, 5):
+        laws = mixlaw.fit_laws(mixlaw.examples.load("text"), ["base", "additive", "mine"], n_jobs=n_jobs, **QUICK)
+        laws.save(Path(folder) / f"{n_jobs}.json")
+
+
+def test_saved_laws_are_equal_to_the_last_bit_with_any_number_of_processes(tmp_path):
+    alone(save_laws, str(tmp_path))
+    saved = [file.read_bytes() for file in tmp_path.iterdir()]
+    assert len(saved) == 3
+    assert len(set(saved)) == 1
+
+
+def compare_laws() -> None:
+    """Compare laws, `auto` and one that cannot be fitted among them, with one and with several processes."""
+    table, laws = mixlaw.examples.load("text"), ["base", "auto", "muennighoff"]
+    one, three = (mixlaw.compare(table, laws, n_jobs=n_jobs, **QUICK) for n_jobs in (1, 3))
+    assert set(one.refused) == {"muennighoff"}
+    assert str(one.to_json()) == str(three.to_json())
+
+
+def test_comparisons_are_equal_with_any_number_of_processes():
+    alone(compare_laws)
+
+
+def kill_a_process() -> None:
+    """Ask for the result of a job whose process is killed."""
+    with pytest.raises(ConfigError, match="ended by SIGKILL, perhaps for lack of memory: repeat with fewer processes"):
+        ForkedWorkers(2).start(lambda progress: os.kill(os.getpid(), signal.SIGKILL))()
+
+
+def test_a_killed_process_is_one_sentence():
+    alone(kill_a_process)
+
+
+def kind_of_workers() -> type[Workers]:
+    """Return the kind of workers that two processes would be."""
+    with workers(2) as crew:
+        return type(crew)
+
+
+def fork_where_it_is_safe() -> None:
+    """Ask for workers beside a progress bar's monitor, in one of their processes, and beside another thread."""
+    done = threading.Event()
+    with tqdm(disable=True), workers(2) as crew:
+        assert type(crew) is ForkedWorkers
+        assert crew.start(lambda progress: kind_of_workers())() is Workers
+    threading.Thread(target=done.wait).start()
+    assert kind_of_workers() is Workers
+    done.set()
+
+
+def test_a_process_with_threads_that_may_hold_locks_does_not_fork():
+    alone(fork_where_it_is_safe)
+
+
+def test_a_number_of_processes_below_one_is_refused():
+    with pytest.raises(ConfigError, match="n_jobs must be at least 1, not -1"), workers(-1):
+        pass
+
+
+@pytest.mark.parametrize("target", [os.killpg, os.kill], ids=["the terminal", "this process"])
+def test_after_an_interrupt_no_process_is_left(target):
+    """Ctrl-C in a terminal interrupts all processes of the group; `kill -INT` only one."""
+    code = "import sys; from mixlaw.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "fit", "example:text", "--n-bootstrap", "5000", "--n-jobs", "2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes) as process:
+        wait_for(lambda: len(group(process.pid)) == 3)
+        target(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in errors
+    assert not group(process.pid)
+
+
+def group(leader: int) -> list[str]:
+    """Return the running processes of a process group."""
+    listed = subprocess.run(["ps", "-A", "-o", "pgid=,pid="], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if line.split()[0] == str(leader)]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    while not condition():  # the test's time limit ends it
+        time.sleep(0.05)
