@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mixlaw.version import __version__
 
 if TYPE_CHECKING:
+    from mixlaw import forecast
     from mixlaw.advice.recommend import recommend
     from mixlaw.advice.recommendation import Recommendation
     from mixlaw.export.exported import export_mixture
@@ -43,12 +44,14 @@ __all__ = [
     "examples",
     "export_mixture",
     "fit_laws",
+    "forecast",
     "load_runs",
     "read_table",
     "recommend",
     "register",
     "show",
 ]
+_MODULES = ("examples", "forecast")
 _HOMES = {
     "Comparison": "mixlaw.selection.compare",
     "FittedLaw": "mixlaw.fitting.fitted",
@@ -60,6 +63,7 @@ _HOMES = {
     "examples": "mixlaw.tables",
     "export_mixture": "mixlaw.export.exported",
     "fit_laws": "mixlaw.selection.fit_laws",
+    "forecast": "mixlaw",
     "load_runs": "mixlaw.runs.load",
     "read_table": "mixlaw.tables.read",
     "recommend": "mixlaw.advice.recommend",
@@ -72,7 +76,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'mixlaw' has no attribute {name!r}; public are {', '.join(__all__)}")
     home = import_module(_HOMES[name])
-    return import_module(f"{home.__name__}.{name}") if name == "examples" else getattr(home, name)
+    return import_module(f"{home.__name__}.{name}") if name in _MODULES else getattr(home, name)
 
 
 def __dir__() -> list[str]:

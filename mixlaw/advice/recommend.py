@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.advice.ask import ask, law_of, require_mixture, usual_mixtures
-from mixlaw.advice.compute_optimal import SIZES, optimal_sizes
 from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.equivalents import equivalents
 from mixlaw.advice.extrapolation import Asked, far_warnings
@@ -38,8 +37,8 @@ def recommend(
 
     Parameters
     ----------
-    question : the question; or give the arguments of `mixlaw.advice.ask.ask` instead: n_params and n_tokens, or flops,
-        target, floors, caps, pins, groups, max_epochs, available, stay_near, kl_penalty, baselines
+    question : the question; or give the arguments of `mixlaw.advice.ask.ask` instead: n_params, n_tokens, target,
+        floors, caps, pins, groups, max_epochs, available, stay_near, kl_penalty, baselines
     law : one of the fitted laws; the chosen one by default
     level : of all intervals, in (0, 1)
 
@@ -67,7 +66,7 @@ def recommend(
     if len(others):
         shares = np.array([h.array for h in others["weights"]])
         table["others_low"], table["others_high"] = shares.min(0), shares.max(0)
-    outcomes, per_target = _outcomes(objective, mixtures, level), _per_target(objective, mixtures)
+    outcomes, per_target = outcomes_of(objective, mixtures, level), _per_target(objective, mixtures)
     points = np.vstack([free, *(h.array for h in baselines.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
     return Recommendation(
@@ -80,7 +79,6 @@ def recommend(
         per_target=per_target,
         losers=losers(per_target),
         equivalents=equivalents(objective, mixtures, level),
-        sizes=optimal_sizes(objective, best, noise, level) if question.flops else pd.DataFrame(columns=SIZES),
         prices=prices(objective, best, points),
         path=path(objective, smallest, best, spread, baselines, level),
         others=others,
@@ -118,7 +116,7 @@ def _domain_table(objective: Objective, mixtures: Mixtures, spread: tuple[Array,
     return pd.DataFrame(columns | {n: mixtures[n].array for n in USUAL if n in mixtures})
 
 
-def _outcomes(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFrame:
+def outcomes_of(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFrame:
     """Return, per mixture, the predicted loss and the gain of the recommended mixture, with intervals."""
     drawn, rng = objective.drawn(), np.random.default_rng(0)
     cloud = {name: drawn.loss(np.tile(h.array, (drawn.count, 1))) for name, h in mixtures.items()}

@@ -26,6 +26,8 @@ EXAMPLES = """examples:
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --max-epochs 4 --available wiki=24e9,code=60e9 \\
       --floor code=0.05 --group web=c4+cc:0.2:0.6 --stay-near natural --override configs/mixture/big.yaml
   mixlaw export recommendation.json --to megatron --paths web=/data/web_text,code=/data/code_text --out blend.txt
+  mixlaw forecast seal laws.json answer.json
+  mixlaw forecast score forecast.json runs/big
   mixlaw compare table.csv --laws base,additive,joint --holdout scale
   mixlaw report runs/quickstart
   mixlaw plot laws.json optimum --n-params 7e9 --n-tokens 150e9 --out optimum.png
@@ -40,7 +42,9 @@ exit codes: 0 success, 2 invalid option or setting, 3 unreadable or inconsistent
 5 too little data for what was asked, 130 interrupted
 """
 OUTPUTS = ("out", "override")
-PATHS = "table laws test proof out override recommendation picture".split()  # options in which ~ and $NAME are expanded
+PATHS = (
+    "table laws test proof out override recommendation picture answer forecast ledger".split()
+)  # options in which ~ and $NAME are expanded
 COMMANDS = {
     "check": "summarise a table: contents, repairs, and the laws that it can support",
     "fit": "fit laws to a table and save them",
@@ -48,6 +52,7 @@ COMMANDS = {
     "predict": "predict the losses of a table's rows, with intervals",
     "recommend": "recommend the mixture of a big run, with intervals and the costs of its limits",
     "export": "write a recommended mixture as the configuration of a trainer",
+    "forecast": "seal predictions before a run, score them after it, and keep the record",
     "plot": "draw one figure",
     "report": "write all figures and tables to one HTML file, the figures also as PNG",
     "laws": "list the laws with their formulas and sources",
