@@ -15,7 +15,7 @@ from mixlaw.tables.notes import listed
 from mixlaw.tables.table import Table
 from mixlaw.text import count_text
 
-STEP = 0.01  # relative difference of D that rounding to whole steps may cause
+STEP = 0.01  # relative difference of D below which a run is said to end at the forecast's D
 Frames = Mapping[str, pd.DataFrame]
 
 
@@ -66,14 +66,22 @@ def same_n(forecast: Forecast, frame: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def in_range(forecast: Forecast, frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return (n,) which rows lie within the sealed values of D."""
+    """Return (n,) which rows lie between the smallest sealed D and the forecast's, or up to 5 % above it."""
     tokens = frame["n_tokens"].to_numpy(float)
-    return (tokens >= forecast.tokens[0]) & (tokens <= forecast.n_tokens * (1 + STEP))
+    return (tokens >= forecast.tokens[0]) & (tokens <= forecast.n_tokens * (1 + SAME))
+
+
+def scored_at(forecast: Forecast, frame: pd.DataFrame) -> float:
+    """Return the D of the rows that is nearest to the forecast's; NaN without rows."""
+    tokens = frame["n_tokens"].to_numpy(float)
+    return float(min(tokens, key=lambda d: abs(np.log(d / forecast.n_tokens)), default=np.nan))
 
 
 def rows_at(frame: pd.DataFrame, n_tokens: float) -> pd.DataFrame:
-    """Return the row of every run at D, within 1 %."""
-    return last_rows(frame[(frame["n_tokens"] / n_tokens - 1).abs() <= STEP])
+    """Return the row of every run that is nearest to D, within 5 %: runs end at whole steps."""
+    off = np.log(frame["n_tokens"] / n_tokens).abs()
+    near = frame[off <= np.log1p(SAME)]
+    return near.loc[off[near.index].sort_values().index].groupby("run_id").head(1)
 
 
 def scope_notes(forecast: Forecast, found: Frames) -> list[str]:
@@ -81,7 +89,7 @@ def scope_notes(forecast: Forecast, found: Frames) -> list[str]:
     absent = [name for name in forecast.mixtures if name not in found]
     notes = [f"not scored, because no run trains on it: {listed(absent)}"] if absent else []
     for name, frame in found.items():
-        reached = frame["n_tokens"].max()
+        reached = scored_at(forecast, frame)
         if reached < forecast.n_tokens * (1 - STEP):
             asked, got = count_text(forecast.n_tokens), count_text(reached)
             notes.append(f"the runs on '{name}' end at D = {got} of {asked} and are scored there")

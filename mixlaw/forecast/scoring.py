@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixlaw.advice.constraints import RECOMMENDED
 from mixlaw.fileio import canonical_json
-from mixlaw.forecast.matching import Frames, require_same, rows_at, runs_by_mixture, scope_notes
+from mixlaw.forecast.matching import Frames, require_same, rows_at, runs_by_mixture, scope_notes, scored_at
 from mixlaw.forecast.sealed import GAIN, LOSS, Forecast
 from mixlaw.tables.columns import LOSS as LOSS_COLUMN
 from mixlaw.tables.table import Table
@@ -109,12 +109,12 @@ def score(forecast: Forecast, runs: Table, began: Mapping[str, float] | None = N
 
 
 def _losses(forecast: Forecast, mixture: str, frame: pd.DataFrame, targets: list[str]) -> list[dict[str, Any]]:
-    """Return the rows of one mixture: each target at the largest D at which it was measured."""
+    """Return the rows of one mixture: each target where it was measured nearest to the forecast's D."""
     rows = []
     for target in targets:
         known = _measured(forecast, target, frame)
         if len(known):
-            n_tokens = float(known["n_tokens"].max())
+            n_tokens = scored_at(forecast, known)
             predicted = forecast.at(mixture, target, n_tokens)
             ends = [predicted[name] for name in LOSS]
             rows.append(_row(mixture, target, n_tokens, ends, rows_at(known, n_tokens)["measured"]))
@@ -128,7 +128,7 @@ def _gains(forecast: Forecast, baseline: str, found: Frames, targets: list[str])
     rows = []
     for target in targets:
         both = [_measured(forecast, target, found[name]) for name in (RECOMMENDED, baseline)]
-        n_tokens = min(float(known["n_tokens"].max()) for known in both)
+        n_tokens = min(scored_at(forecast, known) for known in both)
         ours, theirs = (rows_at(known, n_tokens)["measured"] for known in both)
         if len(ours) and len(theirs):
             predicted = forecast.at(baseline, target, n_tokens)

@@ -46,7 +46,7 @@ class Forecast:
     units : name -> unit of its losses
     identity : settings that the fitted runs share
     mixtures : name -> mixture, the recommended one first
-    tokens : (g,) increasing D, up to `n_tokens`
+    tokens : (g,) increasing D around `n_tokens`, which is one of them
     curves : one row per mixture, target and D: mixture, target, n_tokens, predicted, low, high, and the gain of the
         recommended mixture over this one: gain, gain_low, gain_high
     hashes : sha256s of laws.json and of the answer with their paths, of the law's parameters, and of the fitted table

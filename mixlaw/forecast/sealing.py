@@ -22,7 +22,7 @@ from mixlaw.mixture import Mixture
 
 NAME = "forecast.json"  # default, beside the answer
 OBJECTIVE = "(objective)"  # name of an objective of several targets
-STEPS, PER_DOUBLING = 12, 2  # of D below the big run's: from 1/64 of it in factors of the square root of 2
+STEPS = range(-12, 2)  # sealed values of D: from 1/64 of the big run's to 1.4 times it, in factors of sqrt(2)
 AGREES = 1e-6  # relative difference between the answer's predictions and these
 
 
@@ -68,7 +68,7 @@ def forecast_of(laws: FittedLaws, answer: Recommendation) -> Forecast:
     objective = next(iter(question.targets)) if alone else OBJECTIVE
     targets = {objective: question.targets} | {t: {t: 1.0} for t in fit.targets if t != objective}
     mixtures = {n: Mixture.of(m, fit.domains) for n, m in ({RECOMMENDED: answer.weights} | answer.baselines).items()}
-    tokens = [question.n_tokens * 2 ** (-step / PER_DOUBLING) for step in range(STEPS, -1, -1)]
+    tokens = [question.n_tokens * 2 ** (step / 2) for step in STEPS]
     asked = [
         (name, replace(question, n_tokens=d, targets=weights)) for name, weights in targets.items() for d in tokens
     ]

@@ -76,6 +76,14 @@ def test_a_shorter_run_is_scored_where_it_ends_and_gains_where_both_have_losses(
     assert "the runs on 'recommended' end at D = 16B of 64B and are scored there" in found.notes
 
 
+def test_runs_that_end_at_whole_steps_are_scored_where_they_end(forecast, best):
+    longer = run_rows("longer", TODAY, tokens=(D / 4, 0.9 * D, 1.04 * D, 1.3 * D))
+    found = score(forecast, runs(best, longer))
+    assert found.losses.groupby("mixture")["n_tokens"].first().to_dict() == {"recommended": D, "today": 1.04 * D}
+    assert (set(found.gains["n_tokens"]), found.notes[1:]) == ({D}, [])
+    assert found.losses["inside"].all()
+
+
 def test_a_last_row_without_a_loss_does_not_hide_the_one_before(forecast, best):
     rows = best.assign(loss_held=[best["loss_held"].iloc[0], np.nan])
     at = score(forecast, runs(rows)).losses.set_index("target")["n_tokens"]
