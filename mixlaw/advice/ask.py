@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
+from mixlaw.advice.compute_optimal import best_size, size_of
 from mixlaw.advice.constraints import Question, limits, read_baselines, read_mixture, read_targets
+from mixlaw.advice.objective import Objective
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.identifiability import form_of
@@ -17,8 +19,9 @@ Groups = Mapping[str, tuple[Iterable[str], float, float]]
 def ask(
     laws: FittedLaws,
     *,
-    n_params: float,
-    n_tokens: float,
+    n_params: float | None = None,
+    n_tokens: float | None = None,
+    flops: float | None = None,
     target: str | Mapping[str, float] = "average",
     law: str | None = None,
     floors: Mapping[str, float] | None = None,
@@ -35,7 +38,8 @@ def ask(
 
     Parameters
     ----------
-    n_params, n_tokens : N and D of the big run
+    n_params, n_tokens : N and D of the big run; or, instead of both,
+    flops : its compute C = 6 N D, for which N, D and the mixture are optimised together
     target : "average" (of the training domains), a target, "NAME:2,OTHER:1", or target -> importance
     law : one of the fitted laws; the chosen one by default
     floors, caps, pins : domain -> minimum, maximum, fixed weight
@@ -49,9 +53,10 @@ def ask(
     Raises
     ------
     ConfigError
-        If a law, target or domain is unknown, limits contradict each other, or tokens for `max_epochs` are missing.
+        If a law, target or domain is unknown, limits contradict each other, tokens for `max_epochs` are missing, or
+        both sizes and `flops` are given, or neither.
     FitError
-        If the law does not depend on the mixture.
+        If the law does not depend on the mixture, or has no optimal N at these FLOPs.
     """
     fit = law_of(laws, law)
     require_mixture(laws, fit.name)
@@ -67,9 +72,10 @@ def ask(
         raise ConfigError("--kl-penalty needs a mixture to stay near: --stay-near uniform, natural, D=W,...")
     usual = usual_mixtures(fit.domains, known)
     near = read_mixture(stay_near, fit.domains, usual) if stay_near else None
+    n, d = size_of(laws.ranges, n_params, n_tokens, flops)
     question = Question(
-        n_params=n_params,
-        n_tokens=n_tokens,
+        n_params=n,
+        n_tokens=d,
         targets=read_targets(target, fit),
         floors=dict(floors or {}),
         caps=dict(caps or {}),
@@ -80,7 +86,10 @@ def ask(
         stay_near=near,
         kl_penalty=(kl_penalty or KL_PENALTY) if near else 0.0,
         baselines=read_baselines([baselines] if isinstance(baselines, str) else baselines, fit.domains, usual),
+        flops=flops,
     )
+    if flops is not None:
+        question = best_size(Objective(fit, question, laws.sizes), question.baselines | usual)
     limits(fit.domains, question)
     return question
 

@@ -35,6 +35,7 @@ class Question:
     max_epochs : maximum number of passes over a domain's tokens; caps its weight
     stay_near : a mixture to stay near, penalised by `kl_penalty` [nats per unit of KL(h || stay_near)]
     baselines : name -> a mixture to compare with; the first one is in use today
+    flops : compute of the big run, if N and D are the optimal ones at that compute
     """
 
     n_params: float
@@ -49,10 +50,13 @@ class Question:
     stay_near: Mixture | None = None
     kl_penalty: float = 0.0
     baselines: dict[str, Mixture] = field(default_factory=dict)
+    flops: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n_params", "n_tokens"):
+        for name in ("n_params", "n_tokens", "flops"):
             value = getattr(self, name)
+            if name == "flops" and value is None:
+                continue
             if isinstance(value, str) or not 0 < value < np.inf:
                 raise ConfigError(f"{name} must be a finite number above 0, not {value!r}")
 

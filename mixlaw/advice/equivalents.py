@@ -121,20 +121,21 @@ def frontiers(objective: Objective, mixture: Mixture, scales: Scales) -> dict[st
     for target in objective.fit.targets:
         loss = objective.of(target).curve(mixture, n_params, n_tokens).reshape(-1, *scales.n_params.shape)
         total = total + objective.question.targets.get(target, 0.0) * loss
-        found[target] = lowest_over_sizes(loss)
-    return {WHOLE: lowest_over_sizes(total)} | found
+        found[target] = lowest_over_sizes(loss)[0]
+    return {WHOLE: lowest_over_sizes(total)[0]} | found
 
 
-def lowest_over_sizes(loss: Array) -> Array:
-    """Return (b, u) the minima of losses (b, u, v) over v, refined by a parabola through three neighbours."""
+def lowest_over_sizes(loss: Array) -> tuple[Array, Array]:
+    """Return (b, u) the minima of losses (b, u, v) over v and their places, by a parabola through three neighbours."""
     if loss.shape[-1] < 3:
-        return loss.min(-1)
-    at = np.clip(loss.argmin(-1), 1, loss.shape[-1] - 2)[..., None]
-    left, middle, right = (np.take_along_axis(loss, at + i, -1)[..., 0] for i in (-1, 0, 1))
-    bend = left - 2 * middle + right
-    inside = (middle <= left) & (middle <= right) & (bend > 0)
-    lower = middle - (left - right) ** 2 / np.where(inside, 8 * bend, 1.0)
-    return np.where(inside, lower, np.minimum(left, right))
+        return loss.min(-1), loss.argmin(-1).astype(float)
+    lowest = loss.argmin(-1)
+    at = np.clip(lowest, 1, loss.shape[-1] - 2)
+    left, middle, right = (np.take_along_axis(loss, at[..., None] + i, -1)[..., 0] for i in (-1, 0, 1))
+    bend, tilt = left - 2 * middle + right, (left - right) / 2
+    inside = (at == lowest) & (bend > 0)
+    offset = np.where(inside, tilt / np.where(inside, bend, 1.0), lowest - at)
+    return np.where(inside, middle - tilt * offset / 2, loss.min(-1)), at + offset
 
 
 def crossing(loss: Array, goal: Array, scales: Scales) -> Array:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.advice.ask import ask, law_of, require_mixture, usual_mixtures
+from mixlaw.advice.compute_optimal import SIZES, optimal_sizes
 from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.equivalents import equivalents
 from mixlaw.advice.extrapolation import Asked, far_warnings
@@ -37,8 +38,8 @@ def recommend(
 
     Parameters
     ----------
-    question : the question; or give the arguments of `mixlaw.advice.ask.ask` instead: n_params, n_tokens, target,
-        floors, caps, pins, groups, max_epochs, available, stay_near, kl_penalty, baselines
+    question : the question; or give the arguments of `mixlaw.advice.ask.ask` instead: n_params and n_tokens, or flops,
+        target, floors, caps, pins, groups, max_epochs, available, stay_near, kl_penalty, baselines
     law : one of the fitted laws; the chosen one by default
     level : of all intervals, in (0, 1)
 
@@ -79,6 +80,7 @@ def recommend(
         per_target=per_target,
         losers=losers(per_target),
         equivalents=equivalents(objective, mixtures, level),
+        sizes=optimal_sizes(objective, best, noise, level) if question.flops else pd.DataFrame(columns=SIZES),
         prices=prices(objective, best, points),
         path=path(objective, smallest, best, spread, baselines, level),
         others=others,

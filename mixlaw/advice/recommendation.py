@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mixlaw.advice.compute_optimal import SIZES
 from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.equivalents import EQUIVALENTS
 from mixlaw.errors import RunLogError
@@ -16,7 +17,7 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.mixture import Mixture
 from mixlaw.tables.units import NATS
 
-TABLES = ("outcomes", "per_target", "losers", "equivalents", "prices", "path", "others")
+TABLES = ("outcomes", "per_target", "losers", "equivalents", "sizes", "prices", "path", "others")
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # constraints of a question, without `available`
 PRICES = ["constraint", "cost", "weight", "weight_without"]
 LOSSES = ["predicted", "low", "high"]
@@ -42,6 +43,8 @@ class Recommendation:
     losers : targets that are worse on the recommended mixture than on a baseline, see `mixlaw.advice.losers.losers`
     equivalents : how many times the tokens or FLOPs a baseline needs for the loss of the recommended mixture, for the
         objective and every target, with intervals; see `mixlaw.advice.equivalents.equivalents`
+    sizes : compute-optimal N and D, with intervals, if the question has `flops`; see
+        `mixlaw.advice.compute_optimal.optimal_sizes`
     prices : per active constraint: its cost [nats] and, for a constraint on one domain, the weight with and without it
     path : h* with its interval from the smallest run to the big one, and the regret of training the big run on it
     others : h* of the other fitted laws, and its regret under this law
@@ -61,6 +64,7 @@ class Recommendation:
     per_target: pd.DataFrame = field(default_factory=pd.DataFrame)
     losers: pd.DataFrame = field(default_factory=pd.DataFrame)
     equivalents: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EQUIVALENTS))
+    sizes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SIZES))
     prices: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PRICES))
     path: pd.DataFrame = field(default_factory=pd.DataFrame)
     others: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -97,6 +101,7 @@ class Recommendation:
             "reason": self.reason,
             "n_params": self.question.n_params,
             "n_tokens": self.question.n_tokens,
+            "flops": self.question.flops,
             "targets": self.question.targets,
             "unit": self.unit,
             "units": self.units,
@@ -133,7 +138,8 @@ class Recommendation:
         losses = tables["outcomes"].reindex(columns=LOSSES).apply(pd.to_numeric, errors="coerce")
         if losses.empty or losses.isna().any(axis=None):
             raise ValueError(f"outcomes need numbers as {', '.join(LOSSES)}")
-        tables["equivalents"] = tables["equivalents"].reindex(columns=EQUIVALENTS)
+        for name, columns in {"equivalents": EQUIVALENTS, "sizes": SIZES}.items():
+            tables[name] = tables[name].reindex(columns=columns)
         tables["prices"] = tables["prices"].reindex(columns=PRICES).astype(dict.fromkeys(PRICES[1:], float))
         return cls(
             law=str(facts.get("law", "")),
@@ -212,6 +218,7 @@ def _question(facts: Mapping[str, Any]) -> Question:
         available = {d: float(n) for d, n in (facts.get("available") or {}).items()}
         baselines = {name: Mixture.of(h, where=name) for name, h in (facts.get("baselines") or {}).items()}
         targets = dict(facts["targets"])
-        return Question(**scale, targets=targets, available=available, baselines=baselines, **limits)  # type: ignore[arg-type]
+        more = {"available": available, "baselines": baselines, "flops": facts.get("flops")}
+        return Question(**scale, targets=targets, **more, **limits)  # type: ignore[arg-type]
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"its limits cannot be read: {error}") from None

@@ -25,7 +25,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     runs = "runs for the figures predicted, residuals, tokens and errors"
     sub.add_argument("--table", nargs="+", default=[], metavar="TABLE", help=runs)
     reading_options(sub)
-    question_options(sub, needed=False)
+    question_options(sub)
     sub.add_argument("--out", type=Path, default=Path("plot.png"), help="a PNG, SVG or PDF file; default: plot.png")
 
 
@@ -55,6 +55,6 @@ def run(options: argparse.Namespace) -> None:
 def _answer(laws: FittedLaws, options: argparse.Namespace) -> Recommendation | None:
     """Return the recommendation that a figure shows, or None where the size of the big run is not given."""
     require_mixture(laws, laws.chosen)
-    if not (options.n_params and options.n_tokens):
+    if options.n_params is None and options.n_tokens is None and options.flops is None:
         return None
     return recommend(laws, question_of(laws, options), law=options.law)

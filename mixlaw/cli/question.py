@@ -12,10 +12,12 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.quoted import read_pairs
 
 
-def question_options(sub: argparse.ArgumentParser, needed: bool) -> None:
+def question_options(sub: argparse.ArgumentParser) -> None:
     """Add the size of the big run, the targets, and the limits of the mixture."""
-    sub.add_argument("--n-params", type=number, required=needed, metavar="N", help="N of the big run, e.g. 7e9")
-    sub.add_argument("--n-tokens", type=number, required=needed, metavar="D", help="D of the big run, e.g. 150e9")
+    sub.add_argument("--n-params", type=number, metavar="N", help="N of the big run, e.g. 7e9")
+    sub.add_argument("--n-tokens", type=number, metavar="D", help="D of the big run, e.g. 150e9")
+    compute = "instead of both: FLOPs of the big run (6 N D), e.g. 1e22; N, D and the mixture are optimised together"
+    sub.add_argument("--flops", type=number, metavar="C", help=compute)
     sub.add_argument(
         "--target",
         default="average",
@@ -46,6 +48,7 @@ def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
         laws,
         n_params=options.n_params,
         n_tokens=options.n_tokens,
+        flops=options.flops,
         target=options.target,
         law=options.law,
         floors=read_pairs(options.floor),

@@ -18,7 +18,7 @@ RECOMMENDED = "# Recommended"  # header of files that we may overwrite
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options of `mixlaw recommend`."""
     sub.add_argument("laws", metavar="LAWS")
-    question_options(sub, needed=True)
+    question_options(sub)
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.add_argument("--out", type=Path, help="write JSON to this file; `mixlaw report` reads it")
     sub.add_argument("--override", type=Path, help="Hydra config file to write, e.g. configs/mixture/big.yaml")

@@ -1,9 +1,13 @@
 """What a recommendation is worth in compute, as sentences and as a table."""
 
+from typing import Any
+
 import pandas as pd
 
+from mixlaw.advice.compute_optimal import SIZES
 from mixlaw.advice.equivalents import MOST, WHOLE
 from mixlaw.advice.recommendation import Recommendation, records
+from mixlaw.text import count_text
 
 SPENT = {"tokens": "the tokens at this N", "flops": "the FLOPs along the compute-optimal path"}
 
@@ -21,7 +25,7 @@ def times(factor: float) -> str:
     return f"{factor:.2f}x" if 0.1 <= factor < 10 else f"{factor:.3g}x"
 
 
-def with_interval(row: dict[str, float]) -> str:
+def with_interval(row: dict[str, Any]) -> str:
     """Return a factor with its interval.
 
     >>> with_interval({"factor": 1.2, "low": 1.121, "high": 1.27})
@@ -37,6 +41,19 @@ def worth(answer: Recommendation) -> list[str]:
         if row["target"] == WHOLE:
             said.setdefault(row["mixture"], []).append(f"{with_interval(row)} {SPENT[row['by']]}")
     return [f"To reach the loss of h*, {name} needs {', or '.join(parts)}." for name, parts in said.items()]
+
+
+def optimal_size(answer: Recommendation) -> list[str]:
+    """Return the sentence on the compute-optimal N and D, if the question was about FLOPs."""
+    rows = {row["count"]: {name: count_text(row[name]) for name in SIZES[1:]} for row in records(answer.sizes)}
+    if not rows:
+        return []
+    n, d = ("{value} ({low} to {high})".format(**rows[count]) for count in ("n_params", "n_tokens"))
+    flat = "N from {flat_low} to {flat_high} raises the loss by less than the noise of one run".format(
+        **rows["n_params"]
+    )
+    compute = f"{answer.question.flops:.4g} FLOPs"
+    return [f"Compute-optimal at {compute}: {n} parameters on {d} tokens; {flat}, h* following."]
 
 
 def worth_table(answer: Recommendation) -> pd.DataFrame:
