@@ -141,8 +141,8 @@ def best_size(objective: Objective, baselines: dict[str, Mixture]) -> Question:
     if found > high - EDGE or (found < low + EDGE and not limited):
         span = f"{count_text(float(np.exp(low)))} to {count_text(float(np.exp(high)))} parameters"
         raise FitError(
-            f"the {objective.fit.name} law has no optimal N at {profile.compute:.4g} FLOPs: its loss is lowest at an end "
-            f"of the range {span}; give N and D, not FLOPs"
+            f"the {objective.fit.name} law has no optimal N at {profile.compute:.4g} FLOPs: its loss is lowest at an "
+            f"end of the range {span}; give N and D, not FLOPs"
         )
     return profile.question(found)
 

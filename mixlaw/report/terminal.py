@@ -23,7 +23,7 @@ def _head(answer: Recommendation) -> str:
     targets = ", ".join(f"{t} {w:.2f}" if w < 1 else t for t, w in answer.question.targets.items())
     asked = f"N = {n:.4g} parameters, D = {d:.4g} tokens, target: {targets}"
     return "\n".join(
-        [f"{answer.law} law ({answer.reason})", asked, *optimal_size(answer), *worth(answer), *losers_sentences(answer)]
+        [f"{answer.law} law ({answer.reason})", asked, *optimal_size(answer), *losers_sentences(answer), *worth(answer)]
     )
 
 

@@ -30,8 +30,11 @@ def with_interval(row: dict[str, Any]) -> str:
 
     >>> with_interval({"factor": 1.2, "low": 1.121, "high": 1.27})
     '1.20x (1.12 to 1.27)'
+    >>> with_interval({"factor": 1000.0, "low": 1000.0, "high": 1000.0})
+    'more than 1000x'
     """
-    return f"{times(row['factor'])} ({times(row['low']).removesuffix('x')} to {times(row['high']).removesuffix('x')})"
+    low, high = (times(row[end]).removesuffix("x") for end in ("low", "high"))
+    return times(row["factor"]) + (f" ({low} to {high})" if low != high else "")
 
 
 def worth(answer: Recommendation) -> list[str]:
