@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.advice.ask import ask, law_of, require_mixture, usual_mixtures
+from mixlaw.advice.break_even import break_even
 from mixlaw.advice.compute_optimal import SIZES, optimal_sizes
 from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.equivalents import equivalents
@@ -70,6 +71,7 @@ def recommend(
     outcomes, per_target = outcomes_of(objective, mixtures, level), _per_target(objective, mixtures)
     points = np.vstack([free, *(h.array for h in baselines.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
+    worth = equivalents(objective, mixtures, level)
     return Recommendation(
         law=fit.name,
         reason=laws.reason if fit is laws.best else "named by hand",
@@ -79,7 +81,8 @@ def recommend(
         outcomes=outcomes,
         per_target=per_target,
         losers=losers(per_target),
-        equivalents=equivalents(objective, mixtures, level),
+        equivalents=worth,
+        break_even=break_even(worth, question, laws.study_flops),
         sizes=optimal_sizes(objective, best, noise, level) if question.flops else pd.DataFrame(columns=SIZES),
         prices=prices(objective, best, points),
         path=path(objective, smallest, best, spread, baselines, level),

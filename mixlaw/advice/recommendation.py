@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mixlaw.advice.break_even import BREAK_EVEN
 from mixlaw.advice.compute_optimal import SIZES
 from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.equivalents import EQUIVALENTS
@@ -17,7 +18,7 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.mixture import Mixture
 from mixlaw.tables.units import NATS
 
-TABLES = ("outcomes", "per_target", "losers", "equivalents", "sizes", "prices", "path", "others")
+TABLES = ("outcomes", "per_target", "losers", "equivalents", "break_even", "sizes", "prices", "path", "others")
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # constraints of a question, without `available`
 PRICES = ["constraint", "cost", "weight", "weight_without"]
 LOSSES = ["predicted", "low", "high"]
@@ -43,6 +44,8 @@ class Recommendation:
     losers : targets that are worse on the recommended mixture than on a baseline, see `mixlaw.advice.losers.losers`
     equivalents : how many times the tokens or FLOPs a baseline needs for the loss of the recommended mixture, for the
         objective and every target, with intervals; see `mixlaw.advice.equivalents.equivalents`
+    break_even : what the study cost and what the mixture saves, in shares of the big run's compute, against every
+        baseline; see `mixlaw.advice.break_even.break_even`
     sizes : compute-optimal N and D, with intervals, if the question has `flops`; see
         `mixlaw.advice.compute_optimal.optimal_sizes`
     prices : per active constraint: its cost [nats] and, for a constraint on one domain, the weight with and without it
@@ -64,6 +67,7 @@ class Recommendation:
     per_target: pd.DataFrame = field(default_factory=pd.DataFrame)
     losers: pd.DataFrame = field(default_factory=pd.DataFrame)
     equivalents: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EQUIVALENTS))
+    break_even: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=BREAK_EVEN))
     sizes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SIZES))
     prices: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PRICES))
     path: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -138,7 +142,7 @@ class Recommendation:
         losses = tables["outcomes"].reindex(columns=LOSSES).apply(pd.to_numeric, errors="coerce")
         if losses.empty or losses.isna().any(axis=None):
             raise ValueError(f"outcomes need numbers as {', '.join(LOSSES)}")
-        for name, columns in {"equivalents": EQUIVALENTS, "sizes": SIZES}.items():
+        for name, columns in {"equivalents": EQUIVALENTS, "break_even": BREAK_EVEN, "sizes": SIZES}.items():
             tables[name] = tables[name].reindex(columns=columns)
         tables["prices"] = tables["prices"].reindex(columns=PRICES).astype(dict.fromkeys(PRICES[1:], float))
         return cls(

@@ -31,7 +31,7 @@ from mixlaw.tables.units import NATS
 from mixlaw.version import __version__
 
 FORMAT = 2
-LATER = ("doubts", "identity", "choice")  # keys that the first files of this format lack
+LATER = ("doubts", "identity", "choice", "study_flops")  # keys that the first files of this format lack
 IN_FILE = ("chosen", "reason", "ranges", "mixtures", "sizes", "noise", "scores", "data_sha256", *LATER)
 SETTINGS_IN_FILE = {"row_weights": "weights", "prior_strength": "prior"}  # keys of format 2, where they differ
 MOST_MIXTURES = 2000  # training mixtures to save; recommendations report their distance from these
@@ -54,6 +54,7 @@ class FittedLaws:
     doubts : warnings about that table, which affect every fit
     identity : settings that all its runs share, if they were run directories
     choice : selection of its runs: where, varied, former, ends_only
+    study_flops : compute of the fitted runs [FLOPs]; 0 if unknown
     intervals : name of the law -> how its intervals were checked on held-out runs; not saved
     """
 
@@ -69,6 +70,7 @@ class FittedLaws:
     doubts: list[str] = field(default_factory=list)
     identity: dict[str, str] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
+    study_flops: float = 0.0
     intervals: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -107,6 +109,7 @@ class FittedLaws:
             doubts=table.warnings,
             identity=table.identity,
             choice=table.choice,
+            study_flops=table.flops,
         )
 
     def table_of(self, folder: Path) -> Table:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation, records
-from mixlaw.report.worth import optimal_size, worth
+from mixlaw.report.worth import balance, optimal_size, worth
 from mixlaw.tables.units import NATS, axis, brackets, difference, kind_of
 from mixlaw.text import count_text, percent, price, span
 
@@ -124,7 +124,7 @@ def sentences(answer: Recommendation) -> list[str]:
         if r["mixture"] != "recommended" and "gain" in r
     ]
     said = [f"Predicted gain, with its {answer.interval_name}: {'; '.join(gains)}."] if gains else []
-    said = [*optimal_size(answer), *said, *worth(answer)]
+    said = [*optimal_size(answer), *said, *worth(answer), *balance(answer)]
     costs = [f"{r['constraint']} {price(r['cost'])}" for r in records(answer.prices)]
     said += [f"Limits that cost something {brackets(unit)}: {', '.join(costs)}."] if costs else []
     return said + flat_sentence(answer)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.report.answer_tables import losers_sentences
-from mixlaw.report.worth import optimal_size, worth
+from mixlaw.report.worth import balance, optimal_size, worth
 from mixlaw.tables.units import NATS, brackets, difference, kind_of
 from mixlaw.text import text_table
 
@@ -23,7 +23,14 @@ def _head(answer: Recommendation) -> str:
     targets = ", ".join(f"{t} {w:.2f}" if w < 1 else t for t, w in answer.question.targets.items())
     asked = f"N = {n:.4g} parameters, D = {d:.4g} tokens, target: {targets}"
     return "\n".join(
-        [f"{answer.law} law ({answer.reason})", asked, *optimal_size(answer), *losers_sentences(answer), *worth(answer)]
+        [
+            f"{answer.law} law ({answer.reason})",
+            asked,
+            *optimal_size(answer),
+            *losers_sentences(answer),
+            *worth(answer),
+            *balance(answer),
+        ]
     )
 
 

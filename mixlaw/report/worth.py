@@ -7,6 +7,7 @@ import pandas as pd
 from mixlaw.advice.compute_optimal import SIZES
 from mixlaw.advice.equivalents import MOST, WHOLE
 from mixlaw.advice.recommendation import Recommendation, records
+from mixlaw.counts import flops
 from mixlaw.text import count_text
 
 SPENT = {"tokens": "the tokens at this N", "flops": "the FLOPs along the compute-optimal path"}
@@ -44,6 +45,32 @@ def worth(answer: Recommendation) -> list[str]:
         if row["target"] == WHOLE:
             said.setdefault(row["mixture"], []).append(f"{with_interval(row)} {SPENT[row['by']]}")
     return [f"To reach the loss of h*, {name} needs {', or '.join(parts)}." for name, parts in said.items()]
+
+
+def balance(answer: Recommendation) -> list[str]:
+    """Return the sentence on what the study cost and what h* saves over the first baseline; none if not known."""
+    if answer.break_even.empty:
+        return []
+    row, compute = records(answer.break_even)[0], flops(answer.question.n_params, answer.question.n_tokens)
+    cost = f"The study cost {share(row['study'])} of the big run's FLOPs"
+    ends = f"({share(row['saved_low'])} to {share(row['saved_high'])})"
+    if row["saved"] <= 0:
+        return [f"{cost}; over {row['mixture']}, h* saves none of them {ends}."]
+    saving = f"{cost}; over {row['mixture']}, h* saves {share(row['saved'])} of them {ends}"
+    if row["net"] >= 0:
+        return [f"{saving}, a net saving of {share(row['net'])}."]
+    return [f"{saving}: it breaks even at a big run of {compute * row['study'] / row['saved']:.2g} FLOPs."]
+
+
+def share(part: float) -> str:
+    """Return a share of the big run's compute in per cent; losses of more than 100 % are cut.
+
+    >>> share(0.123), share(0.00123), share(-0.05), share(-999.0), share(0.999)
+    ('12 %', '0.12 %', '-5 %', 'less than -100 %', '100 %')
+    """
+    if part < -1:
+        return "less than -100 %"
+    return f"{100 * part:.0f} %" if abs(part) >= 0.095 else f"{100 * part:.2g} %"
 
 
 def optimal_size(answer: Recommendation) -> list[str]:

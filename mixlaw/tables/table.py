@@ -1,9 +1,9 @@
 """A checked table of runs: one wide DataFrame, its domains and targets, and everything that was noted about it.
 
 Columns: row (its number in the input), n_params, n_tokens, weight_<domain>..., loss_<target>..., and optionally run_id,
-loss_se_<target>, seed, sparsity, available_<domain> [tokens] (or unique_tokens, where there are no weights) and
-before_<target> [nats]. One row per (run, evaluation point). `mixlaw.tables.read` reads tables from files and run
-directories, `mixlaw.tables.check` checks a DataFrame.
+loss_se_<target>, seed, sparsity, flops (of the run so far, where they are not 6 N D), available_<domain> [tokens] (or
+unique_tokens, where there are no weights) and before_<target> [nats]. One row per (run, evaluation point).
+`mixlaw.tables.read` reads tables from files and run directories, `mixlaw.tables.check` checks a DataFrame.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixlaw.counts import flops
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT
 from mixlaw.tables.name_matching import matching_names
@@ -62,6 +63,16 @@ class Table:
     def mixtures(self) -> Array:
         """(n, k) weights."""
         return self.frame[[WEIGHT + d for d in self.domains]].to_numpy(float)
+
+    @property
+    def flops(self) -> float:
+        """Compute of all runs [FLOPs]: the column `flops` at the end of each run if it has numbers, or else 6 N D."""
+        ends = self.frame.groupby("run_id")[["n_params", "n_tokens"]].max()
+        counted = flops(ends["n_params"], ends["n_tokens"])
+        if "flops" in self.frame:
+            stated = pd.to_numeric(self.frame["flops"], errors="coerce").groupby(self.frame["run_id"]).max()
+            counted = stated.where(stated > 0, counted)
+        return float(counted.sum())
 
     def rows(self, keep: NDArray[np.bool_] | pd.Series) -> "Table":
         """Return the table with only the rows where `keep` (n,) is true."""
