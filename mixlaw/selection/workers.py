@@ -5,6 +5,7 @@ needs a `__main__` guard in the user's script. A fork costs 0.015 s, the fit of 
 own process: the executors of `concurrent.futures` pickle jobs, start threads, and wait for running jobs after Ctrl-C.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,8 @@ from mixlaw.fitting.estimator import ProgressCallback
 T = TypeVar("T")
 Job = Callable[[ProgressCallback | None], T]
 Result = Callable[[], T]
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Workers:
@@ -83,14 +86,17 @@ class ForkedWorkers(Workers):
         with _interrupts_blocked():  # also in the new processes, for good: after Ctrl-C this one kills them
             while self._queue and len(self._running) < self._n_jobs:
                 forked = self._queue.popleft()
-                forked.fork()
-                self._running.append(forked)
+                with suppress(OSError):  # no process, memory or file is left: this process runs the job
+                    forked.fork()
+                    self._running.append(forked)
 
     def _result(self, forked: "_Forked[T]") -> T:
         while forked in self._queue or forked in self._running:
             self._read_messages()
+        if forked.result:
+            return forked.result[0]
         forked.require_not_killed()
-        return forked.result[0] if forked.result else forked.job(self.progress)
+        return forked.job(self.progress)
 
     def _read_messages(self) -> None:
         """Wait for messages, read one of each process, and replace the processes that ended."""
@@ -111,6 +117,7 @@ class _Forked(Generic[T]):
 
     def __init__(self, job: Job[T]) -> None:
         self.job = job
+        self.exit_code = 0
         self.result: tuple[()] | tuple[T] = ()
 
     def fork(self) -> None:
@@ -134,18 +141,20 @@ class _Forked(Generic[T]):
 
     def end(self) -> None:
         self.process.join()
+        self.exit_code = self.process.exitcode or 0
         self.receiver.close()
 
     def require_not_killed(self) -> None:
-        code = self.process.exitcode or 0
-        if code < 0:
+        if self.exit_code < 0:
+            name = signal.Signals(-self.exit_code).name
             raise ConfigError(
-                f"a process that fits laws was ended by {signal.Signals(-code).name}, perhaps for lack of memory: "
+                f"a process that fits laws was ended by {name}, perhaps for lack of memory: "
                 "repeat with fewer processes (--n-jobs, n_jobs)"
             )
 
 
 def _work(job: Job[T], sender: Connection) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing outlives a killed parent
     with suppress(Exception):  # the parent repeats the job
         sender.send((job(sender.send),))
 

@@ -4,12 +4,14 @@ Only a process without other threads forks, so these checks run in processes of 
 """
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,18 @@ def test_a_killed_process_is_one_sentence():
     alone(kill_a_process)
 
 
+def run_without_files() -> None:
+    """Ask for results where no further file can be opened."""
+    crew = ForkedWorkers(2)
+    n_open = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n_open, n_open))
+    assert crew.start(lambda progress: os.getpid())() == os.getpid()
+
+
+def test_where_no_process_can_be_started_the_jobs_run_in_this_one():
+    alone(run_without_files)
+
+
 def kind_of_workers() -> type[Workers]:
     """Return the kind of workers that two processes would be."""
     with workers(2) as crew:
@@ -140,20 +154,32 @@ def test_a_number_of_processes_below_one_is_refused():
         pass
 
 
-@pytest.mark.parametrize("target", [os.killpg, os.kill], ids=["the terminal", "this process"])
-def test_after_an_interrupt_no_process_is_left(target):
-    """Ctrl-C in a terminal interrupts all processes of the group; `kill -INT` only one."""
+@contextmanager
+def long_fit() -> Iterator[subprocess.Popen[str]]:
+    """Start `mixlaw fit` in a process group of its own, and wait until two processes fit laws for it."""
     code = "import sys; from mixlaw.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "fit", "example:text", "--n-bootstrap", "5000", "--n-jobs", "2"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes) as process:
+    with subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, stderr=subprocess.PIPE) as process:
         wait_for(lambda: len(group(process.pid)) == 3)
-        target(process.pid, signal.SIGINT)
+        yield process
+
+
+@pytest.mark.parametrize("interrupt", [os.killpg, os.kill], ids=["the terminal", "this process"])
+def test_after_an_interrupt_no_process_is_left(interrupt):
+    """Ctrl-C in a terminal interrupts all processes of the group; `kill -INT` only one."""
+    with long_fit() as process:
+        interrupt(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted"
     assert "Traceback" not in errors
     assert not group(process.pid)
+
+
+def test_processes_do_not_outlive_a_killed_parent():
+    with long_fit() as process:
+        process.kill()
+    wait_for(lambda: not group(process.pid))
 
 
 def group(leader: int) -> list[str]:
