@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> None:
         predictions=options.picture or _beside(study, "predictions.png"),
         study=study,
         outdated=outdated,
+        forecasts=fitted.parent,
     )
     say(f"{out} and {len(files)} PNGs in {files[0].parent}")
 

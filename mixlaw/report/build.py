@@ -9,6 +9,7 @@ from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import RunLogError
 from mixlaw.fitting.fitted import LEVEL
 from mixlaw.fitting.saved import FittedLaws
+from mixlaw.forecast.folder import ForecastFolder, forecasts_in
 from mixlaw.report import plots_laws as plots
 from mixlaw.report.drawings import choose_drawings, overview
 from mixlaw.report.fonts import any_script
@@ -36,6 +37,7 @@ def write_report(
     predictions: Path | None = None,
     study: Path | None = None,
     outdated: Sequence[str] = (),
+    forecasts: Path | None = None,
 ) -> list[Path]:
     """Write the report with all sections and figures that the inputs allow.
 
@@ -49,6 +51,7 @@ def write_report(
     predictions : PNG of predictions of a model that was trained for the proof
     study : folder of a study, for the section on the states of its runs
     outdated : warnings about inputs that do not belong together; with any, no next runs are proposed
+    forecasts : a folder with sealed forecasts and their ledger
 
     Returns
     -------
@@ -61,7 +64,9 @@ def write_report(
     """
     folder = out.parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    material = Material(laws, table, test, answer, prove(answer, proof) if answer and proof else [])
+    outcome = prove(answer, proof) if answer and proof else []
+    sealed = forecasts_in(forecasts) if forecasts else ForecastFolder()
+    material = Material(laws, table, test, answer, outcome, forecasts=sealed)
     drawings = choose_drawings(material)
     files, pictures = [], {}
     with matplotlib.rc_context(plots.STYLE), any_script() as said:

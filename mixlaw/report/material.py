@@ -10,6 +10,7 @@ from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
+from mixlaw.forecast.folder import ForecastFolder
 from mixlaw.tables.columns import LOSS
 from mixlaw.tables.table import Table
 
@@ -26,6 +27,7 @@ class Material:
     answer : a recommendation
     outcome : what `mixlaw.report.proof.prove` returned
     targets : target of single-target figures, where there is no answer
+    forecasts : sealed before runs, and their scores
     """
 
     laws: FittedLaws
@@ -34,6 +36,7 @@ class Material:
     answer: Recommendation | None = None
     outcome: list[dict[str, Any]] = field(default_factory=list)
     targets: Sequence[str] = ()
+    forecasts: ForecastFolder = field(default_factory=ForecastFolder)
 
     @property
     def fit(self) -> FittedLaw:

@@ -9,6 +9,7 @@ from mixlaw.advice.recommendation import Recommendation
 from mixlaw.fitting.bootstrap import seed_noise
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import answer_tables as tables
+from mixlaw.report.forecasts import forecast_sections
 from mixlaw.report.material import Material
 from mixlaw.report.page import Section
 from mixlaw.report.pictures import Picture
@@ -36,6 +37,7 @@ def sections(m: Material, pictures: Pictures) -> list[Section]:
     found = [_recommendation(m.answer, pictures)] if m.answer is not None else []
     if m.outcome:
         found.append(_proof(m, pictures))
+    found += forecast_sections(m.forecasts)
     if "predictions" in pictures:
         body = render("predictions", pictures=those(pictures, "predictions"))
         found.append(Section("Predictions of a proof run", body))
