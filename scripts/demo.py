@@ -1,4 +1,4 @@
-"""python -m scripts.demo [ROAD]: real data -> a sweep of small models -> laws -> mixture -> proof -> report.
+"""python -m scripts.demo [ROAD]: real data -> small models -> laws -> mixture -> sealed forecast -> proof -> report.
 
     quickstart         text: code, docs, dict and dialogue; the target is film reviews
     multimodal         early fusion: text, captioned images, interleaved documents; the target is other captions
@@ -20,8 +20,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mixlaw.fileio import file_sha256
 from mixlaw.mixture import Mixture
 
+LEDGER = "forecasts.jsonl"  # of scored forecasts, beside them
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -108,15 +110,24 @@ def run_stages(road: Road) -> None:
     n_params = max(json.loads(p.read_text())["n_params"]["total"] for p in (ROOT / held).glob("*/run.json"))
     asked = ["--n-params", str(n_params), "--n-tokens", str(road.n_tokens), "--target", road.target]
     stage(road, "recommendation", [*mixlaw, "recommend", shown(laws), *asked, "--out", shown(answer)], answer, [laws])
+    forecast = sealed_path(answer)
+    if not forecast.exists():  # a seal is kept whatever is recomputed later
+        stage(road, "forecast", [*mixlaw, "forecast", "seal", *map(shown, (laws, answer)), "--out", shown(forecast)])
     stage(road, "proof", [*road.train("_proof"), proof_mixtures(answer)])
+    stage(road, "score", [*mixlaw, "forecast", "score", shown(forecast), proof])
     drawn = ["--test", held, "--laws", shown(laws), "--recommendation", shown(answer), "--proof", proof]
-    inputs = [laws, answer, *seals(ROOT / proof)]
+    inputs = [laws, answer, forecast.with_name(LEDGER), *seals(ROOT / proof)]
     if road.shows:
         run = recommended_run(answer, ROOT / proof)
         show = [sys.executable, "-m", "train.show", shown(run), "--out", shown(pictures)]
         stage(road, "predictions", show, pictures, seals(ROOT / proof))
         drawn, inputs = [*drawn, "--picture", shown(pictures)], [*inputs, pictures]
     stage(road, "report", [*mixlaw, "report", runs, *drawn, "--out", shown(report)], report, inputs)
+
+
+def sealed_path(answer: Path) -> Path:
+    """Return the file of the forecast of an answer: another answer has another forecast."""
+    return answer.with_name(f"forecast-{file_sha256(answer)[:8]}.json")
 
 
 def shown(path: Path) -> str:
@@ -178,13 +189,18 @@ def proof_mixtures(answer: Path) -> str:
 def summarise(road: Road, total: float) -> None:
     """Print the results and the time of each stage."""
     from mixlaw.advice.recommendation import Recommendation
+    from mixlaw.forecast.ledger import Ledger
+    from mixlaw.forecast.sealed import Forecast
+    from mixlaw.forecast.words import verdict as verdict_of_forecast
     from mixlaw.report.proof import proof_table, prove, verdict
     from mixlaw.tables.read import read_table
     from mixlaw.text import text_table
 
     answer = Recommendation.load(road.folder / "recommendation.json")
     rows = prove(answer, read_table([ROOT / f"runs/{road.name}_proof"]))
-    print(f"\n{text_table(proof_table(rows))}\n\n{verdict(rows)}\n")
+    seal = Forecast.load(sealed_path(road.folder / "recommendation.json")).seal
+    scores = {score.seal: score for score in Ledger.load(road.folder / LEDGER).scores}
+    print(f"\n{text_table(proof_table(rows))}\n\n{verdict(rows)}\n{verdict_of_forecast(scores[seal])}\n")
     for name, seconds in road.stages.items():
         print(f"{name:<22}{seconds:>8.1f} s")
     print(f"{'total':<22}{total:>8.1f} s\n\nreport: {shown(road.folder)}/report.html")

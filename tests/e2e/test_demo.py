@@ -5,9 +5,10 @@ import json
 import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.forecast.folder import SEALED
 from mixlaw.report.proof import prove, verdict
 from mixlaw.tables.check import check_frame
-from scripts.demo import ROADS, proof_mixtures
+from scripts.demo import ROADS, proof_mixtures, sealed_path
 from train.compose import compose_config
 
 
@@ -67,6 +68,16 @@ def test_the_proof_s_sweep_is_what_the_trainer_takes(tmp_path):
     first = sweep.split("},")[0] + "}"
     assert sum(compose_config([first]).mixture.weights.values()) == 1
     assert sweep.count("{") == 2
+
+
+def test_another_answer_has_another_forecast(tmp_path):
+    path = tmp_path / "recommendation.json"
+    ANSWER.save(path)
+    first = sealed_path(path)
+    path.write_text(path.read_text().replace("2.2", "2.3"))
+    assert first.parent == tmp_path
+    assert first.match(SEALED)
+    assert sealed_path(path) != first
 
 
 def test_the_question_asks_for_the_tokens_that_the_proof_trains():
