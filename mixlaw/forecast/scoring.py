@@ -16,7 +16,7 @@ from mixlaw.tables.columns import LOSS as LOSS_COLUMN
 from mixlaw.tables.table import Table
 
 COLUMNS = ["mixture", "target", "n_tokens", *LOSS, "measured", "inside", "n_runs"]
-OF_FORECAST = ("sealed", "law", "interval_name", "n_params", "n_tokens", "objective")
+OF_FORECAST = ("sealed", "law", "interval_name", "n_params", "n_tokens", "objective", "unit")
 OF_RUNS = ("runs", "early", "undated")
 TABLES = ("losses", "gains")
 
@@ -28,7 +28,7 @@ class Score:
     Attributes
     ----------
     seal : of the forecast
-    sealed, law, interval_name, n_params, n_tokens, objective : see `Forecast`
+    sealed, law, interval_name, n_params, n_tokens, objective, unit : see `Forecast`
     losses : one row per mixture and target: mixture, target, n_tokens, predicted, low, high, measured (mean over
         runs), inside, n_runs
     gains : the same of the recommended mixture's gain over each baseline, at the largest D that both reached
@@ -45,6 +45,7 @@ class Score:
     n_params: float
     n_tokens: float
     objective: str
+    unit: str
     losses: pd.DataFrame
     gains: pd.DataFrame
     runs: list[str]

@@ -82,6 +82,11 @@ class Forecast:
         return [name for name in self.mixtures if name != RECOMMENDED]
 
     @property
+    def unit(self) -> str:
+        """Unit of the objective."""
+        return self.units[self.objective]
+
+    @property
     def time(self) -> float:
         """Time of the seal in seconds since 1970."""
         return datetime.fromisoformat(self.sealed).timestamp()

@@ -1,14 +1,17 @@
 """Scores of forecasts as text: a verdict, tables of predicted and measured values, and the history of the ledger."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
 from mixlaw.advice.constraints import RECOMMENDED
+from mixlaw.advice.recommendation import records
 from mixlaw.forecast.ledger import Ledger
 from mixlaw.forecast.scoring import Score
 from mixlaw.forecast.sealed import Forecast
 from mixlaw.tables.notes import listed
+from mixlaw.tables.units import kind_of
 from mixlaw.text import count_text
 
 MOST_RUNS = 3  # named in a sentence
@@ -42,10 +45,28 @@ def sealed_table(forecast: Forecast) -> pd.DataFrame:
 
 
 def verdict(score: Score) -> str:
-    """Return in a sentence when the forecast was sealed, and how many losses and gains lie inside its intervals."""
+    """Return when the forecast was sealed, how much lies inside its intervals, and the objective's gains."""
     losses, gains = _coverage([score.losses], "losses"), _coverage([score.gains], "gains")
     counted = " and ".join(filter(None, [losses, gains]))
-    return f"Sealed {moment(score.sealed)}, {_order(score)}: {counted} lie inside their {score.interval_name}s."
+    said = f"Sealed {moment(score.sealed)}, {_order(score)}: {counted} lie inside their {score.interval_name}s."
+    return " ".join([said, *(_gain_sentence(row, score.unit) for row in _of_objective(score))])
+
+
+def _of_objective(score: Score) -> list[dict[str, Any]]:
+    """Return the objective's gain over each baseline, first over the one in use today."""
+    return records(score.gains[score.gains["target"] == score.objective])
+
+
+def _gain_sentence(row: dict[str, Any], unit: str) -> str:
+    where = "inside" if row["inside"] else "outside"
+    measured, predicted = (f"{row[name]:+.4f}" for name in ("measured", "predicted"))
+    return (
+        f"Gain over {row['mixture']}: {measured} {kind_of(unit).after}, {where} {_span(row)} (predicted {predicted})."
+    )
+
+
+def _span(row: dict[str, Any]) -> str:
+    return f"{row['low']:+.4f} to {row['high']:+.4f}"
 
 
 def _order(score: Score) -> str:
@@ -99,7 +120,6 @@ def history(ledger: Ledger) -> pd.DataFrame:
 
 
 def _summary(score: Score) -> dict[str, str]:
-    gains = score.gains[score.gains["target"] == score.objective].to_dict("records")
     row = {
         "forecast": score.seal[:12],
         "sealed": moment(score.sealed),
@@ -107,14 +127,15 @@ def _summary(score: Score) -> dict[str, str]:
         "D": count_text(score.n_tokens),
         "losses inside": _coverage([score.losses], "").strip(),
         "gains inside": _coverage([score.gains], "").strip(),
-        "gain predicted": "",
-        "gain measured": "",
+        "gain over": "",
+        "predicted": "",
+        "interval": "",
+        "measured": "",
         "sealed first": "no" if score.early else "unknown" if score.undated else "yes",
     }
-    for gain in gains[:1]:
-        ends = f"{gain['low']:+.4f} to {gain['high']:+.4f}"
-        row["gain predicted"] = f"{gain['predicted']:+.4f} ({ends}) over {gain['mixture']}"
-        row["gain measured"] = f"{gain['measured']:+.4f}"
+    for gain in _of_objective(score)[:1]:
+        row |= {"gain over": gain["mixture"], "interval": _span(gain)}
+        row |= {name: f"{gain[name]:+.4f}" for name in ("predicted", "measured")}
     return row
 
 

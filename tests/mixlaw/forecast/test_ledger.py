@@ -58,9 +58,9 @@ def test_forecasts_that_are_younger_than_their_runs_are_shown_and_not_counted(sc
 def test_the_history_states_the_gain_over_the_first_baseline(scored):
     row = history(Ledger([scored])).iloc[0]
     gain = scored.gains.query("target == '(objective)' and mixture == 'today'").iloc[0]
-    assert row["gain measured"] == f"{gain['measured']:+.4f}"
-    assert row["gain predicted"].startswith(f"{gain['predicted']:+.4f} (")
-    assert row["gain predicted"].endswith("over today")
+    assert row["gain over"] == "today"
+    assert row["measured"] == f"{gain['measured']:+.4f}"
+    assert row["predicted"] == f"{gain['predicted']:+.4f}"
     assert row["sealed first"] == "unknown"
 
 
