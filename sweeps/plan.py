@@ -290,7 +290,9 @@ def plan_next(options: argparse.Namespace) -> int:
     """Write the study file of the most informative next runs, given the fitted laws."""
     from mixlaw.advice.design import Size, candidates
     from mixlaw.advice.next_runs import Decision, next_runs
+    from mixlaw.advice.next_worth import next_worth
     from mixlaw.fitting.saved import FittedLaws
+    from mixlaw.report.worth import worth_of_next
 
     path = path_of(options.name)
     folder, shapes = shapes_of(path)
@@ -303,7 +305,8 @@ def plan_next(options: argparse.Namespace) -> int:
     near = Decision(laws.best, question, laws.sizes, table, own[0].points).contenders
     offered = candidates(laws.best.domains, [Size(i, t.n_params, t.n_tokens) for i, t in sizes.items()], near)
     offered = possible(offered, sizes, path)
-    chosen = next_runs(laws, question, table, offered, options.next, own[0].points).runs
+    proposal = next_runs(laws, question, table, offered, options.next, own[0].points)
+    worth, chosen = next_worth(laws, question, proposal), proposal.runs
     chosen["shape"] = [sizes[i].shape.key for i in chosen["model"]]
     chosen["model"] = [sizes[i].shape.label for i in chosen["model"]]
     weights = [f"weight_{d}" for d in laws.best.domains]
@@ -316,6 +319,7 @@ def plan_next(options: argparse.Namespace) -> int:
         f"standard deviation of the loss differences between candidate mixtures at N = {question.n_params:.3g}, "
         f"D = {question.n_tokens:.3g}: {chosen['sd_before'].iloc[0]:.4f} {kind_of(unit).after} now, "
         f"{chosen['sd_after'].iloc[-1]:.4f} after these runs",
+        worth_of_next(worth, unit),
         _shown(chosen[["model", "n_params", "n_tokens", *weights, "flops", "sd_after"]]),
         f"written: {studies() / name}.yaml",
         f"next: python -m train study={name}, then fit {runs_folder} again",

@@ -9,11 +9,13 @@ import pandas as pd
 
 from mixlaw.advice.design import Size, candidates
 from mixlaw.advice.next_runs import Decision, Points, Proposal, next_runs
+from mixlaw.advice.next_worth import next_worth
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import MixlawError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report.page import Section
 from mixlaw.report.templating import render
+from mixlaw.report.worth import worth_of_next
 from mixlaw.runs.study_status import (
     STATES,
     RunState,
@@ -40,7 +42,7 @@ COLOURS = {  # of the palette of Okabe and Ito, as in the figures
 NEED_ATTENTION = ("failed", "diverged", "preempted")  # the most urgent first
 DIVERGED = "the loss became NaN or infinite; fits leave the run out"
 MOST_ROWS = 20  # runs that need attention and are listed
-N_NEXT = 8  # proposed runs
+N_NEXT = 12  # proposed runs
 MOST_SHARES = 4  # largest weights in the text of a mixture
 
 
@@ -133,7 +135,9 @@ def next_section(laws: FittedLaws, table: Table, answer: Recommendation, study: 
     unit = answer.unit
     command = f"python -m sweeps.plan {shlex.quote(study)} --next {N_NEXT}" if study else ""
     rows = _proposed(proposal.runs, laws.best.domains, unit)
-    return Section(title, render("next", head=_expected(proposal.runs, unit), runs=rows, command=command))
+    said = worth_of_next(next_worth(laws, answer.question, proposal), unit)
+    head = f"{_expected(proposal.runs, unit)} {said}"
+    return Section(title, render("next", head=head, runs=rows, command=command))
 
 
 def _expected(runs: pd.DataFrame, unit: str) -> str:

@@ -6,8 +6,10 @@ import pandas as pd
 
 from mixlaw.advice.compute_optimal import SIZES
 from mixlaw.advice.equivalents import MOST, WHOLE
+from mixlaw.advice.next_worth import NextWorth
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.counts import flops
+from mixlaw.tables.units import difference
 from mixlaw.text import count_text
 
 SPENT = {"tokens": "the tokens at this N", "flops": "the FLOPs along the compute-optimal path"}
@@ -60,6 +62,16 @@ def balance(answer: Recommendation) -> list[str]:
     if row["net"] >= 0:
         return [f"{saving}, a net saving of {share(row['net'])}."]
     return [f"{saving}: it breaks even at a big run of {compute * row['study'] / row['saved']:.2g} FLOPs."]
+
+
+def worth_of_next(worth: NextWorth, unit: str) -> str:
+    """Return the sentence on what the next runs are expected to be worth, in the loss's unit and in compute."""
+    regret, gain = (difference(f"{value:.4f}", unit) for value in (worth.regret, worth.gain))
+    saved = "" if worth.saved is None else f", worth {share(worth.saved)} of the big run's FLOPs"
+    return (
+        f"The expected regret of h* is {regret}: the rise of the loss because laws are uncertain. These runs are "
+        f"expected to reduce it by {gain}{saved}; they cost {share(worth.cost)} of the big run's FLOPs."
+    )
 
 
 def share(part: float) -> str:

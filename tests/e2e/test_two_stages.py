@@ -42,7 +42,7 @@ def report(runs: Path, outdated: str) -> None:
     page = html.unescape((runs / "report.html").read_text())
     assert code == 0, err
     assert [line for line in err.splitlines() if "again" in line] == ([f"warning: {outdated}"] if outdated else [])
-    assert ("python -m sweeps.plan tale --next 8" in page) == (not outdated)
+    assert ("python -m sweeps.plan tale --next 12" in page) == (not outdated)
     assert outdated[1:].partition(": ")[0] in page
 
 

@@ -1,0 +1,69 @@
+"""What the next runs are expected to be worth: the regret of the recommendation that they remove.
+
+The expected regret is the mean over resampled laws of how far the loss of h* lies above that of the law's own optimum.
+Near an optimum the loss is quadratic, so regret is proportional to the variance of the decision, which the planner
+predicts (`mixlaw.advice.next_runs`): the runs leave the share (sd after / sd before)^2 of it. To second order, they
+remove the expected value of sample information (Raiffa and Schlaifer 1961, Applied Statistical Decision Theory).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixlaw.advice.constraints import Question
+from mixlaw.advice.equivalents import WHOLE, crossing, frontiers, more_compute, more_tokens
+from mixlaw.advice.next_runs import Proposal
+from mixlaw.advice.objective import Objective, as_mixture, drawn_optima
+from mixlaw.advice.simplex import starts
+from mixlaw.counts import flops
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.jacobian import Array
+
+DRAWS = 50  # resampled laws
+
+
+@dataclass(frozen=True)
+class NextWorth:
+    """What planned runs are expected to be worth.
+
+    Attributes
+    ----------
+    regret : expected regret of the recommendation now [nats]
+    gain : by how much the runs are expected to reduce it [nats]
+    saved : the compute that this gain is worth, as a share of the big run's; None if the law does not depend on D
+    cost : compute of the runs, as a share of the big run's
+    """
+
+    regret: float
+    gain: float
+    saved: float | None
+    cost: float
+
+
+def next_worth(laws: FittedLaws, question: Question, proposal: Proposal) -> NextWorth:
+    """Return what the runs of a proposal are expected to be worth for the big run of a question."""
+    fit, runs = laws.best, proposal.runs
+    objective = Objective(fit.widened_by(1.0, {}), question, laws.sizes)
+    regret = expected_regret(objective, proposal.best)
+    left = float(runs["sd_after"].iloc[-1] / runs["sd_before"].iloc[0]) ** 2 if runs["sd_before"].iloc[0] > 0 else 1.0
+    gain = regret * max(1 - left, 0.0)
+    cost = float(runs["flops"].sum()) / flops(question.n_params, question.n_tokens)
+    return NextWorth(regret, gain, saved_by(objective, proposal.best, gain), cost)
+
+
+def expected_regret(objective: Objective, best: Array) -> float:
+    """Return the mean over resampled laws of the loss at `best` (k,) minus that at the law's own optimum [nats]."""
+    drawn = objective.drawn(DRAWS)
+    optima = drawn_optima(drawn, [best, starts(drawn.limits)[0]])
+    excess = drawn.loss(np.tile(best, (drawn.count, 1))) - drawn.loss(optima)
+    return float(np.maximum(excess, 0.0).mean())
+
+
+def saved_by(objective: Objective, best: Array, gain: float) -> float | None:
+    """Return the share of the big run's compute that a gain [nats] at the mixture `best` (k,) saves."""
+    if "D" not in objective.reads:
+        return None
+    scales = (more_compute if objective.question.flops else more_tokens)(objective.question)
+    loss = frontiers(objective, as_mixture(objective.fit.domains, best), scales)[WHOLE]
+    (log_factor,) = crossing(loss, loss[:, scales.middle] - gain, scales)
+    return float(1 - np.exp(-log_factor))
