@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-short demo-multimodal demo-vision notebooks test slow crash check format clean
+.PHONY: demo demo-short demo-multimodal demo-vision notebooks test slow trainers crash check format clean
 
 demo: $(VENV)/.ready ## real text -> sweep -> laws -> recommended mixture -> proof -> report
 	$(BIN)/python -m scripts.demo
@@ -28,6 +28,9 @@ test: $(VENV)/.ready ## the fast tests: every behaviour once, in a few minutes
 slow: $(VENV)/.ready ## what the fast tests leave out: long searches, many processes, whole repeats, more examples of properties
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "(slow or hypothesis) and not crash and not slurm" --hypothesis-profile thorough
 
+trainers: $(VENV)/trainers ## mixlaw export, read by the libraries of the trainers
+	PYTHONPATH=$(VENV)/trainers $(BIN)/python -m pytest tests/mixlaw/export
+
 crash: $(VENV)/.ready ## kills, full disks and broken shards by the hundred; about half an hour
 	$(BIN)/python -m pytest -n auto -m crash
 
@@ -47,6 +50,10 @@ $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,dev]"
 	@touch $@
+
+$(VENV)/trainers: $(VENV)/.ready .ci/trainers.txt
+	rm -rf $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ -r .ci/trainers.txt
 
 clean: ## forget the environment; runs/ stays
 	rm -rf $(VENV) .*_cache
