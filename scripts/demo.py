@@ -189,18 +189,24 @@ def proof_mixtures(answer: Path) -> str:
 def summarise(road: Road, total: float) -> None:
     """Print the results and the time of each stage."""
     from mixlaw.advice.recommendation import Recommendation
+    from mixlaw.fitting.saved import FittedLaws
     from mixlaw.forecast.ledger import Ledger
     from mixlaw.forecast.sealed import Forecast
     from mixlaw.forecast.words import verdict as verdict_of_forecast
     from mixlaw.report.proof import proof_table, prove, verdict
+    from mixlaw.report.proof_worth import measured_factors, worth_sentences
     from mixlaw.tables.read import read_table
     from mixlaw.text import text_table
 
     answer = Recommendation.load(road.folder / "recommendation.json")
-    rows = prove(answer, read_table([ROOT / f"runs/{road.name}_proof"]))
+    proof, laws = read_table([ROOT / f"runs/{road.name}_proof"]), FittedLaws.load(road.folder / "laws.json")
+    rows = prove(answer, proof)
+    worth = worth_sentences(answer, measured_factors(rows, laws, answer, proof))
     seal = Forecast.load(sealed_path(road.folder / "recommendation.json")).seal
     scores = {score.seal: score for score in Ledger.load(road.folder / LEDGER).scores}
-    print(f"\n{text_table(proof_table(rows))}\n\n{verdict(rows)}\n{verdict_of_forecast(scores[seal])}\n")
+    print(
+        f"\n{text_table(proof_table(rows))}\n\n{verdict(rows)} {' '.join(worth)}\n{verdict_of_forecast(scores[seal])}\n"
+    )
     for name, seconds in road.stages.items():
         print(f"{name:<22}{seconds:>8.1f} s")
     print(f"{'total':<22}{total:>8.1f} s\n\nreport: {shown(road.folder)}/report.html")

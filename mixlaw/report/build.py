@@ -17,6 +17,7 @@ from mixlaw.report.material import Material
 from mixlaw.report.page import Page
 from mixlaw.report.pictures import drawn, figure_of, png
 from mixlaw.report.proof import prove
+from mixlaw.report.proof_worth import measured_factors
 from mixlaw.report.sections import answer_box, sections
 from mixlaw.report.study import next_section, status_section, unfinished
 from mixlaw.runs.study_status import run_states
@@ -65,8 +66,9 @@ def write_report(
     folder = out.parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     outcome = prove(answer, proof) if answer and proof else []
+    needed = measured_factors(outcome, laws, answer, proof) if answer and proof else {}
     sealed = forecasts_in(forecasts) if forecasts else ForecastFolder()
-    material = Material(laws, table, test, answer, outcome, forecasts=sealed)
+    material = Material(laws, table, test, answer, outcome, needed, forecasts=sealed)
     drawings = choose_drawings(material)
     files, pictures = [], {}
     with matplotlib.rc_context(plots.STYLE), any_script() as said:

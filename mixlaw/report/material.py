@@ -26,6 +26,7 @@ class Material:
     test : runs that were not fitted
     answer : a recommendation
     outcome : what `mixlaw.report.proof.prove` returned
+    needed : what `mixlaw.report.proof_worth.measured_factors` returned
     targets : target of single-target figures, where there is no answer
     forecasts : sealed before runs, and their scores
     """
@@ -35,6 +36,7 @@ class Material:
     test: Table | None = None
     answer: Recommendation | None = None
     outcome: list[dict[str, Any]] = field(default_factory=list)
+    needed: dict[str, float] = field(default_factory=dict)
     targets: Sequence[str] = ()
     forecasts: ForecastFolder = field(default_factory=ForecastFolder)
 

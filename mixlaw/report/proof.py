@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.errors import RunLogError
+from mixlaw.laws.jacobian import Array
+from mixlaw.tables.columns import LOSS
 from mixlaw.tables.matching import last_rows, on_mixture
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, difference
@@ -26,10 +29,15 @@ def prove(answer: Recommendation, proof: Table) -> list[dict[str, Any]]:
     for outcome in records(answer.outcomes):
         found = last_rows(frame[on_mixture(frame, outcome["weights"])])
         if len(found):
-            columns = found[[f"loss_{t}" for t in answer.question.targets]].to_numpy(float)
-            seeds = [float(v) for v in columns @ list(answer.question.targets.values())]
+            seeds = [float(loss) for loss in weighted_losses(answer, found)]
             rows.append({**outcome, "measured": sum(seeds) / len(seeds), "seeds": seeds})
     return rows
+
+
+def weighted_losses(answer: Recommendation, frame: pd.DataFrame) -> Array:
+    """Return (n,) the losses of runs, weighted by the importance of the answer's targets."""
+    losses: Array = frame[[LOSS + t for t in answer.question.targets]].to_numpy(float)
+    return losses @ np.array(list(answer.question.targets.values()))
 
 
 def verdict(rows: list[dict[str, Any]], unit: str = NATS) -> str:

@@ -14,6 +14,7 @@ from mixlaw.report.material import Material
 from mixlaw.report.page import Section
 from mixlaw.report.pictures import Picture
 from mixlaw.report.proof import proof_table, verdict
+from mixlaw.report.proof_worth import worth_sentences
 from mixlaw.report.templating import render
 from mixlaw.report.worth import worth_table
 from mixlaw.tables.factor_levels import levels
@@ -80,7 +81,7 @@ def _recommendation(answer: Recommendation, pictures: Pictures) -> Section:
 
 
 def _proof(m: Material, pictures: Pictures) -> Section:
-    said = verdict(m.outcome, m.asked.unit)
+    said = " ".join([verdict(m.outcome, m.asked.unit), *worth_sentences(m.asked, m.needed)])
     body = render("proof", verdict=said, pictures=those(pictures, "proof"), frame=proof_table(m.outcome))
     return Section("The proof", body)
 
