@@ -27,14 +27,14 @@ class Ledger:
 
     @classmethod
     def load(cls, path: str | Path) -> "Ledger":
-        """Read a ledger.
+        """Read a ledger, or that of a folder.
 
         Raises
         ------
         RunLogError
             If there is no file, or a line is damaged; names it.
         """
-        path = Path(path)
+        path = Path(path) / NAME if Path(path).is_dir() else Path(path)
         if not path.is_file():
             raise RunLogError(f"{path} does not exist: `mixlaw forecast score` writes it")
         last = {line["seal"]: line for line in _lines(path)}

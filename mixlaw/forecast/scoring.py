@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.advice.constraints import RECOMMENDED
+from mixlaw.errors import RunLogError
 from mixlaw.fileio import canonical_json
 from mixlaw.forecast.matching import Frames, require_same, rows_at, runs_by_mixture, scope_notes, scored_at
 from mixlaw.forecast.sealed import GAIN, LOSS, Forecast
 from mixlaw.tables.columns import LOSS as LOSS_COLUMN
+from mixlaw.tables.notes import listed
 from mixlaw.tables.table import Table
 
 COLUMNS = ["mixture", "target", "n_tokens", *LOSS, "measured", "inside", "n_runs"]
@@ -95,6 +97,8 @@ def score(forecast: Forecast, runs: Table, began: Mapping[str, float] | None = N
     targets, notes = require_same(forecast, table)
     found = runs_by_mixture(forecast, table)
     losses = [row for name, frame in found.items() for row in _losses(forecast, name, frame, targets)]
+    if not losses:
+        raise RunLogError(f"the runs that match the forecast have no loss of {listed(targets)} between its tokens")
     gains = [row for name in forecast.baselines for row in _gains(forecast, name, found, targets)]
     ids = sorted({str(run) for frame in found.values() for run in frame["run_id"].unique()})
     return Score(

@@ -164,7 +164,7 @@ class Forecast:
         try:
             raw = Path(path).read_bytes()
             facts = json.loads(raw)
-            if facts["format"] != FORMAT:
+            if facts["sealed"] and facts["format"] != FORMAT:
                 raise RunLogError(f"{path} has format {facts['format']}; this mixlaw reads {FORMAT}")
             seal = facts.pop("sha256")
             whole = raw.decode() == _text(facts | {"sha256": seal}) and seal == _sha256(facts)

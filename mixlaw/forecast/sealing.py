@@ -69,11 +69,12 @@ def forecast_of(laws: FittedLaws, answer: Recommendation) -> Forecast:
     targets = {objective: question.targets} | {t: {t: 1.0} for t in fit.targets if t != objective}
     mixtures = {n: Mixture.of(m, fit.domains) for n, m in ({RECOMMENDED: answer.weights} | answer.baselines).items()}
     tokens = [question.n_tokens * 2 ** (step / 2) for step in STEPS]
+    answered = Objective(fit, question, laws.sizes)  # its resampled laws are those of the answer, at every D
     asked = [
         (name, replace(question, n_tokens=d, targets=weights)) for name, weights in targets.items() for d in tokens
     ]
     curves = [
-        outcomes_of(Objective(fit, part, laws.sizes), mixtures, LEVEL).assign(target=name, n_tokens=part.n_tokens)
+        outcomes_of(answered.asking(part), mixtures, LEVEL).assign(target=name, n_tokens=part.n_tokens)
         for name, part in asked
     ]
     return Forecast(
@@ -108,9 +109,11 @@ def _fits(laws: FittedLaws, answer: Recommendation) -> bool:
 
 
 def _agrees(forecast: Forecast, answer: Recommendation) -> bool:
-    """Return whether the answer states the losses that the forecast predicts for its objective."""
+    """Return whether the answer states the losses that the forecast predicts."""
     pairs = [
-        (row["predicted"], forecast.at(row["mixture"], forecast.objective, forecast.n_tokens)["predicted"])
-        for row in records(answer.outcomes)
+        (stated, forecast.at(str(row["mixture"]), target, forecast.n_tokens)["predicted"])
+        for row in records(answer.per_target)
+        for target, stated in row.items()
+        if target != "mixture"
     ]
     return all(np.isclose(stated, ours, rtol=AGREES) for stated, ours in pairs)

@@ -18,7 +18,7 @@ from tests.mixlaw.synthetic import TRUTHS, UNITS, fitted
 
 N, D = 1e9, 6.4e10
 THETAS = {"main": TRUTHS["additive"], "held": TRUTHS["additive"] + 0.1}
-GIVEN = fitted("additive", THETAS)
+GIVEN = fitted("additive", THETAS, n_draws=40)
 FIT = replace(GIVEN.best, settings={"law": "additive"})
 LAWS = replace(GIVEN, fits={"additive": FIT}, data_sha256="of the table")
 TODAY = {"code": 0.6, "docs": 0.3, "web": 0.1}

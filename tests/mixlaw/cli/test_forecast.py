@@ -95,9 +95,10 @@ def other_d(path):
         ("", None, "seal laws.json none.json", 3, "none.json cannot be read: No such file or directory"),
         ("", None, "seal none.json answer.json", 3, "none.json does not exist"),
         ("", None, "score none.json runs.csv", 3, "none.json cannot be read: No such file or directory"),
-        ("", None, "score laws.json runs.csv", 3, "laws.json has format 2; this mixlaw reads 1"),
+        ("", None, "score laws.json runs.csv", 3, "laws.json is not a file of `mixlaw forecast seal`"),
         ("", None, "score forecast.json none.csv", 3, "none.csv"),
         ("", None, "score forecast.json runs.csv --ledger .", 4, "this is a folder, not a file to write"),
+        ("", None, "ledger .", 3, "forecasts.jsonl does not exist"),
         ("", None, "ledger none.jsonl", 3, "none.jsonl does not exist"),
         ("", None, "ledger runs.csv", 3, "runs.csv line 1 is damaged"),
         (

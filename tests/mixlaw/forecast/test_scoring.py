@@ -128,6 +128,13 @@ def test_runs_of_other_domains_targets_or_units_are_refused(forecast, today):
         score(forecast, table)
 
 
+def test_runs_that_match_without_a_loss_are_refused(forecast, today):
+    other = run_rows("other", UNIFORM, n=5 * N)
+    table = runs(today.assign(loss_main=np.nan).drop(columns="loss_held"), other.drop(columns="loss_held"))
+    with pytest.raises(RunLogError, match="the runs that match the forecast have no loss of main between its tokens"):
+        score(forecast, table)
+
+
 def test_targets_that_were_not_measured_are_said(forecast, today):
     found = score(forecast, runs(today.drop(columns="loss_held")))
     assert found.losses["target"].tolist() == ["main"]
