@@ -35,10 +35,10 @@ def run(options: argparse.Namespace) -> None:
         mean_tokens=read_pairs(options.mean_tokens),
         available=read_pairs(options.available),
     )
-    text = str(exported)  # refuses what the format cannot express, before anything is printed
-    if options.out or not exported.format.comments:
-        remark(exported.notes)
+    text = str(exported)  # refuses what the format cannot express, before anything is written
     if options.out:
         exported.save(options.out)
     else:
         say(text.removesuffix("\n"))
+    if options.out or not exported.format.comments:
+        remark(exported.notes)
