@@ -10,7 +10,7 @@ from mixlaw.mixture import Mixture, round_to_sum
 
 SHARE_DIGITS = 9  # of shares of samples: a rare domain of long documents keeps its share of the tokens
 LEAST_SHARE = 100 / 10**SHARE_DIGITS  # rounding changes it by at most 0.5 %
-MORE_EPOCHS = 1.01  # by rounding, a domain may exceed the limit on its epochs by this factor
+MORE_EPOCHS = 1.01  # by the solver's tolerance, a domain may exceed the limit on its epochs by this factor
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ def blend(
         sampled, or a domain would be repeated more than `max_epochs` times.
     """
     weights = {name: unit / 10**digits for name, unit in mixture.rounded(10**digits).items() if unit}
-    paths, sizes = paths or {}, _checked("--available", available or {}, mixture)
+    sizes = _checked("--available", available or {}, mixture)
     shares = _shares(weights, _checked("--mean-tokens", mean_tokens, mixture)) if mean_tokens else weights
-    places = _places(weights, paths, mixture)
-    epochs = {d: weights[d] * n_tokens / sizes[d] for d in weights if d in sizes} if n_tokens else {}
-    _limit_epochs(epochs, max_epochs)
+    places = _places(weights, paths or {}, mixture)
+    _limit_epochs(_epochs(mixture, n_tokens, sizes), max_epochs)
+    epochs = _epochs(weights, n_tokens, sizes)
     domains = tuple(Domain(d, places[d], w, shares[d], epochs.get(d)) for d, w in weights.items())
     return Blend(domains, _left_out(mixture, weights, digits))
 
@@ -126,6 +126,15 @@ def _places(weights: Iterable[str], paths: Mapping[str, str], known: Iterable[st
             raise ConfigError(f"'{users[path]}' and '{d}' have the same path {path}: give each its own, --paths D=PATH")
         users[path] = d
     return places
+
+
+def _epochs(weights: Mapping[str, float], n_tokens: float | None, available: Mapping[str, float]) -> dict[str, float]:
+    """Return passes over the tokens of every domain with known tokens."""
+    if n_tokens is None:
+        return {}
+    if not 0 < n_tokens < np.inf:
+        raise ConfigError(f"n_tokens must be a finite number above 0, not {n_tokens!r}")
+    return {d: weight * n_tokens / available[d] for d, weight in weights.items() if d in available}
 
 
 def _limit_epochs(epochs: Mapping[str, float], max_epochs: float | None) -> None:

@@ -87,7 +87,7 @@ def export_mixture(
         form.digits,
         paths=paths,
         mean_tokens=mean_tokens,
-        n_tokens=n_tokens or (question.n_tokens if question else None),
+        n_tokens=question.n_tokens if question and n_tokens is None else n_tokens,
         available=(question.available if question else {}) | dict(available or {}),
         max_epochs=question.max_epochs if question else None,
     )

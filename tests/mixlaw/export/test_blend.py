@@ -52,6 +52,13 @@ def test_epochs_need_both_sizes() -> None:
     assert [d.epochs for d in blend(TWO, 6, available={"docs": 300}).domains] == [None, None]
 
 
+def test_rounding_does_not_break_the_limit_on_epochs() -> None:
+    made = blend(
+        Mixture.of({"code": 0.99984, "docs": 0.00016}), 4, n_tokens=1e6, available={"docs": 50}, max_epochs=3.5
+    )
+    assert made.domains[1].epochs == pytest.approx(4)
+
+
 def test_domains_without_weight_are_left_out_with_a_note() -> None:
     made = blend(Mixture.of({"code": 0.9999999, "docs": 1e-7, "web": 0.0}), 6)
     assert [d.name for d in made.domains] == ["code"]
@@ -70,6 +77,7 @@ def test_domains_without_weight_are_left_out_with_a_note() -> None:
         ({"mean_tokens": {"code": 10, "docs": float("nan")}}, "tokens must be a finite number"),
         ({"mean_tokens": {"code": 1, "docs": 1e9}}, "'docs' would be less than 1e-07 of the samples"),
         ({"available": {"doc": 10}}, "--available: unknown domain 'doc'; did you mean 'docs'"),
+        ({"n_tokens": float("inf")}, "n_tokens must be a finite number above 0, not inf"),
         ({"available": {"docs": 100}, "n_tokens": 1000, "max_epochs": 4}, "'docs' would be read 7.5 times"),
     ],
 )
