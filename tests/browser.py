@@ -62,10 +62,9 @@ class Tab:
     def open(self, address: str) -> None:
         """Show an address, and wait until all of it is loaded."""
         self.pipe.events.clear()
-        self.call("Page.navigate", url="about:blank")
-        self.call("Page.navigate", url=address)
-        while not self.evaluate("location.href !== 'about:blank' && document.readyState === 'complete'"):
-            pass
+        moved = self.call("Page.navigate", url=address)
+        while "loaderId" in moved and not any(e.get("method") == "Page.loadEventFired" for e in self.pipe.events):
+            self.pipe.events.append(self.pipe.message())
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of an expression, or of what it promises."""

@@ -136,14 +136,19 @@ class FittedLaw:
         n_params, n_tokens = np.exp(x.log_n) * self.units.n_params, np.exp(x.log_d) * self.units.n_tokens
         return distances(self.ranges, n_params, n_tokens)
 
-    def scattered(self, target: str, drawn: Array, rng: np.random.Generator) -> Array:
+    def scattered(self, target: str, drawn: Array, rng: np.random.Generator | None = None) -> Array:
         """Return (b, n) losses of new single runs around the resampled laws' (b, n).
 
         Each resample draws one residual for all rows, so a row's interval does not depend on the other rows.
         """
-        fit = self.target(target)
-        noise = rng.choice(fit.noise, (len(fit.draws), 1))
+        noise = self.run_errors(target, rng)
         return with_scatter(drawn, noise * drawn if self.logarithmic else noise)
+
+    def run_errors(self, target: str, rng: np.random.Generator | None = None) -> Array:
+        """Return (b, 1) the residual of a new run that each resample draws, by default as `predict` draws them."""
+        fit = self.target(target)
+        rng = rng or np.random.default_rng([self.settings.get("seed", 0), 1])
+        return rng.choice(fit.noise, (len(fit.draws), 1))
 
     def predict(self, data: Data, *, targets: Iterable[str] = (), level: float = LEVEL) -> pd.DataFrame:
         """Return predictions with intervals for a new run at every row of a table.
@@ -171,8 +176,7 @@ class FittedLaw:
     def _predicted(self, table: Table, target: str, level: float) -> pd.DataFrame:
         fit, x = self.target(target), self.inputs(table, target)
         predicted = self.law.loss(fit.theta[None], x)[0]
-        rng = np.random.default_rng([self.settings.get("seed", 0), 1])
-        low, high = interval(self.scattered(target, self.draws(target, x), rng), level)
+        low, high = interval(self.scattered(target, self.draws(target, x)), level)
         columns = {"row": table.frame["row"].to_numpy(), "target": target, "law": self.name, "predicted": predicted}
         frame = pd.DataFrame(columns | {"low": np.minimum(low, predicted), "high": np.maximum(high, predicted)})
         if LOSS + target in table.frame:

@@ -12,6 +12,9 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.forecast.folder import ForecastFolder, forecasts_in
 from mixlaw.report import plots_laws as plots
 from mixlaw.report.drawings import choose_drawings, overview
+from mixlaw.report.explore.charts import gains_chart
+from mixlaw.report.explore.payload import explorer_of
+from mixlaw.report.explore.section import explorer_section, page_scripts, static_section
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material
 from mixlaw.report.page import Page
@@ -81,7 +84,10 @@ def write_report(
     if predictions:
         pictures["predictions"] = png(predictions)
     states = run_states(study) if study else []
-    parts = sections(material, pictures)
+    explorer = explorer_of(material)
+    charts = [gains_chart(explorer)] if explorer and explorer.mixes else []
+    parts = [explorer_section(explorer, charts) if explorer else static_section(material.fit)]
+    parts += sections(material, pictures)
     parts += status_section(study, states) if study else []
     if answer and table and not outdated:
         parts.append(next_section(laws, table, answer, next((s.run.plan for s in states if s.run.plan), "")))
@@ -92,6 +98,7 @@ def write_report(
         unfinished=unfinished(states),
         answer=answer_box(answer) if answer else "",
         remark=_remark(laws),
+        scripts=page_scripts(explorer, charts),
     ).write(out)
     return files
 

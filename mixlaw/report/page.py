@@ -1,4 +1,4 @@
-"""A self-contained HTML page: no network, no script, no other file."""
+"""A self-contained HTML page: no network, no other file; its scripts stand inside."""
 
 import re
 from collections.abc import Sequence
@@ -40,6 +40,7 @@ class Page:
     unfinished : a sentence at the top about runs that are not done, with a link to the study section
     answer : the recommendation in a few lines, as `answer_box` returns it
     remark : a sentence at the end
+    scripts : script elements, without which the page can be read, too
     """
 
     title: str
@@ -48,8 +49,9 @@ class Page:
     unfinished: str = ""
     answer: Markup | str = ""
     remark: str = ""
+    scripts: Markup | str = ""
 
     def write(self, out: Path) -> None:
         """Write the file, with a non-breaking space before every percent sign."""
-        text = render("page", page=self, version=__version__)
-        out.write_text(text.replace(" %", "\N{NO-BREAK SPACE}%"), encoding="utf-8")
+        text = render("page", page=self, version=__version__).replace(" %", "\N{NO-BREAK SPACE}%")
+        out.write_text(f"{text}{self.scripts}\n</body></html>\n", encoding="utf-8")

@@ -60,7 +60,8 @@ def look(folder: Path, pages: list[str]) -> tuple[list[dict[str, Any]], list[str
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     said = re.search(r'<pre id="said">(.+?)</pre>', done.stdout)
     assert said, done.stderr[-2000:]
-    return json.loads(html.unescape(said[1])), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line and "document idle" not in line]
+    return json.loads(html.unescape(said[1])), console
 
 
 def study_in_trouble(folder: Path) -> Path:

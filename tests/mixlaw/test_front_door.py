@@ -23,7 +23,7 @@ def test_a_name_that_is_not_public_is_refused():
 
 
 def test_importing_mixlaw_and_asking_for_help_imports_nothing_heavy():
-    heavy = {"numpy", "pandas", "scipy", "matplotlib", "jinja2", "torch", "sklearn"}
+    heavy = {"numpy", "pandas", "scipy", "matplotlib", "bokeh", "jinja2", "torch", "sklearn"}
     code = f"""
 import sys
 import mixlaw

@@ -57,6 +57,7 @@ def test_the_fitter_needs_nothing_of_the_trainer(wheel):
         "scipy",
         "pandas",
         "matplotlib",
+        "bokeh",
         "tqdm",
         "jinja2",
         "pyyaml",

@@ -1,8 +1,5 @@
 """Laws as the browser evaluates them: equal to Python for every law that `auto` can choose."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,10 +10,10 @@ from mixlaw.laws.published import Formula
 from mixlaw.laws.registry import LAWS
 from mixlaw.laws.terms import Constant
 from mixlaw.laws.tree import Sum
-from mixlaw.report.explore.assets import scripts
 from mixlaw.report.explore.law_json import term_json
-from tests.browser import Tab, needs_browser
+from tests.browser import needs_browser
 from tests.marks import examples
+from tests.mixlaw.report.explore.javascript import Scripts
 from tests.mixlaw.synthetic import UNITS
 
 CHOSEN_BY_AUTO = ("multiplicative", "additive", "joint", "base", "coupled", "muennighoff")
@@ -24,16 +21,12 @@ OF_AUTO = [name for name in LAWS if name.partition("-fixed")[0] in CHOSEN_BY_AUT
 COUNTS = (1, 3, 17, 45)
 
 
-def in_browser(tab: Tab, page: Path, cases: list[dict]) -> list[np.ndarray]:
+def in_browser(js: Scripts, cases: list[dict]) -> list[np.ndarray]:
     """Return what the browser computes of cases: term, rows of inputs, and parameter vectors."""
-    code = """
-    said.textContent = JSON.stringify(CASES.map(({term, rows, thetas}) => thetas.map((theta) => rows.map((row) =>
-      String(valueOf(term, theta, 0, inputs({units: UNITS}, row.n, row.d, row.h, row.available)))))));
-    """.replace("CASES", json.dumps(cases)).replace("UNITS", json.dumps(vars(UNITS)))
-    page.write_text(f"<!doctype html><pre id='said'></pre><script>{scripts('law.js')}{code}</script>")
-    tab.open(page.as_uri())
-    assert tab.console() == []
-    return [np.array(values, float) for values in json.loads(tab.evaluate("said.textContent"))]
+    row = "valueOf(term, theta, 0, inputs({units: $1}, row.n, row.d, row.h, row.available))"
+    rows = f"thetas.map((theta) => rows.map((row) => String({row})))"  # text, because JSON knows no infinity
+    found = js.call(f"$0.map(({{term, rows, thetas}}) => {rows})", cases, vars(UNITS))
+    return [np.array(values, float) for values in found]
 
 
 def case(law: Law, k: int, seed: int) -> tuple[dict, np.ndarray]:
@@ -53,11 +46,9 @@ def case(law: Law, k: int, seed: int) -> tuple[dict, np.ndarray]:
 @needs_browser
 @given(seed=st.integers(0, 2**32 - 1))
 @examples(12)
-def test_the_browser_evaluates_every_law_of_auto_as_python_does(
-    tab: Tab, tmp_path_factory: pytest.TempPathFactory, seed: int
-) -> None:
+def test_the_browser_evaluates_every_law_of_auto_as_python_does(js: Scripts, seed: int) -> None:
     drawn = [case(LAWS[name], k, seed) for name in OF_AUTO for k in COUNTS]
-    found = in_browser(tab, tmp_path_factory.getbasetemp() / "laws.html", [facts for facts, _ in drawn])
+    found = in_browser(js, [facts for facts, _ in drawn])
     for values, (_, losses) in zip(found, drawn, strict=True):
         np.testing.assert_allclose(values, losses, rtol=1e-9, atol=0)
 

@@ -1,0 +1,222 @@
+// The explorer: sliders, losses, gains, limits and links. The page's HTML is templates/explore.html.j2.
+
+const SLIDER_STEPS = 200;
+const QUIET_MS = 600; // without a change before a screen reader says the result
+
+// Start the explorer of a page; `drawGains` gets {target, gain, low, high} after every change.
+function explore(page, drawGains) {
+  const root = document.getElementById("explore");
+  const find = (selector) => root.querySelector(selector);
+  const all = (selector) => [...root.querySelectorAll(selector)];
+  const targets = page.targets.map((target) => unpacked(target, page.draws));
+  const mixed = all(".domain").length > 0;
+  const mixtures = Object.values(page.mixtures);
+  const asked = { n_params: page.n_params, n_tokens: page.n_tokens, h: mixtures[0] ?? page.domains.map(() => 1) };
+  let run = asked;
+  let anchor = asked.h; // the mixture when the present movement of a slider began
+  let timer = 0;
+
+  const rows = all(".domain").map((row, i) => ({
+    row,
+    slider: row.querySelector("[type=range]"),
+    number: row.querySelector("[type=number]"),
+    lock: row.querySelector("[type=checkbox]"),
+    mark: row.querySelector(".mark"),
+    name: page.domains[i],
+  }));
+
+  function go(next, note = "") {
+    run = next;
+    anchor = next.h;
+    show(note);
+  }
+
+  function move(i, weight) {
+    run = { ...run, h: moved(anchor, i, weight, rows.map(({ lock }) => lock.checked)) };
+    show();
+  }
+
+  function show(note = "") {
+    ["n_params", "n_tokens"].forEach(showScale);
+    const limits = mixed ? limitsOf(page, run) : [];
+    rows.forEach((row, i) => showDomain(row, i, limits));
+    showLimits(limits);
+    const said = showLosses(limits);
+    if (mixed) find("#override").textContent = hydraOverride(page.domains, run.h) || "Hydra cannot express these names";
+    remember();
+    clearTimeout(timer);
+    timer = setTimeout(() => (find("#explore-said").textContent = note + said), note ? 0 : QUIET_MS);
+  }
+
+  function showScale(name) {
+    const slider = find(`#${name}`);
+    if (!slider) return;
+    const [low, high] = page.scales[name];
+    slider.value = (SLIDER_STEPS * Math.log(run[name] / low)) / Math.log(high / low);
+    slider.setAttribute("aria-valuetext", countText(run[name]));
+    const text = find(`#${name}-text`);
+    if (document.activeElement !== text) text.value = countText(run[name]);
+    text.setAttribute("aria-invalid", "false");
+    find(`#${name}-mark`).textContent = beyondText(page.seen[name], run[name]);
+  }
+
+  function showDomain({ row, slider, number, mark, name }, i, limits) {
+    const weight = run.h[i];
+    slider.value = 100 * weight;
+    slider.setAttribute("aria-valuetext", percent(weight));
+    if (document.activeElement !== number) number.value = Number((100 * weight).toFixed(2));
+    const broken = limits.filter((limit) => limit.broken && limit.domains.includes(name));
+    row.classList.toggle("broken", broken.length > 0);
+    const passes = epochs(page, run, i);
+    const { low, high, far } = page.trained;
+    const outside = weight < low[i] - far || weight > high[i] + far;
+    mark.textContent = [
+      ...broken.map(() => "limit broken"),
+      ...(passes === null ? [] : [`${Number(passes.toPrecision(2))} epochs`]),
+      ...(outside ? [`runs had ${percent(low[i])} to ${percent(high[i])}`] : []),
+    ].join(", ");
+  }
+
+  function showLimits(limits) {
+    const list = find("#limits");
+    if (!list) return;
+    list.replaceChildren(...limits.map(({ text, broken }) => {
+      const item = document.createElement("li");
+      item.textContent = `${broken ? "broken: " : "kept: "}${text}`;
+      item.classList.toggle("broken", broken);
+      return item;
+    }));
+  }
+
+  // Fill the table; return a sentence for screen readers.
+  function showLosses(limits) {
+    const baseline = mixed ? mixtures[find("#baseline").value] : null;
+    const shown = targets.map((target) => ({ target, ...outcome(target, baseline) }));
+    all("#losses tbody tr").forEach((row, t) => {
+      const { target, loss, gain } = shown[t] ?? objective(shown);
+      const cells = [...row.querySelectorAll("td")];
+      fill(cells[0], loss, (value) => value.toFixed(4));
+      if (gain) fill(cells[1], gain, signed);
+      row.classList.toggle("worse", Boolean(gain) && gain[0] < 0);
+      row.querySelector(".mark").textContent = target ? beyondOf(target) : "";
+    });
+    const gains = shown.map(({ gain }) => gain ?? [0, 0, 0]);
+    drawGains({
+      target: targets.map(({ name }) => name),
+      gain: gains.map(([gain]) => gain),
+      low: gains.map(([, low]) => low),
+      high: gains.map(([, , high]) => high),
+    });
+    return sentence(objective(shown), limits);
+  }
+
+  function fill(cell, [centre, low, high], text) {
+    cell.querySelector("span").textContent = text(centre);
+    cell.querySelector("small").textContent = `${text(low)} to ${text(high)}`;
+  }
+
+  function outcome(target, baseline) {
+    const chosen = losses(page, target, run);
+    const loss = [chosen.centre, ...interval(chosen.runs, page.level, chosen.centre)];
+    if (!baseline) return { chosen, loss };
+    const other = losses(page, target, { ...run, h: baseline });
+    return { chosen, other, loss, gain: gainOver(other, chosen, page.level) };
+  }
+
+  // The weighted sum of the targets, whose resamples are drawn together.
+  function objective(shown) {
+    const chosen = weightedSum(shown, "chosen");
+    const loss = [chosen.centre, ...interval(chosen.runs, page.level, chosen.centre)];
+    if (!mixed) return { loss };
+    return { loss, gain: gainOver(weightedSum(shown, "other"), chosen, page.level) };
+  }
+
+  function weightedSum(shown, which) {
+    const add = (pick, b) => shown.reduce((sum, { target, [which]: own }) => sum + target.importance * pick(own, b), 0);
+    const over = (pick) => Array.from({ length: page.draws }, (_, b) => add(pick, b));
+    return { centre: add((own) => own.centre), drawn: over((own, b) => own.drawn[b]), runs: over((own, b) => own.runs[b]) };
+  }
+
+  function beyondOf(target) {
+    const parts = Object.entries({ N: "n_params", D: "n_tokens" }).map(([symbol, name]) => {
+      const ratio = ratioBeyond(target.ranges[name], run[name]);
+      return ratio && `${symbol} ${ratio}×`;
+    });
+    return parts.some(Boolean) ? `beyond its runs: ${parts.filter(Boolean).join(", ")}` : "";
+  }
+
+  function sentence({ loss, gain }, limits) {
+    const broken = limits.filter((limit) => limit.broken).map(({ text }) => text);
+    const over = gain ? `, gain ${signed(gain[0])} (${signed(gain[1])} to ${signed(gain[2])})` : "";
+    const range = `${loss[1].toFixed(4)} to ${loss[2].toFixed(4)}`;
+    const said = `Predicted loss ${loss[0].toFixed(4)} (${range})${over}.`;
+    return broken.length ? `${said} Limits broken: ${broken.join("; ")}.` : said;
+  }
+
+  function remember() {
+    try {
+      history.replaceState(null, "", `#${fragmentOf(page.domains, run)}`);
+    } catch {
+      // pages inside of other pages, as in W&B, have no address of their own
+    }
+  }
+
+  function follow() {
+    const linked = runOf(location.hash.slice(1), page.domains, run);
+    if (linked?.error) go(run, `This link cannot be shown: ${linked.error}. `);
+    else if (linked) go(linked);
+  }
+
+  function listen() {
+    for (const name of ["n_params", "n_tokens"]) {
+      if (!find(`#${name}`)) continue;
+      const [low, high] = page.scales[name];
+      find(`#${name}`).addEventListener("input", ({ target }) =>
+        go({ ...run, [name]: low * (high / low) ** (target.value / SLIDER_STEPS) }));
+      find(`#${name}-text`).addEventListener("input", ({ target }) => {
+        const value = countOf(target.value);
+        if (value > 0 && value < Infinity) go({ ...run, [name]: value });
+        else target.setAttribute("aria-invalid", "true");
+      });
+    }
+    rows.forEach(({ slider, number }, i) => {
+      for (const input of [slider, number]) {
+        input.addEventListener("input", () => move(i, input.value / 100));
+        input.addEventListener("change", () => go(run));
+      }
+    });
+    root.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+    find("#baseline")?.addEventListener("change", () => show());
+    all("[data-mixture]").forEach((button) => button.addEventListener("click", () => goTo(button.dataset.mixture)));
+    all("[data-copy]").forEach((button) => button.addEventListener("click", () => copy(button)));
+    addEventListener("hashchange", follow);
+  }
+
+  function goTo(i) {
+    if (Object.keys(page.mixtures)[i] === page.recommended) go(asked);
+    else go({ ...run, h: mixtures[i] });
+  }
+
+  function copy(button) {
+    const link = `${location.href.split("#")[0]}#${fragmentOf(page.domains, run)}`;
+    const text = button.dataset.copy === "link" ? link : find("#override").textContent;
+    const said = (words) => (find("#explore-said").textContent = words);
+    navigator.clipboard.writeText(text).then(() => said("Copied."), () => said(`Copy this: ${text}`));
+  }
+
+  root.hidden = false;
+  listen();
+  const linked = runOf(location.hash.slice(1), page.domains, run);
+  go(linked && !linked.error ? linked : run, linked?.error ? `This link cannot be shown: ${linked.error}. ` : "");
+}
+
+// Return the factor by which a count lies outside of the runs, with two digits; null inside.
+function ratioBeyond([low, high], count) {
+  const ratio = Math.max(count / high, low / count);
+  return ratio > 1.05 ? Number(ratio.toPrecision(2)) : null;
+}
+
+function beyondText([low, high], count) {
+  const ratio = ratioBeyond([low, high], count);
+  return ratio === null ? "" : `${ratio} times ${count > high ? "beyond" : "below"} the runs`;
+}

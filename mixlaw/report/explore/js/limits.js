@@ -1,0 +1,35 @@
+// The limits of the question, each with whether a run keeps it: a mirror of mixlaw/advice/constraints.py.
+
+const SLACK = 1e-6; // of weights
+
+// Return [{text, broken, domains}] for every limit.
+function limitsOf(page, run) {
+  const { floors, caps, groups, available, max_epochs: most } = page.limits;
+  const weight = (name) => run.h[page.domains.indexOf(name)];
+  const found = [];
+  for (const [name, low] of Object.entries(floors)) {
+    found.push({ text: `${name} at least ${percent(low)}`, broken: weight(name) < low - SLACK, domains: [name] });
+  }
+  for (const [name, high] of Object.entries(caps)) {
+    found.push({ text: `${name} at most ${percent(high)}`, broken: weight(name) > high + SLACK, domains: [name] });
+  }
+  for (const [name, members, low, high] of groups) {
+    const sum = members.reduce((total, member) => total + weight(member), 0);
+    const broken = sum < low - SLACK || sum > high + SLACK;
+    const text = `${name} (${members.join(" + ")}) ${percent(low)} to ${percent(high)}: ${percent(sum)}`;
+    found.push({ text, broken, domains: members });
+  }
+  page.domains.forEach((name, i) => {
+    if (most === null || available[i] === null) return;
+    const passes = epochs(page, run, i);
+    const text = `${name} at most ${most} epochs: ${Number(passes.toPrecision(3))}`;
+    found.push({ text, broken: passes > most * (1 + SLACK), domains: [name] });
+  });
+  return found;
+}
+
+// Return how often a run reads the tokens of domain i; null if their number is not known.
+function epochs(page, run, i) {
+  const tokens = page.limits.available[i];
+  return tokens === null ? null : (run.h[i] * run.n_tokens) / tokens;
+}

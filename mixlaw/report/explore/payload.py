@@ -1,0 +1,176 @@
+"""What the page needs to know: the law, its resamples, the mixtures to compare with, and the limits, as JSON."""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixlaw.advice.ask import usual_mixtures
+from mixlaw.advice.constraints import RECOMMENDED, Question, read_targets
+from mixlaw.advice.extrapolation import FAR_WEIGHT
+from mixlaw.fitting.fitted import LEVEL, FittedLaw
+from mixlaw.fitting.widening import Ranges
+from mixlaw.laws.jacobian import Array
+from mixlaw.mixture import Mixture
+from mixlaw.report.explore.law_json import term_json
+from mixlaw.report.material import Material
+from mixlaw.tables.columns import LOSS
+from mixlaw.tables.table import Table
+
+MOST_BYTES = 900_000  # of all resampled parameters, so that a page stays below 3 MB
+BASE64 = 4 / 3
+STEPS = 32767  # in which 16 bits count from the fit to the furthest resample
+BELOW, ABOVE, FURTHER = 0.5, 10.0, 1000.0  # ends of sliders: below the smallest run, above the big run and all runs
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """The content of the explorer.
+
+    Attributes
+    ----------
+    fit : the law
+    term : its JSON form
+    question : the big run, its targets and limits
+    mixtures : name -> mixture, the recommended one first, then the baselines
+    seen : n_params, n_tokens -> (low, high) of the runs
+    ranges : target -> the same of the runs that have its loss
+    trained : (2, k) lowest and highest weight of every domain in the runs
+    kept : (b,) indices of the resamples that are in the page
+    """
+
+    fit: FittedLaw
+    term: dict[str, Any]
+    question: Question
+    mixtures: dict[str, Mixture]
+    seen: Ranges
+    ranges: dict[str, Ranges]
+    trained: Array
+    kept: NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """Number of resamples of the fit."""
+        return _count(self.fit)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether there are mixtures to choose from."""
+        return len(self.fit.domains) > 1 and "h" in self.fit.law.uses
+
+    @property
+    def scales(self) -> dict[str, tuple[float, float]]:
+        """The ends of the sliders: n_params, n_tokens -> (low, high)."""
+        ends = {}
+        for name, (low, high) in self.seen.items():
+            asked = getattr(self.question, name)
+            ends[name] = BELOW * min(low, asked), max(FURTHER * high, ABOVE * asked)
+        return ends
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the scripts of the page read."""
+        fit, question = self.fit, self.question
+        return {
+            "law": {"term": self.term, "units": vars(fit.units), "logarithmic": fit.logarithmic},
+            "domains": fit.domains,
+            "targets": [self._target(name) for name in fit.targets],
+            "draws": len(self.kept),
+            "level": LEVEL,
+            "ranges": fit.ranges,
+            "seen": self.seen,
+            "scales": self.scales,
+            "mixtures": {name: mixture.array.tolist() for name, mixture in self.mixtures.items()},
+            "recommended": RECOMMENDED if RECOMMENDED in self.mixtures else None,
+            "n_params": question.n_params,
+            "n_tokens": question.n_tokens,
+            "limits": self._limits(),
+            "trained": {"low": self.trained[0].tolist(), "high": self.trained[1].tolist(), "far": FAR_WEIGHT},
+        }
+
+    def _target(self, name: str) -> dict[str, Any]:
+        """Return the fit of one target; resampled parameters are steps of 16 bits from the fit's."""
+        target = self.fit.targets[name]
+        moved = target.draws[self.kept] - target.theta
+        scale = np.abs(moved).max(axis=0) / STEPS
+        steps = np.round(moved / np.where(scale > 0, scale, 1.0)).astype("<i2")
+        return {
+            "name": name,
+            "unit": target.unit,
+            "importance": self.question.targets.get(name, 0.0),
+            "theta": _base64(target.theta.astype("<f8")),
+            "scale": _base64(scale.astype("<f8")),
+            "steps": _base64(steps),
+            "scatter": self.fit.run_errors(name)[self.kept, 0].tolist(),
+            "factor": target.widening.factor,
+            "reach": target.widening.reach,
+            "ranges": self.ranges[name],
+        }
+
+    def _limits(self) -> dict[str, Any]:
+        asked = self.question
+        return {
+            "floors": asked.floors | asked.pins,
+            "caps": asked.caps | asked.pins,
+            "groups": [[name, list(members), low, high] for name, (members, low, high) in asked.groups.items()],
+            "available": [asked.available.get(d) for d in self.fit.domains],
+            "max_epochs": asked.max_epochs,
+        }
+
+
+def explorer_of(m: Material) -> Explorer | None:
+    """Return the explorer of the answer's law, or else of the chosen one; None if the browser cannot evaluate it."""
+    fit = m.fit
+    term = term_json(fit.law.term, len(fit.domains))
+    available = _available(m)
+    if term is None or ("available" in fit.law.uses and set(fit.domains) - set(available)):
+        return None
+    if m.answer is not None:
+        question, mixtures = m.answer.question, {RECOMMENDED: m.answer.weights} | m.answer.baselines
+    else:
+        question, mixtures = _largest_run(m, available), usual_mixtures(fit.domains, available) if fit.domains else {}
+    ranges = {name: _ranges(m.table, name, m.laws.ranges) for name in fit.targets}
+    h = m.laws.mixtures if m.laws.mixtures.size else np.ones((1, len(fit.domains)))
+    trained = np.stack([h.min(0), h.max(0)])
+    return Explorer(fit, term, question, mixtures, m.laws.ranges, ranges, trained, _kept(fit))
+
+
+def _largest_run(m: Material, available: dict[str, float]) -> Question:
+    """Return a question about the largest run, for a page without a recommendation."""
+    (_, n_params), (_, n_tokens) = m.laws.ranges["n_params"], m.laws.ranges["n_tokens"]
+    return Question(n_params, n_tokens, read_targets("average", m.fit), available=available)
+
+
+def _available(m: Material) -> dict[str, float]:
+    """Return the tokens of every domain where they are known; different pools of runs count as their largest."""
+    found = dict(m.laws.sizes)
+    for domain in m.fit.domains:
+        column = f"available_{domain}"
+        if m.table is not None and column in m.table.frame and domain not in found:
+            found[domain] = float(m.table.frame[column].max())
+    return found | (m.answer.question.available if m.answer else {})
+
+
+def _ranges(table: Table | None, target: str, default: Ranges) -> Ranges:
+    """Return the range of N and D of the runs that have a target's loss."""
+    if table is None or LOSS + target not in table.frame:
+        return default
+    frame = table.frame.dropna(subset=LOSS + target)
+    return {name: (float(frame[name].min()), float(frame[name].max())) for name in default} if len(frame) else default
+
+
+def _count(fit: FittedLaw) -> int:
+    return len(next(iter(fit.targets.values())).draws)
+
+
+def _kept(fit: FittedLaw) -> NDArray[np.int64]:
+    """Return the indices of the resamples that the page has room for, evenly spaced."""
+    count, n_free = _count(fit), fit.law.n_free(len(fit.domains))
+    most = int(MOST_BYTES / (len(fit.targets) * n_free * 2 * BASE64))
+    return np.unique(np.linspace(0, count - 1, min(max(most, 2), count)).round().astype(np.int64))
+
+
+def _base64(values: NDArray[Any]) -> str:
+    """Return the bytes of an array, row by row, as text."""
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()

@@ -1,0 +1,68 @@
+"""The explorer as the first section of the report, and the scripts of the page."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
+
+from mixlaw.fileio import strict_json
+from mixlaw.fitting.fitted import FittedLaw
+from mixlaw.report.explore.assets import bokeh_script, scripts
+from mixlaw.report.explore.charts import Chart
+from mixlaw.report.explore.law_json import INPUTS, term_json
+from mixlaw.report.explore.payload import Explorer
+from mixlaw.report.page import Section
+from mixlaw.report.templating import render
+from mixlaw.tables.units import NATS, together
+
+TITLE, TITLE_OF_SIZE = "Try a mixture", "Try a size"
+
+
+def explorer_section(explorer: Explorer, charts: Sequence[Chart]) -> Section:
+    """Return the section with sliders, predicted losses, gains and limits."""
+    fit, question, recommended = explorer.fit, explorer.question, explorer.to_json()["recommended"]
+    names = list(explorer.mixtures)
+    values: dict[str, Any] = {
+        "law": fit.name,
+        "uses": fit.law.uses,
+        "domains": fit.domains if explorer.mixes else [],
+        "mixtures": names,
+        "recommended": recommended,
+        "first": 1 if recommended and len(names) > 1 else 0,
+        "targets": _rows(explorer),
+        "interval": fit.interval_name(),
+        "limits": explorer.mixes and bool(question.constraints()),
+        "kept": len(explorer.kept),
+        "count": explorer.count,
+        "charts": charts,
+    }
+    return Section(TITLE if explorer.mixes else TITLE_OF_SIZE, render("explore", **values))
+
+
+def _rows(explorer: Explorer) -> list[tuple[str, str]]:
+    """Return the rows of the table of losses: targets with their units where these differ, and the weighted sum."""
+    units = {name: target.unit for name, target in explorer.fit.targets.items()}
+    shown = dict.fromkeys(units, "") if together(units.values()) == NATS else units
+    asked = [name for name, weight in explorer.question.targets.items() if weight > 0]
+    return [*shown.items(), *([("weighted targets", "")] if len(asked) > 1 else [])]
+
+
+def static_section(fit: FittedLaw) -> Section:
+    """Return the section of a law that browsers cannot evaluate, with the reason."""
+    other = sorted(fit.law.uses - INPUTS)
+    why = "its formula is Python code"
+    if other:
+        why = f"it reads {' and '.join(other)}"
+    elif term_json(fit.law.term, len(fit.domains)) is not None:
+        why = "the tokens of each domain are not known (available_DOMAIN)"
+    return Section(TITLE, render("no_explorer", law=fit.name, why=why))
+
+
+def page_scripts(explorer: Explorer | None, charts: Sequence[Chart]) -> Markup:
+    """Return the script elements of a page with these charts; nothing where nothing moves."""
+    if explorer is None and not charts:
+        return Markup()
+    data = {"explorer": explorer and explorer.to_json(), "charts": {chart.name: chart.item for chart in charts}}
+    safe = htmlsafe_json_dumps(data, dumps=strict_json)
+    return render("scripts", data=safe, library=bokeh_script(), own=scripts())

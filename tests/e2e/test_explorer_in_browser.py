@@ -1,0 +1,176 @@
+"""The explorer of a report as a reader uses it: with the keyboard, with a link, with a screen reader, on a phone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pandas as pd
+import pytest
+
+from mixlaw.advice.constraints import Question
+from mixlaw.advice.recommend import recommend
+from mixlaw.fitting.saved import FittedLaws
+from mixlaw.laws.law import Law
+from mixlaw.laws.registry import get_law
+from mixlaw.laws.terms import Constant
+from mixlaw.laws.tree import Sum
+from mixlaw.mixture import Mixture
+from mixlaw.report.build import write_report
+from tests.browser import Tab, needs_browser
+from tests.mixlaw.answers import laws, names
+
+pytestmark = needs_browser
+TODAY = {"domain0": 0.2, "domain1": 0.5, "domain2": 0.3}
+QUESTION = Question(
+    7e9,
+    150e9,
+    {"main": 0.5, "other": 0.5},
+    floors={"domain0": 0.1},
+    caps={"domain1": 0.6},
+    groups={"both": (("domain1", "domain2"), 0.2, 0.9)},
+    available={"domain2": 60e9},
+    max_epochs=2.0,
+    baselines={"today": Mixture.of(TODAY, names(3))},
+)
+TARGETS = ("main", "other")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a report with limits of every kind and a baseline."""
+    out = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(out, laws(3, TARGETS), answer=recommend(laws(3, TARGETS), QUESTION))
+    return out
+
+
+@pytest.fixture
+def opened(tab: Tab, report: Path) -> Callable[..., Tab]:
+    """Return what opens the report with a link's end."""
+
+    def open_it(end: str = "") -> Tab:
+        tab.open("about:blank")
+        tab.open(f"{report.as_uri()}#{end}")
+        return tab
+
+    return open_it
+
+
+def weights(tab: Tab) -> list[float]:
+    """Return the weights of the page's link."""
+    link = dict(parse_qsl(tab.evaluate("location.hash.slice(1)"), keep_blank_values=True))
+    return [float(link[f"w.{name}"]) for name in names(3)]
+
+
+def texts(tab: Tab, selector: str) -> list[str]:
+    """Return the texts of some elements."""
+    return tab.evaluate(f"[...document.querySelectorAll({selector!r})].map((each) => each.textContent)")
+
+
+def click(tab: Tab, text: str) -> None:
+    tab.evaluate(f"[...document.querySelectorAll('button')].find((b) => b.textContent === {text!r}).click()")
+
+
+def losses(tab: Tab) -> list[float]:
+    return [float(text) for text in texts(tab, "#losses tbody td:nth-of-type(1) span")]
+
+
+def predicted(mixture: Any, n_params: float = 7e9, n_tokens: float = 150e9) -> list[float]:
+    weights = {f"weight_{name}": weight for name, weight in mixture.items()}
+    frame = pd.DataFrame([{"n_params": n_params, "n_tokens": n_tokens} | weights])
+    return laws(3, TARGETS).best.predict(frame)["predicted"].tolist()
+
+
+def test_it_begins_at_the_recommendation_and_goes_to_baselines(opened: Callable[..., Tab]) -> None:
+    tab, best = opened(), recommend(laws(3, TARGETS), QUESTION)
+    assert weights(tab) == pytest.approx(best.weights.array, abs=1e-5)
+    assert losses(tab)[:2] == pytest.approx(predicted(best.weights), abs=1e-4)
+    assert texts(tab, "#override") == [best.override]
+    click(tab, "go to today")
+    assert weights(tab) == [0.2, 0.5, 0.3]
+    assert losses(tab)[:2] == pytest.approx(predicted(TODAY), abs=1e-4)
+    gains = texts(tab, "#losses tbody td:nth-of-type(2) span")
+    assert gains == ["+0.0000"] * 3  # over the first baseline
+    click(tab, "go to h*")
+    assert weights(tab) == pytest.approx(best.weights.array, abs=1e-5)
+    assert [line for line in tab.console() if "document idle" not in line] == []
+
+
+def test_the_keyboard_moves_locks_and_copies(opened: Callable[..., Tab]) -> None:
+    tab = opened("w.domain0=0.2&w.domain1=0.5&w.domain2=0.3")
+    tab.evaluate("document.getElementById('w-0').focus()")
+    tab.press("ArrowRight", "ArrowRight")
+    assert weights(tab) == [0.21, 0.495, 0.295]
+    tab.press("Tab", "Tab", " ")  # past its number to its lock
+    tab.press("Tab", "ArrowRight", "ArrowRight")  # the slider of the next domain
+    assert weights(tab) == [0.21, 0.505, 0.285]
+    tab.evaluate("document.getElementById('n_params').focus()")
+    tab.press("Home")
+    assert float(dict(parse_qsl(tab.evaluate("location.hash.slice(1)")))["n"]) == 1e7
+    assert tab.evaluate("document.getElementById('n_params').getAttribute('aria-valuetext')") == "10M"
+
+
+def test_broken_limits_turn_red_and_are_said(opened: Callable[..., Tab]) -> None:
+    tab = opened("w.domain0=0.05&w.domain1=0.61&w.domain2=0.34&d=6e11")
+    broken = texts(tab, "#limits .broken")
+    assert len(broken) == len(texts(tab, "#limits li")) == 4
+    assert [text.split()[1] for text in broken] == ["domain0", "domain1", "both", "domain2"]
+    red = tab.evaluate("getComputedStyle(document.querySelector('.domain.broken label')).color")
+    assert red == "rgb(179, 38, 30)"
+    wait = "new Promise((done) => setTimeout(done, 700))"
+    tab.evaluate(wait)
+    said = texts(tab, "[role=status]")[0]
+    assert "Limits broken: domain0 at least 10" in said
+    click(tab, "go to h*")
+    assert texts(tab, "#limits .broken") == []
+
+
+def test_sizes_beyond_the_runs_are_marked_at_every_target(opened: Callable[..., Tab]) -> None:
+    tab = opened("n=3e7&d=5e9")
+    assert texts(tab, "#losses .mark") == ["", "", ""]
+    tab = opened("n=1e9&d=5e9")
+    assert texts(tab, "#losses .mark") == ["beyond its runs: N 10×"] * 2 + [""]
+    assert texts(tab, "#n_params-mark") == ["10 times beyond the runs"]
+
+
+def test_a_link_that_cannot_be_shown_is_said_and_not_shown(opened: Callable[..., Tab]) -> None:
+    tab = opened("w.moon=1")
+    assert weights(tab) == pytest.approx(recommend(laws(3, TARGETS), QUESTION).weights.array, abs=1e-5)
+    tab.evaluate("new Promise((done) => setTimeout(done, 50))")
+    assert "a domain 'moon'" in texts(tab, "[role=status]")[0]
+
+
+def test_everything_that_can_be_used_has_a_name(opened: Callable[..., Tab]) -> None:
+    tab = opened()
+    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+    roles = ("slider", "spinbutton", "textbox", "checkbox", "button", "combobox")
+    used = [n for n in nodes if n["role"]["value"] in roles]
+    assert len(used) >= 2 * 2 + 3 * 3 + 4
+    assert [n for n in used if not n.get("name", {}).get("value")] == []
+    sliders = [n for n in used if n["role"]["value"] == "slider"]
+    assert [n["name"]["value"] for n in sliders] == ["N, parameters", "D, tokens", *names(3)]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_a_phone_in_light_and_dark(opened: Callable[..., Tab], dark: bool) -> None:
+    tab = opened()
+    try:
+        tab.shape(390, dark=dark)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        ink = tab.evaluate("getComputedStyle(document.querySelector('table td')).color")
+        assert ink == ("rgb(255, 255, 255)" if dark else "rgb(0, 0, 0)")
+    finally:
+        tab.shape(1200)
+
+
+def test_a_law_of_the_user_leaves_the_page_static(tmp_path: Path) -> None:
+    class Mine(Constant):
+        """A term that no script knows."""
+
+    law = Law("mine", "E", "a test", Sum(Mine("E"), *get_law("additive").term.children[1:]))
+    own = FittedLaws({"mine": replace(laws(3).best, law=law)}, "mine", "", laws(3).ranges, laws(3).mixtures)
+    write_report(tmp_path / "report.html", own)
+    page = (tmp_path / "report.html").read_text()
+    assert "A browser cannot evaluate the mine law, because its formula is Python code" in page
+    assert "<script" not in page

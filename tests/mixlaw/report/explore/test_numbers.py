@@ -1,0 +1,150 @@
+"""What the page computes beside the law: intervals, steps between mixtures, links, overrides, counts."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixlaw.fileio import strict_json
+from mixlaw.fitting.widening import Widening
+from mixlaw.mixture import Mixture
+from mixlaw.report.explore import payload
+from mixlaw.report.explore.payload import explorer_of
+from mixlaw.report.material import Material
+from mixlaw.text import count_text
+from tests.browser import needs_browser
+from tests.marks import examples
+from tests.mixlaw.report.explore.javascript import Scripts
+from tests.mixlaw.synthetic import TRUTHS, fitted
+
+pytestmark = needs_browser
+LOSSES = """$0.targets.map((target) => unpacked(target, $0.draws)).map((target) => {
+  const {centre, runs} = losses($0, target, $1);
+  return [centre, ...interval(runs, $0.level, centre)];
+})"""
+
+
+def laws_with(law: str, n_draws: int = 60, logarithmic: bool = False):
+    """Return a fitted law of two targets whose intervals are widened beyond the data."""
+    laws = fitted(law, {"main": TRUTHS[law], "other": TRUTHS[law] + 0.01}, n_draws=n_draws)
+    fit = laws.best
+    wide = {"main": Widening(1.5, {"n_params": 0.01, "n_tokens": 0.02}), "other": Widening()}
+    targets = {name: replace(target, widening=wide[name]) for name, target in fit.targets.items()}
+    settings = {"seed": 3} | ({"residuals": "log"} if logarithmic else {})
+    ranges = {"n_params": (2e7, 5e8), "n_tokens": (2e9, 5e10)}
+    return replace(laws, fits={law: replace(fit, targets=targets, settings=settings, ranges=ranges)})
+
+
+@given(st.sampled_from(["multiplicative", "additive", "joint"]), st.booleans(), st.integers(0, 1000))
+@examples(40)
+def test_losses_and_intervals_are_those_of_predict(js: Scripts, law: str, logarithmic: bool, seed: int) -> None:
+    laws, rng = laws_with(law, logarithmic=logarithmic), np.random.default_rng(seed)
+    page = json.loads(strict_json(explorer_of(Material(laws)).to_json()))
+    h = rng.dirichlet(np.ones(3))
+    run = {"n_params": 1e8 * np.exp(2 * rng.normal()), "n_tokens": 1e10 * np.exp(2 * rng.normal())}
+    frame = pd.DataFrame([run | {f"weight_{d}": w for d, w in zip(laws.best.domains, h, strict=True)}])
+    expected = laws.best.predict(frame)
+    found = np.array(js.call(LOSSES, page, run | {"h": h.tolist()}))
+    np.testing.assert_allclose(found[:, 0], expected["predicted"], rtol=1e-9)
+    width = (expected["high"] - expected["low"]).to_numpy()
+    for i, end in ((1, "low"), (2, "high")):  # resampled parameters are rounded to 16 bits
+        assert (np.abs(found[:, i] - expected[end]) < 1e-3 * width).all()
+
+
+def test_a_page_with_little_room_has_fewer_resamples_and_similar_intervals(js: Scripts, monkeypatch) -> None:
+    laws = laws_with("multiplicative", 200)
+    run = {"n_params": 1e9, "n_tokens": 1e11, "h": [0.2, 0.3, 0.5]}
+    pages = [explorer_of(Material(laws)).to_json()]
+    monkeypatch.setattr(payload, "MOST_BYTES", 60 * 2 * 18 * 2 * payload.BASE64)
+    pages.append(explorer_of(Material(laws)).to_json())
+    assert [page["draws"] for page in pages] == [200, 60]
+    full, small = (np.array(js.call(LOSSES, json.loads(strict_json(page)), run)) for page in pages)
+    width = np.diff(full[:, 1:])
+    assert (full[:, 0] == small[:, 0]).all()
+    assert (np.abs(full - small) < 0.25 * width).all()
+
+
+def mixtures(k: int) -> st.SearchStrategy[list[float]]:
+    """Return mixtures of k domains, some without all of them."""
+    parts = st.lists(st.integers(0, 100), min_size=k, max_size=k).filter(any)
+    return parts.map(lambda units: [unit / sum(units) for unit in units])
+
+
+@given(st.data(), st.integers(2, 6))
+@examples(60)
+def test_moving_a_weight_is_the_smallest_step(js: Scripts, data: st.DataObject, k: int) -> None:
+    h, i = data.draw(mixtures(k)), data.draw(st.integers(0, k - 1))
+    weight = data.draw(st.floats(-0.5, 1.5))
+    locked = data.draw(st.lists(st.booleans(), min_size=k, max_size=k))
+    found = np.array(js.call("moved", h, i, weight, locked))
+    fixed = [j for j in range(k) if locked[j] and j != i]
+    free = [j for j in range(k) if j not in fixed and j != i]
+    room = 1 - sum(h[j] for j in fixed)
+    assert found.min() >= 0
+    assert found.sum() == pytest.approx(1)
+    np.testing.assert_array_equal(found[fixed], np.array(h)[fixed])
+    assert found[i] == pytest.approx(np.clip(weight, 0, room) if free else room)
+    steps = found[free] - np.array(h)[free]  # the nearest point: one shift for all that stay above zero
+    above = found[free] > 1e-12
+    if above.any():
+        np.testing.assert_allclose(steps[above], steps[above][0], atol=1e-12)
+        assert (steps[~above] >= steps[above][0] - 1e-12).all()
+
+
+@given(st.lists(st.sampled_from(["web", "a b", "x:y", "q{}", "wé", "us$", "a,b"]), min_size=2, unique=True), st.data())
+@examples(60)
+def test_the_override_is_that_of_python(js: Scripts, names: list[str], data: st.DataObject) -> None:
+    h = data.draw(mixtures(len(names)))
+    assert js.call("hydraOverride", names, h) == Mixture(names, h).hydra_override()
+
+
+@given(st.lists(st.text(min_size=1), min_size=2, max_size=5, unique=True), st.data())
+@examples(60)
+def test_a_link_shows_the_run_that_it_was_made_from(js: Scripts, names: list[str], data: st.DataObject) -> None:
+    run = {"n_params": data.draw(st.floats(1e3, 1e13)), "n_tokens": data.draw(st.floats(1e3, 1e15))}
+    run["h"] = data.draw(mixtures(len(names)))
+    found = js.call("runOf(fragmentOf($0, $1), $0, {})", names, run)
+    for key, value in run.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fragment", "words"),
+    [
+        ("n=many", "n=many is not a number above 0"),
+        ("d=-1", "d=-1 is not"),
+        ("n=Infinity", "n=Infinity is not"),
+        ("w.code=0.5&w.moon=0.5", "a domain 'moon'"),
+        ("w.code=0.5", "sum to 1, not 0.5"),
+        ("w.code=2&w.web=-1", "between 0 and 1"),
+        ("w.code=half&w.web=0.5", "between 0 and 1"),
+    ],
+)
+def test_a_link_that_cannot_be_shown_says_why(js: Scripts, fragment: str, words: str) -> None:
+    assert words in js.call("runOf", fragment, ["code", "web"], {})["error"]
+
+
+def test_the_anchor_of_a_section_is_no_link_to_a_run(js: Scripts) -> None:
+    assert js.call("runOf", "the-recommendation", ["code"], {}) is None
+
+
+@given(st.floats(1, 9e14))
+@examples(60)
+def test_counts_read_as_in_python(js: Scripts, count: float) -> None:
+    text = js.call("countText", count)
+    assert text == count_text(count)
+    assert js.call("countOf", text) == pytest.approx(count, rel=5.1e-3)
+
+
+@pytest.mark.parametrize(("text", "count"), [("7e9", 7e9), ("7 b", 7e9), ("7,000,000", 7e6), ("1.5T", 1.5e12)])
+def test_counts_can_be_written_in_many_ways(js: Scripts, text: str, count: float) -> None:
+    assert js.call("countOf", text) == count
+
+
+@pytest.mark.parametrize("text", ["", "many", "7x", "-3", "e9"])
+def test_other_texts_are_no_counts(js: Scripts, text: str) -> None:
+    assert js.call("String(countOf($0))", text) == "NaN"
