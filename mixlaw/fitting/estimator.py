@@ -142,7 +142,7 @@ class LawFit:
         found: dict[str, FittedTarget] = {}
         for group, problem in problems(law, table, names, units, **settings):
             found |= self._fit_problem(law, group, problem, table.units, progress)
-        self.fitted_ = FittedLaw(
+        fitted = FittedLaw(
             law=law,
             domains=table.domains,
             units=units,
@@ -151,6 +151,7 @@ class LawFit:
             warnings=warnings,
             settings=self.get_params(),
         )
+        self.fitted_ = fitted.with_scatter_of(table)
         return self
 
     def predict(self, X: Data, *, level: float = LEVEL) -> pd.DataFrame:

@@ -10,7 +10,8 @@ import pandas as pd
 from mixlaw.errors import ConfigError, RunLogError, unknown_name
 from mixlaw.fitting.assemble import inputs
 from mixlaw.fitting.bootstrap import interval, lies_inside
-from mixlaw.fitting.widening import Ranges, Widening, distances, factors, widened, with_scatter
+from mixlaw.fitting.differences import Scatter, estimate, gain_interval
+from mixlaw.fitting.widening import LEAST, Ranges, Widening, distances, factors, widened, with_scatter
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.law import Law, Units
 from mixlaw.laws.terms import Inputs
@@ -37,6 +38,7 @@ class FittedTarget:
     statement : convergence in a sentence: how many starts agreed on the minimum
     n_rows, n_runs : size of the data
     widening : correction of intervals from held-out runs
+    scatter : of single runs, for the differences between two; None if it is not known
     unit : of the losses
     """
 
@@ -48,6 +50,7 @@ class FittedTarget:
     n_rows: int = 0
     n_runs: int = 0
     widening: Widening = field(default_factory=Widening)
+    scatter: Scatter | None = None
     unit: str = NATS
 
 
@@ -65,6 +68,7 @@ class FittedLaw:
     warnings : what the data do not identify, one sentence each
     settings : of the `LawFit` that made it
     held : share of held-out losses inside the widened 90 % intervals; NaN if nothing could be held out
+    correlations : (t, t) of the targets' scatter; empty if it is not known
     """
 
     law: Law
@@ -75,6 +79,7 @@ class FittedLaw:
     warnings: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     held: float = float("nan")
+    correlations: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __repr__(self) -> str:
         return f"FittedLaw({self.name}; domains: {', '.join(self.domains)}; targets: {', '.join(self.targets)})"
@@ -149,6 +154,49 @@ class FittedLaw:
         fit = self.target(target)
         rng = rng or np.random.default_rng([self.settings.get("seed", 0), 1])
         return rng.choice(fit.noise, (len(fit.draws), 1))
+
+    def with_scatter_of(self, table: Table) -> "FittedLaw":
+        """Return the law with the scatter of a table's runs around it, see `mixlaw.fitting.differences`."""
+        residuals = {}
+        for name, fit in self.targets.items():
+            predicted = self.law.loss(fit.theta[None], self.inputs(table, name))[0]
+            residuals[name] = (table.frame[LOSS + name].to_numpy(float) - predicted) / np.maximum(predicted, LEAST)
+        found, correlations = estimate(residuals, table.frame, table.mixtures)
+        targets = {name: replace(fit, scatter=found[name]) for name, fit in self.targets.items()}
+        return replace(self, targets=targets, correlations=correlations)
+
+    def scatter_sd(self, target: str, one: Array, other: Array, loss: Array) -> Array:
+        """Return (n,) the sd of the difference of two runs around their law [the target's unit].
+
+        Where too few runs of the table have the same N and D, all residuals count as seed noise.
+
+        Parameters
+        ----------
+        one, other : (n, k) mixtures
+        loss : (n,) of the runs
+        """
+        fit, loss = self.target(target), np.maximum(loss, 0.0)
+        if fit.scatter:
+            return fit.scatter.sd(one, other) * loss
+        return np.std(fit.noise) * 2**0.5 * (loss if self.logarithmic else np.ones_like(loss))
+
+    def difference(self, target: str, x: Inputs, baseline: Inputs, level: float = LEVEL) -> tuple[Array, Array, Array]:
+        """Return the gains (n,) of runs over runs on a baseline, as two real runs would show, and their intervals.
+
+        Parameters
+        ----------
+        x, baseline : the inputs of both runs, which differ in the mixture only
+        level : of the intervals, in (0, 1)
+
+        Returns
+        -------
+        Loss of the run on the baseline minus loss of the run [the target's unit], and the ends of its interval.
+        """
+        fit = self.target(target)
+        here, there = (self.law.loss(fit.theta[None], each)[0] for each in (x, baseline))
+        drawn = self.law.loss(fit.draws, baseline) - self.law.loss(fit.draws, x)
+        sd = self.scatter_sd(target, x.h.T, baseline.h.T, (here + there) / 2)
+        return there - here, *gain_interval(there - here, drawn, sd, level)
 
     def predict(self, data: Data, *, targets: Iterable[str] = (), level: float = LEVEL) -> pd.DataFrame:
         """Return predictions with intervals for a new run at every row of a table.

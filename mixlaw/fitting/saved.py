@@ -8,7 +8,7 @@ laws.best.predict(frame)      # a DataFrame with n_params, n_tokens and weight_<
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pandas as pd
 from mixlaw.errors import FitError, RunLogError
 from mixlaw.fileio import canonical_json, strict_json, write_atomically
 from mixlaw.fitting.bootstrap import seed_noise
+from mixlaw.fitting.differences import Scatter
 from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.identifiability import mixtures_vary
 from mixlaw.fitting.widening import Widening
@@ -214,6 +215,7 @@ def fit_to_json(fit: FittedLaw) -> dict[str, Any]:
         "units": {"n_params": fit.units.n_params, "n_tokens": fit.units.n_tokens},
         "ranges": fit.ranges,
         "held": fit.held if fit.held == fit.held else None,
+        "correlations": fit.correlations.round(4).tolist(),
         "bounds": [low.tolist(), high.tolist()],
         "warnings": fit.warnings,
         "targets": {
@@ -234,6 +236,7 @@ def _target_to_json(fit: FittedTarget, intervals: pd.DataFrame) -> dict[str, Any
         "n_runs": fit.n_runs,
         "widened": fit.widening.factor,
         "reach": fit.widening.reach,
+        "scatter": asdict(fit.scatter) if fit.scatter else None,
         "unit": fit.unit,
         "parameters": {
             row["parameter"]: [row["value"], row["low"], row["high"]] for row in intervals.to_dict("records")
@@ -254,6 +257,7 @@ def fit_from_json(facts: dict[str, Any]) -> FittedLaw:
         warnings=facts["warnings"],
         settings=settings,
         held=float("nan") if facts.get("held") is None else float(facts["held"]),
+        correlations=_square(facts.get("correlations", [])),
     )
 
 
@@ -268,5 +272,17 @@ def _target_from_json(facts: dict[str, Any]) -> FittedTarget:
         n_rows=facts["n_rows"],
         n_runs=facts["n_runs"],
         widening=Widening(facts["widened"], facts.get("reach", {})),
+        scatter=_scatter_from_json(facts.get("scatter")),
         unit=facts.get("unit", NATS),
     )
+
+
+def _scatter_from_json(facts: dict[str, Any] | None) -> Scatter | None:
+    if not facts:
+        return None
+    mixtures = tuple(tuple(float(w) for w in h) for h in facts["mixtures"])
+    return Scatter(**facts | {"mixtures": mixtures, "seeds": tuple(facts["seeds"])})
+
+
+def _square(rows: list[list[float]]) -> Array:
+    return np.asarray(rows, float).reshape(len(rows), len(rows))
