@@ -107,6 +107,12 @@ def law_of(laws: FittedLaws, name: str | None = None) -> FittedLaw:
     return laws.fits[name or laws.chosen]
 
 
+def read_baseline(laws: FittedLaws, law: str, wanted: str | Mapping[str, float]) -> Mixture:
+    """Return one mixture to compare with, in the domains of a fitted law; written as in `ask`."""
+    domains = laws.fits[law].domains
+    return next(iter(read_baselines({"baseline": wanted}, domains, usual_mixtures(domains, laws.sizes)).values()))
+
+
 def usual_mixtures(domains: list[str], sizes: Mapping[str, float]) -> dict[str, Mixture]:
     """Return the mixtures that every recommendation is compared with: uniform and, if all sizes are known, natural."""
     known = all(d in sizes for d in domains)

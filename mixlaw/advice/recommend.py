@@ -12,6 +12,7 @@ from mixlaw.advice.compute_optimal import SIZES, optimal_sizes
 from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.equivalents import equivalents
 from mixlaw.advice.extrapolation import Asked, far_warnings
+from mixlaw.advice.gains import gains, gains_over
 from mixlaw.advice.losers import losers
 from mixlaw.advice.objective import Mixtures, Objective, as_mixture, drawn_optima, optimum, run_noise
 from mixlaw.advice.recommendation import Recommendation
@@ -80,6 +81,7 @@ def recommend(
         table=table,
         outcomes=outcomes,
         per_target=per_target,
+        gains=gains(objective, mixtures, level),
         losers=losers(per_target),
         equivalents=worth,
         break_even=break_even(worth, question, laws.study_flops),
@@ -88,7 +90,7 @@ def recommend(
         path=path(objective, smallest, best, spread, baselines, level),
         others=others,
         noise=noise,
-        warnings=[*_warnings(laws, fit, question, best, outcomes, noise), *disagreement(table)],
+        warnings=[*_warnings(laws, fit, question, best, outcomes), *disagreement(table)],
         unit=fit.unit_of(question.targets),
         units={target: found.unit for target, found in fit.targets.items()},
         interval_name=fit.interval_name(),
@@ -96,16 +98,14 @@ def recommend(
     )
 
 
-def _warnings(
-    laws: FittedLaws, fit: FittedLaw, question: Question, best: Array, outcomes: pd.DataFrame, noise: float
-) -> list[str]:
+def _warnings(laws: FittedLaws, fit: FittedLaw, question: Question, best: Array, outcomes: pd.DataFrame) -> list[str]:
     """Return the warnings about the table, the units, the fit, the extrapolation and the gains."""
     units = {target: found.unit for target, found in fit.targets.items()}
     said = [*laws.doubts, *mixed_warning(question.targets, units), *fit.warnings]
     return [
         *said,
         *far_warnings(laws, fit.name, big_run(question, best)),
-        *gain_warnings(outcomes, noise, question, fit.unit_of(question.targets)),
+        *gain_warnings(outcomes, question, fit.unit_of(question.targets)),
     ]
 
 
@@ -124,22 +124,14 @@ def _domain_table(objective: Objective, mixtures: Mixtures, spread: tuple[Array,
 def outcomes_of(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFrame:
     """Return, per mixture, the predicted loss and the gain of the recommended mixture, with intervals."""
     drawn, rng = objective.drawn(), np.random.default_rng(0)
-    cloud = {name: drawn.loss(np.tile(h.array, (drawn.count, 1))) for name, h in mixtures.items()}
-    best, rows = objective.at(mixtures[RECOMMENDED]), []
+    gained, rows = gains_over(objective, mixtures, level), []
     for name, weights in mixtures.items():
-        value = objective.at(weights)
-        gain, gains = value - best, cloud[name] - cloud[RECOMMENDED]
-        row = {"mixture": name} | _ends("gain", gain, gains, level)
-        row |= {"predicted": value} | _ends("", value, _scattered(objective, cloud[name], rng), level)
-        rows.append(row | {"weights": weights})
+        losses = drawn.loss(np.tile(weights.array, (drawn.count, 1)))
+        low, high = (float(end) for end in interval(_scattered(objective, losses, rng), level))
+        value, gain = objective.at(weights), gained.get(name, (0.0, 0.0, 0.0))
+        row = {"mixture": name} | dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
+        rows.append(row | {"predicted": value, "low": min(low, value), "high": max(high, value), "weights": weights})
     return pd.DataFrame(rows)
-
-
-def _ends(name: str, value: float, draws: Array, level: float) -> dict[str, float]:
-    """Return a value and its interval, extended to contain the value, as columns."""
-    low, high = (float(end) for end in interval(draws, level))
-    ends = {f"{name}_low".strip("_"): min(low, value), f"{name}_high".strip("_"): max(high, value)}
-    return ({name: value} if name else {}) | ends
 
 
 def _scattered(objective: Objective, losses: Array, rng: np.random.Generator) -> Array:
@@ -178,8 +170,8 @@ def disagreement(table: pd.DataFrame) -> list[str]:
     return [text] if shown else []
 
 
-def gain_warnings(outcomes: pd.DataFrame, noise: float, question: Question, unit: str = NATS) -> list[str]:
-    """Return warnings about gains within run noise, better mixtures that the limits exclude, and losses below zero."""
+def gain_warnings(outcomes: pd.DataFrame, question: Question, unit: str = NATS) -> list[str]:
+    """Return warnings about gains that may be none, better mixtures that the limits exclude, and losses below zero."""
     limited = bool(question.constraints()) or question.kl_penalty > 0
     warnings = []
     for row in outcomes.to_dict("records"):
@@ -193,7 +185,9 @@ def gain_warnings(outcomes: pd.DataFrame, noise: float, question: Question, unit
             continue
         if row["gain"] < 0 and limited:
             warnings.append(f"{row['mixture']} is predicted to be better by {gain[1:]}, but the limits exclude it")
-        elif row["gain"] < noise * 2**0.5:
-            two = f"the noise of a difference between two runs ({noise * 2**0.5:.4f})"
-            warnings.append(f"the gain over {row['mixture']}, {gain}, is below {two}")
+        elif row["gain_low"] <= 0:
+            warnings.append(
+                f"the gain over {row['mixture']}, {gain}, is not certain: its interval, {row['gain_low']:+.4f} to "
+                f"{row['gain_high']:+.4f}, holds 0"
+            )
     return warnings

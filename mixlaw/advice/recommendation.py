@@ -12,13 +12,14 @@ from mixlaw.advice.break_even import BREAK_EVEN
 from mixlaw.advice.compute_optimal import SIZES
 from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.equivalents import EQUIVALENTS
+from mixlaw.advice.gains import GAINS
 from mixlaw.errors import RunLogError
 from mixlaw.fileio import strict_json, write_atomically
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.mixture import Mixture
 from mixlaw.tables.units import NATS
 
-TABLES = ("outcomes", "per_target", "losers", "equivalents", "break_even", "sizes", "prices", "path", "others")
+TABLES = ("outcomes", "per_target", "gains", "losers", "equivalents", "break_even", "sizes", "prices", "path", "others")
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # constraints of a question, without `available`
 PRICES = ["constraint", "cost", "weight", "weight_without"]
 LOSSES = ["predicted", "low", "high"]
@@ -41,6 +42,8 @@ class Recommendation:
     outcomes : per mixture (recommended, then the baselines): weights, predicted loss with interval, and gain of the
         recommended mixture over it [nats, with interval]
     per_target : predicted loss of every target under every mixture
+    gains : gain of h* over every baseline, with interval, as two real runs would show it; of the objective (as in
+        outcomes) and of every target
     losers : targets that are worse on the recommended mixture than on a baseline, see `mixlaw.advice.losers.losers`
     equivalents : how many times the tokens or FLOPs a baseline needs for the loss of the recommended mixture, for the
         objective and every target, with intervals; see `mixlaw.advice.equivalents.equivalents`
@@ -65,6 +68,7 @@ class Recommendation:
     table: pd.DataFrame
     outcomes: pd.DataFrame
     per_target: pd.DataFrame = field(default_factory=pd.DataFrame)
+    gains: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=GAINS))
     losers: pd.DataFrame = field(default_factory=pd.DataFrame)
     equivalents: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EQUIVALENTS))
     break_even: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=BREAK_EVEN))

@@ -4,6 +4,7 @@ import argparse
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from mixlaw.advice.ask import read_baseline
 from mixlaw.advice.extrapolation import far_warnings, rows_of
 from mixlaw.cli.options import share
 from mixlaw.cli.reading import print_warnings, read_like, table_options
@@ -24,6 +25,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--level", type=share, default=0.9, metavar="SHARE", help="coverage of the intervals; default: 0.9"
     )
+    compared = "add the gain of every row over this mixture: uniform, natural, D=W,..., or a file"
+    sub.add_argument("--baseline", metavar="MIXTURE", help=compared)
     sub.add_argument("--out", type=Path, help="write a CSV file; default: print a table")
     sub.add_argument("--json", action="store_true", help="print JSON: one record per row and target")
 
@@ -40,7 +43,8 @@ def run(options: argparse.Namespace) -> None:
     print_warnings(table)
     known = {n: v for n, v in laws.identity.items() if not any(fnmatchcase(n, pattern) for pattern in options.varied)}
     require_alike(known, table.identity, "the runs of the fit", f"the runs in {', '.join(options.table)}")
-    predictions = laws.fits[name].predict(table, level=options.level)
+    baseline = read_baseline(laws, name, options.baseline) if options.baseline else None
+    predictions = laws.fits[name].predict(table, level=options.level, baseline=baseline)
     units = {target: laws.fits[name].target(target).unit for target in predictions["target"].unique()}
     if set(units.values()) != {NATS}:
         predictions["unit"] = predictions["target"].map(units)

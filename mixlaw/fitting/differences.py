@@ -17,11 +17,11 @@ noise directly.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 from scipy.special import ndtri
 from scipy.stats import levene
 
@@ -34,6 +34,9 @@ SAME_MIXTURE = 0.005  # total variation distance below which two runs are repeat
 MOST_PAIRS = 20_000  # pairs of rows that are used; more are thinned evenly
 FEWEST_PAIRS = 3
 LENGTHS = (0.1, 0.2, 0.4, 0.8, 1.6)  # tried; total variation distances
+NUGGETS = tuple(np.linspace(0, 1, 21))  # tried; shares of the mean
+BIN = 0.02  # of distances
+REFUTED = 2.7  # twice the log likelihood ratio, one-sided at 95 %
 POOLED = 4  # degrees of freedom of the mean over targets in a target's seed noise
 VARIES = 0.05  # p-value of Levene's test below which the seed noise depends on the mixture
 FEWEST_SEEDS = 3  # runs of one mixture that show its own seed noise
@@ -107,7 +110,7 @@ class Pairs:
 
 
 def estimate(
-    residuals: Mapping[str, Array], frame: pd.DataFrame, mixtures: Array
+    residuals: Mapping[str, Array], frame: pd.DataFrame, mixtures: Array, inflation: Mapping[str, float] | None = None
 ) -> tuple[dict[str, Scatter | None], Array]:
     """Return the scatter of every target, and the correlations of their scatter (t, t).
 
@@ -116,6 +119,7 @@ def estimate(
     residuals : target -> (n,) residuals relative to the loss, NaN where it is not known
     frame : run_id, n_params and n_tokens of the n rows
     mixtures : (n, k)
+    inflation : target -> size of a run's error relative to its residual, see `mixlaw.fitting.error_scale`
 
     Returns
     -------
@@ -123,11 +127,12 @@ def estimate(
     """
     pairs = Pairs.of(frame, mixtures)
     apart = pairs.where(pairs.distance > SAME_MIXTURE)
-    squares = {t: _known(apart, off) for t, off in residuals.items()}
+    squares = {t: _known(apart, off * (inflation or {}).get(t, 1.0)) for t, off in residuals.items()}
     shown = {t: (d, z) for t, (d, z) in squares.items() if len(z) >= FEWEST_PAIRS and z.mean() > TINY}
     if not shown:
         return dict.fromkeys(residuals), np.ones((len(residuals), len(residuals)))
-    length, nugget = variogram(*(np.concatenate(each) for each in zip(*map(_scaled, shown.values()), strict=True)))
+    distance, scaled = (np.concatenate(each) for each in zip(*map(_scaled, shown.values()), strict=True))
+    length, nugget = variogram(distance, scaled, frame["run_id"].nunique())
     seeds = _Seeds.of(residuals, frame, mixtures, pairs.where(pairs.distance <= SAME_MIXTURE))
     ratio = seeds.ratio({t: float(z.mean()) / 2 for t, (_, z) in shown.items()}, nugget)
     found: dict[str, Scatter | None] = dict.fromkeys(residuals)
@@ -150,18 +155,33 @@ def _scaled(shown: tuple[Array, Array]) -> tuple[Array, Array]:
     return shown[0], shown[1] / shown[1].mean()
 
 
-def variogram(distance: Array, squares: Array) -> tuple[float, float]:
-    """Return the length of a variogram, and its nugget as a share of the mean (least squares).
+def variogram(distance: Array, squares: Array, n_runs: int) -> tuple[float, float]:
+    """Return the length of a variogram, and its nugget as a share of the mean.
+
+    Pairs of close mixtures are few, so least squares do not decide the nugget. Of all variograms that the runs do not
+    refute (likelihood ratio, each run an observation), it is the one with the largest nugget: the intervals of close
+    mixtures are rather too wide.
 
     Parameters
     ----------
     distance, squares : (n,) of pairs; the mean of the squares is 1
     """
-    best = (np.inf, LENGTHS[-1], 1.0)
-    for length in LENGTHS:
-        (nugget, _), error = nnls(np.column_stack([np.ones_like(distance), 1 - np.exp(-distance / length)]), squares)
-        best = min(best, (float(error), length, min(float(nugget), 1.0)))
-    return best[1], best[2]
+    bins = np.minimum((distance / BIN).astype(int), round(1 / BIN))
+    count = np.maximum(np.bincount(bins), TINY)
+    middle, mean = np.bincount(bins, distance) / count, np.bincount(bins, squares) / count
+    within = float((squares**2).sum() - (count * mean**2).sum())
+    tried = [(within + _error(count, middle, mean, *at), *at) for at in product(LENGTHS, NUGGETS)]
+    least = min(tried)[0]
+    allowed = [at for error, *at in tried if n_runs * np.log(error / max(least, TINY)) <= REFUTED or error == least]
+    length, nugget = max(allowed, key=lambda at: at[1])
+    return length, nugget
+
+
+def _error(count: Array, distance: Array, mean: Array, length: float, nugget: float) -> float:
+    """Return the sum of squared errors of a variogram with the best slope, at the means of bins."""
+    shape = 1 - np.exp(-distance / length)
+    slope = max(float((count * shape * (mean - nugget)).sum() / max((count * shape**2).sum(), TINY)), 0.0)
+    return float((count * (mean - nugget - slope * shape) ** 2).sum())
 
 
 def correlations(differences: Mapping[str, Array]) -> Array:
@@ -190,9 +210,8 @@ class _Seeds:
         run = pd.factorize(frame["run_id"])[0]
         groups = _groups(run, repeats)
         variance = {t: float(z.mean()) / 2 for t, off in residuals.items() if len(z := _known(repeats, off)[1])}
-        last = frame.reset_index(drop=True).sort_values("n_tokens").groupby(run).tail(1).index.to_numpy(np.int64)
-        row = dict(zip(run[last].tolist(), last.tolist(), strict=True))
-        many = [[row[r] for r in group] for group in groups if len(group) >= FEWEST_SEEDS]
+        last = pd.Series(frame["n_tokens"].to_numpy(float)).groupby(run).idxmax().to_numpy(np.int64)  # row of each run
+        many = [last[group].tolist() for group in groups if len(group) >= FEWEST_SEEDS]
         varying = {t: v for t, off in residuals.items() if (v := _by_mixture(off, mixtures, many)) is not None}
         return cls(variance, sum(len(group) - 1 for group in groups), varying)
 

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixlaw.errors import ConfigError, RunLogError, unknown_name
+from mixlaw.errors import ConfigError, FitError, RunLogError, unknown_name
 from mixlaw.fitting.assemble import inputs
 from mixlaw.fitting.bootstrap import interval, lies_inside
 from mixlaw.fitting.differences import Scatter, estimate, gain_interval
+from mixlaw.fitting.error_scale import MOST_INFLATED
 from mixlaw.fitting.widening import LEAST, Ranges, Widening, distances, factors, widened, with_scatter
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.law import Law, Units
-from mixlaw.laws.terms import Inputs
+from mixlaw.laws.terms import TINY, Inputs
+from mixlaw.mixture import Mixture
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.columns import LOSS
 from mixlaw.tables.single_domain import rename_domain
@@ -157,11 +159,14 @@ class FittedLaw:
 
     def with_scatter_of(self, table: Table) -> "FittedLaw":
         """Return the law with the scatter of a table's runs around it, see `mixlaw.fitting.differences`."""
-        residuals = {}
+        residuals, inflation = {}, {}
         for name, fit in self.targets.items():
             predicted = self.law.loss(fit.theta[None], self.inputs(table, name))[0]
-            residuals[name] = (table.frame[LOSS + name].to_numpy(float) - predicted) / np.maximum(predicted, LEAST)
-        found, correlations = estimate(residuals, table.frame, table.mixtures)
+            off = table.frame[LOSS + name].to_numpy(float) - predicted
+            residuals[name] = off / np.maximum(predicted, LEAST)
+            size = np.nanmean(np.abs(residuals[name] if self.logarithmic else off))
+            inflation[name] = float(np.clip(np.abs(fit.noise).mean() / max(size, TINY), 1.0, MOST_INFLATED))
+        found, correlations = estimate(residuals, table.frame, table.mixtures, inflation)
         targets = {name: replace(fit, scatter=found[name]) for name, fit in self.targets.items()}
         return replace(self, targets=targets, correlations=correlations)
 
@@ -198,7 +203,14 @@ class FittedLaw:
         sd = self.scatter_sd(target, x.h.T, baseline.h.T, (here + there) / 2)
         return there - here, *gain_interval(there - here, drawn, sd, level)
 
-    def predict(self, data: Data, *, targets: Iterable[str] = (), level: float = LEVEL) -> pd.DataFrame:
+    def predict(
+        self,
+        data: Data,
+        *,
+        targets: Iterable[str] = (),
+        level: float = LEVEL,
+        baseline: Mapping[str, float] | None = None,
+    ) -> pd.DataFrame:
         """Return predictions with intervals for a new run at every row of a table.
 
         Parameters
@@ -206,20 +218,36 @@ class FittedLaw:
         data : a Table, or a DataFrame with n_params, n_tokens and weight_<domain>; losses are not needed
         targets : by default all
         level : of the intervals, in (0, 1)
+        baseline : a mixture (domain -> weight) to compare every row with
 
         Returns
         -------
         DataFrame of row, target, law, predicted, low, high [the target's unit], and observed where the table has it;
-        intervals hold the uncertainty of the parameters and the scatter of a single run.
+        intervals hold the uncertainty of the parameters and the scatter of a single run. With a baseline also gain,
+        gain_low and gain_high: the loss of a run on the baseline at the row's N and D, minus the row's loss.
 
         Raises
         ------
         ConfigError, RunLogError
-            If a target was not fitted, or the table trains on other domains.
+            If a target was not fitted, or the table or the baseline has other domains.
+        FitError
+            If there is a baseline, and the law does not depend on the mixture.
         """
         table = as_table(data, need_losses=False).named_as(self.domains, list(self.targets))
-        frames = [self._predicted(table, name, level) for name in list(targets) or list(self.targets)]
-        return pd.concat(frames, ignore_index=True)
+        names = list(targets) or list(self.targets)
+        predicted = pd.concat([self._predicted(table, name, level) for name in names], ignore_index=True)
+        if baseline is None:
+            return predicted
+        gained = pd.concat([self._gained(table, name, baseline, level) for name in names], ignore_index=True)
+        return pd.concat([predicted, gained], axis=1)
+
+    def _gained(self, table: Table, target: str, baseline: Mapping[str, float], level: float) -> pd.DataFrame:
+        if not self.law.mixes:
+            raise FitError(f"the {self.name} law does not depend on the mixture, so it predicts no gain")
+        weights = {f"weight_{d}": w for d, w in Mixture.of(baseline, self.domains, "baseline").items()}
+        there = replace(table, frame=table.frame.assign(**weights))
+        ends = self.difference(target, self.inputs(table, target), self.inputs(there, target), level)
+        return pd.DataFrame(dict(zip(("gain", "gain_low", "gain_high"), ends, strict=True)))
 
     def _predicted(self, table: Table, target: str, level: float) -> pd.DataFrame:
         fit, x = self.target(target), self.inputs(table, target)

@@ -122,14 +122,24 @@ def test_the_path_moves_with_scale_under_joint_only_and_its_regret_is_what_the_b
         assert {d: last[d][1] - last[d][0] for d in DOMAINS} == pytest.approx(spread.to_dict(), abs=1e-3)
 
 
-def test_repeated_runs_are_the_noise_and_gains_below_it_are_called_so():
+def test_repeated_runs_are_the_noise():
     laws = fitted("additive", ADDITIVE)
     quiet = recommend(laws, ask())
     assert quiet.noise == pytest.approx(run_noise(Objective(laws.best, ask(), {}), {}))
     laws = replace(laws, noise={"main": 5.0})
     loud = recommend(laws, ask())
     assert loud.noise == 5.0
-    assert any("is below the noise of a difference between two runs" in w for w in loud.warnings)
+
+
+def test_a_gain_whose_interval_holds_zero_is_called_uncertain():
+    laws = fitted("additive", ADDITIVE)
+    assert not any("is not certain" in w for w in recommend(laws, ask()).warnings)
+    main = replace(laws.best.target("main"), noise=np.array([-1.0, 1.0]))
+    loud = replace(laws, fits={"additive": replace(laws.best, targets={"main": main})})
+    answer = recommend(loud, ask())
+    assert any(w.startswith("the gain over uniform, ") and "is not certain" in w for w in answer.warnings)
+    row = answer.outcomes.set_index("mixture").loc["uniform"]
+    assert row["gain_low"] < 0 < row["gain"] < row["gain_high"]
 
 
 def test_a_baseline_that_is_better_but_excluded_by_the_limits_is_warned_of():
@@ -147,11 +157,14 @@ def test_a_mixture_far_from_all_runs_is_warned_of():
     assert any("of 'web', runs had 0.05 to 0.10: train a run near it" in w for w in warnings)
 
 
-def test_a_mixture_gains_nothing_over_itself():
+def test_a_mixture_gains_nothing_over_itself_but_its_runs_differ():
     laws = fitted("joint", JOINT, spread=0.2, n_draws=40)
     answer = recommend(laws, ask(pins=dict.fromkeys(DOMAINS, 1 / 3)))
     row = answer.outcomes.set_index("mixture").loc["uniform"]
-    assert row[["gain", "gain_low", "gain_high"]].tolist() == pytest.approx([0, 0, 0], abs=1e-12)
+    assert row["gain"] == pytest.approx(0, abs=1e-12)
+    assert row["gain_high"] == pytest.approx(-row["gain_low"])
+    seeds = 2**0.5 * np.std(laws.best.target("main").noise)
+    assert row["gain_high"] == pytest.approx(1.645 * seeds, rel=1e-3)
 
 
 def test_a_law_that_reads_neither_n_nor_d_says_so():
