@@ -31,7 +31,9 @@ def gains(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFram
     """
     asked = {OBJECTIVE: objective} | {t: objective.of(t) for t in objective.fit.targets}
     rows = [
-        (name, target, *gain) for target, one in asked.items() for name, gain in gains_over(one, mixtures, level).items()
+        (name, target, *gain)
+        for target, one in asked.items()
+        for name, gain in gains_over(one, mixtures, level).items()
     ]
     return pd.DataFrame(rows, columns=GAINS)
 
