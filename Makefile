@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo demo-short demo-multimodal demo-vision notebooks test slow trainers crash check format clean
 
-demo: $(VENV)/.ready ## real text -> sweep -> laws -> recommended mixture -> proof -> report
+demo: $(VENV)/.ready ## real text -> sweep -> laws -> recommended mixture -> sealed forecast -> proof -> report
 	$(BIN)/python -m scripts.demo
 
 demo-short: $(VENV)/.ready ## the same road with fewer and shorter runs

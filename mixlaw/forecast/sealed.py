@@ -165,7 +165,8 @@ class Forecast:
             raw = Path(path).read_bytes()
             facts = json.loads(raw)
             if facts["sealed"] and facts["format"] != FORMAT:
-                raise RunLogError(f"{path} has format {facts['format']}; this mixlaw reads {FORMAT}")
+                made = f"mixlaw {facts['mixlaw_version']} wrote"
+                raise RunLogError(f"{path} has format {facts['format']}, which {made}; this one reads {FORMAT}")
             seal = facts.pop("sha256")
             whole = raw.decode() == _text(facts | {"sha256": seal}) and seal == _sha256(facts)
         except OSError as error:
