@@ -48,7 +48,7 @@ def verdict(score: Score) -> str:
     """Return when the forecast was sealed, how much lies inside its intervals, and the objective's gains."""
     losses, gains = _coverage([score.losses], "losses"), _coverage([score.gains], "gains")
     counted = " and ".join(filter(None, [losses, gains]))
-    said = f"Sealed {moment(score.sealed)}, {_order(score)}: {counted} lie inside their {score.interval_name}s."
+    said = f"Sealed {moment(score.sealed)}{_order(score)}: {counted} lie inside their {score.interval_name}s."
     return " ".join([said, *(_gain_sentence(row, score.unit) for row in _of_objective(score))])
 
 
@@ -73,10 +73,10 @@ def _order(score: Score) -> str:
     """Return whether the seal is older than the runs."""
     if score.early:
         named = listed(score.early, MOST_RUNS)
-        return f"not before the run ({len(score.early)} of {len(score.runs)} runs began earlier: {named})"
+        return f", not before the run ({len(score.early)} of {len(score.runs)} runs began earlier: {named})"
     if score.undated:
-        return "while no file shows when the runs began"
-    return "before the runs began"
+        return "; no file shows when the runs began"
+    return ", before the runs began"
 
 
 def _coverage(tables: Iterable[pd.DataFrame], what: str) -> str:

@@ -148,7 +148,7 @@ def test_runs_that_began_before_the_seal_are_named(forecast, best, today):
     assert "not before the run (1 of 2 runs began earlier: best)" in verdict(early)
     late = score(forecast, table, dict.fromkeys(("best", "today"), forecast.time + 1))
     assert "UTC, before the runs began: 6 of 6 losses and 3 of 3 gains lie inside" in verdict(late)
-    assert "while no file shows when the runs began" in verdict(score(forecast, table))
+    assert "UTC; no file shows when the runs began: " in verdict(score(forecast, table))
 
 
 def test_a_score_comes_back_from_json(forecast, best, today):
