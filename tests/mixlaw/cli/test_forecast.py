@@ -9,7 +9,8 @@ import pytest
 
 from mixlaw.cli.main import main
 from mixlaw.forecast.sealed import Forecast
-from tests.mixlaw.forecasts import LAWS, TODAY, D, run_rows, write_files
+from tests.mixlaw.forecasts import LAWS, TODAY, D, N, run_rows, write_files
+from tests.mixlaw.run_logs import eval_row, train_row, write_run
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,28 @@ def test_runs_in_a_table_that_is_older_than_the_seal_are_not_sealed_before_the_r
     assert "not before the run (2 of 2 runs began earlier: best, today)" in capsys.readouterr().out
     assert main("forecast ledger other.jsonl".split()) == 0
     assert "0 forecasts; 1 more not sealed before the run." in capsys.readouterr().out
+
+
+def run_directory(root, name, mixture, losses):
+    tokens = {domain: round(weight * D) for domain, weight in mixture.items()}
+    rows = [train_row(1, n_tokens=int(D), tokens_by_domain=tokens)]
+    rows += [eval_row(1, target, loss, n_tokens=int(D)) for target, loss in losses.items()]
+    sizes = {"total": int(N), "non_embedding": int(N)}
+    data = {domain: {"n_tokens": int(D)} for domain in (*mixture, *losses)}
+    return write_run(root, name, rows, mixture=dict(mixture), n_params=sizes, data=data)
+
+
+def test_run_directories_show_that_the_forecast_was_sealed_first(folder, capsys):
+    best = Forecast.load("forecast.json").mixtures["recommended"]
+    for name, mixture, losses in (("best", best, (2.3, 2.44)), ("today", TODAY, (2.45, 2.6))):
+        run_directory(folder, name, mixture, dict(zip(("main", "held"), losses, strict=True)))
+    assert main("forecast score forecast.json s".split()) == 0
+    said = capsys.readouterr().out
+    assert "UTC, before the runs began: 6 of 6 losses and " in said
+    assert "Gain over today: +0.1533 nats" in said
+    os.utime("s/today/run.json", (1e9, 1e9))
+    assert main("forecast score forecast.json s".split()) == 0
+    assert "not before the run (1 of 2 runs began earlier: today)" in capsys.readouterr().out
 
 
 def test_laws_that_changed_after_the_seal_are_said_and_the_sealed_numbers_count(folder, capsys):
