@@ -201,12 +201,10 @@ def summarise(road: Road, total: float) -> None:
     answer = Recommendation.load(road.folder / "recommendation.json")
     proof, laws = read_table([ROOT / f"runs/{road.name}_proof"]), FittedLaws.load(road.folder / "laws.json")
     rows = prove(answer, proof)
-    worth = worth_sentences(answer, measured_factors(rows, laws, answer, proof))
+    said = " ".join([verdict(rows), *worth_sentences(answer, measured_factors(rows, laws, answer, proof))])
     seal = Forecast.load(sealed_path(road.folder / "recommendation.json")).seal
     scores = {score.seal: score for score in Ledger.load(road.folder / LEDGER).scores}
-    print(
-        f"\n{text_table(proof_table(rows))}\n\n{verdict(rows)} {' '.join(worth)}\n{verdict_of_forecast(scores[seal])}\n"
-    )
+    print(f"\n{text_table(proof_table(rows))}\n\n{said}\n{verdict_of_forecast(scores[seal])}\n")
     for name, seconds in road.stages.items():
         print(f"{name:<22}{seconds:>8.1f} s")
     print(f"{'total':<22}{total:>8.1f} s\n\nreport: {shown(road.folder)}/report.html")
