@@ -27,7 +27,7 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.mixture import Mixture
 
 MOST = 1000.0  # largest factor that is looked for; it stands for any larger one, and 1 / MOST for any smaller one
-TOKEN_STEPS, PATH_STEPS, SIZE_STEPS = 460, 70, 35  # of the grids, on either side of the big run
+TOKEN_STEPS, PATH_STEPS, SIZE_STEPS = 100, 40, 16  # of the grids, on either side of the big run
 PATH_DRAWS = 50  # resampled laws for the factors of compute, which need a grid of model sizes as well
 WHOLE = "objective"  # name of the weighted sum of targets
 EQUIVALENTS = ["mixture", "target", "by", "factor", "low", "high"]
@@ -50,23 +50,25 @@ class Scales:
 
 def more_tokens(question: Question) -> Scales:
     """Return more and fewer tokens at the N of the big run."""
-    factor = _around(np.log(MOST), TOKEN_STEPS)
+    factor = _around(TOKEN_STEPS, power=2)
     tokens = question.n_tokens * np.exp(factor)[:, None]
     return Scales("tokens", factor, np.full(tokens.shape, question.n_params), tokens)
 
 
 def more_compute(question: Question) -> Scales:
     """Return more and less compute, each spent on models of all sizes."""
-    factor, size = _around(np.log(MOST), PATH_STEPS)[:, None], _around(np.log(MOST), SIZE_STEPS)
+    factor, size = _around(PATH_STEPS, power=2)[:, None], _around(SIZE_STEPS, power=1)
     n_params, n_tokens = (
         count * np.exp(factor / 2 + side * size) for count, side in ((question.n_params, 1), (question.n_tokens, -1))
     )
     return Scales("flops", factor[:, 0], n_params, n_tokens)
 
 
-def _around(reach: float, steps: int) -> Array:
-    """Return evenly spaced numbers from -reach to reach, 0 exactly in the middle."""
-    return reach * np.arange(-steps, steps + 1) / steps
+def _around(steps: int, power: int) -> Array:
+    """Return log factors from 1 / MOST to MOST, exactly 0 in the middle, and denser there if power is above 1."""
+    even = np.arange(-steps, steps + 1) / steps
+    factors: Array = np.log(MOST) * np.sign(even) * np.abs(even) ** power
+    return factors
 
 
 def equivalents(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFrame:
@@ -152,5 +154,5 @@ def crossing(loss: Array, goal: Array, scales: Scales) -> Array:
     fall = before - after
     part = np.where(fall > 0, np.clip(before / np.where(fall > 0, fall, 1.0), 0.0, 1.0), 0.0)
     steps = np.where(after <= 0, first - 1 + part, first)
-    factor: Array = np.where(worse, 1.0, -1.0) * steps * (scales.log_factor[-1] / start)
-    return factor
+    size: Array = np.interp(steps, np.arange(start + 1), scales.log_factor[start:])  # the same on both sides
+    return np.where(worse, size, -size)

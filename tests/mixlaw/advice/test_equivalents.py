@@ -65,7 +65,7 @@ def test_the_factor_of_compute_follows_the_closed_form_of_the_optimal_path(alpha
     left = term - gap(theta)
     exact = (left / term) ** (-1 / both) if left > 0 else np.inf
     found = factors("additive", theta).loc[("objective", "flops"), "factor"]
-    assert found == pytest.approx(min(exact, MOST), rel=5e-3)
+    assert found == pytest.approx(min(exact, MOST), rel=1e-3)
 
 
 @given(
