@@ -15,4 +15,5 @@ def slow(*values: Any) -> Any:
 
 def examples(n: int) -> settings:
     """Return the settings of a property that takes long: n examples in `make slow`, a quarter in `make test`."""
-    return settings(max_examples=n if settings.default.max_examples >= THOROUGH else -(-n // 4))
+    count = n if settings.default.max_examples >= THOROUGH else -(-n // 4)
+    return settings(max_examples=count, deadline=None)

@@ -26,6 +26,7 @@ from mixlaw.fitting.widening import with_scatter
 from mixlaw.laws.jacobian import Array
 from mixlaw.tables.units import NATS, difference, mixed_warning
 
+FEW_HELD = 0.8  # share of differences in their nominal 90 % intervals below which a warning says so
 USUAL = ("uniform", "natural")  # baselines whose weights stand in the table of domains
 APART, MOST_NAMED = 0.02, 5  # difference of weights that is reported; maximum number of domains in the report
 
@@ -104,6 +105,7 @@ def _warnings(laws: FittedLaws, fit: FittedLaw, question: Question, best: Array,
     said = [*laws.doubts, *mixed_warning(question.targets, units), *fit.warnings]
     return [
         *said,
+        *held_warning(fit),
         *far_warnings(laws, fit.name, big_run(question, best)),
         *gain_warnings(outcomes, question, fit.unit_of(question.targets)),
     ]
@@ -147,6 +149,14 @@ def _per_target(objective: Objective, mixtures: Mixtures) -> pd.DataFrame:
     """Return the predicted loss of every fitted target under every mixture."""
     each = {t: objective.of(t) for t in objective.fit.targets}
     return pd.DataFrame([{"mixture": m} | {t: o.at(w) for t, o in each.items()} for m, w in mixtures.items()])
+
+
+def held_warning(fit: FittedLaw) -> list[str]:
+    """Return a warning if the intervals of gains held too few differences between held-out runs; at most one."""
+    if not fit.held_gains < FEW_HELD:  # also for NaN, without such runs
+        return []
+    share = f"{100 * fit.held_gains:.0f} %"
+    return [f"the intervals of gains held {share} of the differences between held-out runs: take them as too narrow"]
 
 
 def big_run(question: Question, best: Array) -> Asked:

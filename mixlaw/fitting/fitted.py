@@ -70,6 +70,7 @@ class FittedLaw:
     warnings : what the data do not identify, one sentence each
     settings : of the `LawFit` that made it
     held : share of held-out losses inside the widened 90 % intervals; NaN if nothing could be held out
+    held_gains : share of differences between two held-out runs inside the intervals of gains; NaN without such pairs
     correlations : (t, t) of the targets' scatter; empty if it is not known
     """
 
@@ -81,6 +82,7 @@ class FittedLaw:
     warnings: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     held: float = float("nan")
+    held_gains: float = float("nan")
     correlations: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __repr__(self) -> str:

@@ -215,6 +215,7 @@ def fit_to_json(fit: FittedLaw) -> dict[str, Any]:
         "units": {"n_params": fit.units.n_params, "n_tokens": fit.units.n_tokens},
         "ranges": fit.ranges,
         "held": fit.held if fit.held == fit.held else None,
+        "held_gains": fit.held_gains if fit.held_gains == fit.held_gains else None,
         "correlations": fit.correlations.round(4).tolist(),
         "bounds": [low.tolist(), high.tolist()],
         "warnings": fit.warnings,
@@ -256,7 +257,8 @@ def fit_from_json(facts: dict[str, Any]) -> FittedLaw:
         ranges={name: (float(low), float(high)) for name, (low, high) in facts.get("ranges", {}).items()},
         warnings=facts["warnings"],
         settings=settings,
-        held=float("nan") if facts.get("held") is None else float(facts["held"]),
+        held=_known(facts.get("held")),
+        held_gains=_known(facts.get("held_gains")),
         correlations=_square(facts.get("correlations", [])),
     )
 
@@ -286,3 +288,7 @@ def _scatter_from_json(facts: dict[str, Any] | None) -> Scatter | None:
 
 def _square(rows: list[list[float]]) -> Array:
     return np.asarray(rows, float).reshape(len(rows), len(rows))
+
+
+def _known(share: float | None) -> float:
+    return float("nan") if share is None else float(share)

@@ -13,8 +13,10 @@ import pandas as pd
 
 from mixlaw.fitting.fitted import LEVEL, FittedLaw
 from mixlaw.fitting.widening import reach_of
+from mixlaw.selection.pair_scores import pair_scores
 from mixlaw.selection.splits import KINDS
 from mixlaw.selection.trial import Trial
+from mixlaw.tables.table import Table
 
 FACTORS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # the first that reaches the coverage is taken
 LEAST_DISTANCE = 0.1  # log distance; closer errors do not show how errors grow with distance
@@ -31,16 +33,20 @@ class IntervalCheck:
     factor : of all deviations of resamples
     reach : target -> n_params, n_tokens -> relative error per unit of log distance
     held : share of held-out losses inside the widened intervals; NaN if nothing could be held out
+    held_gains : share of differences between two held-out runs inside the intervals of gains; NaN without such pairs
     """
 
     statement: str
     factor: float = 1.0
     reach: Reach | None = None
     held: float = float("nan")
+    held_gains: float = float("nan")
 
     def apply(self, fit: FittedLaw) -> FittedLaw:
         """Return the law with its intervals widened."""
-        return fit if self.reach is None else replace(fit.widened_by(self.factor, self.reach), held=self.held)
+        if self.reach is None:
+            return fit
+        return replace(fit.widened_by(self.factor, self.reach), held=self.held, held_gains=self.held_gains)
 
 
 def check_intervals(fit: FittedLaw, trials: Sequence[Trial], scored: Trial | None) -> IntervalCheck:
@@ -66,7 +72,15 @@ def check_intervals(fit: FittedLaw, trials: Sequence[Trial], scored: Trial | Non
             break
     wider = "intervals were wide enough" if factor == FACTORS[0] else f"intervals are widened by {factor:g}"
     inside = f"{100 * held:.0f} % of the losses of {KINDS[scored.kind]} lie inside"
-    return IntervalCheck(f"{fit.name} law: {wider}: {inside}", factor, reach, held)
+    gains = held_gains(tried, scored.held)
+    also = f"; of the differences between two of these runs, {100 * gains:.0f} %" if gains == gains else ""
+    return IntervalCheck(f"{fit.name} law: {wider}: {inside}{also}", factor, reach, held, gains)
+
+
+def held_gains(fit: FittedLaw, held: Table) -> float:
+    """Return the share of differences between two held-out runs inside the intervals of gains; NaN without pairs."""
+    scores = pair_scores(fit, held)
+    return float(np.average(scores["inside"], weights=scores["n"])) / 100 if len(scores) else float("nan")
 
 
 def _reach(fit: FittedLaw, trial: Trial) -> dict[str, dict[str, float]]:
