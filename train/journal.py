@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": plan.run_id,
+        "began": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "run_name": f"{config.model.family}-{counts['total'] // 1000}k-"
         + "-".join(f"{w:.2f}" for w in plan.weights.values()),
         "study": config.study_name,

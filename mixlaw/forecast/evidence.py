@@ -11,19 +11,19 @@ from mixlaw.runs.start_times import start_times
 
 
 def beginnings(paths: Iterable[str | Path], runs: Iterable[str], before: float) -> dict[str, float]:
-    """Return run id -> time by which the run had begun, in seconds since 1970, for all runs whose files show it.
+    """Return run id -> when the run began, or a later time before the seal, for all runs whose files show it.
 
-    Run directories show it. A table shows it only if it was written before a time, and its runs with it.
+    Run directories state it. The age of a table or of files without a statement only shows that runs began before it.
 
     Parameters
     ----------
     paths : what the runs were read from
     runs : their ids
-    before : seconds since 1970
+    before : time of the seal; all times in seconds since 1970
     """
     places = [Path(path) for path in paths]
     written = max((path.stat().st_mtime for path in places if path.is_file()), default=np.inf)
-    known = start_times(path for path in places if path.is_dir())
+    known = start_times([path for path in places if path.is_dir()], before)
     return (dict.fromkeys(map(str, runs), written) if written < before else {}) | known
 
 

@@ -1,13 +1,14 @@
 """Run directories: the contract between the trainer, which writes them, and the fitter, which reads them.
 
     runs/<study>/<run_id>/
-      run.json        fixed at the start: config, parameter counts, mixture, data, hardware, and `n_tokens`, the final D
+      run.json        fixed at the start: config, parameter counts, mixture, data, hardware; `n_tokens`, the final D;
+                      `began`, the UTC time
       metrics.jsonl   append only: "train" rows and "eval" rows
       done.json       the seal: status, number of rows, sha256 of metrics.jsonl and of run.json
       checkpoints/    of the trainer
 
 metrics.jsonl is the only source of losses, in nats per token. A run whose files differ from the seal is refused, and an
-unsealed run is never fitted. run.json of mixlaw before 0.2 lacks `n_tokens`; see `final_tokens`.
+unsealed run is never fitted. run.json of mixlaw before 0.2 lacks `n_tokens` (see `final_tokens`), before 0.3 `began`.
 """
 
 import hashlib

@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -62,6 +64,7 @@ def test_run_json_states_what_the_run_is(tiny: Tiny, plan: Plans, monkeypatch: p
     assert facts["tokenizer"] == this.manifest.facts["tokenizer"]
     assert facts["world_size"] == 1
     assert facts["hardware"]["host"]
+    assert datetime.fromisoformat(facts["began"]).timestamp() <= time.time()
 
 
 def test_every_row_of_the_log_is_strict_json_with_the_learning_rate_of_its_step(

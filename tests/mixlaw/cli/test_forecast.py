@@ -66,7 +66,7 @@ def run_directory(root, name, mixture, losses):
     rows += [eval_row(1, target, loss, n_tokens=int(D)) for target, loss in losses.items()]
     sizes = {"total": int(N), "non_embedding": int(N)}
     data = {domain: {"n_tokens": int(D)} for domain in (*mixture, *losses)}
-    return write_run(root, name, rows, mixture=dict(mixture), n_params=sizes, data=data)
+    return write_run(root, name, rows, mixture=dict(mixture), n_params=sizes, data=data, began="2100-01-01T00:00:00Z")
 
 
 def test_run_directories_show_that_the_forecast_was_sealed_first(folder, capsys):

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from mixlaw.errors import RunLogError
 from mixlaw.forecast.evidence import beginnings, changed_laws
 from mixlaw.forecast.sealed import Forecast
 from mixlaw.runs.ledger import begin_attempt
@@ -23,6 +24,15 @@ def test_a_run_began_at_the_first_trace_that_its_files_keep(tmp_path):
     begin_attempt(started, "here")
     (started / "attempts.jsonl").write_text('{"event":"start","time":4e8,"where":"here","job":""}\n')
     assert beginnings([tmp_path], ["copied", "started"], before=1e9) == {"copied": 5e8, "started": 4e8}
+    assert beginnings([tmp_path], ["copied", "started"], before=3e8) == {"started": 4e8}
+
+
+def test_a_copied_run_began_when_its_run_json_says(tmp_path):
+    write_run(tmp_path, "copied", began="2020-09-13T12:26:40Z")
+    assert beginnings([tmp_path], ["copied"], before=1e9) == {"copied": 1.6e9}
+    write_run(tmp_path, "wrong", began="yesterday")
+    with pytest.raises(RunLogError, match=r"wrong/run\.json: 'began' is 'yesterday', expected a time such as 2026"):
+        beginnings([tmp_path], ["wrong"], before=1e9)
 
 
 @pytest.mark.parametrize(("written", "known"), [(5e8, {"x": 5e8, "y": 5e8}), (2e9, {})])
