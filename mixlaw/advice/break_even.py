@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mixlaw.advice.constraints import Question
-from mixlaw.advice.equivalents import WHOLE
+from mixlaw.advice.gains import OBJECTIVE
 from mixlaw.counts import flops
 
 BREAK_EVEN = ["mixture", "study", "saved", "saved_low", "saved_high", "net"]
@@ -35,7 +35,7 @@ def break_even(equivalents: pd.DataFrame, question: Question, study_flops: float
         return pd.DataFrame(columns=BREAK_EVEN)
     study = study_flops / flops(question.n_params, question.n_tokens)
     by = "flops" if question.flops else "tokens"
-    asked = equivalents[(equivalents["target"] == WHOLE) & (equivalents["by"] == by)]
+    asked = equivalents[(equivalents["target"] == OBJECTIVE) & (equivalents["by"] == by)]
     return pd.DataFrame([_balance(row, study) for row in asked.to_dict("records")], columns=BREAK_EVEN)
 
 

@@ -8,8 +8,9 @@ worth: at 1.20x, the baseline needs 20 % more. Two factors are computed for ever
   their compute C = 6 N D (Hoffmann et al. 2022, arXiv 2203.15556, approach 3).
 
 Every resampled law gives a factor of its own, for both mixtures at once, and the interval is that of these factors. Its
-gain is widened as in the recommendation (`mixlaw.fitting.widening`), its slopes over N and D are its own. Losses are
-evaluated on one grid of scales for all laws, and crossings are interpolated in log compute.
+slopes over N and D are its own. Its gain is moved, ranks kept, so that all gains together have the interval that
+`mixlaw.advice.gains` gives two real runs. Losses are evaluated on one grid of scales for all laws, and crossings are
+interpolated in log compute.
 
 Legend of shapes: b laws, u factors of compute, v model sizes at one compute.
 """
@@ -19,8 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from mixlaw.advice.constraints import RECOMMENDED, Question
+from mixlaw.advice.gains import OBJECTIVE
 from mixlaw.advice.objective import Mixtures, Objective
 from mixlaw.fitting.bootstrap import interval
 from mixlaw.laws.jacobian import Array
@@ -29,7 +32,6 @@ from mixlaw.mixture import Mixture
 MOST = 1000.0  # largest factor that is looked for; it stands for any larger one, and 1 / MOST for any smaller one
 TOKEN_STEPS, PATH_STEPS, SIZE_STEPS = 100, 40, 16  # of the grids, on either side of the big run
 PATH_DRAWS = 50  # resampled laws for the factors of compute, which need a grid of model sizes as well
-WHOLE = "objective"  # name of the weighted sum of targets
 EQUIVALENTS = ["mixture", "target", "by", "factor", "low", "high"]
 
 
@@ -71,13 +73,14 @@ def _around(steps: int, power: int) -> Array:
     return factors
 
 
-def equivalents(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFrame:
+def equivalents(objective: Objective, mixtures: Mixtures, gained: pd.DataFrame, level: float) -> pd.DataFrame:
     """Return the compute-equivalent gain of the recommended mixture over every other one.
 
     Parameters
     ----------
     objective : the big run, the importance of its targets, and the mean over resampled laws
     mixtures : by name; "recommended" is compared with all others
+    gained : the gains over them, of `mixlaw.advice.gains.gains`
     level : of the intervals, in (0, 1)
 
     Returns
@@ -87,33 +90,31 @@ def equivalents(objective: Objective, mixtures: Mixtures, level: float) -> pd.Da
     """
     ways = [more_tokens(objective.question)] if "D" in objective.reads else []
     ways += [more_compute(objective.question)] if {"N", "D"} <= objective.reads else []
-    rows = [row for scales in ways for row in _by_one_way(objective, mixtures, scales, level)]
+    rows = [row for scales in ways for row in _by_one_way(objective, mixtures, gained, scales, level)]
     return pd.DataFrame(rows, columns=EQUIVALENTS)
 
 
 def _by_one_way(
-    objective: Objective, mixtures: Mixtures, scales: Scales, level: float
+    objective: Objective, mixtures: Mixtures, gained: pd.DataFrame, scales: Scales, level: float
 ) -> Iterator[dict[str, str | float]]:
     """Yield the rows of the table for one way to spend more compute."""
     drawn = objective.drawn(PATH_DRAWS if scales.by == "flops" else None)
-    values, draws = (log_factors(laws, mixtures, scales) for laws in (objective, drawn))
-    for (name, target), (value,) in values.items():
-        low, high = interval(draws[name, target], level)
-        factor, low, high = np.exp([value, min(low, value), max(high, value)]).tolist()
-        yield {"mixture": name, "target": target, "by": scales.by, "factor": factor, "low": low, "high": high}
+    mean, many = ({name: frontiers(laws, h, scales) for name, h in mixtures.items()} for laws in (objective, drawn))
+    for gain in gained.to_dict("records"):
+        name, target = gain["mixture"], gain["target"]
+        gaps, each = ((found[name][target] - found[RECOMMENDED][target])[:, scales.middle] for found in (mean, many))
+        moved = gaps + spread_of(each, (gain["low"] - gain["gain"], gain["high"] - gain["gain"]), level)
+        (value,), draws = fallen(mean[name][target], gaps, scales), fallen(many[name][target], moved, scales)
+        low, high = interval(draws, level)
+        factors = np.exp([value, min(low, value), max(high, value)]).tolist()
+        known = {"mixture": name, "target": target, "by": scales.by}
+        yield known | dict(zip(EQUIVALENTS[3:], factors, strict=True))
 
 
-def log_factors(laws: Objective, mixtures: Mixtures, scales: Scales) -> dict[tuple[str, str], Array]:
-    """Return the log factors (b,) of every baseline, by its name and target."""
-    curves = {name: frontiers(laws, mixture, scales) for name, mixture in mixtures.items()}
-    best, found = curves.pop(RECOMMENDED), dict[tuple[str, str], Array]()
-    for target in best:
-        asked = laws if target == WHOLE else laws.of(target)
-        raised = {name: asked.widened_by(mixture) for name, mixture in mixtures.items()}
-        for name, curve in curves.items():
-            goal = best[target][:, scales.middle] + raised[RECOMMENDED] - raised[name]
-            found[name, target] = crossing(curve[target], goal, scales)
-    return found
+def spread_of(values: Array, ends: tuple[float, float], level: float) -> Array:
+    """Return deviations (b,) with the ranks of some values, whose interval at a level has these ends (split normal)."""
+    normal = ndtri((values.argsort().argsort() + 0.5) / len(values)) / ndtri(0.5 + level / 2)
+    return np.where(normal < 0, -normal * ends[0], normal * ends[1])
 
 
 def frontiers(objective: Objective, mixture: Mixture, scales: Scales) -> dict[str, Array]:
@@ -124,7 +125,7 @@ def frontiers(objective: Objective, mixture: Mixture, scales: Scales) -> dict[st
         loss = objective.of(target).curve(mixture, n_params, n_tokens).reshape(-1, *scales.n_params.shape)
         total = total + objective.question.targets.get(target, 0.0) * loss
         found[target] = lowest_over_sizes(loss)[0]
-    return {WHOLE: lowest_over_sizes(total)[0]} | found
+    return {OBJECTIVE: lowest_over_sizes(total)[0]} | found
 
 
 def lowest_over_sizes(loss: Array) -> tuple[Array, Array]:
@@ -138,6 +139,11 @@ def lowest_over_sizes(loss: Array) -> tuple[Array, Array]:
     inside = (at == lowest) & (bend > 0)
     offset = np.where(inside, tilt / np.where(inside, bend, 1.0), lowest - at)
     return np.where(inside, middle - tilt * offset / 2, loss.min(-1)), at + offset
+
+
+def fallen(loss: Array, by: Array, scales: Scales) -> Array:
+    """Return (b,) the log factors at which losses (b, u) lie `by` (b,) below those of the big run."""
+    return crossing(loss, loss[:, scales.middle] - by, scales)
 
 
 def crossing(loss: Array, goal: Array, scales: Scales) -> Array:

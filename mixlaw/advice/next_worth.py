@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixlaw.advice.constraints import Question
-from mixlaw.advice.equivalents import WHOLE, crossing, frontiers, more_compute, more_tokens
+from mixlaw.advice.equivalents import fallen, frontiers, more_compute, more_tokens
+from mixlaw.advice.gains import OBJECTIVE
 from mixlaw.advice.next_runs import Proposal
 from mixlaw.advice.objective import Objective, as_mixture, drawn_optima
 from mixlaw.advice.simplex import starts
@@ -64,6 +65,6 @@ def saved_by(objective: Objective, best: Array, gain: float) -> float | None:
     if "D" not in objective.reads:
         return None
     scales = (more_compute if objective.question.flops else more_tokens)(objective.question)
-    loss = frontiers(objective, as_mixture(objective.fit.domains, best), scales)[WHOLE]
-    (log_factor,) = crossing(loss, loss[:, scales.middle] - gain, scales)
+    loss = frontiers(objective, as_mixture(objective.fit.domains, best), scales)[OBJECTIVE]
+    (log_factor,) = fallen(loss, np.array([gain]), scales)
     return float(1 - np.exp(-log_factor))

@@ -170,14 +170,6 @@ class Objective:
             total = total + importance * self._law.loss(self._theta[target], self._of_own(x, target))
         return total if self._laws == "drawn" else total.mean(0, keepdims=True)
 
-    def widened_by(self, mixture: Mixture) -> Array:
-        """Return (b,) by how much widening raises the losses of one mixture at the big run; (1,) zero for a mean."""
-        if self._laws != "drawn":
-            return np.zeros(1)
-        here = (np.array([count]) for count in (self.question.n_params, self.question.n_tokens))
-        raised: Array = self.loss(np.tile(mixture.array, (self.count, 1))) - self.curve(mixture, *here)[:, 0]
-        return raised
-
     def _losses(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
         """Return losses (b,) and gradients (b, k): means over the laws, or those of each law at its own row.
 

@@ -73,7 +73,8 @@ def recommend(
     outcomes, per_target = outcomes_of(objective, mixtures, level), _per_target(objective, mixtures)
     points = np.vstack([free, *(h.array for h in baselines.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
-    worth = equivalents(objective, mixtures, level)
+    gained = gains(objective, mixtures, level)
+    worth = equivalents(objective, mixtures, gained, level)
     return Recommendation(
         law=fit.name,
         reason=laws.reason if fit is laws.best else "named by hand",
@@ -82,7 +83,7 @@ def recommend(
         table=table,
         outcomes=outcomes,
         per_target=per_target,
-        gains=gains(objective, mixtures, level),
+        gains=gained,
         losers=losers(per_target),
         equivalents=worth,
         break_even=break_even(worth, question, laws.study_flops),

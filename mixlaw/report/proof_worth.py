@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.advice.constraints import RECOMMENDED
-from mixlaw.advice.equivalents import WHOLE, crossing, frontiers, more_tokens
+from mixlaw.advice.equivalents import fallen, frontiers, more_tokens
+from mixlaw.advice.gains import OBJECTIVE
 from mixlaw.advice.objective import Objective
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.fitting.saved import FittedLaws
@@ -58,8 +59,8 @@ def _curve(answer: Recommendation, proof: Table, mixture: Mapping[str, float]) -
 def _extended(objective: Objective, mixture: Any) -> Callable[[float], float]:
     """Return the factor of tokens by which the law's loss on a mixture falls by a gain, beyond the big run."""
     scales = more_tokens(objective.question)
-    loss = frontiers(objective, mixture, scales)[WHOLE]
-    return lambda gain: float(np.exp(crossing(loss, loss[:, scales.middle] - gain, scales)[0]))
+    loss = frontiers(objective, mixture, scales)[OBJECTIVE]
+    return lambda gain: float(np.exp(fallen(loss, np.array([gain]), scales)[0]))
 
 
 def factor(curve: tuple[Array, Array], goal: float, extended: Callable[[float], float]) -> float:
@@ -82,7 +83,7 @@ def factor(curve: tuple[Array, Array], goal: float, extended: Callable[[float], 
 def worth_sentences(answer: Recommendation, measured: Mapping[str, float]) -> list[str]:
     """Return a sentence per baseline with its measured and its predicted factor of tokens."""
     rows = {(r["mixture"], r["target"], r["by"]): r for r in records(answer.equivalents)}
-    predicted = {name: rows.get((name, WHOLE, "tokens")) for name in measured}
+    predicted = {name: rows.get((name, OBJECTIVE, "tokens")) for name in measured}
     return [
         f"To reach the loss of h*, {name} needed {times(value)} the tokens"
         + (f"; predicted: {with_interval(row)}." if (row := predicted[name]) else ".")

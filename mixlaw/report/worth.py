@@ -5,7 +5,8 @@ from typing import Any
 import pandas as pd
 
 from mixlaw.advice.compute_optimal import SIZES
-from mixlaw.advice.equivalents import MOST, WHOLE
+from mixlaw.advice.equivalents import MOST
+from mixlaw.advice.gains import OBJECTIVE
 from mixlaw.advice.next_worth import NextWorth
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.counts import flops
@@ -44,7 +45,7 @@ def worth(answer: Recommendation) -> list[str]:
     """Return a sentence per baseline: how much compute it needs to reach the loss of the recommended mixture."""
     said = dict[str, list[str]]()
     for row in records(answer.equivalents):
-        if row["target"] == WHOLE:
+        if row["target"] == OBJECTIVE:
             said.setdefault(row["mixture"], []).append(f"{with_interval(row)} {SPENT[row['by']]}")
     return [f"To reach the loss of h*, {name} needs {', or '.join(parts)}." for name, parts in said.items()]
 

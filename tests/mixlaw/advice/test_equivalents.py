@@ -1,5 +1,6 @@
 """Compute-equivalent gains: equal to algebra where a law has a closed form, and consistent with gains elsewhere."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixlaw.advice.constraints import Question
-from mixlaw.advice.equivalents import MOST, equivalents
+from mixlaw.advice.equivalents import MOST, equivalents, spread_of
+from mixlaw.advice.gains import gains
 from mixlaw.advice.objective import Objective
 from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.fitting.differences import Scatter
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import get_law
 from mixlaw.mixture import Mixture
@@ -29,8 +32,13 @@ def factors(law: str, theta: Array, pair: tuple[Mixture, Mixture] = (BETTER, EVE
     """Return the table of one baseline for a law with these parameters, by target and way."""
     laws = fitted(law, {"main": theta}, **{"spread": 0.0, "n_draws": 12} | how)
     objective = Objective(laws.best, Question(N, d, {"main": 1.0}), {})
-    found = equivalents(objective, {"recommended": pair[0], "today": pair[1]}, 0.9)
-    return found.set_index(["target", "by"])
+    return worth_of(objective, pair).set_index(["target", "by"])
+
+
+def worth_of(objective: Objective, pair: tuple[Mixture, Mixture]) -> pd.DataFrame:
+    """Return the table of one baseline, the second mixture."""
+    mixtures = {"recommended": pair[0], "today": pair[1]}
+    return equivalents(objective, mixtures, gains(objective, mixtures, 0.9), 0.9)
 
 
 def additive(beta: float = 0.3, alpha: float = 0.35) -> Array:
@@ -77,7 +85,7 @@ def test_a_factor_is_above_one_exactly_where_the_mixture_gains(law, first, secon
     pair = tuple(Mixture(DOMAINS, np.array(h) / sum(h)) for h in (first, second))
     laws = fitted(law, {"main": TRUTHS[law]}, spread=0.02, n_draws=12)
     objective = Objective(laws.best, Question(N, D, {"main": 1.0}), {})
-    table = equivalents(objective, {"recommended": pair[0], "today": pair[1]}, 0.9)
+    table = worth_of(objective, pair)
     row = table[(table["by"] == "tokens") & (table["target"] == "objective")].iloc[0]
     gain = objective.at(pair[1]) - objective.at(pair[0])
     assert (row["factor"] > 1) == (gain > 0) or abs(gain) < 1e-9
@@ -129,3 +137,23 @@ def test_a_recommendation_says_its_worth_first_and_keeps_it_in_its_file(tmp_path
     del old["equivalents"]
     assert worth(Recommendation.from_json(old)) == []
     assert worth_table(Recommendation.from_json(old)).empty
+
+
+@given(low=st.floats(-3.0, 0.0), high=st.floats(0.0, 3.0), seed=st.integers(0, 99))
+def test_moved_gains_keep_their_ranks_and_have_the_interval_of_the_gain(low, high, seed):
+    values = np.random.default_rng(seed).normal(size=2000)
+    moved = spread_of(values, (low, high), 0.9)
+    assert np.percentile(moved, [5, 95]).tolist() == pytest.approx([low, high], abs=0.01)
+    order = values.argsort()
+    assert (np.diff(moved[order]) >= 0).all()
+
+
+def test_an_interval_of_factors_holds_one_where_that_of_the_gain_holds_zero():
+    for noise in (0.0, 0.5):
+        laws = fitted("additive", {"main": additive()}, spread=0.01, n_draws=40)
+        scatter = replace(laws.best.target("main"), scatter=Scatter(noise))
+        objective = Objective(replace(laws.best, targets={"main": scatter}), Question(N, D, {"main": 1.0}), {})
+        mixtures = {"recommended": BETTER, "today": EVEN}
+        gained = gains(objective, mixtures, 0.9)
+        table = equivalents(objective, mixtures, gained, 0.9).query("by == 'tokens'")
+        assert (gained["low"] > 0).tolist() == (table["low"] > 1).tolist() == [noise == 0.0] * 2
