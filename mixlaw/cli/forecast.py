@@ -1,10 +1,9 @@
 """`mixlaw forecast`: seal predictions before a run, score them after it, and keep the record."""
 
 import argparse
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mixlaw.cli.reading import read, reading_options
+from mixlaw.cli.reading import read, reading_options, require_like_fit
 from mixlaw.console import remark, say
 from mixlaw.forecast.evidence import beginnings, changed_laws
 from mixlaw.forecast.ledger import NAME, Ledger, record
@@ -12,8 +11,6 @@ from mixlaw.forecast.scoring import score
 from mixlaw.forecast.sealed import Forecast
 from mixlaw.forecast.sealing import default_path, seal
 from mixlaw.forecast.words import gains_table, history, losses_table, moment, sealed_table, totals, verdict
-from mixlaw.runs.comparable import require_alike
-from mixlaw.tables.table import Table
 from mixlaw.text import count_text, text_table
 
 
@@ -56,7 +53,8 @@ def _score_options(sub: argparse.ArgumentParser) -> None:
 
 def _score(options: argparse.Namespace) -> None:
     forecast = Forecast.load(options.forecast)
-    runs = _runs(options, forecast)
+    runs = read(options.table, options)
+    require_like_fit(forecast.identity, runs, options)
     began = beginnings(options.table, runs.frame["run_id"].unique(), forecast.time)
     found = score(forecast, runs, began)
     for note in found.notes:
@@ -68,15 +66,6 @@ def _score(options: argparse.Namespace) -> None:
     ledger = options.ledger or options.forecast.with_name(NAME)
     added = record(ledger, found)
     say(f"added to {ledger}" if added else f"{ledger} holds this score already")
-
-
-def _runs(options: argparse.Namespace, forecast: Forecast) -> Table:
-    """Read the runs, whose settings must be those of the fitted runs."""
-    table = read(options.table, options)
-    varied = [name for name in forecast.identity if any(fnmatchcase(name, pattern) for pattern in options.varied)]
-    known = {name: value for name, value in forecast.identity.items() if name not in varied}
-    require_alike(known, table.identity, "the runs of the fit", f"the runs in {', '.join(options.table)}")
-    return table
 
 
 def _ledger_options(sub: argparse.ArgumentParser) -> None:

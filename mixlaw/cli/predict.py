@@ -1,18 +1,16 @@
 """`mixlaw predict`: the losses of a table's rows, with intervals."""
 
 import argparse
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mixlaw.advice.ask import read_baseline
 from mixlaw.advice.extrapolation import far_warnings, rows_of
 from mixlaw.cli.options import share
-from mixlaw.cli.reading import print_warnings, read_like, table_options
+from mixlaw.cli.reading import print_warnings, read_like, require_like_fit, table_options
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fileio import strict_json
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.runs.comparable import require_alike
 from mixlaw.tables.units import NATS
 from mixlaw.text import text_table
 
@@ -41,8 +39,7 @@ def run(options: argparse.Namespace) -> None:
     for warning in laws.fits[name].warnings:
         remark(f"warning: {warning}")
     print_warnings(table)
-    known = {n: v for n, v in laws.identity.items() if not any(fnmatchcase(n, pattern) for pattern in options.varied)}
-    require_alike(known, table.identity, "the runs of the fit", f"the runs in {', '.join(options.table)}")
+    require_like_fit(laws.identity, table, options)
     baseline = read_baseline(laws, name, options.baseline) if options.baseline else None
     predictions = laws.fits[name].predict(table, level=options.level, baseline=baseline)
     units = {target: laws.fits[name].target(target).unit for target in predictions["target"].unique()}

@@ -1,7 +1,8 @@
 """Reading tables of runs as the command line asks: the options, and the calls of `read_table`."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from mixlaw.cli.options import add_renamed
@@ -9,6 +10,7 @@ from mixlaw.console import remark
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.quoted import read_pairs, split_names
+from mixlaw.runs.comparable import require_alike
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
@@ -153,3 +155,14 @@ def named_as(table: Table, laws: FittedLaws) -> Table:
     for note in named.notes[len(table.notes) :]:
         remark(f"note: {note}")
     return named
+
+
+def require_like_fit(identity: Mapping[str, str], table: Table, options: argparse.Namespace) -> None:
+    """Raise an error if runs differ from the fitted ones in settings that are not `--varied`.
+
+    Parameters
+    ----------
+    identity : settings that the fitted runs share
+    """
+    known = {n: v for n, v in identity.items() if not any(fnmatchcase(n, pattern) for pattern in options.varied)}
+    require_alike(known, table.identity, "the runs of the fit", f"the runs in {', '.join(options.table)}")
