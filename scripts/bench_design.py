@@ -31,7 +31,8 @@ from tqdm import tqdm
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.design import Size, anchors, as_runs, candidates, spread
 from mixlaw.advice.next_runs import Decision, curves, draw_from_prior, next_runs
-from mixlaw.advice.objective import Objective, optimum
+from mixlaw.advice.objective import Objective
+from mixlaw.advice.optima import optimum
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from mixlaw.advice.compute_optimal import best_size, size_of
-from mixlaw.advice.constraints import Question, limits, read_baselines, read_mixture, read_targets
+from mixlaw.advice.constraints import MEAN, Question, limits, read_baselines, read_mixture, read_targets
+from mixlaw.advice.loss_limits import check_not_worse
 from mixlaw.advice.objective import Objective
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fitting.fitted import FittedLaw
@@ -33,6 +34,8 @@ def ask(
     stay_near: str | Mapping[str, float] | None = None,
     kl_penalty: float | None = None,
     baselines: Iterable[str] | Mapping[str, str | Mapping[str, float]] = (),
+    not_worse: Mapping[str, float] | None = None,
+    objective: str = MEAN,
 ) -> Question:
     """Return a checked question about the mixture of a big run.
 
@@ -49,6 +52,9 @@ def ask(
     stay_near : a mixture to stay near: "uniform", "natural", "D=W,...", the path of a file, or domain -> weight
     kl_penalty : penalty of the distance to it [nats per unit of KL(h || stay_near)]
     baselines : mixtures to compare with, written as `stay_near`, or name -> mixture; first the one in use today
+    not_worse : target -> by how many per cent its loss may exceed that of the first baseline (negative: must be lower);
+        "all" stands for every other target
+    objective : "mean" of the targets' losses, or "worst": their largest ratio to the loss of the first baseline
 
     Raises
     ------
@@ -87,6 +93,8 @@ def ask(
         kl_penalty=(kl_penalty or KL_PENALTY) if near else 0.0,
         baselines=read_baselines([baselines] if isinstance(baselines, str) else baselines, fit.domains, usual),
         flops=flops,
+        not_worse=check_not_worse(not_worse or {}, fit),
+        objective=objective,
     )
     if flops is not None:
         question = best_size(Objective(fit, question, laws.sizes), question.baselines | usual)

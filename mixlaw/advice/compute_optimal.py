@@ -15,7 +15,9 @@ from scipy.optimize import brentq, minimize_scalar
 
 from mixlaw.advice.constraints import Question, limits
 from mixlaw.advice.equivalents import lowest_over_sizes
-from mixlaw.advice.objective import Objective, as_mixture, optimum
+from mixlaw.advice.goal import Goal
+from mixlaw.advice.objective import Objective, as_mixture
+from mixlaw.advice.optima import optimum
 from mixlaw.counts import flops, tokens_for
 from mixlaw.errors import ConfigError, FitError
 from mixlaw.fitting.bootstrap import interval
@@ -62,7 +64,7 @@ class Profile:
         asked = self.objective.asking(self.question(log_n))
         h = optimum(asked, self.baselines)
         self.baselines = self.baselines | {"last": as_mixture(asked.fit.domains, h)}
-        return float(asked(h[None])[0][0])
+        return Goal(asked).penalised(h)
 
     def bounds(self) -> tuple[float, float]:
         """Return the smallest log N at which some mixture satisfies the limits, and the largest.

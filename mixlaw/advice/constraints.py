@@ -17,6 +17,15 @@ from mixlaw.quoted import split, unquoted
 AVERAGE = ("average", "mean")  # of the losses of the training domains
 FILES = (".yaml", ".yml", ".json")  # a mixture's configuration, or an answer of `mixlaw recommend`
 RECOMMENDED = "recommended"  # name of h* among the mixtures of an answer
+MEAN, WORST = OBJECTIVES = ("mean", "worst")  # what is minimised over the targets
+KINDS = {  # of constraints -> where a question holds them
+    "min": "floors",
+    "max": "caps",
+    "pin": "pins",
+    "group": "groups",
+    "epochs": "available",
+    "not worse": "not_worse",
+}
 UNNAMED = "baseline"  # name of a baseline that is given by its weights
 
 
@@ -36,6 +45,9 @@ class Question:
     stay_near : a mixture to stay near, penalised by `kl_penalty` [nats per unit of KL(h || stay_near)]
     baselines : name -> a mixture to compare with; the first one is in use today
     flops : compute of the big run, if N and D are the optimal ones at that compute
+    not_worse : target -> by how many per cent its loss may exceed that of the first baseline
+    objective : "mean" (of the targets' losses, weighted by importance) or "worst" (the largest ratio to the loss of the
+        first baseline, over targets of any importance)
     """
 
     n_params: float
@@ -51,6 +63,8 @@ class Question:
     kl_penalty: float = 0.0
     baselines: dict[str, Mixture] = field(default_factory=dict)
     flops: float | None = None
+    not_worse: dict[str, float] = field(default_factory=dict)
+    objective: str = MEAN
 
     def __post_init__(self) -> None:
         for name in ("n_params", "n_tokens", "flops"):
@@ -59,23 +73,34 @@ class Question:
                 continue
             if isinstance(value, str) or not 0 < value < np.inf:
                 raise ConfigError(f"{name} must be a finite number above 0, not {value!r}")
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(f"--objective: {unknown_name('objective', self.objective, OBJECTIVES)}")
+        compared = "--not-worse" if self.not_worse else "--objective worst" if self.objective == WORST else ""
+        if compared and not self.baselines:
+            raise ConfigError(f"{compared} needs the mixture to compare with: --baseline natural, D=W,..., or a file")
+
+    @property
+    def in_use(self) -> Mixture:
+        """The first baseline."""
+        return next(iter(self.baselines.values()))
 
     def constraints(self) -> list[str]:
         """Return the names of all constraints, as `without` takes them."""
         named = [f"min {d}" for d in self.floors] + [f"max {d}" for d in self.caps] + [f"pin {d}" for d in self.pins]
-        named += [f"group {name}" for name in self.groups]
+        named += [f"group {name}" for name in self.groups] + [f"not worse {t}" for t in self.not_worse]
         return named + ([f"epochs {d}" for d in self.available] if self.max_epochs else [])
 
     def without(self, constraint: str) -> "Question":
         """Return the question without one of its constraints."""
-        kind, _, name = constraint.partition(" ")
-        attribute = {"min": "floors", "max": "caps", "pin": "pins", "group": "groups", "epochs": "available"}[kind]
+        kind = next(kind for kind in KINDS if constraint.startswith(f"{kind} "))
+        name, attribute = constraint.removeprefix(f"{kind} "), KINDS[kind]
         rest = {k: v for k, v in getattr(self, attribute).items() if k != name}
         return replace(self, **{attribute: rest})  # type: ignore[arg-type]
 
     def unlimited(self) -> "Question":
         """Return the question without any constraint, and without the penalty of the distance to a mixture."""
-        return Question(self.n_params, self.n_tokens, self.targets, baselines=self.baselines)
+        asked = {"baselines": self.baselines, "objective": self.objective}
+        return Question(self.n_params, self.n_tokens, self.targets, **asked)  # type: ignore[arg-type]
 
     def epoch_caps(self) -> dict[str, float]:
         """Return the weight of each domain at which `max_epochs` is reached."""

@@ -18,7 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixlaw.advice.constraints import Question
-from mixlaw.advice.objective import Objective, drawn_optima, optimum
+from mixlaw.advice.objective import Objective
+from mixlaw.advice.optima import drawn_optima, optimum
 from mixlaw.advice.simplex import starts
 from mixlaw.errors import ConfigError, FitError
 from mixlaw.fitting.fitted import FittedLaw, FittedTarget

@@ -14,7 +14,8 @@ from mixlaw.advice.constraints import Question
 from mixlaw.advice.equivalents import fallen, frontiers, more_compute, more_tokens
 from mixlaw.advice.gains import OBJECTIVE
 from mixlaw.advice.next_runs import Proposal
-from mixlaw.advice.objective import Objective, as_mixture, drawn_optima
+from mixlaw.advice.objective import Objective, as_mixture
+from mixlaw.advice.optima import drawn_optima
 from mixlaw.advice.simplex import starts
 from mixlaw.counts import flops
 from mixlaw.fitting.saved import FittedLaws

@@ -1,4 +1,4 @@
-"""The loss of the big run as a function of its mixture, and its minimum."""
+"""The loss of the big run as a function of its mixture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.advice.constraints import Question, limits
-from mixlaw.advice.simplex import ROUGHLY, Limits, Rows, lowest, minimise_mixture, starts
+from mixlaw.advice.simplex import Limits, Rows
 from mixlaw.errors import FitError
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.widening import LEAST, deviations, factors
@@ -139,14 +139,19 @@ class Objective:
         Parameters
         ----------
         h : one mixture per resampled law if `laws` is "drawn"
-        rows : (b,) indices of these resampled laws; all by default
+        rows : (b,) indices of these resampled laws, modulo their number; all by default
         """
         total, gradient = self._losses(h, rows)
         if self.question.kl_penalty:
-            safe = np.maximum(h, 1e-12)
-            total = total + self.question.kl_penalty * (safe * np.log(safe / self._near)).sum(1)
-            gradient = gradient + self.question.kl_penalty * (np.log(safe / self._near) + 1)
+            penalty, slope = self.penalty(h)
+            total, gradient = total + penalty, gradient + slope
         return total, gradient
+
+    def penalty(self, h: Array) -> tuple[Array, Array]:
+        """Return the penalties (b,) of the distance to the mixture to stay near, and their gradients (b, k)."""
+        safe, strength = np.maximum(h, 1e-12), self.question.kl_penalty
+        ratio = np.log(safe / self._near)
+        return strength * (safe * ratio).sum(1), strength * (ratio + 1)
 
     def loss(self, h: Array) -> Array:
         """Return losses (b,) without the penalty."""
@@ -170,13 +175,17 @@ class Objective:
             total = total + importance * self._law.loss(self._theta[target], self._of_own(x, target))
         return total if self._laws == "drawn" else total.mean(0, keepdims=True)
 
+    def by_law(self, mixture: Mixture) -> Array:
+        """Return the losses of one mixture under every law (count,), or their mean (1,) if a mean is minimised."""
+        return self.loss(np.tile(mixture.array, (self.count if self._laws == "drawn" else 1, 1)))
+
     def _losses(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
         """Return losses (b,) and gradients (b, k): means over the laws, or those of each law at its own row.
 
         Means are computed in blocks of mixtures whose terms fit into the processor's cache.
         """
         if self._laws == "drawn":
-            theta = self._theta if rows is None else {t: each[rows] for t, each in self._theta.items()}
+            theta = self._theta if rows is None else {t: each[rows % self.count] for t, each in self._theta.items()}
             total, gradient = self._weighted(theta, h[:, :, None])
             total, gradient = total[:, 0], gradient[:, :, 0]
         else:
@@ -236,29 +245,6 @@ class Objective:
         n = np.full(h.shape[-1], self.question.n_params) if n_params is None else n_params
         d = np.full(h.shape[-1], self.question.n_tokens) if n_tokens is None else n_tokens
         return units.inputs(n, d, h, **more)
-
-
-def optimum(objective: Objective, baselines: Mixtures) -> Array:
-    """Return (k,) the optimal mixture: the best minimum from several starts; global if the objective is convex.
-
-    If the objective is not convex, the loss of the best fit is minimised first, from all starts; the mean over
-    resampled laws is minimised from that minimum and from the baselines.
-    """
-    where, plain = objective.limits, [m.array for m in baselines.values()]
-    if objective.convex:
-        return lowest(objective, np.vstack([starts(where)[0], *plain]), where)
-    single = lowest(objective.best_fit(), np.vstack([starts(where), *plain]), where)
-    return lowest(objective, np.vstack([single, starts(where)[0], *plain]), where)
-
-
-def drawn_optima(draws: Objective, points: list[Array]) -> Array:
-    """Return (b, k) the optimum of every drawn law: the best minimum from a few starts (k,) or (b, k)."""
-    where = draws.limits
-    points = [p for i, p in enumerate(points) if not any(np.array_equal(p, q) for q in points[:i])]
-    found = [minimise_mixture(draws, np.broadcast_to(p, (draws.count, p.shape[-1])), where, ROUGHLY) for p in points]
-    which = np.stack([values for _, values in found]).argmin(0)
-    best: Array = np.stack([ends for ends, _ in found])[which, np.arange(draws.count)]
-    return best
 
 
 def run_noise(objective: Objective, seeds: Mapping[str, float]) -> float:

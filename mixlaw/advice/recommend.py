@@ -14,7 +14,8 @@ from mixlaw.advice.equivalents import equivalents
 from mixlaw.advice.extrapolation import Asked, far_warnings
 from mixlaw.advice.gains import gains, gains_over
 from mixlaw.advice.losers import losers
-from mixlaw.advice.objective import Mixtures, Objective, as_mixture, drawn_optima, optimum, run_noise
+from mixlaw.advice.objective import Mixtures, Objective, as_mixture, run_noise
+from mixlaw.advice.optima import drawn_optima, optimum, require_met
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.sensitivity import flat_frontier, other_laws, path, prices
 from mixlaw.advice.simplex import starts
@@ -42,14 +43,15 @@ def recommend(
     Parameters
     ----------
     question : the question; or give the arguments of `mixlaw.advice.ask.ask` instead: n_params and n_tokens, or flops,
-        target, floors, caps, pins, groups, max_epochs, available, stay_near, kl_penalty, baselines
+        target, floors, caps, pins, groups, max_epochs, available, stay_near, kl_penalty, baselines, not_worse and
+        objective
     law : one of the fitted laws; the chosen one by default
     level : of all intervals, in (0, 1)
 
     Raises
     ------
     ConfigError
-        If the law or a target was not fitted, or limits contradict each other or name unknown domains.
+        If the law or a target was not fitted, or limits contradict each other or name unknown domains or targets.
     FitError
         If the law does not depend on the mixture.
     """
@@ -61,6 +63,7 @@ def recommend(
     objective = Objective(fit, question, laws.sizes)
     baselines = question.baselines | usual_mixtures(fit.domains, laws.sizes | question.available)
     best, free = optimum(objective, baselines), optimum(objective.asking(question.unlimited()), baselines)
+    require_met(objective, best)
     mixtures = {RECOMMENDED: as_mixture(fit.domains, best)} | baselines
     clouds = drawn_optima(objective.drawn(), [best, free, starts(objective.limits)[0]])
     noise, spread = run_noise(objective, laws.noise), interval(clouds, level)

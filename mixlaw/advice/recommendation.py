@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixlaw.advice.break_even import BREAK_EVEN
 from mixlaw.advice.compute_optimal import SIZES
-from mixlaw.advice.constraints import RECOMMENDED, Question
+from mixlaw.advice.constraints import MEAN, RECOMMENDED, Question
 from mixlaw.advice.equivalents import EQUIVALENTS
 from mixlaw.advice.gains import GAINS
 from mixlaw.errors import RunLogError
@@ -20,7 +20,7 @@ from mixlaw.mixture import Mixture
 from mixlaw.tables.units import NATS
 
 TABLES = ("outcomes", "per_target", "gains", "losers", "equivalents", "break_even", "sizes", "prices", "path", "others")
-LIMITS = ("floors", "caps", "pins", "groups", "max_epochs")  # constraints of a question, without `available`
+LIMITS = ("floors", "caps", "pins", "groups", "max_epochs", "not_worse")  # of a question, without `available`
 PRICES = ["constraint", "cost", "weight", "weight_without"]
 LOSSES = ["predicted", "low", "high"]
 FORMER_NAMES = {"pull": "gradient"}  # columns of `domains` until version 0.1
@@ -113,6 +113,7 @@ class Recommendation:
             "targets": self.question.targets,
             "unit": self.unit,
             "units": self.units,
+            "objective": self.question.objective,
             "available": self.question.available,
             "limits": {name: getattr(self.question, name) for name in LIMITS},
             "baselines": {name: dict(mixture) for name, mixture in self.question.baselines.items()},
@@ -227,6 +228,7 @@ def _question(facts: Mapping[str, Any]) -> Question:
         baselines = {name: Mixture.of(h, where=name) for name, h in (facts.get("baselines") or {}).items()}
         targets = dict(facts["targets"])
         more = {"available": available, "baselines": baselines, "flops": facts.get("flops")}
+        more |= {"objective": str(facts.get("objective", MEAN))}
         return Question(**scale, targets=targets, **more, **limits)  # type: ignore[arg-type]
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"its limits cannot be read: {error}") from None

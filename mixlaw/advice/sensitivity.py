@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixlaw.advice.objective import Mixtures, Objective, as_mixture, drawn_optima, optimum
-from mixlaw.advice.simplex import ROUGHLY, Limits, minimise_mixture, starts
+from mixlaw.advice.bounded import MET
+from mixlaw.advice.goal import Goal
+from mixlaw.advice.objective import Mixtures, Objective, as_mixture
+from mixlaw.advice.optima import drawn_optima, optimum
+from mixlaw.advice.simplex import ROUGHLY, Limits, starts
 from mixlaw.errors import FitError
 from mixlaw.fitting.bootstrap import interval
 from mixlaw.fitting.saved import FittedLaws
@@ -28,10 +31,11 @@ def flat_frontier(objective: Objective, best: Array, noise: float) -> Array:
     """Return (k, 2): the range of each weight in which the profile loss is within `noise` of the lowest.
 
     The profile of a weight is computed outwards from the best mixture: the weight is fixed at successive values and the
-    others are reoptimised, until the loss exceeds the limit. The end of the range is interpolated.
+    others are reoptimised, until the loss exceeds the limit. The end of the range is interpolated; where limits on
+    losses cannot be met, the range ends at the last value.
     """
-    objective, k = objective.coarse(), len(best)
-    where, loss_at_best = objective.limits, objective.at(best)
+    goal, k = Goal(objective.coarse()).loosened(best), len(best)
+    where, loss_at_best = objective.limits, float(goal.loss(best[None])[0])
     limit, domain = loss_at_best + noise, np.repeat(np.arange(k), 2)  # one row per weight and direction
     far = np.array([_reach(where, i) for i in range(k)]).ravel()
     ends, loss, h = best[domain], np.full(2 * k, loss_at_best), np.tile(best, (2 * k, 1))
@@ -40,8 +44,8 @@ def flat_frontier(objective: Objective, best: Array, noise: float) -> Array:
         if not len(going):
             break
         weight = best[domain[going]] + part * (far - best[domain])[going]
-        h[going] = _held(objective, where.pinned(domain[going], weight), h[going], best)
-        there, here = objective.loss(h[going]), loss[going]
+        h[going] = _held(goal, where.pinned(domain[going], weight), h[going], best)
+        there, here = goal.loss_within(h[going]), loss[going]
         share = np.where(there > limit, (limit - here) / np.maximum(there - here, TINY), 1.0)
         ends[going] += share * (weight - ends[going])
         loss[going] = there
@@ -54,12 +58,12 @@ def _inwards(h: Array, middle: Array) -> Array:
     return INWARDS * middle + (1 - INWARDS) * h
 
 
-def _held(objective: Objective, where: Limits, nearest: Array, best: Array) -> Array:
+def _held(goal: Goal, where: Limits, nearest: Array, best: Array) -> Array:
     """Return the optima (b, k) under limits of their own, started from `nearest` (b, k) and from `best` (k,)."""
-    if objective.convex:
-        return minimise_mixture(objective, _inwards(nearest, starts(objective.limits)[0]), where, ROUGHLY)[0]
+    if goal.convex:
+        return goal.minimise(_inwards(nearest, starts(goal.objective.limits)[0]), where, ROUGHLY)[0]
     points, twice = np.vstack([nearest, np.tile(best, (len(nearest), 1))]), np.tile(np.arange(len(nearest)), 2)
-    ends, values = minimise_mixture(objective, points, where.rows(twice), ROUGHLY)
+    ends, values = goal.minimise(points, where.rows(twice), ROUGHLY)
     (near, far), (near_value, far_value) = np.split(ends, 2), np.split(values, 2)
     return np.where((near_value <= far_value)[:, None], near, far)
 
@@ -89,12 +93,14 @@ def prices(objective: Objective, best: Array, points: Array) -> pd.DataFrame:
     DataFrame of constraint, cost and, if it is about one domain, the domain's weight with and without it.
     """
     question, fit, rows = objective.question, objective.fit, []
-    others = {name: objective.asking(question.without(name)) for name in question.constraints()}
+    slack = {f"not worse {t}" for t in question.not_worse} - {f"not worse {t}" for t in Goal(objective).binding(best)}
+    names = [name for name in question.constraints() if name not in slack]
+    others = {name: Goal(objective.asking(question.without(name))) for name in names}
     if question.kl_penalty:
-        others["stay near"] = objective.asking(replace(question, kl_penalty=0.0))
+        others["stay near"] = Goal(objective.asking(replace(question, kl_penalty=0.0)))
     there = _optima(others, np.vstack([best, points]))
     for name, free in others.items():
-        cost = float(free(best[None])[0][0] - free(there[name][None])[0][0])
+        cost = free.penalised(best) - free.penalised(there[name])
         if cost > ACTIVE:
             kind, _, domain = name.partition(" ")
             i = fit.domains.index(domain) if kind in ONE_DOMAIN else None
@@ -103,21 +109,22 @@ def prices(objective: Objective, best: Array, points: Array) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["constraint", "cost", "weight", "weight_without"])
 
 
-def _optima(asked: Mapping[str, Objective], points: Array) -> dict[str, Array]:
-    """Return the optimum (k,) of each objective, started from every point (p, k).
+def _optima(asked: Mapping[str, Goal], points: Array) -> dict[str, Array]:
+    """Return the optimum (k,) of each goal, started from every point (p, k).
 
-    Objectives that differ only in limits of single domains are minimised in one batch.
+    Goals that differ only in limits of single domains are minimised in one batch.
     """
     alike: dict[Any, list[str]] = {}
-    for name, objective in asked.items():
-        groups = tuple((tuple(g.members), g.low, g.high) for g in objective.limits.groups)
-        alike.setdefault((objective.question.kl_penalty, groups), []).append(name)
+    for name, goal in asked.items():
+        question, groups = goal.objective.question, goal.objective.limits.groups
+        key = question.kl_penalty, tuple(question.not_worse), tuple((tuple(g.members), g.low, g.high) for g in groups)
+        alike.setdefault(key, []).append(name)
     found = {}
     for names in alike.values():
-        where = [asked[name].limits for name in names]
+        where = [asked[name].objective.limits for name in names]
         low, high = (np.repeat([getattr(w, side) for w in where], len(points), 0) for side in ("low", "high"))
         together = Limits(low, high, where[0].groups)
-        ends, values = minimise_mixture(asked[names[0]], np.tile(points, (len(names), 1)), together)
+        ends, values = asked[names[0]].minimise(np.tile(points, (len(names), 1)), together)
         for i, name in enumerate(names):
             own = slice(i * len(points), (i + 1) * len(points))
             found[name] = ends[own][int(values[own].argmin())]
@@ -129,9 +136,11 @@ def other_laws(laws: FittedLaws, objective: Objective, best: Array, baselines: M
 
     Returns
     -------
-    DataFrame of law, predicted (by that law), regret, and weights (a `Mixture`); without laws that cannot recommend
+    DataFrame of law, predicted (by that law), regret, and weights (a `Mixture`); without laws that cannot recommend,
+    or by which no mixture meets the limits on losses
     """
-    rows, least = [], objective.at(best)
+    rows, goal = [], Goal(objective)
+    least = float(goal.loss(best[None])[0])
     for name, fit in laws.fits.items():
         if name == objective.fit.name:
             continue
@@ -140,7 +149,9 @@ def other_laws(laws: FittedLaws, objective: Objective, best: Array, baselines: M
         except FitError:
             continue
         h = optimum(other, baselines)
-        row = {"law": name, "predicted": other.at(h), "regret": max(objective.at(h) - least, 0.0)}
+        if Goal(other).excess(h[None])[0] > MET:
+            continue
+        row = {"law": name, "predicted": other.at(h), "regret": max(float(goal.loss(h[None])[0]) - least, 0.0)}
         rows.append(row | {"weights": as_mixture(fit.domains, h)})
     return pd.DataFrame(rows, columns=["law", "predicted", "regret", "weights"])
 
@@ -171,7 +182,8 @@ def path(
     """
     if not objective.reads & {"N", "D"}:
         return pd.DataFrame(columns=PATH)
-    question, least, domains = objective.question, objective.at(best), objective.fit.domains
+    question, goal, domains = objective.question, Goal(objective), objective.fit.domains
+    least = float(goal.loss(best[None])[0])
     ends_at = (question.n_params, question.n_tokens)
     begins = [a if letter in objective.reads else b for a, b, letter in zip(start, ends_at, "ND", strict=True)]
     caps = question.caps | {d: min(c, question.caps.get(d, 1.0)) for d, c in question.epoch_caps().items()}
@@ -184,7 +196,7 @@ def path(
         reached = [h, starts(asked.limits)[0]]
         low, high = ends if part == 1 else interval(drawn_optima(asked.drawn(PATH_DRAWS), reached), level)
         between = zip(domains, np.minimum(low, h), np.maximum(high, h), strict=True)
-        row = {"n_params": float(n), "n_tokens": float(d), "regret": max(objective.at(h) - least, 0.0)}
+        row = {"n_params": float(n), "n_tokens": float(d), "regret": max(float(goal.loss(h[None])[0]) - least, 0.0)}
         shares = {"weights": as_mixture(domains, h)}
         rows.append(row | shares | {"interval": {name: [float(a), float(b)] for name, a, b in between}})
     return pd.DataFrame(rows)

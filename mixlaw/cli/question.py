@@ -4,7 +4,8 @@ import argparse
 from typing import Any
 
 from mixlaw.advice.ask import KL_PENALTY, ask, law_of
-from mixlaw.advice.constraints import AVERAGE, Question, read_groups
+from mixlaw.advice.constraints import AVERAGE, MEAN, OBJECTIVES, Question, read_groups
+from mixlaw.advice.loss_limits import read_not_worse
 from mixlaw.cli.options import add_renamed, number
 from mixlaw.console import remark
 from mixlaw.fitting.fitted import FittedLaw
@@ -26,6 +27,8 @@ def question_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--law", help="one of the fitted laws; default: the chosen one")
     compared = "a mixture to compare with: uniform, natural, D=W,..., or a file; repeatable, first the one in use today"
     sub.add_argument("--baseline", action="append", default=[], metavar="MIXTURE", help=compared)
+    goal = "minimise the mean of the targets' losses (default), or their largest ratio to the first baseline's"
+    sub.add_argument("--objective", choices=OBJECTIVES, default=MEAN, help=goal)
     limits = sub.add_argument_group("limits of the mixture")
     weights: dict[str, Any] = {"default": "", "metavar": "D=W,..."}
     add_renamed(limits, "--floor", "--min", help="smallest weights of domains", **weights)
@@ -36,6 +39,8 @@ def question_options(sub: argparse.ArgumentParser) -> None:
     )
     limits.add_argument("--max-epochs", type=number, metavar="E", help="largest number of epochs of any domain")
     limits.add_argument("--available", default="", metavar="D=TOKENS,...", help="available tokens, for --max-epochs")
+    worse = "largest rise of a target's loss over the first baseline's in per cent; TARGET may be all; repeatable"
+    limits.add_argument("--not-worse", action="append", default=[], metavar="TARGET:PERCENT", help=worse)
     near = "penalise the KL divergence from this mixture: uniform, natural, D=W,..., or a file"
     penalty = f"weight of that penalty, in nats of loss per nat of KL; default: {KL_PENALTY}"
     add_renamed(limits, "--stay-near", "--prior", default="", metavar="MIXTURE", help=near)
@@ -60,6 +65,8 @@ def question_of(laws: FittedLaws, options: argparse.Namespace) -> Question:
         stay_near=options.stay_near,
         kl_penalty=options.kl_penalty,
         baselines=options.baseline,
+        not_worse=read_not_worse(options.not_worse),
+        objective=options.objective,
     )
     for note in _notes(law_of(laws, options.law), question, options.target):
         remark(f"note: {note}")

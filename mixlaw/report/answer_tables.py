@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from mixlaw.advice.constraints import RECOMMENDED, WORST
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.report.worth import balance, optimal_size, worth
 from mixlaw.tables.units import NATS, axis, brackets, difference, kind_of
@@ -138,6 +139,17 @@ def losers_sentences(answer: Recommendation) -> list[str]:
         more = f" and {len(worse) - MOST_LOSERS} more" if len(worse) > MOST_LOSERS else ""
         said.append(f"Worse than on {baseline}: {', '.join(worse[:MOST_LOSERS])}{more}.")
     return said
+
+
+def worst_sentences(answer: Recommendation) -> list[str]:
+    """Return a sentence with the largest ratio of a target's loss to the first baseline's, if that was minimised."""
+    question = answer.question
+    if question.objective != WORST:
+        return []
+    in_use, losses = next(iter(question.baselines)), answer.per_target.set_index("mixture")
+    ratios = {t: losses[t][RECOMMENDED] / losses[t][in_use] for t, w in question.targets.items() if w > 0}
+    target = max(ratios, key=lambda name: ratios[name])
+    return [f"Largest loss relative to {in_use}: {target} {ratios[target]:.4f}, the lowest possible."]
 
 
 def _rise(answer: Recommendation, row: Mapping[str, Any]) -> str:

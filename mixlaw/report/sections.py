@@ -58,7 +58,7 @@ def answer_box(answer: Recommendation) -> Markup:
         "answer",
         question=tables.question(answer),
         shares=", ".join(f"{name} {percent(w)}" for name, w in ordered),
-        losers=tables.losers_sentences(answer),
+        losers=[*tables.worst_sentences(answer), *tables.losers_sentences(answer)],
         sentences=tables.sentences(answer),
         warnings=answer.warnings,
         override=answer.override,

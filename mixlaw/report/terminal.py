@@ -3,7 +3,7 @@
 import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation, records
-from mixlaw.report.answer_tables import losers_sentences
+from mixlaw.report.answer_tables import losers_sentences, worst_sentences
 from mixlaw.report.worth import balance, optimal_size, worth
 from mixlaw.tables.units import NATS, brackets, difference, kind_of
 from mixlaw.text import text_table
@@ -27,6 +27,7 @@ def _head(answer: Recommendation) -> str:
             f"{answer.law} law ({answer.reason})",
             asked,
             *optimal_size(answer),
+            *worst_sentences(answer),
             *losers_sentences(answer),
             *worth(answer),
             *balance(answer),
