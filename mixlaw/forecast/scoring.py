@@ -33,7 +33,8 @@ class Score:
     sealed, law, interval_name, n_params, n_tokens, objective, unit : see `Forecast`
     losses : one row per mixture and target: mixture, target, n_tokens, predicted, low, high, measured (mean over
         runs), inside, n_runs
-    gains : the same of the recommended mixture's gain over each baseline, at the largest D that both reached
+    gains : the same of the recommended mixture's gain over each baseline, at the largest D that both reached; its
+        n_runs count the runs on the recommended mixture
     runs : ids of the runs that were compared
     early : those that began before the seal
     undated : those of which no file shows when they began
