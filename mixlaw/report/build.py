@@ -12,13 +12,13 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.forecast.folder import ForecastFolder, forecasts_in
 from mixlaw.report import plots_laws as plots
 from mixlaw.report.drawings import choose_drawings, overview
-from mixlaw.report.explore.charts import gains_chart
-from mixlaw.report.explore.payload import explorer_of
-from mixlaw.report.explore.section import explorer_section, page_scripts, static_section
+from mixlaw.report.explore.charts import Chart
+from mixlaw.report.explore.run_charts import run_charts
+from mixlaw.report.explore.section import explored
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material
 from mixlaw.report.page import Page
-from mixlaw.report.pictures import drawn, figure_of, png
+from mixlaw.report.pictures import Picture, drawn, figure_of, png
 from mixlaw.report.proof import prove
 from mixlaw.report.proof_worth import measured_factors
 from mixlaw.report.sections import answer_box, sections
@@ -72,35 +72,40 @@ def write_report(
     needed = measured_factors(outcome, laws, answer, proof) if answer and proof else {}
     sealed = forecasts_in(forecasts) if forecasts else ForecastFolder()
     material = Material(laws, table, test, answer, outcome, needed, forecasts=sealed)
+    files, pictures, said = _draw_all(material, folder)
+    if predictions:
+        pictures["predictions"] = png(predictions)
+    states = run_states(study) if study else []
+    parts = sections(material, pictures)
+    parts += status_section(study, states) if study else []
+    if answer and table and not outdated:
+        parts.append(next_section(laws, table, answer, next((s.run.plan for s in states if s.run.plan), "")))
+    first, scripts = explored(material, parts, [p for p in pictures.values() if isinstance(p, Chart)])
+    Page(
+        TITLE if laws.mixed else TITLE_OF_LOSS,
+        [first, *parts],
+        notes=[*outdated, *said],
+        unfinished=unfinished(states),
+        answer=answer_box(answer) if answer else "",
+        remark=_remark(laws),
+        scripts=scripts,
+    ).write(out)
+    return files
+
+
+def _draw_all(material: Material, folder: Path) -> tuple[list[Path], dict[str, Picture | Chart], list[str]]:
+    """Draw all figures as PNGs into a folder; return the files, what the page shows of each, and notes on fonts."""
     drawings = choose_drawings(material)
-    files, pictures = [], {}
+    files, pictures = [], dict[str, Picture | Chart](run_charts(material, set(drawings)))
     with matplotlib.rc_context(plots.STYLE), any_script() as said:
         for name, draw in drawings.items():
             ax = draw(None)
             figure_of(ax).savefig(folder / f"{name}.png", dpi=130)
             files.append(folder / f"{name}.png")
-            pictures[name] = drawn(ax)
+            if name not in pictures:
+                pictures[name] = drawn(ax)
         files.append(overview(drawings, folder / "overview.png"))
-    if predictions:
-        pictures["predictions"] = png(predictions)
-    states = run_states(study) if study else []
-    explorer = explorer_of(material)
-    charts = [gains_chart(explorer)] if explorer and explorer.mixes else []
-    parts = [explorer_section(explorer, charts) if explorer else static_section(material.fit)]
-    parts += sections(material, pictures)
-    parts += status_section(study, states) if study else []
-    if answer and table and not outdated:
-        parts.append(next_section(laws, table, answer, next((s.run.plan for s in states if s.run.plan), "")))
-    Page(
-        TITLE if laws.mixed else TITLE_OF_LOSS,
-        parts,
-        notes=[*outdated, *said],
-        unfinished=unfinished(states),
-        answer=answer_box(answer) if answer else "",
-        remark=_remark(laws),
-        scripts=page_scripts(explorer, charts),
-    ).write(out)
-    return files
+    return files, pictures, said
 
 
 def _remark(laws: FittedLaws) -> str:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from mixlaw.errors import ConfigError
 
 WIDE = 7.5  # figures of more inches take a whole row
+LIGHT = 60_000  # bytes of an SVG; a heavier figure becomes a PNG where that is smaller
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,23 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def drawn(ax: Axes) -> Picture:
-    """Return a figure as SVG."""
-    buffer, figure = io.BytesIO(), figure_of(ax)
+    """Return a figure as SVG, or as PNG where that is much smaller."""
+    figure, buffer = figure_of(ax), io.BytesIO()
     figure.savefig(buffer, format="svg", dpi=110, metadata={"Date": None})
-    return Picture(_uri(buffer.getvalue(), "svg+xml"), ax.get_title().strip(), figure.get_size_inches()[0] > WIDE)
+    raw, kind = buffer.getvalue(), "svg+xml"
+    if len(raw) > LIGHT and len(pixels := _few_colours(figure)) < len(raw):
+        raw, kind = pixels, "png"
+    return Picture(_uri(raw, kind), ax.get_title().strip(), figure.get_size_inches()[0] > WIDE)
+
+
+def _few_colours(figure: Figure) -> bytes:
+    """Return a figure as PNG with a palette of 256 colours, a third of the size of one without."""
+    from PIL import Image
+
+    full, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(full, format="png", dpi=130)
+    Image.open(full).convert("RGB").quantize(256).save(small, "png", optimize=True)
+    return small.getvalue()
 
 
 def png(path: Path) -> Picture:

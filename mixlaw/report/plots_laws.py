@@ -5,7 +5,6 @@ shows `plots.parameters(None, fit).figure`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -16,11 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
-from mixlaw.errors import RunLogError
 from mixlaw.fitting.fitted import Data, FittedLaw, as_table
 from mixlaw.laws.jacobian import Array
+from mixlaw.report.rows import known_losses, observed, relative_residuals, runs_over_tokens
 from mixlaw.tables.columns import LOSS
-from mixlaw.tables.factor_levels import count_levels, levels
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, axis
 from mixlaw.text import count_text
@@ -140,20 +138,6 @@ def predicted_against_observed(ax: Axes | None, predictions: pd.DataFrame, title
     return ax
 
 
-def observed(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return the predictions of rows with a measured loss.
-
-    Raises
-    ------
-    RunLogError
-        If there are none.
-    """
-    known = predictions.dropna(subset="observed") if "observed" in predictions else predictions[:0]
-    if known.empty:
-        raise RunLogError(f"the table holds no loss of the fitted targets: {', '.join(predictions['target'].unique())}")
-    return known
-
-
 def residuals(ax: Axes | None, fit: FittedLaw, data: Data, against: str = "", title: str = "") -> Axes:
     """Draw relative residuals [%] per target, with running median and quartiles.
 
@@ -161,11 +145,8 @@ def residuals(ax: Axes | None, fit: FittedLaw, data: Data, against: str = "", ti
     ----------
     against : n_tokens, n_params or loss; by default the first of them that varies
     """
-    table, ax = as_table(data), axes(ax)
-    known, frame = observed(fit.predict(table)), table.frame.set_index("row")
-    against = against or next((c for c in ("n_tokens", "n_params") if count_levels(frame, c) > 1), "loss")
-    over = known["observed"] if against == "loss" else known["row"].map(frame[against])
-    miss = 100 * (known["predicted"] / known["observed"] - 1)
+    ax, (known, against) = axes(ax), relative_residuals(fit, as_table(data), against)
+    over, miss = known["against"], known["residual"]
     dense, palette = len(known) > MANY_POINTS, colours(dict.fromkeys(known["target"]))
     for i, (target, colour) in enumerate(palette.items()):
         own = known["target"] == target
@@ -177,12 +158,16 @@ def residuals(ax: Axes | None, fit: FittedLaw, data: Data, against: str = "", ti
     ax.plot(place, middle, "o-", color="black", lw=1.6, ms=4 if not dense else 2, label="median")
     ax.axhline(0, color="black", lw=0.8, ls="--")
     ax.set(ylabel="predicted - measured [%]", title=title or f"{plain(fit.name)} law: relative residuals")
-    measured = axis("measured", fit.unit_of(palette))
-    ax.set_xlabel({"n_tokens": "training tokens D", "n_params": "parameters N"}.get(against, measured))
+    ax.set_xlabel(label_of(against, fit.unit_of(palette)))
     if against != "loss":
         count_axis(ax, over)
     legend(ax, "beside", dense=dense)
     return ax
+
+
+def label_of(against: str, unit: str) -> str:
+    """Return the label of an axis of n_tokens, n_params or measured losses."""
+    return {"n_tokens": "training tokens D", "n_params": "parameters N"}.get(against, axis("measured", unit))
 
 
 def trend(x: Array, y: Array, bins: int = 12) -> tuple[Array, Array, Array, Array]:
@@ -298,26 +283,16 @@ def parameters(ax: Axes | None, fit: FittedLaw, targets: Iterable[str] = ()) -> 
 def loss_against_tokens(ax: Axes | None, data: Data, fit: FittedLaw, target: str) -> Axes:
     """Draw measured losses over D with the law's curves, for four runs per model size from the best to the worst."""
     table, ax = as_table(data), axes(ax)
-    law, theta = fit.law, fit.target(target).theta[None]
-    if LOSS + target not in table.frame or table.frame[LOSS + target].isna().all():
-        raise RunLogError(f"the table has no loss of '{target}'; it has {', '.join(table.targets)}")
-    frame = table.frame.dropna(subset=LOSS + target)
-    size = levels(frame["n_params"])
-    for level, colour in colours(np.unique(size)).items():
-        own = frame[size == level]
-        label: str | None = count_text(own["n_params"].median())
-        runs = [run.sort_values("n_tokens") for _, run in own.groupby("run_id")]
-        runs.sort(key=lambda run: float(run[LOSS + target].iloc[-1]))
-        grid = np.geomspace(own["n_tokens"].min(), own["n_tokens"].max(), 30)
-        for place in sorted({round(i) for i in np.linspace(0, len(runs) - 1, 4)}):
-            run = runs[place]
-            ax.plot(run["n_tokens"], run[LOSS + target], "o", ms=4, color=colour, label=label)
-            label = None
-            again = pd.concat([run.tail(1)] * len(grid), ignore_index=True).assign(n_tokens=grid)
-            ax.plot(grid, law.loss(theta, fit.inputs(replace(table, frame=again), target))[0], lw=1.2, color=colour)
+    shown = list(runs_over_tokens(table, fit, target))
+    palette, named = colours(dict.fromkeys(size for size, _, _ in shown)), set[float]()
+    for size, run, curve in shown:
+        label = None if size in named else count_text(size)
+        ax.plot(run["n_tokens"], run[LOSS + target], "o", ms=4, color=palette[size], label=label)
+        ax.plot(curve["n_tokens"], curve["predicted"], lw=1.2, color=palette[size])
+        named.add(size)
     title = f"{short(target)}: points measured, lines {plain(fit.name)} law"
     ax.set(xlabel="training tokens D", ylabel=axis("", fit.target(target).unit), title=title)
-    count_axis(ax, frame["n_tokens"])
+    count_axis(ax, known_losses(table, target)["n_tokens"])
     legend(ax, "beside", "parameters N")
     return ax
 

@@ -9,6 +9,7 @@ from mixlaw.advice.recommendation import Recommendation
 from mixlaw.fitting.bootstrap import seed_noise
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import answer_tables as tables
+from mixlaw.report.explore.charts import Chart
 from mixlaw.report.forecasts import forecast_sections
 from mixlaw.report.material import Material
 from mixlaw.report.page import Section
@@ -30,7 +31,8 @@ SCORES = {
     "coverage": "inside 90 % intervals [%]",
     "n": "losses",
 }
-Pictures = Mapping[str, Picture]
+MOST_PARAMETERS = 1000  # in the tables of a law; more would be most of the page
+Pictures = Mapping[str, Picture | Chart]
 
 
 def sections(m: Material, pictures: Pictures) -> list[Section]:
@@ -46,7 +48,7 @@ def sections(m: Material, pictures: Pictures) -> list[Section]:
     return [*found, _runs(m.table)] if m.table else found
 
 
-def those(pictures: Pictures, *names: str) -> list[Picture]:
+def those(pictures: Pictures, *names: str) -> list[Picture | Chart]:
     """Return the named pictures that exist."""
     return [pictures[name] for name in names if name in pictures]
 
@@ -123,6 +125,7 @@ def _laws(m: Material, pictures: Pictures) -> Section:
 def _described(laws: FittedLaws, name: str) -> dict[str, object]:
     """Return the values that the template shows of a law; targets with the same convergence statement are grouped."""
     fit, law = laws.fits[name], laws.fits[name].law
+    params = fit.params
     alike: dict[str, list[str]] = {}
     for target, found in fit.targets.items():
         alike.setdefault(found.statement, []).append(target)
@@ -133,8 +136,9 @@ def _described(laws: FittedLaws, name: str) -> dict[str, object]:
         "source": law.source,
         "units": units,
         "warnings": fit.warnings,
-        "params": fit.params.reset_index(names="target"),
-        "intervals": fit.intervals_of_params(),
+        "params": params.reset_index(names="target"),
+        "intervals": fit.intervals_of_params() if params.size <= MOST_PARAMETERS else None,
+        "count": params.size,
         "statements": [(", ".join(targets), statement) for statement, targets in alike.items()],
     }
 

@@ -1,11 +1,16 @@
 """Script files: our own, and that of Bokeh."""
 
+import base64
+import gzip
 from collections.abc import Iterable
 from importlib.resources import files
 
 from markupsafe import Markup
 
-OWN = ("text.js", "law.js", "draws.js", "gain.js", "mixture.js", "limits.js", "explore.js", "charts.js", "main.js")
+OWN = (
+    *("text.js", "law.js", "draws.js", "gain.js", "mixture.js", "limits.js"),
+    *("explore.js", "charts.js", "main.js"),
+)
 
 
 def scripts(names: Iterable[str] = OWN) -> Markup:
@@ -14,8 +19,10 @@ def scripts(names: Iterable[str] = OWN) -> Markup:
     return Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in names))
 
 
-def bokeh_script() -> Markup:
-    """Return the part of Bokeh's script that draws plots, as the text of a script element."""
+def packed_bokeh() -> tuple[str, str]:
+    """Return the version of Bokeh and the part of its script that draws plots, compressed (gzip) and in base64."""
+    import bokeh
     from bokeh.resources import Resources
 
-    return Markup(Resources(mode="inline", components=["bokeh"]).js_raw[0])
+    script = Resources(mode="inline", components=["bokeh"]).js_raw[0]
+    return bokeh.__version__, base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()

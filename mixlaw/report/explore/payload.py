@@ -19,8 +19,8 @@ from mixlaw.report.material import Material
 from mixlaw.tables.columns import LOSS
 from mixlaw.tables.table import Table
 
-MOST_BYTES = 900_000  # of all resampled parameters, so that a page stays below 3 MB
 BASE64 = 4 / 3
+LEAST_DRAWS = 20  # resamples in a page, even where it has no room
 STEPS = 32767  # in which 16 bits count from the fit to the furthest resample
 BELOW, ABOVE, FURTHER = 0.5, 10.0, 1000.0  # ends of sliders: below the smallest run, above the big run and all runs
 
@@ -119,8 +119,13 @@ class Explorer:
         }
 
 
-def explorer_of(m: Material) -> Explorer | None:
-    """Return the explorer of the answer's law, or else of the chosen one; None if the browser cannot evaluate it."""
+def explorer_of(m: Material, room: float = np.inf) -> Explorer | None:
+    """Return the explorer of the answer's law, or else of the chosen one; None if the browser cannot evaluate it.
+
+    Parameters
+    ----------
+    room : most bytes of its JSON; as many resamples as fit are in it
+    """
     fit = m.fit
     term = term_json(fit.law.term, len(fit.domains))
     available = _available(m)
@@ -133,7 +138,7 @@ def explorer_of(m: Material) -> Explorer | None:
     ranges = {name: _ranges(m.table, name, m.laws.ranges) for name in fit.targets}
     h = m.laws.mixtures if m.laws.mixtures.size else np.ones((1, len(fit.domains)))
     trained = np.stack([h.min(0), h.max(0)])
-    return Explorer(fit, term, question, mixtures, m.laws.ranges, ranges, trained, _kept(fit))
+    return Explorer(fit, term, question, mixtures, m.laws.ranges, ranges, trained, _kept(fit, room))
 
 
 def _largest_run(m: Material, available: dict[str, float]) -> Question:
@@ -164,11 +169,13 @@ def _count(fit: FittedLaw) -> int:
     return len(next(iter(fit.targets.values())).draws)
 
 
-def _kept(fit: FittedLaw) -> NDArray[np.int64]:
-    """Return the indices of the resamples that the page has room for, evenly spaced."""
+def _kept(fit: FittedLaw, room: float) -> NDArray[np.int64]:
+    """Return the indices of the resamples that there is room for, evenly spaced."""
     count, n_free = _count(fit), fit.law.n_free(len(fit.domains))
-    most = int(MOST_BYTES / (len(fit.targets) * n_free * 2 * BASE64))
-    return np.unique(np.linspace(0, count - 1, min(max(most, 2), count)).round().astype(np.int64))
+    best = 2 * 8 * BASE64 * n_free  # fit and scale of a target
+    each = 2 * BASE64 * n_free + len(str(0.1 + 0.2))  # a resample of a target, with its scatter
+    most = min(max(room / len(fit.targets) - best, 0) / each, count)
+    return np.unique(np.linspace(0, count - 1, max(int(most), min(LEAST_DRAWS, count))).round().astype(np.int64))
 
 
 def _base64(values: NDArray[Any]) -> str:

@@ -8,15 +8,30 @@ from markupsafe import Markup
 
 from mixlaw.fileio import strict_json
 from mixlaw.fitting.fitted import FittedLaw
-from mixlaw.report.explore.assets import bokeh_script, scripts
-from mixlaw.report.explore.charts import Chart
+from mixlaw.report.explore.assets import packed_bokeh, scripts
+from mixlaw.report.explore.charts import Chart, gains_chart
 from mixlaw.report.explore.law_json import INPUTS, term_json
-from mixlaw.report.explore.payload import Explorer
+from mixlaw.report.explore.payload import Explorer, explorer_of
+from mixlaw.report.material import Material
 from mixlaw.report.page import Section
 from mixlaw.report.templating import render
 from mixlaw.tables.units import NATS, together
 
+MOST_BYTES = 2_900_000  # of a page
 TITLE, TITLE_OF_SIZE = "Try a mixture", "Try a size"
+
+
+def explored(m: Material, parts: Sequence[Section], charts: Sequence[Chart]) -> tuple[Section, Markup]:
+    """Return the explorer of a page with these other parts and charts, and the scripts of the page.
+
+    The explorer has as many resamples as the page has room for.
+    """
+    others = sum(len(part.body) for part in parts) + len(page_scripts(None, charts) or packed_bokeh()[1])
+    explorer = explorer_of(m, MOST_BYTES - others)
+    if explorer is None:
+        return static_section(m.fit), page_scripts(None, charts)
+    gains = [gains_chart(explorer)] if explorer.mixes else []
+    return explorer_section(explorer, gains), page_scripts(explorer, [*gains, *charts])
 
 
 def explorer_section(explorer: Explorer, charts: Sequence[Chart]) -> Section:
@@ -65,4 +80,5 @@ def page_scripts(explorer: Explorer | None, charts: Sequence[Chart]) -> Markup:
         return Markup()
     data = {"explorer": explorer and explorer.to_json(), "charts": {chart.name: chart.item for chart in charts}}
     safe = htmlsafe_json_dumps(data, dumps=strict_json)
-    return render("scripts", data=safe, library=bokeh_script(), own=scripts())
+    version, library = packed_bokeh()
+    return render("scripts", data=safe, version=version, library=library, own=scripts())

@@ -2,11 +2,22 @@
 
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 
-// Draw every chart of a page into the element with its name; return a promise of all.
-function drawCharts(items) {
+// Run Bokeh's script, which is compressed in the page.
+async function loadBokeh() {
+  const packed = bytesOf(document.getElementById("bokeh").textContent);
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(stream).text();
+  document.head.append(script);
+}
+
+// Draw every chart of a page into the element with its name.
+async function drawCharts(items) {
+  await loadBokeh();
   DARK.addEventListener("change", dressAll);
   const drawn = Object.entries(items).map(([name, item]) => Bokeh.embed.embed_item(item, `chart-${name}`));
-  return Promise.all(drawn).then(dressAll);
+  await Promise.all(drawn);
+  dressAll();
 }
 
 function dressAll() {
@@ -16,13 +27,14 @@ function dressAll() {
 }
 
 function dress(plot, ink, line) {
-  const axes = [...plot.below, ...plot.left].filter((part) => "axis_label" in part.attributes);
-  for (const axis of axes) {
+  const parts = [...plot.below, ...plot.left, ...plot.center];
+  const those = (attribute) => parts.filter((part) => attribute in part.attributes);
+  for (const axis of those("axis_label")) {
     axis.setv({ axis_label_text_color: ink, major_label_text_color: ink, minor_tick_line_color: null });
     axis.setv({ axis_line_color: line, major_tick_line_color: line });
   }
-  for (const grid of plot.center.filter((part) => "grid_line_color" in part.attributes)) grid.grid_line_color = line;
-  for (const legend of plot.legends ?? []) legend.setv({ label_text_color: ink, background_fill_color: null });
+  for (const grid of those("grid_line_color")) grid.grid_line_color = line;
+  for (const legend of those("label_text_color")) legend.label_text_color = ink;
   plot.outline_line_color = line;
 }
 
