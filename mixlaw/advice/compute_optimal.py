@@ -11,25 +11,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import minimize_scalar
 
 from mixlaw.advice.constraints import Question, limits
 from mixlaw.advice.equivalents import lowest_over_sizes
 from mixlaw.advice.goal import Goal
 from mixlaw.advice.objective import Objective, as_mixture
 from mixlaw.advice.optima import optimum
+from mixlaw.advice.sensitivity import inwards
+from mixlaw.advice.simplex import ROUGHLY, starts
 from mixlaw.counts import flops, tokens_for
 from mixlaw.errors import ConfigError, FitError
 from mixlaw.fitting.bootstrap import interval
 from mixlaw.laws.jacobian import Array
+from mixlaw.laws.terms import TINY
 from mixlaw.mixture import Mixture
 from mixlaw.text import count_text
 
 REACH = float(np.log(1e3))  # N is searched up to this log factor from the runs' D / N
 PRECISION = 1e-3  # of log N
-FLAT_PRECISION = 1e-2  # of log N at the ends of the flat range
+ALLOWED = 1e-2  # precision of the smallest log N that limits allow
+FLAT_STEPS = 24  # values of N on either side of the best one, in its profile
 GRID = 200  # values of N at which resampled laws are evaluated
-LEAST_NOISE = 1e-6  # nats; keeps the flat range of noise-free runs wider than the rounding of the search
 EDGE = 0.1  # of log N; an optimum this close to an end of the search is none
 SIZES = ["count", "value", "low", "high", "flat_low", "flat_high"]
 
@@ -66,6 +69,14 @@ class Profile:
         self.baselines = self.baselines | {"last": as_mixture(asked.fit.domains, h)}
         return Goal(asked).penalised(h)
 
+    def roughly(self, log_n: float, h: Array) -> tuple[float, Array]:
+        """Return that loss to a coarser tolerance, and its mixture (k,), started from that of a near size (k,)."""
+        asked = self.objective.asking(self.question(log_n))
+        goal, middle = Goal(asked), starts(asked.limits)[0]
+        ends, values = goal.minimise(np.stack([inwards(h, middle), middle]), asked.limits, ROUGHLY)
+        best = ends[int(values.argmin())]
+        return goal.penalised(best), best
+
     def bounds(self) -> tuple[float, float]:
         """Return the smallest log N at which some mixture satisfies the limits, and the largest.
 
@@ -79,7 +90,7 @@ class Profile:
             return low, high
         limits(self.objective.fit.domains, self.question(high))
         allowed = high
-        while allowed - low > FLAT_PRECISION:
+        while allowed - low > ALLOWED:
             middle = (low + allowed) / 2
             low, allowed = (low, middle) if self._feasible(middle) else (middle, allowed)
         return allowed, high
@@ -165,12 +176,12 @@ def optimal_sizes(objective: Objective, best: Array, noise: float, level: float)
     """
     question, h = objective.question, as_mixture(objective.fit.domains, best)
     centre = float(np.log(question.n_params))
-    profile = Profile(objective.coarse(), {"best": h}, centre)
+    profile = Profile(objective.coarse(), {}, centre)
     low, high = profile.bounds()
     grid = np.exp(np.linspace(low, high, GRID))
     losses = objective.drawn().curve(h, grid, np.asarray(tokens_for(profile.compute, grid)))
     drawn = low + (high - low) * lowest_over_sizes(losses[:, None])[1][:, 0] / (GRID - 1)
-    ends = np.array([centre, *interval(drawn, level), *_flat(profile, low, high, noise)])
+    ends = np.array([centre, *interval(drawn, level), *(_flat(profile, best, end, noise) for end in (low, high))])
     ends[1:3] = min(ends[1], centre), max(ends[2], centre)
     sizes = np.exp(ends)
     tokens = np.asarray(tokens_for(profile.compute, sizes))[[0, 2, 1, 4, 3]]  # D is smallest where N is largest
@@ -178,12 +189,17 @@ def optimal_sizes(objective: Objective, best: Array, noise: float, level: float)
     return pd.DataFrame(rows)
 
 
-def _flat(profile: Profile, low: float, high: float, noise: float) -> list[float]:
-    """Return the ends of the range of log N in which the lowest loss is at most `noise` above that at the optimum."""
-    limit = profile(profile.centre) + max(noise, LEAST_NOISE)
-    ends = []
-    for end in (low, high):
-        inside = profile(end) <= limit
-        root = end if inside else brentq(lambda x: profile(x) - limit, profile.centre, end, xtol=FLAT_PRECISION)
-        ends.append(float(root))
-    return ends
+def _flat(profile: Profile, best: Array, end: float, noise: float) -> float:
+    """Return the log N towards `end` at which the lowest loss has risen by `noise`, or `end` if it has not.
+
+    The search goes outwards in growing steps; the end of the range is interpolated.
+    """
+    lowest, h = profile.roughly(profile.centre, best)
+    at, loss, limit = profile.centre, lowest, lowest + noise
+    for part in np.linspace(0, 1, FLAT_STEPS + 1)[1:] ** 2:
+        there = profile.centre + float(part) * (end - profile.centre)
+        (value, h), before = profile.roughly(there, h), loss
+        if value > limit:
+            return at + (there - at) * (limit - before) / max(value - before, TINY)
+        at, loss = there, value
+    return end

@@ -22,6 +22,8 @@ from mixlaw.tables.units import NATS
 TABLES = ("outcomes", "per_target", "gains", "losers", "equivalents", "break_even", "sizes", "prices", "path", "others")
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs", "not_worse")  # of a question, without `available`
 PRICES = ["constraint", "cost", "weight", "weight_without"]
+NUMBERS = {"equivalents": EQUIVALENTS, "break_even": BREAK_EVEN, "sizes": SIZES}  # tables of names and numbers
+NAMES = ("mixture", "target", "by", "count")  # their columns of names
 LOSSES = ["predicted", "low", "high"]
 FORMER_NAMES = {"pull": "gradient"}  # columns of `domains` until version 0.1
 
@@ -147,8 +149,8 @@ class Recommendation:
         losses = tables["outcomes"].reindex(columns=LOSSES).apply(pd.to_numeric, errors="coerce")
         if losses.empty or losses.isna().any(axis=None):
             raise ValueError(f"outcomes need numbers as {', '.join(LOSSES)}")
-        for name, columns in {"equivalents": EQUIVALENTS, "break_even": BREAK_EVEN, "sizes": SIZES}.items():
-            tables[name] = tables[name].reindex(columns=columns)
+        for name, columns in NUMBERS.items():
+            tables[name] = _with_numbers(name, tables[name], columns)
         tables["prices"] = tables["prices"].reindex(columns=PRICES).astype(dict.fromkeys(PRICES[1:], float))
         return cls(
             law=str(facts.get("law", "")),
@@ -201,6 +203,15 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 def _with_mixture(row: dict[str, Any]) -> dict[str, Any]:
     """Return a saved row with its weights, if it has any, as a `Mixture`."""
     return row | ({"weights": Mixture.of(row["weights"], where="weights")} if "weights" in row else {})
+
+
+def _with_numbers(name: str, table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Return a saved table with these columns, checked: all but its names are numbers."""
+    table = table.reindex(columns=columns)
+    numbers = table[[column for column in columns if column not in NAMES]].apply(pd.to_numeric, errors="coerce")
+    if numbers.isna().any(axis=None):
+        raise ValueError(f"{name} needs numbers as {', '.join(numbers)}")
+    return table.assign(**numbers)
 
 
 def _mapping(facts: Any) -> Mapping[str, Any]:

@@ -53,7 +53,7 @@ def flat_frontier(objective: Objective, best: Array, noise: float) -> Array:
     return np.clip(ends.reshape(k, 2), 0.0, 1.0)
 
 
-def _inwards(h: Array, middle: Array) -> Array:
+def inwards(h: Array, middle: Array) -> Array:
     """Return starts near mixtures (b, k) with all weights above 0: mirror descent never leaves a weight of 0."""
     return INWARDS * middle + (1 - INWARDS) * h
 
@@ -61,7 +61,7 @@ def _inwards(h: Array, middle: Array) -> Array:
 def _held(goal: Goal, where: Limits, nearest: Array, best: Array) -> Array:
     """Return the optima (b, k) under limits of their own, started from `nearest` (b, k) and from `best` (k,)."""
     if goal.convex:
-        return goal.minimise(_inwards(nearest, starts(goal.objective.limits)[0]), where, ROUGHLY)[0]
+        return goal.minimise(inwards(nearest, starts(goal.objective.limits)[0]), where, ROUGHLY)[0]
     points, twice = np.vstack([nearest, np.tile(best, (len(nearest), 1))]), np.tile(np.arange(len(nearest)), 2)
     ends, values = goal.minimise(points, where.rows(twice), ROUGHLY)
     (near, far), (near_value, far_value) = np.split(ends, 2), np.split(values, 2)

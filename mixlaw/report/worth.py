@@ -29,24 +29,24 @@ def times(factor: float) -> str:
     return f"{factor:.2f}x" if 0.1 <= factor < 10 else f"{factor:.3g}x"
 
 
-def with_interval(row: dict[str, Any]) -> str:
-    """Return a factor with its interval.
+def with_interval(row: dict[str, Any], of: str = "") -> str:
+    """Return a factor, of what it is, and its interval.
 
-    >>> with_interval({"factor": 1.2, "low": 1.121, "high": 1.27})
-    '1.20x (1.12 to 1.27)'
+    >>> with_interval({"factor": 1.2, "low": 1.121, "high": 1.27}, "the tokens")
+    '1.20x the tokens (1.12 to 1.27)'
     >>> with_interval({"factor": 1000.0, "low": 1000.0, "high": 1000.0})
     'more than 1000x'
     """
     low, high = (times(row[end]).removesuffix("x") for end in ("low", "high"))
-    return times(row["factor"]) + (f" ({low} to {high})" if low != high else "")
+    return f"{times(row['factor'])} {of}".strip() + (f" ({low} to {high})" if low != high else "")
 
 
 def worth(answer: Recommendation) -> list[str]:
     """Return a sentence per baseline: how much compute it needs to reach the loss of the recommended mixture."""
     said = dict[str, list[str]]()
     for row in records(answer.equivalents):
-        if row["target"] == OBJECTIVE:
-            said.setdefault(row["mixture"], []).append(f"{with_interval(row)} {SPENT[row['by']]}")
+        if row["target"] == OBJECTIVE and row["by"] in SPENT:
+            said.setdefault(row["mixture"], []).append(with_interval(row, SPENT[row["by"]]))
     return [f"To reach the loss of h*, {name} needs {', or '.join(parts)}." for name, parts in said.items()]
 
 
@@ -89,7 +89,7 @@ def share(part: float) -> str:
 def optimal_size(answer: Recommendation) -> list[str]:
     """Return the sentence on the compute-optimal N and D, if the question was about FLOPs."""
     rows = {row["count"]: {name: count_text(row[name]) for name in SIZES[1:]} for row in records(answer.sizes)}
-    if not rows:
+    if not rows or not answer.question.flops:
         return []
     n, d = ("{value} ({low} to {high})".format(**rows[count]) for count in ("n_params", "n_tokens"))
     flat = "N from {flat_low} to {flat_high} raises the loss by less than the noise of one run".format(

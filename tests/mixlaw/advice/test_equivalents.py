@@ -1,5 +1,6 @@
 """Compute-equivalent gains: equal to algebra where a law has a closed form, and consistent with gains elsewhere."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.equivalents import MOST, equivalents, spread_of
 from mixlaw.advice.gains import gains
-from mixlaw.advice.objective import Objective
+from mixlaw.advice.objective import KNOWN_INPUTS, Objective
 from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.errors import RunLogError
 from mixlaw.fitting.differences import Scatter
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.registry import get_law
+from mixlaw.laws.registry import LAWS, get_law
 from mixlaw.mixture import Mixture
 from mixlaw.report.answer_tables import sentences
 from mixlaw.report.terminal import summary
@@ -157,3 +159,28 @@ def test_an_interval_of_factors_holds_one_where_that_of_the_gain_holds_zero():
         gained = gains(objective, mixtures, 0.9)
         table = equivalents(objective, mixtures, gained, 0.9).query("by == 'tokens'")
         assert (gained["low"] > 0).tolist() == (table["low"] > 1).tolist() == [noise == 0.0] * 2
+
+
+MIXING = [name for name, law in LAWS.items() if law.mixes and not law.uses - KNOWN_INPUTS and not law.joint_targets]
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_every_law_has_finite_factors_and_a_curve_through_the_big_run(name):
+    law, rng = get_law(name), np.random.default_rng(3)
+    theta = np.clip(law.term.start(rng, 1, 3), *law.bounds(3))[0]
+    laws = fitted(name, {"web": theta}, spread=0.02, n_draws=8)
+    objective = Objective(laws.best, Question(N, D, {"web": 1.0}), dict.fromkeys(DOMAINS, 2e10))
+    table = worth_of(objective, (BETTER, EVEN))[["factor", "low", "high"]].to_numpy(float)
+    assert ((table >= 0.999 / MOST) & (table <= 1.001 * MOST)).all()
+    assert objective.curve(EVEN, np.array([N]), np.array([D]))[0, 0] == pytest.approx(objective.at(EVEN), rel=1e-12)
+
+
+@pytest.mark.parametrize("part", ["equivalents", "sizes", "break_even"])
+def test_a_damaged_file_is_refused_in_a_sentence(tmp_path, part):
+    laws = replace(fitted("additive", {"main": additive()}), study_flops=1e18)
+    facts = recommend(laws, flops=6e20, target="main").to_json()
+    number = next(column for column, value in facts[part][0].items() if isinstance(value, float))
+    facts[part][0][number] = "many"
+    (tmp_path / "answer.json").write_text(json.dumps(facts))
+    with pytest.raises(RunLogError, match=f"{part} needs numbers as"):
+        Recommendation.load(tmp_path / "answer.json")
