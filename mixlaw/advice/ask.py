@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 
 from mixlaw.advice.compute_optimal import best_size, size_of
-from mixlaw.advice.constraints import MEAN, Question, limits, read_baselines, read_mixture, read_targets
+from mixlaw.advice.constraints import MEAN, Question, limits, read_baselines, read_mixture
 from mixlaw.advice.loss_limits import check_not_worse
 from mixlaw.advice.objective import Objective
+from mixlaw.advice.snr import importances
 from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.identifiability import form_of
@@ -43,7 +44,8 @@ def ask(
     ----------
     n_params, n_tokens : N and D of the big run; or, instead of both,
     flops : its compute C = 6 N D, for which N, D and the mixture are optimised together
-    target : "average" (of the training domains), a target, "NAME:2,OTHER:1", or target -> importance
+    target : "average" (of the training domains), a target, "NAME:2,OTHER:1", target -> importance, or "snr" (all
+        targets, by how well the runs distinguish mixtures by them)
     law : one of the fitted laws; the chosen one by default
     floors, caps, pins : domain -> minimum, maximum, fixed weight
     groups : name -> (domains, minimum, maximum) of the sum of their weights
@@ -82,7 +84,7 @@ def ask(
     question = Question(
         n_params=n,
         n_tokens=d,
-        targets=read_targets(target, fit),
+        targets=importances(target, laws, fit, known),
         floors=dict(floors or {}),
         caps=dict(caps or {}),
         pins=dict(pins or {}),

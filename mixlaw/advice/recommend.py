@@ -19,6 +19,7 @@ from mixlaw.advice.optima import drawn_optima, optimum, require_met
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.sensitivity import flat_frontier, other_laws, path, prices
 from mixlaw.advice.simplex import starts
+from mixlaw.advice.snr import signals
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.bootstrap import interval
 from mixlaw.fitting.fitted import LEVEL, FittedLaw
@@ -87,7 +88,8 @@ def recommend(
         outcomes=outcomes,
         per_target=per_target,
         gains=gained,
-        losers=losers(per_target),
+        signals=signals(laws, fit, laws.sizes | question.available, question.targets),
+        losers=losers(per_target, gained),
         equivalents=worth,
         break_even=break_even(worth, question, laws.study_flops),
         sizes=optimal_sizes(objective, best, noise, level) if question.flops else pd.DataFrame(columns=SIZES),

@@ -19,7 +19,7 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.mixture import Mixture
 from mixlaw.tables.units import NATS
 
-TABLES = ("outcomes", "per_target", "gains", "losers", "equivalents", "break_even", "sizes", "prices", "path", "others")
+TABLES = "outcomes per_target signals gains losers equivalents break_even sizes prices path others".split()
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs", "not_worse")  # of a question, without `available`
 PRICES = ["constraint", "cost", "weight", "weight_without"]
 NUMBERS = {"equivalents": EQUIVALENTS, "break_even": BREAK_EVEN, "sizes": SIZES}  # tables of names and numbers
@@ -46,6 +46,7 @@ class Recommendation:
     per_target : predicted loss of every target under every mixture
     gains : gain of h* over every baseline, with interval, as two real runs would show it; of the objective (as in
         outcomes) and of every target
+    signals : importance, signal and noise of every target, see `mixlaw.advice.snr.signals`
     losers : targets that are worse on the recommended mixture than on a baseline, see `mixlaw.advice.losers.losers`
     equivalents : how many times the tokens or FLOPs a baseline needs for the loss of the recommended mixture, for the
         objective and every target, with intervals; see `mixlaw.advice.equivalents.equivalents`
@@ -71,6 +72,7 @@ class Recommendation:
     outcomes: pd.DataFrame
     per_target: pd.DataFrame = field(default_factory=pd.DataFrame)
     gains: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=GAINS))
+    signals: pd.DataFrame = field(default_factory=pd.DataFrame)
     losers: pd.DataFrame = field(default_factory=pd.DataFrame)
     equivalents: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EQUIVALENTS))
     break_even: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=BREAK_EVEN))

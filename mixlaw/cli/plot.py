@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from mixlaw.advice.ask import require_mixture
-from mixlaw.advice.constraints import AVERAGE, read_targets
+from mixlaw.advice.constraints import AVERAGE
 from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.advice.snr import importances
 from mixlaw.cli.question import question_of, question_options
 from mixlaw.cli.reading import read_like, reading_options
 from mixlaw.console import remark, say
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     if options.kind in OF_MIXTURES:
         answer = _answer(laws, options)
     elif options.target not in AVERAGE:
-        targets = list(read_targets(options.target, laws.best))
+        targets = list(importances(options.target, laws, laws.best, laws.sizes))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for sentence in draw_one(options.out, options.kind, laws, table, answer, targets):
         remark(f"note: {sentence}")

@@ -22,7 +22,7 @@ def question_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--target",
         default="average",
-        help="average of the domains (default), NAME, or NAME:2,OTHER:1",
+        help="average of the domains (default), NAME, NAME:2,OTHER:1, or snr (by signal to noise of the runs)",
     )
     sub.add_argument("--law", help="one of the fitted laws; default: the chosen one")
     compared = "a mixture to compare with: uniform, natural, D=W,..., or a file; repeatable, first the one in use today"

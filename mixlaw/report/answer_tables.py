@@ -106,6 +106,22 @@ def others_table(answer: Recommendation) -> pd.DataFrame:
     )
 
 
+def signals_table(answer: Recommendation) -> pd.DataFrame:
+    """Return importance, signal and noise of every target, as text; empty for answers of older versions."""
+    return pd.DataFrame(
+        [
+            {
+                "target": row["target"],
+                "importance": percent(row["importance"]),
+                "signal (sd over the trained mixtures)": f"{row['signal']:.4f}",
+                "noise (sd of one run)": f"{row['noise']:.4f}",
+                "signal / noise": f"{row['snr']:.1f}",
+            }
+            for row in records(answer.signals)
+        ]
+    )
+
+
 def question(answer: Recommendation) -> str:
     """Return the question as the beginning of a sentence."""
     asked, targets = answer.question, answer.question.targets
@@ -154,7 +170,7 @@ def worst_sentences(answer: Recommendation) -> list[str]:
 
 def _rise(answer: Recommendation, row: Mapping[str, Any]) -> str:
     by = difference(f"{row['change']:+.4f}", answer.units.get(row["target"], answer.unit))
-    return f"{row['target']} {by} ({row['percent']:+.2g} %)"
+    return f"{row['target']} {by} ({row['low']:+.4f} to {row['high']:+.4f}; {row['percent']:+.2g} %)"
 
 
 def flat_sentence(answer: Recommendation) -> list[str]:

@@ -76,6 +76,7 @@ def _recommendation(answer: Recommendation, pictures: Pictures) -> Section:
         "h* from the smallest run to the big one, and its regret at the big run": tables.path_table(answer),
         "Recommendations of the other laws, and their costs by this law": tables.others_table(answer),
         "Predicted loss of every target": answer.per_target,
+        "What the runs can distinguish": tables.signals_table(answer),
     }
     kinds = ("optimum", "ternary", "parallel", "path", "prices", "gradient")
     drawn = those(pictures, *kinds)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixlaw.advice.gains import GAINS
 from mixlaw.advice.losers import WORSE, losers
 from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
@@ -22,7 +23,13 @@ levels = st.lists(st.floats(0.01, 20), min_size=3, max_size=3)
 def test_a_target_is_named_exactly_if_its_loss_rises(losses):
     names = ["recommended", *(f"mixture{i}" for i in range(1, len(losses)))]
     table = pd.DataFrame(losses, columns=["a", "b", "c"]).assign(mixture=names)
-    found = losers(table)
+    rows = [
+        (name, target, loss - best, loss - best - 0.1, loss - best + 0.2)
+        for name, row in zip(names[1:], losses[1:], strict=True)
+        for target, best, loss in zip("abc", losses[0], row, strict=True)
+    ]
+    rows += [(name, "objective", -1.0, -2.0, 0.0) for name in names[1:]]
+    found = losers(table, pd.DataFrame(rows, columns=GAINS))
     expected = {
         (name, target)
         for name, row in zip(names[1:], losses[1:], strict=True)
@@ -31,6 +38,8 @@ def test_a_target_is_named_exactly_if_its_loss_rises(losses):
     }
     assert set(zip(found["baseline"], found["target"], strict=True)) == expected
     assert (found["change"] > 0).all()
+    assert (found["change"] - found["low"]).tolist() == pytest.approx([0.2] * len(found))
+    assert (found["high"] - found["change"]).tolist() == pytest.approx([0.1] * len(found))
     for _, rows in found.groupby("baseline"):
         assert rows["percent"].is_monotonic_decreasing
 
@@ -43,7 +52,8 @@ def test_losers_stand_in_the_first_lines_also_those_outside_of_the_objective():
     assert row["change"] == pytest.approx(losses["recommended"] - losses["uniform"])
     assert row["percent"] == pytest.approx(100 * row["change"] / losses["uniform"])
     third = summary(answer).splitlines()[2]
-    assert third == f"Worse than on uniform: two {row['change']:+.4f} nats ({row['percent']:+.2g} %)."
+    interval = f"{row['low']:+.4f} to {row['high']:+.4f}"
+    assert third == f"Worse than on uniform: two {row['change']:+.4f} nats ({interval}; {row['percent']:+.2g} %)."
     assert third in str(answer_box(answer))
     assert json.loads(json.dumps(answer.to_json()))["losers"][0] == row
 
