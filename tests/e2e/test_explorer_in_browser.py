@@ -33,6 +33,7 @@ QUESTION = Question(
     available={"domain2": 60e9},
     max_epochs=2.0,
     baselines={"today": Mixture.of(TODAY, names(3))},
+    not_worse={"main": 1.0},
 )
 TARGETS = ("main", "other")
 
@@ -114,8 +115,8 @@ def test_the_keyboard_moves_locks_and_copies(opened: Callable[..., Tab]) -> None
 def test_broken_limits_turn_red_and_are_said(opened: Callable[..., Tab]) -> None:
     tab = opened("w.domain0=0.05&w.domain1=0.61&w.domain2=0.34&d=6e11")
     broken = texts(tab, "#limits .broken")
-    assert len(broken) == len(texts(tab, "#limits li")) == 4
-    assert [text.split()[1] for text in broken] == ["domain0", "domain1", "both", "domain2"]
+    assert len(broken) == len(texts(tab, "#limits li")) == 5
+    assert [text.split()[1] for text in broken] == ["domain0", "domain1", "both", "domain2", "loss"]
     red = tab.evaluate("getComputedStyle(document.querySelector('.domain.broken label')).color")
     assert red == "rgb(179, 38, 30)"
     wait = "new Promise((done) => setTimeout(done, 700))"

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from mixlaw.advice.ask import usual_mixtures
 from mixlaw.advice.constraints import RECOMMENDED, Question, read_targets
 from mixlaw.advice.extrapolation import FAR_WEIGHT
+from mixlaw.fitting.differences import QUARTILE
 from mixlaw.fitting.fitted import LEVEL, FittedLaw
 from mixlaw.fitting.widening import Ranges
 from mixlaw.laws.jacobian import Array
@@ -78,11 +80,14 @@ class Explorer:
             "targets": [self._target(name) for name in fit.targets],
             "draws": len(self.kept),
             "level": LEVEL,
+            "normal": {"end": float(ndtri(0.5 + LEVEL / 2)), "quartile": QUARTILE},
+            "correlations": fit.correlations.round(4).tolist(),
             "ranges": fit.ranges,
             "seen": self.seen,
             "scales": self.scales,
             "mixtures": {name: mixture.array.tolist() for name, mixture in self.mixtures.items()},
             "recommended": RECOMMENDED if RECOMMENDED in self.mixtures else None,
+            "in_use": next(iter(question.baselines)) if question.not_worse else None,
             "n_params": question.n_params,
             "n_tokens": question.n_tokens,
             "limits": self._limits(),
@@ -102,7 +107,9 @@ class Explorer:
             "theta": _base64(target.theta.astype("<f8")),
             "scale": _base64(scale.astype("<f8")),
             "steps": _base64(steps),
-            "scatter": self.fit.run_errors(name)[self.kept, 0].tolist(),
+            "run_errors": self.fit.run_errors(name)[self.kept, 0].tolist(),
+            "scatter": target.scatter and vars(target.scatter),
+            "noise": float(np.std(target.noise)),
             "factor": target.widening.factor,
             "reach": target.widening.reach,
             "ranges": self.ranges[name],
@@ -116,6 +123,7 @@ class Explorer:
             "groups": [[name, list(members), low, high] for name, (members, low, high) in asked.groups.items()],
             "available": [asked.available.get(d) for d in self.fit.domains],
             "max_epochs": asked.max_epochs,
+            "not_worse": asked.not_worse,
         }
 
 

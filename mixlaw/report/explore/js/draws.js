@@ -23,15 +23,15 @@ function distances(ranges, run) {
   return Object.fromEntries(Object.entries(ranges).map(([name, range]) => [name, beyond(range, run[name])]));
 }
 
-// Return the loss of a run by the fit, by its resamples (widened), and by single runs of these.
+// Return what the law says of a run: its inputs, the loss by the fit, by its resamples, and by single runs of these.
 function losses(page, target, run) {
   const x = inputs(page.law, run.n_params, run.n_tokens, run.h, page.limits.available);
   const centre = valueOf(page.law.term, target.theta, 0, x);
   const raw = target.draws.map((theta) => valueOf(page.law.term, theta, 0, x));
   const drawn = widened(target, centre, raw, distances(page.ranges, run));
   const runs = drawn.map((loss, b) =>
-    withScatter(loss, page.law.logarithmic ? target.scatter[b] * loss : target.scatter[b]));
-  return { centre, drawn, runs };
+    withScatter(loss, page.law.logarithmic ? target.run_errors[b] * loss : target.run_errors[b]));
+  return { x, centre, raw, runs };
 }
 
 function widened(target, centre, drawn, beyond) {

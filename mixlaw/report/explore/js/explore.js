@@ -37,15 +37,17 @@ function explore(page, drawGains) {
   }
 
   function show(note = "") {
+    const shown = targets.map(outcome);
+    const limits = mixed ? [...limitsOf(page, run), ...lossLimits(page, shown)] : [];
     ["n_params", "n_tokens"].forEach(showScale);
-    const limits = mixed ? limitsOf(page, run) : [];
     rows.forEach((row, i) => showDomain(row, i, limits));
     showLimits(limits);
-    const said = showLosses(limits);
+    showLosses(shown);
     if (mixed) find("#override").textContent = hydraOverride(page.domains, run.h) || "Hydra cannot express these names";
     remember();
     clearTimeout(timer);
-    timer = setTimeout(() => (find("#explore-said").textContent = note + said), note ? 0 : QUIET_MS);
+    const said = () => (find("#explore-said").textContent = note + sentence(objective(shown), limits));
+    timer = setTimeout(said, note ? 0 : QUIET_MS);
   }
 
   function showScale(name) {
@@ -88,10 +90,7 @@ function explore(page, drawGains) {
     }));
   }
 
-  // Fill the table; return a sentence for screen readers.
-  function showLosses(limits) {
-    const baseline = mixed ? mixtures[find("#baseline").value] : null;
-    const shown = targets.map((target) => ({ target, ...outcome(target, baseline) }));
+  function showLosses(shown) {
     all("#losses tbody tr").forEach((row, t) => {
       const { target, loss, gain } = shown[t] ?? objective(shown);
       const cells = [...row.querySelectorAll("td")];
@@ -107,7 +106,6 @@ function explore(page, drawGains) {
       low: gains.map(([, low]) => low),
       high: gains.map(([, , high]) => high),
     });
-    return sentence(objective(shown), limits);
   }
 
   function fill(cell, [centre, low, high], text) {
@@ -115,12 +113,16 @@ function explore(page, drawGains) {
     cell.querySelector("small").textContent = `${text(low)} to ${text(high)}`;
   }
 
-  function outcome(target, baseline) {
-    const chosen = losses(page, target, run);
+  // Return what the law says of a target: losses of this run, and its gain over the baseline.
+  function outcome(target) {
+    const of = (h) => losses(page, target, { ...run, h });
+    const chosen = of(run.h);
     const loss = [chosen.centre, ...interval(chosen.runs, page.level, chosen.centre)];
-    if (!baseline) return { chosen, loss };
-    const other = losses(page, target, { ...run, h: baseline });
-    return { chosen, other, loss, gain: gainOver(other, chosen, page.level) };
+    if (!mixed) return { target, chosen, loss };
+    const other = of(mixtures[find("#baseline").value]);
+    const inUse = page.in_use === null ? null : of(page.mixtures[page.in_use]);
+    const sd = scatterSd(page, target, other, chosen);
+    return { target, chosen, other, inUse, sd, loss, gain: gainOver(page, other, chosen, sd) };
   }
 
   // The weighted sum of the targets, whose resamples are drawn together.
@@ -128,13 +130,14 @@ function explore(page, drawGains) {
     const chosen = weightedSum(shown, "chosen");
     const loss = [chosen.centre, ...interval(chosen.runs, page.level, chosen.centre)];
     if (!mixed) return { loss };
-    return { loss, gain: gainOver(weightedSum(shown, "other"), chosen, page.level) };
+    const sd = correlatedSd(page, shown.map(({ target, sd: own }) => target.importance * own));
+    return { loss, gain: gainOver(page, weightedSum(shown, "other"), chosen, sd) };
   }
 
   function weightedSum(shown, which) {
-    const add = (pick, b) => shown.reduce((sum, { target, [which]: own }) => sum + target.importance * pick(own, b), 0);
-    const over = (pick) => Array.from({ length: page.draws }, (_, b) => add(pick, b));
-    return { centre: add((own) => own.centre), drawn: over((own, b) => own.drawn[b]), runs: over((own, b) => own.runs[b]) };
+    const add = (pick) => shown.reduce((sum, { target, [which]: own }) => sum + target.importance * pick(own), 0);
+    const over = (name) => Array.from({ length: page.draws }, (_, b) => add((own) => own[name][b]));
+    return { centre: add((own) => own.centre), raw: over("raw"), runs: over("runs") };
   }
 
   function beyondOf(target) {
@@ -147,7 +150,8 @@ function explore(page, drawGains) {
 
   function sentence({ loss, gain }, limits) {
     const broken = limits.filter((limit) => limit.broken).map(({ text }) => text);
-    const over = gain ? `, gain ${signed(gain[0])} (${signed(gain[1])} to ${signed(gain[2])})` : "";
+    const name = gain && find("#baseline").selectedOptions[0].textContent;
+    const over = gain ? `, gain over ${name} ${signed(gain[0])} (${signed(gain[1])} to ${signed(gain[2])})` : "";
     const range = `${loss[1].toFixed(4)} to ${loss[2].toFixed(4)}`;
     const said = `Predicted loss ${loss[0].toFixed(4)} (${range})${over}.`;
     return broken.length ? `${said} Limits broken: ${broken.join("; ")}.` : said;

@@ -1,8 +1,9 @@
 // The limits of the question, each with whether a run keeps it: a mirror of mixlaw/advice/constraints.py.
 
 const SLACK = 1e-6; // of weights
+const LOSS_SLACK = 0.1; // per cent of a loss: the recommendation's means are over other resamples
 
-// Return [{text, broken, domains}] for every limit.
+// Return [{text, broken, domains}] for every limit on the mixture.
 function limitsOf(page, run) {
   const { floors, caps, groups, available, max_epochs: most } = page.limits;
   const weight = (name) => run.h[page.domains.indexOf(name)];
@@ -26,6 +27,17 @@ function limitsOf(page, run) {
     found.push({ text, broken: passes > most * (1 + SLACK), domains: [name] });
   });
   return found;
+}
+
+// Return the same for every limit on losses; `shown` has what the law says of the run and of the baseline in use.
+function lossLimits(page, shown) {
+  const mean = ({ raw }) => raw.reduce((a, b) => a + b) / raw.length;
+  return shown.filter(({ target }) => target.name in page.limits.not_worse).map(({ target, chosen, inUse }) => {
+    const most = page.limits.not_worse[target.name];
+    const above = 100 * (mean(chosen) / mean(inUse) - 1);
+    const text = `loss of ${target.name} at most ${most}\u00a0% above ${page.in_use}: ${signed(above, 2)}\u00a0%`;
+    return { text, broken: above > most + LOSS_SLACK, domains: [] };
+  });
 }
 
 // Return how often a run reads the tokens of domain i; null if their number is not known.

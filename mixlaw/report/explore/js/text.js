@@ -19,6 +19,6 @@ function percent(weight) {
   return `${Number((100 * weight).toFixed(2))}\u00a0%`;
 }
 
-function signed(value) {
-  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(4)}`;
+function signed(value, digits = 4) {
+  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
 }

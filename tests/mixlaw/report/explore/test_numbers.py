@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixlaw.fileio import strict_json
+from mixlaw.fitting.differences import Scatter
+from mixlaw.fitting.saved import FittedLaws
 from mixlaw.fitting.widening import Widening
 from mixlaw.mixture import Mixture
 from mixlaw.report.explore.payload import explorer_of
@@ -21,46 +24,99 @@ from tests.mixlaw.report.explore.javascript import Scripts
 from tests.mixlaw.synthetic import TRUTHS, fitted
 
 pytestmark = needs_browser
+GAINS = """$0.targets.map((target) => unpacked(target, $0.draws)).map((target) => {
+  const [there, here] = [$1, $2].map((run) => losses($0, target, run));
+  return gainOver($0, there, here, scatterSd($0, target, there, here));
+})"""
 LOSSES = """$0.targets.map((target) => unpacked(target, $0.draws)).map((target) => {
   const {centre, runs} = losses($0, target, $1);
   return [centre, ...interval(runs, $0.level, centre)];
 })"""
 
 
-def laws_with(law: str, n_draws: int = 60, logarithmic: bool = False):
+NOISY = ((0.1, 0.2, 0.7), (0.6, 0.2, 0.2))  # mixtures with a seed noise of their own
+SCATTERS = {"main": Scatter(0.003, 0.004, 0.2), "other": Scatter(0.003, 0.002, 0.4, NOISY, (0.002, 0.01))}
+
+
+def laws_with(law: str, n_draws: int = 60, logarithmic: bool = False, scattered: bool = True) -> FittedLaws:
     """Return a fitted law of two targets whose intervals are widened beyond the data."""
     laws = fitted(law, {"main": TRUTHS[law], "other": TRUTHS[law] + 0.01}, n_draws=n_draws)
     fit = laws.best
     wide = {"main": Widening(1.5, {"n_params": 0.01, "n_tokens": 0.02}), "other": Widening()}
-    targets = {name: replace(target, widening=wide[name]) for name, target in fit.targets.items()}
+    scatters = SCATTERS if scattered else dict.fromkeys(SCATTERS)
+    targets = {n: replace(t, widening=wide[n], scatter=scatters[n]) for n, t in fit.targets.items()}
     settings = {"seed": 3} | ({"residuals": "log"} if logarithmic else {})
     ranges = {"n_params": (2e7, 5e8), "n_tokens": (2e9, 5e10)}
     return replace(laws, fits={law: replace(fit, targets=targets, settings=settings, ranges=ranges)})
 
 
-@given(st.sampled_from(["multiplicative", "additive", "joint"]), st.booleans(), st.integers(0, 1000))
+def any_run(rng: np.random.Generator) -> dict[str, Any]:
+    """Return N, D and mixture of a run, often beyond the data."""
+    scale = {"n_params": 1e8 * np.exp(2 * rng.normal()), "n_tokens": 1e10 * np.exp(2 * rng.normal())}
+    return scale | {"h": rng.dirichlet(np.ones(3)).tolist()}
+
+
+def predicted(laws: FittedLaws, run: dict[str, Any], baseline: Mixture | None = None) -> pd.DataFrame:
+    """Return what Python predicts of a run."""
+    weights = {f"weight_{d}": w for d, w in zip(laws.best.domains, run["h"], strict=True)}
+    frame = pd.DataFrame([{name: run[name] for name in ("n_params", "n_tokens")} | weights])
+    return laws.best.predict(frame, baseline=baseline)
+
+
+def page_of(laws: FittedLaws, room: float = np.inf) -> dict[str, Any]:
+    """Return what the scripts of a page read."""
+    explorer = explorer_of(Material(laws), room)
+    assert explorer is not None
+    return json.loads(strict_json(explorer.to_json()))
+
+
+LAWS = st.sampled_from(["multiplicative", "additive", "joint"])
+
+
+@given(LAWS, st.booleans(), st.integers(0, 1000))
 @examples(40)
 def test_losses_and_intervals_are_those_of_predict(js: Scripts, law: str, logarithmic: bool, seed: int) -> None:
-    laws, rng = laws_with(law, logarithmic=logarithmic), np.random.default_rng(seed)
-    page = json.loads(strict_json(explorer_of(Material(laws)).to_json()))
-    h = rng.dirichlet(np.ones(3))
-    run = {"n_params": 1e8 * np.exp(2 * rng.normal()), "n_tokens": 1e10 * np.exp(2 * rng.normal())}
-    frame = pd.DataFrame([run | {f"weight_{d}": w for d, w in zip(laws.best.domains, h, strict=True)}])
-    expected = laws.best.predict(frame)
-    found = np.array(js.call(LOSSES, page, run | {"h": h.tolist()}))
+    laws, run = laws_with(law, logarithmic=logarithmic), any_run(np.random.default_rng(seed))
+    expected = predicted(laws, run)
+    found = np.array(js.call(LOSSES, page_of(laws), run))
     np.testing.assert_allclose(found[:, 0], expected["predicted"], rtol=1e-9)
     width = (expected["high"] - expected["low"]).to_numpy()
     for i, end in ((1, "low"), (2, "high")):  # resampled parameters are rounded to 16 bits
         assert (np.abs(found[:, i] - expected[end]) < 1e-3 * width).all()
 
 
+@given(LAWS, st.booleans(), st.booleans(), st.integers(0, 1000))
+@examples(40)
+def test_gains_are_those_of_predict(js: Scripts, law: str, logarithmic: bool, scattered: bool, seed: int) -> None:
+    rng, laws = np.random.default_rng(seed), laws_with(law, logarithmic=logarithmic, scattered=scattered)
+    run, other = any_run(rng), rng.dirichlet(np.ones(3)).tolist()
+    expected = predicted(laws, run, Mixture(laws.best.domains, other))
+    found = np.array(js.call(GAINS, page_of(laws), run | {"h": other}, run))
+    scale = expected["predicted"].to_numpy()
+    np.testing.assert_allclose(found[:, 0] / scale, expected["gain"] / scale, atol=1e-9)
+    width = (expected["gain_high"] - expected["gain_low"]).to_numpy()
+    for i, end in ((1, "gain_low"), (2, "gain_high")):
+        assert (np.abs(found[:, i] - expected[end]) < 1e-3 * width).all()
+
+
+@given(st.integers(0, 1000))
+@examples(20)
+def test_scatter_of_several_targets_adds_up_with_its_correlations(js: Scripts, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sds, related = rng.uniform(0, 1, 4), np.corrcoef(rng.normal(size=(4, 9)))
+    assert js.call("correlatedSd", {"correlations": related.tolist()}, sds.tolist()) == pytest.approx(
+        np.sqrt(sds @ related @ sds)
+    )
+    assert js.call("correlatedSd", {"correlations": []}, sds.tolist()) == pytest.approx(sds.sum())
+
+
 def test_a_page_with_little_room_has_fewer_resamples_and_similar_intervals(js: Scripts) -> None:
     laws = laws_with("multiplicative", 200)
     run = {"n_params": 1e9, "n_tokens": 1e11, "h": [0.2, 0.3, 0.5]}
-    pages = [explorer_of(Material(laws), room).to_json() for room in (np.inf, 10_000)]
-    assert len(strict_json(pages[1])) < 13_000
+    pages = [page_of(laws, room) for room in (np.inf, 10_000)]
+    assert len(strict_json(pages[1])) < 14_000
     assert 50 < pages[1]["draws"] < pages[0]["draws"] == 200
-    full, small = (np.array(js.call(LOSSES, json.loads(strict_json(page)), run)) for page in pages)
+    full, small = (np.array(js.call(LOSSES, page, run)) for page in pages)
     width = np.diff(full[:, 1:])
     assert (full[:, 0] == small[:, 0]).all()
     assert (np.abs(full - small) < 0.25 * width).all()
