@@ -3,9 +3,10 @@
     python -m scripts.bench_gains              # cases that are in the result table are skipped
     python -m scripts.bench_gains --only text
 
-Laws are fitted as by `mixlaw fit` without the largest size (or without a fifth of the mixtures). Then the measured
-differences between all pairs of held-out runs of equal N and D are compared with the predicted ones. `before` is the
-interval of 0.2.0: the difference of resampled laws alone. The result is `scripts/gains.csv`.
+Laws are fitted as by `mixlaw fit` without the largest size ("scale"), without a fifth of the mixtures ("mixture"), or
+to the two smallest sizes, with the largest of four held out ("far"). Then the measured differences between all pairs of
+held-out runs of equal N and D are compared with the predicted ones. `before` is the interval of 0.2.0: the difference
+of resampled laws alone. The result is `scripts/gains.csv`.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mixlaw.errors import MixlawError
@@ -27,6 +29,7 @@ from mixlaw.selection.pair_scores import pair_scores
 from mixlaw.selection.splits import held_out
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.columns import LOSS
+from mixlaw.tables.factor_levels import levels
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
 from scripts.protocol import mixinglaws, slimpajama, truth
@@ -52,16 +55,26 @@ TABLES: dict[str, Callable[[], Table]] = {
 CASES = [(table, "scale") for table in TABLES if table != "mixinglaws-5"] + [  # which has two sizes
     (table, "mixture") for table in TABLES if not table.startswith("truth")
 ]
+CASES += [(table, "far") for table in ("text", "multimodal", "vision")]
 
 
 def measure(name: str, kind: str) -> pd.DataFrame:
     """Return one row per target of one case."""
     table = TABLES[name]()
-    held = held_out(table, kind)
-    choice = fit_and_choose(table.rows(~held), ["auto"], n_bootstrap=300)
+    fitted, held = parts(table, kind)
+    choice = fit_and_choose(table.rows(fitted), ["auto"], n_bootstrap=300)
     fit, test = choice.fits[choice.chosen], table.rows(held)
     scores = pair_scores(fit, test).merge(former(fit, test), on="target")
     return scores.assign(table=name, split=kind, law=choice.chosen, ratio=scores["width"] / scores["error"])
+
+
+def parts(table: Table, kind: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which rows are fitted, and which are held out."""
+    if kind != "far":
+        held = held_out(table, kind)
+        return ~held, held
+    size = levels(table.frame["n_params"])
+    return size <= 1, size == size.max()
 
 
 def former(fit: FittedLaw, held: Table) -> pd.DataFrame:
