@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from mixlaw.advice.constraints import Question, limits
 from mixlaw.advice.equivalents import lowest_over_sizes
 from mixlaw.advice.goal import Goal
-from mixlaw.advice.objective import Objective, as_mixture
+from mixlaw.advice.objective import Mixtures, Objective, as_mixture
 from mixlaw.advice.optima import optimum
 from mixlaw.advice.sensitivity import inwards
 from mixlaw.advice.simplex import ROUGHLY, starts
@@ -25,7 +25,6 @@ from mixlaw.errors import ConfigError, FitError
 from mixlaw.fitting.bootstrap import interval
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import TINY
-from mixlaw.mixture import Mixture
 from mixlaw.text import count_text
 
 REACH = float(np.log(1e3))  # N is searched up to this log factor from the runs' D / N
@@ -44,13 +43,13 @@ class Profile:
     Attributes
     ----------
     objective : its question has `flops`
-    baselines : starts of the search for the mixture; the last optimum is another one
     centre : log N in the middle of the search
+    last : (k,) optimal mixture of the last size, where the search for the next one begins
     """
 
     objective: Objective
-    baselines: dict[str, Mixture]
     centre: float
+    last: Array
 
     @property
     def compute(self) -> float:
@@ -63,19 +62,16 @@ class Profile:
         return replace(self.objective.question, n_params=n, n_tokens=tokens_for(self.compute, n))
 
     def __call__(self, log_n: float) -> float:
-        """Return the lowest loss of a run of this size."""
-        asked = self.objective.asking(self.question(log_n))
-        h = optimum(asked, self.baselines)
-        self.baselines = self.baselines | {"last": as_mixture(asked.fit.domains, h)}
-        return Goal(asked).penalised(h)
-
-    def roughly(self, log_n: float, h: Array) -> tuple[float, Array]:
-        """Return that loss to a coarser tolerance, and its mixture (k,), started from that of a near size (k,)."""
-        asked = self.objective.asking(self.question(log_n))
+        """Return the lowest loss of a run of this size, searched from the last mixture and from the centre."""
+        asked = self.asked(log_n)
         goal, middle = Goal(asked), starts(asked.limits)[0]
-        ends, values = goal.minimise(np.stack([inwards(h, middle), middle]), asked.limits, ROUGHLY)
-        best = ends[int(values.argmin())]
-        return goal.penalised(best), best
+        ends, values = goal.minimise(np.stack([inwards(self.last, middle), middle]), asked.limits, ROUGHLY)
+        self.last = ends[int(values.argmin())]
+        return goal.penalised(self.last)
+
+    def asked(self, log_n: float) -> Objective:
+        """Return the loss of a run of this size as a function of its mixture."""
+        return self.objective.asking(self.question(log_n))
 
     def bounds(self) -> tuple[float, float]:
         """Return the smallest log N at which some mixture satisfies the limits, and the largest.
@@ -129,7 +125,7 @@ def size_of(
     return n, tokens_for(compute, n)
 
 
-def best_size(objective: Objective, baselines: dict[str, Mixture]) -> Question:
+def best_size(objective: Objective, baselines: Mixtures) -> Question:
     """Return the question with the N and D at which its FLOPs give the lowest loss, searched around its N.
 
     Parameters
@@ -147,8 +143,9 @@ def best_size(objective: Objective, baselines: dict[str, Mixture]) -> Question:
     if not {"N", "D"} <= objective.reads:
         name = objective.fit.name
         raise FitError(f"the {name} law does not depend on both N and D, so no N is optimal: give N and D, not FLOPs")
-    profile = Profile(objective, baselines, float(np.log(objective.question.n_params)))
+    profile = Profile(objective, float(np.log(objective.question.n_params)), np.zeros(0))
     low, high = profile.bounds()
+    profile.last = optimum(profile.asked((low + high) / 2), baselines)
     found = float(minimize_scalar(profile, bounds=(low, high), method="bounded", options={"xatol": PRECISION}).x)
     limited = low > profile.centre - REACH
     if found > high - EDGE or (found < low + EDGE and not limited):
@@ -176,7 +173,7 @@ def optimal_sizes(objective: Objective, best: Array, noise: float, level: float)
     """
     question, h = objective.question, as_mixture(objective.fit.domains, best)
     centre = float(np.log(question.n_params))
-    profile = Profile(objective.coarse(), {}, centre)
+    profile = Profile(objective.coarse(), centre, best)
     low, high = profile.bounds()
     grid = np.exp(np.linspace(low, high, GRID))
     losses = objective.drawn().curve(h, grid, np.asarray(tokens_for(profile.compute, grid)))
@@ -194,12 +191,13 @@ def _flat(profile: Profile, best: Array, end: float, noise: float) -> float:
 
     The search goes outwards in growing steps; the end of the range is interpolated.
     """
-    lowest, h = profile.roughly(profile.centre, best)
+    profile.last = best
+    lowest = profile(profile.centre)
     at, loss, limit = profile.centre, lowest, lowest + noise
     for part in np.linspace(0, 1, FLAT_STEPS + 1)[1:] ** 2:
         there = profile.centre + float(part) * (end - profile.centre)
-        (value, h), before = profile.roughly(there, h), loss
+        value = profile(there)
         if value > limit:
-            return at + (there - at) * (limit - before) / max(value - before, TINY)
+            return at + (there - at) * (limit - loss) / max(value - loss, TINY)
         at, loss = there, value
     return end

@@ -13,6 +13,7 @@ from mixlaw.counts import flops
 from mixlaw.tables.units import difference
 from mixlaw.text import count_text
 
+LEAST_SAVED = 5e-4  # share of the big run's compute; a smaller saving is none
 SPENT = {"tokens": "the tokens at this N", "flops": "the FLOPs along the compute-optimal path"}
 
 
@@ -57,7 +58,7 @@ def balance(answer: Recommendation) -> list[str]:
     row, compute = records(answer.break_even)[0], flops(answer.question.n_params, answer.question.n_tokens)
     cost = f"The study cost {share(row['study'])} of the big run's FLOPs"
     ends = f"({share(row['saved_low'])} to {share(row['saved_high'])})"
-    if row["saved"] <= 0:
+    if row["saved"] < LEAST_SAVED:
         return [f"{cost}; over {row['mixture']}, h* saves none of them {ends}."]
     saving = f"{cost}; over {row['mixture']}, h* saves {share(row['saved'])} of them {ends}"
     if row["net"] >= 0:
@@ -78,11 +79,13 @@ def worth_of_next(worth: NextWorth, unit: str) -> str:
 def share(part: float) -> str:
     """Return a share of the big run's compute in per cent; losses of more than 100 % are cut.
 
-    >>> share(0.123), share(0.00123), share(-0.05), share(-999.0), share(0.999)
-    ('12 %', '0.12 %', '-5 %', 'less than -100 %', '100 %')
+    >>> share(0.123), share(0.00123), share(-0.05), share(-999.0), share(0.999), share(1e-9)
+    ('12 %', '0.12 %', '-5 %', 'less than -100 %', '100 %', 'less than 0.001 %')
     """
     if part < -1:
         return "less than -100 %"
+    if 0 < part < 1e-5:
+        return "less than 0.001 %"
     return f"{100 * part:.0f} %" if abs(part) >= 0.095 else f"{100 * part:.2g} %"
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.next_runs import Proposal
 from mixlaw.advice.next_worth import expected_regret, next_worth, saved_by
-from mixlaw.advice.objective import Objective, optimum
+from mixlaw.advice.objective import Objective
+from mixlaw.advice.optima import optimum
 from mixlaw.counts import flops
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.registry import get_law
