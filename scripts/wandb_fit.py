@@ -7,6 +7,7 @@ The page has job type "fit" and the study as its group, beside the runs that the
     scores        table: each law's errors per target, on held-out runs and on the fitted ones
     predictions   table: predicted and observed losses of the chosen law, with intervals
     optimum       table: h* with its interval per domain, if there is a recommendation
+    report        the page that `mixlaw report` wrote, with its sliders, if there is one
 
 Lineage: the page uses the artifact runs-STUDY (type "runs": run.json, metrics.jsonl and done.json of each run that the
 laws were fitted to) and logs law-STUDY. W&B's `use_artifact` does not work offline, so the use is recorded with the log
@@ -43,7 +44,8 @@ from mixlaw.tables.table import Table
 SCORES, PREDICTIONS, OPTIMUM = "scores", "predictions", "optimum"  # tables; scripts.wandb_dashboard draws them
 FITTED, HELD_OUT = "fitted", "held_out"  # kinds of runs
 LOGS = ("run.json", "metrics.jsonl", "done.json")
-OUTPUTS = ("laws.json", "report.html", "recommendation.json")
+REPORT = "report.html"
+OUTPUTS = ("laws.json", REPORT, "recommendation.json")
 PATIENCE_S = 12  # timeout of opening a page; W&B's default is 90 s, without a message
 ANSWER_S = 3
 
@@ -237,7 +239,9 @@ def log_fit(fit: Fit, project: str, test: Table | None) -> None:
     tables = {SCORES: scores, PREDICTIONS: pd.concat(predictions, ignore_index=True)}
     if fit.answer:
         tables[OPTIMUM] = fit.answer.table
-    run.log({name: wandb.Table(dataframe=table) for name, table in tables.items()})
+    page = fit.folder / REPORT
+    shown = {"report": wandb.Html(page, inject=False)} if page.exists() else {}
+    run.log({name: wandb.Table(dataframe=table) for name, table in tables.items()} | shown)
     run.summary.update(numbers_of(fit, scores))
     run.finish()
 

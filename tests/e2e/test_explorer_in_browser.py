@@ -1,5 +1,6 @@
 """The explorer of a report as a reader uses it: with the keyboard, with a link, with a screen reader, on a phone."""
 
+import html
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +164,26 @@ def test_it_fits_a_phone_in_light_and_dark(opened: Callable[..., Tab], dark: boo
         assert ink == ("rgb(255, 255, 255)" if dark else "rgb(0, 0, 0)")
     finally:
         tab.shape(1200)
+
+
+def test_it_works_inside_of_another_page_that_gives_it_nothing_but_scripts(
+    tab: Tab, report: Path, tmp_path: Path
+) -> None:
+    """As W&B shows it: without an address, a clipboard or a network."""
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    inside = report.read_text() + (
+        "<script>addEventListener('load', async () => { go(); await new Promise((done) => setTimeout(done, 100));"
+        "parent.postMessage([override.textContent, document.getElementById('explore-said').textContent], '*') });"
+        "const go = () => document.querySelector('[data-copy=override]').click()</script>"
+    )
+    frame = f'<iframe sandbox="allow-scripts" srcdoc="{html.escape(inside)}"></iframe>'
+    heard = "<script>said = new Promise((done) => onmessage = ({data}) => done(data))</script>"
+    outer = f'<!doctype html><meta http-equiv="Content-Security-Policy" content="{policy}">{heard}{frame}'
+    (tmp_path / "outer.html").write_text(outer)
+    tab.open((tmp_path / "outer.html").as_uri())
+    override, said = tab.evaluate("said")
+    assert override == recommend(laws(3, TARGETS), QUESTION).override
+    assert said == f"Copy this: {override}"
 
 
 def test_a_law_of_the_user_leaves_the_page_static(tmp_path: Path) -> None:

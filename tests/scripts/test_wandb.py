@@ -64,6 +64,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert mixlaw(["fit", str(folder), "--out", laws, *settings]) == 0
     asked = ["--n-params", "64e6", "--n-tokens", "160000", "--target", "held"]
     assert mixlaw(["recommend", laws, *asked, "--out", answer]) == 0
+    assert mixlaw(["report", str(folder)]) == 0
     return folder
 
 
@@ -137,7 +138,7 @@ def test_the_law_states_what_it_is_and_where_it_comes_from(study: Path, artifact
     assert stated["runs_digest"] == artifacts["runs-s"]["digest"]
     assert stated["optimum"] == {d["domain"]: {k: d[k] for k in ("weight", "low", "high")} for d in answer["domains"]}
     files = files_of(law)
-    assert files.keys() == {"laws.json", "recommendation.json", "runs.csv"}  # no report was drawn
+    assert files.keys() == {"laws.json", "recommendation.json", "report.html", "runs.csv"}
     copy = shutil.copy(files["runs.csv"], files["runs.csv"].with_suffix(".csv"))
     fitted, again = read_table([study]).frame, read_table([copy]).frame  # the same laws can be fitted to it
     pd.testing.assert_frame_equal(again[fitted.columns], fitted, check_dtype=False, check_exact=True)
@@ -163,6 +164,12 @@ def test_tables_and_summary_hold_the_fits_numbers(study: Path, logged: Path, rec
     assert optimum["weight"].to_dict() == answer["weights"]
     for row in answer["domains"]:
         assert numbers[f"optimum_low/{row['domain']}"] == row["low"] == optimum.loc[row["domain"], "low"]
+
+
+def test_the_page_with_sliders_is_shown_as_it_is(study: Path, logged: Path, records: list[tuple[str, Record]]) -> None:
+    [(_, row)] = history(records)
+    assert (logged / "files" / row["report.path"]).read_bytes() == (study / "report.html").read_bytes()
+    assert row["report._type"] == "html-file"
 
 
 def test_laws_of_other_runs_are_refused_before_anything_is_written(study: Path, tmp_path: Path) -> None:

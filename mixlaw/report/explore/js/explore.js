@@ -205,7 +205,8 @@ function explore(page, drawGains) {
     const link = `${location.href.split("#")[0]}#${fragmentOf(page.domains, run)}`;
     const text = button.dataset.copy === "link" ? link : find("#override").textContent;
     const said = (words) => (find("#explore-said").textContent = words);
-    navigator.clipboard.writeText(text).then(() => said("Copied."), () => said(`Copy this: ${text}`));
+    const copied = navigator.clipboard?.writeText(text) ?? Promise.reject();
+    copied.then(() => said("Copied."), () => said(`Copy this: ${text}`));
   }
 
   root.hidden = false;
