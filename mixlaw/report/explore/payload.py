@@ -71,6 +71,12 @@ class Explorer:
             ends[name] = BELOW * min(low, asked), max(FURTHER * high, ABOVE * asked)
         return ends
 
+    @property
+    def most(self) -> int:
+        """The end of the sliders of weights [%]: twice what any mixture or run has, so that small weights can be set."""
+        largest = max(self.trained.max(), *(mixture.array.max() for mixture in self.mixtures.values()))
+        return min(10 * int(np.ceil(20 * largest)), 100)
+
     def to_json(self) -> dict[str, Any]:
         """Return what the scripts of the page read."""
         fit, question = self.fit, self.question

@@ -105,7 +105,7 @@ def _over_tokens(m: Material) -> Chart:
 
 def _draw(plot: Any, x: str, y: str, source: Any, points: pd.DataFrame) -> Any:
     """Draw points in their colours, with a legend of their targets if these are few; return their renderer."""
-    few = points["target"].nunique() <= MOST_NAMED
+    few = 1 < points["target"].nunique() <= MOST_NAMED
     named = {"legend_group": "target"} if few else {}
     dots = plot.scatter(x, y, source=source, size=6, alpha=0.6, color="colour", **named)
     say_on_hover(plot, dots, POINT)

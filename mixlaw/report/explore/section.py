@@ -42,6 +42,7 @@ def explorer_section(explorer: Explorer, charts: Sequence[Chart]) -> Section:
         "law": fit.name,
         "uses": fit.law.uses,
         "domains": fit.domains if explorer.mixes else [],
+        "most": explorer.most if explorer.mixes else 100,
         "mixtures": names,
         "recommended": recommended,
         "first": 1 if recommended and len(names) > 1 else 0,

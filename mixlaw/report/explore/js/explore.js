@@ -64,6 +64,7 @@ function explore(page, drawGains) {
 
   function showDomain({ row, slider, number, mark, name }, i, limits) {
     const weight = run.h[i];
+    if (100 * weight > slider.max) slider.max = 100;
     slider.value = 100 * weight;
     slider.setAttribute("aria-valuetext", percent(weight));
     if (document.activeElement !== number) number.value = Number((100 * weight).toFixed(2));
