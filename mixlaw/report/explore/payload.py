@@ -73,7 +73,7 @@ class Explorer:
 
     @property
     def most(self) -> int:
-        """The end of the sliders of weights [%]: twice what any mixture or run has, so that small weights can be set."""
+        """The end of the sliders of weights [%]: twice what any mixture or run has."""
         largest = max(self.trained.max(), *(mixture.array.max() for mixture in self.mixtures.values()))
         return min(10 * int(np.ceil(20 * largest)), 100)
 
