@@ -282,10 +282,12 @@ class Part:
 
     def gain(self, offer: Array) -> Array:
         """Return (c,) the reduction of the contrasts' mean variance by each candidate (b, p, c, m) [nats^2]."""
-        spread = np.einsum("bpr,bpcm->brcm", self.posterior.covariance, offer)
-        within = np.einsum("bpcm,bpcl->bcml", offer, spread) + np.eye(offer.shape[-1])
-        across = np.einsum("brcm,brq->bcmq", spread, self.contrasts)
-        gained: Array = (across * np.linalg.solve(within, across)).sum((2, 3)).mean(0) / self.contrasts.shape[-1]
+        flat = self.posterior.covariance.swapaxes(1, 2) @ offer.reshape(*offer.shape[:2], -1)
+        spread = flat.reshape(offer.shape).transpose(0, 2, 3, 1)
+        within = spread @ offer.transpose(0, 2, 1, 3) + np.eye(offer.shape[-1])
+        moments = (self.contrasts @ self.contrasts.swapaxes(1, 2))[:, None]
+        shown = np.linalg.solve(within, spread @ moments @ spread.swapaxes(2, 3))
+        gained: Array = np.trace(shown, axis1=2, axis2=3).mean(0) / self.contrasts.shape[-1]
         return gained
 
     def update(self, seen: Array) -> None:
