@@ -14,6 +14,7 @@ from mixlaw.errors import RunLogError
 from mixlaw.fileio import file_sha256, read_json
 from mixlaw.runs.comparable import Facts, facts_of
 from mixlaw.runs.log import read_facts, read_rows, read_status
+from mixlaw.runs.phases import phases_so_far
 from mixlaw.runs.study_status import former_runs, former_sentence
 
 ROWS_AT_ONCE = 20_000  # rows kept as dictionaries before they become a DataFrame, to save memory
@@ -28,7 +29,8 @@ class Runs:
     ----------
     table : one row per (run, evaluation point, domain): run_id, study, family, seed, n_params (total),
         n_params_non_embedding, step, n_tokens, flops (6ND), domain, loss and loss_se [nats/token], n_eval_tokens,
-        lr_state, and per training domain weight_<d> (realised share of the tokens), requested_<d>, epochs_<d>
+        lr_state, and per training domain weight_<d> (realised share of the tokens), requested_<d>, epochs_<d>; of runs
+        with phases also weight_<d>@p and requested_<d>@p in phase p, and until@p, the share of n_tokens at its end
     excluded : path -> reason, for every run that is left out
     sizes : training domain -> available tokens
     facts : run id -> its settings
@@ -150,11 +152,14 @@ def _run_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
     columns["seed"] = facts["config"].get("seed", 0)
     columns["n_params"] = facts["n_params"]["total"]
     columns["n_params_non_embedding"] = facts["n_params"]["non_embedding"]
-    return columns | {f"requested_{d}": w for d, w in facts["mixture"].items()}
+    columns |= {f"requested_{d}": w for d, w in facts["mixture"].items()}
+    for number, phase in enumerate(facts.get("phases", []), 1):
+        columns |= {f"requested_{d}@{number}": w for d, w in phase["weights"].items()}
+    return columns
 
 
 def _eval_columns(row: Mapping[str, Any], spent: Mapping[str, int], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of one evaluation: loss, realised weights, epochs so far.
+    """Return the columns of one evaluation: loss, realised weights, in total and by phase, and epochs so far.
 
     Parameters
     ----------
@@ -162,12 +167,20 @@ def _eval_columns(row: Mapping[str, Any], spent: Mapping[str, int], facts: Mappi
     """
     columns = {k: row[k] for k in ("step", "n_tokens", "domain", "loss", "loss_se", "n_eval_tokens", "lr_state")}
     columns["flops"] = flops(facts["n_params"]["total"], row["n_tokens"])
+    columns |= {f"weight_{d}": share for d, share in _shares(spent, facts).items()}
+    for domain in facts["mixture"]:
+        columns[f"epochs_{domain}"] = spent.get(domain, 0) / max(facts["data"][domain]["n_tokens"], 1)
+    for phase in phases_so_far(row["step"], spent, facts):
+        columns |= {f"weight_{d}@{phase.number}": share for d, share in _shares(phase.spent, facts).items()}
+        columns[f"until@{phase.number}"] = phase.until / max(sum(spent.values()), 1)
+    return columns
+
+
+def _shares(spent: Mapping[str, int], facts: Mapping[str, Any]) -> dict[str, float]:
+    """Return the realised weight of each domain."""
     counted = _in_units(spent, facts)
     total = max(sum(counted.values()), 1)
-    for domain in facts["mixture"]:
-        columns[f"weight_{domain}"] = counted.get(domain, 0) / total
-        columns[f"epochs_{domain}"] = spent.get(domain, 0) / max(facts["data"][domain]["n_tokens"], 1)
-    return columns
+    return {domain: counted.get(domain, 0) / total for domain in facts["mixture"]}
 
 
 def _in_units(spent: Mapping[str, int], facts: Mapping[str, Any]) -> Mapping[str, float]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from mixlaw.errors import RunLogError
 from mixlaw.fileio import canonical_json, file_sha256, read_json, refuse_constant, refuse_duplicates, write_atomically
+from mixlaw.runs.phases import check_phases
 
 SCHEMA_VERSION = 1
 STATUSES = ("finished", "diverged", "stopped")
@@ -162,6 +163,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     if facts["schema_version"] != SCHEMA_VERSION:
         raise RunLogError(f"{path}: schema_version {facts['schema_version']}; this mixlaw reads {SCHEMA_VERSION}")
     _check_regressors(facts, path)
+    check_phases(facts, path)
     return facts
 
 

@@ -17,6 +17,7 @@ from mixlaw.tables.formats.raw_table import RawTable
 from mixlaw.tables.formats.standardise import FileOptions, standardise
 from mixlaw.tables.metric_directions import check_directions, declared_targets
 from mixlaw.tables.notes import listed
+from mixlaw.tables.phases import check_phases
 from mixlaw.tables.run_ids import RunNaming, assign_run_ids, best_rows
 from mixlaw.tables.single_domain import name_single_domain
 from mixlaw.tables.table import Table
@@ -103,6 +104,7 @@ def check(raw: RawTable, rules: Rules) -> Table:
     _check_columns(checks, targets, declared)
     if domains:
         checks.check_mixtures(domains, rules.relative_weights)
+    check_phases(checks, domains)
     checks.note_parsed_text()
     checks.note_empty()
     frame, notes = checks.frame, raw.notes + checks.notes

@@ -11,7 +11,7 @@ from mixlaw.errors import RunLogError
 from mixlaw.runs.comparable import Facts, common_identity, require_comparable
 from mixlaw.runs.filters import select_runs
 from mixlaw.runs.load import Runs, load_runs
-from mixlaw.tables.columns import names_after
+from mixlaw.tables.columns import names_after, phase_of
 from mixlaw.tables.notes import listed
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import units_of
@@ -112,7 +112,9 @@ def _wide(long: pd.DataFrame, count: str, runs: Runs) -> pd.DataFrame:
     index = ["run_id", "study", "seed", count, "step", "n_tokens", *of_domains]
     wide = long.pivot(index=index, columns="domain", values=["loss", "loss_se"])
     wide.columns = pd.Index(["_".join(pair) for pair in wide.columns.to_flat_index()])
-    frame = wide.reset_index().rename(columns={count: "n_params"})
+    by_phase = [c for c in long if phase_of(c)]  # empty cells, which a pivot would lose
+    frame = wide.reset_index().merge(long[["run_id", "step", *by_phase]].drop_duplicates(), on=["run_id", "step"])
+    frame = frame.rename(columns={count: "n_params"})
     frame = frame.sort_values(["run_id", "n_tokens"], ignore_index=True)
     frame.insert(0, "row", np.arange(1, len(frame) + 1))
     return frame.assign(**{f"available_{domain}": runs.sizes[domain] for domain in domains})

@@ -2,7 +2,8 @@
 
 Columns: row (its number in the input), n_params, n_tokens, weight_<domain>..., loss_<target>..., and optionally run_id,
 loss_se_<target>, seed, sparsity, flops (of the run so far, where they are not 6 N D), available_<domain> [tokens] (or
-unique_tokens, where there are no weights) and before_<target> [nats]. One row per (run, evaluation point).
+unique_tokens, where there are no weights), before_<target> [nats], and weight_<domain>@p and until@p of runs with
+phases (`mixlaw.tables.phases`). One row per (run, evaluation point).
 `mixlaw.tables.read` reads tables from files and run directories, `mixlaw.tables.check` checks a DataFrame.
 """
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from mixlaw.counts import flops
 from mixlaw.errors import ConfigError, unknown_name
-from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT
+from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT, phase_of
 from mixlaw.tables.name_matching import matching_names
 from mixlaw.tables.notes import listed, ranges, rows_in
 
@@ -110,6 +111,8 @@ class Table:
             return self
         new = {f"{prefix}{a}": f"{prefix}{b}" for prefix in OF_DOMAINS for a, b in of_domains.items()}
         new |= {f"{prefix}{a}": f"{prefix}{b}" for prefix in OF_TARGETS for a, b in of_targets.items()}
+        by_phase = {c: c.rpartition("@") for c in map(str, self.frame.columns) if phase_of(c)}
+        new |= {c: f"{new[name]}@{number}" for c, (name, _, number) in by_phase.items() if name in new}
         said = listed([f"{a} is {b}" for a, b in (of_domains | of_targets).items()])
         return replace(
             self,
