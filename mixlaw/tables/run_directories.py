@@ -112,7 +112,7 @@ def _wide(long: pd.DataFrame, count: str, runs: Runs) -> pd.DataFrame:
     index = ["run_id", "study", "seed", count, "step", "n_tokens", *of_domains]
     wide = long.pivot(index=index, columns="domain", values=["loss", "loss_se"])
     wide.columns = pd.Index(["_".join(pair) for pair in wide.columns.to_flat_index()])
-    by_phase = [c for c in long if phase_of(c)]  # empty cells, which a pivot would lose
+    by_phase = [c for c in map(str, long.columns) if phase_of(c)]  # empty cells, which a pivot would lose
     frame = wide.reset_index().merge(long[["run_id", "step", *by_phase]].drop_duplicates(), on=["run_id", "step"])
     frame = frame.rename(columns={count: "n_params"})
     frame = frame.sort_values(["run_id", "n_tokens"], ignore_index=True)

@@ -52,7 +52,7 @@ def test_columns_of_phases_are_no_domains_and_keep_their_empty_cells(tmp_path) -
         ({"until@1": [np.nan, 1.0, 1.0]}, "row 3: until@ is 1, 1; it must increase"),
         ({"until@1": [np.nan, 1.0, np.nan]}, "row 3: weights and until@ must be filled for the phases"),
         ({"weight_b@2": [np.nan, 0.8, 0.8]}, "row 2: weights and until@ must be filled for the phases"),
-        ({"weight_a": [0.5, 0.8, 0.2], "weight_b": [0.5, 0.2, 0.8]}, ", and its phases give 0.5; it must be the share of the whole run"),
+        ({"weight_a": [0.5, 0.8, 0.2], "weight_b": [0.5, 0.2, 0.8]}, ", and its phases give 0.5; it must be the share"),
         ({"weight_a@1": [np.nan, 1.8, 0.8]}, "weights and until@ must be filled"),
         ({"weight_a@1": ["x", "y", "z"]}, "weight_a@1 is 'x', 'y', 'z', not a share in [0, 1]"),
     ],
