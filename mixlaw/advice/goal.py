@@ -102,10 +102,16 @@ class Goal:
 
     def loss(self, h: Array) -> Array:
         """Return criteria (b,) without that penalty."""
-        if not self._worst.parts:
-            return self.objective.loss(h)
-        largest: Array = self._worst(h)[0].max(1) * self._scale
-        return largest
+        return self.value(h) * self._scale
+
+    def value(self, h: Array) -> Array:
+        """Return what is reported of mixtures (b, k): the mean loss, or the largest ratio to the baseline's loss."""
+        return self._worst(h)[0].max(1) if self._worst.parts else self.objective.loss(h)
+
+    @property
+    def unit(self) -> float:
+        """The reported value per nat."""
+        return float(1 / self._scale.mean())
 
     def loss_within(self, h: Array) -> Array:
         """Return criteria (b,) without that penalty, infinite where a limit on losses is exceeded."""

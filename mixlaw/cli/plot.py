@@ -16,7 +16,7 @@ from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report.drawings import OF_MIXTURES, draw_one
 
-KINDS = "optimum ternary parallel path prices gradient parameters predicted residuals tokens errors".split()
+KINDS = "optimum ternary parallel path prices gradient tradeoff parameters predicted residuals tokens errors".split()
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:

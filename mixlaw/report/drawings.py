@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.advice.tradeoff import has_tradeoff
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import plots_laws as plots
@@ -18,6 +19,7 @@ from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material, needed
 from mixlaw.report.pictures import figure_of
 from mixlaw.report.plots_ternary import ternary
+from mixlaw.report.plots_tradeoff import tradeoff
 from mixlaw.tables.columns import names_after
 from mixlaw.tables.factor_levels import count_levels
 from mixlaw.tables.table import Table
@@ -30,7 +32,7 @@ OF_ANSWER: dict[str, AnswerPlot] = {  # figures that need only a recommendation
     "prices": plots_mixture.prices,
     "gradient": plots_mixture.gradient,
 }
-OF_MIXTURES = ("ternary", "parallel", *OF_ANSWER)
+OF_MIXTURES = ("ternary", "parallel", "tradeoff", *OF_ANSWER)
 OVERVIEW = ("optimum", "proof", "predicted", "errors", "tokens", "residuals")  # the first four of these
 
 
@@ -52,6 +54,7 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
     "path": lambda ax, m: plots_mixture.path(ax, m.asked),
     "prices": lambda ax, m: plots_mixture.prices(ax, m.asked),
     "gradient": lambda ax, m: plots_mixture.gradient(ax, m.asked),
+    "tradeoff": lambda ax, m: tradeoff(ax, m.asked, m.front),
     "proof": lambda ax, m: plots.proof(ax, m.outcome, " + ".join(m.asked.question.targets), m.asked.unit),
     "predicted": _predicted,
     "errors": lambda ax, m: plots.errors_by_law(ax, *m.scores()),
@@ -111,6 +114,7 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
         wanted |= set(answer_drawings(m.answer))
         if _can_predict(m):
             wanted.add("ternary" if len(m.answer.weights) == 3 else "parallel")
+            wanted |= {"tradeoff"} if has_tradeoff(m.answer) else set()
     wanted |= {"proof"} if m.outcome else set()
     if m.table is not None or m.test is not None:
         wanted |= {"predicted", "residuals", "errors"}

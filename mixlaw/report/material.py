@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.advice.tradeoff import Tradeoff, tradeoff
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
@@ -49,6 +51,11 @@ class Material:
     def asked(self) -> Recommendation:
         """The answer, for figures that need one."""
         return needed(self.answer, "--n-params and --n-tokens")
+
+    @cached_property
+    def front(self) -> Tradeoff:
+        """The trade-off that the answer has, see `mixlaw.advice.tradeoff.tradeoff`."""
+        return tradeoff(self.laws, self.asked)
 
     @property
     def runs(self) -> Table:

@@ -14,6 +14,7 @@ from mixlaw.report.forecasts import forecast_sections
 from mixlaw.report.material import Material
 from mixlaw.report.page import Section
 from mixlaw.report.pictures import Picture
+from mixlaw.report.plots_tradeoff import tradeoff_table
 from mixlaw.report.proof import proof_table, verdict
 from mixlaw.report.proof_worth import worth_sentences
 from mixlaw.report.templating import render
@@ -37,7 +38,7 @@ Pictures = Mapping[str, Picture | Chart]
 
 def sections(m: Material, pictures: Pictures) -> list[Section]:
     """Return the sections that the material allows, in the order of the page."""
-    found = [_recommendation(m.answer, pictures)] if m.answer is not None else []
+    found = [_recommendation(m, m.answer, pictures)] if m.answer is not None else []
     if m.outcome:
         found.append(_proof(m, pictures))
     found += forecast_sections(m.forecasts)
@@ -67,7 +68,7 @@ def answer_box(answer: Recommendation) -> Markup:
     )
 
 
-def _recommendation(answer: Recommendation, pictures: Pictures) -> Section:
+def _recommendation(m: Material, answer: Recommendation, pictures: Pictures) -> Section:
     shown = {
         "The weights": tables.weights_table(answer),
         "What it gains": tables.outcomes_table(answer),
@@ -78,7 +79,9 @@ def _recommendation(answer: Recommendation, pictures: Pictures) -> Section:
         "Predicted loss of every target": answer.per_target,
         "What the runs can distinguish": tables.signals_table(answer),
     }
-    kinds = ("optimum", "ternary", "parallel", "path", "prices", "gradient")
+    if "tradeoff" in pictures:
+        shown["The trade-off"] = tradeoff_table(answer, m.front)
+    kinds = ("optimum", "ternary", "parallel", "path", "prices", "tradeoff", "gradient")
     drawn = those(pictures, *kinds)
     return Section("The recommendation", render("recommendation", words=tables.WORDS, pictures=drawn, tables=shown))
 

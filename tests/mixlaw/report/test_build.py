@@ -14,6 +14,7 @@ from mixlaw.advice.recommendation import Recommendation
 from mixlaw.cli.plot import KINDS
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.fitting.estimator import LawFit
+from mixlaw.mixture import Mixture
 from mixlaw.report.answer_tables import path_steps, question, sentences
 from mixlaw.report.build import unit_sentence, write_report
 from mixlaw.report.drawings import DRAWN, choose_drawings, draw_one
@@ -31,8 +32,9 @@ SIGNS = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
 
 @pytest.fixture(scope="module")
 def live() -> Recommendation:
-    """Return a recommendation from laws, with a limit that costs something."""
-    return recommend(laws(3), Question(7e9, 150e9, {"main": 1.0}, caps={"domain0": 0.05}))
+    """Return a recommendation from laws, with a limit that costs something and a mixture in use today."""
+    today = {"today": Mixture(names(3), [0.5, 0.3, 0.2])}
+    return recommend(laws(3), Question(7e9, 150e9, {"main": 1.0}, caps={"domain0": 0.05}, baselines=today))
 
 
 def without_pictures(page: str) -> str:
@@ -62,6 +64,7 @@ def test_a_report_with_everything_is_one_file_without_network(tmp_path, live):
         "path",
         "prices",
         "gradient",
+        "tradeoff",
         "proof",
         "predicted",
         "errors",
