@@ -107,5 +107,6 @@ def worth_table(answer: Recommendation) -> pd.DataFrame:
     rows = dict[tuple[str, str], dict[str, str]]()
     for row in records(answer.equivalents):
         cells = rows.setdefault((row["mixture"], row["target"]), {})
-        cells |= {"baseline": row["mixture"], "target": row["target"], row["by"]: with_interval(row)}
+        cells |= {"baseline": row["mixture"], "target": row["target"]}
+        cells |= {SPENT[row["by"]].removeprefix("the "): with_interval(row)} if row["by"] in SPENT else {}
     return pd.DataFrame(list(rows.values()))
