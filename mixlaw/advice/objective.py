@@ -76,6 +76,11 @@ class Objective:
         """Number of laws: in the mean, or minimised one by one."""
         return len(next(iter(self._theta.values())))
 
+    @property
+    def over(self) -> NDArray[np.int64]:
+        """Indices of the resampled laws: those of the mean, or those minimised one by one."""
+        return np.arange(self.count) if isinstance(self._over, int) else self._over
+
     def _typical_draws(self, count: int) -> NDArray[np.int64]:
         """Return the indices of resampled laws for the mean: evenly spaced quantiles without the outer 5 %.
 

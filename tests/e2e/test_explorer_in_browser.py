@@ -4,14 +4,13 @@ import html
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl
 
-import pandas as pd
 import pytest
 
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.recommend import recommend
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.law import Law
 from mixlaw.laws.registry import get_law
@@ -19,8 +18,10 @@ from mixlaw.laws.terms import Constant
 from mixlaw.laws.tree import Sum
 from mixlaw.mixture import Mixture
 from mixlaw.report.build import write_report
+from mixlaw.report.explore.payload import explorer_of
+from mixlaw.report.material import Material
 from tests.browser import Tab, needs_browser
-from tests.mixlaw.answers import laws, names
+from tests.mixlaw.answers import answer, laws, names
 
 pytestmark = needs_browser
 TODAY = {"domain0": 0.2, "domain1": 0.5, "domain2": 0.3}
@@ -40,10 +41,16 @@ TARGETS = ("main", "other")
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a report with limits of every kind and a baseline."""
+def best() -> Recommendation:
+    """Return a recommendation with limits of every kind and a baseline."""
+    return recommend(laws(3, TARGETS), QUESTION)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, best: Recommendation) -> Path:
+    """Return its report."""
     out = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(out, laws(3, TARGETS), answer=recommend(laws(3, TARGETS), QUESTION))
+    write_report(out, laws(3, TARGETS), answer=best)
     return out
 
 
@@ -74,29 +81,37 @@ def click(tab: Tab, text: str) -> None:
     tab.evaluate(f"[...document.querySelectorAll('button')].find((b) => b.textContent === {text!r}).click()")
 
 
-def losses(tab: Tab) -> list[float]:
-    return [float(text) for text in texts(tab, "#losses tbody td:nth-of-type(1) span")]
+def shown(tab: Tab, column: int) -> list[list[float]]:
+    """Return the value and the ends of its interval in every row: losses in the first column, gains in the second."""
+    cell = f"#losses tbody td:nth-of-type({column})"
+    ends = [text.replace("−", "-").split(" to ") for text in texts(tab, f"{cell} small")]
+    values = [text.replace("−", "-") for text in texts(tab, f"{cell} span")]
+    return [[float(value), *map(float, span)] for value, span in zip(values, ends, strict=True)]
 
 
-def predicted(mixture: Any, n_params: float = 7e9, n_tokens: float = 150e9) -> list[float]:
-    weights = {f"weight_{name}": weight for name, weight in mixture.items()}
-    frame = pd.DataFrame([{"n_params": n_params, "n_tokens": n_tokens} | weights])
-    return laws(3, TARGETS).best.predict(frame)["predicted"].tolist()
-
-
-def test_it_begins_at_the_recommendation_and_goes_to_baselines(opened: Callable[..., Tab]) -> None:
-    tab, best = opened(), recommend(laws(3, TARGETS), QUESTION)
+def test_it_begins_at_the_recommendation_and_says_what_it_says(
+    opened: Callable[..., Tab], best: Recommendation
+) -> None:
+    tab = opened()
     assert weights(tab) == pytest.approx(best.weights.array, abs=1e-5)
-    assert losses(tab)[:2] == pytest.approx(predicted(best.weights), abs=1e-4)
     assert texts(tab, "#override") == [best.override]
+    predicted = best.per_target.set_index("mixture")
+    losses = [*predicted.loc["recommended"], best.outcomes["predicted"][0]]
+    assert [value for value, _, _ in shown(tab, 1)] == pytest.approx(losses, abs=2e-4)
+    over_today = best.gains[best.gains["mixture"] == "today"].set_index("target")
+    for target, found in zip([*TARGETS, "objective"], shown(tab, 2), strict=True):
+        assert found == pytest.approx(over_today.loc[target, ["gain", "low", "high"]].tolist(), abs=2e-3)
+    assert [line for line in tab.console() if "document idle" not in line] == []
+
+
+def test_it_goes_to_baselines_and_back(opened: Callable[..., Tab], best: Recommendation) -> None:
+    tab = opened("n=1e9")
     click(tab, "go to today")
     assert weights(tab) == [0.2, 0.5, 0.3]
-    assert losses(tab)[:2] == pytest.approx(predicted(TODAY), abs=1e-4)
-    gains = texts(tab, "#losses tbody td:nth-of-type(2) span")
-    assert gains == ["+0.0000"] * 3  # over the first baseline
+    assert [gain for gain, _, _ in shown(tab, 2)] == [0.0] * 3  # over the first baseline
     click(tab, "go to h*")
     assert weights(tab) == pytest.approx(best.weights.array, abs=1e-5)
-    assert [line for line in tab.console() if "document idle" not in line] == []
+    assert "n=7000000000" in tab.evaluate("location.hash")
 
 
 def test_the_keyboard_moves_locks_and_copies(opened: Callable[..., Tab]) -> None:
@@ -136,9 +151,9 @@ def test_sizes_beyond_the_runs_are_marked_at_every_target(opened: Callable[..., 
     assert texts(tab, "#n_params-mark") == ["10 times beyond the runs"]
 
 
-def test_a_link_that_cannot_be_shown_is_said_and_not_shown(opened: Callable[..., Tab]) -> None:
+def test_a_link_that_cannot_be_shown_is_said_and_not_shown(opened: Callable[..., Tab], best: Recommendation) -> None:
     tab = opened("w.moon=1")
-    assert weights(tab) == pytest.approx(recommend(laws(3, TARGETS), QUESTION).weights.array, abs=1e-5)
+    assert weights(tab) == pytest.approx(best.weights.array, abs=1e-5)
     tab.evaluate("new Promise((done) => setTimeout(done, 50))")
     assert "a domain 'moon'" in texts(tab, "[role=status]")[0]
 
@@ -167,7 +182,7 @@ def test_it_fits_a_phone_in_light_and_dark(opened: Callable[..., Tab], dark: boo
 
 
 def test_it_works_inside_of_another_page_that_gives_it_nothing_but_scripts(
-    tab: Tab, report: Path, tmp_path: Path
+    tab: Tab, report: Path, best: Recommendation, tmp_path: Path
 ) -> None:
     """As W&B shows it: without an address, a clipboard or a network."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -182,7 +197,7 @@ def test_it_works_inside_of_another_page_that_gives_it_nothing_but_scripts(
     (tmp_path / "outer.html").write_text(outer)
     tab.open((tmp_path / "outer.html").as_uri())
     override, said = tab.evaluate("said")
-    assert override == recommend(laws(3, TARGETS), QUESTION).override
+    assert override == best.override
     assert said == f"Copy this: {override}"
 
 
@@ -196,3 +211,8 @@ def test_a_law_of_the_user_leaves_the_page_static(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert "A browser cannot evaluate the mine law, because its formula is Python code" in page
     assert "<script" not in page
+
+
+def test_an_answer_of_other_laws_is_not_explored() -> None:
+    other = replace(answer(3, domains=["a", "b", "c"]), law="joint")
+    assert explorer_of(Material(laws(3), answer=other)).mixtures.keys() == {"uniform"}

@@ -11,6 +11,8 @@ from scipy.special import ndtri
 from mixlaw.advice.ask import usual_mixtures
 from mixlaw.advice.constraints import RECOMMENDED, Question, read_targets
 from mixlaw.advice.extrapolation import FAR_WEIGHT
+from mixlaw.advice.objective import Objective
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.fitting.differences import QUARTILE
 from mixlaw.fitting.fitted import LEVEL, FittedLaw
 from mixlaw.fitting.widening import Ranges
@@ -41,6 +43,7 @@ class Explorer:
     ranges : target -> the same of the runs that have its loss
     trained : (2, k) lowest and highest weight of every domain in the runs
     kept : (b,) indices of the resamples that are in the page
+    over : (m,) indices of those in the mean that the recommendation minimises; empty if losses are of the best fit
     """
 
     fit: FittedLaw
@@ -51,6 +54,7 @@ class Explorer:
     ranges: dict[str, Ranges]
     trained: Array
     kept: NDArray[np.int64]
+    over: NDArray[np.int64]
 
     @property
     def count(self) -> int:
@@ -85,6 +89,7 @@ class Explorer:
             "domains": fit.domains,
             "targets": [self._target(name) for name in fit.targets],
             "draws": len(self.kept),
+            "over": np.searchsorted(self.kept, self.over).tolist(),
             "level": LEVEL,
             "normal": {"end": float(ndtri(0.5 + LEVEL / 2)), "quartile": QUARTILE},
             "correlations": fit.correlations.round(4).tolist(),
@@ -145,14 +150,27 @@ def explorer_of(m: Material, room: float = np.inf) -> Explorer | None:
     available = _available(m)
     if term is None or ("available" in fit.law.uses and set(fit.domains) - set(available)):
         return None
-    if m.answer is not None:
-        question, mixtures = m.answer.question, {RECOMMENDED: m.answer.weights} | m.answer.baselines
-    else:
-        question, mixtures = _largest_run(m, available), usual_mixtures(fit.domains, available) if fit.domains else {}
     ranges = {name: _ranges(m.table, name, m.laws.ranges) for name in fit.targets}
-    h = m.laws.mixtures if m.laws.mixtures.size else np.ones((1, len(fit.domains)))
-    trained = np.stack([h.min(0), h.max(0)])
-    return Explorer(fit, term, question, mixtures, m.laws.ranges, ranges, trained, _kept(fit, room))
+    runs = m.laws.mixtures if m.laws.mixtures.size else np.ones((1, len(fit.domains)))
+    trained = np.stack([runs.min(0), runs.max(0)])
+    if (answer := _answer_of(m)) is None:
+        question, mixtures = _largest_run(m, available), usual_mixtures(fit.domains, available) if fit.domains else {}
+        over = np.zeros(0, np.int64)
+    else:
+        question = answer.question
+        mixtures = {
+            n: Mixture.of(h, fit.domains) for n, h in ({RECOMMENDED: answer.weights} | answer.baselines).items()
+        }
+        over = np.sort(Objective(fit, question, available).over)
+    return Explorer(fit, term, question, mixtures, m.laws.ranges, ranges, trained, _kept(fit, room, over), over)
+
+
+def _answer_of(m: Material) -> Recommendation | None:
+    """Return the recommendation if it is one of this law; a file of other laws may have other domains and targets."""
+    fit, answer = m.fit, m.answer
+    if answer is None or answer.law != fit.name or set(answer.weights) != set(fit.domains):
+        return None
+    return answer if set(answer.question.targets) <= set(fit.targets) else None
 
 
 def _largest_run(m: Material, available: dict[str, float]) -> Question:
@@ -183,13 +201,16 @@ def _count(fit: FittedLaw) -> int:
     return len(next(iter(fit.targets.values())).draws)
 
 
-def _kept(fit: FittedLaw, room: float) -> NDArray[np.int64]:
-    """Return the indices of the resamples that there is room for, evenly spaced."""
+def _kept(fit: FittedLaw, room: float, over: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the indices of the resamples that there is room for: those of the mean, and others evenly spaced."""
     count, n_free = _count(fit), fit.law.n_free(len(fit.domains))
     best = 2 * 8 * BASE64 * n_free  # fit and scale of a target
     each = 2 * BASE64 * n_free + len(str(0.1 + 0.2))  # a resample of a target, with its scatter
-    most = min(max(room / len(fit.targets) - best, 0) / each, count)
-    return np.unique(np.linspace(0, count - 1, max(int(most), min(LEAST_DRAWS, count))).round().astype(np.int64))
+    most = int(min(max(room / len(fit.targets) - best, 0) / each, count))
+    others = np.setdiff1d(np.arange(count), over)
+    more = min(max(most, LEAST_DRAWS) - len(over), len(others))
+    spaced = others[np.linspace(0, len(others) - 1, max(more, 0)).round().astype(np.int64)]
+    return np.union1d(over, spaced)
 
 
 def _base64(values: NDArray[Any]) -> str:

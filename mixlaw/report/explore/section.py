@@ -50,6 +50,7 @@ def explorer_section(explorer: Explorer, charts: Sequence[Chart]) -> Section:
         "interval": fit.interval_name(),
         "limits": explorer.mixes and bool(question.constraints()),
         "kept": len(explorer.kept),
+        "over": len(explorer.over),
         "count": explorer.count,
         "charts": charts,
     }

@@ -23,15 +23,15 @@ function distances(ranges, run) {
   return Object.fromEntries(Object.entries(ranges).map(([name, range]) => [name, beyond(range, run[name])]));
 }
 
-// Return what the law says of a run: its inputs, the loss by the fit, by its resamples, and by single runs of these.
+// Return what the law says of a run: its inputs, the loss to show, by the resamples, and by single runs of these.
 function losses(page, target, run) {
   const x = inputs(page.law, run.n_params, run.n_tokens, run.h, page.limits.available);
-  const centre = valueOf(page.law.term, target.theta, 0, x);
+  const fit = valueOf(page.law.term, target.theta, 0, x);
   const raw = target.draws.map((theta) => valueOf(page.law.term, theta, 0, x));
-  const drawn = widened(target, centre, raw, distances(page.ranges, run));
+  const drawn = widened(target, fit, raw, distances(page.ranges, run));
   const runs = drawn.map((loss, b) =>
     withScatter(loss, page.law.logarithmic ? target.run_errors[b] * loss : target.run_errors[b]));
-  return { x, centre, raw, runs };
+  return { x, centre: page.over.length ? mean(page.over.map((b) => raw[b])) : fit, raw, runs };
 }
 
 function widened(target, centre, drawn, beyond) {
@@ -47,9 +47,13 @@ function withScatter(loss, scatter) {
   return scatter < 0 ? loss * Math.exp(scatter / Math.max(loss, LEAST)) : loss + scatter;
 }
 
+function mean(values) {
+  return values.reduce((a, b) => a + b) / values.length;
+}
+
 function standardDeviation(values) {
-  const mean = values.reduce((a, b) => a + b) / values.length;
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+  const middle = mean(values);
+  return Math.sqrt(mean(values.map((value) => (value - middle) ** 2)));
 }
 
 // Return the central interval of values at a level, extended to contain a centre.

@@ -1,7 +1,7 @@
 // The limits of the question, each with whether a run keeps it: a mirror of mixlaw/advice/constraints.py.
 
 const SLACK = 1e-6; // of weights
-const LOSS_SLACK = 0.1; // per cent of a loss: the recommendation's means are over other resamples
+const LOSS_SLACK = 0.01; // per cent of a loss
 
 // Return [{text, broken, domains}] for every limit on the mixture.
 function limitsOf(page, run) {
@@ -31,10 +31,9 @@ function limitsOf(page, run) {
 
 // Return the same for every limit on losses; `shown` has what the law says of the run and of the baseline in use.
 function lossLimits(page, shown) {
-  const mean = ({ raw }) => raw.reduce((a, b) => a + b) / raw.length;
   return shown.filter(({ target }) => target.name in page.limits.not_worse).map(({ target, chosen, inUse }) => {
     const most = page.limits.not_worse[target.name];
-    const above = 100 * (mean(chosen) / mean(inUse) - 1);
+    const above = 100 * (chosen.centre / inUse.centre - 1);
     const text = `loss of ${target.name} at most ${most}\u00a0% above ${page.in_use}: ${signed(above, 2)}\u00a0%`;
     return { text, broken: above > most + LOSS_SLACK, domains: [] };
   });
