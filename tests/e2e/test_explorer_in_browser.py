@@ -147,7 +147,7 @@ def test_sizes_beyond_the_runs_are_marked_at_every_target(opened: Callable[..., 
     tab = opened("n=3e7&d=5e9")
     assert texts(tab, "#losses .mark") == ["", "", ""]
     tab = opened("n=1e9&d=5e9")
-    assert texts(tab, "#losses .mark") == ["beyond its runs: N 10×"] * 2 + [""]
+    assert texts(tab, "#losses .mark") == ["beyond runs: N 10×"] * 2 + [""]
     assert texts(tab, "#n_params-mark") == ["10 times beyond the runs"]
 
 

@@ -7,19 +7,15 @@ asks for is refused with a line on the console.
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from mixlaw.report.build import write_report, write_status
 from mixlaw.runs.ledger import PlannedRun, begin_attempt, end_attempt, write_plan
+from tests.browser import BROWSER, needs_browser
 from tests.mixlaw.answers import answer, laws, runs
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-needs_browser = pytest.mark.skipif(not BROWSER, reason="no chromium and no google-chrome is on the PATH")
 WIDTHS = (390, 1200)
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 MEASURE = """<!doctype html><meta http-equiv="Content-Security-Policy" content="POLICY"><body>FRAMES

@@ -146,7 +146,7 @@ function explore(page, drawGains) {
       const ratio = ratioBeyond(target.ranges[name], run[name]);
       return ratio && `${symbol} ${ratio}×`;
     });
-    return parts.some(Boolean) ? `beyond its runs: ${parts.filter(Boolean).join(", ")}` : "";
+    return parts.some(Boolean) ? `beyond runs: ${parts.filter(Boolean).join(", ")}` : "";
   }
 
   function sentence({ loss, gain }, limits) {
