@@ -128,6 +128,23 @@ def test_the_keyboard_moves_locks_and_copies(opened: Callable[..., Tab]) -> None
     assert tab.evaluate("document.getElementById('n_params').getAttribute('aria-valuetext')") == "10M"
 
 
+def test_what_is_typed_is_read_or_marked_and_replaced(opened: Callable[..., Tab]) -> None:
+    tab = opened("w.domain0=0.2&w.domain1=0.5&w.domain2=0.3")
+    typed = "(id, text) => { const field = document.querySelector(id); field.focus(); field.value = text;"
+    typed += "['input', 'change'].forEach((name) => field.dispatchEvent(new Event(name)));"
+    typed += "return field.getAttribute('aria-invalid') }"
+    assert tab.evaluate(f"({typed})('#n_params-text', '3e9')") == "false"
+    assert "n=3000000000&" in tab.evaluate("location.hash")
+    assert tab.evaluate(f"({typed})('#n_params-text', 'many')") == "true"
+    assert "n=3000000000&" in tab.evaluate("location.hash")
+    tab.press("Tab")
+    assert tab.evaluate("document.querySelector('#n_params-text').value") == "3B"
+    tab.evaluate(f"({typed})('[type=number]', '150')")
+    assert weights(tab) == [1, 0, 0]
+    tab.press("Tab")
+    assert tab.evaluate("document.querySelector('[type=number]').value") == "100"
+
+
 def test_broken_limits_turn_red_and_are_said(opened: Callable[..., Tab]) -> None:
     tab = opened("w.domain0=0.05&w.domain1=0.61&w.domain2=0.34&d=6e11")
     broken = texts(tab, "#limits .broken")

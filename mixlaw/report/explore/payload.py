@@ -96,7 +96,7 @@ class Explorer:
             "ranges": fit.ranges,
             "seen": self.seen,
             "scales": self.scales,
-            "mixtures": {name: mixture.array.tolist() for name, mixture in self.mixtures.items()},
+            "mixtures": [[name, mixture.array.tolist()] for name, mixture in self.mixtures.items()],
             "recommended": RECOMMENDED if RECOMMENDED in self.mixtures else None,
             "in_use": next(iter(question.baselines)) if question.not_worse else None,
             "n_params": question.n_params,

@@ -10,7 +10,7 @@ function explore(page, drawGains) {
   const all = (selector) => [...root.querySelectorAll(selector)];
   const targets = page.targets.map((target) => unpacked(target, page.draws));
   const mixed = all(".domain").length > 0;
-  const mixtures = Object.values(page.mixtures);
+  const mixtures = page.mixtures.map(([, weights]) => weights);
   const asked = { n_params: page.n_params, n_tokens: page.n_tokens, h: mixtures[0] ?? page.domains.map(() => 1) };
   let run = asked;
   let anchor = asked.h; // the mixture when the present movement of a slider began
@@ -25,10 +25,17 @@ function explore(page, drawGains) {
     name: page.domains[i],
   }));
 
+  // Show a run when a movement has ended; the link of the page is then that of the run.
   function go(next, note = "") {
     run = next;
     anchor = next.h;
     show(note);
+    remember();
+  }
+
+  function scale(name, count) {
+    run = { ...run, [name]: count };
+    show();
   }
 
   function move(i, weight) {
@@ -37,16 +44,17 @@ function explore(page, drawGains) {
   }
 
   function show(note = "") {
-    const shown = targets.map(outcome);
+    const baseline = mixed ? mixtures[find("#baseline").value] : null;
+    const shown = targets.map((target) => outcome(page, target, run, baseline));
+    const sum = weightedOutcome(page, shown);
     const limits = mixed ? [...limitsOf(page, run), ...lossLimits(page, shown)] : [];
     ["n_params", "n_tokens"].forEach(showScale);
     rows.forEach((row, i) => showDomain(row, i, limits));
     showLimits(limits);
-    showLosses(shown);
+    showLosses(shown, sum);
     if (mixed) find("#override").textContent = hydraOverride(page.domains, run.h) || "Hydra cannot express these names";
-    remember();
     clearTimeout(timer);
-    const said = () => (find("#explore-said").textContent = note + sentence(objective(shown), limits));
+    const said = () => (find("#explore-said").textContent = note + sentence(sum, limits));
     timer = setTimeout(said, note ? 0 : QUIET_MS);
   }
 
@@ -57,8 +65,10 @@ function explore(page, drawGains) {
     slider.value = (SLIDER_STEPS * Math.log(run[name] / low)) / Math.log(high / low);
     slider.setAttribute("aria-valuetext", countText(run[name]));
     const text = find(`#${name}-text`);
-    if (document.activeElement !== text) text.value = countText(run[name]);
-    text.setAttribute("aria-invalid", "false");
+    if (document.activeElement !== text) {
+      text.value = countText(run[name]);
+      text.setAttribute("aria-invalid", "false");
+    }
     find(`#${name}-mark`).textContent = beyondText(page.seen[name], run[name]);
   }
 
@@ -91,9 +101,9 @@ function explore(page, drawGains) {
     }));
   }
 
-  function showLosses(shown) {
+  function showLosses(shown, sum) {
     all("#losses tbody tr").forEach((row, t) => {
-      const { target, loss, gain } = shown[t] ?? objective(shown);
+      const { target, loss, gain } = shown[t] ?? sum;
       const cells = [...row.querySelectorAll("td")];
       fill(cells[0], loss, (value) => value.toFixed(4));
       if (gain) fill(cells[1], gain, signed);
@@ -112,33 +122,6 @@ function explore(page, drawGains) {
   function fill(cell, [centre, low, high], text) {
     cell.querySelector("span").textContent = text(centre);
     cell.querySelector("small").textContent = `${text(low)} to ${text(high)}`;
-  }
-
-  // Return what the law says of a target: losses of this run, and its gain over the baseline.
-  function outcome(target) {
-    const of = (h) => losses(page, target, { ...run, h });
-    const chosen = of(run.h);
-    const loss = [chosen.centre, ...interval(chosen.runs, page.level, chosen.centre)];
-    if (!mixed) return { target, chosen, loss };
-    const other = of(mixtures[find("#baseline").value]);
-    const inUse = page.in_use === null ? null : of(page.mixtures[page.in_use]);
-    const sd = scatterSd(page, target, other, chosen);
-    return { target, chosen, other, inUse, sd, loss, gain: gainOver(page, other, chosen, sd) };
-  }
-
-  // The weighted sum of the targets, whose resamples are drawn together.
-  function objective(shown) {
-    const chosen = weightedSum(shown, "chosen");
-    const loss = [chosen.centre, ...interval(chosen.runs, page.level, chosen.centre)];
-    if (!mixed) return { loss };
-    const sd = correlatedSd(page, shown.map(({ target, sd: own }) => target.importance * own));
-    return { loss, gain: gainOver(page, weightedSum(shown, "other"), chosen, sd) };
-  }
-
-  function weightedSum(shown, which) {
-    const add = (pick) => shown.reduce((sum, { target, [which]: own }) => sum + target.importance * pick(own), 0);
-    const over = (name) => Array.from({ length: page.draws }, (_, b) => add((own) => own[name][b]));
-    return { centre: add((own) => own.centre), raw: over("raw"), runs: over("runs") };
   }
 
   function beyondOf(target) {
@@ -173,22 +156,25 @@ function explore(page, drawGains) {
   }
 
   function listen() {
-    for (const name of ["n_params", "n_tokens"]) {
-      if (!find(`#${name}`)) continue;
+    for (const name of ["n_params", "n_tokens"].filter((each) => find(`#${each}`))) {
       const [low, high] = page.scales[name];
-      find(`#${name}`).addEventListener("input", ({ target }) =>
-        go({ ...run, [name]: low * (high / low) ** (target.value / SLIDER_STEPS) }));
-      find(`#${name}-text`).addEventListener("input", ({ target }) => {
-        const value = countOf(target.value);
-        if (value > 0 && value < Infinity) go({ ...run, [name]: value });
-        else target.setAttribute("aria-invalid", "true");
+      const [slider, text] = [find(`#${name}`), find(`#${name}-text`)];
+      slider.addEventListener("input", () => scale(name, low * (high / low) ** (slider.value / SLIDER_STEPS)));
+      text.addEventListener("input", () => {
+        const count = countOf(text.value);
+        const valid = count > 0 && count < Infinity;
+        text.setAttribute("aria-invalid", String(!valid));
+        if (valid) scale(name, count);
       });
+      [slider, text].forEach((input) => input.addEventListener("change", () => go(run)));
+      text.addEventListener("blur", () => show());
     }
     rows.forEach(({ slider, number }, i) => {
       for (const input of [slider, number]) {
         input.addEventListener("input", () => move(i, input.value / 100));
         input.addEventListener("change", () => go(run));
       }
+      number.addEventListener("blur", () => show());
     });
     root.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
     find("#baseline")?.addEventListener("change", () => show());
@@ -198,7 +184,7 @@ function explore(page, drawGains) {
   }
 
   function goTo(i) {
-    if (Object.keys(page.mixtures)[i] === page.recommended) go(asked);
+    if (page.mixtures[i][0] === page.recommended) go(asked);
     else go({ ...run, h: mixtures[i] });
   }
 
