@@ -22,7 +22,7 @@ def page_of(thing: object, *more: object) -> str:
 
 def pictures(page: str) -> list[str]:
     """Return what the images of a page say that they show."""
-    return re.findall(r'<img alt="([^"]+)" src="data:image/svg\+xml;base64,[A-Za-z0-9+/=]+"', page)
+    return re.findall(r'<img alt="([^"]+)" src="data:image/(?:svg\+xml|png);base64,[A-Za-z0-9+/=]+"', page)
 
 
 def test_a_law_is_shown_with_its_parameters() -> None:
