@@ -5,11 +5,12 @@ import hashlib
 import json
 import os
 import re
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data.misread import check_weight_name, refuse_misread_text, with_names_as_text
@@ -256,3 +257,6 @@ def refuse_unknown_keys(cls: type, cfg: Any, where: str) -> None:
         elif kind == dict[str, SourceConfig] and isinstance(node, DictConfig):
             for name in map(str, node):
                 refuse_unknown_keys(SourceConfig, node._get_node(name), f"{path}.{name}")
+        elif isinstance(node, ListConfig) and dataclasses.is_dataclass(entry := typing.get_args(kind)[0]):
+            for i in range(len(node)):
+                refuse_unknown_keys(entry, node._get_node(i), f"{path}[{i}]")  # type: ignore[arg-type]

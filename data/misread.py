@@ -6,7 +6,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import AnyNode, DictConfig, OmegaConf
+from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf
 
 from mixlaw.errors import ConfigError
 
@@ -76,6 +76,9 @@ def _misread_names(node: Any, path: str) -> Iterator[tuple[str, Any]]:
             if not isinstance(name, str):
                 yield path or "config", name
             yield from _misread_names(node._get_node(name), _below(path, name))
+    elif isinstance(node, ListConfig) and not (node._is_none() or node._is_missing() or node._is_interpolation()):
+        for i in range(len(node)):
+            yield from _misread_names(node._get_node(i), f"{path}[{i}]")
 
 
 def _below(path: str, name: Any) -> str:

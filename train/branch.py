@@ -1,4 +1,4 @@
-"""Cool-down branches: up to its cool-down, a run has the same steps as a run at a constant learning rate, its trunk.
+"""Branches: up to its cool-down or its next phase, a run has the same steps as a longer or static run, its trunk.
 
 It can therefore start from a checkpoint of the trunk, and its final weights are identical to those of a run from
 scratch. Its own log begins where it leaves the trunk.
@@ -16,52 +16,78 @@ from train.checkpoint import newest_checkpoint
 from train.distributed import ALONE, World
 from train.plan import Plan
 
-# Settings that may differ: machine, run length and evaluations.
+# Settings that may differ: machine, run length and evaluations; the mixture of the first phase is compared below.
 _FREE = ("study_name", "machine", "logging", "checkpoint", "data", "schedule", "evaluation", "mixture")
 
 
 def find_trunk(plan: Plan, world: World = ALONE) -> Path | None:
-    """Return the newest checkpoint of the trunk before the cool-down, or None if there is none.
+    """Return the newest checkpoint of the trunk before the first step that differs, or None if there is none.
 
     The first rank checks the trunk, and all ranks share the hashing of its checkpoint.
 
     Raises
     ------
     ConfigError
-        If checkpoint.branch_from is not a run directory, or the run differs in more than the end of the schedule.
+        If checkpoint.branch_from is not a run directory, or the run differs in more than later phases and the end of
+        the schedule.
     """
-    folder = Path(plan.config.checkpoint.branch_from)
+    folder, n_shared = Path(plan.config.checkpoint.branch_from), 0
     with world.together():
         if world.is_first:
-            _check_trunk(plan, folder)
-    return newest_checkpoint(folder / "checkpoints", plan.cooldown_step(), world)
+            n_shared = _shared_steps(plan, _checked_trunk(plan, folder))
+    return newest_checkpoint(folder / "checkpoints", world.maximum(n_shared), world)
 
 
-def _check_trunk(plan: Plan, folder: Path) -> None:
-    """Refuse a trunk that differs in more than the end of the schedule."""
+def _checked_trunk(plan: Plan, folder: Path) -> dict[str, Any]:
+    """Return the trunk's run.json; refuse a trunk that differs from the first step on."""
     if not (folder / "run.json").exists():
         raise ConfigError(f"checkpoint.branch_from: {folder} is no run directory (it holds no run.json)")
     facts = read_facts(folder)
-    ours, theirs = _shared(dataclasses.asdict(plan.config), plan.weights, plan.data_hashes()), _shared_of(facts)
+    first = plan.phases[0].weights
+    ours, theirs = _shared(dataclasses.asdict(plan.config), first, plan.data_hashes()), _shared_of(facts)
     for key in ours.keys() | theirs.keys():
         if ours.get(key) != theirs.get(key):
             raise ConfigError(
                 f"checkpoint.branch_from: {folder} differs in {key} ({theirs.get(key)!r:.80} there, "
-                f"{ours.get(key)!r:.80} here); only the end of the schedule and the evaluation may differ"
+                f"{ours.get(key)!r:.80} here); only later phases, the end of the schedule and the evaluation may differ"
             )
+    return facts
+
+
+def _shared_steps(plan: Plan, trunk: Mapping[str, Any]) -> int:
+    """Return the last step of a run that is also one of its trunk."""
+    ours = [(phase.end, _rounded(phase.weights)) for phase in plan.phases]
+    theirs = [(phase["step"], _rounded(phase["weights"])) for phase in _phases_of(trunk)]
+    step = 0
+    for (end, weights), (their_end, their_weights) in zip(ours, theirs, strict=False):
+        if weights != their_weights:
+            break
+        step = min(end, their_end)
+        if end != their_end:
+            break
+    cooldown = trunk["config"]["schedule"].get("cooldown", 0.0)
+    return min(step, plan.cooldown_step(), int((1 - cooldown) * theirs[-1][0]))
+
+
+def _phases_of(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return facts.get("phases") or [{"step": facts["n_steps"], "weights": facts["mixture"]}]
+
+
+def _rounded(mixture: Mapping[str, float]) -> dict[str, float]:
+    return {domain: round(weight, 12) for domain, weight in mixture.items()}
 
 
 def _shared_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     hashes = {name: entry["sha256"] for name, entry in facts["data"].items()}
-    return _shared(facts["config"], facts["mixture"], hashes)
+    return _shared(facts["config"], _phases_of(facts)[0]["weights"], hashes)
 
 
 def _shared(config: Mapping[str, Any], mixture: Mapping[str, float], data: Mapping[str, str]) -> dict[str, Any]:
-    """Return the facts that trunk and branch must share, as JSON types."""
+    """Return the facts that trunk and branch must share, as JSON types; `mixture` is that of the first phase."""
     facts = {key: value for key, value in config.items() if key not in _FREE}
     facts["stream"] = {k: v for k, v in config["stream"].items() if k != "max_epochs"}
     facts["schedule.warmup_tokens"] = config["schedule"]["warmup_tokens"]
     facts["evaluation.average"] = config["evaluation"].get("average", 0.0)
-    facts |= {"mixture": {d: round(w, 12) for d, w in mixture.items()}, "data": dict(data)}
+    facts |= {"mixture": _rounded(mixture), "data": dict(data)}
     shared: dict[str, Any] = json.loads(json.dumps(facts))
     return shared

@@ -128,13 +128,13 @@ def _compose(overrides: Sequence[str], return_hydra_config: bool = False) -> Dic
 
 
 def addable(override: str) -> str:
-    """Allow overrides of `data` settings that the YAML file does not mention; the dataclasses refuse unknown ones."""
+    """Allow overrides of settings that YAML files need not mention; the dataclasses refuse unknown ones."""
     if override.lstrip("+~").startswith("="):
         raise ConfigError(f"{override} names no setting: write <setting>=<value>")
     if "_target_" in override.partition("=")[0]:
         raise ConfigError(f"{override} names code to run: no setting here does")
     override = quoted_home(override)
-    return f"++{override}" if override.startswith("data.") else override
+    return f"++{override}" if override.startswith(("data.", "mixture.phases=")) else override
 
 
 def read_config(cfg: DictConfig) -> TrainConfig:

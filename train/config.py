@@ -55,14 +55,25 @@ class ModelConfig:
 
 
 @dataclass
+class PhaseConfig:
+    """A part of a run with weights of its own."""
+
+    until: float = 1.0  # its end: a share of the run's tokens, or tokens if above 1
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
 class MixtureConfig:
-    """The weights, or the name of a mixture that follows from the data. Weights take precedence."""
+    """Weights, phases, or the name of a mixture that follows from the data. Weights and phases take precedence."""
 
     named: str = "natural"  # natural: in proportion to the available tokens | uniform
     weights: dict[str, float] | None = None
+    phases: list[PhaseConfig] = field(default_factory=list)  # weights that change during the run; none: they do not
 
     def __post_init__(self) -> None:
         require_name("mixture.named", self.named, ["natural", "uniform"])
+        if self.weights and self.phases:
+            raise ConfigError("mixture.weights and mixture.phases are both set: a run has one mixture, or phases")
 
 
 @dataclass

@@ -107,7 +107,7 @@ def only_process(folder: Path) -> Iterator[None]:
         yield
 
 
-def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
+def run_facts(plan: Plan, model: nn.Module, stream: WeightedStream, world_size: int) -> dict[str, Any]:
     """Return the content of run.json: everything that is fixed at the start of a run."""
     config, manifest = plan.config, plan.manifest
     counts = count_parameters(model)
@@ -126,6 +126,7 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
         "n_steps": plan.n_steps,
         "n_tokens": plan.n_tokens,
         "mixture": dict(plan.weights),
+        **_phases(plan, stream),
         "tokenizer": manifest.facts["tokenizer"],
         "data": {
             d: plan.available(d) | {"sha256": manifest.domain_sha256(d)} for d in (*manifest.domains, *manifest.targets)
@@ -136,6 +137,20 @@ def run_facts(plan: Plan, model: nn.Module, world_size: int) -> dict[str, Any]:
         "mixlaw_version": mixlaw.__version__,
         "git": git_revision(),
     }
+
+
+def _phases(plan: Plan, stream: WeightedStream) -> dict[str, Any]:
+    """Return what run.json states about phases (`mixlaw.runs.phases`); nothing for a run with one mixture."""
+    phases = [
+        {
+            "until": phase.until,
+            "step": phase.end,
+            "weights": dict(phase.weights),
+            "tokens_by_domain": stream.tokens_by_domain(phase.end),
+        }
+        for phase in plan.phases
+    ]
+    return {"phases": phases} if len(phases) > 1 else {}
 
 
 def hardware() -> dict[str, str]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from data.store.verified import verify_touched
-from data.stream.loader import Batch, WeightedStream
+from data.stream.loader import Batch
 from mixlaw.runs.log import read_status
 from train.average import WeightAverage
 from train.branch import find_trunk
@@ -109,23 +109,14 @@ class _Training:
         self.state = TrainState(self.model, build_optimizer(self.model, config.optim, config.model.width))
         if config.evaluation.average:
             self.state.average = WeightAverage(self._model(), config.evaluation.average)
-        self.stream = WeightedStream(
-            plan.manifest,
-            plan.weights,
-            layout,
-            batch_size,
-            config.seed,
-            rank=world.rank,
-            world_size=world.size,
-            unit=config.stream.unit,
-        )
+        self.stream = plan.stream(world.rank, world.size)
         self.evaluator = Evaluator(plan.manifest, config.evaluation, layout, micro_batch)
         self.saver = Saver(config.machine, world)
         at_end.callback(self.saver.close)
         self.journal: Journal | None = None
         with world.together():
             if world.is_first:
-                self.journal = Journal(folder, run_facts(plan, self.model, world.size), config)
+                self.journal = Journal(folder, run_facts(plan, self.model, self.stream, world.size), config)
                 at_end.callback(self.journal.close)
         self.resumed, self.step, self.evaluation_pending = -1, 0, False
         self.evaluation_steps, self.unread, self.told = set(plan.evaluation_steps()), deque[Reading](), False
@@ -143,14 +134,16 @@ class _Training:
         self._resume()
         replica = trainable(self.model, config.machine, world)
         started, late = time.perf_counter(), STEPS_LATE[world.device.type]
+        n_tokens = plan.n_steps * plan.tokens_per_step
         batches = self.stream.batches(self.step, plan.n_steps, config.machine.workers)
         batches = on_device(batches, self.model.inputs, world.device)  # type: ignore[arg-type]
         batch = self._next(batches)
 
         while self.step < plan.n_steps or self.evaluation_pending:
             if not self.evaluation_pending:
-                n_before = self.step * plan.tokens_per_step
-                factor = schedule_factor(config.schedule, n_before, plan.tokens_per_step)
+                part = plan.part_of(self.step + 1)
+                n_before = part.tokens_after(self.step)
+                factor = schedule_factor(config.schedule, n_before, part.per_step, n_tokens)
                 lr = set_learning_rate(optimizer, config.optim, factor)
                 loss = backward(replica, batch, config, world)
                 batch = self._next(batches)  # while the GPU is still computing
@@ -163,7 +156,7 @@ class _Training:
                 self.evaluation_pending = self.step in self.evaluation_steps
                 told = torch.full_like(loss, float(self._should_stop()))
                 numbers = torch.cat([world.total(torch.stack([loss, told])), grad_norm[None]])
-                self.unread.append(Reading(self.step, round(n_before + plan.tokens_per_step), lr, numbers))
+                self.unread.append(Reading(self.step, round(n_before + part.per_step), lr, numbers))
             if not self._read(progress, 0 if self.evaluation_pending else late):
                 return self._end("diverged", started)
             if self.evaluation_pending and (diverged := self._evaluate()):

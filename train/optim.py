@@ -35,14 +35,21 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: OptimConfig, fac
     return config.lr * factor
 
 
-def schedule_factor(config: ScheduleConfig, n_before: float, tokens_per_step: float) -> float:
+def schedule_factor(
+    config: ScheduleConfig, n_before: float, tokens_per_step: float, n_tokens: float | None = None
+) -> float:
     """Return the factor on the learning rate for the step after `n_before` tokens.
 
     Linear over the warm-up, then constant; over a cool-down 1 - sqrt(progress) (Haegele et al. 2024, arXiv:2405.18392).
+
+    Parameters
+    ----------
+    tokens_per_step : of this step
+    n_tokens : of the run; by default those of the configuration, in whole steps
     """
     warm = min((n_before + tokens_per_step + 1) / (config.warmup_tokens + 1), 1.0)
     if not config.cooldown:
         return warm
-    end = -(-config.n_tokens // tokens_per_step) * tokens_per_step
+    end = n_tokens or -(-config.n_tokens // tokens_per_step) * tokens_per_step
     progress = (n_before / end - 1 + config.cooldown) / config.cooldown
     return min(warm, 1 - math.sqrt(max(progress, 0.0)))

@@ -1,21 +1,22 @@
 """A configuration checked against its data: the mixture, the steps, and the run id."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data.store.tokens import Manifest
 from data.stream.items import Kinds, kinds_in
-from data.stream.loader import check_epochs, shares_of_items
+from data.stream.loader import WeightedStream, check_epochs, shares_of_items
 from data.stream.schedule import SCHEDULE_VERSION
 from mixlaw.counts import flops
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import Mixture
 from mixlaw.runs.ledger import PlannedRun
 from mixlaw.runs.log import SCHEMA_VERSION, run_id
-from train.config import MixtureConfig, TrainConfig
+from train.config import MixtureConfig, StreamConfig, TrainConfig
+from train.phases import Part, Phase, in_steps, mean_weights, requested
 from train.precision import VERSIONS
 
 # Settings that were added later. If they have their defaults, they are left out of the run id, so that ids stay.
@@ -48,23 +49,35 @@ class Timetable:
     tokens_per_step: float
 
     @property
+    def parts(self) -> Sequence[Part]:
+        """Parts of the run with constant tokens per step."""
+        return (Part(0, 0, self.tokens_per_step),)
+
+    @property
     def n_steps(self) -> int:
         """Steps of the run; D is rounded up to whole steps."""
-        return -int(-self.config.schedule.n_tokens // self.tokens_per_step)
+        return self._part_at(self.config.schedule.n_tokens).steps_to(self.config.schedule.n_tokens)
 
     @property
     def n_tokens(self) -> int:
         """D: tokens that the run has seen at its end, rounded up to whole steps."""
-        return round(self.n_steps * self.tokens_per_step)
+        return round(self.part_of(self.n_steps).tokens_after(self.n_steps))
+
+    def part_of(self, step: int) -> Part:
+        """Return the part of the run that a step (counted from 1) belongs to."""
+        return [part for part in self.parts if part.first < step][-1]
+
+    def _part_at(self, n_tokens: float) -> Part:
+        return [part for part in self.parts if part.start < n_tokens or part.first == 0][-1]
 
     def cooldown_step(self) -> int:
         """Return the last step at the full rate."""
         start = (1 - self.config.schedule.cooldown) * self.n_steps * self.tokens_per_step
-        return min(int(start // self.tokens_per_step) + 1, self.n_steps)
+        return min(self._part_at(start).steps_within(start) + 1, self.n_steps)
 
     def permanent_steps(self) -> set[int]:
         """Return the steps whose checkpoints are never deleted."""
-        return {-int(-n_tokens // self.tokens_per_step) for n_tokens in self.config.checkpoint.permanent}
+        return {self._part_at(n_tokens).steps_to(n_tokens) for n_tokens in self.config.checkpoint.permanent}
 
     def saves_after(self, step: int) -> bool:
         """Return whether a step is followed by a checkpoint."""
@@ -84,12 +97,39 @@ class Timetable:
 
 @dataclass(frozen=True)
 class Plan(Timetable):
-    """Everything that is known about a run before it is trained."""
+    """Everything that is known about a run before it is trained.
+
+    Attributes
+    ----------
+    weights : the mixture of the whole run, in shares of its tokens or samples
+    phases : its parts; a run with one mixture is one phase
+    """
 
     manifest: Manifest
     weights: Mixture
     run_id: str
     kinds: dict[str, Kinds]
+    phases: tuple[Phase, ...]
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """Parts of the run with constant tokens per step."""
+        return [phase.part for phase in self.phases]
+
+    def stream(self, rank: int = 0, world_size: int = 1) -> WeightedStream:
+        """Return what a rank of the run reads."""
+        config, (first, *later) = self.config, self.phases
+        return WeightedStream(
+            self.manifest,
+            first.weights,
+            config.layout(),
+            config.stream.batch_size,
+            config.seed,
+            rank=rank,
+            world_size=world_size,
+            unit=config.stream.unit,
+            changes=[(phase.part.first, phase.weights) for phase in later],
+        )
 
     @property
     def folder_name(self) -> str:
@@ -130,7 +170,8 @@ def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
     Raises
     ------
     ConfigError
-        For unknown domains, weights that do not sum to one, or more epochs than allowed.
+        For unknown domains, weights that do not sum to one, phases that do not fill the run, or more epochs than
+        allowed.
     """
     layout = config.layout()
     if layout.family == "vision":
@@ -138,20 +179,50 @@ def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
             if name.endswith(("-image", "-text")):
                 raise ConfigError(f"domain '{name}': its losses would be taken for a part of another's: rename it")
     kinds = {domain: kinds_in(manifest, domain, "train", layout) for domain in manifest.domains}
-    weights = resolve(config.mixture, manifest, kinds)
-    if any(w > 0 and not kinds[d].size for d, w in weights.items()):  # raises the error with a table
-        check_epochs(kinds, {d: w * config.schedule.n_tokens for d, w in weights.items()}, config.stream.max_epochs)
-    shares = shares_of_items(weights, kinds, config.stream.unit)
-    per_item = {d: kinds[d].per_item("n_tokens") for d, w in weights.items() if w > 0}
+    n_tokens = config.schedule.n_tokens
+    wanted = [(1.0, resolve(config.mixture, manifest, kinds))]
+    if config.mixture.phases:
+        wanted = requested(config.mixture.phases, n_tokens, manifest.domains)
+    if any(w > 0 and not kinds[d].size for _, weights in wanted for d, w in weights.items()):
+        needed = {d: w * n_tokens for d, w in mean_weights(wanted).items()}
+        check_epochs(kinds, needed, config.stream.max_epochs)  # raises the error with a table
+    paces = [_per_step(weights, kinds, config.stream, "tokens") for _, weights in wanted]
+    phases = in_steps(wanted, paces, n_tokens)
+    weights = _of_the_whole_run(phases, kinds, config.stream)
+    per_step = paces[0]
+    if len(set(paces)) > 1:
+        per_step = phases[-1].part.tokens_after(phases[-1].end) / phases[-1].end
+    name = run_id(science(config, phases, manifest))
+    check_epochs(kinds, _tokens_taken(phases, kinds, config.stream), config.stream.max_epochs)
+    return Plan(config, per_step, manifest, weights, name, kinds, phases)
+
+
+def _per_step(weights: Mixture, kinds: Mapping[str, Kinds], stream: StreamConfig, unit: str) -> float:
+    """Return the mean number of tokens (or samples) of a step, an integer if all items are alike."""
+    shares = shares_of_items(weights, kinds, stream.unit)
+    per_item = {d: kinds[d].per_item(f"n_{unit}") for d, w in weights.items() if w > 0}
     alike = len(set(per_item.values())) == 1
     mean = next(iter(per_item.values())) if alike else sum(shares[d] * n for d, n in per_item.items())
-    name = run_id(science(config, weights, manifest))
-    per_step = int(mean) * config.stream.batch_size if mean == int(mean) else mean * config.stream.batch_size
-    plan = Plan(config, per_step, manifest, weights, name, kinds)
-    n_items = plan.n_steps * config.stream.batch_size
-    taken = {d: shares[d] * n_items * per_item.get(d, 0.0) for d in weights}
-    check_epochs(kinds, taken, config.stream.max_epochs)
-    return plan
+    return int(mean) * stream.batch_size if mean == int(mean) else mean * stream.batch_size
+
+
+def _of_the_whole_run(phases: Sequence[Phase], kinds: Mapping[str, Kinds], stream: StreamConfig) -> Mixture:
+    """Return the mixture of all phases together."""
+    if len(phases) == 1:
+        return phases[0].weights
+    amounts = [phase.n_steps * _per_step(phase.weights, kinds, stream, stream.unit) for phase in phases]
+    pairs = list(zip(amounts, phases, strict=True))
+    return Mixture.proportional({d: sum(n * phase.weights[d] for n, phase in pairs) for d in phases[0].weights})
+
+
+def _tokens_taken(phases: Sequence[Phase], kinds: Mapping[str, Kinds], stream: StreamConfig) -> dict[str, float]:
+    """Return domain -> tokens that the run reads."""
+    taken = dict.fromkeys(phases[0].weights, 0.0)
+    for phase in phases:
+        for domain, share in shares_of_items(phase.weights, kinds, stream.unit).items():
+            if share > 0:
+                taken[domain] += share * phase.n_steps * stream.batch_size * kinds[domain].per_item("n_tokens")
+    return taken
 
 
 def planned_run(plan: Plan, n_params: int, overrides: Sequence[str] = ()) -> PlannedRun:
@@ -186,7 +257,7 @@ def resolve(mixture: MixtureConfig, manifest: Manifest, kinds: dict[str, Kinds])
     return Mixture.proportional({d: manifest.n_tokens(d, "train") for d in manifest.domains})
 
 
-def science(config: TrainConfig, weights: Mixture, manifest: Manifest) -> dict[str, Any]:
+def science(config: TrainConfig, phases: Sequence[Phase], manifest: Manifest) -> dict[str, Any]:
     """Return all facts that decide the losses of a run; the run id is their hash."""
     facts = dataclasses.asdict(config)
     for machine_side in ("study_name", "machine", "logging", "checkpoint", "data"):
@@ -197,7 +268,10 @@ def science(config: TrainConfig, weights: Mixture, manifest: Manifest) -> dict[s
         for name in added:
             if facts[group][name] == plain[group][name]:
                 del facts[group][name]
-    facts["mixture"] = {d: round(w, 12) for d, w in weights.items()}
+    mixtures = [{d: round(w, 12) for d, w in phase.weights.items()} for phase in phases]
+    facts["mixture"] = mixtures[0]
+    if len(phases) > 1:
+        facts["mixture"] = [{"end": p.end, "weights": m} for p, m in zip(phases, mixtures, strict=True)]
     facts["data"] = {d: manifest.domain_sha256(d) for d in (*manifest.domains, *manifest.targets)}
     facts["tokenizer"] = manifest.facts["tokenizer"]
     facts["versions"] = {"run_log": SCHEMA_VERSION, "schedule": SCHEDULE_VERSION, "trainer": VERSIONS[config.precision]}

@@ -5,7 +5,7 @@ is a share of tokens (or of samples). The only state of the stream is the number
 """
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -55,6 +55,8 @@ class WeightedStream(Dataset[Batch]):
     seed : of the order within each domain and of image augmentation; the mixture itself is not random
     rank, world_size : this process reads sequences rank, rank + world_size, ... of each batch
     unit : "tokens" or "samples", of which weights are shares
+    changes : (step, mixture) pairs, if the mixture changes: after this many steps, this mixture of the same domains
+        holds
     """
 
     def __init__(
@@ -67,15 +69,19 @@ class WeightedStream(Dataset[Batch]):
         rank: int = 0,
         world_size: int = 1,
         unit: str = "tokens",
+        changes: Sequence[tuple[int, Mapping[str, float]]] = (),
     ) -> None:
         if batch_size % world_size:
             raise ConfigError(f"stream.batch_size {batch_size} is not a multiple of the {world_size} ranks")
         self.names = list(weights)
-        drawn = {i: name for i, (name, w) in enumerate(weights.items()) if w > 0}
+        mixtures = [weights, *(mixture for _, mixture in changes)]
+        drawn = {i: name for i, name in enumerate(self.names) if any(m[name] > 0 for m in mixtures)}
         self._items = {i: open_items(manifest, name, "train", layout) for i, name in drawn.items()}
-        shares = shares_of_items(weights, {name: self._items[i].kinds for i, name in drawn.items()}, unit)
+        kinds = {name: self._items[i].kinds for i, name in drawn.items()}
+        first, *later = [list(shares_of_items(m, kinds, unit).values()) for m in mixtures]
         sizes = [self._items[i].kinds.n_items if i in drawn else np.zeros(1, np.int64) for i in range(len(weights))]
-        self._order = GlobalOrder(self.names, list(shares.values()), sizes, batch_size, seed)
+        steps = [step for step, _ in changes]
+        self._order = GlobalOrder(self.names, first, sizes, batch_size, seed, list(zip(steps, later, strict=True)))
         self._batch_size, self._seed = batch_size, seed
         self._rank, self._world_size = rank, world_size
         self._ahead = max(_SEQUENCES_AHEAD // batch_size, 1)

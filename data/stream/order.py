@@ -1,9 +1,9 @@
 """The global order: sequence i -> (domain, epoch, item), a pure function of weights, sizes and seed.
 
-`schedule.py` chooses the domain of each sequence. Here, each domain draws its items in the order of a keyed
-permutation, a different one in each epoch, and the sequences of a step are shuffled. There is no state, so the stream
-can start at any step in constant time. If a domain has items of several kinds (lengths), a second schedule distributes
-its draws over the kinds in proportion to their numbers of items.
+`schedule.py` and `phased.py` choose the domain of each sequence. Here, each domain draws its items in the order of a
+keyed permutation, a different one in each epoch, and the sequences of a step are shuffled. There is no state, so the
+stream can start at any step in constant time. If a domain has items of several kinds (lengths), a second schedule
+distributes its draws over the kinds in proportion to their numbers of items.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from data.stream.phased import PhasedSchedule
 from data.stream.schedule import MixtureSchedule, keyed_permutation
 
 Ints = NDArray[np.int64]
@@ -52,6 +53,7 @@ class GlobalOrder:
         numbered kind after kind
     batch_size : sequences per step, over all ranks
     seed : of the order within domains and batches; the mixture itself is not random
+    changes : (step, weights) pairs, if the mixture changes: from this step (counted from 0) on, these weights hold
     """
 
     def __init__(
@@ -61,9 +63,10 @@ class GlobalOrder:
         n_items: Sequence[int] | Sequence[Ints],
         batch_size: int,
         seed: int,
+        changes: Sequence[tuple[int, Sequence[float]]] = (),
     ) -> None:
         self.names, self._n_items = list(names), [np.atleast_1d(np.asarray(n, np.int64)) for n in n_items]
-        self._schedule = MixtureSchedule(list(weights))
+        self._schedule = PhasedSchedule([(0, weights), *((step * batch_size, after) for step, after in changes)])
         self._kinds = [MixtureSchedule(n / n.sum()) if len(n) > 1 else None for n in self._n_items]
         self._batch_size, self._seed = batch_size, seed
 
