@@ -1,7 +1,7 @@
 """What the page needs to know: the law, its resamples, the mixtures to compare with, and the limits, as JSON."""
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -157,10 +157,9 @@ def explorer_of(m: Material, room: float = np.inf) -> Explorer | None:
         question, mixtures = _largest_run(m, available), usual_mixtures(fit.domains, available) if fit.domains else {}
         over = np.zeros(0, np.int64)
     else:
-        question = answer.question
-        mixtures = {
-            n: Mixture.of(h, fit.domains) for n, h in ({RECOMMENDED: answer.weights} | answer.baselines).items()
-        }
+        question = replace(answer.question, available=available)
+        named = {RECOMMENDED: answer.weights} | answer.baselines
+        mixtures = {name: Mixture.of(mixture, fit.domains) for name, mixture in named.items()}
         over = np.sort(Objective(fit, question, available).over)
     return Explorer(fit, term, question, mixtures, m.laws.ranges, ranges, trained, _kept(fit, room, over), over)
 

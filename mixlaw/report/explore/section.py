@@ -16,6 +16,7 @@ from mixlaw.report.material import Material
 from mixlaw.report.page import Section
 from mixlaw.report.templating import render
 from mixlaw.tables.units import NATS, together
+from mixlaw.text import count_text
 
 MOST_BYTES = 2_900_000  # of a page
 TITLE, TITLE_OF_SIZE = "Try a mixture", "Try a size"
@@ -49,6 +50,7 @@ def explorer_section(explorer: Explorer, charts: Sequence[Chart]) -> Section:
         "targets": _rows(explorer),
         "interval": fit.interval_name(),
         "limits": explorer.mixes and bool(question.constraints()),
+        "pools": _pools(explorer),
         "kept": len(explorer.kept),
         "over": len(explorer.over),
         "count": explorer.count,
@@ -63,6 +65,14 @@ def _rows(explorer: Explorer) -> list[tuple[str, str]]:
     shown = dict.fromkeys(units, "") if together(units.values()) == NATS else units
     asked = [name for name, weight in explorer.question.targets.items() if weight > 0]
     return [*shown.items(), *([("weighted targets", "")] if len(asked) > 1 else [])]
+
+
+def _pools(explorer: Explorer) -> str:
+    """Return the tokens of each domain that a law of repeated tokens counts with."""
+    if "available" not in explorer.fit.law.uses:
+        return ""
+    known = explorer.question.available
+    return ", ".join(f"{domain} {count_text(known[domain])}" for domain in explorer.fit.domains)
 
 
 def static_section(fit: FittedLaw) -> Section:
