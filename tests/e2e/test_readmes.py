@@ -259,7 +259,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     names = {"weight_code": "weight_code", "weight_docs": "weight_wiki", "loss_main": "loss_web"}
     frame = small_study().frame.drop(columns="row").rename(columns=names)
-    frame["loss_reviews"] = frame["loss_web"] + 0.1
+    frame = frame.assign(loss_reviews=frame["loss_web"] + 0.1, loss_code=frame["loss_web"] - 0.1)
+    frame = frame.assign(available_code=6e10, available_web=2e11, available_wiki=2.4e10)
     for name in ("table.csv", "new_runs.csv"):
         frame.to_csv(folder / name, index=False)
     fit = ["fit", "table.csv", "--law", "additive,simple", "--n-bootstrap", "8", "--out", "laws.json"]
