@@ -17,7 +17,7 @@ from mixlaw.laws.law import lifted
 from mixlaw.laws.terms import TINY, Inputs
 from mixlaw.mixture import Mixture
 
-KNOWN_INPUTS = {"N", "D", "h", "share", "available"}
+KNOWN_INPUTS = {"N", "D", "h", "share", "available", "phases"}
 MEAN_OVER, COARSE_MEAN_OVER = 32, 8  # number of resampled laws in a mean
 MOST_LOG = 5.0  # maximum log ratio of a widened loss to the fit
 IN_CACHE = 50_000  # numbers of a law's terms per block, so that they fit into the processor's cache

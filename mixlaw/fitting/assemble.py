@@ -8,9 +8,10 @@ from mixlaw.errors import FitError
 from mixlaw.fitting.collinear import WELL_SEPARATED, conditional_sd
 from mixlaw.fitting.levenberg_marquardt import Problem
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.law import Law, Units
-from mixlaw.laws.terms import Inputs
+from mixlaw.laws.law import Law, Units, lifted
+from mixlaw.laws.terms import PHASES, UNTIL, Inputs
 from mixlaw.tables.columns import LOSS, LOSS_SE
+from mixlaw.tables.phase_mixtures import Phases, phases_of
 from mixlaw.tables.table import Table
 
 OWN_INPUTS = {"share", "before"}  # differ between targets, so every target needs a problem of its own
@@ -45,7 +46,14 @@ def _columns(law: Law, table: Table, domains: list[str], units: Units, target: s
             if column not in frame or frame[column].isna().any():
                 raise FitError(f"the {law.name} law needs a column {column} without empty cells: {law.remark}")
             found[use] = frame[column].to_numpy(float)
+    if PHASES in law.uses and (phases := phases_of(replace(table, domains=domains))):
+        found |= phase_columns(phases)
     return found
+
+
+def phase_columns(phases: Phases) -> dict[str, Array]:
+    """Return the phases of n rows as inputs of a law: lifted mixtures (P, k, n), and ends (P, n)."""
+    return {PHASES: lifted(phases.weights.transpose(1, 2, 0))[0], UNTIL: phases.until.T}
 
 
 def _available(law: Law, table: Table, domain: str) -> Array:

@@ -15,10 +15,11 @@ from mixlaw.fitting.error_scale import MOST_INFLATED
 from mixlaw.fitting.widening import LEAST, Ranges, Widening, distances, factors, widened, with_scatter
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.law import Law, Units
-from mixlaw.laws.terms import TINY, Inputs
+from mixlaw.laws.terms import PHASES, TINY, UNTIL, Inputs
 from mixlaw.mixture import Mixture
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.columns import LOSS
+from mixlaw.tables.phase_mixtures import Phases, phases_of, without_phases
 from mixlaw.tables.single_domain import rename_domain
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, together
@@ -168,9 +169,17 @@ class FittedLaw:
             residuals[name] = off / np.maximum(predicted, LEAST)
             size = np.nanmean(np.abs(residuals[name] if self.logarithmic else off))
             inflation[name] = float(np.clip(np.abs(fit.noise).mean() / max(size, TINY), 1.0, MOST_INFLATED))
-        found, correlations = estimate(residuals, table.frame, table.mixtures, inflation)
+        found, correlations = estimate(residuals, table.frame, self.compared(table), inflation)
         targets = {name: replace(fit, scatter=found[name]) for name, fit in self.targets.items()}
         return replace(self, targets=targets, correlations=correlations)
+
+    def compared(self, table: Table) -> Array:
+        """Return the mixtures of a table's rows whose distances decide how much of the scatter two runs share.
+
+        They are (n, k); for laws of phases (n, 2k), see `mixlaw.tables.phase_mixtures.Phases.halves`.
+        """
+        phases = phases_of(table) if PHASES in self.law.uses else None
+        return table.mixtures if phases is None else phases.halves()
 
     def scatter_sd(self, target: str, one: Array, other: Array, loss: Array) -> Array:
         """Return (n,) the sd of the difference of two runs around their law [the target's unit].
@@ -179,20 +188,26 @@ class FittedLaw:
 
         Parameters
         ----------
-        one, other : (n, k) mixtures
+        one, other : (n, k) mixtures, or (n, 2k) those of both halves of runs, see `compared`
         loss : (n,) of the runs
         """
         fit, loss = self.target(target), np.maximum(loss, 0.0)
         if fit.scatter:
+            one, other = (self._in_halves(h) for h in (one, other))
             return fit.scatter.sd(one, other) * loss
         return np.std(fit.noise) * 2**0.5 * (loss if self.logarithmic else np.ones_like(loss))
+
+    def _in_halves(self, h: Array) -> Array:
+        if PHASES in self.law.uses and h.shape[1] == len(self.domains):
+            return np.hstack([h, h]) / 2
+        return h
 
     def difference(self, target: str, x: Inputs, baseline: Inputs, level: float = LEVEL) -> tuple[Array, Array, Array]:
         """Return the gains (n,) of runs over runs on a baseline, as two real runs would show, and their intervals.
 
         Parameters
         ----------
-        x, baseline : the inputs of both runs, which differ in the mixture only
+        x, baseline : the inputs of both runs, which differ in the mixture or its phases only
         level : of the intervals, in (0, 1)
 
         Returns
@@ -202,7 +217,7 @@ class FittedLaw:
         fit = self.target(target)
         here, there = (self.law.loss(fit.theta[None], each)[0] for each in (x, baseline))
         drawn = self.law.loss(fit.draws, baseline) - self.law.loss(fit.draws, x)
-        sd = self.scatter_sd(target, x.h.T, baseline.h.T, (here + there) / 2)
+        sd = self.scatter_sd(target, _compared(x), _compared(baseline), (here + there) / 2)
         return there - here, *gain_interval(there - here, drawn, sd, level)
 
     def predict(
@@ -247,7 +262,7 @@ class FittedLaw:
         if not self.law.mixes:
             raise FitError(f"the {self.name} law does not depend on the mixture, so it predicts no gain")
         weights = {f"weight_{d}": w for d, w in Mixture.of(baseline, self.domains, "baseline").items()}
-        there = replace(table, frame=table.frame.assign(**weights))
+        there = replace(table, frame=without_phases(table.frame).assign(**weights))
         ends = self.difference(target, self.inputs(table, target), self.inputs(there, target), level)
         return pd.DataFrame(dict(zip(("gain", "gain_low", "gain_high"), ends, strict=True)))
 
@@ -310,6 +325,14 @@ class FittedLaw:
         """
         wider = {t: replace(f, widening=Widening(factor, reach.get(t, {}))) for t, f in self.targets.items()}
         return replace(self, targets=wider)
+
+
+def _compared(x: Inputs) -> Array:
+    """Return the mixtures of inputs as `FittedLaw.compared` does those of a table."""
+    columns = x.columns or {}
+    if PHASES not in columns:
+        return x.h.T
+    return Phases(columns[PHASES].transpose(2, 0, 1), columns[UNTIL].T).halves()
 
 
 def as_table(data: Data, need_losses: bool = True) -> Table:

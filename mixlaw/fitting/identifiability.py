@@ -8,12 +8,18 @@ from mixlaw.fitting import collinear
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.law import Law
 from mixlaw.laws.registry import LAWS
+from mixlaw.laws.terms import PHASES
 from mixlaw.tables.factor_levels import COUNTED, SAME, count_levels
+from mixlaw.tables.phase_mixtures import changes_mixture
 from mixlaw.tables.table import Table
 
 COLLINEAR = 0.98  # correlation of two domains' weights above which their effects are not identified
 FIXED_BOTH = "-fixed-nd"  # the form of laws for tables where neither N nor D varies
 SAME_RUNS = "N, D and the mixture are the same in all rows; add runs that differ in one of them"
+NO_PHASES = (
+    "no run changes its mixture: add runs with phases (weight_<domain>@1, until@1, weight_<domain>@2, ...), "
+    "or fit the law of the same name without -phases"
+)
 SAME_WEIGHT = 1e-3  # a weight that varies by less counts as constant
 
 
@@ -41,6 +47,8 @@ def check_identifiable(law: Law, table: Table, what: str = "this table", with_pr
     elif law.mixes:
         need(k >= 2, f"it needs weights of at least 2 domains, the table has {k}")
         need(mixtures >= k, f"{mixtures} different mixtures cannot identify the effects of {k} domains")
+    if PHASES in law.uses:
+        need(changes_mixture(table), NO_PHASES)
     form = form_of(sizes, tokens)
     for symbol, column, count in (("N", "n_params", sizes), ("D", "n_tokens", tokens)):
         if symbol in law.uses and count < 2:

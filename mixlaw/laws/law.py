@@ -8,7 +8,7 @@ import numpy as np
 
 from mixlaw.laws.grid import GridJacobian
 from mixlaw.laws.jacobian import Array, Jacobian
-from mixlaw.laws.terms import Box, Inputs
+from mixlaw.laws.terms import PHASES, Box, Inputs
 from mixlaw.laws.tree import Nested, jacobian_on_grid, value_of
 
 # A weight of 0 counts as this much. With exact zeros a fit could place a jump between 0 and the smallest other weight
@@ -138,6 +138,14 @@ class Law:
         by_h = np.zeros((len(theta), x.h.shape[-2], value.shape[1]))
         self.term.vjp(cache, np.ones_like(value), None, by_h)
         return value, by_h
+
+    def loss_and_gradient_phases(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
+        """Return losses (b, n) of runs with phases, and their derivatives by each lifted weight (b, P, k, n)."""
+        value, cache = self.term.value(theta, x)
+        value = self._full(value, x)
+        by_phases = np.zeros((len(theta), *x.column(PHASES).shape[-3:]))
+        self.term.vjp(cache, np.ones_like(value), None, by_phases)
+        return value, by_phases
 
     @staticmethod
     def _full(value: Array, x: Inputs) -> Array:

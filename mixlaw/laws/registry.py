@@ -28,6 +28,7 @@ import copyreg
 
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.laws.dai_zheng import Capacity
+from mixlaw.laws.exposure import Exposed
 from mixlaw.laws.law import Law
 from mixlaw.laws.multiplicative import Coupled, Emergence, Shares, Usefulness, WarmDecay, coupling
 from mixlaw.laws.published import (
@@ -68,10 +69,18 @@ _RESOURCES = Coupled(coupling("q"), _N, _WARM_D)
 _FLOORS = Shares("b", 0.2)
 _MIXTURE = Sum(_FLOORS, Product(Emergence("D1"), Usefulness()))
 _MIXED_E = Product(_E, Shares("e", 0.05))
+_SEEN_FLOORS, _SEEN_USEFUL = Exposed("r_b", _FLOORS), Exposed("r_C", Usefulness())
+_SEEN_MIXTURE = Sum(_SEEN_FLOORS, Product(Emergence("D1"), _SEEN_USEFUL))
+_SEEN_E = Product(_E, Exposed("r_e", Shares("e", 0.05)))
 _HOFFMANN = "Hoffmann et al. 2022, arXiv 2203.15556"
 _PAPER = "Shukor et al. 2025, arXiv 2507.09404"
 _YE = "Ye et al. 2024, arXiv 2403.16952, as listed by Shukor et al. 2025, appendix B.1"
 _OURS = "this project, 2026: mixlaw/laws/multiplicative.py"
+_OURS_PHASES = "this project, 2026: mixlaw/laws/exposure.py"
+_EXPOSED = (
+    "h, h', h\" = sum_p (t_p^r - t_(p-1)^r) h_p, each with an r of its own (r_e, r_b, r_C), over the phases of a run, "
+    "which end at the shares t_p of its tokens; convex in h_p of all phases together"
+)
 _SUM_CONVEX = "convex in h where every gamma_i <= 1"
 
 LAWS: dict[str, Law] = {}
@@ -189,6 +198,38 @@ for _law in (
         _OURS,
         Product(Constant("A"), Sum(_FLOORS, Usefulness())),
         remark="convex in h",
+    ),
+    Law(
+        "multiplicative-phases",
+        "E sum e_i h_i + R(N, D) (sum b_i h'_i + D/(D + D1) / sum C_i h\"_i^gamma)",
+        _OURS_PHASES,
+        Sum(_SEEN_E, Product(_RESOURCES, _SEEN_MIXTURE)),
+        contains="multiplicative",
+        remark=f"R as in the multiplicative law; {_EXPOSED}",
+    ),
+    Law(
+        "multiplicative-phases-fixed-n",
+        "E sum e_i h_i + R(D) (sum b_i h'_i + D/(D + D1) / sum C_i h\"_i^gamma)",
+        _OURS_PHASES,
+        Sum(_SEEN_E, Product(Coupled(coupling("q"), Constant("A"), _WARM_D), _SEEN_MIXTURE)),
+        contains="multiplicative-fixed-n",
+        remark=f"R as in the multiplicative law; {_EXPOSED}",
+    ),
+    Law(
+        "multiplicative-phases-fixed-d",
+        "E sum e_i h_i + R(N) (sum b_i h'_i + 1/sum C_i h\"_i^gamma)",
+        _OURS_PHASES,
+        Sum(_SEEN_E, Product(Coupled(coupling("q"), _N, Constant("B")), Sum(_SEEN_FLOORS, _SEEN_USEFUL))),
+        contains="multiplicative-fixed-d",
+        remark=f"R as in the multiplicative law; {_EXPOSED}",
+    ),
+    Law(
+        "multiplicative-phases-fixed-nd",
+        "A (sum b_i h'_i + 1/sum C_i h\"_i^gamma)",
+        _OURS_PHASES,
+        Product(Constant("A"), Sum(_SEEN_FLOORS, _SEEN_USEFUL)),
+        contains="multiplicative-fixed-nd",
+        remark=_EXPOSED,
     ),
     Law(
         "coupled",

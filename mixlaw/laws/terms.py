@@ -19,6 +19,7 @@ from mixlaw.laws.jacobian import Array, Groups
 
 Slot = Array | None  # array for derivatives; None if they are not needed
 TINY = 1e-300
+PHASES, UNTIL = "phases", "until"  # columns: lifted mixtures (P, k, n), and where they end, as shares of D (P, n)
 MOST_CELLS = 8  # cells of a grid per row: more, and empty ones would take most of the time
 
 AMPLITUDE = (-16.0, 8.0)  # log of a loss, or of its inverse
@@ -38,7 +39,7 @@ class Inputs:
     log_n, log_d : (n,) logarithms of N / n_unit and D / d_unit
     h, log_h : (k, n), or (b, k, n) where every parameter vector has mixtures of its own; rows sum to about one
     target : (n,) which domain's loss a row is, for laws that know
-    columns : further numbers per row, (n,) or (k, n), that some laws need
+    columns : further numbers per row, (..., n), that some laws need
     log_d_unit : logarithm of d_unit, for laws that are not invariant under a change of unit
     distinct, groups : the m distinct mixtures and where they are, where `grouped` has sorted the rows by mixture
     scales, grid : the s distinct pairs of N and D, and each row's cell of the m x s grid, where it has few empty cells
@@ -86,15 +87,21 @@ class Inputs:
 
     def order(self) -> NDArray[np.int64]:
         """Return (n,) the order of rows by mixture, as `grouped` needs it."""
-        return np.lexsort(self.h)
+        return np.lexsort(self._mixture_keys())
 
     def grouped(self) -> "Inputs":
         """Return the same rows, which must be in `order`, grouped: terms of h are evaluated once per mixture."""
-        new = np.append(True, (np.diff(self.h, axis=1) != 0).any(0))
+        new = np.append(True, (np.diff(self._mixture_keys(), axis=1) != 0).any(0))
         starts = np.flatnonzero(new)
         if len(starts) > len(new) // 2:
             return self
         return replace(self, distinct=self.rows(starts), groups=Groups(np.cumsum(new) - 1, starts))._on_grid()
+
+    def _mixture_keys(self) -> Array:
+        """Return (q, n) what makes two rows the same mixture: the weights, and those of all phases with their ends."""
+        if PHASES not in (self.columns or {}):
+            return self.h
+        return np.vstack([self.column(PHASES).reshape(-1, self.h.shape[1]), self.column(UNTIL), self.h])
 
     def _on_grid(self) -> "Inputs":
         """Return the same grouped rows on a grid of mixtures and scales, unless most cells would be empty.

@@ -16,7 +16,7 @@ import numpy as np
 
 from mixlaw.laws.grid import MIXTURE, SCALE, Block, GridJacobian
 from mixlaw.laws.jacobian import Array, Jacobian
-from mixlaw.laws.terms import Box, Constant, Inputs, PowerOfSum, Slot, Term
+from mixlaw.laws.terms import PHASES, Box, Constant, Inputs, PowerOfSum, Slot, Term
 
 MOST_POWER = 100.0  # a decay is at most e^100, far above any loss
 
@@ -25,16 +25,19 @@ class Nested(Term):
     """A node with children; its parameters are those of the children, in their order.
 
     `broadcasts`: value and cotangents use only the children's values and `log_of`, so that they work for values of any
-    broadcastable shape.
+    broadcastable shape. `plain`: the term that a node equals where its first parameter is zero.
     """
 
     children: tuple[Term, ...]
     broadcasts: bool = False
+    plain: Term | None = None
 
     @cached_property
     def separable(self) -> bool:
         """Whether the law can be evaluated on a grid: every leaf depends on the mixture alone, or on N and D alone."""
-        return _pure(self) or (self.broadcasts and self.uses <= {"h", "N", "D"} and all(map(_separable, self.children)))
+        return _pure(self) or (
+            self.broadcasts and self.uses <= {"h", PHASES, "N", "D"} and all(map(_separable, self.children))
+        )
 
     @cached_property
     def uses(self) -> frozenset[str]:  # type: ignore[override]
@@ -90,7 +93,7 @@ class Nested(Term):
             own, moved = self.child_cotangent(i, cache, cotangent), slice(offset + at.start, offset + at.stop)
             if isinstance(jacobian, GridJacobian):
                 jacobian_on_grid(child, caches[i], own, x, jacobian, moved)
-            elif child.uses == {"h"}:
+            elif _of_mixture(child):
                 jacobian.add_factored(moved, _inner(child, caches[i], len(own), moved, seen_by(child, x)), own)
             elif isinstance(child, Nested):
                 child.write_jacobian(caches[i], own, jacobian, moved.start)
@@ -120,7 +123,7 @@ def _slices(node: Nested, k: int) -> list[slice]:
 
 def seen_by(term: Term, x: Inputs) -> Inputs:
     """Return the inputs to evaluate a term on: distinct mixtures or scales if it depends on nothing else."""
-    if x.distinct is not None and term.uses == {"h"}:
+    if x.distinct is not None and _of_mixture(term):
         return x.distinct
     return x.scales if x.scales is not None and term.uses <= {"N", "D"} else x
 
@@ -128,7 +131,7 @@ def seen_by(term: Term, x: Inputs) -> Inputs:
 def spread(term: Term, value: Array, x: Inputs) -> Array:
     """Return the value of a term, evaluated on distinct mixtures or scales, in a shape that broadcasts to all rows."""
     if x.grid is not None:
-        return value[:, :, None] if term.uses == {"h"} else value[:, None, :]
+        return value[:, :, None] if _of_mixture(term) else value[:, None, :]
     return value if x.groups is None else x.groups.spread(value)
 
 
@@ -157,7 +160,12 @@ def _inner(term: Term, cache: Any, count: int, at: slice, seen: Inputs) -> Array
 
 
 def _pure(term: Term) -> bool:
-    return term.uses == {"h"} or term.uses <= {"N", "D"}
+    return _of_mixture(term) or term.uses <= {"N", "D"}
+
+
+def _of_mixture(term: Term) -> bool:
+    """Return whether a term depends on the mixture, or its phases, and on nothing else."""
+    return bool(term.uses) and term.uses <= {"h", PHASES}
 
 
 def _separable(term: Term) -> bool:
@@ -264,8 +272,10 @@ class Decay(Nested):
 def embedded(small: Term, theta: Array, big: Term, k: int) -> Array:
     """Return parameters (t, p) at which a law equals its special case with parameters (t, s).
 
-    The two trees differ only where the larger one has a power of a sum for a constant.
+    The two trees differ only where the larger one has a power of a sum for a constant, or a node around a `plain` term.
     """
+    if isinstance(big, Nested) and big.plain:
+        return np.hstack([np.zeros((len(theta), 1)), embedded(small, theta, big.plain, k)])
     if isinstance(small, Constant) and isinstance(big, PowerOfSum):
         return np.hstack([theta, np.full((len(theta), 1), min(1.0, big.spread)), np.zeros((len(theta), k - 1))])
     if isinstance(small, Nested) and isinstance(big, Nested):

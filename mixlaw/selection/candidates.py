@@ -4,11 +4,13 @@ from mixlaw.errors import FitError
 from mixlaw.fitting.identifiability import check_identifiable, distinct, form_of, repeats
 from mixlaw.laws.registry import LAWS, get_law
 from mixlaw.selection.regression_trees import NAME as TREES
+from mixlaw.tables.phase_mixtures import changes_mixture
 from mixlaw.tables.table import Table
 
 AUTO = "auto"
 REPEATED = "muennighoff"  # the law of repeated tokens that needs no mixtures
 PREFERRED = "multiplicative"  # lowest errors in `scripts/protocol.py`, in all its forms
+PHASED = f"{PREFERRED}-phases"  # of runs that change their mixture
 
 
 def auto_laws(table: Table) -> list[str]:
@@ -39,7 +41,8 @@ def candidates(table: Table) -> list[str]:
     sizes, tokens, mixtures = distinct(table)
     form = form_of(sizes, tokens)
     if mixtures > 1:
-        return [name + form for name in (PREFERRED, "additive", "joint") if name + form in LAWS]
+        phased = [PHASED] if changes_mixture(table) else []
+        return [name + form for name in (PREFERRED, "additive", "joint", *phased) if name + form in LAWS]
     repeated = [REPEATED] if not form and repeats(table) else []
     return [name + form for name in ("base", "coupled") if name + form in LAWS] + repeated or ["base"]
 

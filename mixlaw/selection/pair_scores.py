@@ -33,7 +33,7 @@ def pair_scores(fit: FittedLaw, held: Table, level: float = LEVEL) -> pd.DataFra
             continue
         known = held.rows(held.frame[LOSS + target].notna().to_numpy(bool))
         known = replace(known, frame=known.frame.reset_index(drop=True))
-        pairs = Pairs.of(known.frame, known.mixtures)
+        pairs = Pairs.of(known.frame, fit.compared(known))
         pairs = pairs.where(pairs.distance > SAME_MIXTURE)
         if not len(pairs.first):
             continue

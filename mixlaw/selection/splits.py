@@ -5,7 +5,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixlaw.errors import FitError, unknown_name
+from mixlaw.laws.jacobian import Array
 from mixlaw.tables.factor_levels import count_levels, levels
+from mixlaw.tables.phase_mixtures import phases_of
 from mixlaw.tables.table import Table
 
 KINDS = {
@@ -38,11 +40,20 @@ def held_out(table: Table, kind: str, fold: int = FOLDS - 1) -> NDArray[np.bool_
     elif kind == "tokens":
         held = frame["n_tokens"] > 0.6 * frame.groupby("run_id")["n_tokens"].transform("max")
     else:
-        number = pd.factorize(pd.Series(map(tuple, table.mixtures.round(4))))[0]
+        number = pd.factorize(pd.Series(map(tuple, _mixtures(table).round(4))))[0]
         held = pd.Series(number % FOLDS == fold if number.max() >= fold else number == number.max())
     if held.all() or not held.any():
         raise FitError(f"--holdout {kind}: the table has nothing to hold out")
     return held.to_numpy(bool)
+
+
+def _mixtures(table: Table) -> Array:
+    """Return the mixtures (n, k); of runs that change them (n, 2k), those of both halves of the whole run."""
+    phases = phases_of(table)
+    if phases is None:
+        return table.mixtures
+    ends = table.frame.groupby("run_id")["n_tokens"].transform("idxmax").to_numpy(np.int64)
+    return phases.halves()[ends]
 
 
 def default_kind(table: Table) -> str:

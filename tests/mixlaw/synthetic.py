@@ -14,7 +14,7 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.law import Law, Units
+from mixlaw.laws.law import Law, Units, lifted
 from mixlaw.laws.registry import get_law
 from mixlaw.laws.terms import Inputs
 from mixlaw.tables.check import check_frame
@@ -50,6 +50,25 @@ TRUTHS = {
             *_USEFUL,
         ]
     ),
+    "multiplicative-phases": np.array(
+        [
+            np.log(1.2),
+            np.log(1.0),
+            0.02,
+            -0.02,
+            0.0,
+            np.log(2.0),
+            *_DECAYS,
+            np.log(0.1),
+            np.log(1.5),
+            0.1,
+            -0.1,
+            0.0,
+            np.log(0.03),
+            np.log(4.0),
+            *_USEFUL,
+        ]
+    ),
     "additive-fixed-nd": np.array([np.log(1.6), *_INVERSE]),
     "additive-fixed-n": np.array([np.log(1.6), *_INVERSE, *_DECAYS[2:]]),
     "additive-fixed-d": np.array([np.log(1.6), *_INVERSE, *_DECAYS[:2]]),
@@ -80,6 +99,25 @@ def study(
     error = np.repeat(rng.normal(size=runs), len(tokens)) + rng.normal(size=len(n))
     loss = get_law(law).loss(TRUTHS[law][None], UNITS.inputs(n, d, h[mixture].T))[0] + noise * error / np.sqrt(2)
     return runs_table(n, d, h[mixture], {"main": loss}, np.repeat(np.arange(runs), len(tokens)))
+
+
+def phase_study(law: str, noise: float = 0.0, seed: int = 0, n_mixtures: int = 10, n_phased: int = 20) -> Table:
+    """Return a study with static runs, and runs that change their mixture after a half or 80 % of their tokens."""
+    rng = np.random.default_rng(seed)
+    first, second = rng.dirichlet(np.ones(len(DOMAINS)), (2, n_mixtures + n_phased))
+    second[:n_mixtures] = first[:n_mixtures]
+    switch = TOKENS[-1] * rng.choice([0.5, 0.8], len(first))
+    n, run, d = (axis.ravel() for axis in np.meshgrid(SIZES, np.arange(len(first)), TOKENS, indexing="ij"))
+    until = np.stack([np.minimum(switch[run] / d, 1.0), np.ones(len(d))])
+    phases = np.stack([first[run].T, second[run].T])
+    total = (np.diff(until, axis=0, prepend=0.0)[:, None] * phases).sum(0)
+    x = UNITS.inputs(n, d, total, columns={"phases": lifted(phases)[0], "until": until})
+    loss = get_law(law).loss(TRUTHS[law][None], x)[0] + noise * rng.normal(size=len(n))
+    table = runs_table(n, d, total.T, {"main": loss}, np.repeat(np.arange(len(n) // len(TOKENS)), len(TOKENS)))
+    cells = {f"until@{p + 1}": until[p] for p in (0, 1)}
+    cells |= {f"weight_{name}@{p + 1}": phases[p, i] for p in (0, 1) for i, name in enumerate(DOMAINS)}
+    begun = {"1": run >= n_mixtures, "2": (run >= n_mixtures) & (until[0] < 1)}
+    return replace(table, frame=table.frame.assign(**{c: np.where(begun[c[-1]], v, np.nan) for c, v in cells.items()}))
 
 
 def runs_table(n: Array, d: Array, h: Array, losses: Mapping[str, Array], runs: Array) -> Table:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mixlaw.laws.exposure import Exposed
 from mixlaw.laws.multiplicative import Coupled, Emergence, Shares, Usefulness, WarmDecay
 from mixlaw.laws.published import Formula, data_constrained
 from mixlaw.laws.terms import Constant, InverseSum, Number, PowerOfSum, Term
@@ -20,8 +21,9 @@ KINDS: dict[type[Term], str] = {
     Coupled: "coupled",
     WarmDecay: "warm_decay",
     Emergence: "emergence",
+    Exposed: "exposed",
 }
-INPUTS = {"N", "D", "h", "available"}  # what a page can set
+INPUTS = {"N", "D", "h", "available", "phases"}  # what a page can set; its runs have one phase
 
 
 def term_json(term: Term, k: int) -> dict[str, Any] | None:

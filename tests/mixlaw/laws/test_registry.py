@@ -38,6 +38,10 @@ COUNTS = {
     "multiplicative-fixed-n": lambda k: 8 + 3 * k,
     "multiplicative-fixed-d": lambda k: 6 + 3 * k,
     "multiplicative-fixed-nd": lambda k: 2 + 2 * k,
+    "multiplicative-phases": lambda k: 12 + 3 * k,
+    "multiplicative-phases-fixed-n": lambda k: 11 + 3 * k,
+    "multiplicative-phases-fixed-d": lambda k: 9 + 3 * k,
+    "multiplicative-phases-fixed-nd": lambda k: 4 + 2 * k,
     "coupled": lambda k: 7,
     "ye-m1": lambda k: 1 + 2 * k,
     "ye-m2": lambda k: 2 + k,
@@ -195,6 +199,8 @@ SOURCES = {
     ),
     "moe": moe,
 }
+for form in ("", "-fixed-n", "-fixed-d", "-fixed-nd"):  # at one mixture; `test_exposure` has phases
+    SOURCES[f"multiplicative-phases{form}"] = SOURCES[f"multiplicative{form}"]
 
 
 def source_losses(name: str, p: dict[str, float], x: Inputs) -> Array:
@@ -276,7 +282,7 @@ def test_every_law_says_what_it_is_and_where_it_is_from():
         assert law.name == name
         assert law.formula
         assert re.search(r"\d{4}", law.source), name
-        assert law.uses <= {"N", "D", "h", "share", "available", "before", "sparsity"}
+        assert law.uses <= {"N", "D", "h", "share", "available", "before", "sparsity", "phases"}
         assert law.mixes == bool(law.uses & {"h", "share"})
 
 
@@ -414,7 +420,8 @@ BY_N = [
     "dai-zheng-3",
 ]
 BY_N += ["muennighoff", "moe", *(f"{name}-fixed-d" for name in ("base", "additive", "joint", "multiplicative"))]
-BY_D = [n for n in NAMES if "D" in LAWS[n].uses and n not in ("forgetting", "multiplicative", "multiplicative-fixed-n")]
+EMERGING = [f"multiplicative{phases}{form}" for phases in ("", "-phases") for form in ("", "-fixed-n")]
+BY_D = [n for n in NAMES if "D" in LAWS[n].uses and n not in ("forgetting", *EMERGING)]
 
 
 @pytest.mark.parametrize("name", [*BY_N, "forgetting"])
@@ -437,7 +444,7 @@ def test_more_tokens_never_raise_the_loss(name, seed, factor):
     assert (there <= here * (1 + 1e-12)).all()
 
 
-@pytest.mark.parametrize("name", ["multiplicative", "multiplicative-fixed-n"])
+@pytest.mark.parametrize("name", EMERGING)
 @given(seed=seeds, factor=st.floats(1.1, 1e4))
 @settings(max_examples=30)
 def test_more_tokens_never_raise_our_laws_loss_once_the_mixture_is_felt(name, seed, factor):
@@ -528,7 +535,7 @@ def test_a_law_that_says_it_is_convex_in_the_mixture_is(name, seed):
     assert (middle <= chord + 1e-9 * (np.abs(ends[0]) + np.abs(ends[1]))).all()
 
 
-OURS = ["multiplicative", "multiplicative-fixed-n", "multiplicative-fixed-d", "multiplicative-fixed-nd"]
+OURS = [name for name in NAMES if name.startswith("multiplicative")]
 ALWAYS = [*OURS, "ye-m1", "ye-m2", "ye-m4", "linear", "bimix", "autoscale", "sedova", "forgetting"]
 
 

@@ -86,6 +86,9 @@ const TERMS = {
     return Math.exp(-rate * (x.logD + (share < 0.5 ? Math.log(1 - share) : -Math.log(4 * share))));
   },
 
+  // a term of the mixture that a run was exposed to; runs of the page have one
+  exposed: (term, theta, at, x) => valueOf(term.children[1], theta, at + term.children[0].size, x),
+
   // D / (D + D1)
   emergence(term, theta, at, x) {
     const [half] = childValues(term, theta, at, x);

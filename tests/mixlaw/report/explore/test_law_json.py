@@ -16,7 +16,7 @@ from tests.marks import examples
 from tests.mixlaw.report.explore.javascript import Scripts
 from tests.mixlaw.synthetic import UNITS
 
-CHOSEN_BY_AUTO = ("multiplicative", "additive", "joint", "base", "coupled", "muennighoff")
+CHOSEN_BY_AUTO = ("multiplicative", "multiplicative-phases", "additive", "joint", "base", "coupled", "muennighoff")
 OF_AUTO = [name for name in LAWS if name.partition("-fixed")[0] in CHOSEN_BY_AUTO]
 COUNTS = (1, 3, 17, 45)
 
@@ -54,7 +54,7 @@ def test_the_browser_evaluates_every_law_of_auto_as_python_does(js: Scripts, see
 
 
 def test_every_law_of_auto_has_a_json_form() -> None:
-    assert len(OF_AUTO) == 16
+    assert len(OF_AUTO) == 20
     assert all(term_json(LAWS[name].term, k) for name in OF_AUTO for k in COUNTS)
 
 
