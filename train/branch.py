@@ -6,42 +6,64 @@ scratch. Its own log begins where it leaves the trunk.
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mixlaw.errors import ConfigError
+from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.runs.log import read_facts
-from train.checkpoint import newest_checkpoint
+from train.checkpoint import newest_checkpoint, step_of, valid_names
 from train.distributed import ALONE, World
 from train.plan import Plan
 
 # Settings that may differ: machine, run length and evaluations; the mixture of the first phase is compared below.
+_RUN_ID = re.compile(r"[0-9a-f]{12}")
 _FREE = ("study_name", "machine", "logging", "checkpoint", "data", "schedule", "evaluation", "mixture")
 
 
 def find_trunk(plan: Plan, world: World = ALONE) -> Path | None:
-    """Return the newest checkpoint of the trunk before the first step that differs, or None if there is none.
+    """Return the newest checkpoint of a trunk before the first step that differs, or None if there is none.
 
-    The first rank checks the trunk, and all ranks share the hashing of its checkpoint.
+    checkpoint.branch_from is the run directory of the trunk, or a folder of runs, of which the one that saves most is
+    the trunk. The first rank chooses it, and all ranks share the hashing of its checkpoint.
 
     Raises
     ------
     ConfigError
-        If checkpoint.branch_from is not a run directory, or the run differs in more than later phases and the end of
-        the schedule.
+        If checkpoint.branch_from is neither, or is a run that differs in more than later phases and the end of the
+        schedule.
     """
-    folder, n_shared = Path(plan.config.checkpoint.branch_from), 0
+    folder, chosen, n_shared = Path(plan.config.checkpoint.branch_from), 0, 0
+    is_run = (folder / "run.json").exists()
     with world.together():
-        if world.is_first:
+        if world.is_first and is_run:
             n_shared = _shared_steps(plan, _checked_trunk(plan, folder))
-    return newest_checkpoint(folder / "checkpoints", world.maximum(n_shared), world)
+        elif world.is_first:
+            n_shared, chosen = _best_trunk(plan, folder)
+    chosen, n_shared = world.maximum(chosen), world.maximum(n_shared)
+    trunk = folder if is_run else folder / f"{chosen:012x}"
+    return newest_checkpoint(trunk / "checkpoints", n_shared, world) if n_shared else None
+
+
+def _best_trunk(plan: Plan, folder: Path) -> tuple[int, int]:
+    """Return the last step to take from the best trunk in a folder of runs, and its run id; (0, 0) if there is none."""
+    runs = [path.parent for path in folder.glob("*/run.json") if _RUN_ID.fullmatch(path.parent.name)]
+    if not runs:
+        raise ConfigError(f"checkpoint.branch_from: {folder} is no run directory, and no folder of runs")
+    found = (0, 0)
+    for run in runs:
+        try:
+            n_shared = _shared_steps(plan, _checked_trunk(plan, run))
+        except MixlawError:  # another experiment
+            continue
+        steps = [step for path in valid_names(run / "checkpoints") if (step := step_of(path.name)) <= n_shared]
+        found = max(found, (max(steps, default=0), int(run.name, 16)))
+    return found if found[0] else (0, 0)
 
 
 def _checked_trunk(plan: Plan, folder: Path) -> dict[str, Any]:
     """Return the trunk's run.json; refuse a trunk that differs from the first step on."""
-    if not (folder / "run.json").exists():
-        raise ConfigError(f"checkpoint.branch_from: {folder} is no run directory (it holds no run.json)")
     facts = read_facts(folder)
     first = plan.phases[0].weights
     ours, theirs = _shared(dataclasses.asdict(plan.config), first, plan.data_hashes()), _shared_of(facts)

@@ -186,7 +186,7 @@ def newest_checkpoint(folder: Path, at_most: int | None = None, world: World = A
     """
     names = [path.name for path in reversed(valid_names(folder))] if world.is_first else []
     for i in range(world.maximum(len(names))):
-        step = world.maximum(_number_of(names[i]) if world.is_first else _NO_STEP)
+        step = world.maximum(step_of(names[i]) if world.is_first else _NO_STEP)
         if step == _NO_STEP:
             if world.is_first:
                 log.warning("%s is passed over: no checkpoint of ours has such a name", folder / names[i])
@@ -207,8 +207,8 @@ def newest_checkpoint(folder: Path, at_most: int | None = None, world: World = A
     return None
 
 
-def _number_of(name: str) -> int:
-    """Return the step in the name of a checkpoint, or _NO_STEP if the name has another form."""
+def step_of(name: str) -> int:
+    """Return the step in the name of a checkpoint, or -1 if the name has another form."""
     found = re.fullmatch(r"step-(\d{8,15})", name)
     return int(found[1]) if found else _NO_STEP
 

@@ -163,7 +163,7 @@ class CheckpointConfig:
     every_steps: int = 100
     keep: int = 2
     permanent: list[int] = field(default_factory=list)  # tokens after which checkpoints are never deleted
-    branch_from: str = ""  # run directory from whose checkpoint a run with a cool-down starts
+    branch_from: str = ""  # a run, or a folder of runs: start from a checkpoint before the cool-down or next phase
 
     def __post_init__(self) -> None:
         require_at_least(1, checkpoint_every_steps=self.every_steps, checkpoint_keep=self.keep)

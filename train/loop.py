@@ -22,7 +22,7 @@ from data.stream.loader import Batch
 from mixlaw.runs.log import read_status
 from train.average import WeightAverage
 from train.branch import find_trunk
-from train.checkpoint import load_checkpoint, newest_checkpoint, require_space
+from train.checkpoint import load_checkpoint, newest_checkpoint, require_space, step_of
 from train.config import TrainConfig
 from train.distributed import World, join_world, leave_world
 from train.evaluate import Evaluator, inputs_of
@@ -247,13 +247,12 @@ class _Training:
         if newest is None and self.config.checkpoint.branch_from:
             trunk = find_trunk(self.plan, self.world)
         chosen, borrowed = newest or trunk, trunk is not None
-        step = int(chosen.name.removeprefix("step-")) if chosen else 0
+        step = step_of(chosen.name) if chosen else 0
         facts: dict[str, Any] = {}
-        if step:
-            source = Path(self.config.checkpoint.branch_from) / "checkpoints" if borrowed else own
+        if chosen:
             with self.world.together("loading a checkpoint"):
-                facts = load_checkpoint(source / f"step-{step:08d}", self.state, self.world)
-            log.info("%s goes on after step %d of %s", self.folder, step, source.parent)
+                facts = load_checkpoint(chosen, self.state, self.world)
+            log.info("%s goes on after step %d of %s", self.folder, step, chosen.parent.parent)
         else:
             initialise(self.model, self.config.model, self.config.seed)
         self.step = step

@@ -109,6 +109,22 @@ def test_many_second_phases_branch_from_one_first_phase(more: list[str], plan: P
         assert (folder_of(branch) / "run.json").read_text().count("tokens_by_domain") == 2
 
 
+def test_a_folder_of_runs_lends_the_run_that_saves_most(plan: Plans, tmp_path: Path) -> None:
+    keep = ["checkpoint.every_steps=1", "checkpoint.keep=12", "study_name=trunks"]
+    for other in (["seed=1", STATIC], ["mixture=uniform"], [STATIC, "schedule.n_tokens=256"], [TWO]):
+        run(plan(*keep, *other))
+    change = phases((0.5, FIRST), (0.75, SECOND), (1.0, FIRST))
+    folder = f"checkpoint.branch_from={tmp_path / 'runs' / 'trunks'}"
+    whole, branch = plan(change, f"machine.runs={tmp_path / 'whole'}"), plan(change, folder)
+    run(whole)
+    run(branch)
+    assert weights(branch) == weights(whole)
+    assert min(r["step"] for r in rows(branch)) == 10  # after the ninth step of the run with two phases
+    alone = plan("seed=7", folder)
+    assert run(alone) == "finished"
+    assert min(r["step"] for r in rows(alone)) == 2  # no trunk: from the start
+
+
 def test_a_branch_of_a_run_with_phases_shares_the_phases_that_are_equal(plan: Plans, tmp_path: Path) -> None:
     trunk = plan(TWO, "checkpoint.every_steps=1", "checkpoint.keep=12", "study_name=trunk")
     run(trunk)
