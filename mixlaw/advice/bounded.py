@@ -16,7 +16,7 @@ from mixlaw.advice.simplex import CONVERGED, Limits, Rows, minimise_mixture
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import TINY
 
-ROUNDS = 60  # maximum number of updates of the multipliers
+ROUNDS = 40  # maximum number of updates of the multipliers
 SHARPNESS = 100.0  # of the first round, relative to the criteria
 SHARPEST = 1e7  # a start that still makes no progress at this sharpness is given up
 SHARPER, IMPROVES = 10.0, 0.3  # growth of the sharpness in a round that leaves more than the second of the violation

@@ -26,22 +26,24 @@ class RelativeLosses:
     def __init__(self, objective: Objective, targets: Iterable[str]) -> None:
         plain = replace(objective.question, kl_penalty=0.0, stay_near=None)
         self.targets = list(targets)
-        self.parts = [objective.asking(replace(plain, targets={name: 1.0})) for name in self.targets]
-        self.k = len(objective.fit.domains)
-        self.reference = np.array([part.by_law(plain.in_use) for part in self.parts])
+        self._losses = objective.asking(replace(plain, targets=dict.fromkeys(self.targets, 1.0)))
+        self._reference = np.zeros((0, 1))
+        if self.targets:
+            in_use = np.tile(plain.in_use.array, (len(objective.by_law(plain.in_use)), 1))
+            self._reference = self._losses.each(in_use)[0].T
 
     def __call__(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
         """Return ratios (b, m) and gradients (b, m, k) at mixtures h (b, k); rows are as in `Objective`."""
-        if not self.parts:
-            return np.zeros((len(h), 0)), np.zeros((len(h), 0, self.k))
-        values, gradients = zip(*(part(h, rows) for part in self.parts), strict=True)
-        reference = _of_rows(self.reference, rows).T
-        return np.stack(values, 1) / reference, np.stack(gradients, 1) / reference[:, :, None]
+        if not self.targets:
+            return np.zeros((len(h), 0)), np.zeros((len(h), 0, h.shape[1]))
+        values, gradients = self._losses.each(h, rows)
+        reference = _of_rows(self._reference, rows).T
+        return values / reference, gradients / reference[:, :, None]
 
     @property
     def convex(self) -> bool:
         """Whether all are known to be convex in h."""
-        return all(part.convex for part in self.parts)
+        return not self.targets or self._losses.convex
 
 
 class Goal:
@@ -59,10 +61,10 @@ class Goal:
         self.objective, question = objective, objective.question
         important = [t for t, w in question.targets.items() if w > 0]
         self._worst = RelativeLosses(objective, important if question.objective == WORST else ())
-        self._scale = objective.by_law(question.in_use) if self._worst.parts else np.ones(1)
+        self._scale = objective.by_law(question.in_use) if self._worst.targets else np.ones(1)
         self._limited = RelativeLosses(objective, question.not_worse)
         self._most = np.array([1 + percent / 100 for percent in question.not_worse.values()])
-        self.plain = not (self._worst.parts or self._limited.parts)
+        self.plain = not (self._worst.targets or self._limited.targets)
 
     @property
     def convex(self) -> bool:
@@ -71,7 +73,7 @@ class Goal:
 
     def criteria(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
         """Return the values (b, p), of which the largest is minimised, and their gradients (b, p, k)."""
-        if not self._worst.parts:
+        if not self._worst.targets:
             value, gradient = self.objective(h, rows)
             return value[:, None], gradient[:, None]
         ratios, slopes = self._worst(h, rows)
@@ -106,7 +108,7 @@ class Goal:
 
     def value(self, h: Array) -> Array:
         """Return what is reported of mixtures (b, k): the mean loss, or the largest ratio to the baseline's loss."""
-        return self._worst(h)[0].max(1) if self._worst.parts else self.objective.loss(h)
+        return self._worst(h)[0].max(1) if self._worst.targets else self.objective.loss(h)
 
     @property
     def unit(self) -> float:

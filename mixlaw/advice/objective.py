@@ -199,6 +199,34 @@ class Objective:
             total, gradient = (np.concatenate(each) for each in zip(*parts, strict=True))
         return total, gradient * lifted(h)[1]
 
+    def each(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
+        """Return the losses (b, m) of the m targets of any importance, and their gradients (b, m, k).
+
+        All targets are evaluated at once, which saves most of the time where mixtures are few.
+
+        Parameters
+        ----------
+        h, rows : as in a call
+        """
+        if "share" in self._law.uses:  # each target reads an input of its own
+            parts = [self.of(target)._losses(h, rows) for target in self.question.targets]
+            return np.stack([value for value, _ in parts], 1), np.stack([gradient for _, gradient in parts], 1)
+        drawn, m = self._laws == "drawn", len(self._theta)
+        laws = np.arange(len(h)) if rows is None else rows
+        theta = np.stack([each[laws % self.count] if drawn else each for each in self._theta.values()])
+        count, k = theta.shape[1], h.shape[1]
+        x = self._inputs(np.tile(h, (m, 1))[:, :, None] if drawn else h.T)
+        value, by_h = self._law.loss_and_gradient_h(theta.reshape(m * count, -1), x)
+        if drawn:
+            centres = np.repeat([self.fit.target(t).theta for t in self._theta], count, 0)
+            factors = np.repeat([self._widening(t) for t in self._theta], count)[:, None]
+            value, by_h = self._widened(centres, x, factors, value, by_h)
+            value, by_h = value.reshape(m, count).T, by_h.reshape(m, count, k).transpose(1, 0, 2)
+        else:
+            value = value.reshape(m, count, -1).mean(1).T
+            by_h = by_h.reshape(m, count, k, -1).mean(1).transpose(2, 0, 1)
+        return value, by_h * lifted(h)[1][:, None]
+
     def _mean(self, h: Array) -> tuple[Array, Array]:
         """Return the mean losses (b,) of mixtures (b, k) over the laws, and their gradients by the lifted weights."""
         total, gradient = self._weighted(self._theta, h.T)
@@ -211,17 +239,24 @@ class Objective:
             own = self._of_own(x, target)
             value, by_h = self._law.loss_and_gradient_h(theta[target], own)
             if self._laws == "drawn" and (factor := self._widening(target)) != 1.0:
-                value, by_h = self._widened(target, own, factor, value, by_h)
+                centre = np.tile(self.fit.target(target).theta, (len(value), 1))
+                value, by_h = self._widened(centre, own, np.full((len(value), 1), factor), value, by_h)
             total, gradient = total + importance * value, gradient + importance * by_h
         return total, gradient
 
-    def _widened(self, target: str, x: Inputs, factor: float, value: Array, by_h: Array) -> tuple[Array, Array]:
-        """Return resampled losses (b, n) and gradients (b, k, n), their deviations from the fit times a factor."""
-        theta = self.fit.target(target).theta
-        centre, centre_by_h = self._law.loss_and_gradient_h(np.tile(theta, (len(value), 1)), x)
+    def _widened(self, theta: Array, x: Inputs, factor: Array, value: Array, by_h: Array) -> tuple[Array, Array]:
+        """Return resampled losses (b, n) and gradients (b, k, n), their deviations from the fit times factors.
+
+        Parameters
+        ----------
+        theta, factor : parameters (b, p) of the fit around which each resampled law is widened, and its factor (b, 1)
+        value, by_h : losses and gradients of the resampled laws
+        """
+        centre, centre_by_h = self._law.loss_and_gradient_h(theta, x)
         safe, safe_centre = np.maximum(value, LEAST), np.maximum(centre, LEAST)
         far = safe_centre * np.exp(np.minimum(factor * deviations(centre, value), MOST_LOG))
-        slope = factor * by_h / safe[:, None] - (factor - 1) * centre_by_h / safe_centre[:, None]
+        wider = factor[:, None]
+        slope = wider * by_h / safe[:, None] - (wider - 1) * centre_by_h / safe_centre[:, None]
         return far, far[:, None] * slope
 
     def _of_own(self, x: Inputs, target: str) -> Inputs:

@@ -55,6 +55,7 @@ def require_met(objective: Objective, best: Array) -> None:
     asked = {t: p for t, p in question.not_worse.items() if reached[t] > (1 + p / 100) * (1 + MET)}
     possible = {t: _rounded_up(100 * (reached[t] - 1)) for t in asked}
     said = "contradict each other" if len(asked) > 1 else "cannot be met"
+    said += " within the limits of weights" if len(question.constraints()) > len(question.not_worse) else ""
     nearest_text = f"the nearest that can be met is {limits_text(possible)}"
     raise ConfigError(f"--not-worse {limits_text(asked)} {said}: {nearest_text}")
 

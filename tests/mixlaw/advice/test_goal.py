@@ -12,6 +12,7 @@ from mixlaw.advice.objective import Objective
 from mixlaw.advice.optima import drawn_optima, optimum, require_met
 from mixlaw.advice.sensitivity import flat_frontier, prices
 from mixlaw.errors import ConfigError
+from mixlaw.laws.registry import get_law
 from mixlaw.mixture import Mixture
 from tests.marks import examples
 from tests.mixlaw.synthetic import DOMAINS, fitted
@@ -146,3 +147,18 @@ def test_one_limit_that_cannot_be_met_is_said_so_alone():
     objective = Objective(laws.best, Question(1e9, 1e11, {"one": 1.0}, **asked), {})
     with pytest.raises(ConfigError, match=r"one:-50 cannot be met: the nearest that can be met is one:-[\d.]+$"):
         require_met(objective, optimum(objective, {}))
+
+
+@pytest.mark.parametrize("law", ["additive", "joint", "d-cpt"])
+@pytest.mark.parametrize("laws", ["mean", "best", "drawn"])
+def test_losses_of_all_targets_at_once_are_those_of_each(law, laws):
+    theta = get_law(law).term.start(np.random.default_rng(0), 3, len(DOMAINS))
+    one_domain_each = dict(zip(DOMAINS, np.clip(theta, *get_law(law).bounds(len(DOMAINS))), strict=True))
+    wide = fitted(law, one_domain_each, n_draws=5).best.widened_by(1.5, {})
+    objective = Objective(wide, Question(1e9, 1e11, dict.fromkeys(DOMAINS, 1.0)), {}, laws)
+    h, rows = np.random.default_rng(1).dirichlet(np.ones(3), 7), np.array([0, 1, 2, 3, 4, 0, 3])
+    value, gradient = objective.each(h, rows)
+    for i, target in enumerate(DOMAINS):
+        alone, slope = objective.of(target)(h, rows)
+        np.testing.assert_allclose(value[:, i], alone, rtol=1e-12)
+        np.testing.assert_allclose(gradient[:, i], slope, rtol=1e-9, atol=1e-12)
