@@ -62,6 +62,11 @@ class Explorer:
         return _count(self.fit)
 
     @property
+    def recommended(self) -> str | None:
+        """The name of the recommended mixture; None without a recommendation."""
+        return RECOMMENDED if RECOMMENDED in self.mixtures else None
+
+    @property
     def mixes(self) -> bool:
         """Whether there are mixtures to choose from."""
         return len(self.fit.domains) > 1 and "h" in self.fit.law.uses
@@ -97,7 +102,7 @@ class Explorer:
             "seen": self.seen,
             "scales": self.scales,
             "mixtures": [[name, mixture.array.tolist()] for name, mixture in self.mixtures.items()],
-            "recommended": RECOMMENDED if RECOMMENDED in self.mixtures else None,
+            "recommended": self.recommended,
             "in_use": next(iter(question.baselines)) if question.not_worse else None,
             "n_params": question.n_params,
             "n_tokens": question.n_tokens,

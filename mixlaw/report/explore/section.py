@@ -37,16 +37,15 @@ def explored(m: Material, parts: Sequence[Section], charts: Sequence[Chart]) -> 
 
 def explorer_section(explorer: Explorer, charts: Sequence[Chart]) -> Section:
     """Return the section with sliders, predicted losses, gains and limits."""
-    fit, question, recommended = explorer.fit, explorer.question, explorer.to_json()["recommended"]
-    names = list(explorer.mixtures)
+    fit, question, names = explorer.fit, explorer.question, list(explorer.mixtures)
     values: dict[str, Any] = {
         "law": fit.name,
         "uses": fit.law.uses,
         "domains": fit.domains if explorer.mixes else [],
         "most": explorer.most if explorer.mixes else 100,
         "mixtures": names,
-        "recommended": recommended,
-        "first": 1 if recommended and len(names) > 1 else 0,
+        "recommended": explorer.recommended,
+        "first": 1 if explorer.recommended and len(names) > 1 else 0,
         "targets": _rows(explorer),
         "interval": fit.interval_name(),
         "limits": explorer.mixes and bool(question.constraints()),
