@@ -4,7 +4,7 @@ from typing import Any
 
 from mixlaw.laws.exposure import Exposed
 from mixlaw.laws.multiplicative import Coupled, Emergence, Shares, Usefulness, WarmDecay
-from mixlaw.laws.published import Formula, data_constrained
+from mixlaw.laws.published import Exponential, Formula, Scheffe, SumOfExponentials, data_constrained
 from mixlaw.laws.terms import Constant, InverseSum, Number, PowerOfSum, Term
 from mixlaw.laws.tree import Decay, Nested, Product, Sum
 
@@ -21,6 +21,9 @@ KINDS: dict[type[Term], str] = {
     Coupled: "coupled",
     WarmDecay: "warm_decay",
     Emergence: "emergence",
+    Exponential: "exponential",
+    SumOfExponentials: "sum_of_exponentials",
+    Scheffe: "scheffe",
     Exposed: "exposed",
 }
 INPUTS = {"N", "D", "h", "available", "phases"}  # what a page can set; its runs have one phase

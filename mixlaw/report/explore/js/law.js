@@ -95,6 +95,28 @@ const TERMS = {
     return 1 / (1 + half * Math.exp(-x.logD));
   },
 
+  // exp(sum_i t_i h_i)
+  exponential: (term, theta, at, x) => Math.exp(x.h.reduce((sum, w, i) => sum + theta[at + i] * w, 0)),
+
+  // sum_i C_i exp(t_i h_i); without C_i there are k parameters
+  sum_of_exponentials(term, theta, at, x) {
+    const k = x.h.length;
+    const free = term.size === 2 * k;
+    const value = (w, i) => Math.exp(theta[at + (free ? k : 0) + i] * w + (free ? theta[at + i] : 0));
+    return x.h.reduce((sum, w, i) => sum + value(w, i), 0);
+  },
+
+  // sum_i b_i h_i + sum_{i<j} b_ij h_i h_j; of degree 1 there are k parameters
+  scheffe(term, theta, at, x) {
+    const k = x.h.length;
+    let sum = x.h.reduce((total, w, i) => total + theta[at + i] * w, 0);
+    let next = at + k;
+    for (let i = 0; i < k && term.size > k; i++) {
+      for (let j = i + 1; j < k; j++) sum += theta[next++] * x.h[i] * x.h[j];
+    }
+    return sum;
+  },
+
   // A / N'^alpha + B / D'^beta of Muennighoff et al.; parameters are logarithms
   data_constrained(term, theta, at, x) {
     const [A, alpha, B, beta, halfLifeD, halfLifeN] = theta.slice(at, at + 6).map(Math.exp);
