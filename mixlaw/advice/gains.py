@@ -4,6 +4,8 @@ The interval holds what resampled laws disagree about, the lack of fit and the s
 `mixlaw.fitting.differences`. The scatter of several targets adds up with the correlations that the runs show.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -54,10 +56,17 @@ def gains_over(objective: Objective, mixtures: Mixtures, level: float) -> dict[s
 
 def scatter_sd(objective: Objective, one: Array, other: Array) -> Array:
     """Return (1,) the sd of the difference of two runs, on mixtures (k,), around the law's [the targets' unit]."""
+    targets = objective.question.targets
+    loss = {t: (objective.of(t).at(one) + objective.of(t).at(other)) / 2 for t in targets}
+    return scatter_at(objective, one, other, loss)
+
+
+def scatter_at(objective: Objective, one: Array, other: Array, loss: Mapping[str, float]) -> Array:
+    """Return (1,) the sd of `scatter_sd` at these losses of the targets; mixtures are (k,), or of both halves (2k,)."""
     fit, importance = objective.fit, objective.question.targets
     at = [list(fit.targets).index(target) for target in importance]
-    loss = {t: np.array([(objective.of(t).at(one) + objective.of(t).at(other)) / 2]) for t in importance}
-    sd = np.array([w * fit.scatter_sd(t, one[None], other[None], loss[t])[0] for t, w in importance.items()])
+    here = {t: np.array([value]) for t, value in loss.items()}
+    sd = np.array([w * fit.scatter_sd(t, one[None], other[None], here[t])[0] for t, w in importance.items()])
     correlated = fit.correlations[np.ix_(at, at)] if len(fit.correlations) else np.ones((len(at), len(at)))
     found: Array = np.sqrt(np.maximum(sd @ correlated @ sd, 0.0))[None]
     return found

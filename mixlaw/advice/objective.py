@@ -72,6 +72,16 @@ class Objective:
             self._theta = {t: theta[self._over] for t, theta in self._theta.items()}
 
     @property
+    def parameters(self) -> Mapping[str, Array]:
+        """Target -> (count, p) parameters of the laws."""
+        return self._theta
+
+    @property
+    def separate(self) -> bool:
+        """Whether every law has a mixture of its own, and their mean is not taken."""
+        return self._laws == "drawn"
+
+    @property
     def count(self) -> int:
         """Number of laws: in the mean, or minimised one by one."""
         return len(next(iter(self._theta.values())))

@@ -16,6 +16,7 @@ from mixlaw.advice.gains import gains, gains_over
 from mixlaw.advice.losers import losers
 from mixlaw.advice.objective import Mixtures, Objective, as_mixture, run_noise
 from mixlaw.advice.optima import drawn_optima, optimum, require_met
+from mixlaw.advice.phase_plan import plan_phases, require_phases
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.sensitivity import flat_frontier, other_laws, path, prices
 from mixlaw.advice.simplex import starts
@@ -34,7 +35,14 @@ APART, MOST_NAMED = 0.02, 5  # difference of weights that is reported; maximum n
 
 
 def recommend(
-    laws: FittedLaws, question: Question | None = None, *, law: str | None = None, level: float = LEVEL, **asked: Any
+    laws: FittedLaws,
+    question: Question | None = None,
+    *,
+    law: str | None = None,
+    level: float = LEVEL,
+    phases: int = 1,
+    switch: float | None = None,
+    **asked: Any,
 ) -> Recommendation:
     """Find the best mixture h* of a big run with the chosen law, or another of the fitted ones.
 
@@ -48,20 +56,27 @@ def recommend(
         objective
     law : one of the fitted laws; the chosen one by default
     level : of all intervals, in (0, 1)
+    phases : 2 for a run that changes its mixture once; floors, caps and pins then hold in both phases, epochs in total
+    switch : share of the tokens at which its second phase begins; the best of 0.5, 0.6, ... 0.9 by default
 
     Raises
     ------
     ConfigError
-        If the law or a target was not fitted, or limits contradict each other or name unknown domains or targets.
+        If the law or a target was not fitted, limits contradict each other or name unknown domains or targets, or the
+        law does not tell phases apart.
     FitError
         If the law does not depend on the mixture.
     """
+    if phases not in (1, 2) or (switch is not None and phases == 1):
+        raise ConfigError("--phases must be 1 or 2, and --switch needs --phases 2")
     if (question is None) == (not asked):
         raise ConfigError("give recommend either a question or n_params, n_tokens, target and limits, not both")
     fit = law_of(laws, law)
     require_mixture(laws, fit.name)
     question = question or ask(laws, law=law, **asked)
     objective = Objective(fit, question, laws.sizes)
+    if phases == 2:
+        require_phases(objective, switch)
     baselines = question.baselines | usual_mixtures(fit.domains, laws.sizes | question.available)
     best, free = optimum(objective, baselines), optimum(objective.asking(question.unlimited()), baselines)
     require_met(objective, best)
@@ -102,6 +117,7 @@ def recommend(
         units={target: found.unit for target, found in fit.targets.items()},
         interval_name=fit.interval_name(),
         data_sha256=laws.data_sha256,
+        phases=plan_phases(objective, best, switch, level) if phases == 2 else None,
     )
 
 

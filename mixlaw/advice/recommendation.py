@@ -13,6 +13,7 @@ from mixlaw.advice.compute_optimal import SIZES
 from mixlaw.advice.constraints import MEAN, RECOMMENDED, Question
 from mixlaw.advice.equivalents import EQUIVALENTS
 from mixlaw.advice.gains import GAINS
+from mixlaw.advice.phase_plan import PhasePlan
 from mixlaw.errors import RunLogError
 from mixlaw.fileio import strict_json, write_atomically
 from mixlaw.fitting.saved import FittedLaws
@@ -62,6 +63,7 @@ class Recommendation:
     unit, units : unit of the weighted targets, and of each target
     interval_name : name of the intervals, see `FittedLaw.interval_name`
     data_sha256 : hash of the table that the laws were fitted to
+    phases : mixtures of a run that changes its mixture once, if they were asked for
     """
 
     law: str
@@ -86,6 +88,7 @@ class Recommendation:
     units: dict[str, str] = field(default_factory=dict)
     interval_name: str = "90 % interval"
     data_sha256: str = ""
+    phases: PhasePlan | None = None
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={weight:.4f}" for name, weight in self.weights.items())
@@ -128,6 +131,7 @@ class Recommendation:
             "noise": self.noise,
             "interval": self.interval_name,
             "warnings": self.warnings,
+            "phases": self.phases and self.phases.to_json(),
         } | tables
 
     @classmethod
@@ -167,6 +171,7 @@ class Recommendation:
             units=dict(facts.get("units") or {}),
             interval_name=str(facts.get("interval", "90 % interval")),
             data_sha256=str(facts.get("data_sha256", "")),
+            phases=PhasePlan.from_json(facts["phases"]) if facts.get("phases") else None,
         )
 
     def save(self, path: str | Path) -> None:

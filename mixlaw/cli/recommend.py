@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.cli.options import number
 from mixlaw.cli.question import question_of, question_options
 from mixlaw.console import say
 from mixlaw.errors import ConfigError
@@ -19,6 +20,10 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options of `mixlaw recommend`."""
     sub.add_argument("laws", metavar="LAWS")
     question_options(sub)
+    changes = "2: also the best two mixtures, one after the other, and their gain over the best single one"
+    sub.add_argument("--phases", type=int, choices=[1, 2], default=1, help=changes)
+    begins = "share of the tokens at which the second phase begins; default: the best of 0.5, 0.6, ... 0.9"
+    sub.add_argument("--switch", type=number, metavar="SHARE", help=begins)
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.add_argument("--out", type=Path, help="write JSON to this file; `mixlaw report` reads it")
     sub.add_argument("--override", type=Path, help="Hydra config file to write, e.g. configs/mixture/big.yaml")
@@ -27,7 +32,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Recommend a mixture."""
     laws = FittedLaws.load(options.laws)
-    answer = recommend(laws, question_of(laws, options), law=options.law)
+    answer = recommend(laws, question_of(laws, options), law=options.law, phases=options.phases, switch=options.switch)
     if options.out:
         answer.save(options.out)
     if options.override:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.report.answer_tables import losers_sentences, worst_sentences
+from mixlaw.report.phase_text import phases_block, verdict
 from mixlaw.report.worth import balance, optimal_size, worth
 from mixlaw.tables.units import NATS, brackets, difference, kind_of
 from mixlaw.text import text_table
@@ -13,7 +14,15 @@ NO_OVERRIDE = "Hydra's command line cannot hold these names; --override FILE wri
 
 def summary(answer: Recommendation) -> str:
     """Return a recommendation as text for a terminal: tables, the Hydra override, and warnings."""
-    blocks = [_head(answer), _domains(answer), _outcomes(answer), _prices(answer), _path(answer), _others(answer)]
+    blocks = [
+        _head(answer),
+        phases_block(answer),
+        _domains(answer),
+        _outcomes(answer),
+        _prices(answer),
+        _path(answer),
+        _others(answer),
+    ]
     last = [f"train it with: {answer.override or NO_OVERRIDE}", *(f"warning: {text}" for text in answer.warnings)]
     return "\n\n".join([*filter(None, blocks), "\n".join(last)])
 
@@ -24,6 +33,7 @@ def _head(answer: Recommendation) -> str:
     asked = f"N = {n:.4g} parameters, D = {d:.4g} tokens, target: {targets}"
     return "\n".join(
         [
+            *verdict(answer),
             f"{answer.law} law ({answer.reason})",
             asked,
             *optimal_size(answer),
