@@ -1,5 +1,7 @@
 """Limits on losses and the worst target: what is returned meets all limits, and nothing that meets them is better."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -145,6 +147,9 @@ def test_one_limit_that_cannot_be_met_is_said_so_alone():
     laws = fitted("additive", opposed())
     asked = {"not_worse": {"one": -50.0, "two": 90.0}, "baselines": {"uniform": Mixture.uniform(DOMAINS)}}
     objective = Objective(laws.best, Question(1e9, 1e11, {"one": 1.0}, **asked), {})
+    capped = objective.asking(replace(objective.question, caps={"code": 0.1}))
+    with pytest.raises(ConfigError, match=r"one:-50 cannot be met within the limits of weights: the nearest"):
+        require_met(capped, optimum(capped, {}))
     with pytest.raises(ConfigError, match=r"one:-50 cannot be met: the nearest that can be met is one:-[\d.]+$"):
         require_met(objective, optimum(objective, {}))
 
