@@ -2,6 +2,7 @@
 
     python -m data.preview                                                # the quick start's domains, natural mixture
     python -m data.preview data=mine --mixture 'code=0.7,docs=0.3' --first 1000 --seq-len 256
+    python -m data.preview --mixture code=1 --until 0.8 --mixture docs=1    # the mixture changes after 80 %
     python -m data.preview data=multimodal --seq-len 256 --out sheet.png  # the first images of every domain
     python -m data.preview --shards '/data/shards/*.tar' --out sheet.png  # samples, captions, and the first images
 
@@ -11,7 +12,7 @@ Nothing is prepared or changed; indices of tar shards are saved in data.root.
 import argparse
 import itertools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from data.readers.paths import find_files
 from data.readers.webdataset import TarShards
 from data.store.images import ImageReader
 from data.store.tokens import SPLITS, Manifest, TokenReader, open_manifest
-from data.stream.items import Layout, kinds_in
+from data.stream.items import Kinds, Layout, kinds_in
 from data.stream.loader import WeightedStream
 from data.stream.views import View
 from data.tokenizers import Tokenizer, load_tokenizer
@@ -131,19 +132,68 @@ def decoded_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> str:
     return "".join(parts)
 
 
-def realised(manifest: Manifest, weights: Mixture, layout: Layout, first: int) -> str:
-    """Return a table of requested and realised weights in the first sequences of the stream, with tokens and epochs."""
-    kinds = {name: kinds_in(manifest, name, "train", layout) for name, weight in weights.items() if weight}
+def realised(manifest: Manifest, phases: Sequence[tuple[int, Mixture]], layout: Layout, first: int) -> str:
+    """Return tables of requested and realised weights in the first sequences of the stream, with tokens and epochs.
+
+    Parameters
+    ----------
+    phases : (sequences before it, mixture) of each phase
+    first : number of sequences
+
+    Raises
+    ------
+    DataError
+        If a domain has no sequence.
+    """
+    drawn = {name for _, weights in phases for name, weight in weights.items() if weight}
+    kinds = {name: kinds_in(manifest, name, "train", layout) for name in manifest.domains if name in drawn}
     for name, here in kinds.items():
         if not here.size:
             raise DataError(f"domain '{name}' has too few tokens for a sequence of {layout.seq_len}: lower --seq-len")
-    spent = WeightedStream(manifest, weights, layout, 1, seed=0).tokens_by_domain(first)
+    stream = WeightedStream(manifest, phases[0][1], layout, 1, seed=0, changes=phases[1:])
+    stops = [*(begin for begin, _ in phases[1:]), first]
+    lengths = [stop - begin for (begin, _), stop in zip(phases, stops, strict=True)]
+    requested = {d: sum(n * h[d] for n, (_, h) in zip(lengths, phases, strict=True)) / first for d in phases[0][1]}
+    tables = [(f"the first {first:,} sequences", requested, stream.tokens_by_domain(first))]
+    for (begin, weights), stop in zip(phases, stops, strict=True):
+        before, after = stream.tokens_by_domain(begin), stream.tokens_by_domain(stop)
+        tables.append((f"sequences {begin + 1:,} to {stop:,}", weights, {d: after[d] - before[d] for d in after}))
+    shown = tables[1:] + tables[:1] if len(phases) > 1 else tables[:1]
+    return "\n".join(f"{title} of {layout.seq_len} tokens:\n{_shares(*more, kinds)}" for title, *more in shown)
+
+
+def _shares(requested: Mapping[str, float], spent: Mapping[str, int], kinds: Mapping[str, Kinds]) -> str:
     rows = [["domain", "requested", "realised", "tokens", "epochs"]]
-    for name, weight in weights.items():
+    for name, weight in requested.items():
         epochs = spent[name] / kinds[name].total("n_tokens") if name in kinds else 0.0
         share = spent[name] / sum(spent.values())
         rows.append([name, f"{weight:.4f}", f"{share:.4f}", f"{spent[name]:,}", f"{epochs:.4f}"])
-    return f"the first {first:,} sequences of {layout.seq_len} tokens:\n{aligned(rows, 1)}"
+    return aligned(rows, 1)
+
+
+def phases_of(mixtures: Sequence[Mixture], until: Sequence[float], first: int) -> list[tuple[int, Mixture]]:
+    """Return (sequences before it, mixture) of each phase.
+
+    Parameters
+    ----------
+    until : share of the sequences at which each mixture but the last ends
+    first : number of sequences
+
+    Raises
+    ------
+    ConfigError
+        If there is not one share between any two mixtures, or a phase would have no sequence.
+    """
+    if len(until) != len(mixtures) - 1:
+        raise ConfigError(
+            f"--until is given {len(until)} times and --mixture {len(mixtures)} times: each mixture but the last needs "
+            "one, the share of the sequences at its end"
+        )
+    begins = [0, *(round(share * first) for share in until if 0 < share < 1)]
+    if len(begins) != len(mixtures) or any(a >= b for a, b in itertools.pairwise([*begins, first])):
+        shown = ", ".join(map(str, until))
+        raise ConfigError(f"--until {shown}: shares must increase between 0 and 1, by a sequence or more")
+    return list(zip(begins, mixtures, strict=True))
 
 
 class Allowed:
@@ -260,12 +310,12 @@ def inspect_prepared(args: argparse.Namespace) -> str:
     config = compose_config(args.overrides)
     manifest = open_manifest(config.folder, how_to_prepare(config))
     layout = layout_of(manifest, args.seq_len, args.image_size, args.patch_size)
-    if args.mixture:
-        weights = Mixture.parse(args.mixture, manifest.domains, "--mixture")
-    else:
+    mixtures = [Mixture.parse(text, manifest.domains, "--mixture") for text in args.mixture]
+    if not mixtures:
         sizes = {name: n_available(manifest, name, "train", layout) for name in manifest.domains}
-        weights = Mixture.proportional(sizes)
-    parts = [describe(manifest, layout), realised(manifest, weights, layout, args.first)]
+        mixtures = [Mixture.proportional(sizes)]
+    phases = phases_of(mixtures, args.until, args.first)
+    parts = [describe(manifest, layout), realised(manifest, phases, layout, args.first)]
     if args.out:
         images = prepared_images(manifest)
         write_png(contact_sheet(images), args.out)
@@ -311,7 +361,10 @@ def parse_args(argv: list[str] | None) -> Any:
     )
     parser.add_argument("overrides", nargs="*", metavar="setting=value", help="a group or setting of configs/data")
     add = parser.add_argument
-    add("--mixture", metavar="DOMAIN=WEIGHT,...", help="weights of the domains (default: the natural mixture)")
+    weights = "weights of the domains (default: the natural mixture); repeat it for phases"
+    add("--mixture", action="append", default=[], metavar="DOMAIN=WEIGHT,...", help=weights)
+    shares = "phases: share of the sequences at which a mixture ends, for each but the last"
+    add("--until", action="append", type=float, default=[], metavar="SHARE", help=shares)
     add("--first", type=positive, default=1000, metavar="N", help="number of sequences to count (%(default)s)")
     add("--seq-len", type=positive, default=64, metavar="TOKENS", help="length of a sequence (%(default)s)")
     add("--patch-size", type=positive, default=4, metavar="PIXELS", help="side of an image patch (%(default)s)")
@@ -331,8 +384,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    if args.shards and (args.overrides or args.mixture):
-        raise ConfigError("--shards shows tar shards only: remove the settings and --mixture")
+    if args.shards and (args.overrides or args.mixture or args.until):
+        raise ConfigError("--shards shows tar shards only: remove the settings, --mixture and --until")
     sys.stdout.write(inspect_shards(args) if args.shards else inspect_prepared(args))
     return 0
 

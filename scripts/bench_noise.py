@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from data.stream.loader import WeightedStream
 from mixlaw.fileio import write_atomically
 from train.compose import compose_config, plan_run
 from train.distributed import World, join_world
@@ -127,7 +126,7 @@ def train(plan: Plan, world: World, after_step: Callable[[nn.Module, int], None]
     config, layout = plan.config, plan.config.layout()
     model = build_model(config.model, plan.manifest.vocab_size, layout, config.seed).to(world.device)
     optimizer = build_optimizer(model, config.optim, config.model.width)
-    stream = WeightedStream(plan.manifest, plan.weights, layout, config.stream.batch_size, config.seed)
+    stream = plan.stream()
     after_step(model, 0)
     for step, batch in enumerate(stream.batches(0, plan.n_steps), 1):
         factor = schedule_factor(config.schedule, (step - 1) * plan.tokens_per_step, plan.tokens_per_step)

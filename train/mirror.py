@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mixlaw.runs.log import read_facts
+from mixlaw.runs.phases import phases_so_far
 from train.sent import record_sent
 
 POLL_S = 1.0
@@ -109,7 +110,8 @@ def open_run(folder: Path, facts: Mapping[str, Any], project: str) -> Any:
         config={k: v for k, v in facts.items() if k != "hardware"},
         settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True),
     )
-    for prefix in ("train", "loss", "loss_se", "weight", "epochs"):
+    by_phase = [f"weight@{number}" for number, _ in enumerate(facts.get("phases", []), 1)]
+    for prefix in ("train", "loss", "loss_se", "weight", "epochs", *by_phase):
         run.define_metric(f"{prefix}/*", step_metric="n_tokens")
     return run
 
@@ -124,6 +126,10 @@ def as_metrics(row: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
     for domain, n_tokens in spent.items():
         metrics[f"weight/{domain}"] = n_tokens / max(sum(spent.values()), 1)
         metrics[f"epochs/{domain}"] = n_tokens / max(facts["data"][domain]["n_tokens"], 1)
+    for phase in phases_so_far(row["step"], spent, facts):
+        metrics["train/phase"] = phase.number
+        shares = {d: n / max(sum(phase.spent.values()), 1) for d, n in phase.spent.items()}
+        metrics |= {f"weight@{phase.number}/{d}": share for d, share in shares.items()}
     return metrics
 
 

@@ -86,6 +86,35 @@ def test_the_realised_mixture_is_that_of_the_stream(inspect: Command, settings: 
     assert abs(counts[0] - 0.37 * 60) <= 2
 
 
+def test_the_mixture_of_every_phase_is_shown(inspect: Command, settings: list[str]) -> None:
+    phases = ["--mixture", "web=1", "--until", 0.75, "--mixture", "web=0.2,books=0.8"]
+    code, out, _ = inspect(*settings, *phases, "--first", 80, "--seq-len", 16)
+    assert code == 0
+    first, second, whole = (table(part + "\n\n", "domain  requested") for part in out.split(" of 16 tokens:")[1:])
+    assert "sequences 1 to 60 of 16" in out
+    assert "sequences 61 to 80 of 16" in out
+    assert (first["web"][:3], first["books"][:3]) == (["1.0000", "1.0000", "960"], ["0.0000", "0.0000", "0"])
+    assert second["books"][:3] == ["0.8000", "0.8000", "256"]
+    assert whole["books"][:3] == ["0.2000", "0.2000", "256"]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--mixture", "web=1", "--until", 0.5], "--until is given 1 times and --mixture 1 times"),
+        (["--mixture", "web=1", "--until", 1, "--mixture", "books=1"], "--until 1.0: shares must increase"),
+        (["--mixture", "web=1", "--until", "nan", "--mixture", "books=1"], "--until nan: shares must"),
+    ],
+)
+def test_wrong_phases_are_one_sentence(
+    inspect: Command, settings: list[str], more: list[object], sentence: str
+) -> None:
+    code, _, err = inspect(*settings, *more)
+    assert code == 2
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
 def test_without_a_mixture_the_natural_one_is_realised(inspect: Command, settings: list[str]) -> None:
     _, out, _ = inspect(*settings)
     manifest = open_manifest(compose_config(settings).folder)

@@ -293,7 +293,7 @@ def test_rows_arrive_in_order_under_dashboard_names(plan: Plans, stopped: tuple[
 
 
 def test_a_train_row_becomes_shares_and_epochs() -> None:
-    row = {"kind": "train", "n_tokens": 128, "loss": 2.0, "grad_norm": 1.0, "lr": 0.1}
+    row = {"kind": "train", "step": 2, "n_tokens": 128, "loss": 2.0, "grad_norm": 1.0, "lr": 0.1}
     facts = {"data": {"a": {"n_tokens": 48}, "b": {"n_tokens": 320}}}
     assert as_metrics(row | {"tokens_by_domain": {"a": 96, "b": 32}}, facts) == {
         "n_tokens": 128,
@@ -305,6 +305,16 @@ def test_a_train_row_becomes_shares_and_epochs() -> None:
         "epochs/a": 2.0,
         "epochs/b": 0.1,
     }
+
+
+def test_a_train_row_of_a_run_with_phases_shows_the_weights_of_each() -> None:
+    row = {"kind": "train", "step": 4, "n_tokens": 128, "loss": 2.0, "grad_norm": 1.0, "lr": 0.1}
+    phase = {"until": 0.5, "step": 2, "weights": {"a": 1.0, "b": 0.0}, "tokens_by_domain": {"a": 64, "b": 0}}
+    last = {"until": 1.0, "step": 8, "weights": {"a": 0.5, "b": 0.5}, "tokens_by_domain": {"a": 160, "b": 96}}
+    facts = {"data": {"a": {"n_tokens": 48}, "b": {"n_tokens": 320}}, "phases": [phase, last]}
+    metrics = as_metrics(row | {"tokens_by_domain": {"a": 96, "b": 32}}, facts)
+    by_phase = {k: v for k, v in metrics.items() if "phase" in k or "@" in k}
+    assert by_phase == {"train/phase": 2, "weight@1/a": 1.0, "weight@1/b": 0.0, "weight@2/a": 0.5, "weight@2/b": 0.5}
 
 
 def seen_rows(seen: Path, n_rows: int) -> list[Record]:
