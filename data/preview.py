@@ -154,21 +154,26 @@ def realised(manifest: Manifest, phases: Sequence[tuple[int, Mixture]], layout: 
     stops = [*(begin for begin, _ in phases[1:]), first]
     lengths = [stop - begin for (begin, _), stop in zip(phases, stops, strict=True)]
     requested = {d: sum(n * h[d] for n, (_, h) in zip(lengths, phases, strict=True)) / first for d in phases[0][1]}
-    tables = [(f"the first {first:,} sequences", requested, stream.tokens_by_domain(first))]
+    whole = _shares(f"the first {first:,} sequences", requested, stream.tokens_by_domain(first), kinds, layout)
+    if len(phases) == 1:
+        return whole
+    tables = []
     for (begin, weights), stop in zip(phases, stops, strict=True):
         before, after = stream.tokens_by_domain(begin), stream.tokens_by_domain(stop)
-        tables.append((f"sequences {begin + 1:,} to {stop:,}", weights, {d: after[d] - before[d] for d in after}))
-    shown = tables[1:] + tables[:1] if len(phases) > 1 else tables[:1]
-    return "\n".join(f"{title} of {layout.seq_len} tokens:\n{_shares(*more, kinds)}" for title, *more in shown)
+        spent = {domain: after[domain] - before[domain] for domain in after}
+        tables.append(_shares(f"sequences {begin + 1:,} to {stop:,}", weights, spent, kinds, layout))
+    return "\n".join([*tables, whole])
 
 
-def _shares(requested: Mapping[str, float], spent: Mapping[str, int], kinds: Mapping[str, Kinds]) -> str:
+def _shares(
+    title: str, requested: Mapping[str, float], spent: Mapping[str, int], kinds: Mapping[str, Kinds], layout: Layout
+) -> str:
     rows = [["domain", "requested", "realised", "tokens", "epochs"]]
     for name, weight in requested.items():
         epochs = spent[name] / kinds[name].total("n_tokens") if name in kinds else 0.0
         share = spent[name] / sum(spent.values())
         rows.append([name, f"{weight:.4f}", f"{share:.4f}", f"{spent[name]:,}", f"{epochs:.4f}"])
-    return aligned(rows, 1)
+    return f"{title} of {layout.seq_len} tokens:\n{aligned(rows, 1)}"
 
 
 def phases_of(mixtures: Sequence[Mixture], until: Sequence[float], first: int) -> list[tuple[int, Mixture]]:
