@@ -196,12 +196,17 @@ class Mixture(Mapping[str, float]):
         >>> Mixture.of({"code": 1 / 3, "docs": 2 / 3}).hydra_override()
         'mixture.weights={code:0.3333,docs:0.6667}'
         """
+        weights = self._hydra_value(digits)
+        return f"mixture.weights={weights}" if weights else ""
+
+    def _hydra_value(self, digits: int) -> str:
+        """Return the weights as a value of Hydra's overrides; '' if a name cannot be written there."""
         if not all(map(_KEY.fullmatch, self)):
             return ""
         units = self.rounded(10**digits)
         names = [_SPECIAL.sub(r"\\\1", name) for name in units]
         parts = [f"{name}:{unit / 10**digits:.{digits}f}" for name, unit in zip(names, units.values(), strict=True)]
-        return "mixture.weights={" + ",".join(parts) + "}"
+        return "{" + ",".join(parts) + "}"
 
     def to_yaml(self) -> str:
         """Return a configuration of the trainer's group `mixture`, with weights of four digits that sum to one."""
@@ -218,6 +223,39 @@ def _checked_weight(name: str, weight: float, where: str) -> float:
     if not 0 <= number <= 1:  # also refuses NaN
         raise ConfigError(f"{where}: weight of '{name}' is {number:g}; weights must lie in [0, 1]")
     return number
+
+
+def ramp(one: Mixture, other: Mixture, steps: int) -> list[tuple[float, Mixture]]:
+    """Return a linear ramp between two mixtures, as (share of the run at its end, mixture) of phases of equal length.
+
+    Each phase has the mixture of its middle, so that the whole run has the mean of the two mixtures.
+
+    Parameters
+    ----------
+    steps : number of phases
+
+    Raises
+    ------
+    ConfigError
+        If steps is below 1, or the mixtures have different domains.
+    """
+    if steps < 1 or set(one) != set(other):
+        raise ConfigError(f"a ramp needs one phase or more ({steps} given), and two mixtures of the same domains")
+    shares = [(i + 0.5) / steps for i in range(steps)]
+    mixtures = [Mixture(one, [(1 - s) * w + s * other[d] for d, w in one.items()], "ramp") for s in shares]
+    return [((i + 1) / steps, mixture) for i, mixture in enumerate(mixtures)]
+
+
+def phases_override(phases: Iterable[tuple[float, Mixture]], digits: int = 4) -> str:
+    """Return the trainer's override for phases (share of the run at its end, mixture); '' if a name has other letters.
+
+    >>> phases_override(ramp(Mixture.of({"code": 1.0, "docs": 0.0}), Mixture.of({"code": 0.0, "docs": 1.0}), 2), 2)
+    'mixture.phases=[{until:0.5,weights:{code:0.75,docs:0.25}},{until:1.0,weights:{code:0.25,docs:0.75}}]'
+    """
+    parts = [(until, mixture._hydra_value(digits)) for until, mixture in phases]
+    if not all(weights for _, weights in parts):
+        return ""
+    return "mixture.phases=[" + ",".join(f"{{until:{until},weights:{weights}}}" for until, weights in parts) + "]"
 
 
 def round_to_sum(weights: "NDArray[np.float64]", total: int) -> list[int]:

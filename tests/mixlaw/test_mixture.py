@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixlaw.errors import ConfigError
-from mixlaw.mixture import Mixture, check_domain_name, round_to_sum
+from mixlaw.mixture import Mixture, check_domain_name, phases_override, ramp, round_to_sum
 
 NAMES = st.text('abcXYZ019 _-,=:+.()[]{}"é', min_size=1, max_size=8).filter(lambda name: name == name.strip())
 HYDRA_NAMES = st.text("abcXYZ019_-,=:+.()[]{} \\", min_size=1, max_size=8).map(lambda name: f"x{name}x")
@@ -232,3 +232,22 @@ assert not {"numpy", "yaml", "pandas"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@given(steps=st.integers(1, 20), share=st.floats(0, 1))
+def test_a_ramp_has_the_mean_of_its_ends_and_is_written_as_the_trainers_phases(steps: int, share: float) -> None:
+    one, other = Mixture.of({"a": 1.0, "b": 0.0}), Mixture.of({"a": share, "b": 1 - share})
+    phases = ramp(one, other, steps)
+    assert [until for until, _ in phases] == [(i + 1) / steps for i in range(steps)]
+    assert sum(mixture["a"] for _, mixture in phases) / steps == pytest.approx((1 + share) / 2)
+    [override] = OverridesParser.create().parse_overrides([phases_override(phases)])
+    assert override.key_or_group == "mixture.phases"
+    for (until, mixture), read in zip(phases, override.value(), strict=True):
+        assert read["until"] == until
+        assert read["weights"] == pytest.approx(dict(mixture), abs=1e-4)
+
+
+def test_a_ramp_between_other_domains_is_refused() -> None:
+    with pytest.raises(ConfigError, match="two mixtures of the same domains"):
+        ramp(Mixture.of({"a": 1.0}), Mixture.of({"b": 1.0}), 2)
+    assert phases_override([(1.0, Mixture.of({"\u00e9": 1.0}))]) == ""
