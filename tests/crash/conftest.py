@@ -23,6 +23,10 @@ SETTINGS = [
 AVERAGED = ["evaluation.average=0.3"]
 BEHIND = [*AVERAGED, "machine.background_saves=true", "schedule.n_tokens=640"]  # 10 steps
 SHARDED = [*AVERAGED, "machine.parallel=fsdp", "schedule.n_tokens=384", "evaluation.n_points=3"]  # 6 steps
+PHASED = [  # the mixture changes between saves (every second step), and in the middle
+    "mixture.weights=null",
+    "mixture.phases=[{until:0.3,weights:{code:1}},{until:0.5,weights:{code:0.3,docs:0.7}},{until:1,weights:{docs:1}}]",
+]
 DOMAINS = {  # role, documents, tokens in each, tokens in a shard
     "code": ("train", 30, 100, 250),
     "docs": ("train", 20, 8, 8),  # nine sequences, each of which crosses the ends of two shards or more

@@ -6,15 +6,14 @@ from functools import partial
 
 import pytest
 
-from data.stream.loader import WeightedStream
+from tests.crash.conftest import AVERAGED, PHASED, Cases
 from tests.crash.harm import die_at
 from tests.crash.harness import Case
 
 
 def tender_steps(case: Case) -> dict[str, set[int]]:
     """Return the steps where something special happens, by what it is."""
-    plan, config = case.plan, case.plan.config
-    stream = WeightedStream(plan.manifest, plan.weights, config.layout(), config.stream.batch_size, config.seed)
+    plan, stream = case.plan, case.plan.stream()
     size = plan.kinds["docs"].total("n_tokens")
     spent = [stream.tokens_by_domain(step)["docs"] for step in range(plan.n_steps + 1)]
     steps = range(1, plan.n_steps + 1)
@@ -51,6 +50,16 @@ def chain(case: Case, n: int, seed: int) -> None:
 @pytest.mark.parametrize("n", [1, 2, 3, 10])
 def test_a_chain_of_deaths(n: int, case: Case) -> None:
     chain(case, n, seed=n)
+
+
+def test_deaths_around_the_ends_of_phases(cases: Cases) -> None:
+    case = cases(*AVERAGED, *PHASED)
+    ends = [phase.end for phase in case.plan.phases[:-1]]
+    assert ends == [7, 12]
+    for step in (end + d for end in ends for d in (-1, 0, 1)):
+        assert case.attempt(partial(die_at, step * case.plan.tokens_per_step)).code == -signal.SIGKILL
+        case.counts["deaths around the ends of phases"] += 1
+    case.finish()
 
 
 @pytest.mark.crash

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from mixlaw.errors import CheckpointError, RunLogError
-from tests.crash.conftest import SHARDED, Cases
+from tests.crash.conftest import PHASED, SHARDED, Cases
 from tests.crash.harm import DIED, break_operation
 from tests.crash.harness import FINISHED, Case
 
@@ -33,6 +33,13 @@ def harmed_at(case: Case, n: int, how: str, rank: int, n_tokens: int = 0) -> boo
 @pytest.mark.parametrize(("how", "rank", "n"), [("before", 0, 4), ("halfway", 1, 1), ("full", 1, 1)])
 def test_an_operation_of_a_save(how: str, rank: int, n: int, sharded: Case) -> None:
     assert harmed_at(sharded, n, how, rank, STEP * sharded.plan.tokens_per_step)
+
+
+def test_a_save_before_and_one_after_the_end_of_a_phase(cases: Cases) -> None:
+    phased = cases(*SHARDED, *PHASED, n_ranks=2)
+    assert [phase.end for phase in phased.plan.phases] == [2, 3, 6]
+    for step in (2, STEP):
+        assert harmed_at(phased, 4, "before", 0, step * phased.plan.tokens_per_step)
 
 
 @pytest.mark.crash
