@@ -14,6 +14,7 @@ import numpy as np
 
 from mixlaw.advice.simplex import CONVERGED, Limits, Rows, minimise_mixture
 from mixlaw.laws.jacobian import Array
+from mixlaw.laws.law import FLOOR
 from mixlaw.laws.terms import TINY
 
 ROUNDS = 40  # maximum number of updates of the multipliers
@@ -24,6 +25,7 @@ MET = 1e-6  # a bound is met if it exceeds zero by at most this, or by `ROUGHLY_
 ROUGHLY_MET = 1e-4
 AIM = 0.1  # the violation, and the relative duality gap, at which the rounds end, as a share of the tolerance
 NOT_MET = 1e6  # a mixture that violates a bound ranks behind all others: its criterion is raised by this, per violation
+AWAKE = 5 * FLOOR  # smallest weight in the start of a round: at 0, lifted weights have no slope that shows a way back
 # mixtures (b, k), indices of their starts (b,) -> values (b, m) and gradients (b, m, k)
 Functions = Callable[[Array, Rows], tuple[Array, Array]]
 
@@ -77,7 +79,7 @@ def minimise_bounded(
     before, tolerance = np.full(len(h), np.inf), MET if within <= CONVERGED else ROUGHLY_MET
     for _ in range(ROUNDS):
         inner = _smooth(criteria, bounds, own, at)
-        ends[at], _ = minimise_mixture(inner, ends[at], limits.rows(at), within)
+        ends[at], _ = minimise_mixture(inner, np.maximum(ends[at], AWAKE), limits.rows(at), within)
         gap, beyond = _update(criteria(ends[at], at)[0], bounds(ends[at], at)[0], own, at)
         left = np.maximum(beyond, gap)
         slow = left > IMPROVES * before[at]

@@ -24,7 +24,7 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 
 LEVELS = 20  # points of a curve
-SMOOTH = 1e-4  # weight below which differences from the baseline are smoothed
+SMOOTH = 1e-3  # weight below which differences from the baseline are smoothed
 OF_OBJECTIVE = "objective"  # as the name of y
 NO_DISTANCE = 1e-6  # smallest length of a curve from the baseline
 DISTANCE = "distance"  # as the name of x
@@ -92,10 +92,11 @@ def between_targets(objective: Objective, targets: tuple[str, str], mixtures: Mi
         (value, slope), level = first(h), levels[rows % LEVELS]
         return (value / level - 1)[:, None], slope[:, None] / level[:, None, None]
 
-    front = _front(Goal(second), beyond, ends[0], ends[1])
+    goal = Goal(second)
+    front, convex = _front(goal, beyond, ends[0], ends[1]), goal.convex and first.convex
     return Tradeoff(
         *targets,
-        curve=_points(front, first.loss(front), second.loss(front), objective.fit.domains),
+        curve=_points(front, first.loss(front), second.loss(front), objective.fit.domains, convex),
         marks=_marks(mixtures, first.loss, second.loss),
         noise=run_noise(second, laws.noise),
     )
@@ -121,7 +122,7 @@ def from_baseline(objective: Objective, mixtures: Mixtures, laws: FittedLaws) ->
     return Tradeoff(
         DISTANCE,
         OF_OBJECTIVE,
-        curve=_points(front, distance(front), goal.value(front), objective.fit.domains),
+        curve=_points(front, distance(front), goal.value(front), objective.fit.domains, goal.convex),
         marks=_marks(mixtures, distance, goal.value),
         noise=run_noise(free, laws.noise) * goal.unit,
     )
@@ -153,12 +154,24 @@ def _segment(one: Array, other: Array) -> Array:
     return (1 - share) * one + share * other
 
 
-def _points(front: Array, x: Array, y: Array, domains: list[str]) -> pd.DataFrame:
-    """Return the points of a front (p, k) that no other point dominates, from the lowest x on."""
-    order = np.lexsort((y, x))
-    lowest = np.minimum.accumulate(y[order])
-    kept = [i for i, least in zip(order, np.append(np.inf, lowest[:-1]), strict=True) if y[i] < least]
+def _points(front: Array, x: Array, y: Array, domains: list[str], convex: bool) -> pd.DataFrame:
+    """Return the points of a front (p, k) that no other point dominates, from the lowest x on.
+
+    A point of a convex problem that lies above the chord of two others is left out: a mixture of theirs is better.
+    """
+    kept: list[int] = []
+    for i in np.lexsort((y, x)):
+        if kept and y[i] >= y[kept[-1]]:
+            continue
+        while convex and len(kept) > 1 and _above(x, y, kept[-2], kept[-1], i):
+            kept.pop()
+        kept.append(int(i))
     return pd.DataFrame({"x": x[kept], "y": y[kept], "weights": [as_mixture(domains, front[i]) for i in kept]})
+
+
+def _above(x: Array, y: Array, before: int, point: int, after: int) -> bool:
+    """Return whether a point lies above the chord from the point before it to the one after it."""
+    return bool((y[point] - y[before]) * (x[after] - x[before]) > (y[after] - y[before]) * (x[point] - x[before]))
 
 
 def _marks(mixtures: Mixtures, x: Loss, y: Loss) -> pd.DataFrame:
