@@ -16,7 +16,8 @@ from mixlaw.errors import ConfigError
 from mixlaw.mixture import Mixture
 from train.grids import combinations
 
-_MIXTURE = ("mixture", "mixture.weights", "mixture.named", "seed")  # settings that differ between runs of one shape
+# Settings that differ between runs of one shape.
+_MIXTURE = ("mixture", "mixture.weights", "mixture.named", "mixture.phases", "checkpoint.branch_from", "seed")
 
 
 @dataclass(frozen=True)

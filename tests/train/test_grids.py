@@ -3,7 +3,9 @@
 import pytest
 from hydra.errors import HydraException
 
+from data.config_folders import ROOT
 from mixlaw.errors import ConfigError
+from sweeps.study_file import grids_of, shapes_of
 from train.compose import compose_config, compose_study
 from train.grids import combinations
 
@@ -44,8 +46,20 @@ def test_composing_a_study_at_once_is_composing_every_run() -> None:
         for seed in (0, 1)
         for lr in ("1e-3", "2e-3")
     ]
+    phases = "mixture.phases=[{until: 0.5, weights: {code: 1.0}}, {until: 1, weights: {docs: 1.0}}]"
+    jobs += [["study=quickstart", phases, f"seed={seed}"] for seed in (0, 1)]
     jobs += [["study=quickstart", "mixture=uniform"], ["seed=1", "seed=2"], ["model.width=64"], ["precision=bf16"]]
     assert compose_study(jobs) == [compose_config(job) for job in jobs]
+
+
+def test_a_grid_over_phases_is_a_list_of_lists_and_no_further_shape() -> None:
+    path = ROOT / "sweeps/study/phases.yaml"
+    jobs = combinations(*grids_of(path))
+    of_phases = [o for job in jobs for o in job if o.startswith("mixture.phases=")]
+    assert (len(jobs), len(of_phases), len(set(of_phases))) == (108, 72, 24)
+    assert compose_config([of_phases[0]]).mixture.phases[0].until == 0.75
+    name, shapes = shapes_of(path)
+    assert (name, [shape.label for shape in shapes]) == ("phases", ["text_70k", "text_136k", "text_234k"])
 
 
 @pytest.mark.parametrize(
@@ -53,6 +67,7 @@ def test_composing_a_study_at_once_is_composing_every_run() -> None:
     [
         "mixture.weights={a:x}",
         "mixture.weight={a:1}",
+        "mixture.phases=[{till:1}]",
         "model.widht=3",
         "seed=a",
         "mixtur.x=3",
