@@ -2,13 +2,12 @@
 
 import pandas as pd
 
-from mixlaw.advice.phase_plan import PhasePlan
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.tables.units import difference
-from mixlaw.text import text_table
+from mixlaw.text import percent, span, text_table
 
 
-def verdict(answer: Recommendation) -> list[str]:
+def phases_verdict(answer: Recommendation) -> list[str]:
     """Return the sentence that says whether two phases pay; none if they were not asked for."""
     plan = answer.phases
     if plan is None:
@@ -17,30 +16,28 @@ def verdict(answer: Recommendation) -> list[str]:
     amount = difference(f"{gain['gain']:+.4f}", answer.unit)
     over = f"{amount} over the best single mixture ({gain['low']:+.4f} to {gain['high']:+.4f})"
     if plan.certain:
-        return [f"two phases gain {over}; the second begins at {100 * plan.until[0]:g} % of the tokens"]
-    return [f"two phases gain nothing that two runs could show: {over}; train one mixture"]
+        return [f"Two phases gain {over}; the second begins at {100 * plan.until[0]:g} % of the tokens."]
+    return [f"Two phases gain nothing that two runs could show: {over}. Train one mixture."]
+
+
+def phases_table(answer: Recommendation) -> pd.DataFrame:
+    """Return, as text, one row per domain: h*, and its weight in each phase with its interval; empty without phases."""
+    plan = answer.phases
+    if plan is None:
+        return pd.DataFrame()
+    shown = {"domain": list(answer.weights), "h* of one mixture": [percent(w) for w in answer.weights.values()]}
+    for phase, (begin, end) in enumerate(zip([0.0, *plan.until], plan.until, strict=False), 1):
+        own = plan.table[plan.table["phase"] == phase]
+        shown[f"{100 * begin:g} to {100 * end:g} % of D"] = [percent(w) for w in own["weight"]]
+        shown[f"{answer.interval_name}, phase {phase}"] = list(map(span, own["low"], own["high"]))
+    return pd.DataFrame(shown)
 
 
 def phases_block(answer: Recommendation) -> str:
-    """Return the mixtures of both phases with their intervals, and the override; empty if there are none."""
+    """Return the table, the losses of other switches and the override for a terminal; empty without phases."""
     plan = answer.phases
     if plan is None:
         return ""
-    shown = {"domain": list(answer.weights), "h*": list(answer.weights.values())}
-    rows = plan.table
-    for phase, where in enumerate(_spans(plan), 1):
-        own = rows[rows["phase"] == phase]
-        shown[where] = own["weight"].tolist()
-        low_high = zip(own["low"], own["high"], strict=True)
-        shown[f"{answer.interval_name} ({phase})"] = [f"{low:.3f} to {high:.3f}" for low, high in low_high]
     tried = ", ".join(f"{100 * s['switch']:g} %: {s['predicted']:.4f}" for s in plan.switches.to_dict("records"))
-    lines = [
-        text_table(pd.DataFrame(shown), decimals=3),
-        f"(predicted loss by the share where the second begins: {tried})",
-    ]
+    lines = [text_table(phases_table(answer)), f"(predicted loss by where the second phase begins: {tried})"]
     return "\n".join([*lines, *([f"train the phases with: {plan.override}"] if plan.override else [])])
-
-
-def _spans(plan: PhasePlan) -> list[str]:
-    begins = [0.0, *plan.until[:-1]]
-    return [f"{100 * a:g} to {100 * b:g} % of D" for a, b in zip(begins, plan.until, strict=True)]

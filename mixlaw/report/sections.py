@@ -13,6 +13,7 @@ from mixlaw.report.explore.charts import Chart
 from mixlaw.report.forecasts import forecast_sections
 from mixlaw.report.material import Material
 from mixlaw.report.page import Section
+from mixlaw.report.phase_text import phases_table, phases_verdict
 from mixlaw.report.pictures import Picture
 from mixlaw.report.plots_tradeoff import tradeoff_table
 from mixlaw.report.proof import proof_table, verdict
@@ -61,7 +62,7 @@ def answer_box(answer: Recommendation) -> Markup:
         "answer",
         question=tables.question(answer),
         shares=", ".join(f"{name} {percent(w)}" for name, w in ordered),
-        losers=[*tables.worst_sentences(answer), *tables.losers_sentences(answer)],
+        losers=[*phases_verdict(answer), *tables.worst_sentences(answer), *tables.losers_sentences(answer)],
         sentences=tables.sentences(answer),
         warnings=answer.warnings,
         override=answer.override,
@@ -71,6 +72,7 @@ def answer_box(answer: Recommendation) -> Markup:
 def _recommendation(m: Material, answer: Recommendation, pictures: Pictures) -> Section:
     shown = {
         "The weights": tables.weights_table(answer),
+        "Two phases": phases_table(answer),
         "What it gains": tables.outcomes_table(answer),
         "What it is worth: compute-equivalent gains": worth_table(answer),
         "What limits cost": tables.prices_table(answer),

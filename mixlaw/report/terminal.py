@@ -4,7 +4,7 @@ import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.report.answer_tables import losers_sentences, worst_sentences
-from mixlaw.report.phase_text import phases_block, verdict
+from mixlaw.report.phase_text import phases_block, phases_verdict
 from mixlaw.report.worth import balance, optimal_size, worth
 from mixlaw.tables.units import NATS, brackets, difference, kind_of
 from mixlaw.text import text_table
@@ -33,7 +33,7 @@ def _head(answer: Recommendation) -> str:
     asked = f"N = {n:.4g} parameters, D = {d:.4g} tokens, target: {targets}"
     return "\n".join(
         [
-            *verdict(answer),
+            *phases_verdict(answer),
             f"{answer.law} law ({answer.reason})",
             asked,
             *optimal_size(answer),

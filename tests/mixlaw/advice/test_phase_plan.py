@@ -72,7 +72,7 @@ def test_one_exposure_for_everything_gains_nothing_and_the_first_line_says_so():
     answer = recommend(laws_with(**dict.fromkeys(("r_e", "r_b", "r_C"), 0.7), spread=1e-5), **BIG, phases=2)
     assert answer.phases.gains["gain"][0] == pytest.approx(0, abs=1e-5)
     assert not answer.phases.certain
-    assert summary(answer).startswith("two phases gain nothing that two runs could show")
+    assert summary(answer).startswith("Two phases gain nothing that two runs could show")
 
 
 def test_a_gain_above_the_noise_is_stated_in_the_first_line():
@@ -80,7 +80,7 @@ def test_a_gain_above_the_noise_is_stated_in_the_first_line():
     gain = answer.phases.gains.iloc[0]
     assert 0 < gain["low"] < gain["gain"] < gain["high"]
     assert gain["gain"] == pytest.approx(answer.outcomes["predicted"][0] - answer.phases.predicted, abs=1e-9)
-    assert summary(answer).startswith(f"two phases gain {gain['gain']:+.4f} nats")
+    assert summary(answer).startswith(f"Two phases gain {gain['gain']:+.4f} nats")
 
 
 def test_floors_caps_and_pins_hold_in_both_phases():
