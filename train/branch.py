@@ -17,8 +17,9 @@ from train.checkpoint import newest_checkpoint, step_of, valid_names
 from train.distributed import ALONE, World
 from train.plan import Plan
 
-# Settings that may differ: machine, run length and evaluations; the mixture of the first phase is compared below.
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
+_ANY_STEP = 1 << 40  # beyond the end of a trunk, which has no checkpoints there
+# Settings that may differ: machine, run length and evaluations; the mixture of the first phase is compared below.
 _FREE = ("study_name", "machine", "logging", "checkpoint", "data", "schedule", "evaluation", "mixture")
 
 
@@ -52,7 +53,7 @@ def _best_trunk(plan: Plan, folder: Path) -> tuple[int, int]:
     if not runs:
         raise ConfigError(f"checkpoint.branch_from: {folder} is no run directory, and no folder of runs")
     found = (0, 0)
-    for run in runs:
+    for run in (run for run in runs if run.name != plan.run_id):
         try:
             n_shared = _shared_steps(plan, _checked_trunk(plan, run))
         except MixlawError:  # another experiment
@@ -92,7 +93,7 @@ def _shared_steps(plan: Plan, trunk: Mapping[str, Any]) -> int:
 
 
 def _phases_of(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return facts.get("phases") or [{"step": facts["n_steps"], "weights": facts["mixture"]}]
+    return facts.get("phases") or [{"step": facts.get("n_steps", _ANY_STEP), "weights": facts["mixture"]}]
 
 
 def _rounded(mixture: Mapping[str, float]) -> dict[str, float]:

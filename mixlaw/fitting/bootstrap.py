@@ -20,7 +20,7 @@ from mixlaw.fitting.levenberg_marquardt import Members, Problem, gauss_newton_he
 from mixlaw.fitting.multistart import Minima, prior_penalty
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import TINY
-from mixlaw.tables.columns import LOSS
+from mixlaw.tables.columns import LOSS, phase_of
 from mixlaw.tables.factor_levels import levels
 from mixlaw.tables.table import Table
 
@@ -201,6 +201,7 @@ def seed_noise(table: Table) -> pd.DataFrame:
         return pd.DataFrame()
     last = frame.sort_values("n_tokens").groupby("run_id").tail(1)
     asked = [last[c if (c := f"requested_{d}") in last else f"weight_{d}"].round(4) for d in table.domains]
+    asked += [last[c].round(4).fillna(-1) for c in map(str, last.columns) if phase_of(c)]
     scale = [levels(last[column], SAME_RUN) for column in ("n_params", "n_tokens")]
     groups = [g for _, g in last.groupby([*scale, *asked]) if g["seed"].nunique() > 1]
     rows = []

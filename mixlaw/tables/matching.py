@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixlaw.tables.columns import WEIGHT
+from mixlaw.tables.phases import n_phases
 
 WITHIN = 0.005  # of every weight, for runs on the same mixture
 
@@ -17,9 +18,12 @@ def on_mixture(frame: pd.DataFrame, mixture: Mapping[str, float]) -> NDArray[np.
 
 
 def weights_off(frame: pd.DataFrame, mixture: Mapping[str, float]) -> NDArray[np.float64]:
-    """Return (n,) the largest difference between the weights of a row and a mixture."""
-    realised = frame[[WEIGHT + domain for domain in mixture]].to_numpy(float)
-    off: NDArray[np.float64] = np.abs(realised - np.array(list(mixture.values()))).max(axis=1)
+    """Return (n,) the largest difference between the weights of a row, also those of its phases, and a mixture."""
+    wanted = np.array(list(mixture.values()))
+    off = np.zeros(len(frame))
+    for part in ("", *(f"@{number}" for number in range(1, n_phases(frame) + 1))):
+        realised = frame[[f"{WEIGHT}{domain}{part}" for domain in mixture]].to_numpy(float)
+        off = np.fmax(off, np.abs(realised - wanted).max(axis=1))
     return off
 
 

@@ -104,6 +104,19 @@ def test_seed_noise_is_the_spread_of_runs_that_differ_in_nothing_else():
     assert noise["n_runs"].tolist() == [3]
 
 
+def test_runs_with_equal_totals_and_other_phases_are_no_repeats():
+    one, other = [0.5, 0.8, 0.2, 0.5, 0.2, 0.8, 1.0], [0.5, 0.2, 0.8, 0.5, 0.8, 0.2, 1.0]
+    columns = ["weight_a", "weight_a@1", "weight_b@1", "until@1", "weight_a@2", "weight_b@2", "until@2"]
+    rows = [
+        (f"r{i}", 1e8, 1e9, seed, loss, *run)
+        for i, (seed, loss, run) in enumerate([(1, 2.0, one), (2, 2.2, one), (3, 5.0, other), (4, 5.2, other)])
+    ]
+    frame = pd.DataFrame(rows, columns=["run_id", "n_params", "n_tokens", "seed", "loss_t", *columns])
+    noise = seed_noise(check_frame(frame.assign(weight_b=0.5), "t"))
+    assert noise["sd"].tolist() == pytest.approx([0.02**0.5])
+    assert noise["n_runs"].tolist() == [4]
+
+
 def test_a_table_without_seeds_or_repeats_knows_no_seed_noise():
     frame = pd.DataFrame({"n_params": [1e8], "n_tokens": [1e9], "weight_a": [1.0], "loss_t": [2.0]})
     table = check_frame(frame, "t")
