@@ -31,9 +31,10 @@ function seedVariance({ seed, seeds, mixtures }, h) {
   return sum / (near.reduce((a, b) => a + b) + 0.1);
 }
 
-// Return the total variation distance of two mixtures.
+// Return the total variation distance of a mixture and another, or the mixtures of both halves of a run.
 function distance(one, other) {
-  return one.reduce((sum, weight, i) => sum + Math.abs(weight - other[i]), 0) / 2;
+  const share = one.length / other.length;
+  return other.reduce((sum, weight, i) => sum + Math.abs(share * one[i % one.length] - weight), 0) / 2;
 }
 
 // Return the sd of a weighted sum of targets from their sds, each times its importance.

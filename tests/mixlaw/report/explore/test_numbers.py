@@ -35,7 +35,13 @@ LOSSES = """$0.targets.map((target) => unpacked(target, $0.draws)).map((target) 
 
 
 NOISY = ((0.1, 0.2, 0.7), (0.6, 0.2, 0.2))  # mixtures with a seed noise of their own
-SCATTERS = {"main": Scatter(0.003, 0.004, 0.2), "other": Scatter(0.003, 0.002, 0.4, NOISY, (0.002, 0.01))}
+HALVES = ((0.1, 0.1, 0.3, 0.0, 0.1, 0.4), (0.3, 0.1, 0.1, 0.3, 0.1, 0.1))  # such of runs with phases
+
+
+def scatters_of(law: str) -> dict[str, Scatter]:
+    """Return the scatter of both targets."""
+    noisy = HALVES if "-phases" in law else NOISY
+    return {"main": Scatter(0.003, 0.004, 0.2), "other": Scatter(0.003, 0.002, 0.4, noisy, (0.002, 0.01))}
 
 
 def laws_with(law: str, n_draws: int = 60, logarithmic: bool = False, scattered: bool = True) -> FittedLaws:
@@ -43,7 +49,7 @@ def laws_with(law: str, n_draws: int = 60, logarithmic: bool = False, scattered:
     laws = fitted(law, {"main": TRUTHS[law], "other": TRUTHS[law] + 0.01}, n_draws=n_draws)
     fit = laws.best
     wide = {"main": Widening(1.5, {"n_params": 0.01, "n_tokens": 0.02}), "other": Widening()}
-    scatters = SCATTERS if scattered else dict.fromkeys(SCATTERS)
+    scatters = scatters_of(law) if scattered else dict.fromkeys(wide)
     targets = {n: replace(t, widening=wide[n], scatter=scatters[n]) for n, t in fit.targets.items()}
     settings = {"seed": 3} | ({"residuals": "log"} if logarithmic else {})
     ranges = {"n_params": (2e7, 5e8), "n_tokens": (2e9, 5e10)}
@@ -70,7 +76,7 @@ def page_of(laws: FittedLaws, room: float = np.inf) -> dict[str, Any]:
     return json.loads(strict_json(explorer.to_json()))
 
 
-LAWS = st.sampled_from(["multiplicative", "additive", "joint"])
+LAWS = st.sampled_from(["multiplicative", "multiplicative-phases", "additive", "joint"])
 
 
 @given(LAWS, st.booleans(), st.integers(0, 1000))
