@@ -88,18 +88,22 @@ def interrupted(draw: st.DrawFn) -> list[tuple[int, int]]:
     legs=interrupted(),
     weights=st.lists(st.sampled_from([0.0, 1e-4, 0.2, 1.0]), min_size=3, max_size=3).filter(any),
     first=st.sampled_from([0, 1, 341, 10**6, 10**12]),
+    ends=st.lists(st.integers(1, 20), max_size=2, unique=True),
 )
 @settings(max_examples=25)
 def test_a_training_stopped_on_some_ranks_goes_on_on_others(
-    manifest: Manifest, legs: list[tuple[int, int]], weights: list[float], first: int
+    manifest: Manifest, legs: list[tuple[int, int]], weights: list[float], first: int, ends: list[int]
 ) -> None:
-    """Wherever it is, and however often: the sequences are those of one rank that was never stopped."""
+    """Wherever it is, also around the ends of phases: the sequences are those of one rank that was never stopped."""
     mixture = dict(zip(SIZES, np.array(weights) / sum(weights), strict=True))
-    whole, step = WeightedStream(manifest, mixture, LAYOUT, 24, 5), first
+    changes = list(zip((first + end for end in sorted(ends)), ({**MIXTURE}, mixture), strict=False))
+
+    def stream(**more: int) -> WeightedStream:
+        return WeightedStream(manifest, mixture, LAYOUT, 24, 5, changes=changes, **more)
+
+    whole, step = stream(), first
     for n_steps, world_size in legs:
-        ranks = [
-            WeightedStream(manifest, mixture, LAYOUT, 24, 5, rank=r, world_size=world_size) for r in range(world_size)
-        ]
+        ranks = [stream(rank=r, world_size=world_size) for r in range(world_size)]
         for _ in range(n_steps):
             together = torch.stack([rank[step]["tokens"] for rank in ranks], dim=1).flatten(0, 1)
             assert torch.equal(together, whole[step]["tokens"])
