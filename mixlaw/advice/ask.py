@@ -15,6 +15,7 @@ from mixlaw.mixture import Mixture
 from mixlaw.tables.factor_levels import SAME
 
 KL_PENALTY = 0.01  # default for `stay_near` [nats per unit of KL divergence]
+RESERVED = {"mixture", "objective"}  # a column, and a row, of the tables of an answer, beside the targets
 Groups = Mapping[str, tuple[Iterable[str], float, float]]
 
 
@@ -62,12 +63,13 @@ def ask(
     ------
     ConfigError
         If a law, target or domain is unknown, limits contradict each other, tokens for `max_epochs` are missing, or
-        both sizes and `flops` are given, or neither.
+        both sizes and `flops` are given, or neither, or a target is called "mixture" or "objective".
     FitError
         If the law does not depend on the mixture, or has no optimal N at these FLOPs.
     """
     fit = law_of(laws, law)
     require_mixture(laws, fit.name)
+    _require_names(fit)
     for domain, tokens in (available or {}).items():
         if domain not in fit.domains:
             raise ConfigError(f"--available: {unknown_name('domain', domain, fit.domains)}")
@@ -102,6 +104,15 @@ def ask(
         question = best_size(Objective(fit, question, laws.sizes), question.baselines | usual)
     limits(fit.domains, question)
     return question
+
+
+def _require_names(fit: FittedLaw) -> None:
+    """Raise if a target has a name that tables of an answer use for something else."""
+    for name in RESERVED.intersection(fit.targets):
+        raise ConfigError(
+            f"the target '{name}' has a name that answers use for something else: rename its column loss_{name}, and "
+            "fit again"
+        )
 
 
 def law_of(laws: FittedLaws, name: str | None = None) -> FittedLaw:

@@ -1,7 +1,8 @@
 """`Question`: the big run, the importance of its targets, and the constraints on its mixture."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -248,16 +249,26 @@ def is_file(wanted: str) -> bool:
 def read_baselines(
     wanted: Iterable[str] | Mapping[str, str | Mapping[str, float]], domains: list[str], known: Mapping[str, Mixture]
 ) -> dict[str, Mixture]:
-    """Return baselines by name: as given, or else uniform, natural, the stem of a file's name, or "baseline"."""
+    """Return baselines by name: as given, or else uniform, natural, the stem of a file's name, or "baseline".
+
+    A name that another mixture bears, such as uniform or recommended, gets a number.
+    """
     named = wanted.items() if isinstance(wanted, Mapping) else ((_name_of(text, known), text) for text in wanted)
     found = dict[str, Mixture]()
-    for name, mixture in named:
-        free = name if name not in {RECOMMENDED, *found} else f"{name} {len(found) + 1}"
+    for name, given in named:
         try:
-            found[free] = read_mixture(mixture, domains, known)
+            mixture = read_mixture(given, domains, known)
         except ConfigError as error:
             raise ConfigError(f"--baseline: {error}") from None
+        taken = {RECOMMENDED, *found, *(usual for usual, other in known.items() if other != mixture)}
+        found[_free(name, taken, len(found) + 1)] = mixture
     return found
+
+
+def _free(name: str, taken: Container[str], number: int) -> str:
+    """Return a name, or the first of "name 2", "name 3", ... from a number on, that is not taken."""
+    numbered = (f"{name} {i}" for i in count(max(number, 2)))
+    return next(each for each in chain([name], numbered) if each not in taken)
 
 
 def _name_of(text: str, known: Mapping[str, Mixture]) -> str:

@@ -218,6 +218,22 @@ def test_baselines_have_the_names_that_they_are_given():
     assert list(answer.question.baselines) == ["today", "recommended 2", "even"]
 
 
+def test_a_file_called_like_a_usual_mixture_is_compared_as_what_it_holds(tmp_path):
+    laws = fitted("additive", {"main": TRUTHS["additive"]})
+    file = tmp_path / "uniform.yaml"
+    file.write_text('weights: {"code": 0.2, "docs": 0.3, "web": 0.5}')
+    answer = recommend(laws, n_params=1e10, n_tokens=1e11, target="main", baselines=[str(file), "uniform"])
+    assert answer.baselines["uniform 2"]["web"] == 0.5
+    assert answer.outcomes["mixture"].tolist() == ["recommended", "uniform 2", "uniform"]
+
+
+@pytest.mark.parametrize("target", ["mixture", "objective"])
+def test_targets_with_names_that_answers_use_are_refused(target):
+    laws = fitted("additive", {target: TRUTHS["additive"]})
+    with pytest.raises(ConfigError, match=f"'{target}' .* rename its column loss_{target}"):
+        recommend(laws, n_params=1e10, n_tokens=1e11, target=target)
+
+
 @pytest.mark.parametrize(
     ("baseline", "said"),
     [
