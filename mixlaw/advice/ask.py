@@ -35,7 +35,7 @@ def ask(
     available: Mapping[str, float] | None = None,
     stay_near: str | Mapping[str, float] | None = None,
     kl_penalty: float | None = None,
-    baselines: Iterable[str] | Mapping[str, str | Mapping[str, float]] = (),
+    baselines: Iterable[str | Mapping[str, float]] | Mapping[str, str | Mapping[str, float]] = (),
     not_worse: Mapping[str, float] | None = None,
     objective: str = MEAN,
 ) -> Question:

@@ -224,6 +224,8 @@ def read_mixture(wanted: str | Mapping[str, float], domains: list[str], known: M
     """
     if isinstance(wanted, Mapping):
         return Mixture.of(wanted, domains)
+    if not isinstance(wanted, str):
+        raise ConfigError(f"a mixture is its name, 'D=W,...', the path of a file, or domain -> weight, not {wanted!r}")
     if wanted in known:
         return known[wanted]
     if is_file(wanted):
@@ -247,7 +249,9 @@ def is_file(wanted: str) -> bool:
 
 
 def read_baselines(
-    wanted: Iterable[str] | Mapping[str, str | Mapping[str, float]], domains: list[str], known: Mapping[str, Mixture]
+    wanted: Iterable[str | Mapping[str, float]] | Mapping[str, str | Mapping[str, float]],
+    domains: list[str],
+    known: Mapping[str, Mixture],
 ) -> dict[str, Mixture]:
     """Return baselines by name: as given, or else uniform, natural, the stem of a file's name, or "baseline".
 
@@ -271,7 +275,9 @@ def _free(name: str, taken: Container[str], number: int) -> str:
     return next(each for each in chain([name], numbered) if each not in taken)
 
 
-def _name_of(text: str, known: Mapping[str, Mixture]) -> str:
-    if text in known:
-        return text
-    return Path(text).stem if is_file(text) else UNNAMED
+def _name_of(wanted: str | Mapping[str, float], known: Mapping[str, Mixture]) -> str:
+    if not isinstance(wanted, str):
+        return UNNAMED
+    if wanted in known:
+        return wanted
+    return Path(wanted).stem if is_file(wanted) else UNNAMED

@@ -1,6 +1,7 @@
 """Limits on losses, `--not-worse TARGET:PERCENT`: read, checked, and written."""
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
 
 import numpy as np
 
@@ -34,9 +35,13 @@ def check_not_worse(wanted: Mapping[str, float], fit: FittedLaw) -> dict[str, fl
     ConfigError
         If a target was not fitted, or a limit is not a number of per cent above -100.
     """
+    if not isinstance(wanted, Mapping):
+        raise ConfigError(f"not_worse must be target -> per cent, such as {{'code': 1}}, not {wanted!r}")
     for name, percent in wanted.items():
         if name != ALL:
             fit.target(name)
+        if not isinstance(percent, Real):
+            raise ConfigError(f"not_worse: the per cent of '{name}' must be a number, not {percent!r}")
         if not -100 < percent < np.inf:
             raise ConfigError(f"--not-worse {name}:{percent:g}: the per cent must be a finite number above -100")
     if ALL not in wanted or ALL in fit.targets:

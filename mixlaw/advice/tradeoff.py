@@ -66,7 +66,7 @@ def tradeoff(laws: FittedLaws, answer: Recommendation) -> Tradeoff:
         return between_targets(objective, (targets[0], targets[1]), mixtures, laws)
     if not has_tradeoff(answer):
         raise ConfigError(
-            "a trade-off needs two targets (--target A:1,B:1), or a mixture to stay near (--baseline natural, D=W,...)"
+            "a trade-off needs two targets (--target A:1,B:1), or a mixture to compare with (--baseline uniform or D=W)"
         )
     return from_baseline(objective, mixtures, laws)
 

@@ -41,6 +41,8 @@ def test_all_stands_for_the_targets_that_are_not_named():
     [
         ({"not_worse": {"tow": 1}}, r"unknown target 'tow'; did you mean 'two'\?"),
         ({"not_worse": {"two": float("nan")}}, "--not-worse two:nan: the per cent must be a finite number above -100"),
+        ({"not_worse": "two:1"}, "not_worse must be target -> per cent, such as {'code': 1}, not 'two:1'"),
+        ({"not_worse": {"two": "1"}}, "not_worse: the per cent of 'two' must be a number, not '1'"),
         ({"not_worse": {"two": -100}}, "--not-worse two:-100: the per cent must be"),
         ({"not_worse": {"two": 1}, "baselines": ()}, "--not-worse needs the mixture to compare with: --baseline"),
         ({"objective": "worst", "baselines": ()}, "--objective worst needs the mixture to compare with: --baseline"),

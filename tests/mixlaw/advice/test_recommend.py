@@ -216,6 +216,8 @@ def test_baselines_have_the_names_that_they_are_given():
     given = {"today": "code=1", "recommended": {"docs": 1.0}, "even": "uniform"}
     answer = recommend(laws, n_params=1e10, n_tokens=1e11, target="main", baselines=given)
     assert list(answer.question.baselines) == ["today", "recommended 2", "even"]
+    unnamed = recommend(laws, n_params=1e10, n_tokens=1e11, target="main", baselines=[{"code": 1.0}])
+    assert unnamed.baselines["baseline"]["code"] == 1.0
 
 
 def test_a_file_called_like_a_usual_mixture_is_compared_as_what_it_holds(tmp_path):
@@ -241,6 +243,8 @@ def test_targets_with_names_that_answers_use_are_refused(target):
         ("cod=0.5,docs=0.5", "--baseline: mixture: unknown domain 'cod'; did you mean 'code'"),
         ("code=0.5", "--baseline: mixture: weights sum to 0.5, not 1"),
         ("absent.yaml", "--baseline: absent.yaml cannot be read"),
+        ([5], "--baseline: a mixture is its name, 'D=W,...', the path of a file, or domain -> weight, not 5"),
+        ({"today": [0.5, 0.5]}, "or domain -> weight, not [0.5, 0.5]"),
     ],
 )
 def test_a_baseline_that_is_no_mixture_of_these_domains_is_refused(baseline, said):

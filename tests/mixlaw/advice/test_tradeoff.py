@@ -98,5 +98,5 @@ def test_a_baseline_at_the_optimum_is_a_curve_of_one_point():
 
 def test_one_target_without_a_baseline_has_no_trade_off():
     laws = fitted("additive", opposed())
-    with pytest.raises(ConfigError, match=r"a trade-off needs two targets .*, or a mixture to stay near"):
+    with pytest.raises(ConfigError, match=r"a trade-off needs two targets .*, or a mixture to compare with"):
         tradeoff(laws, recommend(laws, **ASKED, target="one"))
