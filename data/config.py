@@ -257,6 +257,15 @@ def refuse_unknown_keys(cls: type, cfg: Any, where: str) -> None:
         elif kind == dict[str, SourceConfig] and isinstance(node, DictConfig):
             for name in map(str, node):
                 refuse_unknown_keys(SourceConfig, node._get_node(name), f"{path}.{name}")
-        elif isinstance(node, ListConfig) and dataclasses.is_dataclass(entry := typing.get_args(kind)[0]):
-            for i in range(len(node)):
-                refuse_unknown_keys(entry, node._get_node(i), f"{path}[{i}]")  # type: ignore[arg-type]
+        elif typing.get_origin(kind) is list and dataclasses.is_dataclass(entry := typing.get_args(kind)[0]):
+            _refuse_unknown_entries(entry, node, path)  # type: ignore[arg-type]
+
+
+def _refuse_unknown_entries(cls: type, node: Any, path: str) -> None:
+    """Raise ConfigError unless a node is a list of entries without unknown keys."""
+    entries = [node._get_node(i) for i in range(len(node))] if isinstance(node, ListConfig) else [node]
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, DictConfig):
+            names = ", ".join(f.name for f in dataclasses.fields(cls))
+            raise ConfigError(f"{path}: it must be a list, and each entry a mapping of {names}")
+        refuse_unknown_keys(cls, entry, f"{path}[{i}]")

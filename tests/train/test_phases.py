@@ -196,6 +196,8 @@ WRONG = {
     "sum": (phases((0.5, FIRST), (1, {"code": 0.5})), "mixture.phases: phase 2: weights sum to 0.5, not 1"),
     "no weights": ("mixture.phases=[{until:1}]", "mixture.phases: phase 1: weights sum to 0, not 1"),
     "typo": ("mixture.phases=[{until:1,weigths:{code:1}}]", "mixture.phases[0].weigths: unknown setting 'weigths'"),
+    "no list": ("mixture.phases=7", "mixture.phases: it must be a list, and each entry a mapping of until, weights"),
+    "list of numbers": ("mixture.phases=[7]", "mixture.phases: it must be a list, and each entry a mapping"),
     "both": (f"{TWO} {STATIC}", "mixture.weights and mixture.phases are both set"),
 }
 
