@@ -44,7 +44,7 @@ from mixlaw.laws.published import (
     forgetting,
 )
 from mixlaw.laws.terms import Constant, InverseSum, Number, PowerOfSum, Term, exponent
-from mixlaw.laws.tree import Decay, Product, Sum
+from mixlaw.laws.tree import Decay, Nested, Product, Sum
 
 
 def _over(symbol: str, of: str, rate: str) -> Product:
@@ -71,12 +71,12 @@ _MIXTURE = Sum(_FLOORS, Product(Emergence("D1"), Usefulness()))
 _MIXED_E = Product(_E, Shares("e", 0.05))
 _SEEN_FLOORS, _SEEN_USEFUL = Exposed("r_b", _FLOORS), Exposed("r_C", Usefulness())
 _SEEN_MIXTURE = Sum(_SEEN_FLOORS, Product(Emergence("D1"), _SEEN_USEFUL))
+_SEEN_AT_ONE_D = Sum(_SEEN_FLOORS, _SEEN_USEFUL)
 _SEEN_E = Product(_E, Exposed("r_e", Shares("e", 0.05)))
 _HOFFMANN = "Hoffmann et al. 2022, arXiv 2203.15556"
 _PAPER = "Shukor et al. 2025, arXiv 2507.09404"
 _YE = "Ye et al. 2024, arXiv 2403.16952, as listed by Shukor et al. 2025, appendix B.1"
 _OURS = "this project, 2026: mixlaw/laws/multiplicative.py"
-_OURS_PHASES = "this project, 2026: mixlaw/laws/exposure.py"
 _EXPOSED = (
     "h, h', h\" = sum_p (t_p^r - t_(p-1)^r) h_p, each with an r of its own (r_e, r_b, r_C), over the phases of a run, "
     "which end at the shares t_p of its tokens; convex in h_p of all phases together"
@@ -98,6 +98,14 @@ def register(law: Law) -> Law:
         raise ConfigError(f"the law '{law.name}' exists already ({LAWS[law.name].formula}): choose another name")
     LAWS[law.name] = law
     return law
+
+
+def _phased(form: str, formula: str, term: Nested) -> Law:
+    """Return a form of the multiplicative law for runs that change their mixture."""
+    static, source = f"multiplicative{form}", "this project, 2026: mixlaw/laws/exposure.py"
+    return Law(
+        f"multiplicative-phases{form}", formula, source, term, contains=static, remark=f"As {static}; {_EXPOSED}"
+    )
 
 
 for _law in (
@@ -199,38 +207,22 @@ for _law in (
         Product(Constant("A"), Sum(_FLOORS, Usefulness())),
         remark="convex in h",
     ),
-    Law(
-        "multiplicative-phases",
+    _phased(
+        "",
         "E sum e_i h_i + R(N, D) (sum b_i h'_i + D/(D + D1) / sum C_i h\"_i^gamma)",
-        _OURS_PHASES,
         Sum(_SEEN_E, Product(_RESOURCES, _SEEN_MIXTURE)),
-        contains="multiplicative",
-        remark=f"R as in the multiplicative law; {_EXPOSED}",
     ),
-    Law(
-        "multiplicative-phases-fixed-n",
+    _phased(
+        "-fixed-n",
         "E sum e_i h_i + R(D) (sum b_i h'_i + D/(D + D1) / sum C_i h\"_i^gamma)",
-        _OURS_PHASES,
         Sum(_SEEN_E, Product(Coupled(coupling("q"), Constant("A"), _WARM_D), _SEEN_MIXTURE)),
-        contains="multiplicative-fixed-n",
-        remark=f"R as in the multiplicative law; {_EXPOSED}",
     ),
-    Law(
-        "multiplicative-phases-fixed-d",
+    _phased(
+        "-fixed-d",
         "E sum e_i h_i + R(N) (sum b_i h'_i + 1/sum C_i h\"_i^gamma)",
-        _OURS_PHASES,
-        Sum(_SEEN_E, Product(Coupled(coupling("q"), _N, Constant("B")), Sum(_SEEN_FLOORS, _SEEN_USEFUL))),
-        contains="multiplicative-fixed-d",
-        remark=f"R as in the multiplicative law; {_EXPOSED}",
+        Sum(_SEEN_E, Product(Coupled(coupling("q"), _N, Constant("B")), _SEEN_AT_ONE_D)),
     ),
-    Law(
-        "multiplicative-phases-fixed-nd",
-        "A (sum b_i h'_i + 1/sum C_i h\"_i^gamma)",
-        _OURS_PHASES,
-        Product(Constant("A"), Sum(_SEEN_FLOORS, _SEEN_USEFUL)),
-        contains="multiplicative-fixed-nd",
-        remark=_EXPOSED,
-    ),
+    _phased("-fixed-nd", "A (sum b_i h'_i + 1/sum C_i h\"_i^gamma)", Product(Constant("A"), _SEEN_AT_ONE_D)),
     Law(
         "coupled",
         "E + ((A/N^alpha)^q + (B/D~^beta)^q)^(1/q)",
