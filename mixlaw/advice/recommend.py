@@ -147,11 +147,10 @@ def _domain_table(objective: Objective, mixtures: Mixtures, spread: tuple[Array,
 
 def outcomes_of(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFrame:
     """Return, per mixture, the predicted loss and the gain of the recommended mixture, with intervals."""
-    drawn, rng = objective.drawn(), np.random.default_rng(0)
-    gained, rows = gains_over(objective, mixtures, level), []
+    drawn, gained, rows = objective.drawn(), gains_over(objective, mixtures, level), []
     for name, weights in mixtures.items():
         losses = drawn.loss(np.tile(weights.array, (drawn.count, 1)))
-        low, high = (float(end) for end in interval(_scattered(objective, losses, rng), level))
+        low, high = (float(end) for end in interval(_scattered(objective, losses, np.random.default_rng(0)), level))
         value, gain = objective.at(weights), gained.get(name, (0.0, 0.0, 0.0))
         row = {"mixture": name} | dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
         rows.append(row | {"predicted": value, "low": min(low, value), "high": max(high, value), "weights": weights})
