@@ -103,9 +103,7 @@ def register(law: Law) -> Law:
 def _phased(form: str, formula: str, term: Nested) -> Law:
     """Return a form of the multiplicative law for runs that change their mixture."""
     static, source = f"multiplicative{form}", "this project, 2026: mixlaw/laws/exposure.py"
-    return Law(
-        f"multiplicative-phases{form}", formula, source, term, contains=static, remark=f"As {static}; {_EXPOSED}"
-    )
+    return Law(f"multiplicative-phases{form}", formula, source, term, contains=static, remark=_EXPOSED)
 
 
 for _law in (
