@@ -141,7 +141,8 @@ def _front(goal: Goal, beyond: Functions, one: Array, other: Array) -> Array:
         (value, slope), (further, further_slope) = goal.bounds(h, rows), beyond(h, rows)
         return np.hstack([value, further]), np.concatenate([slope, further_slope], 1)
 
-    begin = np.vstack([_segment(one, other), *([] if goal.convex else [np.tile(one, (LEVELS, 1))])])
+    even = np.tile(project(np.full((1, len(one)), 1 / len(one)), goal.objective.limits), (LEVELS, 1))
+    begin = np.vstack([_segment(one, other), np.tile(one, (LEVELS, 1)), (_segment(one, other) + even) / 2])
     ends, values = minimise_bounded(goal.criteria, bounds, begin, goal.objective.limits, ROUGHLY)
     best = values.reshape(-1, LEVELS).argmin(0) * LEVELS + np.arange(LEVELS)
     met = bounds(ends[best], best)[0].max(1) <= ROUGHLY_MET
