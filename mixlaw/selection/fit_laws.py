@@ -134,7 +134,7 @@ def fit_and_choose(
     quick = starter(workers, targets, **settings | {"n_bootstrap": 1})
     considered, order = without_twin(list(fits), start_order_trials(table, list(fits), quick))
     chosen, reason = choose_law(trials, considered, len(table.domains) if distinct(table)[2] > 1 else 1)
-    reason = "; ".join(filter(None, [reason, order]))
+    reason = "; ".join(filter(None, [reason if len(considered) > 1 or not order else "", order]))
     scored = trials[0] if trials and (kind or trials[0].kind != "tokens") else None
     checks = {name: check_intervals(fit, trials, scored) for name, fit in fits.items()}
     if scored:
