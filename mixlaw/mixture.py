@@ -250,12 +250,12 @@ def phases_override(phases: Iterable[tuple[float, Mixture]], digits: int = 4) ->
     """Return the trainer's override for phases (share of the run at its end, mixture); '' if a name has other letters.
 
     >>> phases_override(ramp(Mixture.of({"code": 1.0, "docs": 0.0}), Mixture.of({"code": 0.0, "docs": 1.0}), 2), 2)
-    'mixture.phases=[{until:0.5,weights:{code:0.75,docs:0.25}},{until:1.0,weights:{code:0.25,docs:0.75}}]'
+    'mixture.phases=[{until:0.5,weights:{code:0.75,docs:0.25}},{until:1,weights:{code:0.25,docs:0.75}}]'
     """
     parts = [(until, mixture._hydra_value(digits)) for until, mixture in phases]
     if not all(weights for _, weights in parts):
         return ""
-    return "mixture.phases=[" + ",".join(f"{{until:{until},weights:{weights}}}" for until, weights in parts) + "]"
+    return "mixture.phases=[" + ",".join(f"{{until:{until:.12g},weights:{weights}}}" for until, weights in parts) + "]"
 
 
 def round_to_sum(weights: "NDArray[np.float64]", total: int) -> list[int]:

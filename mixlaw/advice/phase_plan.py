@@ -16,7 +16,7 @@ from mixlaw.fitting.bootstrap import interval
 from mixlaw.fitting.differences import gain_interval
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import PHASES
-from mixlaw.mixture import Mixture
+from mixlaw.mixture import Mixture, phases_override
 from mixlaw.tables.phase_mixtures import Phases
 
 SWITCHES = (0.5, 0.6, 0.7, 0.8, 0.9)  # tried, as shares of the run's tokens
@@ -52,9 +52,7 @@ class PhasePlan:
     @property
     def override(self) -> str:
         """The phases as a Hydra override of the trainer; empty if Hydra cannot express the names."""
-        named = [h.hydra_override().removeprefix("mixture.weights=") for h in self.weights]
-        parts = [f"{{until:{end:g},weights:{h}}}" for end, h in zip(self.until, named, strict=True)]
-        return f"mixture.phases=[{','.join(parts)}]" if all(named) else ""
+        return phases_override(zip(self.until, self.weights, strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""

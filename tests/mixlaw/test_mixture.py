@@ -243,7 +243,7 @@ def test_a_ramp_has_the_mean_of_its_ends_and_is_written_as_the_trainers_phases(s
     [override] = OverridesParser.create().parse_overrides([phases_override(phases)])
     assert override.key_or_group == "mixture.phases"
     for (until, mixture), read in zip(phases, override.value(), strict=True):
-        assert read["until"] == until
+        assert read["until"] == pytest.approx(until, rel=1e-11)
         assert read["weights"] == pytest.approx(dict(mixture), abs=1e-4)
 
 
