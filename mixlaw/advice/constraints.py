@@ -74,6 +74,8 @@ class Question:
                 continue
             if isinstance(value, str) or not 0 < value < np.inf:
                 raise ConfigError(f"{name} must be a finite number above 0, not {value!r}")
+        if isinstance(self.kl_penalty, str) or not 0 <= self.kl_penalty < np.inf:
+            raise ConfigError(f"--kl-penalty must be a finite number of at least 0, not {self.kl_penalty!r}")
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"--objective: {unknown_name('objective', self.objective, OBJECTIVES)}")
         compared = "--not-worse" if self.not_worse else "--objective worst" if self.objective == WORST else ""

@@ -23,7 +23,8 @@ from mixlaw.advice.simplex import starts
 from mixlaw.advice.snr import signals
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.bootstrap import interval
-from mixlaw.fitting.fitted import LEVEL, FittedLaw
+from mixlaw.fitting.estimator import ProgressCallback
+from mixlaw.fitting.fitted import LEVEL, FittedLaw, require_level
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.fitting.widening import with_scatter
 from mixlaw.laws.jacobian import Array
@@ -42,6 +43,7 @@ def recommend(
     level: float = LEVEL,
     phases: int = 1,
     switch: float | None = None,
+    progress: ProgressCallback | None = None,
     **asked: Any,
 ) -> Recommendation:
     """Find the best mixture h* of a big run with the chosen law, or another of the fitted ones.
@@ -58,6 +60,7 @@ def recommend(
     level : of all intervals, in (0, 1)
     phases : 2 for a run that changes its mixture once; floors, caps and pins then hold in both phases, epochs in total
     switch : share of the tokens at which its second phase begins; the best of 0.5, 0.6, ... 0.9 by default
+    progress : called with a sentence at the start of each step
 
     Raises
     ------
@@ -71,29 +74,36 @@ def recommend(
         raise ConfigError("--phases must be 1 or 2, and --switch needs --phases 2")
     if (question is None) == (not asked):
         raise ConfigError("give recommend either a question or n_params, n_tokens, target and limits, not both")
-    fit = law_of(laws, law)
+    require_level(level)
+    tell, fit = progress or _silent, law_of(laws, law)
     require_mixture(laws, fit.name)
+    tell("recommend: the question")
     question = question or ask(laws, law=law, **asked)
     objective = Objective(fit, question, laws.sizes)
     if phases == 2:
         require_phases(objective, switch)
     baselines = question.baselines | usual_mixtures(fit.domains, laws.sizes | question.available)
+    tell("recommend: the best mixture, with and without limits")
     best, free = optimum(objective, baselines), optimum(objective.asking(question.unlimited()), baselines)
     require_met(objective, best)
     mixtures = {RECOMMENDED: as_mixture(fit.domains, best)} | baselines
+    tell("recommend: its interval, from the best mixtures of all resampled laws")
     clouds = drawn_optima(objective.drawn(), [best, free, starts(objective.limits)[0]])
     noise, spread = run_noise(objective, laws.noise), interval(clouds, level)
+    tell("recommend: other laws and the flat frontier")
     others = other_laws(laws, objective, best, baselines)
     table = _domain_table(objective, mixtures, spread, free)
     table[["flat_low", "flat_high"]] = flat_frontier(objective, best, noise)
     if len(others):
         shares = np.array([h.array for h in others["weights"]])
         table["others_low"], table["others_high"] = shares.min(0), shares.max(0)
+    tell("recommend: gains, and what they are worth in compute")
     outcomes, per_target = outcomes_of(objective, mixtures, level), _per_target(objective, mixtures)
     points = np.vstack([free, *(h.array for h in baselines.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
     gained = gains(objective, mixtures, level)
     worth = equivalents(objective, mixtures, gained, level)
+    tell("recommend: costs of limits, and the path over scale" + (", two phases" if phases == 2 else ""))
     return Recommendation(
         law=fit.name,
         reason=laws.reason if fit is laws.best else "named by hand",
@@ -119,6 +129,10 @@ def recommend(
         data_sha256=laws.data_sha256,
         phases=plan_phases(objective, best, switch, level) if phases == 2 else None,
     )
+
+
+def _silent(text: str) -> None:
+    """Show no progress."""
 
 
 def _warnings(laws: FittedLaws, fit: FittedLaw, question: Question, best: Array, outcomes: pd.DataFrame) -> list[str]:

@@ -7,6 +7,7 @@ from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.cli.options import number
 from mixlaw.cli.question import question_of, question_options
+from mixlaw.cli.solver import ProgressLine
 from mixlaw.console import say
 from mixlaw.errors import ConfigError
 from mixlaw.fileio import strict_json, write_atomically
@@ -32,7 +33,10 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Recommend a mixture."""
     laws = FittedLaws.load(options.laws)
-    answer = recommend(laws, question_of(laws, options), law=options.law, phases=options.phases, switch=options.switch)
+    with ProgressLine() as bar:
+        bar("recommend: the question" + (", and the compute-optimal size" if options.flops else ""))
+        question, phases = question_of(laws, options), {"phases": options.phases, "switch": options.switch}
+        answer = recommend(laws, question, law=options.law, progress=bar, **phases)
     if options.out:
         answer.save(options.out)
     if options.override:

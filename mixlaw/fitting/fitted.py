@@ -251,6 +251,7 @@ class FittedLaw:
             If there is a baseline, and the law does not depend on the mixture.
         """
         table = as_table(data, need_losses=False).named_as(self.domains, list(self.targets))
+        require_level(level)
         names = list(targets) or list(self.targets)
         predicted = pd.concat([self._predicted(table, name, level) for name in names], ignore_index=True)
         if baseline is None:
@@ -357,3 +358,15 @@ def scores(predictions: pd.DataFrame) -> dict[str, float]:
         "coverage": float(100 * lies_inside(predictions).mean()),
         "n": len(observed),
     }
+
+
+def require_level(level: float) -> None:
+    """Raise if the level of intervals is no number in (0, 1).
+
+    Raises
+    ------
+    ConfigError
+        Says what it is.
+    """
+    if isinstance(level, str) or not 0 < level < 1:
+        raise ConfigError(f"the level of intervals must lie between 0 and 1, such as 0.9; it is {level!r}")

@@ -348,3 +348,24 @@ def test_a_big_run_without_size_is_refused(wrong):
     laws = fitted("additive", {"main": TRUTHS["additive"]})
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))} must be a finite number above 0"):
         recommend(laws, **{"n_params": N, "n_tokens": D, "target": "main"} | wrong)
+
+
+def test_every_step_is_told():
+    told: list[str] = []
+    recommend(fitted("additive", {"main": TRUTHS["additive"]}), ask(), progress=told.append)
+    assert len(told) == len(set(told)) >= 5
+    assert all(text.startswith("recommend: ") for text in told)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"level": 2}, "the level of intervals must lie between 0 and 1, such as 0.9; it is 2"),
+        ({"level": "0.9"}, "it is '0.9'"),
+        ({"stay_near": "uniform", "kl_penalty": -1.0}, "--kl-penalty must be a finite number of at least 0, not -1.0"),
+    ],
+)
+def test_numbers_out_of_their_range_are_refused(wrong, said):
+    laws = fitted("additive", {"main": TRUTHS["additive"]})
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        recommend(laws, n_params=1e9, n_tokens=1e11, target="main", **wrong)
