@@ -14,6 +14,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options of `mixlaw export`."""
     sub.add_argument("recommendation", metavar="ANSWER", type=Path, help="file of `mixlaw recommend --out`")
     sub.add_argument("--to", required=True, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")
+    phase = "which mixture of an answer of `recommend --phases 2`; default: the best single one"
+    sub.add_argument("--phase", type=int, metavar="P", help=phase)
     sub.add_argument(
         "--paths", default="", metavar="D=PATH,...", help="where the trainer reads each domain; default: its name"
     )
@@ -31,6 +33,7 @@ def run(options: argparse.Namespace) -> None:
     exported = export_mixture(
         Recommendation.load(options.recommendation),
         options.to,
+        phase=options.phase,
         paths=read_texts(options.paths),
         mean_tokens=read_pairs(options.mean_tokens),
         available=read_pairs(options.available),

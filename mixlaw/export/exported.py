@@ -14,6 +14,7 @@ from mixlaw.mixture import Mixture
 from mixlaw.text import count_text
 from mixlaw.version import __version__
 
+NO_PHASES = "the recommended phases are not in this file: it is the best single mixture; --phase 1 writes the first one"
 EQUAL_LENGTHS = "samples of all domains count as equally long; if they are not, state --mean-tokens"
 
 
@@ -57,6 +58,7 @@ def export_mixture(
     mixture: Recommendation | Mapping[str, float],
     to: str,
     *,
+    phase: int | None = None,
     paths: Mapping[str, str] | None = None,
     mean_tokens: Mapping[str, float] | None = None,
     n_tokens: float | None = None,
@@ -68,6 +70,8 @@ def export_mixture(
     ----------
     mixture : a recommendation, a `Mixture`, or domain -> weight
     to : hydra, megatron, olmo-core, nemo, mosaicml, litdata, hf or webdataset
+    phase : 1, 2, ... of a recommendation with phases, for trainers that take one mixture at a time; by default its best
+        single mixture
     paths : domain -> where the trainer reads it; by default the name of the domain
     mean_tokens : domain -> mean tokens per sample, for trainers that draw samples; by default all are equally long
     n_tokens : D of the run; by default that of the recommendation
@@ -76,29 +80,43 @@ def export_mixture(
     Raises
     ------
     ConfigError
-        If the format is unknown or cannot express the mixture.
+        If the format is unknown or cannot express the mixture, or the recommendation has no such phase.
     """
     form = get_format(to)
     if mean_tokens and not form.samples:
         raise ConfigError(f"--mean-tokens: {to} draws sequences of equal length, so leave it out")
     question = mixture.question if isinstance(mixture, Recommendation) else None
+    weights, share, about = _part(mixture, phase)
     made = blend(
-        mixture.weights if isinstance(mixture, Recommendation) else Mixture.of(mixture),
+        weights,
         form.digits,
         paths=paths,
         mean_tokens=mean_tokens,
-        n_tokens=question.n_tokens if question and n_tokens is None else n_tokens,
+        n_tokens=question.n_tokens * share if question and n_tokens is None else n_tokens,
         available=(question.available if question else {}) | dict(available or {}),
         max_epochs=question.max_epochs if question else None,
     )
     if form.samples and not mean_tokens:
         made = replace(made, notes=(*made.notes, EQUAL_LENGTHS))
-    return Exported(form, made, _about(mixture))
+    if isinstance(mixture, Recommendation) and mixture.phases and phase is None:
+        made = replace(made, notes=(*made.notes, NO_PHASES))
+    return Exported(form, made, about)
 
 
-def _about(mixture: Recommendation | Mapping[str, float]) -> str:
+def _part(mixture: Recommendation | Mapping[str, float], phase: int | None) -> tuple[Mixture, float, str]:
+    """Return the weights of a phase or of the whole run, its share of the run's tokens, and where it comes from."""
     by = f"Written by mixlaw {__version__}"
+    plan = mixture.phases if isinstance(mixture, Recommendation) else None
+    if phase is not None and not (plan and 1 <= phase <= len(plan.until)):
+        has = f"has {len(plan.until)} phases" if plan else "has no phases (`mixlaw recommend --phases 2` gives some)"
+        raise ConfigError(f"--phase {phase}: the answer {has}")
     if not isinstance(mixture, Recommendation):
-        return f"{by}."
-    run = f"N = {count_text(mixture.question.n_params)}, D = {count_text(mixture.question.n_tokens)}"
-    return f"{by}: the mixture that the {mixture.law} law recommends for {run}."
+        return Mixture.of(mixture), 1.0, f"{by}."
+    question = mixture.question
+    run = f"N = {count_text(question.n_params)}, D = {count_text(question.n_tokens)}"
+    if plan is None or phase is None:
+        return mixture.weights, 1.0, f"{by}: the mixture that the {mixture.law} law recommends for {run}."
+    begin, end = [0.0, *plan.until][phase - 1 : phase + 1]
+    span = f"tokens {count_text(begin * question.n_tokens)} to {count_text(end * question.n_tokens)}"
+    about = f"{by}: phase {phase} of {len(plan.until)}, {span}, that the {mixture.law} law recommends for {run}."
+    return plan.weights[phase - 1], end - begin, about

@@ -1,13 +1,16 @@
 """What all formats share, and mistakes in what is asked."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 import mixlaw
 from mixlaw import Mixture, export_mixture
+from mixlaw.advice.phase_plan import PhasePlan
 from mixlaw.errors import ConfigError
 from mixlaw.export.registry import FORMATS
 from tests.mixlaw.answers import answer
@@ -86,3 +89,30 @@ def test_saving_writes_the_text(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "blend.yaml").read_text() == str(made)
     with pytest.raises(IsADirectoryError):
         made.save(tmp_path)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_every_phase_is_exported_as_a_mixture_with_its_tokens(to: str) -> None:
+    both = [Mixture.of({"domain0": 0.75, "domain1": 0.25}), Mixture.of({"domain0": 0.125, "domain1": 0.875})]
+    nothing = pd.DataFrame()
+    plan = PhasePlan([0.8, 1.0], both, nothing, 2.0, nothing, nothing)
+    recommended = replace(answer(2), phases=plan)
+    for number, mixture in enumerate(both, 1):
+        made = export_mixture(recommended, to, phase=number, available={"domain0": 1e12, "domain1": 1e12})
+        assert weights(to, str(made)) == pytest.approx(list(mixture.values()))
+        assert f"phase {number} of 2" in made.notes
+        assert "best single mixture" not in made.notes
+        assert made.blend.domains[0].epochs == pytest.approx((0.8, 0.2)[number - 1] * 150e9 * mixture["domain0"] / 1e12)
+    whole = export_mixture(recommended, to)
+    assert weights(to, str(whole)) == weights(to, str(export_mixture(answer(2), to)))
+    assert "the recommended phases are not in this file" in whole.notes
+
+
+@pytest.mark.parametrize(
+    ("phases", "phase", "said"), [(None, 1, "has no phases"), (2, 3, "has 2 phases"), (2, 0, "has 2")]
+)
+def test_a_phase_that_the_answer_lacks_is_refused(phases: int | None, phase: int, said: str) -> None:
+    nothing, half = pd.DataFrame(), Mixture.uniform(["domain0", "domain1"])
+    plan = PhasePlan([0.5, 1.0], [half] * phases, nothing, 2.0, nothing, nothing) if phases else None
+    with pytest.raises(ConfigError, match=f"--phase {phase}: the answer {said}"):
+        export_mixture(replace(answer(2), phases=plan), "hydra", phase=phase)
