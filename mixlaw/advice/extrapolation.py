@@ -3,7 +3,7 @@
 `mixlaw recommend` and `mixlaw predict` share these rules.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,3 +121,22 @@ def _of_mixtures(laws: FittedLaws, asked: Asked) -> list[str]:
     if asked.rows:
         return [f"{asked.counted(far)} have a mixture that differs from every trained one in up to {share} the tokens"]
     return [f"the nearest mixture that was trained differs from h* in {share} its tokens"]
+
+
+def phase_warnings(laws: FittedLaws, phases: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return a warning for every weight of a phase that no run had in that phase.
+
+    Parameters
+    ----------
+    phases : the mixture of each phase, in order
+    """
+    outside = [
+        (number, domain, phase[domain], low, high)
+        for number, (phase, seen) in enumerate(zip(phases, laws.phase_ranges, strict=False), 1)
+        for domain, (low, high) in seen.items()
+        if not low - FAR_WEIGHT <= phase[domain] <= high + FAR_WEIGHT
+    ]
+    return [
+        f"phase {number} has {weight:.2f} of '{domain}', runs had {low:.2f} to {high:.2f} there: train a run near it"
+        for number, domain, weight, low, high in outside
+    ]

@@ -11,7 +11,7 @@ from mixlaw.advice.break_even import break_even
 from mixlaw.advice.compute_optimal import SIZES, optimal_sizes
 from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.equivalents import equivalents
-from mixlaw.advice.extrapolation import Asked, far_warnings
+from mixlaw.advice.extrapolation import Asked, far_warnings, phase_warnings
 from mixlaw.advice.gains import gains, gains_over
 from mixlaw.advice.losers import losers
 from mixlaw.advice.objective import Mixtures, Objective, as_mixture, run_noise
@@ -104,6 +104,8 @@ def recommend(
     gained = gains(objective, mixtures, level)
     worth = equivalents(objective, mixtures, gained, level)
     tell("recommend: costs of limits, and the path over scale" + (", two phases" if phases == 2 else ""))
+    plan = plan_phases(objective, best, switch, level) if phases == 2 else None
+    beyond = phase_warnings(laws, plan.weights) if plan else []
     return Recommendation(
         law=fit.name,
         reason=laws.reason if fit is laws.best else "named by hand",
@@ -122,12 +124,12 @@ def recommend(
         path=path(objective, smallest, best, spread, baselines, level),
         others=others,
         noise=noise,
-        warnings=[*_warnings(laws, fit, question, best, outcomes), *disagreement(table)],
+        warnings=[*_warnings(laws, fit, question, best, outcomes), *disagreement(table), *beyond],
         unit=fit.unit_of(question.targets),
         units={target: found.unit for target, found in fit.targets.items()},
         interval_name=fit.interval_name(),
         data_sha256=laws.data_sha256,
-        phases=plan_phases(objective, best, switch, level) if phases == 2 else None,
+        phases=plan,
     )
 
 

@@ -26,13 +26,14 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.laws.law import Units
 from mixlaw.laws.registry import LAWS, get_law
 from mixlaw.tables.clean import prepare
+from mixlaw.tables.phase_mixtures import ranges_by_phase
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS
 from mixlaw.version import __version__
 
 FORMAT = 2
-LATER = ("doubts", "identity", "choice", "study_flops")  # keys that the first files of this format lack
+LATER = ("doubts", "identity", "choice", "study_flops", "phase_ranges")  # keys that the first files of this format lack
 IN_FILE = ("chosen", "reason", "ranges", "mixtures", "sizes", "noise", "scores", "data_sha256", *LATER)
 SETTINGS_IN_FILE = {"row_weights": "weights", "prior_strength": "prior"}  # keys of format 2, where they differ
 MOST_MIXTURES = 2000  # training mixtures to save; recommendations report their distance from these
@@ -56,6 +57,7 @@ class FittedLaws:
     identity : settings that all its runs share, if they were run directories
     choice : selection of its runs: where, varied, former, ends_only
     study_flops : compute of the fitted runs [FLOPs]; 0 if unknown
+    phase_ranges : per phase, domain -> (low, high) of its weights in runs that changed their mixture; empty without any
     intervals : name of the law -> how its intervals were checked on held-out runs; not saved
     """
 
@@ -72,6 +74,7 @@ class FittedLaws:
     identity: dict[str, str] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
     study_flops: float = 0.0
+    phase_ranges: list[dict[str, tuple[float, float]]] = field(default_factory=list)
     intervals: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -111,6 +114,7 @@ class FittedLaws:
             identity=table.identity,
             choice=table.choice,
             study_flops=table.flops,
+            phase_ranges=ranges_by_phase(table),
         )
 
     def table_of(self, folder: Path) -> Table:

@@ -68,3 +68,17 @@ def changes_mixture(table: Table) -> bool:
 def without_phases(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows without columns of phases: every run has one mixture."""
     return frame.drop(columns=[c for c in frame.columns if phase_of(str(c))])
+
+
+def ranges_by_phase(table: Table) -> list[dict[str, tuple[float, float]]]:
+    """Return, per phase, domain -> (low, high) of its weights in runs that changed their mixture; empty without any."""
+    phases = phases_of(table)
+    if phases is None or not phases.changed.any():
+        return []
+    read = (phases.shares > 0) & phases.changed[:, None]
+    weights = [phases.weights[read[:, p], p] for p in range(read.shape[1])]
+    return [
+        {d: (float(h[:, i].min()), float(h[:, i].max())) for i, d in enumerate(table.domains)}
+        for h in weights
+        if len(h)
+    ]
