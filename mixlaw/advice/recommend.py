@@ -82,6 +82,14 @@ def recommend(
     objective = Objective(fit, question, laws.sizes)
     if phases == 2:
         require_phases(objective, switch)
+    return _answer(laws, objective, level, switch, phases == 2, tell)
+
+
+def _answer(
+    laws: FittedLaws, objective: Objective, level: float, switch: float | None, phased: bool, tell: ProgressCallback
+) -> Recommendation:
+    """Return the recommendation for a checked question; see `recommend`."""
+    fit, question = objective.fit, objective.question
     baselines = question.baselines | usual_mixtures(fit.domains, laws.sizes | question.available)
     tell("recommend: the best mixture, with and without limits")
     best, free = optimum(objective, baselines), optimum(objective.asking(question.unlimited()), baselines)
@@ -93,18 +101,13 @@ def recommend(
     tell("recommend: other laws and the flat frontier")
     others = other_laws(laws, objective, best, baselines)
     table = _domain_table(objective, mixtures, spread, free)
-    table[["flat_low", "flat_high"]] = flat_frontier(objective, best, noise)
-    if len(others):
-        shares = np.array([h.array for h in others["weights"]])
-        table["others_low"], table["others_high"] = shares.min(0), shares.max(0)
+    table = table.assign(**_ranges(objective, best, noise, others))
     tell("recommend: gains, and what they are worth in compute")
-    outcomes, per_target = outcomes_of(objective, mixtures, level), _per_target(objective, mixtures)
+    compared = _compared(laws, objective, mixtures, level)
+    tell("recommend: costs of limits, and the path over scale" + (", two phases" if phased else ""))
     points = np.vstack([free, *(h.array for h in baselines.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
-    gained = gains(objective, mixtures, level)
-    worth = equivalents(objective, mixtures, gained, level)
-    tell("recommend: costs of limits, and the path over scale" + (", two phases" if phases == 2 else ""))
-    plan = plan_phases(objective, best, switch, level) if phases == 2 else None
+    plan = plan_phases(objective, best, switch, level) if phased else None
     beyond = phase_warnings(laws, plan.weights) if plan else []
     return Recommendation(
         law=fit.name,
@@ -112,25 +115,43 @@ def recommend(
         question=question,
         weights=mixtures[RECOMMENDED],
         table=table,
-        outcomes=outcomes,
-        per_target=per_target,
-        gains=gained,
+        **compared,
         signals=signals(laws, fit, laws.sizes | question.available, question.targets),
-        losers=losers(per_target, gained),
-        equivalents=worth,
-        break_even=break_even(worth, question, laws.study_flops),
         sizes=optimal_sizes(objective, best, noise, level) if question.flops else pd.DataFrame(columns=SIZES),
         prices=prices(objective, best, points),
         path=path(objective, smallest, best, spread, baselines, level),
         others=others,
         noise=noise,
-        warnings=[*_warnings(laws, fit, question, best, outcomes), *disagreement(table), *beyond],
+        warnings=[*_warnings(laws, fit, question, best, compared["outcomes"]), *disagreement(table), *beyond],
         unit=fit.unit_of(question.targets),
         units={target: found.unit for target, found in fit.targets.items()},
         interval_name=fit.interval_name(),
         data_sha256=laws.data_sha256,
         phases=plan,
     )
+
+
+def _compared(laws: FittedLaws, objective: Objective, mixtures: Mixtures, level: float) -> dict[str, pd.DataFrame]:
+    """Return the tables of a recommendation that compare mixtures, by name."""
+    per_target, gained = _per_target(objective, mixtures), gains(objective, mixtures, level)
+    worth = equivalents(objective, mixtures, gained, level)
+    return {
+        "outcomes": outcomes_of(objective, mixtures, level),
+        "per_target": per_target,
+        "gains": gained,
+        "losers": losers(per_target, gained),
+        "equivalents": worth,
+        "break_even": break_even(worth, objective.question, laws.study_flops),
+    }
+
+
+def _ranges(objective: Objective, best: Array, noise: float, others: pd.DataFrame) -> dict[str, Array]:
+    """Return the columns of the flat frontier, and of the range of h* over other laws, if there are any."""
+    flat = dict(zip(("flat_low", "flat_high"), flat_frontier(objective, best, noise).T, strict=True))
+    if not len(others):
+        return flat
+    shares = np.array([h.array for h in others["weights"]])
+    return flat | {"others_low": shares.min(0), "others_high": shares.max(0)}
 
 
 def _silent(text: str) -> None:

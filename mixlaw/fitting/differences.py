@@ -5,8 +5,8 @@ Three things separate a measured difference from the predicted one.
 * The parameters: the same resampled law predicts both runs, so that what it gets wrong for both cancels. The tails of
   resampled laws are those of the priors where runs are few, so the interval is that of a normal distribution with the
   quartiles of the resamples.
-* The lack of fit of the law: a smooth function of the mixture. It is nearly the same for mixtures that are close, and
-  a runs' scatter around the law that all mixtures of one N and D share cancels as well.
+* The lack of fit of the law: a smooth function of the mixture, nearly the same for mixtures that are close. The part
+  that all mixtures of one N and D share cancels.
 * The seed noise of both runs.
 
 The last two are estimated from the differences of residuals between runs of the same N and D. Over the distance d
