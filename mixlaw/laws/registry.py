@@ -69,17 +69,16 @@ _RESOURCES = Coupled(coupling("q"), _N, _WARM_D)
 _FLOORS = Shares("b", 0.2)
 _MIXTURE = Sum(_FLOORS, Product(Emergence("D1"), Usefulness()))
 _MIXED_E = Product(_E, Shares("e", 0.05))
-_SEEN_FLOORS, _SEEN_USEFUL = Exposed("r_b", _FLOORS), Exposed("r_C", Usefulness())
-_SEEN_MIXTURE = Sum(_SEEN_FLOORS, Product(Emergence("D1"), _SEEN_USEFUL))
-_SEEN_AT_ONE_D = Sum(_SEEN_FLOORS, _SEEN_USEFUL)
-_SEEN_E = Product(_E, Exposed("r_e", Shares("e", 0.05)))
+_SEEN, _SEEN_FLOORS = Exposed(Usefulness()), Exposed(_FLOORS, free=False)
+_SEEN_MIXTURE = Sum(_SEEN_FLOORS, Product(Emergence("D1"), _SEEN))
+_SEEN_E = Product(_E, Exposed(Shares("e", 0.05), free=False))
 _HOFFMANN = "Hoffmann et al. 2022, arXiv 2203.15556"
 _PAPER = "Shukor et al. 2025, arXiv 2507.09404"
 _YE = "Ye et al. 2024, arXiv 2403.16952, as listed by Shukor et al. 2025, appendix B.1"
 _OURS = "this project, 2026: mixlaw/laws/multiplicative.py"
 _EXPOSED = (
-    "h, h', h\" = sum_p (t_p^r - t_(p-1)^r) h_p, each with an r of its own (r_e, r_b, r_C), over the phases of a run, "
-    "which end at the shares t_p of its tokens; convex in h_p of all phases together"
+    "m_i = (sum_p (t_p^r - t_(p-1)^r) h_pi^s)^(1/s) over the phases p of a run, which end at the shares t_p of D; "
+    "h is the mixture of the whole run; convex in h_p of all phases together"
 )
 _SUM_CONVEX = "convex in h where every gamma_i <= 1"
 
@@ -207,20 +206,20 @@ for _law in (
     ),
     _phased(
         "",
-        "E sum e_i h_i + R(N, D) (sum b_i h'_i + D/(D + D1) / sum C_i h\"_i^gamma)",
+        "E sum e_i h_i + R(N, D) (sum b_i h_i + D/(D + D1) / sum C_i m_i^gamma)",
         Sum(_SEEN_E, Product(_RESOURCES, _SEEN_MIXTURE)),
     ),
     _phased(
         "-fixed-n",
-        "E sum e_i h_i + R(D) (sum b_i h'_i + D/(D + D1) / sum C_i h\"_i^gamma)",
+        "E sum e_i h_i + R(D) (sum b_i h_i + D/(D + D1) / sum C_i m_i^gamma)",
         Sum(_SEEN_E, Product(Coupled(coupling("q"), Constant("A"), _WARM_D), _SEEN_MIXTURE)),
     ),
     _phased(
         "-fixed-d",
-        "E sum e_i h_i + R(N) (sum b_i h'_i + 1/sum C_i h\"_i^gamma)",
-        Sum(_SEEN_E, Product(Coupled(coupling("q"), _N, Constant("B")), _SEEN_AT_ONE_D)),
+        "E sum e_i h_i + R(N) (sum b_i h_i + 1/sum C_i m_i^gamma)",
+        Sum(_SEEN_E, Product(Coupled(coupling("q"), _N, Constant("B")), Sum(_SEEN_FLOORS, _SEEN))),
     ),
-    _phased("-fixed-nd", "A (sum b_i h'_i + 1/sum C_i h\"_i^gamma)", Product(Constant("A"), _SEEN_AT_ONE_D)),
+    _phased("-fixed-nd", "A (sum b_i h_i + 1/sum C_i m_i^gamma)", Product(Constant("A"), Sum(_SEEN_FLOORS, _SEEN))),
     Law(
         "coupled",
         "E + ((A/N^alpha)^q + (B/D~^beta)^q)^(1/q)",

@@ -25,7 +25,8 @@ class Nested(Term):
     """A node with children; its parameters are those of the children, in their order.
 
     `broadcasts`: value and cotangents use only the children's values and `log_of`, so that they work for values of any
-    broadcastable shape. `plain`: the term that a node equals where its first parameter is zero.
+    broadcastable shape. `plain`: the term, its last child, that a node equals where its other
+    parameters are zero.
     """
 
     children: tuple[Term, ...]
@@ -275,7 +276,8 @@ def embedded(small: Term, theta: Array, big: Term, k: int) -> Array:
     The two trees differ only where the larger one has a power of a sum for a constant, or a node around a `plain` term.
     """
     if isinstance(big, Nested) and big.plain:
-        return np.hstack([np.zeros((len(theta), 1)), embedded(small, theta, big.plain, k)])
+        inner = embedded(small, theta, big.plain, k)
+        return np.hstack([np.zeros((len(theta), big.size(k) - inner.shape[1])), inner])
     if isinstance(small, Constant) and isinstance(big, PowerOfSum):
         return np.hstack([theta, np.full((len(theta), 1), min(1.0, big.spread)), np.zeros((len(theta), k - 1))])
     if isinstance(small, Nested) and isinstance(big, Nested):

@@ -53,19 +53,18 @@ TRUTHS = {
     "multiplicative-phases": np.array(
         [
             np.log(1.2),
-            np.log(1.0),
             0.02,
             -0.02,
             0.0,
             np.log(2.0),
             *_DECAYS,
             np.log(0.1),
-            np.log(1.5),
             0.1,
             -0.1,
             0.0,
             np.log(0.03),
-            np.log(4.0),
+            np.log(4.0),  # r
+            np.log(0.7),  # s
             *_USEFUL,
         ]
     ),

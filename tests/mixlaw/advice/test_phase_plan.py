@@ -68,15 +68,15 @@ def test_no_other_phases_are_better_and_the_switch_is_the_best_of_those_tried():
     assert loss(np.vstack([far, near]))[0].min() >= plan.predicted - 1e-6
 
 
-def test_one_exposure_for_everything_gains_nothing_and_the_first_line_says_so():
-    answer = recommend(laws_with(**dict.fromkeys(("r_e", "r_b", "r_C"), 0.7), spread=1e-5), **BIG, phases=2)
+def test_without_recency_no_phases_gain_and_the_first_line_says_so():
+    answer = recommend(laws_with(r=0.0, spread=1e-5), **BIG, phases=2)
     assert answer.phases.gains["gain"][0] == pytest.approx(0, abs=1e-5)
     assert not answer.phases.certain
     assert summary(answer).startswith("Two phases gain nothing that two runs could show")
 
 
 def test_a_gain_above_the_noise_is_stated_in_the_first_line():
-    answer = recommend(laws_with(r_b=-1.0, b_code=1.5, r_C=2.0, spread=1e-5), **BIG, phases=2)
+    answer = recommend(laws_with(b_code=1.5, r=2.0, s=-0.05, spread=1e-5), **BIG, phases=2)
     gain = answer.phases.gains.iloc[0]
     assert 0 < gain["low"] < gain["gain"] < gain["high"]
     assert gain["gain"] == pytest.approx(answer.outcomes["predicted"][0] - answer.phases.predicted, abs=1e-9)
@@ -92,7 +92,7 @@ def test_floors_caps_and_pins_hold_in_both_phases():
 
 
 def test_epochs_hold_in_the_whole_run_and_not_in_each_phase():
-    laws = laws_with(r_b=-1.0, b_code=1.5, r_C=2.0)
+    laws = laws_with(b_code=1.5, r=2.0, s=-0.05)
     free = recommend(laws, **BIG, phases=2, switch=0.8).phases
     late = max(DOMAINS, key=lambda d: free.weights[1][d] - free.weights[0][d])
     total = 0.8 * free.weights[0][late] + 0.2 * free.weights[1][late]

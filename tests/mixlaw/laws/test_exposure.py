@@ -53,7 +53,7 @@ def test_late_tokens_count_more_above_one_early_ones_below_and_all_alike_at_one(
 @pytest.mark.parametrize("name", NAMES)
 @given(seed=seeds)
 @settings(max_examples=20)
-def test_with_equal_phases_the_law_is_the_static_one_whatever_the_exponents(name, seed):
+def test_with_equal_phases_the_law_is_the_static_one_whatever_the_powers(name, seed):
     law = LAWS[name]
     theta, x = random_phases(law, seed)
     equal = with_phases(x, np.repeat(x.h[None], 3, 0), x.column("until"))
@@ -62,13 +62,13 @@ def test_with_equal_phases_the_law_is_the_static_one_whatever_the_exponents(name
     static = LAWS[law.contains]
     held = np.clip(static.term.start(np.random.default_rng(seed), 2, 3), *static.bounds(3))
     inside = embedded(static.term, held, law.term, 3)
-    inside[:, exponents(law)] = theta[:, exponents(law)]
+    inside[:, powers(law)] = theta[:, powers(law)]
     np.testing.assert_allclose(law.loss(inside, equal), static.loss(held, alone), rtol=1e-12)
 
 
-def exponents(law: Law) -> list[int]:
-    """Return the indices of the exponents of exposures."""
-    return [i for i, name in enumerate(law.natural(np.zeros(law.n_free(3)), ["a", "b", "c"])) if name.startswith("r")]
+def powers(law: Law) -> list[int]:
+    """Return the indices of r and s."""
+    return [i for i, name in enumerate(law.natural(np.zeros(law.n_free(3)), ["a", "b", "c"])) if name in ("r", "s")]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -141,6 +141,17 @@ def test_rows_of_equal_total_mixture_and_other_phases_are_other_mixtures():
     phases = np.array([[[0.2, 0.2, 0.8, 0.8], [0.8, 0.8, 0.2, 0.2]], [[0.8, 0.8, 0.2, 0.2], [0.2, 0.2, 0.8, 0.8]]])
     x = with_phases(x, phases, np.array([[0.5] * 4, [1.0] * 4]))
     assert x.rows(x.order()).grouped().groups.starts.tolist() == [0, 2]
-    term = Exposed("r", Usefulness())
-    loss = term.value(np.array([[np.log(2.0), 1.0, 0.0, -1.0]]), x)[0][0]
+    term = Exposed(Usefulness())
+    loss = term.value(np.array([[np.log(2.0), 0.0, 1.0, 0.0, -1.0]]), x)[0][0]
     assert loss[0] == loss[1] != loss[2] == loss[3]
+
+
+def test_a_domain_read_all_at_once_is_worth_less_than_spread_over_the_run_below_one():
+    x = with_phases(
+        Inputs.of(np.zeros(2), np.zeros(2), np.full((2, 2), 0.5)),
+        lifted(np.array([[[1.0, 0.5], [0.0, 0.5]], [[0.0, 0.5], [1.0, 0.5]]]))[0],  # one after the other, and mixed
+        np.array([[0.5, 0.5], [1.0, 1.0]]),
+    )
+    for log_s, penalty in ((0.0, 0.0), (-0.5, 0.1)):
+        apart, mixed = Exposed(Usefulness()).value(np.array([[0.0, log_s, 0.0, 0.0, -1.0]]), x)[0][0]
+        assert apart - mixed == pytest.approx(0, abs=1e-3) if penalty == 0 else apart - mixed > penalty

@@ -87,7 +87,8 @@ const TERMS = {
   },
 
   // a term of the mixture that a run was exposed to; runs of the page have one
-  exposed: (term, theta, at, x) => valueOf(term.children[1], theta, at + term.children[0].size, x),
+  exposed: (term, theta, at, x) =>
+    valueOf(term.children.at(-1), theta, at + term.children.length - 1, x),
 
   // D / (D + D1)
   emergence(term, theta, at, x) {
