@@ -21,6 +21,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{12}")
 _ANY_STEP = 1 << 40  # beyond the end of a trunk, which has no checkpoints there
 # Settings that may differ: machine, run length and evaluations; the mixture of the first phase is compared below.
 _FREE = ("study_name", "machine", "logging", "checkpoint", "data", "schedule", "evaluation", "mixture")
+_LIMITS = ("max_epochs", "unique_tokens", "match_repetition")  # of the stream; the pools are compared
 
 
 def find_trunk(plan: Plan, world: World = ALONE) -> Path | None:
@@ -67,7 +68,8 @@ def _checked_trunk(plan: Plan, folder: Path) -> dict[str, Any]:
     """Return the trunk's run.json; refuse a trunk that differs from the first step on."""
     facts = read_facts(folder)
     first = plan.phases[0].weights
-    ours, theirs = _shared(dataclasses.asdict(plan.config), first, plan.data_hashes()), _shared_of(facts)
+    ours = _shared(dataclasses.asdict(plan.config), first, plan.data_hashes(), plan.pool_tokens())
+    theirs = _shared_of(facts)
     for key in ours.keys() | theirs.keys():
         if ours.get(key) != theirs.get(key):
             raise ConfigError(
@@ -102,15 +104,18 @@ def _rounded(mixture: Mapping[str, float]) -> dict[str, float]:
 
 def _shared_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     hashes = {name: entry["sha256"] for name, entry in facts["data"].items()}
-    return _shared(facts["config"], _phases_of(facts)[0]["weights"], hashes)
+    pools = {name: entry["n_tokens"] for name, entry in facts["data"].items() if "corpus_tokens" in entry}
+    return _shared(facts["config"], _phases_of(facts)[0]["weights"], hashes, pools)
 
 
-def _shared(config: Mapping[str, Any], mixture: Mapping[str, float], data: Mapping[str, str]) -> dict[str, Any]:
+def _shared(
+    config: Mapping[str, Any], mixture: Mapping[str, float], data: Mapping[str, str], pools: Mapping[str, int]
+) -> dict[str, Any]:
     """Return the facts that trunk and branch must share, as JSON types; `mixture` is that of the first phase."""
     facts = {key: value for key, value in config.items() if key not in _FREE}
-    facts["stream"] = {k: v for k, v in config["stream"].items() if k != "max_epochs"}
+    facts["stream"] = {k: v for k, v in config["stream"].items() if k not in _LIMITS}
     facts["schedule.warmup_tokens"] = config["schedule"]["warmup_tokens"]
     facts["evaluation.average"] = config["evaluation"].get("average", 0.0)
-    facts |= {"mixture": _rounded(mixture), "data": dict(data)}
+    facts |= {"mixture": _rounded(mixture), "data": dict(data), "pools": dict(pools)}
     shared: dict[str, Any] = json.loads(json.dumps(facts))
     return shared

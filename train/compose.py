@@ -32,6 +32,12 @@ OmegaConf.register_new_resolver("expand_path", expand_path, replace=True)  # for
 _VALUE = re.compile(
     r"(?!hydra\.)([a-z_]+\.[a-z_.]+|seed|study_name|precision)="
 )  # value overrides only: no config groups, no `+`
+_OPEN = (
+    "data.",
+    "mixture.phases=",
+    "stream.unique_tokens",
+    "stream.match_repetition",
+)  # YAML files do not list their keys
 
 
 def compose_config(overrides: Sequence[str]) -> TrainConfig:
@@ -134,7 +140,7 @@ def addable(override: str) -> str:
     if "_target_" in override.partition("=")[0]:
         raise ConfigError(f"{override} names code to run: no setting here does")
     override = quoted_home(override)
-    return f"++{override}" if override.startswith(("data.", "mixture.phases=")) else override
+    return f"++{override}" if override.startswith(_OPEN) else override
 
 
 def read_config(cfg: DictConfig) -> TrainConfig:

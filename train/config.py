@@ -77,6 +77,39 @@ class MixtureConfig:
 
 
 @dataclass
+class MatchConfig:
+    """A bigger run whose repetition a small run shall have: its pools shrink in proportion to the tokens of the run."""
+
+    n_tokens: float = 0.0  # D of the bigger run
+    available: dict[str, float] = field(default_factory=dict)  # domain -> unique tokens that the bigger run has
+
+    def __post_init__(self) -> None:
+        if bool(self.n_tokens) != bool(self.available):
+            raise ConfigError(
+                "stream.match_repetition needs both: n_tokens of the bigger run, and its available tokens"
+            )
+
+    def pools(self, n_tokens: int) -> dict[str, float]:
+        """Return domain -> unique tokens with which a run repeats the domain as often as the bigger run.
+
+        Parameters
+        ----------
+        n_tokens : D of the run
+
+        Raises
+        ------
+        ConfigError
+            If the other run is not bigger.
+        """
+        if self.available and n_tokens > self.n_tokens:
+            raise ConfigError(
+                f"stream.match_repetition.n_tokens is {self.n_tokens:,.0f}, and this run has {n_tokens:,} tokens: give "
+                "the tokens of the bigger run, or lower schedule.n_tokens"
+            )
+        return {domain: tokens * n_tokens / self.n_tokens for domain, tokens in self.available.items()}
+
+
+@dataclass
 class StreamConfig:
     seq_len: int = 64  # tokens in a packed sequence
     batch_size: int = 16  # sequences in a step, over all ranks
@@ -84,6 +117,8 @@ class StreamConfig:
     unit: str = "tokens"  # weights are shares of: tokens (text and patches) | samples (documents)
     min_crop: float = 1.0  # random crops of images have at least this share of the area; 1: no crop
     flip: float = 0.0  # probability of a horizontal flip
+    unique_tokens: dict[str, float] = field(default_factory=dict)  # domain -> limit; the others have none
+    match_repetition: MatchConfig = field(default_factory=MatchConfig)  # limits that follow from a bigger run
 
     def __post_init__(self) -> None:
         require_at_least(1, stream_seq_len=self.seq_len, stream_batch_size=self.batch_size)
@@ -93,6 +128,15 @@ class StreamConfig:
                 f"stream.min_crop is {self.min_crop} and stream.flip {self.flip}; the one lies in (0, 1], the other in "
                 "[0, 1]"
             )
+        if self.unique_tokens and self.match_repetition.available:
+            raise ConfigError("stream.unique_tokens and stream.match_repetition both limit tokens: remove one of them")
+
+    @property
+    def limited_by(self) -> str:
+        """The name of the setting that limits unique tokens, or ''."""
+        if self.match_repetition.available:
+            return "stream.match_repetition"
+        return "stream.unique_tokens" if self.unique_tokens else ""
 
 
 @dataclass

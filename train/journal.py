@@ -128,15 +128,22 @@ def run_facts(plan: Plan, model: nn.Module, stream: WeightedStream, world_size: 
         "mixture": dict(plan.weights),
         **_phases(plan, stream),
         "tokenizer": manifest.facts["tokenizer"],
-        "data": {
-            d: plan.available(d) | {"sha256": manifest.domain_sha256(d)} for d in (*manifest.domains, *manifest.targets)
-        },
+        "data": {d: _data_facts(plan, d) for d in (*manifest.domains, *manifest.targets)},
         "arithmetic": arithmetic(config.precision),
         "world_size": world_size,
         "hardware": hardware(),
         "mixlaw_version": mixlaw.__version__,
         "git": git_revision(),
     }
+
+
+def _data_facts(plan: Plan, domain: str) -> dict[str, Any]:
+    """Return the training tokens of a domain that the run may read, those of its corpus if more, and a hash."""
+    facts: dict[str, Any] = dict(plan.available(domain))
+    if domain in plan.pools:
+        pool = {what: plan.pools[domain].total(what) for what in facts}
+        facts = pool | {"corpus_tokens": facts["n_tokens"]}
+    return facts | {"sha256": plan.manifest.domain_sha256(domain)}
 
 
 def _phases(plan: Plan, stream: WeightedStream) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from data.store.tokens import Manifest
 from data.stream.items import Kinds, kinds_in
 from data.stream.loader import WeightedStream, check_epochs, shares_of_items
+from data.stream.pools import pools_of
 from data.stream.schedule import SCHEDULE_VERSION
 from mixlaw.counts import flops
 from mixlaw.errors import ConfigError
@@ -103,12 +104,15 @@ class Plan(Timetable):
     ----------
     weights : the mixture of the whole run, in shares of its tokens or samples
     phases : its parts; a run with one mixture is one phase
+    kinds : training domain -> all its items
+    pools : training domain -> items of its pool, if the run reads only a part of it
     """
 
     manifest: Manifest
     weights: Mixture
     run_id: str
     kinds: dict[str, Kinds]
+    pools: dict[str, Kinds]
     phases: tuple[Phase, ...]
 
     @property
@@ -129,6 +133,7 @@ class Plan(Timetable):
             world_size=world_size,
             unit=config.stream.unit,
             changes=[(phase.part.first, phase.weights) for phase in later],
+            pools=self.pools,
         )
 
     @property
@@ -145,19 +150,24 @@ class Plan(Timetable):
     def image_share(self) -> float:
         """The share of the tokens that are patches of images."""
         drawn = {d: w for d, w in self.weights.items() if w > 0}
-        shares = shares_of_items(drawn, self.kinds, self.config.stream.unit)
+        kinds = self.kinds | self.pools
+        shares = shares_of_items(drawn, kinds, self.config.stream.unit)
         n_image, n = (
-            sum(share * self.kinds[d].per_item(what) for d, share in shares.items())
+            sum(share * kinds[d].per_item(what) for d, share in shares.items())
             for what in ("n_image_tokens", "n_tokens")
         )
         return n_image / n
 
     def available(self, domain: str) -> dict[str, int]:
-        """Return the training tokens of a domain (text and patches of this model), and its samples."""
+        """Return the training tokens of a whole domain (text and patches of this model), and its samples."""
         if not self.manifest.image_size:
             return {"n_tokens": self.manifest.n_tokens(domain, "train")}
         kinds = self.kinds.get(domain)
         return {what: kinds.total(what) if kinds else 0 for what in ("n_tokens", "n_samples")}
+
+    def pool_tokens(self) -> dict[str, int]:
+        """Return domain -> tokens of its pool."""
+        return {domain: pool.total("n_tokens") for domain, pool in self.pools.items()}
 
     def data_hashes(self) -> dict[str, str]:
         """Return domain or target -> sha256 of its data."""
@@ -170,31 +180,41 @@ def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
     Raises
     ------
     ConfigError
-        For unknown domains, weights that do not sum to one, phases that do not fill the run, or more epochs than
-        allowed.
+        For unknown domains, weights that do not sum to one, phases that do not fill the run, pools that are larger
+        than their domains or smaller than a sequence, or more epochs than allowed.
     """
     layout = config.layout()
     if layout.family == "vision":
         for name in (*manifest.domains, *manifest.targets):
             if name.endswith(("-image", "-text")):
                 raise ConfigError(f"domain '{name}': its losses would be taken for a part of another's: rename it")
-    kinds = {domain: kinds_in(manifest, domain, "train", layout) for domain in manifest.domains}
-    n_tokens = config.schedule.n_tokens
-    wanted = [(1.0, resolve(config.mixture, manifest, kinds))]
+    whole = {domain: kinds_in(manifest, domain, "train", layout) for domain in manifest.domains}
+    pools = _pools(config, manifest, whole)
+    kinds, n_tokens = whole | pools, config.schedule.n_tokens
+    wanted = [(1.0, resolve(config.mixture, manifest, whole))]
+    limited_by = config.stream.limited_by
     if config.mixture.phases:
         wanted = requested(config.mixture.phases, n_tokens, manifest.domains)
     if any(w > 0 and not kinds[d].size for _, weights in wanted for d, w in weights.items()):
         needed = {d: w * n_tokens for d, w in mean_weights(wanted).items()}
-        check_epochs(kinds, needed, config.stream.max_epochs)  # raises the error with a table
+        check_epochs(kinds, needed, config.stream.max_epochs, limited_by)  # raises the error with a table
     paces = [_per_step(weights, kinds, config.stream, "tokens") for _, weights in wanted]
     phases = in_steps(wanted, paces, n_tokens)
     weights = _of_the_whole_run(phases, kinds, config.stream)
     per_step = paces[0]
     if len(set(paces)) > 1:
         per_step = phases[-1].part.tokens_after(phases[-1].end) / phases[-1].end
-    name = run_id(science(config, phases, manifest))
-    check_epochs(kinds, _tokens_taken(phases, kinds, config.stream), config.stream.max_epochs)
-    return Plan(config, per_step, manifest, weights, name, kinds, phases)
+    name = run_id(science(config, phases, manifest, pools))
+    check_epochs(kinds, _tokens_taken(phases, kinds, config.stream), config.stream.max_epochs, limited_by)
+    return Plan(config, per_step, manifest, weights, name, whole, pools, phases)
+
+
+def _pools(config: TrainConfig, manifest: Manifest, kinds: Mapping[str, Kinds]) -> dict[str, Kinds]:
+    """Return the pools that a configuration asks for."""
+    stream = config.stream
+    wanted = stream.unique_tokens or stream.match_repetition.pools(config.schedule.n_tokens)
+    available = {domain: max(manifest.n_tokens(domain, "train"), k.total("n_tokens")) for domain, k in kinds.items()}
+    return pools_of(kinds, available, wanted, stream.limited_by)
 
 
 def _per_step(weights: Mixture, kinds: Mapping[str, Kinds], stream: StreamConfig, unit: str) -> float:
@@ -257,12 +277,15 @@ def resolve(mixture: MixtureConfig, manifest: Manifest, kinds: dict[str, Kinds])
     return Mixture.proportional({d: manifest.n_tokens(d, "train") for d in manifest.domains})
 
 
-def science(config: TrainConfig, phases: Sequence[Phase], manifest: Manifest) -> dict[str, Any]:
+def science(
+    config: TrainConfig, phases: Sequence[Phase], manifest: Manifest, pools: Mapping[str, Kinds]
+) -> dict[str, Any]:
     """Return all facts that decide the losses of a run; the run id is their hash."""
     facts = dataclasses.asdict(config)
     for machine_side in ("study_name", "machine", "logging", "checkpoint", "data"):
         del facts[machine_side]
-    del facts["stream"]["max_epochs"]  # a limit only; it changes no loss
+    for limit in ("max_epochs", "unique_tokens", "match_repetition"):  # the pools say all that changes a loss
+        del facts["stream"][limit]
     plain = dataclasses.asdict(TrainConfig())
     for group, added in _ADDED.items():
         for name in added:
@@ -272,6 +295,8 @@ def science(config: TrainConfig, phases: Sequence[Phase], manifest: Manifest) ->
     facts["mixture"] = mixtures[0]
     if len(phases) > 1:
         facts["mixture"] = [{"end": p.end, "weights": m} for p, m in zip(phases, mixtures, strict=True)]
+    if pools:
+        facts["pools"] = {domain: pool.size for domain, pool in pools.items()}
     facts["data"] = {d: manifest.domain_sha256(d) for d in (*manifest.domains, *manifest.targets)}
     facts["tokenizer"] = manifest.facts["tokenizer"]
     facts["versions"] = {"run_log": SCHEMA_VERSION, "schedule": SCHEDULE_VERSION, "trainer": VERSIONS[config.precision]}

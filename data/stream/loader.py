@@ -57,6 +57,7 @@ class WeightedStream(Dataset[Batch]):
     unit : "tokens" or "samples", of which weights are shares
     changes : (step, mixture) pairs, if the mixture changes: after this many steps, this mixture of the same domains
         holds
+    pools : domain -> kinds of its pool, as `pools_of` returns them; a domain without one is read as a whole
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class WeightedStream(Dataset[Batch]):
         world_size: int = 1,
         unit: str = "tokens",
         changes: Sequence[tuple[int, Mapping[str, float]]] = (),
+        pools: Mapping[str, Kinds] | None = None,
     ) -> None:
         if batch_size % world_size:
             raise ConfigError(f"stream.batch_size {batch_size} is not a multiple of the {world_size} ranks")
@@ -77,11 +79,13 @@ class WeightedStream(Dataset[Batch]):
         mixtures = [weights, *(mixture for _, mixture in changes)]
         drawn = {i: name for i, name in enumerate(self.names) if any(m[name] > 0 for m in mixtures)}
         self._items = {i: open_items(manifest, name, "train", layout) for i, name in drawn.items()}
-        kinds = {name: self._items[i].kinds for i, name in drawn.items()}
+        limited = {i: pools[name] for i, name in drawn.items() if name in pools} if pools else {}
+        kinds = {name: limited.get(i, self._items[i].kinds) for i, name in drawn.items()}
         first, *later = [list(shares_of_items(m, kinds, unit).values()) for m in mixtures]
         sizes = [self._items[i].kinds.n_items if i in drawn else np.zeros(1, np.int64) for i in range(len(weights))]
-        steps = [step for step, _ in changes]
-        self._order = GlobalOrder(self.names, first, sizes, batch_size, seed, list(zip(steps, later, strict=True)))
+        after = [(step, mixture) for (step, _), mixture in zip(changes, later, strict=True)]
+        counts = {i: pool.n_items for i, pool in limited.items()}
+        self._order = GlobalOrder(self.names, first, sizes, batch_size, seed, after, counts)
         self._batch_size, self._seed = batch_size, seed
         self._rank, self._world_size = rank, world_size
         self._ahead = max(_SEQUENCES_AHEAD // batch_size, 1)
@@ -150,12 +154,14 @@ def stored_type(array: np.ndarray) -> np.dtype:
     return array.dtype if array.dtype == np.uint8 else np.dtype(np.int64)
 
 
-def check_epochs(kinds: Mapping[str, Kinds], tokens: Mapping[str, float], max_epochs: float) -> None:
+def check_epochs(kinds: Mapping[str, Kinds], tokens: Mapping[str, float], max_epochs: float, pools: str = "") -> None:
     """Refuse a mixture that would repeat a domain more than `max_epochs` times.
 
     Parameters
     ----------
+    kinds : domain -> the items that the run may read, of its pool if it has one
     tokens : domain -> tokens that the run reads
+    pools : name of the setting that limits the items, for the message
 
     Raises
     ------
@@ -173,7 +179,8 @@ def check_epochs(kinds: Mapping[str, Kinds], tokens: Mapping[str, float], max_ep
         head = f"  {'domain':<16}{'tokens needed':>16}{'available':>16}{'epochs':>9}"
         raise ConfigError(
             f"this mixture repeats a domain {worst:.2f} times, stream.max_epochs allows {max_epochs:g}. "
-            "Lower its weight, shorten the run, or allow more:\n" + "\n".join([head, *rows])
+            f"Lower its weight, {f'raise its tokens in {pools}' if pools else 'shorten the run'}, or allow more:\n"
+            + "\n".join([head, *rows])
         )
 
 

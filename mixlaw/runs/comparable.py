@@ -17,11 +17,11 @@ import pandas as pd
 
 from mixlaw.errors import RunLogError
 
-FREE = (  # may differ: N, D, h, the seed, the machine, and when a run is evaluated
+FREE = (  # may differ: N, D, h, unique tokens, the seed, the machine, and when a run is evaluated
     *("seed", "study_name", "mixture.*", "machine.*", "logging.*", "checkpoint.*", "data.*", "model.family"),
     *("model.width", "model.depth", "model.head_dim", "model.ffn_multiple_of", "model.vocab_multiple_of"),
     *("model.decoder_depth", "schedule.n_tokens", "schedule.warmup_tokens", "stream.max_epochs"),
-    *("evaluation.n_points", "evaluation.ratio"),
+    *("stream.unique_tokens.*", "stream.match_repetition.*", "evaluation.n_points", "evaluation.ratio"),
 )
 BY_SIZE = ("optim.lr", "optim.weight_decay", "stream.batch_size", "precision")  # may depend on N
 LATER: dict[str, Any] = {  # settings that older runs do not state -> the value that they had

@@ -13,7 +13,7 @@ from mixlaw.counts import flops
 from mixlaw.errors import RunLogError
 from mixlaw.fileio import file_sha256, read_json
 from mixlaw.runs.comparable import Facts, facts_of
-from mixlaw.runs.log import read_facts, read_rows, read_status
+from mixlaw.runs.log import corpus_tokens, read_facts, read_rows, read_status
 from mixlaw.runs.phases import phases_so_far
 from mixlaw.runs.study_status import former_runs, former_sentence
 
@@ -29,10 +29,11 @@ class Runs:
     ----------
     table : one row per (run, evaluation point, domain): run_id, study, family, seed, n_params (total),
         n_params_non_embedding, step, n_tokens, flops (6ND), domain, loss and loss_se [nats/token], n_eval_tokens,
-        lr_state, and per training domain weight_<d> (realised share of the tokens), requested_<d>, epochs_<d>; of runs
-        with phases also weight_<d>@p and requested_<d>@p in phase p, and until@p, the share of n_tokens at its end
+        lr_state, and per training domain weight_<d> (realised share of the tokens), requested_<d>, available_<d>
+        (unique tokens that the run may read), epochs_<d> (passes over these); of runs with phases also weight_<d>@p
+        and requested_<d>@p in phase p, and until@p, the share of n_tokens at its end
     excluded : path -> reason, for every run that is left out
-    sizes : training domain -> available tokens
+    sizes : training domain -> tokens of the whole domain
     facts : run id -> its settings
     former : notes about runs that only a former version of their study planned, which are left out
     """
@@ -96,7 +97,7 @@ def load_runs(*paths: str | Path, former: bool = False) -> Runs:
             excluded[str(folder)] = str(error)
             continue
         stated[facts["run_id"]] = facts_of(facts)
-        sizes |= {d: float(facts["data"][d]["n_tokens"]) for d in facts["mixture"]}
+        sizes |= {d: float(corpus_tokens(facts, d)) for d in facts["mixture"]}
         if len(records) > ROWS_AT_ONCE:
             tables.append(pd.DataFrame(records))
             records = []
@@ -153,6 +154,7 @@ def _run_columns(facts: Mapping[str, Any]) -> dict[str, Any]:
     columns["n_params"] = facts["n_params"]["total"]
     columns["n_params_non_embedding"] = facts["n_params"]["non_embedding"]
     columns |= {f"requested_{d}": w for d, w in facts["mixture"].items()}
+    columns |= {f"available_{d}": float(facts["data"][d]["n_tokens"]) for d in facts["mixture"]}
     for number, phase in enumerate(facts.get("phases", []), 1):
         columns |= {f"requested_{d}@{number}": w for d, w in phase["weights"].items()}
     return columns

@@ -8,7 +8,9 @@
       checkpoints/    of the trainer
 
 metrics.jsonl is the only source of losses, in nats per token. A run whose files differ from the seal is refused, and an
-unsealed run is never fitted. run.json of mixlaw before 0.2 lacks `n_tokens` (see `final_tokens`), before 0.3 `began`.
+unsealed run is never fitted. In run.json, `data.<domain>.n_tokens` counts the unique training tokens that the run may
+read; if they are limited, `data.<domain>.corpus_tokens` counts all. run.json of mixlaw before 0.2 lacks `n_tokens` (see
+`final_tokens`), before 0.3 `began`.
 """
 
 import hashlib
@@ -179,6 +181,17 @@ def final_tokens(facts: Mapping[str, Any]) -> int:
     return int(facts.get("n_steps", 0) * facts["tokens_per_step"])
 
 
+def corpus_tokens(facts: Mapping[str, Any], domain: str) -> int:
+    """Return the training tokens of a whole domain, of which the run may have read a part only.
+
+    Parameters
+    ----------
+    facts : contents of run.json
+    """
+    entry = facts["data"][domain]
+    return int(entry.get("corpus_tokens", entry["n_tokens"]))
+
+
 def _check_regressors(facts: Mapping[str, Any], path: Path) -> None:
     """Raise RunLogError if N, h or the tokens per domain are missing or wrong."""
     counts = {f"n_params.{key}": facts["n_params"].get(key) for key in ("total", "non_embedding")}
@@ -189,6 +202,8 @@ def _check_regressors(facts: Mapping[str, Any], path: Path) -> None:
             raise RunLogError(f"{path}: the weight of '{domain}' is {weight!r:.60}, expected 0 to 1")
         pool = facts["data"].get(domain)
         counts[f"data.{domain}.n_tokens"] = pool.get("n_tokens") if isinstance(pool, dict) else None
+        if isinstance(pool, dict) and "corpus_tokens" in pool:
+            counts[f"data.{domain}.corpus_tokens"] = pool["corpus_tokens"]
     for name, count in counts.items():
         if not _is_count(count):
             raise RunLogError(f"{path}: {name} is {count!r:.60}, expected a count")

@@ -10,7 +10,7 @@ import pandas as pd
 from mixlaw.errors import RunLogError
 from mixlaw.runs.comparable import Facts, common_identity, require_comparable
 from mixlaw.runs.filters import select_runs
-from mixlaw.runs.load import Runs, load_runs
+from mixlaw.runs.load import load_runs
 from mixlaw.tables.columns import names_after, phase_of
 from mixlaw.tables.notes import listed
 from mixlaw.tables.table import Table
@@ -60,7 +60,7 @@ def read_runs(folders: Sequence[Path], count: str, choice: Choice) -> Table:
     facts = _present(facts, long)
     notes += require_comparable(facts, where, choice.varied)
     _require_same_domains(long, folders)
-    frame = _wide(long, count, runs)
+    frame = _wide(long, count)
     targets = list(dict.fromkeys(long["domain"]))
     return Table(
         frame,
@@ -105,7 +105,7 @@ def _require_same_domains(long: pd.DataFrame, folders: Sequence[Path]) -> None:
             )
 
 
-def _wide(long: pd.DataFrame, count: str, runs: Runs) -> pd.DataFrame:
+def _wide(long: pd.DataFrame, count: str) -> pd.DataFrame:
     """Return one row per run and evaluation point, with columns loss_<target> and loss_se_<target>."""
     domains = names_after("requested_", long)
     of_domains = [f"{prefix}_{domain}" for domain in domains for prefix in ("weight", "requested", "epochs")]
@@ -113,11 +113,13 @@ def _wide(long: pd.DataFrame, count: str, runs: Runs) -> pd.DataFrame:
     wide = long.pivot(index=index, columns="domain", values=["loss", "loss_se"])
     wide.columns = pd.Index(["_".join(pair) for pair in wide.columns.to_flat_index()])
     by_phase = [c for c in map(str, long.columns) if phase_of(c)]  # empty cells, which a pivot would lose
-    frame = wide.reset_index().merge(long[["run_id", "step", *by_phase]].drop_duplicates(), on=["run_id", "step"])
+    available = [f"available_{domain}" for domain in domains]
+    others = long[["run_id", "step", *by_phase, *available]].drop_duplicates()
+    frame = wide.reset_index().merge(others, on=["run_id", "step"])
     frame = frame.rename(columns={count: "n_params"})
     frame = frame.sort_values(["run_id", "n_tokens"], ignore_index=True)
     frame.insert(0, "row", np.arange(1, len(frame) + 1))
-    return frame.assign(**{f"available_{domain}": runs.sizes[domain] for domain in domains})
+    return frame
 
 
 def _excluded(sentences: Mapping[str, str]) -> list[str]:

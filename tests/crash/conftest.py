@@ -27,6 +27,7 @@ PHASED = [  # the mixture changes between saves (every second step), and in the 
     "mixture.weights=null",
     "mixture.phases=[{until:0.3,weights:{code:1}},{until:0.5,weights:{code:0.3,docs:0.7}},{until:1,weights:{docs:1}}]",
 ]
+POOLED = ["stream.unique_tokens={code:240,docs:64}"]  # 15 and 4 sequences, of which a run reads 58 and 38
 DOMAINS = {  # role, documents, tokens in each, tokens in a shard
     "code": ("train", 30, 100, 250),
     "docs": ("train", 20, 8, 8),  # nine sequences, each of which crosses the ends of two shards or more

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from tests.crash.conftest import AVERAGED, PHASED, Cases
+from tests.crash.conftest import AVERAGED, PHASED, POOLED, Cases
 from tests.crash.harm import die_at
 from tests.crash.harness import Case
 
@@ -14,15 +14,22 @@ from tests.crash.harness import Case
 def tender_steps(case: Case) -> dict[str, set[int]]:
     """Return the steps where something special happens, by what it is."""
     plan, stream = case.plan, case.plan.stream()
-    size = plan.kinds["docs"].total("n_tokens")
     spent = [stream.tokens_by_domain(step)["docs"] for step in range(plan.n_steps + 1)]
     steps = range(1, plan.n_steps + 1)
     return {
         "save": {step for step in steps if plan.saves_after(step)},
         "evaluation": set(plan.evaluation_steps()),
-        "epoch wrap": {step for step in steps if spent[step] // size > spent[step - 1] // size},
+        "epoch wrap": wraps(case, "docs"),
         "shard boundary": {step for step in steps if spent[step] > spent[step - 1]},  # every window of docs crosses one
     }
+
+
+def wraps(case: Case, domain: str) -> set[int]:
+    """Return the steps in which an epoch of a domain, or of its pool, begins after the first one."""
+    plan, stream = case.plan, case.plan.stream()
+    size = (plan.kinds | plan.pools)[domain].total("n_tokens")
+    epochs = [(stream.tokens_by_domain(step)[domain] - 1) // size for step in range(plan.n_steps + 1)]
+    return {step for step in range(1, plan.n_steps + 1) if epochs[step] > epochs[step - 1] >= 0}
 
 
 def test_the_run_has_all_that_can_go_wrong(case: Case) -> None:
@@ -59,6 +66,16 @@ def test_deaths_around_the_ends_of_phases(cases: Cases) -> None:
     for step in (end + d for end in ends for d in (-1, 0, 1)):
         assert case.attempt(partial(die_at, step * case.plan.tokens_per_step)).code == -signal.SIGKILL
         case.counts["deaths around the ends of phases"] += 1
+    case.finish()
+
+
+def test_deaths_around_the_wraps_of_a_pool(cases: Cases) -> None:
+    case = cases(*AVERAGED, *POOLED)
+    ends = wraps(case, "code")
+    assert len(ends) == 3
+    for step in sorted({end + d for end in ends for d in (-1, 0, 1)}):
+        assert case.attempt(partial(die_at, step * case.plan.tokens_per_step)).code == -signal.SIGKILL
+        case.counts["deaths around the wraps of a pool"] += 1
     case.finish()
 
 

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from mixlaw.errors import CheckpointError, RunLogError
-from tests.crash.conftest import PHASED, SHARDED, Cases
+from tests.crash.conftest import PHASED, POOLED, SHARDED, Cases
 from tests.crash.harm import DIED, break_operation
 from tests.crash.harness import FINISHED, Case
 
@@ -40,6 +40,14 @@ def test_a_save_before_and_one_after_the_end_of_a_phase(cases: Cases) -> None:
     assert [phase.end for phase in phased.plan.phases] == [2, 3, 6]
     for step in (2, STEP):
         assert harmed_at(phased, 4, "before", 0, step * phased.plan.tokens_per_step)
+
+
+def test_every_save_of_a_run_that_repeats_its_pools(cases: Cases) -> None:
+    pooled = cases(*SHARDED, *POOLED, n_ranks=2)
+    read = pooled.plan.stream().tokens_by_domain(STEP)
+    assert read["docs"] > pooled.plan.pool_tokens()["docs"]  # what is saved second lies behind a wrap
+    for step, rank in ((2, 0), (STEP, 1)):
+        assert harmed_at(pooled, 4, "before", rank, step * pooled.plan.tokens_per_step)
 
 
 @pytest.mark.crash

@@ -205,7 +205,7 @@ def test_scores_of_an_evaluation_fit_on_a_gpu(study: str) -> None:
 
 def test_a_padded_vocabulary_has_more_rows_and_runs_without_one_keep_their_names(plan: Callable[..., Plan]) -> None:
     padded = plan("model.vocab_multiple_of=100")
-    models = [science(p.config, p.phases, p.manifest)["model"] for p in (plan(), padded)]
+    models = [science(p.config, p.phases, p.manifest, p.pools)["model"] for p in (plan(), padded)]
     assert ["vocab_multiple_of" in model for model in models] == [False, True]
     counts = count_of(padded.config.model, padded.manifest.vocab_size, padded.config.layout())
     assert counts["embedding"] == counts["head"] == 300 * padded.config.model.width  # of 256 symbols
