@@ -124,7 +124,7 @@ def _of_mixtures(laws: FittedLaws, asked: Asked) -> list[str]:
 
 
 def phase_warnings(laws: FittedLaws, phases: Sequence[Mapping[str, float]]) -> list[str]:
-    """Return a warning for every weight of a phase that no run had in that phase.
+    """Return a warning for every weight that no run had in that phase, and one for more phases than runs had.
 
     Parameters
     ----------
@@ -136,7 +136,9 @@ def phase_warnings(laws: FittedLaws, phases: Sequence[Mapping[str, float]]) -> l
         for domain, (low, high) in seen.items()
         if not low - FAR_WEIGHT <= phase[domain] <= high + FAR_WEIGHT
     ]
-    return [
+    most = len(laws.phase_ranges)
+    more = [f"no run had more than {most} phases: train one with {len(phases)}"] if 0 < most < len(phases) else []
+    return more + [
         f"phase {number} has {weight:.2f} of '{domain}', runs had {low:.2f} to {high:.2f} there: train a run near it"
         for number, domain, weight, low, high in outside
     ]

@@ -4,8 +4,6 @@ The interval holds what resampled laws disagree about, the lack of fit and the s
 `mixlaw.fitting.differences`. The scatter of several targets adds up with the correlations that the runs show.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
@@ -13,6 +11,7 @@ from mixlaw.advice.constraints import RECOMMENDED
 from mixlaw.advice.objective import Mixtures, Objective
 from mixlaw.fitting.differences import gain_interval
 from mixlaw.laws.jacobian import Array
+from mixlaw.mixture import Mixture
 
 GAINS = ["mixture", "target", "gain", "low", "high"]
 Gain = tuple[float, float, float]  # and the ends of its interval
@@ -42,31 +41,25 @@ def gains(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFram
 
 def gains_over(objective: Objective, mixtures: Mixtures, level: float) -> dict[str, Gain]:
     """Return the gain of the recommended mixture over every other one, and the ends of its interval, by name."""
-    resampled = Objective(objective.fit.widened_by(1.0, {}), objective.question, objective.sizes).drawn()
+    resampled = objective.unwidened().drawn()
     value = {name: objective.at(h) for name, h in mixtures.items()}
-    cloud = {name: resampled.loss(np.tile(h.array, (resampled.count, 1))) for name, h in mixtures.items()}
+    cloud = {name: resampled.by_law(h) for name, h in mixtures.items()}
     found = dict[str, Gain]()
     for name in (name for name in mixtures if name != RECOMMENDED):
         gain = value[name] - value[RECOMMENDED]
-        sd = scatter_sd(objective, mixtures[RECOMMENDED].array, mixtures[name].array)
+        sd = scatter_sd(objective, mixtures[RECOMMENDED], mixtures[name])
         low, high = gain_interval(np.array([gain]), (cloud[name] - cloud[RECOMMENDED])[:, None], sd, level)
         found[name] = gain, float(low[0]), float(high[0])
     return found
 
 
-def scatter_sd(objective: Objective, one: Array, other: Array) -> Array:
-    """Return (1,) the sd of the difference of two runs, on mixtures (k,), around the law's [the targets' unit]."""
-    targets = objective.question.targets
-    loss = {t: (objective.of(t).at(one) + objective.of(t).at(other)) / 2 for t in targets}
-    return scatter_at(objective, one, other, loss)
-
-
-def scatter_at(objective: Objective, one: Array, other: Array, loss: Mapping[str, float]) -> Array:
-    """Return (1,) the sd of `scatter_sd` at these losses of the targets; mixtures are (k,), or of both halves (2k,)."""
+def scatter_sd(objective: Objective, one: Mixture, other: Mixture) -> Array:
+    """Return (1,) the sd of the difference of two runs, on these mixtures, around the law's [the targets' unit]."""
     fit, importance = objective.fit, objective.question.targets
     at = [list(fit.targets).index(target) for target in importance]
-    here = {t: np.array([value]) for t, value in loss.items()}
-    sd = np.array([w * fit.scatter_sd(t, one[None], other[None], here[t])[0] for t, w in importance.items()])
+    here, there = (objective.compared(h)[None] for h in (one, other))
+    loss = {t: np.array([(objective.of(t).at(one) + objective.of(t).at(other)) / 2]) for t in importance}
+    sd = np.array([w * fit.scatter_sd(t, here, there, loss[t])[0] for t, w in importance.items()])
     correlated = fit.correlations[np.ix_(at, at)] if len(fit.correlations) else np.ones((len(at), len(at)))
     found: Array = np.sqrt(np.maximum(sd @ correlated @ sd, 0.0))[None]
     return found

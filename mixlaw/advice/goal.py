@@ -29,7 +29,7 @@ class RelativeLosses:
         self._losses = objective.asking(replace(plain, targets=dict.fromkeys(self.targets, 1.0)))
         self._reference = np.zeros((0, 1))
         if self.targets:
-            in_use = np.tile(plain.in_use.array, (len(objective.by_law(plain.in_use)), 1))
+            in_use = np.tile(self._losses.point(plain.in_use), (len(objective.by_law(plain.in_use)), 1))
             self._reference = self._losses.each(in_use)[0].T
 
     def __call__(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:

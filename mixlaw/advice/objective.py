@@ -128,6 +128,10 @@ class Objective:
         which = np.unique(np.linspace(0, count - 1, min(most or count, count)).round().astype(np.int64))
         return Objective(self.fit, self.question, self.sizes, "drawn", which)
 
+    def unwidened(self) -> "Objective":
+        """Return the mean over resampled laws whose intervals are not widened, for the differences of two runs."""
+        return Objective(self.fit.widened_by(1.0, {}), self.question, self.sizes)
+
     def of(self, target: str) -> "Objective":
         """Return the loss of one target."""
         return self.asking(replace(self.question, targets={target: 1.0}))
@@ -172,9 +176,17 @@ class Objective:
         """Return losses (b,) without the penalty."""
         return self._losses(h)[0]
 
+    def point(self, mixture: Mixture) -> Array:
+        """Return (k,) the weights of a mixture."""
+        return mixture.array
+
+    def compared(self, mixture: Mixture) -> Array:
+        """Return what the scatter of two runs is compared by, see `mixlaw.fitting.fitted.FittedLaw.compared`."""
+        return mixture.array
+
     def at(self, mixture: Mixture | Array) -> float:
         """Return the loss of one mixture, a `Mixture` or weights (k,)."""
-        h = mixture.array if isinstance(mixture, Mixture) else mixture
+        h = self.point(mixture) if isinstance(mixture, Mixture) else mixture
         return float(self.loss(h[None])[0])
 
     def curve(self, mixture: Mixture, n_params: Array, n_tokens: Array) -> Array:
@@ -192,7 +204,7 @@ class Objective:
 
     def by_law(self, mixture: Mixture) -> Array:
         """Return the losses of one mixture under every law (count,), or their mean (1,) if a mean is minimised."""
-        return self.loss(np.tile(mixture.array, (self.count if self._laws == "drawn" else 1, 1)))
+        return self.loss(np.tile(self.point(mixture), (self.count if self._laws == "drawn" else 1, 1)))
 
     def _losses(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
         """Return losses (b,) and gradients (b, k): means over the laws, or those of each law at its own row.
@@ -207,7 +219,7 @@ class Objective:
             at_once = max(IN_CACHE // (len(next(iter(self._theta.values()))) * h.shape[1]), 1)
             parts = [self._mean(h[i : i + at_once]) for i in range(0, len(h), at_once)]
             total, gradient = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return total, gradient * lifted(h)[1]
+        return total, gradient * self._slope(h)
 
     def each(self, h: Array, rows: Rows | None = None) -> tuple[Array, Array]:
         """Return the losses (b, m) of the m targets of any importance, and their gradients (b, m, k).
@@ -226,7 +238,7 @@ class Objective:
         theta = np.stack([each[laws % self.count] if drawn else each for each in self._theta.values()])
         count, k = theta.shape[1], h.shape[1]
         x = self._inputs(np.tile(h, (m, 1))[:, :, None] if drawn else h.T)
-        value, by_h = self._law.loss_and_gradient_h(theta.reshape(m * count, -1), x)
+        value, by_h = self._loss_and_gradient(theta.reshape(m * count, -1), x)
         if drawn:
             centres = np.repeat([self.fit.target(t).theta for t in self._theta], count, 0)
             factors = np.repeat([self._widening(t) for t in self._theta], count)[:, None]
@@ -235,7 +247,7 @@ class Objective:
         else:
             value = value.reshape(m, count, -1).mean(1).T
             by_h = by_h.reshape(m, count, k, -1).mean(1).transpose(2, 0, 1)
-        return value, by_h * lifted(h)[1][:, None]
+        return value, by_h * self._slope(h)[:, None]
 
     def _mean(self, h: Array) -> tuple[Array, Array]:
         """Return the mean losses (b,) of mixtures (b, k) over the laws, and their gradients by the lifted weights."""
@@ -247,7 +259,7 @@ class Objective:
         x, total, gradient = self._inputs(h), np.zeros(1), np.zeros(1)
         for target, importance in self.question.targets.items():
             own = self._of_own(x, target)
-            value, by_h = self._law.loss_and_gradient_h(theta[target], own)
+            value, by_h = self._loss_and_gradient(theta[target], own)
             if self._laws == "drawn" and (factor := self._widening(target)) != 1.0:
                 centre = np.tile(self.fit.target(target).theta, (len(value), 1))
                 value, by_h = self._widened(centre, own, np.full((len(value), 1), factor), value, by_h)
@@ -262,12 +274,20 @@ class Objective:
         theta, factor : parameters (b, p) of the fit around which each resampled law is widened, and its factor (b, 1)
         value, by_h : losses and gradients of the resampled laws
         """
-        centre, centre_by_h = self._law.loss_and_gradient_h(theta, x)
+        centre, centre_by_h = self._loss_and_gradient(theta, x)
         safe, safe_centre = np.maximum(value, LEAST), np.maximum(centre, LEAST)
         far = safe_centre * np.exp(np.minimum(factor * deviations(centre, value), MOST_LOG))
         wider = factor[:, None]
         slope = wider * by_h / safe[:, None] - (wider - 1) * centre_by_h / safe_centre[:, None]
         return far, far[:, None] * slope
+
+    def _loss_and_gradient(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
+        """Return losses (b, n) of parameters (b, p), and their gradients (b, k, n) by the lifted weights."""
+        return self._law.loss_and_gradient_h(theta, x)
+
+    def _slope(self, h: Array) -> Array:
+        """Return (b, k) the derivatives of the lifted weights by those of mixtures (b, k)."""
+        return lifted(h)[1]
 
     def _of_own(self, x: Inputs, target: str) -> Inputs:
         """Return the inputs with the target's domain, if the law depends on the target's own share."""

@@ -1,26 +1,30 @@
-"""Which two mixtures should the big run read, one after the other, and what is that worth over the best single one?"""
+"""Which mixtures should the big run read, one after the other, and what is that worth over the best single one?"""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixlaw.advice.constraints import MEAN, limits
-from mixlaw.advice.gains import OBJECTIVE, Gain, scatter_at
-from mixlaw.advice.objective import Objective, as_mixture
-from mixlaw.advice.phased_loss import PhasedLoss
-from mixlaw.advice.simplex import ROUGHLY, Limits
+from mixlaw.advice.constraints import RECOMMENDED, Question
+from mixlaw.advice.gains import GAINS
+from mixlaw.advice.objective import Mixtures, Objective, as_mixture
+from mixlaw.advice.phase_gains import losses_of, phase_gains
+from mixlaw.advice.phase_search import MOST_PHASES, Course, best_courses
+from mixlaw.advice.phased_objective import PhasedGoal, PhasedObjective
+from mixlaw.advice.simplex import ROUGHLY
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.bootstrap import interval
-from mixlaw.fitting.differences import gain_interval
+from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import PHASES
-from mixlaw.mixture import Mixture, phases_override
-from mixlaw.tables.phase_mixtures import Phases
+from mixlaw.mixture import Mixture
+from mixlaw.phased_mixture import PhasedMixture
 
-SWITCHES = (0.5, 0.6, 0.7, 0.8, 0.9)  # tried, as shares of the run's tokens
-START = 0.1  # share of the uniform mixture in the start
+SINGLE = "one mixture"  # name of the best single one where phases are compared with it
+Ranges = Sequence[Mapping[str, tuple[float, float]]]  # per phase: domain -> (low, high) of its weights
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,15 @@ class PhasePlan:
 
     Attributes
     ----------
-    until : where phases end, as shares of the run's tokens
-    weights : the mixture of each phase
+    until : (P,) where phases end, as shares of the run's tokens
+    weights : (P,) the mixture of each phase
     table : phase, domain, weight, low, high (interval over resampled laws)
     predicted : loss of the run with these phases
     gains : target ("objective" first), gain, low, high: over a run on the best single mixture, as two runs would show
-    switches : switch (share of the tokens), predicted: lowest loss with this switch
+    switches : switch (end of the first phase, as a share of the tokens), switch_2, ... (of the next ones), predicted:
+        what is minimised, at its lowest with these switches
+    losses : target ("objective" first), predicted, low, high: of one run with these phases
+    over : mixture, target, gain, low, high: over the question's baselines and the usual mixtures
     """
 
     until: list[float]
@@ -43,6 +50,8 @@ class PhasePlan:
     predicted: float
     gains: pd.DataFrame
     switches: pd.DataFrame
+    losses: pd.DataFrame = field(default_factory=pd.DataFrame)
+    over: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=GAINS))
 
     @property
     def certain(self) -> bool:
@@ -50,121 +59,143 @@ class PhasePlan:
         return bool(self.gains["low"].iloc[0] > 0)
 
     @property
+    def mixture(self) -> PhasedMixture:
+        """The phases as one mixture that changes."""
+        return PhasedMixture(self.until, self.weights)
+
+    @property
     def override(self) -> str:
         """The phases as a Hydra override of the trainer; empty if Hydra cannot express the names."""
-        return phases_override(zip(self.until, self.weights, strict=True))
+        return self.mixture.hydra_override()
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""
-        phases = [{"until": end, "weights": dict(h)} for end, h in zip(self.until, self.weights, strict=True)]
-        tables = {name: getattr(self, name).to_dict("records") for name in ("table", "gains", "switches")}
-        facts = {"phases": phases, "predicted": self.predicted, "certain": self.certain, "override": self.override}
-        return facts | tables
+        facts = {"phases": self.mixture.to_json(), "predicted": self.predicted, "certain": self.certain}
+        return facts | {"override": self.override} | {n: getattr(self, n).to_dict("records") for n in TABLES}
 
     @classmethod
     def from_json(cls, facts: Any) -> "PhasePlan":
         """Return the plan of `to_json`; raises ValueError, TypeError or LookupError where it is damaged."""
-        until = [float(phase["until"]) for phase in facts["phases"]]
-        weights = [Mixture.of(phase["weights"], where="phases") for phase in facts["phases"]]
-        tables = {name: pd.DataFrame(facts[name]) for name in ("table", "gains", "switches")}
-        return cls(until=until, weights=weights, predicted=float(facts["predicted"]), **tables)
+        found = PhasedMixture.from_json(facts["phases"])
+        tables = {name: pd.DataFrame(facts[name]) for name in TABLES if name in facts}
+        return cls(list(found.ends), list(found.phases), predicted=float(facts["predicted"]), **tables)
 
 
-def plan_phases(objective: Objective, static: Array, switch: float | None, level: float) -> PhasePlan:
-    """Return the best two phases of a big run, with intervals, and their gain over the best single mixture.
+TABLES = ("table", "gains", "switches", "losses", "over")
 
-    Parameters
+
+@dataclass(frozen=True)
+class AskedPhases:
+    """How many phases are wanted, and what is given of them.
+
+    Attributes
     ----------
-    objective : the mean over resampled laws
-    static : (k,) the best single mixture
-    switch : share of the tokens at which the second phase begins; the best of `SWITCHES` by default
-    level : of intervals, in (0, 1)
+    count : number of phases P; 1 for a run on one mixture
+    switches : (P - 1,) shares of the tokens at which phases end; searched by default
+    seen : per phase of the runs: domain -> (low, high) of its weights, to which phases are limited; no limit if empty
     """
-    each, most = _limits(objective)
-    ends = SWITCHES if switch is None else (switch,)
-    tried = {end: _best(PhasedLoss(objective, (end, 1.0)), static, each, most) for end in ends}
-    end = min(tried, key=lambda s: tried[s][1])
-    loss, (point, predicted) = PhasedLoss(objective, (end, 1.0)), tried[end]
-    drawn = PhasedLoss(objective.drawn(), (end, 1.0))
-    cloud = drawn.phases(drawn.minimise(np.tile(point, (drawn.objective.count, 1)), each, most, ROUGHLY)[0])
-    phases = loss.phases(point[None])[0]
-    domains = objective.fit.domains
-    weights = [as_mixture(domains, h) for h in phases]
-    return PhasePlan(
-        until=[float(end), 1.0],
-        weights=weights,
-        table=_table(domains, weights, interval(cloud, level)),
-        predicted=predicted,
-        gains=_gains(objective, end, np.stack([h.array for h in weights]), static, level),
-        switches=pd.DataFrame([{"switch": s, "predicted": found[1]} for s, found in tried.items()]),
-    )
+
+    count: int = 1
+    switches: tuple[float, ...] | None = None
+    seen: Ranges = ()
+
+    def __post_init__(self) -> None:
+        if self.count not in range(1, MOST_PHASES + 1):
+            raise ConfigError(f"--phases must be 1 to {MOST_PHASES}, not {self.count}")
+        if self.switches is None:
+            return
+        shown = ",".join(f"{switch:g}" for switch in self.switches)
+        if len(self.switches) != self.count - 1:
+            raise ConfigError(
+                f"--switch {shown} needs --phases {len(self.switches) + 1}: one switch fewer than phases, not "
+                f"--phases {self.count}"
+            )
+        if not all(a < b for a, b in pairwise((0.0, *self.switches, 1.0))):
+            raise ConfigError(f"--switch {shown}: give shares of the run's tokens between 0 and 1, in increasing order")
+
+    @classmethod
+    def of(cls, count: int, switch: float | Sequence[float] | None, seen: Ranges) -> "AskedPhases":
+        """Return the phases of the arguments of `recommend`."""
+        if switch is None:
+            return cls(count, None, seen)
+        return cls(count, (switch,) if isinstance(switch, int | float) else tuple(switch), seen)
 
 
-def require_phases(objective: Objective, switch: float | None) -> None:
-    """Raise if phases cannot be recommended.
-
-    Raises
-    ------
-    ConfigError
-        If the law does not tell phases apart, the switch is not inside the run, or the question has limits that do not
-        apply to phases.
-    """
-    fit, question = objective.fit, objective.question
+def require_phases(fit: FittedLaw) -> None:
+    """Raise ConfigError if a law does not tell phases apart."""
     if PHASES not in fit.law.uses:
         raise ConfigError(
             f"--phases: the {fit.name} law does not tell phases apart; take a law whose name has -phases "
             "(`mixlaw fit` considers it where runs change their mixture, --law names it)"
         )
-    if switch is not None and not 0 < switch < 1:
-        raise ConfigError(f"--switch must be a share of the run's tokens between 0 and 1, not {switch:g}")
-    other = {
-        "--group": question.groups,
-        "--stay-near": question.stay_near,
-        "--not-worse": question.not_worse,
-        "--objective worst": question.objective != MEAN,
-    }
-    if used := [name for name, value in other.items() if value]:
-        raise ConfigError(f"--phases cannot be combined with {used[0]}: it knows floors, caps, pins and epochs")
 
 
-def _limits(objective: Objective) -> tuple[Limits, Array]:
-    """Return the limits of every phase, and the largest weights in the whole run (k,)."""
-    question, domains = objective.question, objective.fit.domains
-    plain = replace(question, max_epochs=None)
-    caps = question.epoch_caps()
-    return limits(domains, plain), np.array([min(caps.get(d, 1.0), 1.0) for d in domains])
+def plan_phases(
+    objective: Objective, static: Array, baselines: Mixtures, asked: AskedPhases, level: float
+) -> PhasePlan:
+    """Return the best phases of a big run, with intervals, and their gains over single mixtures.
+
+    Parameters
+    ----------
+    objective : the mean over resampled laws
+    static : (k,) the best single mixture
+    baselines : other mixtures to compare with
+    level : of intervals, in (0, 1)
+    """
+    domains = objective.fit.domains
+    limited = objective.asking(within_seen(objective.question, domains, static, asked.seen))
+    best, *others = best_courses(limited, static, asked.count, asked.switches)
+    mixture = PhasedMixture(best.ends, [as_mixture(domains, h) for h in best.phases])
+    phased = PhasedObjective(objective, best.ends)
+    single = {SINGLE: as_mixture(domains, static)}
+    gained = phase_gains(phased, {RECOMMENDED: mixture} | single | dict(baselines), level)
+    to_single = gained["mixture"] == SINGLE
+    return PhasePlan(
+        until=list(best.ends),
+        weights=list(mixture.phases),
+        table=_table(mixture, interval(_cloud(limited, best), level)),
+        predicted=phased.at(phased.point_of(best.phases)),
+        gains=gained[to_single].drop(columns="mixture").reset_index(drop=True),
+        switches=_switches([best, *others]),
+        losses=losses_of(phased, mixture, level),
+        over=gained[~to_single].reset_index(drop=True),
+    )
 
 
-def _best(loss: PhasedLoss, static: Array, each: Limits, most: Array) -> tuple[Array, float]:
-    """Return the best point (P k,) and its loss; it starts near the best single mixture, the best of equal phases."""
-    start = loss.point(np.tile((1 - START) * static + START / loss.k, (len(loss.ends), 1)))
-    points, values = loss.minimise(start[None], each, most)
-    return points[0], float(values[0])
+def within_seen(question: Question, domains: Sequence[str], static: Array, seen: Ranges) -> Question:
+    """Return the question with every phase limited to weights that some phase of the runs had.
+
+    The best single mixture (k,) stays possible, so that phases are never worse than it.
+    """
+    if not seen:
+        return question
+    floors, caps = dict(question.floors), dict(question.caps)
+    for domain, own in zip(domains, static.tolist(), strict=True):
+        ends = [phase[domain] for phase in seen if domain in phase]
+        if ends and domain not in question.pins:
+            floors[domain] = max(floors.get(domain, 0.0), min(own, *(low for low, _ in ends)))
+            caps[domain] = min(caps.get(domain, 1.0), max(own, *(high for _, high in ends)))
+    return replace(question, floors=floors, caps=caps)
 
 
-def _table(domains: list[str], weights: list[Mixture], spread: tuple[Array, Array]) -> pd.DataFrame:
+def _cloud(objective: Objective, best: Course) -> Array:
+    """Return (b, P, k) the best phases of every resampled law, with the same switches."""
+    drawn = PhasedObjective(objective, best.ends).drawn()
+    start = np.tile(drawn.point_of(best.phases), (drawn.count, 1))
+    return drawn.phases(PhasedGoal(drawn).minimise(start, drawn.limits, ROUGHLY)[0])
+
+
+def _table(mixture: PhasedMixture, spread: tuple[Array, Array]) -> pd.DataFrame:
     low, high = spread
     rows = [
         (p + 1, d, h[d], min(low[p, i], h[d]), max(high[p, i], h[d]))
-        for p, h in enumerate(weights)
-        for i, d in enumerate(domains)
+        for p, h in enumerate(mixture.phases)
+        for i, d in enumerate(h)
     ]
     return pd.DataFrame(rows, columns=["phase", "domain", "weight", "low", "high"])
 
 
-def _gains(objective: Objective, end: float, phases: Array, static: Array, level: float) -> pd.DataFrame:
-    """Return the gain of phases (P, k) over a run on one mixture (k,), of the objective and of every target."""
-    asked = {OBJECTIVE: objective} | {t: objective.of(t) for t in objective.fit.targets}
-    rows = [(name, *_gain(one, end, phases, static, level)) for name, one in asked.items()]
-    return pd.DataFrame(rows, columns=["target", "gain", "low", "high"])
-
-
-def _gain(objective: Objective, end: float, phases: Array, static: Array, level: float) -> Gain:
-    mean, drawn = (PhasedLoss(each, (end, 1.0)) for each in (objective, objective.drawn()))
-    points = np.stack([mean.point(np.tile(static, (2, 1))), mean.point(phases)])
-    gain = -float(np.diff(mean(points)[0])[0])
-    cloud = [drawn(np.tile(point, (drawn.objective.count, 1)))[0] for point in points]
-    halves = Phases(phases[None], np.array([[end, 1.0]])).halves()[0]
-    sd = scatter_at(objective, halves, static, {t: objective.of(t).at(static) for t in objective.question.targets})
-    low, high = gain_interval(np.array([gain]), (cloud[0] - cloud[1])[:, None], sd, level)
-    return gain, float(low[0]), float(high[0])
+def _switches(courses: Sequence[Course]) -> pd.DataFrame:
+    names = ["switch", *(f"switch_{p}" for p in range(2, len(courses[0].ends)))]
+    rows = [(*course.ends[:-1], course.value) for course in courses]
+    return pd.DataFrame(rows, columns=[*names, "predicted"]).sort_values(names, ignore_index=True)

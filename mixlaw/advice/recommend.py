@@ -1,5 +1,6 @@
 """Recommend the mixture of a big run: the minimum of the predicted loss, its interval and its sensitivity."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,12 @@ from mixlaw.advice.compute_optimal import SIZES, optimal_sizes
 from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.equivalents import equivalents
 from mixlaw.advice.extrapolation import Asked, far_warnings, phase_warnings
-from mixlaw.advice.gains import gains, gains_over
+from mixlaw.advice.gains import gains
 from mixlaw.advice.losers import losers
 from mixlaw.advice.objective import Mixtures, Objective, as_mixture, run_noise
 from mixlaw.advice.optima import drawn_optima, optimum, require_met
-from mixlaw.advice.phase_plan import plan_phases, require_phases
+from mixlaw.advice.outcomes import outcomes_of
+from mixlaw.advice.phase_plan import AskedPhases, plan_phases, require_phases
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.sensitivity import flat_frontier, other_laws, path, prices
 from mixlaw.advice.simplex import starts
@@ -26,7 +28,6 @@ from mixlaw.fitting.bootstrap import interval
 from mixlaw.fitting.estimator import ProgressCallback
 from mixlaw.fitting.fitted import LEVEL, FittedLaw, require_level
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.fitting.widening import with_scatter
 from mixlaw.laws.jacobian import Array
 from mixlaw.tables.units import NATS, difference, mixed_warning
 
@@ -42,7 +43,8 @@ def recommend(
     law: str | None = None,
     level: float = LEVEL,
     phases: int = 1,
-    switch: float | None = None,
+    switch: float | Sequence[float] | None = None,
+    beyond_runs: bool = False,
     progress: ProgressCallback | None = None,
     **asked: Any,
 ) -> Recommendation:
@@ -58,8 +60,10 @@ def recommend(
         objective
     law : one of the fitted laws; the chosen one by default
     level : of all intervals, in (0, 1)
-    phases : 2 for a run that changes its mixture once; floors, caps and pins then hold in both phases, epochs in total
-    switch : share of the tokens at which its second phase begins; the best of 0.5, 0.6, ... 0.9 by default
+    phases : number of phases, up to 4, of a run whose mixture changes; every phase then has the limits of weights, and
+        the whole run those of epochs and losses
+    switch : shares of the tokens at which its phases end, except the last; the best ones by default
+    beyond_runs : whether phases may have weights that no phase of the runs had
     progress : called with a sentence at the start of each step
 
     Raises
@@ -70,23 +74,22 @@ def recommend(
     FitError
         If the law does not depend on the mixture.
     """
-    if phases not in (1, 2) or (switch is not None and phases == 1):
-        raise ConfigError("--phases must be 1 or 2, and --switch needs --phases 2")
+    wanted = AskedPhases.of(phases, switch, () if beyond_runs else laws.phase_ranges)
     if (question is None) == (not asked):
         raise ConfigError("give recommend either a question or n_params, n_tokens, target and limits, not both")
     require_level(level)
     tell, fit = progress or _silent, law_of(laws, law)
     require_mixture(laws, fit.name)
+    if phases > 1:
+        require_phases(fit)
     tell("recommend: the question")
     question = question or ask(laws, law=law, **asked)
     objective = Objective(fit, question, laws.sizes)
-    if phases == 2:
-        require_phases(objective, switch)
-    return _answer(laws, objective, level, switch, phases == 2, tell)
+    return _answer(laws, objective, level, wanted, tell)
 
 
 def _answer(
-    laws: FittedLaws, objective: Objective, level: float, switch: float | None, phased: bool, tell: ProgressCallback
+    laws: FittedLaws, objective: Objective, level: float, wanted: AskedPhases, tell: ProgressCallback
 ) -> Recommendation:
     """Return the recommendation for a checked question; see `recommend`."""
     fit, question = objective.fit, objective.question
@@ -104,10 +107,12 @@ def _answer(
     table = table.assign(**_ranges(objective, best, noise, others))
     tell("recommend: gains, and what they are worth in compute")
     compared = _compared(laws, objective, mixtures, level)
-    tell("recommend: costs of limits, and the path over scale" + (", two phases" if phased else ""))
+    tell("recommend: costs of limits, and the path over scale")
     points = np.vstack([free, *(h.array for h in baselines.values())])
     smallest = laws.ranges["n_params"][0], laws.ranges["n_tokens"][1]
-    plan = plan_phases(objective, best, switch, level) if phased else None
+    if wanted.count > 1:
+        tell(f"recommend: {wanted.count} phases")
+    plan = plan_phases(objective, best, baselines, wanted, level) if wanted.count > 1 else None
     beyond = phase_warnings(laws, plan.weights) if plan else []
     return Recommendation(
         law=fit.name,
@@ -180,27 +185,6 @@ def _domain_table(objective: Objective, mixtures: Mixtures, spread: tuple[Array,
     columns |= {"unconstrained": as_mixture(objective.fit.domains, free).array}
     columns |= {"gradient": gradient[0] - gradient[0] @ even[0]}
     return pd.DataFrame(columns | {n: mixtures[n].array for n in USUAL if n in mixtures})
-
-
-def outcomes_of(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFrame:
-    """Return, per mixture, the predicted loss and the gain of the recommended mixture, with intervals."""
-    drawn, gained, rows = objective.drawn(), gains_over(objective, mixtures, level), []
-    for name, weights in mixtures.items():
-        losses = drawn.loss(np.tile(weights.array, (drawn.count, 1)))
-        low, high = (float(end) for end in interval(_scattered(objective, losses, np.random.default_rng(0)), level))
-        value, gain = objective.at(weights), gained.get(name, (0.0, 0.0, 0.0))
-        row = {"mixture": name} | dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
-        rows.append(row | {"predicted": value, "low": min(low, value), "high": max(high, value), "weights": weights})
-    return pd.DataFrame(rows)
-
-
-def _scattered(objective: Objective, losses: Array, rng: np.random.Generator) -> Array:
-    """Return (b,) losses of single runs: those of resampled laws plus the targets' scatter, weighted by importance."""
-    around = [
-        w * (objective.fit.scattered(t, losses[:, None], rng)[:, 0] - losses)
-        for t, w in objective.question.targets.items()
-    ]
-    return with_scatter(losses, np.sum(around, axis=0))
 
 
 def _per_target(objective: Objective, mixtures: Mixtures) -> pd.DataFrame:

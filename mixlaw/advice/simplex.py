@@ -47,11 +47,26 @@ class Group:
 
 @dataclass(frozen=True)
 class Limits:
-    """The feasible set: low and high of every weight, (k,) or per start (b, k), and disjoint groups."""
+    """The feasible set: low and high of every weight, (k,) or per start (b, k), and disjoint groups.
+
+    With `parts` above 1, as for the phases of a run, points hold that many mixtures one after the other, each divided
+    by their number, and every mixture has these limits (k,).
+    """
 
     low: Array
     high: Array
     groups: Sequence[Group] = field(default_factory=tuple)
+    parts: int = 1
+
+    @property
+    def size(self) -> int:
+        """Number of weights of a point."""
+        return self.low.shape[-1] * self.parts
+
+    @property
+    def of_part(self) -> "Limits":
+        """The limits of one mixture."""
+        return replace(self, parts=1)
 
     def pinned(self, domain: int | Rows, weights: Array) -> "Limits":
         """Return limits of b starts that fix one domain, or one domain per start (b,), at `weights` (b,)."""
@@ -71,6 +86,8 @@ def project(h: Array, limits: Limits) -> Array:
     A projection is h times one factor, clipped to the limits; members of a group whose sum is at its limit share
     another factor. The factors make all weights sum to one.
     """
+    if limits.parts > 1:
+        return project(_split(h, limits) * limits.parts, limits.of_part).reshape(h.shape) / limits.parts
     h = np.maximum(h, SMALLEST)
     low, high = np.broadcast_to(limits.low, h.shape), np.broadcast_to(limits.high, h.shape)
     if not limits.groups:
@@ -83,6 +100,11 @@ def project(h: Array, limits: Limits) -> Array:
     for i, member in enumerate(parts.member.T > 0):
         result[:, member] = _scaled(h[:, member], low[:, member], high[:, member], totals[:, i])
     return result
+
+
+def _split(h: Array, limits: Limits) -> Array:
+    """Return the parts (b parts, k) of points (b, parts k), as they are."""
+    return h.reshape(-1, limits.low.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -155,7 +177,7 @@ def _clipped_sums(c: Array, h: Array, low: Array, high: Array, parts: _Parts) ->
 
 def starts(limits: Limits) -> Array:
     """Return the centre of the simplex and a point near each corner, projected onto the feasible set."""
-    k = limits.low.shape[-1]
+    k = limits.size
     return project(np.vstack([np.full((1, k), 1 / k), 0.8 * np.eye(k) + 0.2 / k]), limits)
 
 
@@ -285,6 +307,8 @@ def _lowest_by(gradient: Array, limits: Limits) -> Array:
 
     Groups are filled to their minimum first; the rest of the weight goes to the lowest gradients.
     """
+    if limits.parts > 1:
+        return _lowest_by(_split(gradient, limits), limits.of_part).reshape(gradient.shape) / limits.parts
     low, high = (np.broadcast_to(side, gradient.shape) for side in (limits.low, limits.high))
     h, order = low.copy(), np.argsort(gradient, axis=1)
     rows = np.arange(len(h))
@@ -320,6 +344,9 @@ def _exponent(h: Array, gradient: Array, step: Array, limits: Limits) -> Array:
     effect after the projection, so it is removed first: we subtract the mean over each part, taken over weights that
     are not at a limit if there are any.
     """
+    if limits.parts > 1:
+        each = (_split(h, limits) * limits.parts, _split(gradient, limits), np.repeat(step, limits.parts))
+        return _exponent(*each, limits.of_part).reshape(h.shape)
     parts = _Parts.of(limits, h.shape[1])
     inside = h * ((h > limits.low * NEAR + TINY) & (h * NEAR < limits.high))
     own = (inside @ parts.member > 0) @ parts.member.T > 0

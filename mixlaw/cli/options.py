@@ -59,3 +59,8 @@ def share(text: str) -> float:
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """Return an option's values that must be between 0 and 1, separated by commas."""
+    return tuple(share(part) for part in text.split(","))

@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
+from mixlaw.advice.phase_search import MOST_PHASES
 from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
-from mixlaw.cli.options import number
+from mixlaw.cli.options import shares
 from mixlaw.cli.question import question_of, question_options
 from mixlaw.cli.solver import ProgressLine
 from mixlaw.console import say
@@ -21,13 +22,26 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     """Add the options of `mixlaw recommend`."""
     sub.add_argument("laws", metavar="LAWS")
     question_options(sub)
-    changes = "2: also the best two mixtures, one after the other, and their gain over the best single one"
-    sub.add_argument("--phases", type=int, choices=[1, 2], default=1, help=changes)
-    begins = "share of the tokens at which the second phase begins; default: the best of 0.5, 0.6, ... 0.9"
-    sub.add_argument("--switch", type=number, metavar="SHARE", help=begins)
+    phase_options(sub)
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.add_argument("--out", type=Path, help="write JSON to this file; `mixlaw report` reads it")
     sub.add_argument("--override", type=Path, help="Hydra config file to write, e.g. configs/mixture/big.yaml")
+
+
+def phase_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options about a mixture that changes during the run."""
+    about = (
+        "Floors, caps, pins, groups and the distance to --stay-near count in every phase (the distance weighted by its "
+        "tokens); --max-epochs, --not-worse, --objective and the gains over --baseline are of the whole run. With "
+        "--flops, N and D are those of the best single mixture."
+    )
+    group = sub.add_argument_group("a mixture that changes during the run", about)
+    count = f"1 to {MOST_PHASES}: above 1, also the best mixtures one after the other, and their gain over a single one"
+    group.add_argument("--phases", type=int, default=1, metavar="P", help=count)
+    ends = "shares of the tokens at which phases end, except the last; default: the best ones"
+    group.add_argument("--switch", type=shares, metavar="SHARE,...", help=ends)
+    beyond = "allow weights that no phase of the runs had; the laws extrapolate there"
+    group.add_argument("--beyond-runs", action="store_true", help=beyond)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -35,7 +49,8 @@ def run(options: argparse.Namespace) -> None:
     laws = FittedLaws.load(options.laws)
     with ProgressLine() as bar:
         bar("recommend: the question" + (", and the compute-optimal size" if options.flops else ""))
-        question, phases = question_of(laws, options), {"phases": options.phases, "switch": options.switch}
+        question = question_of(laws, options)
+        phases = {"phases": options.phases, "switch": options.switch, "beyond_runs": options.beyond_runs}
         answer = recommend(laws, question, law=options.law, progress=bar, **phases)
     if options.out:
         answer.save(options.out)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mixlaw.advice.constraints import RECOMMENDED
 from mixlaw.advice.objective import Objective
-from mixlaw.advice.recommend import outcomes_of
+from mixlaw.advice.outcomes import outcomes_of
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.errors import ConfigError
 from mixlaw.fileio import file_sha256, strict_json

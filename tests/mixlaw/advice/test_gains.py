@@ -11,6 +11,7 @@ from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.fitting.differences import Scatter
 from mixlaw.fitting.saved import FittedLaws
+from mixlaw.mixture import Mixture
 from tests.mixlaw.synthetic import TRUTHS, fitted
 
 BIG = {"n_params": 1e9, "n_tokens": 1e11}
@@ -46,7 +47,7 @@ def test_gains_are_differences_of_predicted_losses_for_every_target_and_baseline
 def test_the_scatter_of_targets_adds_up_with_their_correlation(correlation):
     found = laws(correlation)
     question = recommend(found, target="one:1,two:1", **BIG).question
-    objective, h = Objective(found.best, question, {}), np.full(3, 1 / 3)
+    objective, h = Objective(found.best, question, {}), Mixture.uniform(found.best.domains)
     one, two = (2**0.5 * sd * objective.of(t).at(h) / 2 for t, sd in (("one", 0.01), ("two", 0.02)))
     expected = np.sqrt(one**2 + two**2 + 2 * correlation * one * two)
     assert scatter_sd(objective, h, h)[0] == pytest.approx(expected)
