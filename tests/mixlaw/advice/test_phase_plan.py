@@ -207,7 +207,7 @@ def test_phases_stay_within_the_weights_of_the_runs_unless_asked_beyond():
 
 def test_epochs_hold_in_the_whole_run_and_not_in_each_phase():
     laws = laws_with(b_code=1.5, r=2.0, s=-0.05)
-    free = recommend(laws, **BIG, phases=2, switch=0.8).phases
+    free = plan_of(laws, switch=0.8)
     late = max(DOMAINS, key=lambda d: free.weights[1][d] - free.weights[0][d])
     total = 0.8 * free.weights[0][late] + 0.2 * free.weights[1][late]
     cap = 0.9 * total
