@@ -76,8 +76,8 @@ class SourceConfig:
     version: str = ""
     sha256: str = ""
     path: str = ""  # files: a file, a folder or a glob
-    text_key: str = ""  # files and hub: column of the text; empty: `text`, for webdataset .txt first
-    dtype: str = ""  # tokenised files: uint16 | uint32
+    text_key: str = ""  # files and hub: column of the text; empty: `text`, for webdataset .txt first, for mds `tokens`
+    dtype: str = ""  # tokenised files: uint16 | uint32; those of other trainers mostly state it themselves
     hub: HubConfig = field(default_factory=HubConfig)
     markov: MarkovConfig = field(default_factory=MarkovConfig)
     images: bool = False  # webdataset and hub: keep the images of documents
@@ -101,6 +101,7 @@ class TokenizerConfig:
     vocab_size: int = 256  # bpe: size to learn; bytes: always 256; given: size of the tokenizer of the files
     path: str = ""  # pretrained: a repository of the hub, or a folder with a tokenizer.json
     end_id: int = 0  # given: the token that ends a document
+    name: str = ""  # of the tokenizer of tokenised files; compared with what they state
 
     def __post_init__(self) -> None:
         if self.path:
@@ -122,6 +123,7 @@ class DataConfig:
     split_targets: bool = False  # False: all documents of a target are measured; True: only its eval or test split
     bad_document_budget: int = 0  # unreadable documents to skip per domain; one more is an error
     image_size: int = 0  # images are stored as squares with sides of this many pixels; 0: texts only
+    content_hash: bool = False  # token files that stay where they are: sha256 of all their bytes too
 
     def __post_init__(self) -> None:
         for name in (*self.domains, *self.targets):
@@ -157,8 +159,8 @@ class DataConfig:
 
     def _facts(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self) | {"root": None, "format": FORMAT_VERSION}
-        drop_defaults(facts["tokenizer"], TokenizerConfig(), ("path", "end_id"))
-        drop_defaults(facts, DataConfig(), ("image_size",))
+        drop_defaults(facts["tokenizer"], TokenizerConfig(), ("path", "end_id", "name"))
+        drop_defaults(facts, DataConfig(), ("image_size", "content_hash"))
         if self.split_targets or not self.targets:  # hashes from before this setting existed stay valid
             del facts["split_targets"]
         if self.min_chars is None and not self.image_size:

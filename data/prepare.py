@@ -79,7 +79,7 @@ def prepare(config: DataConfig, echo: Echo = say, again: bool = False) -> Manife
     if again and old:
         echo(_what_changed(old, _hashes(manifest)))
     elif old is not None:
-        for line in (*differences(config, manifest.facts), *_cut_by_the_tokenizer(manifest)):
+        for line in (*differences(config, manifest), *_cut_by_the_tokenizer(manifest)):
             echo(line)
     return manifest
 

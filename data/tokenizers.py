@@ -161,13 +161,14 @@ class PretrainedTokenizer(BpeTokenizer):
 
 
 class GivenTokenizer:
-    """The unknown tokenizer of files of token ids: only its size and end token are known."""
+    """The tokenizer of files of token ids, of which only size, end token and perhaps the name are known."""
 
     kind = "given"
 
-    def __init__(self, vocab_size: int, end_id: int) -> None:
-        self.vocab_size, self.end_id = vocab_size, end_id
-        self.sha256 = hashlib.sha256(f"given: {vocab_size} symbols, end = {end_id}".encode()).hexdigest()
+    def __init__(self, vocab_size: int, end_id: int, name: str = "") -> None:
+        self.vocab_size, self.end_id, self.name = vocab_size, end_id, name
+        known = f"given: {vocab_size} symbols, end = {end_id}" + f", name = {name}" * bool(name)
+        self.sha256 = hashlib.sha256(known.encode()).hexdigest()
 
     def encode(self, text: str) -> Ids:
         """Raise DataError: the tokenizer is not known."""
@@ -313,7 +314,7 @@ def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Tokenizer:
     if facts["kind"] == "bytes":
         return ByteTokenizer()
     if facts["kind"] == "given":
-        return GivenTokenizer(facts["vocab_size"], facts["end_id"])
+        return GivenTokenizer(facts["vocab_size"], facts["end_id"], facts.get("name", ""))
     from tokenizers import Tokenizer as Backend
 
     path = folder / FILE_NAME

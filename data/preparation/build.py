@@ -13,6 +13,7 @@ from tqdm import tqdm
 from data.config import FORMAT_VERSION, DataConfig, SourceConfig
 from data.demo_corpora.wheels import Echo
 from data.preparation.corpus import Corpus, collect, drop_shared_concepts, drop_shared_documents
+from data.preparation.index import index_domain, refuse_shared_files
 from data.preparation.inputs import fingerprints, source_files, tokenizer_files, unpinned
 from data.preparation.sources import documents, has_images, licence, locate, origin
 from data.readers.budget import BadDocuments
@@ -20,6 +21,7 @@ from data.readers.documents import IMAGE, from_bytes
 from data.readers.synthetic import entropy_rate
 from data.readers.token_files import STORED
 from data.staging import publish, staging_folder
+from data.store.formats import FORMATS
 from data.store.images import write_images
 from data.store.tokens import SPLITS, open_manifest, token_dtype, write_manifest, write_split
 from data.store.verified import note_verified
@@ -55,7 +57,10 @@ def build(config: DataConfig, echo: Echo, again: bool = False) -> None:
     files = {name: locate(source, where, downloads, echo) for where, name, source in sources(config)}
     for line in unpinned(config):
         echo(line)
-    inputs = {name: fingerprints(source_files(source, where)) for where, name, source in sources(config)}
+    indexed = {name: files[name] for _, name, source in sources(config) if source.reader in FORMATS}
+    refuse_shared_files(indexed)
+    read = [(where, name, source) for where, name, source in sources(config) if name not in indexed]
+    inputs = {name: fingerprints(source_files(source, where)) for where, name, source in read}
     tokenizer_inputs = fingerprints(tokenizer_files(config))  # before any file is read, so that later changes show
     with staging_folder(final) as staging:
         texts = staging / ".texts"
@@ -64,6 +69,9 @@ def build(config: DataConfig, echo: Echo, again: bool = False) -> None:
         tokenizer.save(staging)
         entries = {}
         for name in (*config.domains, *config.targets):
+            if name in indexed:
+                entries[name] = index_domain(config, name, indexed[name], tokenizer, staging / name, echo)
+                continue
             splits = _write_splits(config, name, corpora[name], tokenizer, staging / name)
             entry = _entry(config, name, files[name], corpora[name], splits)
             entries[name] = entry | {"inputs": inputs[name]}
@@ -78,6 +86,8 @@ def _collect_all(config: DataConfig, files: dict[str, list[Path]], folder: Path,
     folder.mkdir()
     corpora = {}
     for _, name, source in sources(config):
+        if source.reader in FORMATS:
+            continue
         bad = BadDocuments(config.bad_document_budget)
         read = tqdm(
             documents(source, files[name], bad, config.tokenizer), name, unit=" documents", leave=False, disable=None
@@ -88,9 +98,11 @@ def _collect_all(config: DataConfig, files: dict[str, list[Path]], folder: Path,
         echo(f"read {name}: {len(corpora[name].spans):,} documents, {n_bytes / 1e6:.1f} MB")
     drop_shared_documents(corpora.values())
     if not config.split_targets:
-        drop_shared_concepts((corpora[t] for t in config.targets), (corpora[d] for d in config.domains))
+        targets, domains = ([corpora[n] for n in names if n in corpora] for names in (config.targets, config.domains))
+        drop_shared_concepts(targets, domains)
     for where, name, _ in sources(config):
-        _refuse_empty_splits(config, where, name, corpora[name])
+        if name in corpora:
+            _refuse_empty_splits(config, where, name, corpora[name])
     return corpora
 
 
@@ -129,7 +141,7 @@ def _make_tokenizer(config: DataConfig, corpora: dict[str, Corpus], echo: Echo) 
     if config.tokenizer.kind == "bytes":
         return ByteTokenizer()
     if config.tokenizer.kind == "given":
-        return GivenTokenizer(config.tokenizer.vocab_size, config.tokenizer.end_id)
+        return GivenTokenizer(config.tokenizer.vocab_size, config.tokenizer.end_id, config.tokenizer.name)
     echo(f"learning a BPE tokenizer of {config.tokenizer.vocab_size:,} symbols")
     domains = ((corpora[name], _chosen(config, name, corpora[name], "train")) for name in config.domains)
     texts = (_texts(corpus, chosen, config.image_size) for corpus, chosen in domains)
@@ -227,6 +239,7 @@ def _manifest_facts(config: DataConfig, tokenizer: Tokenizer, entries: dict[str,
             "vocab_size": tokenizer.vocab_size,
             "end_id": tokenizer.end_id,
             "sha256": tokenizer.sha256,
+            **({"name": config.tokenizer.name} if config.tokenizer.name else {}),
         },
         "domains": entries,
     }

@@ -16,6 +16,8 @@ from typing import Any
 from data.config import DataConfig, SourceConfig
 from data.readers.hub import is_local
 from data.readers.paths import SUFFIXES, find_files
+from data.store.shards import read_inputs
+from data.store.tokens import Manifest
 from mixlaw.errors import DataError
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -67,19 +69,26 @@ def unpinned(config: DataConfig) -> list[str]:
     ]
 
 
-def differences(config: DataConfig, facts: Mapping[str, Any]) -> list[str]:
-    """Return a warning for every source, and for the tokenizer, whose files changed since they were prepared.
-
-    Parameters
-    ----------
-    facts : content of the manifest
-    """
+def differences(config: DataConfig, manifest: Manifest) -> list[str]:
+    """Return a warning for every source, and for the tokenizer, whose files changed since they were prepared."""
     found: list[str] = []
     for group, sources in (("domains", config.domains), ("targets", config.targets)):
         for name, source in sources.items():
-            known = facts["domains"].get(name, {}).get("inputs", [])
+            known = _recorded(manifest, name)
             found += _compared(f"'{name}'", known, partial(source_files, source, f"data.{group}.{name}"))
-    return found + _compared("the tokenizer", facts.get("tokenizer_inputs", []), partial(tokenizer_files, config))
+    known = manifest.facts.get("tokenizer_inputs", [])
+    return found + _compared("the tokenizer", known, partial(tokenizer_files, config))
+
+
+def _recorded(manifest: Manifest, name: str) -> Sequence[Mapping[str, Any]]:
+    """Return the files that a domain was prepared from, with their size and modification time."""
+    entry = manifest.facts["domains"].get(name, {})
+    if "external" not in entry:
+        found: list[dict[str, Any]] = entry.get("inputs", [])
+        return found
+    inputs, root = read_inputs(manifest.folder / name), Path(entry["external"]["root"])
+    columns = zip(inputs["path"], inputs["n_bytes"], inputs["mtime_ns"], strict=True)
+    return [{"path": root / path, "n_bytes": n_bytes, "mtime_ns": time} for path, n_bytes, time in columns]
 
 
 def _compared(what: str, inputs: Sequence[Mapping[str, Any]], find: Callable[[], list[Path]]) -> list[str]:

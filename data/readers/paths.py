@@ -23,6 +23,11 @@ SUFFIXES = {  # of the files that each reader reads in a folder
     "parquet": (".parquet",),
     "webdataset": (".tar",),
     "tokens": (".bin",),
+    "megatron": (".bin",),
+    "datatrove": (".ds",),
+    "nanotron": (".ds",),
+    "olmo": (".npy",),
+    "mds": (".mds",),
 }
 PACKINGS = (".gz", ".zst", ".bz2", ".xz", ".zip")  # counted together with the suffix before them
 MOST_SUFFIXES = 6  # kinds of skipped files that a note lists
@@ -68,6 +73,8 @@ def find_files(source: SourceConfig, where: str, echo: Echo | None = None) -> li
         If there are none, or one is a broken link or has control characters in its name.
     """
     path = Path(expand_path(source.path, f"{where}.path"))
+    if source.reader == "megatron" and not path.exists() and (prefixed := Path(f"{path}.bin")).is_file():
+        path = prefixed  # Megatron names corpora without the suffix
     if path.is_file():
         return [path.resolve()]
     found = _Found(SUFFIXES[source.reader])

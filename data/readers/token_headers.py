@@ -60,6 +60,17 @@ def check_token_file(path: Path, dtype: np.dtype[Any], vocab_size: int, end_id: 
         )
     ids: NDArray[Any] = np.memmap(path, dtype, "r")
     _check_index(path, dtype, ids, end_id)
+    check_ids(path, ids, vocab_size)
+
+
+def check_ids(path: Path, ids: NDArray[Any], vocab_size: int) -> None:
+    """Refuse ids that are clearly of another width or byte order, or beyond the vocabulary.
+
+    Raises
+    ------
+    DataError
+        With the file, and the right setting or the command that converts it.
+    """
     _refuse_other_order(path, ids)
     _refuse_other_widths(path, ids)
     _refuse_ids_beyond(path, ids, vocab_size)

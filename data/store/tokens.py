@@ -5,6 +5,11 @@
   tokenizer.json                   only with a learned tokenizer
   <domain>/<split>-00000.tokens    little-endian uint16 (uint32 above 65,536 symbols), documents concatenated
   <domain>/<split>-00000.starts    little-endian int64, first token of each document, counted in this shard
+
+A domain whose token files another trainer wrote has an index instead (`shards.py`):
+
+  <domain>/<split>.spans           little-endian int64 (n, 5): file, first token, tokens, first document, documents
+  <domain>/inputs.json             path, size and modification time of each file, and its sha256 with data.content_hash
 """
 
 import hashlib
@@ -16,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from data.store.shards import ExternalShards, Shards, StoredShards, read_inputs
 from mixlaw.errors import DataError, unknown_name
 from mixlaw.fileio import file_sha256
 from mixlaw.mixture import check_domain_name
@@ -154,7 +159,7 @@ def open_manifest(folder: Path, how_to_prepare: str = "run `python -m data.prepa
         facts = json.loads(raw)
         if facts.get("seal") != _seal(facts):
             raise ValueError("its content does not match its seal")
-        listed = [(name, f) for name, e in facts["domains"].items() for s in e["splits"].values() for f in s["files"]]
+        listed = [(name, f) for name, entry in facts["domains"].items() for f in _prepared_files(entry)]
         manifest = Manifest(folder, facts, hashlib.sha256(raw).hexdigest())
         expected = [(folder / check_domain_name(name) / _plain(f["name"]), int(f["n_bytes"])) for name, f in listed]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -186,10 +191,20 @@ def verify(manifest: Manifest) -> None:
 
 
 def listed_files(manifest: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield every file of a manifest, with its entry (name, size, sha256)."""
+    """Yield every file whose sha256 is known, with its entry (name, size, sha256)."""
     for name, entry in manifest.facts["domains"].items():
-        for split in entry["splits"].values():
-            yield from ((manifest.folder / name / facts["name"], facts) for facts in split["files"])
+        yield from ((manifest.folder / name / facts["name"], facts) for facts in _prepared_files(entry))
+        if "external" in entry:
+            root, inputs = Path(entry["external"]["root"]), read_inputs(manifest.folder / name)
+            for path, n_bytes, sha256 in zip(inputs["path"], inputs["n_bytes"], inputs.get("sha256", ()), strict=False):
+                yield root / path, {"name": path, "n_bytes": n_bytes, "sha256": sha256}
+
+
+def _prepared_files(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the entries of the files of a domain in the prepared folder."""
+    yield from entry.get("files", ())
+    for split in entry["splits"].values():
+        yield from split["files"]
 
 
 def verify_file(manifest: Manifest, path: Path, facts: dict[str, Any]) -> None:
@@ -201,7 +216,10 @@ def verify_file(manifest: Manifest, path: Path, facts: dict[str, Any]) -> None:
         If the file is missing or differs.
     """
     if not path.is_file() or file_sha256(path) != facts["sha256"]:
-        advice = f"delete {manifest.folder} and prepare it again"
+        inside = path.is_relative_to(manifest.folder)
+        advice = (
+            f"delete {manifest.folder} and prepare it again" if inside else "restore it, or prepare --again"
+        )
         raise DataError(f"{path} is missing or differs from its manifest (sha256): {advice}")
 
 
@@ -209,21 +227,29 @@ class TokenReader:
     """Random access to the tokens of one domain and split, as one array across shards."""
 
     def __init__(self, manifest: Manifest, domain: str, split: str) -> None:
-        files = manifest.entry(domain)["splits"][split]["files"]
-        self._dtype = manifest.token_dtype
-        names = [f["name"] for f in files if f["name"].endswith(".tokens")]
-        maps = [np.memmap(manifest.folder / domain / name, dtype=self._dtype, mode="r") for name in names]
-        self._shards = [m.view(np.ndarray) for m in maps]  # same memory; slicing a memmap costs 5 us more
-        self._ends = np.cumsum([len(s) for s in self._shards], dtype=np.int64)
-        self._begins = self._ends - [len(s) for s in self._shards]
+        entry, folder = manifest.entry(domain), manifest.folder / domain
+        self._dtype, self._shards = manifest.token_dtype, _open_shards(manifest, entry, folder, split)
+        self._ends = np.cumsum(self._shards.n_tokens, dtype=np.int64)
+        self._begins = self._ends - self._shards.n_tokens
         self.n_tokens = int(self._ends[-1]) if len(self._ends) else 0
-        starts = [manifest.folder / domain / f["name"] for f in files if f["name"].endswith(".starts")]
-        self._starts = list(zip(starts, self._begins, strict=True))
 
     def document_bounds(self) -> NDArray[np.int64]:
         """Return the first token of each document, and the end of the last one: (n_documents + 1,)."""
-        starts = [np.fromfile(path, "<i8") + begin for path, begin in self._starts]
+        starts = [self._shards.document_starts(i) + begin for i, begin in enumerate(self._begins)]
         return np.concatenate([*starts, np.array([self.n_tokens])]).astype(np.int64)
+
+    def document_of(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number, within the split, of the document of each of these tokens (n,).
+
+        It reads the boundaries of the shards that hold the tokens only.
+        """
+        shard, found = np.searchsorted(self._ends, tokens, side="right"), np.empty(len(tokens), np.int64)
+        before = np.cumsum(self._shards.n_documents) - self._shards.n_documents
+        for i in np.unique(shard).tolist():
+            here = shard == i
+            starts = self._shards.document_starts(i)
+            found[here] = before[i] + np.searchsorted(starts, tokens[here] - self._begins[i], side="right") - 1
+        return found
 
     def windows(self, starts: NDArray[np.int64], length: int) -> NDArray[Any]:
         """Return the tokens (n, length) of n windows, in the stored type; windows may span shards.
@@ -240,18 +266,26 @@ class TokenReader:
         rows = np.empty((len(starts), length), self._dtype)
         shard = np.searchsorted(self._ends, starts, side="right")
         crossing = starts + length > self._ends[shard]
-        for i in np.unique(shard[~crossing]):
+        for i in np.unique(shard[~crossing]).tolist():
             here = np.flatnonzero((shard == i) & ~crossing)
-            rows[here] = sliding_window_view(self._shards[i], length)[starts[here] - self._begins[i]]
+            rows[here] = self._shards.windows(i, starts[here] - self._begins[i], length)
         for row in np.flatnonzero(crossing):
             rows[row] = self._across(int(starts[row]), length, int(shard[row]))
         return rows
 
     def _across(self, start: int, length: int, shard: int) -> NDArray[Any]:
         """Return one window that spans several shards."""
-        parts = []
+        parts: list[NDArray[Any]] = []
         while length > 0:
-            part = self._shards[shard][start - self._begins[shard] :][:length]
+            first = start - int(self._begins[shard])
+            part = self._shards.read(shard, first, min(first + length, int(self._shards.n_tokens[shard])))
             parts.append(part)
             start, length, shard = start + len(part), length - len(part), shard + 1
         return np.concatenate(parts)
+
+
+def _open_shards(manifest: Manifest, entry: dict[str, Any], folder: Path, split: str) -> Shards:
+    files = [f["name"] for f in entry["splits"][split]["files"]]
+    if files and "external" in entry:
+        return ExternalShards(folder, split, entry["external"], manifest.vocab_size)
+    return StoredShards(folder, files, manifest.token_dtype)

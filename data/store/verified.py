@@ -64,13 +64,14 @@ def verify_touched(manifest: Manifest, say: Say = nothing, stopped: Callable[[],
 def unverified(manifest: Manifest) -> list[_File]:
     """Return the files (path, manifest entry) that `verify_touched` would read."""
     known = _read_note(manifest.folder)
-    return [(path, facts) for path, facts in listed_files(manifest) if known.get(_name(path)) != _state(path, facts)]
+    listed = listed_files(manifest)
+    return [(path, facts) for path, facts in listed if known.get(_name(manifest, path)) != _state(path, facts)]
 
 
 def note_verified(manifest: Manifest) -> None:
     """Record all files as verified; for a process that has just written and hashed them."""
     for path, facts in listed_files(manifest):
-        _append_note(manifest.folder, path, _state(path, facts))
+        _append_note(manifest, path, _state(path, facts))
 
 
 def _verify(manifest: Manifest, files: list[_File], say: Say, stopped: Callable[[], bool]) -> bool:
@@ -87,7 +88,7 @@ def _verify(manifest: Manifest, files: list[_File], say: Say, stopped: Callable[
             for future in wait(running, POLL_S, FIRST_COMPLETED).done:
                 path, state = running.pop(future)
                 future.result()
-                _append_note(manifest.folder, path, state)
+                _append_note(manifest, path, state)
                 done += state[1]
             if time.monotonic() - last_line > LINE_EVERY_S:
                 last_line = time.monotonic()
@@ -127,14 +128,14 @@ def _state(path: Path, facts: dict[str, Any]) -> list[Any]:
     return [facts["sha256"], *((now.st_size, now.st_mtime_ns, now.st_ctime_ns) if now else (-1, 0, 0))]
 
 
-def _name(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
+def _name(manifest: Manifest, path: Path) -> str:
+    return str(path.relative_to(manifest.folder) if path.is_relative_to(manifest.folder) else path)
 
 
-def _append_note(folder: Path, path: Path, state: list[Any]) -> None:
+def _append_note(manifest: Manifest, path: Path, state: list[Any]) -> None:
     """Append one line; the line break comes first, so that a truncated line before it does no harm."""
-    with suppress(OSError), (folder / NOTE).open("ab", buffering=0) as note:
-        note.write(b"\n" + json.dumps([_name(path), *state]).encode())
+    with suppress(OSError), (manifest.folder / NOTE).open("ab", buffering=0) as note:
+        note.write(b"\n" + json.dumps([_name(manifest, path), *state]).encode())
 
 
 def _read_note(folder: Path) -> dict[str, list[Any]]:

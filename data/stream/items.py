@@ -165,10 +165,8 @@ class TextWindows:
 
     def documents(self, items: Ints) -> Ints:
         """Return (2, m) the pairs of a row of `items` and a document in it."""
-        bounds, first_token = self._reader.document_bounds(), items * self._seq_len + 1  # token 0 is input only
-        first, last = (
-            np.searchsorted(bounds, token, side="right") - 1 for token in (first_token, first_token + self._seq_len - 1)
-        )
+        first_token = items * self._seq_len + 1  # token 0 is input only
+        first, last = (self._reader.document_of(first_token + i) for i in (0, self._seq_len - 1))
         return pairs(first, last + 1)
 
 

@@ -105,7 +105,7 @@ def test_settings_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
         check_source(source(tmp_path), "data.domains.x", TokenizerConfig())
     with pytest.raises(ConfigError, match=r"x\.dtype is 'int8'"):
         check_source(source(tmp_path, "int8"), "data.domains.x", GIVEN)
-    with pytest.raises(ConfigError, match="is for the reader 'tokens'; 'text' reads text"):
+    with pytest.raises(ConfigError, match="is for files that are tokenised already; 'text' reads text"):
         check_source(SourceConfig("text", path="p"), "data.domains.x", GIVEN)
     with pytest.raises(ConfigError, match=r"x\.dtype: the reader 'text' does not use it; it uses path, text_key"):
         check_source(SourceConfig("text", path="p", dtype="uint16"), "data.domains.x", TokenizerConfig())
