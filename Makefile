@@ -28,8 +28,8 @@ test: $(VENV)/.ready ## the fast tests: every behaviour once, in a few minutes
 slow: $(VENV)/.ready ## what the fast tests leave out: long searches, many processes, whole repeats, more examples of properties
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "(slow or hypothesis) and not crash and not slurm" --hypothesis-profile thorough
 
-trainers: $(VENV)/trainers ## mixlaw export, read by the libraries of the trainers
-	PYTHONPATH=$(VENV)/trainers $(BIN)/python -m pytest tests/mixlaw/export
+trainers: $(VENV)/trainers ## exported mixtures and token files, with the libraries of the trainers
+	PYTHONPATH=$(VENV)/trainers $(BIN)/python -m pytest tests/mixlaw/export tests/data/store/formats
 
 crash: $(VENV)/.ready ## kills, full disks and broken shards by the hundred; about half an hour
 	$(BIN)/python -m pytest -n auto -m crash

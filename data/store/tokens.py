@@ -217,9 +217,7 @@ def verify_file(manifest: Manifest, path: Path, facts: dict[str, Any]) -> None:
     """
     if not path.is_file() or file_sha256(path) != facts["sha256"]:
         inside = path.is_relative_to(manifest.folder)
-        advice = (
-            f"delete {manifest.folder} and prepare it again" if inside else "restore it, or prepare --again"
-        )
+        advice = f"delete {manifest.folder} and prepare it again" if inside else "restore it, or prepare --again"
         raise DataError(f"{path} is missing or differs from its manifest (sha256): {advice}")
 
 
