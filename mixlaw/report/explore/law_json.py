@@ -5,7 +5,7 @@ from typing import Any
 from mixlaw.laws.exposure import Exposed
 from mixlaw.laws.multiplicative import Coupled, Emergence, Shares, Usefulness, WarmDecay
 from mixlaw.laws.published import Exponential, Formula, Scheffe, SumOfExponentials, data_constrained
-from mixlaw.laws.terms import Constant, InverseSum, Number, PowerOfSum, Term
+from mixlaw.laws.terms import PHASES, Constant, InverseSum, Number, PowerOfSum, Term
 from mixlaw.laws.tree import Decay, Nested, Product, Sum
 
 KINDS: dict[type[Term], str] = {
@@ -26,7 +26,7 @@ KINDS: dict[type[Term], str] = {
     Scheffe: "scheffe",
     Exposed: "exposed",
 }
-INPUTS = {"N", "D", "h", "available", "phases"}  # what a page can set; its runs have one phase
+INPUTS = {"N", "D", "h", "available", PHASES}  # what a page can set
 
 
 def term_json(term: Term, k: int) -> dict[str, Any] | None:

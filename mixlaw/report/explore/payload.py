@@ -1,6 +1,7 @@
 """What the page needs to know: the law, its resamples, the mixtures to compare with, and the limits, as JSON."""
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from mixlaw.fitting.differences import QUARTILE
 from mixlaw.fitting.fitted import LEVEL, FittedLaw
 from mixlaw.fitting.widening import Ranges
 from mixlaw.laws.jacobian import Array
+from mixlaw.laws.terms import PHASES
 from mixlaw.mixture import Mixture
 from mixlaw.report.explore.law_json import term_json
 from mixlaw.report.material import Material
@@ -26,7 +28,10 @@ from mixlaw.tables.table import Table
 BASE64 = 4 / 3
 LEAST_DRAWS = 20  # resamples in a page, even where it has no room
 STEPS = 32767  # in which 16 bits count from the fit to the furthest resample
+PHASED = "the phases"  # name of the recommended ones
 BELOW, ABOVE, FURTHER = 0.5, 10.0, 1000.0  # ends of sliders: below the smallest run, above the big run and all runs
+
+Phases = list[tuple[float, Mixture]]  # the share of the run's tokens at the end of each phase, and its mixture
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,11 @@ class Explorer:
     fit : the law
     term : its JSON form
     question : the big run, its targets and limits
-    mixtures : name -> mixture, the recommended one first, then the baselines
+    mixtures : name -> phases, one where the mixture does not change: what is recommended first, then the baselines
+    until : ends of the phases with sliders, as shares of the tokens; one for a law that does not tell phases apart
     seen : n_params, n_tokens -> (low, high) of the runs
     ranges : target -> the same of the runs that have its loss
-    trained : (2, k) lowest and highest weight of every domain in the runs
+    trained : (P, 2, k) lowest and highest weight of every domain in each phase of the runs
     kept : (b,) indices of the resamples that are in the page
     over : (m,) indices of those in the mean that the recommendation minimises; empty if losses are of the best fit
     """
@@ -49,7 +55,8 @@ class Explorer:
     fit: FittedLaw
     term: dict[str, Any]
     question: Question
-    mixtures: dict[str, Mixture]
+    mixtures: dict[str, Phases]
+    until: list[float]
     seen: Ranges
     ranges: dict[str, Ranges]
     trained: Array
@@ -64,7 +71,7 @@ class Explorer:
     @property
     def recommended(self) -> str | None:
         """The name of the recommended mixture; None without a recommendation."""
-        return RECOMMENDED if RECOMMENDED in self.mixtures else None
+        return next(iter(self.mixtures)) if RECOMMENDED in self.mixtures else None
 
     @property
     def mixes(self) -> bool:
@@ -83,14 +90,19 @@ class Explorer:
     @property
     def most(self) -> int:
         """The end of the sliders of weights [%]: twice what any mixture or run has."""
-        largest = max(self.trained.max(), *(mixture.array.max() for mixture in self.mixtures.values()))
+        largest = max(self.trained.max(), *(h.array.max() for each in self.mixtures.values() for _, h in each))
         return min(10 * int(np.ceil(20 * largest)), 100)
 
     def to_json(self) -> dict[str, Any]:
         """Return what the scripts of the page read."""
         fit, question = self.fit, self.question
         return {
-            "law": {"term": self.term, "units": vars(fit.units), "logarithmic": fit.logarithmic},
+            "law": {
+                "term": self.term,
+                "units": vars(fit.units),
+                "logarithmic": fit.logarithmic,
+                "phased": PHASES in fit.law.uses,
+            },
             "domains": fit.domains,
             "targets": [self._target(name) for name in fit.targets],
             "draws": len(self.kept),
@@ -101,14 +113,18 @@ class Explorer:
             "ranges": fit.ranges,
             "seen": self.seen,
             "scales": self.scales,
-            "mixtures": [[name, mixture.array.tolist()] for name, mixture in self.mixtures.items()],
+            "mixtures": [{"name": name} | _phases_json(phases) for name, phases in self.mixtures.items()],
             "recommended": self.recommended,
             "in_use": next(iter(question.baselines)) if question.not_worse else None,
-            "n_params": question.n_params,
-            "n_tokens": question.n_tokens,
+            "asked": {"n_params": question.n_params, "n_tokens": question.n_tokens} | _phases_json(self._first()),
             "limits": self._limits(),
-            "trained": {"low": self.trained[0].tolist(), "high": self.trained[1].tolist(), "far": FAR_WEIGHT},
+            "trained": [{"low": low.tolist(), "high": high.tolist(), "far": FAR_WEIGHT} for low, high in self.trained],
         }
+
+    def _first(self) -> Phases:
+        """Return the phases at which the page begins: one mixture is that of all of them."""
+        first = next(iter(self.mixtures.values()), [(1.0, Mixture.uniform(self.fit.domains))])
+        return first if len(first) > 1 else [(end, first[0][1]) for end in self.until]
 
     def _target(self, name: str) -> dict[str, Any]:
         """Return the fit of one target; resampled parameters are steps of 16 bits from the fit's."""
@@ -156,17 +172,47 @@ def explorer_of(m: Material, room: float = np.inf) -> Explorer | None:
     if term is None or ("available" in fit.law.uses and set(fit.domains) - set(available)):
         return None
     ranges = {name: _ranges(m.table, name, m.laws.ranges) for name in fit.targets}
-    runs = m.laws.mixtures if m.laws.mixtures.size else np.ones((1, len(fit.domains)))
-    trained = np.stack([runs.min(0), runs.max(0)])
     if (answer := _answer_of(m)) is None:
-        question, mixtures = _largest_run(m, available), usual_mixtures(fit.domains, available) if fit.domains else {}
+        question, named = _largest_run(m, available), usual_mixtures(fit.domains, available) if fit.domains else {}
         over = np.zeros(0, np.int64)
     else:
         question = replace(answer.question, available=available)
         named = {RECOMMENDED: answer.weights} | answer.baselines
-        mixtures = {name: Mixture.of(mixture, fit.domains) for name, mixture in named.items()}
         over = np.sort(Objective(fit, question, available).over)
-    return Explorer(fit, term, question, mixtures, m.laws.ranges, ranges, trained, _kept(fit, room, over), over)
+    mixtures = _recommended_phases(answer) | {n: [(1.0, Mixture.of(h, fit.domains))] for n, h in named.items()}
+    until = _ends(m, mixtures)
+    trained, kept = _trained(m, len(until)), _kept(fit, room, over)
+    return Explorer(fit, term, question, mixtures, until, m.laws.ranges, ranges, trained, kept, over)
+
+
+def _recommended_phases(answer: Recommendation | None) -> dict[str, Phases]:
+    """Return the recommended phases by their name; empty if none were asked for."""
+    if answer is None or answer.phases is None:
+        return {}
+    weights = [Mixture.of(h, list(answer.weights)) for h in answer.phases.weights]
+    return {PHASED: list(zip(answer.phases.until, weights, strict=True))}
+
+
+def _ends(m: Material, mixtures: Mapping[str, Phases]) -> list[float]:
+    """Return the ends of the recommended phases, or else of as many equal ones as the runs had."""
+    if PHASED in mixtures:
+        return [end for end, _ in mixtures[PHASED]]
+    count = max(len(m.laws.phase_ranges), 1) if PHASES in m.fit.law.uses else 1
+    return [(p + 1) / count for p in range(count)]
+
+
+def _trained(m: Material, count: int) -> Array:
+    """Return (P, 2, k) the lowest and highest weights of phases in the runs; of the last known one for later phases."""
+    known = m.laws.phase_ranges
+    if count > 1 and known:
+        each = [[known[min(p, len(known) - 1)][d] for d in m.fit.domains] for p in range(count)]
+        return np.array(each).transpose(0, 2, 1)
+    runs = m.laws.mixtures if m.laws.mixtures.size else np.ones((1, len(m.fit.domains)))
+    return np.tile(np.stack([runs.min(0), runs.max(0)]), (count, 1, 1))
+
+
+def _phases_json(phases: Phases) -> dict[str, Any]:
+    return {"phases": [h.array.tolist() for _, h in phases], "until": [end for end, _ in phases]}
 
 
 def _answer_of(m: Material) -> Recommendation | None:

@@ -6,6 +6,7 @@ from typing import Any
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from mixlaw.advice.constraints import RECOMMENDED
 from mixlaw.fileio import strict_json
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.report.explore.assets import packed_bokeh, scripts
@@ -43,8 +44,8 @@ def explorer_section(explorer: Explorer, charts: Sequence[Chart]) -> Section:
         "uses": fit.law.uses,
         "domains": fit.domains if explorer.mixes else [],
         "most": explorer.most if explorer.mixes else 100,
-        "mixtures": names,
-        "recommended": explorer.recommended,
+        "phases": list(range(1, len(explorer.until) + 1)),
+        "mixtures": ["h*" if name == RECOMMENDED else name for name in names],
         "first": 1 if explorer.recommended and len(names) > 1 else 0,
         "targets": _rows(explorer),
         "interval": fit.interval_name(),

@@ -25,7 +25,7 @@ function distances(ranges, run) {
 
 // Return what the law says of a run: its inputs, the loss to show, by the resamples, and by single runs of these.
 function losses(page, target, run) {
-  const x = inputs(page.law, run.n_params, run.n_tokens, run.h, page.limits.available);
+  const x = inputs(page.law, run, page.limits.available);
   const fit = valueOf(page.law.term, target.theta, 0, x);
   const raw = target.draws.map((theta) => valueOf(page.law.term, theta, 0, x));
   const drawn = widened(target, fit, raw, distances(page.ranges, run));

@@ -10,25 +10,27 @@ function explore(page, drawGains) {
   const all = (selector) => [...root.querySelectorAll(selector)];
   const targets = page.targets.map((target) => unpacked(target, page.draws));
   const mixed = all(".domain").length > 0;
-  const mixtures = page.mixtures.map(([, weights]) => weights);
-  const asked = { n_params: page.n_params, n_tokens: page.n_tokens, h: mixtures[0] ?? page.domains.map(() => 1) };
+  const { asked } = page;
   let run = asked;
-  let anchor = asked.h; // the mixture when the present movement of a slider began
+  let anchor = asked; // the run when the present movement of a slider began
   let timer = 0;
 
-  const rows = all(".domain").map((row, i) => ({
-    row,
-    slider: row.querySelector("[type=range]"),
-    number: row.querySelector("[type=number]"),
-    lock: row.querySelector("[type=checkbox]"),
-    mark: row.querySelector(".mark"),
-    name: page.domains[i],
+  const phases = all(".phase").map((part) => ({
+    title: part.querySelector("legend span"),
+    rows: [...part.querySelectorAll(".domain")].map((row, i) => ({
+      ...inputsOf(row),
+      row,
+      lock: row.querySelector("[type=checkbox]"),
+      mark: row.querySelector(".mark"),
+      name: page.domains[i],
+    })),
   }));
+  const ends = all(".end").map(inputsOf);
 
   // Show a run when a movement has ended; the link of the page is then that of the run.
   function go(next, note = "") {
     run = next;
-    anchor = next.h;
+    anchor = next;
     show(note);
     remember();
   }
@@ -38,21 +40,29 @@ function explore(page, drawGains) {
     show();
   }
 
-  function move(i, weight) {
-    run = { ...run, h: moved(anchor, i, weight, rows.map(({ lock }) => lock.checked)) };
+  function move(phase, i, weight) {
+    const locked = phases[phase].rows.map(({ lock }) => lock.checked);
+    const h = moved(anchor.phases[phase], i, weight, locked);
+    run = { ...run, phases: run.phases.map((old, p) => (p === phase ? h : old)) };
+    show();
+  }
+
+  function turn(phase, end) {
+    run = { ...run, until: switched(run.until, phase, end) };
     show();
   }
 
   function show(note = "") {
-    const baseline = mixed ? mixtures[find("#baseline").value] : null;
+    const baseline = mixed ? page.mixtures[find("#baseline").value] : null;
     const shown = targets.map((target) => outcome(page, target, run, baseline));
     const sum = weightedOutcome(page, shown);
     const limits = mixed ? [...limitsOf(page, run), ...lossLimits(page, shown)] : [];
     ["n_params", "n_tokens"].forEach(showScale);
-    rows.forEach((row, i) => showDomain(row, i, limits));
+    phases.forEach((phase, p) => showPhase(phase, p, limits));
+    ends.forEach(showEnd);
     showLimits(limits);
     showLosses(shown, sum);
-    if (mixed) find("#override").textContent = hydraOverride(page.domains, run.h) || "Hydra cannot express these names";
+    if (mixed) find("#override").textContent = hydraOverride(page.domains, run) || "Hydra cannot express these names";
     clearTimeout(timer);
     const said = () => (find("#explore-said").textContent = note + sentence(sum, limits));
     timer = setTimeout(said, note ? 0 : QUIET_MS);
@@ -72,8 +82,19 @@ function explore(page, drawGains) {
     find(`#${name}-mark`).textContent = beyondText(page.seen[name], run[name]);
   }
 
-  function showDomain({ row, slider, number, mark, name }, i, limits) {
-    const weight = run.h[i];
+  function showPhase({ title, rows }, p, limits) {
+    if (title) title.textContent = `${percent(run.until[p - 1] ?? 0)} to ${percent(run.until[p])} of D`;
+    rows.forEach((row, i) => showDomain(row, p, i, limits.filter(({ phase }) => phase === undefined || phase === p)));
+  }
+
+  function showEnd({ slider, number }, p) {
+    slider.value = 100 * run.until[p];
+    slider.setAttribute("aria-valuetext", percent(run.until[p]));
+    if (document.activeElement !== number) number.value = Number((100 * run.until[p]).toFixed(2));
+  }
+
+  function showDomain({ row, slider, number, mark, name }, p, i, limits) {
+    const weight = run.phases[p][i];
     if (100 * weight > slider.max) slider.max = 100;
     slider.value = 100 * weight;
     slider.setAttribute("aria-valuetext", percent(weight));
@@ -81,11 +102,11 @@ function explore(page, drawGains) {
     const broken = limits.filter((limit) => limit.broken && limit.domains.includes(name));
     row.classList.toggle("broken", broken.length > 0);
     const passes = epochs(page, run, i);
-    const { low, high, far } = page.trained;
+    const { low, high, far } = page.trained[p];
     const outside = weight < low[i] - far || weight > high[i] + far;
     mark.textContent = [
       ...broken.map(() => "limit broken"),
-      ...(passes === null ? [] : [`${Number(passes.toPrecision(2))} epochs`]),
+      ...(passes === null ? [] : [`${Number(passes.toPrecision(2))} epochs${phases.length > 1 ? " in all" : ""}`]),
       ...(outside ? [`runs had ${percent(low[i])} to ${percent(high[i])}`] : []),
     ].join(", ");
   }
@@ -169,13 +190,8 @@ function explore(page, drawGains) {
       [slider, text].forEach((input) => input.addEventListener("change", () => go(run)));
       text.addEventListener("blur", () => show());
     }
-    rows.forEach(({ slider, number }, i) => {
-      for (const input of [slider, number]) {
-        input.addEventListener("input", () => move(i, input.value / 100));
-        input.addEventListener("change", () => go(run));
-      }
-      number.addEventListener("blur", () => show());
-    });
+    phases.forEach(({ rows }, p) => rows.forEach((row, i) => onShare(row, (share) => move(p, i, share))));
+    ends.forEach((end, p) => onShare(end, (share) => turn(p, share)));
     root.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
     find("#baseline")?.addEventListener("change", () => show());
     all("[data-mixture]").forEach((button) => button.addEventListener("click", () => goTo(button.dataset.mixture)));
@@ -183,9 +199,18 @@ function explore(page, drawGains) {
     addEventListener("hashchange", follow);
   }
 
+  // Call an action with the share that a slider or the number beside it shows.
+  function onShare({ slider, number }, act) {
+    for (const input of [slider, number]) {
+      input.addEventListener("input", () => act(input.value / 100));
+      input.addEventListener("change", () => go(run));
+    }
+    number.addEventListener("blur", () => show());
+  }
+
   function goTo(i) {
-    if (page.mixtures[i][0] === page.recommended) go(asked);
-    else go({ ...run, h: mixtures[i] });
+    const mixture = page.mixtures[i];
+    go(mixture.name === page.recommended ? asked : withPhases(run, mixture));
   }
 
   function copy(button) {
@@ -200,6 +225,10 @@ function explore(page, drawGains) {
   listen();
   const linked = runOf(location.hash.slice(1), page.domains, run);
   go(linked && !linked.error ? linked : run, linked?.error ? `This link cannot be shown: ${linked.error}. ` : "");
+}
+
+function inputsOf(row) {
+  return { slider: row.querySelector("[type=range]"), number: row.querySelector("[type=number]") };
 }
 
 // Return the factor by which a count lies outside of the runs, with two digits; null inside.

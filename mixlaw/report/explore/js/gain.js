@@ -18,9 +18,17 @@ function scatterSd(page, target, baseline, chosen) {
   const loss = Math.max((baseline.centre + chosen.centre) / 2, 0);
   const { scatter } = target;
   if (!scatter) return target.noise * Math.SQRT2 * (page.law.logarithmic ? loss : 1);
-  const apart = 1 - Math.exp(-distance(chosen.x.h, baseline.x.h) / scatter.length);
-  const seeds = seedVariance(scatter, chosen.x.h) + seedVariance(scatter, baseline.x.h);
+  const [here, there] = [chosen, baseline].map(({ x }) => (page.law.phased ? halves(x) : x.h));
+  const apart = 1 - Math.exp(-distance(here, there) / scatter.length);
+  const seeds = seedVariance(scatter, here) + seedVariance(scatter, there);
   return Math.sqrt(seeds + 2 * scatter.lack ** 2 * apart) * loss;
+}
+
+// Return half of the mixture of the first half of a run's tokens, and half of that of the second half (2k numbers).
+function halves({ phases, until }) {
+  const mean = (ends) => exposure(phases, ends, 1);
+  const early = mean(until.map((end) => Math.min(end, 0.5)));
+  return [...early, ...mean(until).map((w, i) => w - early[i])];
 }
 
 // Return the variance between seeds at a mixture, from the mixtures with a seed noise of their own.
@@ -31,10 +39,9 @@ function seedVariance({ seed, seeds, mixtures }, h) {
   return sum / (near.reduce((a, b) => a + b) + 0.1);
 }
 
-// Return the total variation distance of a mixture and another, or the mixtures of both halves of a run.
+// Return the total variation distance of two mixtures, or of the mixtures of both halves of two runs.
 function distance(one, other) {
-  const share = one.length / other.length;
-  return other.reduce((sum, weight, i) => sum + Math.abs(share * one[i % one.length] - weight), 0) / 2;
+  return other.reduce((sum, weight, i) => sum + Math.abs(one[i] - weight), 0) / 2;
 }
 
 // Return the sd of a weighted sum of targets from their sds, each times its importance.

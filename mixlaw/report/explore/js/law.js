@@ -1,4 +1,5 @@
-// Evaluates fitted laws: a mirror of mixlaw/laws (terms.py, tree.py, multiplicative.py, published.py).
+// Evaluates fitted laws: a mirror of mixlaw/laws (terms.py, tree.py, multiplicative.py, exposure.py,
+// published.py).
 //
 // A term is {kind, size, children, of}: `size` of the parameters are its own, those of its children in their order.
 // theta holds the parameters of the whole law, `at` is where those of the term begin.
@@ -8,16 +9,33 @@ const TINY = 1e-300;
 const MOST_POWER = 100;
 const LOG_MOST_EPOCHS = 600;
 
-// Return what a law sees of a run of N parameters and D tokens on a mixture h (k weights).
-function inputs(law, nParams, nTokens, h, available) {
-  const lifted = h.map((w) => Math.sqrt(Math.sqrt(w * w * (w * w) + FLOOR ** 4)));
+// Return what a law sees of a run {n_params, n_tokens, phases, until}: phases are mixtures of k weights, and each ends
+// at a share of the run's tokens. A run with one mixture has one phase.
+function inputs(law, run, available) {
   return {
-    logN: Math.log(nParams / law.units.n_params),
-    logD: Math.log(nTokens / law.units.n_tokens),
-    h: lifted,
-    logH: lifted.map((w) => Math.log(w)),
+    logN: Math.log(run.n_params / law.units.n_params),
+    logD: Math.log(run.n_tokens / law.units.n_tokens),
+    ...seen(lifted(exposure(run.phases, run.until))),
+    phases: run.phases.map(lifted),
+    until: run.until,
     available: available && available.map((tokens) => tokens / law.units.n_tokens),
   };
+}
+
+function lifted(h) {
+  return h.map((w) => Math.sqrt(Math.sqrt(w * w * (w * w) + FLOOR ** 4)));
+}
+
+function seen(h) {
+  return { h, logH: h.map((w) => Math.log(w)) };
+}
+
+// Return the power mean, with power s, of phases' mixtures if the tokens up to the share t of a run count t^r; with both
+// 1 it is the mixture of the whole run.
+function exposure(phases, until, r = 1, s = 1) {
+  const reached = until.map((end) => end ** r);
+  const share = (p) => reached[p] - (p > 0 ? reached[p - 1] : 0);
+  return phases[0].map((_, i) => phases.reduce((sum, phase, p) => sum + share(p) * phase[i] ** s, 0) ** (1 / s));
 }
 
 function valueOf(term, theta, at, x) {
@@ -86,9 +104,12 @@ const TERMS = {
     return Math.exp(-rate * (x.logD + (share < 0.5 ? Math.log(1 - share) : -Math.log(4 * share))));
   },
 
-  // a term of the mixture that a run was exposed to; runs of the page have one
-  exposed: (term, theta, at, x) =>
-    valueOf(term.children.at(-1), theta, at + term.children.length - 1, x),
+  // a term of the mixture that a run was exposed to, with or without powers r and s of its own
+  exposed(term, theta, at, x) {
+    const own = term.children.length - 1;
+    const [r, s] = own ? [Math.exp(theta[at]), Math.exp(theta[at + 1])] : [1, 1];
+    return valueOf(term.children[own], theta, at + own, { ...x, ...seen(exposure(x.phases, x.until, r, s)) });
+  },
 
   // D / (D + D1)
   emergence(term, theta, at, x) {

@@ -3,10 +3,22 @@
 const SLACK = 1e-6; // of weights
 const LOSS_SLACK = 0.01; // per cent of a loss
 
-// Return [{text, broken, domains}] for every limit on the mixture.
+// Return [{text, broken, domains, phase}] for every limit on the mixture; limits of the whole run have no phase.
 function limitsOf(page, run) {
-  const { floors, caps, groups, available, max_epochs: most } = page.limits;
-  const weight = (name) => run.h[page.domains.indexOf(name)];
+  const { available, max_epochs: most } = page.limits;
+  const found = run.phases.flatMap((h, phase) => limitsOfPhase(page, h, run.phases.length > 1 ? phase : undefined));
+  page.domains.forEach((name, i) => {
+    if (most === null || available[i] === null) return;
+    const passes = epochs(page, run, i);
+    const text = `${name} at most ${most} epochs: ${Number(passes.toPrecision(3))}`;
+    found.push({ text, broken: passes > most * (1 + SLACK), domains: [name] });
+  });
+  return found;
+}
+
+function limitsOfPhase(page, h, phase) {
+  const { floors, caps, groups } = page.limits;
+  const weight = (name) => h[page.domains.indexOf(name)];
   const found = [];
   for (const [name, low] of Object.entries(floors)) {
     found.push({ text: `${name} at least ${percent(low)}`, broken: weight(name) < low - SLACK, domains: [name] });
@@ -20,13 +32,8 @@ function limitsOf(page, run) {
     const text = `${name} (${members.join(" + ")}) ${percent(low)} to ${percent(high)}: ${percent(sum)}`;
     found.push({ text, broken, domains: members });
   }
-  page.domains.forEach((name, i) => {
-    if (most === null || available[i] === null) return;
-    const passes = epochs(page, run, i);
-    const text = `${name} at most ${most} epochs: ${Number(passes.toPrecision(3))}`;
-    found.push({ text, broken: passes > most * (1 + SLACK), domains: [name] });
-  });
-  return found;
+  const where = phase === undefined ? "" : `phase ${phase + 1}: `;
+  return found.map((limit) => ({ ...limit, text: where + limit.text, phase }));
 }
 
 // Return the same for every limit on losses; `shown` has what the law says of the run and of the baseline in use.
@@ -42,5 +49,5 @@ function lossLimits(page, shown) {
 // Return how often a run reads the tokens of domain i; null if their number is not known.
 function epochs(page, run, i) {
   const tokens = page.limits.available[i];
-  return tokens === null ? null : (run.h[i] * run.n_tokens) / tokens;
+  return tokens === null ? null : (exposure(run.phases, run.until, 1)[i] * run.n_tokens) / tokens;
 }

@@ -1,13 +1,13 @@
 // What the law says of a run: losses by target and of their weighted sum, and gains over a baseline.
 
-// Return what it says of a target; without a baseline (k weights) there is no gain.
+// Return what it says of a target; without a baseline {phases, until} there is no gain.
 function outcome(page, target, run, baseline) {
-  const of = (h) => losses(page, target, { ...run, h });
-  const chosen = of(run.h);
+  const of = ({ phases, until }) => losses(page, target, { ...run, phases, until });
+  const chosen = of(run);
   const loss = lossOf(page, chosen);
   if (!baseline) return { target, chosen, loss };
   const other = of(baseline);
-  const inUse = page.in_use === null ? null : of(new Map(page.mixtures).get(page.in_use));
+  const inUse = page.in_use === null ? null : of(page.mixtures.find(({ name }) => name === page.in_use));
   const sd = scatterSd(page, target, other, chosen);
   return { target, chosen, other, inUse, sd, loss, gain: gainOver(page, other, chosen, sd) };
 }

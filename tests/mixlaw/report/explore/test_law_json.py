@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixlaw.fitting.assemble import phase_columns
 from mixlaw.laws.law import Law
 from mixlaw.laws.published import Formula
 from mixlaw.laws.registry import LAWS
-from mixlaw.laws.terms import Constant
+from mixlaw.laws.terms import PHASES, Constant
 from mixlaw.laws.tree import Sum
 from mixlaw.report.explore.law_json import term_json
+from mixlaw.tables.phase_mixtures import Phases
 from tests.browser import needs_browser
 from tests.marks import examples
 from tests.mixlaw.report.explore.javascript import Scripts
@@ -27,7 +29,7 @@ ROUNDING = 1e-11  # [nats] of sums whose terms have either sign
 
 def in_browser(js: Scripts, cases: list[dict]) -> list[np.ndarray]:
     """Return what the browser computes of cases: term, rows of inputs, and parameter vectors."""
-    row = "valueOf(term, theta, 0, inputs({units: $1}, row.n, row.d, row.h, row.available))"
+    row = "valueOf(term, theta, 0, inputs({units: $1}, row, row.available))"
     rows = f"thetas.map((theta) => rows.map((row) => String({row})))"  # text, because JSON knows no infinity
     found = js.call(f"$0.map(({{term, rows, thetas}}) => {rows})", cases, vars(UNITS))
     return [np.array(values, float) for values in found]
@@ -42,8 +44,19 @@ def case(law: Law, k: int, seed: int) -> tuple[dict, np.ndarray]:
     h[1] = np.eye(k)[seed % k]
     n, d = 1e8 * np.exp(2 * rng.normal(size=6)), 1e10 * np.exp(2 * rng.normal(size=6))
     available = 1e10 * np.exp(rng.normal(-1.5, 1.0, (k, 6)))
-    x = UNITS.inputs(n, d, h.T, columns={"available": available / UNITS.n_tokens})
-    rows = [{"n": n[i], "d": d[i], "h": h[i].tolist(), "available": available[:, i].tolist()} for i in range(len(n))]
+    columns = {"available": available / UNITS.n_tokens}
+    phases = Phases(h[:, None], np.ones((len(h), 1)))
+    if PHASES in law.uses:
+        phases = Phases(rng.dirichlet(np.full(k, 0.5), (6, 3)), np.column_stack([rng.uniform(0, 1, (6, 2)), np.ones(6)]))
+        phases.until.sort(1)
+        h = (phases.shares[:, :, None] * phases.weights).sum(1)
+        columns |= phase_columns(phases)
+    x = UNITS.inputs(n, d, h.T, columns=columns)
+    rows = [
+        {"n_params": n[i], "n_tokens": d[i], "available": available[:, i].tolist()}
+        | {"phases": phases.weights[i].tolist(), "until": phases.until[i].tolist()}
+        for i in range(len(n))
+    ]
     return {"term": term_json(law.term, k), "rows": rows, "thetas": theta.tolist()}, law.loss(theta, x)
 
 

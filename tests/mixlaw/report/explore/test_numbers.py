@@ -14,7 +14,7 @@ from mixlaw.fileio import strict_json
 from mixlaw.fitting.differences import Scatter
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.fitting.widening import Widening
-from mixlaw.mixture import Mixture
+from mixlaw.mixture import Mixture, phases_override
 from mixlaw.report.explore.payload import explorer_of
 from mixlaw.report.material import Material
 from mixlaw.text import count_text
@@ -56,16 +56,22 @@ def laws_with(law: str, n_draws: int = 60, logarithmic: bool = False, scattered:
     return replace(laws, fits={law: replace(fit, targets=targets, settings=settings, ranges=ranges)})
 
 
-def any_run(rng: np.random.Generator) -> dict[str, Any]:
-    """Return N, D and mixture of a run, often beyond the data."""
+def any_run(rng: np.random.Generator, phases: int = 1) -> dict[str, Any]:
+    """Return N, D and the mixtures of the phases of a run, often beyond the data."""
     scale = {"n_params": 1e8 * np.exp(2 * rng.normal()), "n_tokens": 1e10 * np.exp(2 * rng.normal())}
-    return scale | {"h": rng.dirichlet(np.ones(3)).tolist()}
+    until = [*np.sort(rng.uniform(0.01, 0.99, phases - 1)).tolist(), 1.0]
+    return scale | {"phases": rng.dirichlet(np.ones(3), phases).tolist(), "until": until}
 
 
 def predicted(laws: FittedLaws, run: dict[str, Any], baseline: Mixture | None = None) -> pd.DataFrame:
     """Return what Python predicts of a run."""
-    weights = {f"weight_{d}": w for d, w in zip(laws.best.domains, run["h"], strict=True)}
-    frame = pd.DataFrame([{name: run[name] for name in ("n_params", "n_tokens")} | weights])
+    ends, phases = np.array(run["until"]), np.array(run["phases"])
+    row = {name: run[name] for name in ("n_params", "n_tokens")}
+    for i, domain in enumerate(laws.best.domains):
+        row |= {f"weight_{domain}": np.diff(ends, prepend=0) @ phases[:, i]}
+        row |= {f"weight_{domain}@{p}": h[i] for p, h in enumerate(phases, 1) if len(phases) > 1}
+    row |= {f"until@{p}": end for p, end in enumerate(ends, 1) if len(phases) > 1}
+    frame = pd.DataFrame([row])
     return laws.best.predict(frame, baseline=baseline)
 
 
@@ -76,13 +82,17 @@ def page_of(laws: FittedLaws, room: float = np.inf) -> dict[str, Any]:
     return json.loads(strict_json(explorer.to_json()))
 
 
-LAWS = st.sampled_from(["multiplicative", "multiplicative-phases", "additive", "joint"])
+LAWS = st.sampled_from(
+    [("multiplicative", 1), ("additive", 1), ("joint", 1), *(("multiplicative-phases", count) for count in (1, 2, 3))]
+)  # and the number of phases of a run
 
 
 @given(LAWS, st.booleans(), st.integers(0, 1000))
 @examples(40)
-def test_losses_and_intervals_are_those_of_predict(js: Scripts, law: str, logarithmic: bool, seed: int) -> None:
-    laws, run = laws_with(law, logarithmic=logarithmic), any_run(np.random.default_rng(seed))
+def test_losses_and_intervals_are_those_of_predict(
+    js: Scripts, law: tuple[str, int], logarithmic: bool, seed: int
+) -> None:
+    laws, run = laws_with(law[0], logarithmic=logarithmic), any_run(np.random.default_rng(seed), law[1])
     expected = predicted(laws, run)
     found = np.array(js.call(LOSSES, page_of(laws), run))
     np.testing.assert_allclose(found[:, 0], expected["predicted"], rtol=1e-9)
@@ -93,11 +103,13 @@ def test_losses_and_intervals_are_those_of_predict(js: Scripts, law: str, logari
 
 @given(LAWS, st.booleans(), st.booleans(), st.integers(0, 1000))
 @examples(40)
-def test_gains_are_those_of_predict(js: Scripts, law: str, logarithmic: bool, scattered: bool, seed: int) -> None:
-    rng, laws = np.random.default_rng(seed), laws_with(law, logarithmic=logarithmic, scattered=scattered)
-    run, other = any_run(rng), rng.dirichlet(np.ones(3)).tolist()
+def test_gains_are_those_of_predict(
+    js: Scripts, law: tuple[str, int], logarithmic: bool, scattered: bool, seed: int
+) -> None:
+    rng, laws = np.random.default_rng(seed), laws_with(law[0], logarithmic=logarithmic, scattered=scattered)
+    run, other = any_run(rng, law[1]), rng.dirichlet(np.ones(3)).tolist()
     expected = predicted(laws, run, Mixture(laws.best.domains, other))
-    found = np.array(js.call(GAINS, page_of(laws), run | {"h": other}, run))
+    found = np.array(js.call(GAINS, page_of(laws), run | {"phases": [other], "until": [1.0]}, run))
     scale = expected["predicted"].to_numpy()
     np.testing.assert_allclose(found[:, 0] / scale, expected["gain"] / scale, atol=1e-9)
     width = (expected["gain_high"] - expected["gain_low"]).to_numpy()
@@ -118,7 +130,7 @@ def test_scatter_of_several_targets_adds_up_with_its_correlations(js: Scripts, s
 
 def test_a_page_with_little_room_has_fewer_resamples_and_similar_intervals(js: Scripts) -> None:
     laws = laws_with("multiplicative", 200)
-    run = {"n_params": 1e9, "n_tokens": 1e11, "h": [0.2, 0.3, 0.5]}
+    run = {"n_params": 1e9, "n_tokens": 1e11, "phases": [[0.2, 0.3, 0.5]], "until": [1.0]}
     pages = [page_of(laws, room) for room in (np.inf, 10_000)]
     assert len(strict_json(pages[1])) < 14_000
     assert 50 < pages[1]["draws"] < pages[0]["draws"] == 200
@@ -132,6 +144,14 @@ def mixtures(k: int) -> st.SearchStrategy[list[float]]:
     """Return mixtures of k domains, some without all of them."""
     parts = st.lists(st.integers(0, 100), min_size=k, max_size=k).filter(any)
     return parts.map(lambda units: [unit / sum(units) for unit in units])
+
+
+@st.composite
+def phases(draw: st.DrawFn, k: int) -> dict[str, Any]:
+    """Return one to three phases of k domains, and their ends."""
+    inner = draw(st.lists(st.integers(1, 99), max_size=2, unique=True))
+    each = draw(st.lists(mixtures(k), min_size=len(inner) + 1, max_size=len(inner) + 1))
+    return {"phases": each, "until": [*(end / 100 for end in sorted(inner)), 1.0]}
 
 
 @given(st.data(), st.integers(2, 6))
@@ -158,18 +178,57 @@ def test_moving_a_weight_is_the_smallest_step(js: Scripts, data: st.DataObject, 
 @given(st.lists(st.sampled_from(["web", "a b", "x:y", "q{}", "wé", "us$", "a,b"]), min_size=2, unique=True), st.data())
 @examples(60)
 def test_the_override_is_that_of_python(js: Scripts, names: list[str], data: st.DataObject) -> None:
-    h = data.draw(mixtures(len(names)))
-    assert js.call("hydraOverride", names, h) == Mixture(names, h).hydra_override()
+    run = data.draw(phases(len(names)))
+    (first, *_), mixed = run["phases"], [Mixture(names, h) for h in run["phases"]]
+    expected = phases_override(zip(run["until"], mixed, strict=True))
+    if len(mixed) == 1:
+        expected = Mixture(names, first).hydra_override()
+    assert js.call("hydraOverride", names, run) == expected
 
 
 @given(st.lists(st.text(min_size=1), min_size=2, max_size=5, unique=True), st.data())
 @examples(60)
 def test_a_link_shows_the_run_that_it_was_made_from(js: Scripts, names: list[str], data: st.DataObject) -> None:
     run = {"n_params": data.draw(st.floats(1e3, 1e13)), "n_tokens": data.draw(st.floats(1e3, 1e15))}
-    run["h"] = data.draw(mixtures(len(names)))
-    found = js.call("runOf(fragmentOf($0, $1), $0, {})", names, run)
+    run |= data.draw(phases(len(names)))
+    found = js.call("runOf(fragmentOf($0, $1), $0, $1)", names, run)
     for key, value in run.items():
         np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-5)
+
+
+ONE = {"phases": [[0.5, 0.5]], "until": [1.0]}
+TWO = {"phases": [[0.5, 0.5], [0.2, 0.8]], "until": [0.8, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("fragment", "words"),
+    [
+        ("w.code@1=1&w.code@3=1", "a domain 'code@3'"),
+        ("w.code=1&w.code@2=1", "a domain 'code'"),
+        ("w.code@1=1&w.code@2=0.5", "sum to 1, not 0.5"),
+        ("until@1=1.5", "rising shares of the run, not at 1.5, 1"),
+        ("until@1=soon", "rising shares of the run, not at NaN, 1"),
+    ],
+)
+def test_a_link_to_phases_that_cannot_be_shown_says_why(js: Scripts, fragment: str, words: str) -> None:
+    assert words in js.call("runOf", fragment, ["code", "web"], TWO)["error"]
+
+
+def test_a_link_to_one_mixture_shows_it_in_all_phases(js: Scripts) -> None:
+    found = js.call("runOf", "w.code=0.3&w.web=0.7", ["code", "web"], TWO)
+    assert found == {"phases": [[0.3, 0.7], [0.3, 0.7]], "until": [0.8, 1.0]}
+
+
+@given(st.lists(st.integers(1, 49), min_size=1, max_size=3, unique=True), st.data(), st.floats(-0.5, 1.5))
+@examples(60)
+def test_a_moved_end_stays_between_those_beside_it(
+    js: Scripts, inner: list[int], data: st.DataObject, wanted: float
+) -> None:
+    until = [*(end / 50 for end in sorted(inner)), 1.0]
+    p = data.draw(st.integers(0, len(inner) - 1))
+    low, high = (until[p - 1] if p else 0.0), until[p + 1]
+    expected = until[:p] + [np.clip(wanted, low + 0.01, high - 0.01)] + until[p + 1 :]
+    assert js.call("switched", until, p, wanted) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +244,11 @@ def test_a_link_shows_the_run_that_it_was_made_from(js: Scripts, names: list[str
     ],
 )
 def test_a_link_that_cannot_be_shown_says_why(js: Scripts, fragment: str, words: str) -> None:
-    assert words in js.call("runOf", fragment, ["code", "web"], {})["error"]
+    assert words in js.call("runOf", fragment, ["code", "web"], ONE)["error"]
 
 
 def test_the_anchor_of_a_section_is_no_link_to_a_run(js: Scripts) -> None:
-    assert js.call("runOf", "the-recommendation", ["code"], {}) is None
+    assert js.call("runOf", "the-recommendation", ["code"], ONE) is None
 
 
 @given(st.floats(1, 9e14))
