@@ -13,7 +13,7 @@ from mixlaw.advice.tradeoff import has_tradeoff
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import plots_laws as plots
-from mixlaw.report import plots_mixture
+from mixlaw.report import plots_mixture, plots_phases
 from mixlaw.report.answer_tables import path_steps
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material, needed
@@ -31,7 +31,12 @@ OF_ANSWER: dict[str, AnswerPlot] = {  # figures that need only a recommendation
     "path": plots_mixture.path,
     "prices": plots_mixture.prices,
     "gradient": plots_mixture.gradient,
+    "phases": plots_phases.phases,
+    "switch": plots_phases.switch,
+    "phase_gains": plots_phases.phase_gains,
 }
+OF_PHASES = ("phases", "switch", "phase_gains")
+ONLY_IN_REPORTS = ("proof", "realised")
 OF_MIXTURES = ("ternary", "parallel", "tradeoff", *OF_ANSWER)
 OVERVIEW = ("optimum", "proof", "predicted", "errors", "tokens", "residuals")  # the first four of these
 
@@ -54,6 +59,9 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
     "path": lambda ax, m: plots_mixture.path(ax, m.asked),
     "prices": lambda ax, m: plots_mixture.prices(ax, m.asked),
     "gradient": lambda ax, m: plots_mixture.gradient(ax, m.asked),
+    "phases": lambda ax, m: plots_phases.phases(ax, m.asked),
+    "switch": lambda ax, m: plots_phases.switch(ax, m.asked),
+    "phase_gains": lambda ax, m: plots_phases.phase_gains(ax, m.asked),
     "tradeoff": lambda ax, m: tradeoff(ax, m.asked, m.front),
     "proof": lambda ax, m: plots.proof(ax, m.outcome, " + ".join(m.asked.question.targets), m.asked.unit),
     "predicted": _predicted,
@@ -77,7 +85,7 @@ def draw_one(
 
     Parameters
     ----------
-    kind : one of `DRAWN` except proof and realised, which only the report draws
+    kind : one of `DRAWN` except `ONLY_IN_REPORTS`
     targets : target of single-target figures, where there is no answer
 
     Raises
@@ -85,7 +93,7 @@ def draw_one(
     ConfigError
         If the kind is unknown, an input is missing (the message names the option), or the suffix is not supported.
     """
-    known = [name for name in DRAWN if name not in ("proof", "realised")]
+    known = [name for name in DRAWN if name not in ONLY_IN_REPORTS]
     if kind not in known:
         raise ConfigError(unknown_name("figure", kind, known))
     types = Figure().canvas.get_supported_filetypes()
@@ -99,7 +107,8 @@ def draw_one(
 def answer_drawings(answer: Recommendation) -> dict[str, Drawing]:
     """Return the figures that a recommendation alone allows, by name; those of the loss need its laws."""
     has = {"optimum": True, "path": bool(path_steps(answer)), "prices": len(answer.prices) > 0}
-    has["gradient"] = "gradient" in answer.table
+    has |= {"gradient": "gradient" in answer.table, "switch": plots_phases.has_switches(answer)}
+    has |= dict.fromkeys(("phases", "phase_gains"), answer.phases is not None)
     return {name: partial(_of_answer, OF_ANSWER[name], answer) for name, shown in has.items() if shown}
 
 

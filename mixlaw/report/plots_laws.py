@@ -43,6 +43,7 @@ LONGEST = 28  # letters; longer names are shortened in figures
 MOST_ROWS = 14  # names that fit below each other in given Axes
 MOST_TARGETS = 8  # targets whose parameters one figure shows
 NAMED_INSIDE = 6  # entries; longer legends stand beside the Axes
+CHANGE = "the mixture\nchanges"  # in legends
 MANY_BARS = 30  # above it bars have no numbers
 
 
@@ -281,7 +282,10 @@ def parameters(ax: Axes | None, fit: FittedLaw, targets: Iterable[str] = ()) -> 
 
 
 def loss_against_tokens(ax: Axes | None, data: Data, fit: FittedLaw, target: str) -> Axes:
-    """Draw measured losses over D with the law's curves, for four runs per model size from the best to the worst."""
+    """Draw measured losses over D with the law's curves, for four runs per model size from the best to the worst.
+
+    A cross marks where a run changes its mixture.
+    """
     table, ax = as_table(data), axes(ax)
     shown = list(runs_over_tokens(table, fit, target))
     palette, named = colours(dict.fromkeys(size for size, _, _ in shown)), set[float]()
@@ -290,6 +294,9 @@ def loss_against_tokens(ax: Axes | None, data: Data, fit: FittedLaw, target: str
         ax.plot(run["n_tokens"], run[LOSS + target], "o", ms=4, color=palette[size], label=label)
         ax.plot(curve["n_tokens"], curve["predicted"], lw=1.2, color=palette[size])
         named.add(size)
+    if changes := [curve[curve["changes"]] for _, _, curve in shown if curve["changes"].any()]:
+        at = pd.concat(changes)
+        ax.plot(at["n_tokens"], at["predicted"], "x", ms=6, mew=1.6, color="black", label=CHANGE, zorder=3)
     title = f"{short(target)}: points measured, lines {plain(fit.name)} law"
     ax.set(xlabel="training tokens D", ylabel=axis("", fit.target(target).unit), title=title)
     count_axis(ax, known_losses(table, target)["n_tokens"])

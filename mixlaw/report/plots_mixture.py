@@ -302,10 +302,15 @@ def parallel(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
         ax.set_yticks([t for t in (0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1) if t <= top])
         note = " (square-root scale)"
     ax.set(ylabel=f"share of the tokens{note}", xlim=(-0.3, k - 0.7), ylim=(0, 1.02 * top))
-    ax.set_title("Trained mixtures and h*")
+    ax.set_title(f"Trained mixtures{of_means(laws)} and h*")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     legend_above(ax, columns=4)
     return ax
+
+
+def of_means(laws: FittedLaws) -> str:
+    """Return what is said of the trained mixtures where runs had phases: those of whole runs are drawn."""
+    return " (phases: their mean)" if laws.phase_ranges else ""
 
 
 def trained(laws: FittedLaws, k: int) -> Array:

@@ -12,7 +12,7 @@ from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
 from mixlaw.report.plots_laws import COLOURS, axes, short
-from mixlaw.report.plots_mixture import GOOD, beside_best, big_run_label, predicted_loss, trained
+from mixlaw.report.plots_mixture import GOOD, beside_best, big_run_label, of_means, predicted_loss, trained
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
 STEPS = 120  # of the grid on every side
@@ -61,7 +61,7 @@ def ternary(ax: Axes | None, answer: Recommendation, laws: FittedLaws) -> Axes:
             label=f"{answer.interval_name} of h*",
         )
     mixtures = trained(laws, 3)
-    ax.plot(*flat(mixtures).T, "o", ms=4, color="black", mec="white", mew=0.6, label="trained")
+    ax.plot(*flat(mixtures).T, "o", ms=4, color="black", mec="white", mew=0.6, label=f"trained{of_means(laws)}")
     for other in beside_best(answer, domains):
         marker = {"|": "s", "s": "o", "x": "X"}.get(other.marker, other.marker)  # a mark with a face
         ax.plot(*flat(other.shares[None]).T, marker, ms=7, color="white", mec="black", label=other.label)

@@ -13,7 +13,7 @@ from mixlaw.report.explore.charts import Chart
 from mixlaw.report.forecasts import forecast_sections
 from mixlaw.report.material import Material
 from mixlaw.report.page import Section
-from mixlaw.report.phase_text import phases_table, phases_verdict
+from mixlaw.report.phase_text import phase_gains_table, phases_table, phases_verdict
 from mixlaw.report.pictures import Picture
 from mixlaw.report.plots_tradeoff import tradeoff_table
 from mixlaw.report.proof import proof_table, verdict
@@ -39,7 +39,7 @@ Pictures = Mapping[str, Picture | Chart]
 
 def sections(m: Material, pictures: Pictures) -> list[Section]:
     """Return the sections that the material allows, in the order of the page."""
-    found = [_recommendation(m, m.answer, pictures)] if m.answer is not None else []
+    found = [_recommendation(m, m.answer, pictures), *_phases(m.answer, pictures)] if m.answer is not None else []
     if m.outcome:
         found.append(_proof(m, pictures))
     found += forecast_sections(m.forecasts)
@@ -72,7 +72,6 @@ def answer_box(answer: Recommendation) -> Markup:
 def _recommendation(m: Material, answer: Recommendation, pictures: Pictures) -> Section:
     shown = {
         "The weights": tables.weights_table(answer),
-        "Two phases": phases_table(answer),
         "What it gains": tables.outcomes_table(answer),
         "What it is worth: compute-equivalent gains": worth_table(answer),
         "What limits cost": tables.prices_table(answer),
@@ -86,6 +85,21 @@ def _recommendation(m: Material, answer: Recommendation, pictures: Pictures) -> 
     kinds = ("optimum", "ternary", "parallel", "path", "prices", "tradeoff", "gradient")
     drawn = those(pictures, *kinds)
     return Section("The recommendation", render("recommendation", words=tables.WORDS, pictures=drawn, tables=shown))
+
+
+def _phases(answer: Recommendation, pictures: Pictures) -> list[Section]:
+    """Return the section on recommended phases; none if they were not asked for."""
+    plan = answer.phases
+    if plan is None:
+        return []
+    body = render(
+        "phases",
+        verdict=phases_verdict(answer),
+        pictures=those(pictures, "phases", "switch", "phase_gains"),
+        tables={"The weights": phases_table(answer), "What they gain": phase_gains_table(answer)},
+        override=plan.override,
+    )
+    return [Section("Phases", body)]
 
 
 def _proof(m: Material, pictures: Pictures) -> Section:

@@ -20,8 +20,10 @@ from mixlaw.mixture import Mixture
 from mixlaw.report.build import write_report
 from mixlaw.report.explore.payload import explorer_of
 from mixlaw.report.material import Material
+from mixlaw.tables.phase_mixtures import ranges_by_phase
 from tests.browser import Tab, needs_browser
 from tests.mixlaw.answers import answer, laws, names
+from tests.mixlaw.synthetic import TRUTHS, fitted, phase_study
 
 pytestmark = needs_browser
 TODAY = {"domain0": 0.2, "domain1": 0.5, "domain2": 0.3}
@@ -233,3 +235,86 @@ def test_a_law_of_the_user_leaves_the_page_static(tmp_path: Path) -> None:
 def test_an_answer_of_other_laws_is_not_explored() -> None:
     other = replace(answer(3, domains=["a", "b", "c"]), law="joint")
     assert explorer_of(Material(laws(3), answer=other)).mixtures.keys() == {"uniform"}
+
+
+PHASED = "multiplicative-phases"
+
+
+@pytest.fixture(scope="module")
+def two_phases() -> tuple[FittedLaws, Recommendation]:
+    """Return a law of phases, and its recommendation of two with a floor."""
+    truth = TRUTHS[PHASED]
+    of_phases = fitted(PHASED, {"main": truth, "other": truth + 0.01}, n_draws=40)
+    of_phases = replace(of_phases, phase_ranges=ranges_by_phase(phase_study(PHASED)))
+    question = Question(1e9, 1e11, {"main": 0.5, "other": 0.5}, floors={"web": 0.1})
+    return of_phases, recommend(of_phases, question, phases=2, switch=0.8)
+
+
+@pytest.fixture
+def phased(tab: Tab, two_phases: tuple[FittedLaws, Recommendation], tmp_path: Path) -> Tab:
+    """Return the page of two phases."""
+    write_report(tmp_path / "report.html", two_phases[0], answer=two_phases[1])
+    tab.open("about:blank")
+    tab.open((tmp_path / "report.html").as_uri())
+    return tab
+
+
+def link(tab: Tab) -> dict[str, float]:
+    """Return the numbers of the page's link by name."""
+    return {name: float(value) for name, value in parse_qsl(tab.evaluate("location.hash.slice(1)"))}
+
+
+def test_a_page_of_phases_begins_at_those_recommended_and_says_what_they_gain(
+    phased: Tab, two_phases: tuple[FittedLaws, Recommendation]
+) -> None:
+    _, best = two_phases
+    plan = best.phases
+    assert texts(phased, "#override") == [plan.override]
+    assert texts(phased, ".phase legend") == ["Phase 1: 0 to 80\xa0% of D", "Phase 2: 80 to 100\xa0% of D"]
+    assert shown(phased, 1)[-1][0] == pytest.approx(plan.predicted, abs=2e-4)
+    gains = plan.gains.set_index("target")
+    for target, found in zip([*TARGETS, "objective"], shown(phased, 2), strict=True):
+        assert found == pytest.approx(gains.loc[target, ["gain", "low", "high"]].tolist(), abs=5e-3)
+    assert [line for line in phased.console() if "document idle" not in line] == []
+
+
+def test_phases_and_their_ends_move_by_themselves(phased: Tab, two_phases: tuple[FittedLaws, Recommendation]) -> None:
+    before = link(phased)
+    phased.evaluate("document.getElementById('end-2').focus()")
+    phased.press("ArrowLeft", "ArrowLeft")
+    assert link(phased) == before | {"until@1": 0.79}
+    phased.evaluate("document.getElementById('w2-0').focus()")
+    phased.press("Home")
+    after = link(phased)
+    assert after["w.code@2"] == 0
+    assert {name: w for name, w in after.items() if "@1" in name} == {
+        name: w for name, w in (before | {"until@1": 0.79}).items() if "@1" in name
+    }
+    click(phased, "go to h*")
+    gains = [gain for gain, _, _ in shown(phased, 2)]
+    assert gains == [0.0] * 3  # h* in all phases is the best single mixture
+    click(phased, "go to the phases")
+    assert link(phased) == before
+
+
+def test_a_phase_that_breaks_a_limit_is_named(phased: Tab) -> None:
+    phased.evaluate("location.hash = '#w.code@1=0.5&w.web@1=0.5&w.code@2=0.95&w.web@2=0.05'")
+    phased.evaluate("new Promise((done) => setTimeout(done, 50))")
+    assert texts(phased, "#limits li") == [
+        "kept: phase 1: web at least 10\xa0%",
+        "broken: phase 2: web at least 10\xa0%",
+    ]
+    assert texts(phased, ".domain.broken label:first-child") == ["web"]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_page_of_phases_has_them_side_by_side_and_below_each_other_on_a_phone(phased: Tab, dark: bool) -> None:
+    top = "[...document.querySelectorAll('.phase')].map((part) => Math.round(part.getBoundingClientRect().top))"
+    try:
+        phased.shape(1200, dark=dark)
+        assert len(set(phased.evaluate(top))) == 1
+        phased.shape(390, dark=dark)
+        assert len(set(phased.evaluate(top))) == 2
+        assert phased.evaluate("document.documentElement.scrollWidth") <= 390
+    finally:
+        phased.shape(1200)

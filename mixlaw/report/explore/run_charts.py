@@ -1,5 +1,6 @@
 """Charts of runs, in which every point says which run it is."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from mixlaw.report.explore.charts import (
     zero_line,
 )
 from mixlaw.report.material import Material, needed
+from mixlaw.report.phase_text import part_of_run
 from mixlaw.report.plots_laws import colours, label_of
 from mixlaw.report.rows import relative_residuals, runs_over_tokens
 from mixlaw.tables.columns import LOSS
+from mixlaw.tables.phase_mixtures import phases_of
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import axis
 from mixlaw.text import count_text, percent
@@ -53,10 +56,21 @@ def _points(m: Material) -> tuple[pd.DataFrame, str]:
 
 def _about(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the texts that identify rows: run, N, D and mixture."""
-    h = frame[[f"weight_{d}" for d in table.domains]].to_numpy(float)
     about = {"row": frame["row"], "run": frame["run_id"].astype(str)}
     counts = {"n": frame["n_params"].map(count_text), "d": frame["n_tokens"].map(count_text)}
-    return pd.DataFrame(about | counts | {"mixture": [_mixture(table.domains, weights) for weights in h]})
+    return pd.DataFrame(about | counts | {"mixture": _mixtures(replace(table, frame=frame))})
+
+
+def _mixtures(table: Table) -> list[str]:
+    """Return the text on the mixture of every row, or on the mixtures of its phases."""
+    phases = phases_of(table)
+    texts = [_mixture(table.domains, h) for h in table.mixtures]
+    if phases is None:
+        return texts
+    for row in np.flatnonzero(phases.changed):
+        parts = zip(part_of_run(phases.until[row]), phases.weights[row], phases.shares[row], strict=True)
+        texts[row] = "; ".join(f"{part}: {_mixture(table.domains, h)}" for part, h, share in parts if share > 0)
+    return texts
 
 
 def _mixture(domains: list[str], weights: Array) -> str:
@@ -94,13 +108,17 @@ def _over_tokens(m: Material) -> Chart:
     rows = []
     for size, run, curve in shown:
         plot.line(_light(curve["n_tokens"]), _light(curve["predicted"]), color=palette[size])
+        at = curve[curve["changes"]]
+        plot.scatter(_light(at["n_tokens"]), _light(at["predicted"]), marker="x", size=9, line_width=2, color="gray")
         about = _about(table, run).assign(target=count_text(size), colour=palette[size])
         rows.append(about.assign(observed=run[LOSS + target], n_tokens=run["n_tokens"]))
     points = pd.concat(rows)
     dots = _draw(plot, "n_tokens", "observed", _source(points), points)
     say_on_hover(plot, dots, RUN | {"measured": "@observed{0.0000}"})
     count_ticks(plot, points["n_tokens"])
-    return chart_of("tokens", f"{target}: points measured, lines {m.fit.name} law", plot)
+    changed = any(curve["changes"].any() for _, _, curve in shown)
+    crosses = "; crosses: the mixture changes" if changed else ""
+    return chart_of("tokens", f"{target}: points measured, lines {m.fit.name} law{crosses}", plot)
 
 
 def _draw(plot: Any, x: str, y: str, source: Any, points: pd.DataFrame) -> Any:

@@ -17,7 +17,7 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.mixture import Mixture
 from mixlaw.report.answer_tables import path_steps, question, sentences
 from mixlaw.report.build import unit_sentence, write_report
-from mixlaw.report.drawings import DRAWN, choose_drawings, draw_one
+from mixlaw.report.drawings import DRAWN, OF_PHASES, ONLY_IN_REPORTS, choose_drawings, draw_one
 from mixlaw.report.notebook import answer_html, fit_html, laws_html
 from mixlaw.report.proof import prove
 from mixlaw.report.templating import html_table, upright
@@ -136,7 +136,7 @@ def test_a_figure_s_type_follows_its_suffix(tmp_path, live):
             draw_one(tmp_path / name, "optimum", laws(3), None, live)
 
 
-@pytest.mark.parametrize("kind", [name for name in DRAWN if name not in ("proof", "realised")])
+@pytest.mark.parametrize("kind", [name for name in DRAWN if name not in (*ONLY_IN_REPORTS, *OF_PHASES)])
 def test_every_figure_is_drawn_or_says_what_it_needs(tmp_path, live, kind):
     draw_one(tmp_path / "a.png", kind, laws(3), runs(3), live)
     needs = {"predicted": "--table TABLE", "tokens": "--table TABLE", "residuals": "--table TABLE"}

@@ -83,7 +83,7 @@ function explore(page, drawGains) {
   }
 
   function showPhase({ title, rows }, p, limits) {
-    if (title) title.textContent = `${percent(run.until[p - 1] ?? 0)} to ${percent(run.until[p])} of D`;
+    if (title) title.textContent = `${Number((100 * (run.until[p - 1] ?? 0)).toFixed(2))} to ${percent(run.until[p])} of D`;
     rows.forEach((row, i) => showDomain(row, p, i, limits.filter(({ phase }) => phase === undefined || phase === p)));
   }
 

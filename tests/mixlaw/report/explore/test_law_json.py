@@ -47,8 +47,8 @@ def case(law: Law, k: int, seed: int) -> tuple[dict, np.ndarray]:
     columns = {"available": available / UNITS.n_tokens}
     phases = Phases(h[:, None], np.ones((len(h), 1)))
     if PHASES in law.uses:
-        phases = Phases(rng.dirichlet(np.full(k, 0.5), (6, 3)), np.column_stack([rng.uniform(0, 1, (6, 2)), np.ones(6)]))
-        phases.until.sort(1)
+        until = np.sort(np.hstack([rng.uniform(0, 1, (6, 2)), np.ones((6, 1))]), axis=1)
+        phases = Phases(rng.dirichlet(np.full(k, 0.5), (6, 3)), until)
         h = (phases.shares[:, :, None] * phases.weights).sum(1)
         columns |= phase_columns(phases)
     x = UNITS.inputs(n, d, h.T, columns=columns)

@@ -227,7 +227,7 @@ def test_a_moved_end_stays_between_those_beside_it(
     until = [*(end / 50 for end in sorted(inner)), 1.0]
     p = data.draw(st.integers(0, len(inner) - 1))
     low, high = (until[p - 1] if p else 0.0), until[p + 1]
-    expected = until[:p] + [np.clip(wanted, low + 0.01, high - 0.01)] + until[p + 1 :]
+    expected = [*until[:p], np.clip(wanted, low + 0.01, high - 0.01), *until[p + 1 :]]
     assert js.call("switched", until, p, wanted) == pytest.approx(expected)
 
 
