@@ -26,7 +26,7 @@ function scatterSd(page, target, baseline, chosen) {
 
 // Return half of the mixture of the first half of a run's tokens, and half of that of the second half (2k numbers).
 function halves({ phases, until }) {
-  const mean = (ends) => exposure(phases, ends, 1);
+  const mean = (ends) => exposure(phases, ends);
   const early = mean(until.map((end) => Math.min(end, 0.5)));
   return [...early, ...mean(until).map((w, i) => w - early[i])];
 }

@@ -49,5 +49,5 @@ function lossLimits(page, shown) {
 // Return how often a run reads the tokens of domain i; null if their number is not known.
 function epochs(page, run, i) {
   const tokens = page.limits.available[i];
-  return tokens === null ? null : (exposure(run.phases, run.until, 1)[i] * run.n_tokens) / tokens;
+  return tokens === null ? null : (exposure(run.phases, run.until)[i] * run.n_tokens) / tokens;
 }
