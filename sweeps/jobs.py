@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mixlaw.console import say
 from mixlaw.counts import flops
-from mixlaw.errors import MixlawError
+from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.runs.ledger import PlannedRun, read_plan, write_plan
 from mixlaw.runs.log import read_status
 from mixlaw.runs.study_status import former_runs, former_sentence
@@ -39,12 +39,16 @@ class Job:
     overrides : the command line of `python -m train` that it was composed from
     n_params : N, all parameters
     status : planned, unfinished, finished or diverged, from its run directory; launchers update it
+    n_taken : tokens that its trunk trains, from whose checkpoint it starts
+    trunk : the run id of this trunk if it is in the same folder, or ''
     """
 
     plan: "Plan"
     overrides: list[str]
     n_params: int
     status: str = "planned"
+    n_taken: int = 0
+    trunk: str = ""
 
     @property
     def run_id(self) -> str:
@@ -63,8 +67,8 @@ class Job:
 
     @property
     def flops(self) -> float:
-        """Training compute, 6 N D."""
-        return flops(self.n_params, self.plan.n_tokens)
+        """Training compute, 6 N times the tokens that it trains itself."""
+        return flops(self.n_params, self.plan.n_tokens - self.n_taken)
 
     @property
     def is_over(self) -> bool:
@@ -75,7 +79,7 @@ class Job:
         """Return the run as its line in the study's ledger."""
         from train.plan import planned_run
 
-        return planned_run(self.plan, self.n_params, self.overrides)
+        return planned_run(self.plan, self.n_params, self.overrides, self.n_taken, self.trunk)
 
 
 def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
@@ -89,7 +93,48 @@ def plan_jobs(job_overrides: Sequence[Sequence[str]]) -> list[Job]:
     jobs = {str(job.folder): job for job in resolve(job_overrides)}
     for job in jobs.values():
         job.status = read_status(job.folder)
+    find_trunks(list(jobs.values()))
     return list(jobs.values())
+
+
+def find_trunks(jobs: Sequence[Job]) -> None:
+    """Set the trunk of every job that branches: the run that saves most, trained, or planned earlier in the list.
+
+    Raises
+    ------
+    ConfigError
+        If a job names one run as its trunk, and they differ from the first step on.
+    """
+    from train.branch import Trunk, taken_from, trunks_in
+
+    planned: dict[Path, list[Trunk]] = {}
+    trained: dict[Path, list[Trunk]] = {}
+    for job in jobs:
+        if name := job.plan.config.checkpoint.branch_from:
+            folder = Path(name).absolute()
+            if folder not in trained:
+                trained[folder] = trunks_in(folder)
+            job.n_taken, trunk = taken_from(job.plan, [*trained[folder], *planned.get(folder, [])])
+            job.trunk = trunk if folder == job.folder.parent.absolute() else ""
+        if not job.is_over:
+            planned.setdefault(job.folder.parent.absolute(), []).append(Trunk.planned(job.plan))
+
+
+def require_trunks(jobs: Iterable[Job]) -> None:
+    """Refuse to launch runs that branch from a folder without runs.
+
+    Raises
+    ------
+    ConfigError
+        Names the folder.
+    """
+    from train.branch import no_trunks, trunks_in
+
+    here = {job.folder.parent.absolute() for job in jobs}
+    named = {Path(name) for job in jobs if (name := job.plan.config.checkpoint.branch_from)}
+    for folder in named:
+        if folder.absolute() not in here and not trunks_in(folder):
+            raise ConfigError(no_trunks(folder))
 
 
 def resolve(job_overrides: Sequence[Sequence[str]], any_epochs: bool = False) -> list[Job]:

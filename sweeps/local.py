@@ -1,7 +1,8 @@
 """The local launcher: trains the runs of a study on this machine, several at a time.
 
 All runs are planned before the first one starts, so a mistake in any of them costs nothing. Finished runs are skipped
-and interrupted ones resumed. The longest runs start first, so that none is left to run alone at the end.
+and interrupted ones resumed. The longest runs start first, so that none is left to run alone at the end; a run that
+branches starts when its trunk has ended.
 """
 
 import os
@@ -21,6 +22,7 @@ from sweeps.jobs import (
     jobs_memory,
     plan_jobs,
     record,
+    require_trunks,
     send_late_logs,
 )
 from sweeps.processes import Pool
@@ -52,6 +54,8 @@ def run_study(
         If any of the runs is not possible or prepared data are damaged, before anything is trained.
     """
     jobs = plan_jobs(job_overrides)
+    if not dry_run:
+        require_trunks(jobs)
     for folder, group in by_study(jobs).items():
         if dry_run:
             say(preview(folder, group))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.console import AGAIN, DIVERGED, say
 from mixlaw.runs.ledger import begin_attempt, end_attempt
+from mixlaw.runs.study_status import share_done
 from sweeps.jobs import Job
 from train.gpus import VARIABLE
 
@@ -59,7 +60,7 @@ class Pool:
         self._tokens = self._context.RawArray("d", n_processes)  # no lock: each slot has one writer
 
     def run(self, todo: Sequence[Job]) -> None:
-        """Start every job in turn and wait for all; after a signal, running jobs save and stop."""
+        """Start every job in turn, after its trunk has ended, and wait for all; after a signal, jobs save and stop."""
         from train.preempt import StopRequest
 
         waiting, running = list(todo), list[Running]()
@@ -67,8 +68,9 @@ class Pool:
         try:
             with StopRequest() as request:
                 while (waiting or running) and not request.signal:
-                    while waiting and len(running) < self._n_processes:
-                        running.append(self._start(waiting.pop(0), {r.slot for r in running}))
+                    while len(running) < self._n_processes and (job := startable(waiting, running)):
+                        waiting.remove(job)
+                        running.append(self._start(job, {r.slot for r in running}))
                     time.sleep(POLL_S)
                     for ended in [r for r in running if not r.process.is_alive()]:
                         running.remove(ended)
@@ -91,7 +93,13 @@ class Pool:
 
     def _flops_done(self, running: Running) -> float:
         job = running.job
-        return job.flops * min(self._tokens[running.slot] / job.plan.n_tokens, 1.0)
+        return job.flops * share_done(self._tokens[running.slot], job.plan.n_tokens, job.n_taken)
+
+
+def startable(waiting: Sequence[Job], running: Sequence[Running]) -> Job | None:
+    """Return the first waiting job whose trunk neither waits nor runs, or None."""
+    ahead = {job.run_id for job in (*waiting, *(r.job for r in running))}
+    return next((job for job in waiting if job.trunk not in ahead), None)
 
 
 class _Display:

@@ -20,7 +20,7 @@ from mixlaw.fileio import write_atomically
 from mixlaw.runs.ledger import PlannedRun, record_job
 from mixlaw.runs.study_status import RunState, counts, run_states
 from sweeps.describe import describe
-from sweeps.jobs import Job, by_study, hydra_returns, jobs_memory, plan_jobs, record, send_late_logs
+from sweeps.jobs import Job, by_study, hydra_returns, jobs_memory, plan_jobs, record, require_trunks, send_late_logs
 from sweeps.slurm_commands import ask_queue, max_array_size, submit_array
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ def submit_study(job_overrides: Sequence[Sequence[str]], options: SlurmOptions, 
     if not SCRIPT.exists():
         raise ConfigError(f"hydra/launcher=slurm submits {SCRIPT}: run it from the checkout, not from {Path.cwd()}")
     jobs = plan_jobs(job_overrides)
+    if not options.dry_run:
+        require_trunks(jobs)
     for folder, group in by_study(jobs).items():
         _submit_group(folder, group, options)
     if not options.dry_run:
@@ -170,7 +172,8 @@ def submit(
 ) -> None:
     """Submit runs as job arrays no longer than MaxArraySize, the longest runs first in each.
 
-    Arrays that run side by side share `max_running`; further arrays depend on one of those.
+    Arrays that run side by side share `max_running`; further arrays depend on one of those, and arrays of runs that
+    branch on all arrays of their trunks.
 
     Parameters
     ----------
@@ -183,6 +186,21 @@ def submit(
     MixlawError
         With the message of sbatch, after the accepted arrays were recorded.
     """
+    ids = {run.run_id for run in runs}
+    trunks, branches = ([run for run in runs if (run.trunk in ids) == branching] for branching in (False, True))
+    before = _submit_arrays(folder, trunks, arguments, max_running, dry_run, [])
+    _submit_arrays(folder, branches, arguments, max_running, dry_run, before)
+
+
+def _submit_arrays(
+    folder: Path,
+    runs: Sequence[PlannedRun],
+    arguments: Sequence[str],
+    max_running: int,
+    dry_run: bool,
+    before: Sequence[str],
+) -> list[str]:
+    """Submit runs that do not depend on each other, after some jobs have ended; return the ids of their arrays."""
     runs = sorted(runs, key=lambda run: -run.flops)
     size = max_array_size()
     n_arrays = -(-len(runs) // size)
@@ -195,18 +213,21 @@ def submit(
         part = runs[i::n_arrays]
         share = max_running // lanes + (i % lanes < max_running % lanes) if max_running else 0
         array = f"--array=0-{len(part) - 1}" + f"%{share}" * bool(share)
-        after = [f"--dependency=afterany:{taken[i - lanes]}"] if i >= lanes else []
-        tasks = folder / "slurm" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{i}.tsv"
+        ahead = [taken[i - lanes]] if i >= lanes else before
+        after = [f"--dependency=afterany:{':'.join(ahead)}"] if ahead else []
+        number = len(before) + i
+        tasks = folder / "slurm" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{number}.tsv"
         command = ["sbatch", "--parsable", array, *after, *arguments, str(SCRIPT), str(tasks)]
         if dry_run:
             say(f"  {shlex.join(command)}")
-            taken.append(f"<{i}>")
+            taken.append(f"<{number}>")
             continue
         write_tasks(tasks, folder, part)
         taken.append(submit_array(command, n_before, len(runs)))
         record_job(folder, taken[-1], [run.run_id for run in part], arguments, max_running)
         say(f"  job {taken[-1]}: {len(part)} runs{f', {share} at a time' if share else ''}")
         n_before += len(part)
+    return taken
 
 
 def write_tasks(path: Path, folder: Path, runs: Sequence[PlannedRun]) -> None:

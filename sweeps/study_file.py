@@ -14,10 +14,14 @@ from yaml import YAMLError
 from data.yaml_files import MAX_BYTES
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import Mixture
+from sweeps.study_path import path_of
 from train.grids import combinations
 
 # Settings that differ between runs of one shape.
-_MIXTURE = ("mixture", "mixture.weights", "mixture.named", "mixture.phases", "checkpoint.branch_from", "seed")
+_MIXTURE = (
+    *("mixture", "mixture.weights", "mixture.named", "mixture.phases"),
+    *("checkpoint.branch_from", "checkpoint.permanent", "seed"),
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,16 @@ def _grids(study: Mapping[str, Any]) -> tuple[Mapping[str, str], Sequence[Mappin
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Return the settings of a study, those of the studies that it extends included."""
+    study = _read_one(path)
+    bases = [name for name in study.get("defaults") or [] if isinstance(name, str) and name != "_self_"]
+    beside = [path.with_name(f"{name}.yaml") for name in bases]
+    parts = [_read(p if p.exists() else path_of(p.stem)) for p in beside if p != path]
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(*parts, study))  # lists, such as the grids, are replaced
+    return dict(merged)
+
+
+def _read_one(path: Path) -> dict[str, Any]:
     try:
         study = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:

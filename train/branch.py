@@ -7,7 +7,8 @@ scratch. Its own log begins where it leaves the trunk.
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,68 @@ _ANY_STEP = 1 << 40  # beyond the end of a trunk, which has no checkpoints there
 # Settings that may differ: machine, run length and evaluations; the mixture of the first phase is compared below.
 _FREE = ("study_name", "machine", "logging", "checkpoint", "data", "schedule", "evaluation", "mixture")
 _LIMITS = ("max_epochs", "unique_tokens", "match_repetition")  # of the stream; the pools are compared
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A run, trained or planned, that others may start from.
+
+    Attributes
+    ----------
+    folder : its run directory
+    shared : the facts that its branches must share
+    phases : the last step and the mixture of each phase
+    full_rate : its last step at the full learning rate
+    kept : steps of its checkpoints
+    """
+
+    folder: Path
+    shared: Mapping[str, Any]
+    phases: list[tuple[int, dict[str, float]]]
+    full_rate: int
+    kept: list[int]
+
+    @classmethod
+    def planned(cls, plan: Plan) -> "Trunk":
+        """Return a planned run with the checkpoints that it will keep for good."""
+        config, first = dataclasses.asdict(plan.config), plan.phases[0].weights
+        phases = [(phase.end, _rounded(phase.weights)) for phase in plan.phases]
+        shared = _shared(config, first, plan.data_hashes(), plan.pool_tokens())
+        kept = sorted({*plan.permanent_steps(), plan.n_steps})
+        return cls(plan.folder, shared, phases, plan.cooldown_step(), kept)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Trunk":
+        """Return the run of a directory with the checkpoints that it has.
+
+        Raises
+        ------
+        RunLogError
+            If its run.json is damaged.
+        """
+        facts = read_facts(folder)
+        phases = facts.get("phases") or [{"step": facts.get("n_steps", _ANY_STEP), "weights": facts["mixture"]}]
+        hashes = {name: entry["sha256"] for name, entry in facts["data"].items()}
+        pools = {name: entry["n_tokens"] for name, entry in facts["data"].items() if "corpus_tokens" in entry}
+        full_rate = int((1 - facts["config"]["schedule"].get("cooldown", 0.0)) * phases[-1]["step"])
+        return cls(
+            folder,
+            _shared(facts["config"], phases[0]["weights"], hashes, pools),
+            [(phase["step"], _rounded(phase["weights"])) for phase in phases],
+            full_rate,
+            sorted(step_of(path.name) for path in valid_names(folder / "checkpoints")),
+        )
+
+    def steps_of(self, branch: "Trunk") -> int:
+        """Return the last step that another run, whose shared facts are equal, has in common with this one."""
+        step = 0
+        for (end, weights), (own_end, own_weights) in zip(branch.phases, self.phases, strict=False):
+            if weights != own_weights:
+                break
+            step = min(end, own_end)
+            if end != own_end:
+                break
+        return min(step, branch.full_rate, self.full_rate)
 
 
 def find_trunk(plan: Plan, world: World = ALONE) -> Path | None:
@@ -39,73 +102,96 @@ def find_trunk(plan: Plan, world: World = ALONE) -> Path | None:
     folder, chosen, n_shared = Path(plan.config.checkpoint.branch_from), 0, 0
     is_run = (folder / "run.json").exists()
     with world.together():
-        if world.is_first and is_run:
-            n_shared = _shared_steps(plan, _checked_trunk(plan, folder))
-        elif world.is_first:
-            n_shared, chosen = _best_trunk(plan, folder)
+        if world.is_first:
+            trunks = trunks_in(folder)
+            if is_run:
+                n_shared = require_shared(plan, trunks[0])
+            elif not trunks:
+                raise ConfigError(no_trunks(folder))
+            else:
+                n_shared, name = best_trunk(plan, trunks)
+                chosen = int(name or "0", 16)
     chosen, n_shared = world.maximum(chosen), world.maximum(n_shared)
     trunk = folder if is_run else folder / f"{chosen:012x}"
     return newest_checkpoint(trunk / "checkpoints", n_shared, world) if n_shared else None
 
 
-def _best_trunk(plan: Plan, folder: Path) -> tuple[int, int]:
-    """Return the last step to take from the best trunk in a folder of runs, and its run id; (0, 0) if there is none."""
-    runs = [path.parent for path in folder.glob("*/run.json") if _RUN_ID.fullmatch(path.parent.name)]
-    if not runs:
-        raise ConfigError(f"checkpoint.branch_from: {folder} is no run directory, and no folder of runs")
-    found = (0, 0)
-    for run in (run for run in runs if run.name != plan.run_id):
-        try:
-            n_shared = _shared_steps(plan, _checked_trunk(plan, run))
-        except MixlawError:  # another experiment
-            continue
-        steps = [step for path in valid_names(run / "checkpoints") if (step := step_of(path.name)) <= n_shared]
-        found = max(found, (max(steps, default=0), int(run.name, 16)))
-    return found if found[0] else (0, 0)
+def trunks_in(folder: Path) -> list[Trunk]:
+    """Return the run of a directory, or all runs in a folder of runs; those that cannot be read are left out.
+
+    Raises
+    ------
+    RunLogError
+        If it is a run directory with a damaged run.json.
+    """
+    if (folder / "run.json").exists():
+        return [Trunk.read(folder)]
+    found = []
+    for path in folder.glob("*/run.json"):
+        if _RUN_ID.fullmatch(path.parent.name):
+            try:
+                found.append(Trunk.read(path.parent))
+            except MixlawError:  # it can be no trunk, but others can
+                continue
+    return found
 
 
-def _checked_trunk(plan: Plan, folder: Path) -> dict[str, Any]:
-    """Return the trunk's run.json; refuse a trunk that differs from the first step on."""
-    facts = read_facts(folder)
-    first = plan.phases[0].weights
-    ours = _shared(dataclasses.asdict(plan.config), first, plan.data_hashes(), plan.pool_tokens())
-    theirs = _shared_of(facts)
-    for key in ours.keys() | theirs.keys():
-        if ours.get(key) != theirs.get(key):
+def no_trunks(folder: Path) -> str:
+    """Return the sentence about a folder without runs."""
+    return f"checkpoint.branch_from: {folder} is no run directory, and no folder of runs: train its runs first"
+
+
+def best_trunk(plan: Plan, trunks: Iterable[Trunk]) -> tuple[int, str]:
+    """Return the step at which a run leaves the trunk that saves most, and the run id of that one; (0, '') if none."""
+    own = Trunk.planned(plan)
+    found = (0, "")
+    for trunk in trunks:
+        if trunk.folder.name != plan.run_id and trunk.shared == own.shared:
+            n_shared = trunk.steps_of(own)
+            found = max(found, (max((step for step in trunk.kept if step <= n_shared), default=0), trunk.folder.name))
+    return found if found[0] else (0, "")
+
+
+def taken_from(plan: Plan, trunks: Iterable[Trunk]) -> tuple[int, str]:
+    """Return how many tokens of a run its trunk trains, and the run id of this trunk; (0, '') if there is none.
+
+    Parameters
+    ----------
+    trunks : what checkpoint.branch_from names, trained or planned
+
+    Raises
+    ------
+    ConfigError
+        If checkpoint.branch_from names one run, and they differ from the first step on.
+    """
+    trunks, folder = list(trunks), Path(plan.config.checkpoint.branch_from)
+    if (folder / "run.json").exists():
+        require_shared(plan, trunks[0])
+    step, name = best_trunk(plan, trunks)
+    return (round(plan.part_of(step).tokens_after(step)), name) if step else (0, "")
+
+
+def require_shared(plan: Plan, trunk: Trunk) -> int:
+    """Return the last step that a run shares with the one trunk that it names.
+
+    Raises
+    ------
+    ConfigError
+        If they differ from the first step on.
+    """
+    own = Trunk.planned(plan)
+    for key in own.shared.keys() | trunk.shared.keys():
+        ours, theirs = own.shared.get(key), trunk.shared.get(key)
+        if ours != theirs:
             raise ConfigError(
-                f"checkpoint.branch_from: {folder} differs in {key} ({theirs.get(key)!r:.80} there, "
-                f"{ours.get(key)!r:.80} here); only later phases, the end of the schedule and the evaluation may differ"
+                f"checkpoint.branch_from: {trunk.folder} differs in {key} ({theirs!r:.80} there, "
+                f"{ours!r:.80} here); only later phases, the end of the schedule and the evaluation may differ"
             )
-    return facts
-
-
-def _shared_steps(plan: Plan, trunk: Mapping[str, Any]) -> int:
-    """Return the last step of a run that is also one of its trunk."""
-    ours = [(phase.end, _rounded(phase.weights)) for phase in plan.phases]
-    theirs = [(phase["step"], _rounded(phase["weights"])) for phase in _phases_of(trunk)]
-    step = 0
-    for (end, weights), (their_end, their_weights) in zip(ours, theirs, strict=False):
-        if weights != their_weights:
-            break
-        step = min(end, their_end)
-        if end != their_end:
-            break
-    cooldown = trunk["config"]["schedule"].get("cooldown", 0.0)
-    return min(step, plan.cooldown_step(), int((1 - cooldown) * theirs[-1][0]))
-
-
-def _phases_of(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return facts.get("phases") or [{"step": facts.get("n_steps", _ANY_STEP), "weights": facts["mixture"]}]
+    return trunk.steps_of(own)
 
 
 def _rounded(mixture: Mapping[str, float]) -> dict[str, float]:
     return {domain: round(weight, 12) for domain, weight in mixture.items()}
-
-
-def _shared_of(facts: Mapping[str, Any]) -> dict[str, Any]:
-    hashes = {name: entry["sha256"] for name, entry in facts["data"].items()}
-    pools = {name: entry["n_tokens"] for name, entry in facts["data"].items() if "corpus_tokens" in entry}
-    return _shared(facts["config"], _phases_of(facts)[0]["weights"], hashes, pools)
 
 
 def _shared(

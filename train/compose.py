@@ -93,8 +93,10 @@ class _Base:
     """A configuration that many runs share, composed once; single values can be changed."""
 
     def __init__(self, cfg: DictConfig) -> None:
-        if re.search(r"\$\{(?!oc\.env:)", str(OmegaConf.to_container(cfg, resolve=False))):
-            raise ConfigError("a setting takes its value from another one, which may change")
+        text = str(OmegaConf.to_container(cfg, resolve=False))
+        self._sources = {name.partition(".")[0] for name in re.findall(r"\$\{([\w.]+)\}", text)}
+        if re.search(r"\$\{(?!oc\.env:)(?![\w.]+\})", text):
+            raise ConfigError("a setting is computed from others, which may change")
         self._cfg, self._config = cfg, read_config(cfg)
         self._read: dict[tuple[str, ...], Any] = {}
 
@@ -104,6 +106,8 @@ class _Base:
         for override in overrides:
             name = re.split(r"[.=]", override, maxsplit=1)[0]
             by_name[name] = (*by_name.get(name, ()), override)
+        if self._sources & by_name.keys():
+            raise ConfigError("a setting takes its value from another one, which changes")
         for name, own in by_name.items():
             if own not in self._read:
                 self._read[own] = self._changed(name, own)

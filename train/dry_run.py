@@ -1,9 +1,11 @@
 """`python -m train ... --dry-run` of one run: size, mixture, cost, state and memory."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from mixlaw.runs.study_status import run_states
 from mixlaw.runs.study_table import summary_line, table_lines
+from train.branch import taken_from, trunks_in
 from train.gpus import gpus_for
 from train.memory import memory_lines
 from train.models.build import count_of
@@ -14,7 +16,9 @@ def describe_plan(plan: Plan, overrides: Sequence[str]) -> str:
     """Return size, mixture, cost and state of a planned run, and its memory if it uses a GPU."""
     config, folder = plan.config, plan.folder.parent
     n_params = count_of(config.model, plan.manifest.vocab_size, config.layout())["total"]
-    states = run_states(folder, planned=[planned_run(plan, n_params, overrides)])
+    trunk = config.checkpoint.branch_from
+    n_taken, _ = taken_from(plan, trunks_in(Path(trunk))) if trunk else (0, "")
+    states = run_states(folder, planned=[planned_run(plan, n_params, overrides, n_taken)])
     n_gpus = 1 if gpus_for([config.machine.device]) else 0
     memory = memory_lines([(config, overrides)], plan.manifest.vocab_size, n_gpus)
     return "\n".join([summary_line(folder, states), *table_lines(states), *memory])

@@ -78,7 +78,8 @@ class Timetable:
 
     def permanent_steps(self) -> set[int]:
         """Return the steps whose checkpoints are never deleted."""
-        return {self._part_at(n_tokens).steps_to(n_tokens) for n_tokens in self.config.checkpoint.permanent}
+        parts = [(self._part_at(n_tokens), n_tokens) for n_tokens in self.config.checkpoint.permanent]
+        return {part.steps_within(n_tokens + part.per_step / 2) for part, n_tokens in parts}  # as phases end
 
     def saves_after(self, step: int) -> bool:
         """Return whether a step is followed by a checkpoint."""
@@ -245,13 +246,17 @@ def _tokens_taken(phases: Sequence[Phase], kinds: Mapping[str, Kinds], stream: S
     return taken
 
 
-def planned_run(plan: Plan, n_params: int, overrides: Sequence[str] = ()) -> PlannedRun:
+def planned_run(
+    plan: Plan, n_params: int, overrides: Sequence[str] = (), n_taken: int = 0, trunk: str = ""
+) -> PlannedRun:
     """Return a plan as its line in the study's ledger.
 
     Parameters
     ----------
     n_params : N of the model
     overrides : the command line of `python -m train` that the plan was composed from
+    n_taken : tokens that its trunk trains
+    trunk : the run id of its trunk, if that is in the same folder
     """
     chosen = [o.partition("=")[2] for o in overrides if o.startswith("study=")]
     return PlannedRun(
@@ -260,9 +265,11 @@ def planned_run(plan: Plan, n_params: int, overrides: Sequence[str] = ()) -> Pla
         overrides=list(overrides),
         n_params=n_params,
         n_tokens=plan.n_tokens,
-        flops=flops(n_params, plan.n_tokens),
+        flops=flops(n_params, plan.n_tokens - n_taken),
         mixture=dict(plan.weights),
         seed=plan.config.seed,
+        n_taken=n_taken,
+        trunk=trunk,
     )
 
 

@@ -35,10 +35,12 @@ class PlannedRun:
     overrides : the command line of `python -m train`
     n_params : N, all parameters
     n_tokens : D, rounded up to whole steps
-    flops : 6 N D
+    flops : 6 N times the tokens that it trains itself
     mixture : domain -> requested weight
     former : whether it was started by a former version of the study file, which no longer describes it; such a run is
         neither counted, launched again nor fitted
+    n_taken : tokens of D that its trunk trains, from whose checkpoint it starts
+    trunk : the run id of this trunk if it is in the same folder, or ''
     """
 
     run_id: str
@@ -50,6 +52,8 @@ class PlannedRun:
     mixture: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     former: bool = False
+    n_taken: int = 0
+    trunk: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,8 @@ def write_plan(
 
 
 def _line(run: PlannedRun) -> dict[str, Any]:
-    """Return a run as a line of the plan; `former` is written only if true."""
-    facts = asdict(run)
-    return facts if run.former else {k: v for k, v in facts.items() if k != "former"}
+    """Return a run as a line of the plan; `former`, `n_taken` and `trunk` are written only where they are set."""
+    return {k: v for k, v in asdict(run).items() if v or k not in ("former", "n_taken", "trunk")}
 
 
 def read_plan(folder: Path) -> dict[str, PlannedRun]:

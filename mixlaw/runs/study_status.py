@@ -53,7 +53,7 @@ class RunState:
     state : planned (not launched), queued (in Slurm's queue), running, preempted (saved or killed; resumes by itself if
         in_queue, else by the same command), failed (needs attention), diverged, done
     reason : why it is failed, preempted or queued; for running ones, where it runs
-    progress : share of its tokens that are trained, 0 to 1
+    progress : share that is done of the tokens that it trains itself, 0 to 1
     attempts : number of attempts
     seconds : run time of all attempts
     in_queue : whether Slurm runs it or will run it
@@ -271,13 +271,25 @@ def last_log_line(run_folder: Path, error: bool = False) -> str:
 
 
 def _progress(folder: Path, run: PlannedRun) -> float:
-    """Return the share of a run's tokens that are trained, by the last complete line of its log."""
+    """Return the share that is done of the tokens that a run trains itself, by the last complete line of its log."""
     for line in reversed(_tail(folder / "metrics.jsonl").split(b"\n")[:-1]):
         try:
-            return min(json.loads(line)["n_tokens"] / max(run.n_tokens, 1), 1.0)
+            return share_done(json.loads(line)["n_tokens"], run.n_tokens, run.n_taken)
         except (ValueError, KeyError, TypeError):
             continue
     return 0.0
+
+
+def share_done(n_tokens: float, of: float, n_taken: float) -> float:
+    """Return the share that is done of the tokens that a run trains itself, 0 to 1.
+
+    Parameters
+    ----------
+    n_tokens : tokens so far, those of its trunk included
+    of : D
+    n_taken : tokens of its trunk
+    """
+    return min(max((n_tokens - n_taken) / max(of - n_taken, 1), 0.0), 1.0)
 
 
 def _tail(path: Path) -> bytes:

@@ -217,6 +217,7 @@ def test_a_study_file_is_no_larger_than_any_configuration_may_be(tmp_path: Path)
 def test_mixtures_of_a_study_file_are_read_back(tmp_path: Path) -> None:
     runs = as_runs("next", Size("m", 1.0, 1.0), np.array([[0.25, 0.75], [1.0, 0.0]]), ["b", "a"])
     path = tmp_path / "x_next1.yaml"
+    write_study(tmp_path / "x.yaml", StudyFile("x"), runs.assign(shape="model=m"), ["b", "a"])
     study = StudyFile("x", ("why",), {"data": "d"}, after="x")
     write_study(path, study, runs.assign(shape="model=m\tseed_free=1"), ["b", "a"])
     (found,) = mixtures_of(path).values()

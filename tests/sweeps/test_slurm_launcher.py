@@ -63,6 +63,16 @@ def test_arrays_are_no_longer_than_allowed_and_never_run_more_than_asked_for(
     assert arrays(capsys.readouterr().out) == expected
 
 
+def test_arrays_of_branches_wait_for_those_of_their_trunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(monkeypatch, tmp_path, scontrol="echo 'MaxArraySize = 6'")
+    branches = [PlannedRun(f"{run.run_id}2", flops=1.0, trunk=run.run_id) for run in RUNS[:3]]
+    submit(tmp_path, [*branches, *RUNS, PlannedRun("other", trunk="elsewhere")], ["--time=1"], 0, dry_run=True)
+    first = ["--array=0-5", "--array=0-4"]
+    assert arrays(capsys.readouterr().out) == [*first, "--array=0-2 '--dependency=afterany:<0>:<1>'"]
+
+
 def test_options_left_empty_are_left_to_the_cluster_and_extra_ones_are_passed_on() -> None:
     folder = Path("runs/s")
     given = ["--signal=B:USR2@180", "--job-name=s", "--output=runs/s/slurm/%A.log"]
