@@ -14,6 +14,6 @@ def slow(*values: Any) -> Any:
 
 
 def examples(n: int) -> settings:
-    """Return the settings of a property that takes long: n examples in `make slow`, a quarter in `make test`."""
-    count = n if settings.default.max_examples >= THOROUGH else -(-n // 4)
+    """Return the settings of a property that takes long: n examples in `make slow`, an eighth in `make test`."""
+    count = n if settings.default.max_examples >= THOROUGH else -(-n // 8)
     return settings(max_examples=count, deadline=None)

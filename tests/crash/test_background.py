@@ -10,6 +10,7 @@ from tests.crash.harm import DIED, break_operation
 from tests.crash.harness import FINISHED, Case
 from tests.crash.test_files import HOW, harmed_at
 from tests.crash.test_kills import strike
+from tests.marks import slow
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_many_signals(number: int, behind: Case) -> None:
     strike(behind, number, 40, seed=30)
 
 
-@pytest.mark.parametrize(("how", "rank", "n"), [("before", 0, 30), ("after", 1, 6), ("full", 1, 3)])
+@pytest.mark.parametrize(("how", "rank", "n"), [("before", 0, 30), slow("after", 1, 6), slow("full", 1, 3)])
 def test_an_operation_of_two_ranks_with_shards(how: str, rank: int, n: int, cases: Cases) -> None:
     case = cases(*SHARDED, "machine.background_saves=true", n_ranks=2)
     end = case.attempt(partial(break_operation, n, how), rank)

@@ -9,6 +9,7 @@ import pytest
 from tests.crash.conftest import AVERAGED, PHASED, POOLED, Cases
 from tests.crash.harm import die_at
 from tests.crash.harness import Case
+from tests.marks import slow
 
 
 def tender_steps(case: Case) -> dict[str, set[int]]:
@@ -54,7 +55,7 @@ def chain(case: Case, n: int, seed: int) -> None:
     case.finish()
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 10])
+@pytest.mark.parametrize("n", [slow(1), slow(2), 3, slow(10)])
 def test_a_chain_of_deaths(n: int, case: Case) -> None:
     chain(case, n, seed=n)
 

@@ -62,7 +62,7 @@ def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def runs(overrides: list[str], studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """Return the runs of a study that was planned, trained, fitted and decided: its first stage."""
-    assert main(["tale", *overrides, *PLAN, "--flops", "4e10", "--tokens-per-second", "5000"]) == 0
+    assert main(["tale", *overrides, *PLAN, "--flops", "2.5e10", "--tokens-per-second", "5000"]) == 0
     said = capsys.readouterr().out
     assert "GPU hours at 5000 tokens/s" in said
     assert "standard error of a predicted loss" in said

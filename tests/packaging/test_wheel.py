@@ -68,19 +68,17 @@ def test_the_fitter_needs_nothing_of_the_trainer(wheel):
 def test_the_unpacked_wheel_fits_and_recommends_without_torch(wheel, table, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
-    laws = tmp_path / "laws.json"
-
-    def run(*arguments: str) -> str:
-        code = f"{BLOCKED}sys.path.insert(0, {str(site)!r})\nimport mixlaw.cli.main\n"
-        code += f"assert mixlaw.cli.main.__file__.startswith({str(site)!r})\n"
-        code += f"sys.exit(mixlaw.cli.main.main({list(arguments)!r}))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert "runs: 4 model sizes" in run("check", "example:text")
-    run("fit", str(table), "--law", "additive", "--n-bootstrap", "5", "--out", str(laws))
-    answer = run("recommend", str(laws), "--n-params", "7e9", "--n-tokens", "150e9", "--target", "t")
-    assert "train it with: mixture.weights={a:" in answer
-    run("report", str(table), "--laws", str(laws))  # its templates are package data
+    commands = [
+        "check example:text",
+        f"fit {table} --law additive --n-bootstrap 5 --out laws.json",
+        "recommend laws.json --n-params 7e9 --n-tokens 150e9 --target t",
+        f"report {table} --laws laws.json",  # its templates are package data
+    ]
+    code = f"{BLOCKED}sys.path.insert(0, {str(site)!r})\nfrom mixlaw.cli import main\n"
+    code += f"assert main.__file__.startswith({str(site)!r})\n"
+    code += f"for command in {commands!r}:\n    assert main.main(command.split()) == 0, command\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "runs: 4 model sizes" in done.stdout
+    assert "train it with: mixture.weights={a:" in done.stdout
     assert "Can the laws be trusted?" in (tmp_path / "report.html").read_text()

@@ -25,6 +25,7 @@ from mixlaw.tables.read import read_table
 from scripts.wandb_dashboard import build_report, build_workspace, read_study
 from scripts.wandb_fit import answers, read_fit
 from tests.commands import call
+from tests.marks import slow
 from tests.mixlaw.run_logs import eval_row, train_row, write_run
 from tests.scripts.wandb_files import Record, history, inspect, of_type, private, server_that_says, summary
 from train.compose import ROOT
@@ -234,10 +235,12 @@ def test_who_does_not_speak_http_does_not_answer() -> None:
         assert not answers(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
 
-def test_a_fit_gives_up_a_server_out_of_reach(study: Path, tmp_path: Path) -> None:
-    """Within the script's own patience: W&B's is 90 s."""
+@pytest.mark.parametrize("patience", [{"WANDB_INIT_TIMEOUT": "2"}, slow({})], ids=["asked for", "its own"])
+def test_a_fit_gives_up_a_server_out_of_reach(patience: dict[str, str], study: Path, tmp_path: Path) -> None:
+    """W&B's own patience is 90 s."""
     with closed_port() as server:
-        code, out, err = call("-m", "scripts.wandb_fit", str(study), timeout=60, **online(tmp_path, server))
+        environment = online(tmp_path, server) | patience
+        code, out, err = call("-m", "scripts.wandb_fit", str(study), timeout=60, **environment)
     assert (code, out) == (2, "")
     [error] = [line for line in err.splitlines() if not line.startswith("wandb: ")]
     assert (

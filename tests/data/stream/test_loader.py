@@ -1,5 +1,6 @@
 """Every batch is a pure function of the step: ranks, workers and interruptions change nothing."""
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from data.stream.items import Layout, kinds_in, open_items
 from data.stream.loader import Batch, WeightedStream, check_epochs, evaluation_batches
 from data.stream.order import derived_key
 from mixlaw.errors import ConfigError, DataError
+from tests.marks import examples, slow
 
 SEQ_LEN, BATCH = 8, 8
 LAYOUT = Layout(SEQ_LEN)
@@ -62,8 +64,14 @@ def assert_same(left: list[Batch], right: list[Batch]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # more than there are cores
-@pytest.mark.parametrize("workers", [0, 1, 3])
-@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize(
+    ("world_size", "workers"),
+    [
+        *((world_size, 0) for world_size in (1, 2, 3, 4, 8)),
+        (2, 3),
+        *(slow(*case) for case in itertools.product((1, 2, 3, 4, 8), (1, 3)) if case != (2, 3)),
+    ],
+)
 def test_ranks_and_workers_share_one_global_order(manifest: Manifest, world_size: int, workers: int) -> None:
     """Also where a domain has fewer shards than there are workers, and across the ends of epochs."""
 
@@ -90,7 +98,7 @@ def interrupted(draw: st.DrawFn) -> list[tuple[int, int]]:
     first=st.sampled_from([0, 1, 341, 10**6, 10**12]),
     ends=st.lists(st.integers(1, 20), max_size=2, unique=True),
 )
-@settings(max_examples=25)
+@examples(40)
 def test_a_training_stopped_on_some_ranks_goes_on_on_others(
     manifest: Manifest, legs: list[tuple[int, int]], weights: list[float], first: int, ends: list[int]
 ) -> None:

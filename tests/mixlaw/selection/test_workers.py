@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tqdm import tqdm
 
@@ -27,18 +28,18 @@ from mixlaw.laws.law import Law
 from mixlaw.laws.published import Formula
 from mixlaw.laws.tree import Sum
 from mixlaw.selection.workers import ForkedWorkers, Result, Workers, workers
-from tests.marks import examples
+from tests.forkserver import server_context
+from tests.marks import slow
 
 ROOT = Path(__file__).parents[3]
 ERRORS = (FitError, TypeError, KeyError)
 QUICK = {"targets": ["reviews"], "n_starts": 3, "n_bootstrap": 4}
 
 
-def alone(check: Callable[..., None], *arguments: str) -> None:
-    """Call a function of this module in a new process, with texts."""
-    code = f"import sys; from {__name__} import {check.__name__} as check; check(*sys.argv[1:])"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def alone(check: Callable[..., None], *arguments: Any) -> None:
+    """Call a function of this module in a new process, and raise its error here."""
+    with ProcessPoolExecutor(1, server_context()) as pool:
+        pool.submit(check, *arguments).result()
 
 
 def work(outcome: int, progress: Callable[[str], None]) -> int:
@@ -62,48 +63,55 @@ def outcomes(crew: Workers, jobs: list[int]) -> list[Any]:
     return [outcome_of(result) for result in [crew.start(partial(work, job)) for job in jobs]]
 
 
-@examples(30)
-@given(st.lists(st.integers(-len(ERRORS), 9), max_size=6), st.integers(1, 4))
-def processes_change_nothing(jobs: list[int], n_jobs: int) -> None:
+def processes_change_nothing(n_examples: int) -> None:
     """Compare all outcomes, and the sentences of the jobs that succeed."""
-    here, there = [], []
-    forked = ForkedWorkers(n_jobs, there.append)
-    assert outcomes(forked, jobs) == outcomes(Workers(here.append), jobs)
-    assert set(here) == set(there)
-    assert [there.count(f"job {job}") for job in jobs if job >= 0] == [jobs.count(job) for job in jobs if job >= 0]
+
+    @settings(max_examples=n_examples, deadline=None, derandomize=True)
+    @given(st.lists(st.integers(-len(ERRORS), 9), max_size=6), st.integers(1, 4))
+    def compare(jobs: list[int], n_jobs: int) -> None:
+        here, there = [], []
+        forked = ForkedWorkers(n_jobs, there.append)
+        assert outcomes(forked, jobs) == outcomes(Workers(here.append), jobs)
+        assert set(here) == set(there)
+        assert [there.count(f"job {job}") for job in jobs if job >= 0] == [jobs.count(job) for job in jobs if job >= 0]
+
+    compare()
 
 
-def test_processes_change_neither_results_nor_errors_nor_progress():
-    alone(processes_change_nothing)
+@pytest.mark.parametrize("n_examples", [8, slow(30)])  # the new process does not know the profile of this one
+def test_processes_change_neither_results_nor_errors_nor_progress(n_examples):
+    alone(processes_change_nothing, n_examples)
 
 
-def save_laws(folder: str) -> None:
-    """Fit laws, one of them the user's, with one and with several processes, and save them."""
+def save_laws(folder: Path, counts: list[int]) -> None:
+    """Fit laws, one of them the user's, with some numbers of processes, and save them."""
     free = Formula(lambda p, x: p.E + p.B * (1 - p.s * x.h[..., 0, :]), "h", E=(0.1, 10), B=(0.01, 10), s=(0, 1))
     assert kind_of_workers() is ForkedWorkers
     mixlaw.register(Law("mine", "E + B (1 - s h_1)", "this test", Sum(free)))
-    for n_jobs in (1, 2, 5):
+    for n_jobs in counts:
         laws = mixlaw.fit_laws(mixlaw.examples.load("text"), ["base", "additive", "mine"], n_jobs=n_jobs, **QUICK)
-        laws.save(Path(folder) / f"{n_jobs}.json")
+        laws.save(folder / f"{n_jobs}.json")
 
 
-def test_saved_laws_are_equal_to_the_last_bit_with_any_number_of_processes(tmp_path):
-    alone(save_laws, str(tmp_path))
+@pytest.mark.parametrize("counts", [[1, 2], slow([1, 2, 5])])
+def test_saved_laws_are_equal_to_the_last_bit_with_any_number_of_processes(counts, tmp_path):
+    alone(save_laws, tmp_path, counts)
     saved = [file.read_bytes() for file in tmp_path.iterdir()]
-    assert len(saved) == 3
+    assert len(saved) == len(counts)
     assert len(set(saved)) == 1
 
 
-def compare_laws() -> None:
-    """Compare laws, `auto` and one that cannot be fitted among them, with one and with several processes."""
-    table, laws = mixlaw.examples.load("text"), ["base", "auto", "muennighoff"]
+def compare_laws(laws: list[str]) -> None:
+    """Compare laws, one that cannot be fitted among them, with one and with several processes."""
+    table = mixlaw.examples.load("text")
     one, three = (mixlaw.compare(table, laws, n_jobs=n_jobs, **QUICK) for n_jobs in (1, 3))
     assert set(one.refused) == {"muennighoff"}
     assert str(one.to_json()) == str(three.to_json())
 
 
-def test_comparisons_are_equal_with_any_number_of_processes():
-    alone(compare_laws)
+@pytest.mark.parametrize("law", ["additive", slow("auto")])
+def test_comparisons_are_equal_with_any_number_of_processes(law):
+    alone(compare_laws, ["base", law, "muennighoff"])
 
 
 def kill_a_process() -> None:
