@@ -49,7 +49,8 @@ def saved_at(case: Case, step: int, folder: Path) -> Path:
 
 # A death after operation n leaves what one before operation n + 1 leaves: the fast tests do half of each kind.
 @pytest.mark.parametrize(
-    ("how", "stride"), [("before", 2), ("after", 2), ("halfway", 1), ("full", 2), *(slow(how, 1) for how in HOW)]
+    ("how", "stride"),
+    [("before", 2), ("after", 2), ("halfway", 1), ("full", 2), *(slow(how, 1) for how in ("before", "after", "full"))],
 )
 def test_every_operation_of_one_save(how: str, stride: int, averaged: Case, tmp_path: Path) -> None:
     assert STEP in averaged.plan.evaluation_steps()
