@@ -3,6 +3,7 @@
     python -m data.preview                                                # the quick start's domains, natural mixture
     python -m data.preview data=mine --mixture 'code=0.7,docs=0.3' --first 1000 --seq-len 256
     python -m data.preview --mixture code=1 --until 0.8 --mixture docs=1    # the mixture changes after 80 %
+    python -m data.preview --mixture 'code=0.7,docs=0.3' --unique-tokens docs=2e3    # a part of docs, repeated
     python -m data.preview data=multimodal --seq-len 256 --out sheet.png  # the first images of every domain
     python -m data.preview --shards '/data/shards/*.tar' --out sheet.png  # samples, captions, and the first images
 
@@ -32,12 +33,14 @@ from data.store.images import ImageReader
 from data.store.tokens import SPLITS, Manifest, TokenReader, open_manifest
 from data.stream.items import Kinds, Layout, kinds_in
 from data.stream.loader import WeightedStream
+from data.stream.pools import pools_of
 from data.stream.views import View
 from data.tokenizers import Tokenizer, load_tokenizer
 from mixlaw.console import command, exit_code_of
 from mixlaw.errors import ConfigError, DataError
 from mixlaw.mixture import Mixture
 from mixlaw.paths import path_option
+from mixlaw.quoted import read_pairs
 
 TEXT_TOKENS, TEXT_CHARS, CAPTION_CHARS = 400, 100, 60  # lengths of the texts that are shown
 PLACE = "[image]"
@@ -132,13 +135,20 @@ def decoded_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> str:
     return "".join(parts)
 
 
-def realised(manifest: Manifest, phases: Sequence[tuple[int, Mixture]], layout: Layout, first: int) -> str:
+def realised(
+    manifest: Manifest,
+    phases: Sequence[tuple[int, Mixture]],
+    layout: Layout,
+    first: int,
+    unique_tokens: Mapping[str, float],
+) -> str:
     """Return tables of requested and realised weights in the first sequences of the stream, with tokens and epochs.
 
     Parameters
     ----------
     phases : (sequences before it, mixture) of each phase
     first : number of sequences
+    unique_tokens : domain -> limit of its unique tokens
 
     Raises
     ------
@@ -146,11 +156,14 @@ def realised(manifest: Manifest, phases: Sequence[tuple[int, Mixture]], layout: 
         If a domain has no sequence.
     """
     drawn = {name for _, weights in phases for name, weight in weights.items() if weight}
-    kinds = {name: kinds_in(manifest, name, "train", layout) for name in manifest.domains if name in drawn}
-    for name, here in kinds.items():
-        if not here.size:
+    kinds = {name: kinds_in(manifest, name, "train", layout) for name in manifest.domains}
+    available = {name: n_available(manifest, name, "train", layout) for name in kinds}
+    pools = pools_of(kinds, available, unique_tokens, "--unique-tokens")
+    for name in drawn:
+        if not kinds[name].size:
             raise DataError(f"domain '{name}' has too few tokens for a sequence of {layout.seq_len}: lower --seq-len")
-    stream = WeightedStream(manifest, phases[0][1], layout, 1, seed=0, changes=phases[1:])
+    stream = WeightedStream(manifest, phases[0][1], layout, 1, seed=0, changes=phases[1:], pools=pools)
+    kinds |= pools
     stops = [*(begin for begin, _ in phases[1:]), first]
     lengths = [stop - begin for (begin, _), stop in zip(phases, stops, strict=True)]
     requested = {d: sum(n * h[d] for n, (_, h) in zip(lengths, phases, strict=True)) / first for d in phases[0][1]}
@@ -168,11 +181,11 @@ def realised(manifest: Manifest, phases: Sequence[tuple[int, Mixture]], layout: 
 def _shares(
     title: str, requested: Mapping[str, float], spent: Mapping[str, int], kinds: Mapping[str, Kinds], layout: Layout
 ) -> str:
-    rows = [["domain", "requested", "realised", "tokens", "epochs"]]
+    rows = [["domain", "requested", "realised", "tokens", "unique", "epochs"]]
     for name, weight in requested.items():
-        epochs = spent[name] / kinds[name].total("n_tokens") if name in kinds else 0.0
-        share = spent[name] / sum(spent.values())
-        rows.append([name, f"{weight:.4f}", f"{share:.4f}", f"{spent[name]:,}", f"{epochs:.4f}"])
+        unique, share = kinds[name].total("n_tokens"), spent[name] / sum(spent.values())
+        epochs = spent[name] / max(unique, 1)
+        rows.append([name, f"{weight:.4f}", f"{share:.4f}", f"{spent[name]:,}", f"{unique:,}", f"{epochs:.4f}"])
     return f"{title} of {layout.seq_len} tokens:\n{aligned(rows, 1)}"
 
 
@@ -320,7 +333,8 @@ def inspect_prepared(args: argparse.Namespace) -> str:
         sizes = {name: n_available(manifest, name, "train", layout) for name in manifest.domains}
         mixtures = [Mixture.proportional(sizes)]
     phases = phases_of(mixtures, args.until, args.first)
-    parts = [describe(manifest, layout), realised(manifest, phases, layout, args.first)]
+    limits = read_pairs(args.unique_tokens)
+    parts = [describe(manifest, layout), realised(manifest, phases, layout, args.first, limits)]
     if args.out:
         images = prepared_images(manifest)
         write_png(contact_sheet(images), args.out)
@@ -370,6 +384,8 @@ def parse_args(argv: list[str] | None) -> Any:
     add("--mixture", action="append", default=[], metavar="DOMAIN=WEIGHT,...", help=weights)
     shares = "phases: share of the sequences at which a mixture ends, for each but the last"
     add("--until", action="append", type=float, default=[], metavar="SHARE", help=shares)
+    limits = "limits of unique tokens, as stream.unique_tokens of a run"
+    add("--unique-tokens", default="", metavar="DOMAIN=TOKENS,...", help=limits)
     add("--first", type=positive, default=1000, metavar="N", help="number of sequences to count (%(default)s)")
     add("--seq-len", type=positive, default=64, metavar="TOKENS", help="length of a sequence (%(default)s)")
     add("--patch-size", type=positive, default=4, metavar="PIXELS", help="side of an image patch (%(default)s)")
@@ -389,8 +405,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    if args.shards and (args.overrides or args.mixture or args.until):
-        raise ConfigError("--shards shows tar shards only: remove the settings, --mixture and --until")
+    if args.shards and (args.overrides or args.mixture or args.until or args.unique_tokens):
+        raise ConfigError("--shards shows tar shards only: remove the settings, --mixture, --until and --unique-tokens")
     sys.stdout.write(inspect_shards(args) if args.shards else inspect_prepared(args))
     return 0
 

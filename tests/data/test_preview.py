@@ -98,6 +98,20 @@ def test_the_mixture_of_every_phase_is_shown(inspect: Command, settings: list[st
     assert whole["books"][:3] == ["0.2000", "0.2000", "256"]
 
 
+def test_pools_and_their_epochs_are_shown(inspect: Command, settings: list[str]) -> None:
+    more = ["--mixture", "web=0.75,books=0.25", "--first", 40, "--seq-len", 16]
+    _, out, _ = inspect(*settings, *more, "--unique-tokens", "books=70")
+    rows = table(out, "domain  requested")
+    assert rows["books"][2:] == ["160", "64", "2.5000"]
+    web = max(open_manifest(compose_config(settings).folder).n_tokens("web", "train") - 1, 0) // 16 * 16
+    assert rows["web"][3] == f"{web:,}"
+    code, _, err = inspect(*settings, *more, "--unique-tokens", "book=70")
+    assert (code, err) == (
+        2,
+        "error: --unique-tokens: unknown domain 'book'; did you mean 'books'? known: books, web\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

@@ -36,6 +36,7 @@ def test_a_run_without_a_pool_keeps_its_id_and_states_none(plan: Plans) -> None:
 def test_a_run_is_named_by_the_sequences_of_its_pools(plan: Plans) -> None:
     this = plan(STATIC, POOL).run_id
     assert plan(STATIC, "stream.unique_tokens={docs:79.9}").run_id == this
+    assert plan(STATIC, "stream.unique_tokens.docs=64").run_id == this
     assert plan(STATIC, matched(7.68e6, docs=640_000)).run_id == this
     assert len({this, plan(STATIC).run_id, plan(STATIC, "stream.unique_tokens={docs:80}").run_id}) == 3
 

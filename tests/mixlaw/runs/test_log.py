@@ -39,6 +39,24 @@ def test_a_run_comes_back_with_realised_weights_and_epochs(tmp_path):
     assert not runs.excluded
 
 
+def test_pools_belong_to_runs_and_sizes_to_the_whole_domain(tmp_path):
+    pool = {"code": {"n_tokens": 50, "corpus_tokens": 500}, "web": {"n_tokens": 1000}, "held": {"n_tokens": 9}}
+    write_run(tmp_path, "aaa", data=pool)
+    write_run(tmp_path, "bbb")
+    runs = load_runs(tmp_path)
+    assert runs.sizes == {"code": 500, "web": 1000}
+    last = runs.table.groupby("run_id").last()
+    assert last["available_code"].to_dict() == {"aaa": 50, "bbb": 500}
+    assert last["epochs_code"].to_dict() == {"aaa": 80 / 50, "bbb": 80 / 500}
+
+
+def test_a_corpus_that_is_no_count_is_refused(tmp_path):
+    damaged = {"code": {"n_tokens": 50, "corpus_tokens": "all"}, "web": {"n_tokens": 1000}, "held": {"n_tokens": 9}}
+    folder = write_run(tmp_path, data=damaged)
+    with pytest.raises(RunLogError, match=r"data\.code\.corpus_tokens is 'all', expected a count"):
+        read_facts(folder)
+
+
 def test_compute_beyond_64_bits_is_still_a_column_of_numbers(tmp_path):
     rows = [train_row(1, n_tokens=10**11), eval_row(1, "web", 2.0, n_tokens=10**11)]
     write_run(tmp_path, rows=rows)
