@@ -14,21 +14,15 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from data.config import DataConfig, SourceConfig
+from data.display import CAPTION_CHARS, COLUMNS, TILE, aligned, contact_sheet, shortened, write_png
 from data.preparation.inputs import how_to_prepare
 from data.prepare import compose_config
-from data.readers.budget import BadDocuments
-from data.readers.files import sample_text
-from data.readers.images import SUFFIXES, UNDECODABLE, open_image
-from data.readers.paths import find_files
-from data.readers.webdataset import TarShards
+from data.preview_shards import inspect_shards
 from data.store.images import ImageReader
 from data.store.tokens import SPLITS, Manifest, TokenReader, open_manifest
 from data.stream.items import Kinds, Layout, kinds_in
@@ -42,26 +36,8 @@ from mixlaw.mixture import Mixture
 from mixlaw.paths import path_option
 from mixlaw.quoted import read_pairs
 
-TEXT_TOKENS, TEXT_CHARS, CAPTION_CHARS = 400, 100, 60  # lengths of the texts that are shown
+TEXT_TOKENS, TEXT_CHARS = 400, 100  # lengths of the texts that are shown
 PLACE = "[image]"
-N_SAMPLES, N_IMAGES = 5, 24
-COLUMNS, TILE, LINE = 6, 160, 16  # of the contact sheet: images in a row, pixels of an image and of its caption
-
-
-def aligned(rows: Sequence[Sequence[str]], n_names: int) -> str:
-    """Return rows as an aligned table: the first `n_names` columns left-aligned, the others (numbers) right-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        lines.append("  ".join(c.ljust(w) if i < n_names else c.rjust(w) for i, (c, w) in enumerate(cells)).rstrip())
-    return "\n".join(lines) + "\n"
-
-
-def shortened(text: str, length: int) -> str:
-    """Return the beginning of a text on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def layout_of(manifest: Manifest, seq_len: int, image_size: int, patch_size: int) -> Layout:
@@ -212,115 +188,6 @@ def phases_of(mixtures: Sequence[Mixture], until: Sequence[float], first: int) -
         shown = ", ".join(map(str, until))
         raise ConfigError(f"--until {shown}: shares must increase between 0 and 1, by a sequence or more")
     return list(zip(begins, mixtures, strict=True))
-
-
-class Allowed:
-    """Counts images that cannot be decoded against the budget of --bad-budget."""
-
-    def __init__(self, budget: int) -> None:
-        self.budget, self.count = budget, 0
-
-    def add(self, where: str, cause: str) -> None:
-        """Count one more; raise DataError if it exceeds the budget."""
-        self.count += 1
-        if self.count > self.budget:
-            advice = "repair or remove it, or raise --bad-budget"
-            raise DataError(f"{where}: cannot be decoded ({cause}): {advice}")
-
-
-def caption(shards: TarShards, number: int, text_key: str) -> str:
-    """Return the caption of a sample, or the reason in brackets why it has none."""
-    where = shards.where(number)
-    try:
-        text = sample_text(shards.sample(number), where, text_key, BadDocuments())
-    except DataError as error:
-        text = f"({str(error).removeprefix(where).lstrip(': ')})"
-    return shortened(text or "", CAPTION_CHARS)
-
-
-def decoded(raw: bytes, where: str, allowed: Allowed) -> Image.Image | None:
-    """Return an image scaled to a tile; None if it cannot be decoded and the budget allows to skip it."""
-    try:
-        image = open_image(raw, TILE)
-        image.thumbnail((TILE, TILE))
-        return image
-    except UNDECODABLE as error:
-        allowed.add(where, shortened(str(error), CAPTION_CHARS) or type(error).__name__)
-        return None
-
-
-def first_images(shards: TarShards, allowed: Allowed) -> list[tuple[Image.Image, int]]:
-    """Return the first images with the numbers of their samples."""
-    found: list[tuple[Image.Image, int]] = []
-    for number in range(len(shards)):
-        for suffix, raw in shards.sample(number).items():
-            if suffix.rpartition(".")[2] in SUFFIXES:
-                image = decoded(raw, f"{shards.where(number)}.{suffix}", allowed)
-                found += [(image, number)] if image else []
-        if len(found) >= N_IMAGES:
-            break
-    return found[:N_IMAGES]
-
-
-def contact_sheet(images: Sequence[tuple[Image.Image, str]]) -> Image.Image:
-    """Draw images in a grid, each with its caption below."""
-    n_rows = -(-len(images) // COLUMNS)
-    width, height = TILE + 8, TILE + LINE + 8
-    sheet = Image.new("RGB", (COLUMNS * width, n_rows * height), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 10)
-    for i, (image, text) in enumerate(images):
-        left, top = i % COLUMNS * width + 4, i // COLUMNS * height + 4
-        sheet.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
-        while text and draw.textlength(text, font) > TILE:
-            text = text.rstrip("…")[:-1] + "…"
-        draw.text((left, top + TILE + 2), text, "black", font)
-    return sheet
-
-
-def inspect_shards(args: argparse.Namespace) -> str:
-    """Return a summary of the shards; write the contact sheet if --out is given.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If a shard or an image is damaged, or the sheet cannot be written.
-    """
-    shards = TarShards(find_files(SourceConfig("webdataset", path=args.shards), "--shards"), index_folder())
-    allowed = Allowed(args.bad_budget)
-    kinds = ", ".join(f"{n:,} .{kind}" for kind, n in shards.kinds.most_common())
-    lines = [f"{len(shards.paths):,} shards, {len(shards):,} samples: {kinds}", ""]
-    shown = range(min(N_SAMPLES, len(shards)))
-    rows = [[key, caption(shards, i, args.text_key)] for i, key in zip(shown, shards.keys, strict=False)]
-    lines.append(aligned(rows, 2))
-    if args.out:
-        images = first_images(shards, allowed)
-        if not images:
-            raise DataError(f"{args.shards}: no image for {args.out}: no .{', .'.join(SUFFIXES)} can be decoded")
-        write_png(contact_sheet([(image, caption(shards, i, args.text_key)) for image, i in images]), args.out)
-        lines.append(f"{len(images)} images in {args.out}; {allowed.count} could not be decoded\n")
-    return "\n".join(lines)
-
-
-def index_folder() -> Path:
-    """Return the folder for indices of shards that are read without a configuration."""
-    return DataConfig().root_folder / "tar_indices"
-
-
-def write_png(sheet: Image.Image, path: Path) -> None:
-    """Write an image as PNG.
-
-    Raises
-    ------
-    ConfigError
-        If the name does not end in .png, or the file cannot be written.
-    """
-    if path.suffix != ".png":
-        raise ConfigError(f"--out {path}: the name must end in .png")
-    try:
-        sheet.save(path)
-    except OSError as error:
-        raise ConfigError(f"--out {path}: cannot be written: {error.strerror or error}") from None
 
 
 def inspect_prepared(args: argparse.Namespace) -> str:

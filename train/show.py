@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from data.preview import decoded_text, positive, shortened, write_png
+from data.display import shortened, write_png
+from data.preview import decoded_text, positive
 from data.store.images import ImageReader
 from data.store.tokens import Manifest, TokenReader, open_manifest
 from data.stream.items import IGNORED, NO_IMAGE, Layout

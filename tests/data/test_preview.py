@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from webdataset import TarWriter
 
+from data.display import COLUMNS, LINE, TILE, shortened
 from data.prepare import compose_config, prepare
-from data.preview import COLUMNS, LINE, TILE, main, shortened
+from data.preview import main
 from data.store.tokens import open_manifest
 from data.stream.items import Layout
 from data.stream.loader import WeightedStream
