@@ -121,11 +121,11 @@ class AskedPhases:
         return cls(count, (switch,) if isinstance(switch, int | float) else tuple(switch), seen)
 
 
-def require_phases(fit: FittedLaw) -> None:
-    """Raise ConfigError if a law does not tell phases apart."""
+def require_phases(fit: FittedLaw, option: str = "--phases") -> None:
+    """Raise ConfigError, which begins with the option that needs it, if a law does not tell phases apart."""
     if PHASES not in fit.law.uses:
         raise ConfigError(
-            f"--phases: the {fit.name} law does not tell phases apart; take a law whose name has -phases "
+            f"{option}: the {fit.name} law does not tell phases apart; take a law whose name has -phases "
             "(`mixlaw fit` considers it where runs change their mixture, --law names it)"
         )
 

@@ -7,6 +7,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixlaw.laws.jacobian import Array
+from mixlaw.mixture import Mixture
+from mixlaw.phased_mixture import PhasedMixture
+from mixlaw.tables.check import check_frame
 from mixlaw.tables.columns import UNTIL, WEIGHT, phase_of
 from mixlaw.tables.phases import n_phases
 from mixlaw.tables.table import Table
@@ -57,6 +60,16 @@ def phases_of(table: Table) -> Phases | None:
     last = np.where(begun, ends, 0.0).max(1, keepdims=True)  # 1, but for rounding in the file
     until = np.where(begun, ends / np.where(last > 0, last, 1.0), 1.0)
     return Phases(np.where(begun[:, :, None], np.stack(cells, 1), table.mixtures[:, None]), until)
+
+
+def run_of(mixture: Mixture, n_params: float, n_tokens: float) -> Table:
+    """Return a table with one run at the end of its training, which may have changed its mixture."""
+    cells: dict[str, object] = {"run_id": "run", "n_params": n_params, "n_tokens": n_tokens}
+    cells |= {WEIGHT + domain: weight for domain, weight in mixture.items()}
+    if isinstance(mixture, PhasedMixture):
+        for p, (end, phase) in enumerate(zip(mixture.ends, mixture.phases, strict=True), 1):
+            cells |= {f"{UNTIL}{p}": end} | {f"{WEIGHT}{domain}@{p}": weight for domain, weight in phase.items()}
+    return check_frame(pd.DataFrame([cells]), "the run", need_losses=False)
 
 
 def changes_mixture(table: Table) -> bool:
