@@ -25,7 +25,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     phase_options(sub)
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.add_argument("--out", type=Path, help="write JSON to this file; `mixlaw report` reads it")
-    sub.add_argument("--override", type=Path, help="Hydra config file to write, e.g. configs/mixture/big.yaml")
+    written = "Hydra config file to write, e.g. configs/mixture/big.yaml; it holds the phases if their gain is certain"
+    sub.add_argument("--override", type=Path, help=written)
 
 
 def phase_options(sub: argparse.ArgumentParser) -> None:
@@ -68,8 +69,17 @@ def _check_own(path: Path) -> None:
 
 
 def override_file(answer: Recommendation) -> str:
-    """Return the recommended weights as a config file of the Hydra group `mixture`."""
-    question = answer.question
+    """Return the recommended weights as a config file of the Hydra group `mixture`.
+
+    If phases were asked for, it holds what the verdict takes, the phases or the best single mixture; the other one
+    follows as a comment.
+    """
+    question, plan = answer.question, answer.phases
     head = f"{RECOMMENDED} by the {answer.law} law for N = {question.n_params:.4g}, D = {question.n_tokens:.4g},"
     targets = " ".join(", ".join(question.targets).split())  # in one line
-    return f"{head}\n# best at {targets}.\n{answer.weights.to_yaml()}"
+    head = f"{head}\n# best at {targets}.\n"
+    if plan is None:
+        return head + answer.weights.to_yaml()
+    taken, other = (plan.mixture, answer.weights) if plan.certain else (answer.weights, plan.mixture)
+    name = "the best single mixture" if plan.certain else "phases, whose gain two runs could not show"
+    return f"{head}{taken.to_yaml()}# Or {name}:\n{''.join(f'# {line}' for line in other.to_yaml().splitlines(True))}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mixlaw.export.blend import Blend
+from mixlaw.phased_mixture import PhasedMixture
 from mixlaw.text import text_table
 
 
@@ -21,6 +22,8 @@ class Format:
     write : returns the file, without comments
     digits : of weights
     comments : whether lines of the file may begin with #
+    next_phase : how the trainer goes on with the file of the next phase
+    write_phases : returns the file of all phases, without comments; None if the trainer takes one mixture at a time
     """
 
     name: str
@@ -29,15 +32,18 @@ class Format:
     write: Callable[[Blend], str]
     digits: int = 6
     comments: bool = True
+    next_phase: str = "stop at the end of a phase, and resume from its checkpoint with the file of the next one"
+    write_phases: Callable[[PhasedMixture], str] | None = None
 
-    def text(self, blend: Blend, about: str) -> str:
+    def text(self, blend: Blend, about: str, phases: PhasedMixture | None = None) -> str:
         """Return the file of a blend.
 
         Parameters
         ----------
         about : where the mixture comes from, for the comments at the top
+        phases : what the file holds instead of the blend, which is then that of the whole run
         """
-        body = self.write(blend)
+        body = self.write_phases(phases) if phases and self.write_phases else self.write(blend)
         return f"{self.head(blend, about)}\n{body}" if self.comments else body
 
     def head(self, blend: Blend, about: str) -> str:

@@ -3,6 +3,7 @@
 from mixlaw.export.blend import Blend
 from mixlaw.export.format import Format
 from mixlaw.mixture import Mixture
+from mixlaw.phased_mixture import PhasedMixture
 
 
 def write(blend: Blend) -> str:
@@ -16,4 +17,5 @@ HYDRA = Format(
     False,
     write,
     digits=4,
+    write_phases=PhasedMixture.to_yaml,
 )

@@ -1,7 +1,9 @@
 """Megatron-LM: the file of `--data-args-path`, a list of weights and prefixes of indexed datasets.
 
 Megatron packs every dataset into sequences of equal length and blends sequences, so weights are shares of tokens. It
-splits the file at blanks, and asserts that every weight is above 0.
+splits the file at blanks, and asserts that every weight is above 0. A run changes its blend at the iterations of
+`--phase-transition-iterations`: it saves a checkpoint and exits there, is started again with the next file, and counts
+the samples of that from 0 (Megatron-LM, `megatron/training/training.py`, release 0.18).
 """
 
 from mixlaw.errors import ConfigError
@@ -25,4 +27,12 @@ def write(blend: Blend) -> str:
     return "".join(f"{d.weight:.6f} {d.path}\n" for d in blend.domains)
 
 
-MEGATRON = Format("megatron", "Megatron-LM: --data-args-path FILE", False, write, comments=False)
+MEGATRON = Format(
+    "megatron",
+    "Megatron-LM: --data-args-path FILE",
+    False,
+    write,
+    comments=False,
+    next_phase="name the last iteration of every phase but the last in --phase-transition-iterations: Megatron-LM "
+    "saves and exits there; start it again with the file of the next phase",
+)

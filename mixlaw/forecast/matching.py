@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import RunLogError
 from mixlaw.forecast.sealed import Forecast
+from mixlaw.mixture import Mixture
+from mixlaw.phased_mixture import PhasedMixture
 from mixlaw.tables.columns import WEIGHT
 from mixlaw.tables.factor_levels import SAME
-from mixlaw.tables.matching import WITHIN, last_rows, on_mixture, weights_off
+from mixlaw.tables.matching import WITHIN, last_rows, on_mixture, on_phases, weights_off
 from mixlaw.tables.notes import listed
 from mixlaw.tables.table import Table
 from mixlaw.text import count_text
@@ -53,11 +55,18 @@ def runs_by_mixture(forecast: Forecast, table: Table) -> dict[str, pd.DataFrame]
     """
     frame = table.frame
     sized = frame[same_n(forecast, frame) & in_range(forecast, frame)]
-    found = {name: sized[on_mixture(sized, mixture)] for name, mixture in forecast.mixtures.items() if len(sized)}
+    found = {name: sized[_on(forecast, mixture, sized)] for name, mixture in forecast.mixtures.items() if len(sized)}
     found = {name: rows for name, rows in found.items() if len(rows)}
     if not found:
         raise RunLogError(nearest(forecast, frame))
     return found
+
+
+def _on(forecast: Forecast, mixture: Mixture, frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return (n,) which rows are runs on a mixture, or, so far, on one that changes during the forecast's D."""
+    if isinstance(mixture, PhasedMixture):
+        return on_phases(frame, mixture, forecast.n_tokens)
+    return on_mixture(frame, mixture)
 
 
 def same_n(forecast: Forecast, frame: pd.DataFrame) -> NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from mixlaw.advice.constraints import RECOMMENDED
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.fileio import canonical_json, write_atomically
 from mixlaw.mixture import Mixture
+from mixlaw.phased_mixture import PhasedMixture
 from mixlaw.version import __version__
 
 FORMAT = 1
@@ -45,7 +46,7 @@ class Forecast:
     targets : name -> {target: importance}: the objective, then every other fitted target
     units : name -> unit of its losses
     identity : settings that the fitted runs share
-    mixtures : name -> mixture, the recommended one first
+    mixtures : name -> mixture, the recommended single one first; the phases of the answer, if any, last
     tokens : (g,) increasing D around `n_tokens`, which is one of them
     curves : one row per mixture, target and D: mixture, target, n_tokens, predicted, low, high, and the gain of the
         recommended mixture over this one: gain, gain_low, gain_high
@@ -107,7 +108,7 @@ class Forecast:
     def to_json(self) -> dict[str, Any]:
         """Return the contents as plain data, without the seal."""
         facts = {"format": FORMAT} | {name: getattr(self, name) for name in FACTS}
-        facts |= {"mixtures": [{"mixture": name, "weights": dict(m)} for name, m in self.mixtures.items()]}
+        facts |= {"mixtures": [{"mixture": name} | _mixture_facts(m) for name, m in self.mixtures.items()]}
         pairs = self.curves.groupby(["mixture", "target"], sort=False)
         curves = [
             {"mixture": m, "target": t} | {name: curve[name].tolist() for name in (*LOSS, *GAIN)}
@@ -122,7 +123,7 @@ class Forecast:
         order = dict.fromkeys(curve["target"] for curve in facts["curves"])  # which JSON's sorted keys lose
         return cls(
             **{name: facts[name] for name in FACTS} | {"targets": {name: facts["targets"][name] for name in order}},
-            mixtures={m["mixture"]: Mixture.of(m["weights"], where=m["mixture"]) for m in facts["mixtures"]},
+            mixtures={m["mixture"]: _mixture(m) for m in facts["mixtures"]},
             curves=pd.concat(curves, ignore_index=True),
         )
 
@@ -178,6 +179,18 @@ class Forecast:
         if not whole:
             raise RunLogError(f"{path} was edited after it was sealed (its sha256 differs): restore the sealed file")
         return cls.from_json(facts)
+
+
+def _mixture_facts(mixture: Mixture) -> dict[str, Any]:
+    """Return a mixture as plain data: its weights, or its phases if it changes."""
+    return {"phases": mixture.to_json()} if isinstance(mixture, PhasedMixture) else {"weights": dict(mixture)}
+
+
+def _mixture(facts: dict[str, Any]) -> Mixture:
+    """Return the mixture of `_mixture_facts`."""
+    if "phases" in facts:
+        return PhasedMixture.from_json(facts["phases"])
+    return Mixture.of(facts["weights"], where=facts["mixture"])
 
 
 def _text(facts: dict[str, Any]) -> str:

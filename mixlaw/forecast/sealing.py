@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mixlaw.advice.constraints import RECOMMENDED
-from mixlaw.advice.objective import Objective
+from mixlaw.advice.objective import Mixtures, Objective
 from mixlaw.advice.outcomes import outcomes_of
+from mixlaw.advice.phased_objective import PhasedObjective
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.errors import ConfigError
 from mixlaw.fileio import file_sha256, strict_json
@@ -19,8 +20,10 @@ from mixlaw.fitting.fitted import LEVEL, FittedLaw
 from mixlaw.fitting.saved import FittedLaws, fit_to_json
 from mixlaw.forecast.sealed import Forecast
 from mixlaw.mixture import Mixture
+from mixlaw.phased_mixture import PhasedMixture
 
 NAME = "forecast.json"  # default, beside the answer
+PHASES = "phases"  # name of the recommended phases among the mixtures
 OBJECTIVE = "(objective)"  # name of an objective of several targets
 STEPS = range(-12, 2)  # sealed values of D: from 1/64 of the big run's to 1.4 times it, in factors of sqrt(2)
 AGREES = 1e-6  # relative difference between the answer's predictions and these
@@ -68,13 +71,15 @@ def forecast_of(laws: FittedLaws, answer: Recommendation) -> Forecast:
     objective = next(iter(question.targets)) if alone else OBJECTIVE
     targets = {objective: question.targets} | {t: {t: 1.0} for t in fit.targets if t != objective}
     mixtures = {n: Mixture.of(m, fit.domains) for n, m in ({RECOMMENDED: answer.weights} | answer.baselines).items()}
+    if answer.phases:
+        mixtures[PHASES if PHASES not in mixtures else f"{PHASES} of the answer"] = answer.phases.mixture
     tokens = [question.n_tokens * 2 ** (step / 2) for step in STEPS]
     answered = Objective(fit, question, laws.sizes)  # its resampled laws are those of the answer, at every D
     asked = [
         (name, replace(question, n_tokens=d, targets=weights)) for name, weights in targets.items() for d in tokens
     ]
     curves = [
-        outcomes_of(answered.asking(part), mixtures, LEVEL).assign(target=name, n_tokens=part.n_tokens)
+        _outcomes(answered.asking(part), mixtures, question.n_tokens).assign(target=name, n_tokens=part.n_tokens)
         for name, part in asked
     ]
     return Forecast(
@@ -93,6 +98,18 @@ def forecast_of(laws: FittedLaws, answer: Recommendation) -> Forecast:
         curves=pd.concat(curves, ignore_index=True).drop(columns="weights"),
         hashes={"parameters": _parameters_sha256(fit), "data": laws.data_sha256},
     )
+
+
+def _outcomes(objective: Objective, mixtures: Mixtures, n_tokens: float) -> pd.DataFrame:
+    """Return the outcomes of all mixtures; one that changes during n_tokens is the run so far, or longer."""
+    plain = {name: h for name, h in mixtures.items() if not isinstance(h, PhasedMixture)}
+    tables = [outcomes_of(objective, plain, LEVEL)]
+    for name, changing in mixtures.items():
+        if isinstance(changing, PhasedMixture):
+            so_far = changing.at(objective.question.n_tokens / n_tokens)
+            own = PhasedObjective(objective, so_far.ends) if isinstance(so_far, PhasedMixture) else objective
+            tables.append(outcomes_of(own, {RECOMMENDED: mixtures[RECOMMENDED], name: so_far}, LEVEL)[1:])
+    return pd.concat(tables, ignore_index=True)
 
 
 def _parameters_sha256(fit: FittedLaw) -> str:

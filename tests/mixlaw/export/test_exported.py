@@ -102,6 +102,7 @@ def test_every_phase_is_exported_as_a_mixture_with_its_tokens(to: str) -> None:
         assert weights(to, str(made)) == pytest.approx(list(mixture.values()))
         assert f"phase {number} of 2" in made.notes
         assert "best single mixture" not in made.notes
+        assert FORMATS[to].next_phase in made.notes
         assert made.blend.domains[0].epochs == pytest.approx((0.8, 0.2)[number - 1] * 150e9 * mixture["domain0"] / 1e12)
     whole = export_mixture(recommended, to)
     assert weights(to, str(whole)) == weights(to, str(export_mixture(answer(2), to)))
@@ -109,10 +110,35 @@ def test_every_phase_is_exported_as_a_mixture_with_its_tokens(to: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("phases", "phase", "said"), [(None, 1, "has no phases"), (2, 3, "has 2 phases"), (2, 0, "has 2")]
+    ("phases", "phase", "said"),
+    [
+        (None, 1, "has no phases"),
+        (None, "all", "has no phases"),
+        (2, 3, "has 2 phases; give 1 to 2, or all"),
+        (2, 0, "has 2"),
+    ],
 )
 def test_a_phase_that_the_answer_lacks_is_refused(phases: int | None, phase: int, said: str) -> None:
     nothing, half = pd.DataFrame(), Mixture.uniform(["domain0", "domain1"])
     plan = PhasePlan([0.5, 1.0], [half] * phases, nothing, 2.0, nothing, nothing) if phases else None
     with pytest.raises(ConfigError, match=f"--phase {phase}: the answer {said}"):
         export_mixture(replace(answer(2), phases=plan), "hydra", phase=phase)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_all_phases_are_one_file_for_this_trainer_and_refused_with_the_way_for_others(to: str) -> None:
+    both, nothing = (
+        [Mixture.of({"domain0": 0.75, "domain1": 0.25}), Mixture.of({"domain0": 0.0, "domain1": 1.0})],
+        pd.DataFrame(),
+    )
+    recommended = replace(answer(2), phases=PhasePlan([0.8, 1.0], both, nothing, 2.0, nothing, nothing))
+    if to != "hydra":
+        with pytest.raises(ConfigError, match=f"--phase all: {to} takes one phase at a time") as error:
+            export_mixture(recommended, to, phase="all")
+        assert FORMATS[to].next_phase in str(error.value)
+        return
+    made = export_mixture(recommended, to, phase="all", available={"domain0": 1e12})
+    phases = yaml.safe_load(str(made))["phases"]
+    assert [(phase["until"], phase["weights"]) for phase in phases] == [(0.8, dict(both[0])), (1, dict(both[1]))]
+    assert made.blend.domains[0].epochs == pytest.approx(0.8 * 0.75 * 150e9 / 1e12)
+    assert "the 2 phases that the additive law recommends" in made.notes
