@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.harness import AGAIN, FINISHED, Case
+from tests.marks import slow
 from train.checkpoint import newest_checkpoint
 
 
@@ -37,8 +38,9 @@ def newest(case: Case) -> Path:
     return found
 
 
-def test_kills(case: Case) -> None:
-    strike(case, signal.SIGKILL, 13, seed=1)
+@pytest.mark.parametrize("n", [6, slow(13)])
+def test_kills(n: int, case: Case) -> None:
+    strike(case, signal.SIGKILL, n, seed=1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])

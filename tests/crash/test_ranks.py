@@ -36,6 +36,7 @@ def test_an_operation_of_a_save(how: str, rank: int, n: int, sharded: Case) -> N
     assert harmed_at(sharded, n, how, rank, STEP * sharded.plan.tokens_per_step)
 
 
+@pytest.mark.slow  # phases without ranks: test_chains
 def test_a_save_before_and_one_after_the_end_of_a_phase(cases: Cases) -> None:
     phased = cases(*SHARDED, *PHASED, n_ranks=2)
     assert [phase.end for phase in phased.plan.phases] == [2, 3, 6]

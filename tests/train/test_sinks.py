@@ -150,24 +150,26 @@ def test_a_run_that_is_over_is_sent_from_its_first_row_once_asked(plan: Plans, t
     assert (
         out == f"{folder} finished\n{folder}: its log was sent to W&B, project mixlaw, from the first row it lacked\n"
     )
-    expected_rows = expected(log, json.loads((folder / "run.json").read_text()))
-    assert sent_rows(folder) == expected_rows
+    assert sent_rows(folder) == expected(log, json.loads((folder / "run.json").read_text()))
     assert log_of(this) == log
+    pages = sorted(folder.glob("wandb/**/*.wandb"))
     code, out, err = call("-m", "train", *tiny("logging=wandb"), **private(tmp_path))
     assert (code, out, err) == (0, f"{folder} finished\n", "")  # each row once
-    assert sent_rows(folder) == expected_rows
+    assert sorted(folder.glob("wandb/**/*.wandb")) == pages != []
 
 
 def test_a_run_that_goes_on_is_sent_from_its_first_row_once_asked(
-    plan: Plans, tiny: Tiny, unmirrored: bytes, tmp_path: Path
+    plan: Plans, stub: Callable[[str], Path], unmirrored: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    this = plan()
-    assert run(this, stop_at(7)) == "again"
-    code, _, err = call("-m", "train", *tiny("logging=wandb"), prepare=be_patient, **private(tmp_path))
-    assert code == 0, err
-    folder = folder_of(this)
+    seen = stub(WORKING)
+    monkeypatch.setattr(train.sinks, "DEADLINE_S", 100.0)
+    assert run(plan(), stop_at(7)) == "again"
+    this = plan("logging=wandb", "logging.every_steps=2")
+    assert run(this) == "finished"
     assert log_of(this) == unmirrored
-    assert sent_rows(folder) == expected(unmirrored, json.loads((folder / "run.json").read_text()))
+    rows = [json.loads(line)[1] for line in seen.read_text().splitlines() if '"row"' in line]
+    facts = json.loads((folder_of(this) / "run.json").read_text())
+    assert without_rates([(row.pop("step"), row) for row in rows]) == expected(unmirrored, facts)
 
 
 @pytest.fixture

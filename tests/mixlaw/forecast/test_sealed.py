@@ -15,6 +15,7 @@ from mixlaw.fileio import file_sha256
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.forecast.sealed import Forecast
 from mixlaw.forecast.sealing import forecast_of, seal
+from tests.marks import slow
 from tests.mixlaw.forecasts import FIT, LAWS, D, N, sealed, write_files
 
 
@@ -63,9 +64,10 @@ def test_files_that_are_no_forecasts_are_named(tmp_path, folder):
         Forecast.load(folder / "answer.json")
 
 
-def test_between_the_sealed_tokens_predictions_are_those_of_the_law(folder, forecast):
+@pytest.mark.parametrize("n_points", [6, slow(17)])  # of 6, four lie between the sealed powers of two
+def test_between_the_sealed_tokens_predictions_are_those_of_the_law(n_points, folder, forecast):
     answer, law = Recommendation.load(folder / "answer.json"), FittedLaws.load(folder / "laws.json")
-    for factor in np.exp(np.linspace(np.log(1 / 64), 0, 17)):
+    for factor in np.exp(np.linspace(np.log(1 / 64), 0, n_points)):
         facts = answer.to_json() | {"n_tokens": D * factor}
         there = forecast_of(law, Recommendation.from_json(facts))
         for mixture in forecast.mixtures:

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -23,6 +24,7 @@ from mixlaw.report.proof import prove
 from mixlaw.report.templating import html_table, upright
 from mixlaw.tables.examples import small_study
 from mixlaw.tables.units import NATS
+from tests.marks import slow
 from tests.mixlaw.answers import answer, answer_facts, laws, names, runs
 from tests.mixlaw.synthetic import warned
 
@@ -46,16 +48,22 @@ def without_scripts(page: str) -> str:
     return page.partition("<!-- Charts by Bokeh")[0]
 
 
-def test_a_report_with_everything_is_one_file_without_network(tmp_path, live):
+@pytest.fixture(scope="module")
+def everything(live, tmp_path_factory) -> tuple[list[Path], str]:
+    """Return the pictures of a report with everything, and its page without them."""
     saved = Recommendation.from_json(json.loads(json.dumps(live.to_json())))
     proof = runs(3)
     for place, mixture in enumerate((live.weights, dict.fromkeys(names(3), 1 / 3))):
         for name, weight in mixture.items():
             proof.frame.loc[place, f"weight_{name}"] = weight
         proof.frame.loc[place, "n_tokens"] = 150e9
-    out = tmp_path / "report.html"
+    out = tmp_path_factory.mktemp("everything") / "report.html"
     pictures = write_report(out, laws(3), runs(3), runs(3), saved, proof)
-    page = without_pictures(out.read_text())
+    return pictures, without_pictures(out.read_text())
+
+
+def test_a_report_with_everything_is_one_file_without_network(everything):
+    pictures, page = everything
     assert not re.search(r"http|<script|<link|src=|url\(|@import", page)
     made = [p.stem for p in pictures]
     assert made == [
@@ -104,7 +112,7 @@ def test_a_saved_recommendation_with_the_least_that_one_holds_still_makes_a_repo
     assert [p.stem for p in pictures] == ["optimum", "ternary", "parameters", "overview"]
 
 
-@pytest.mark.parametrize("k", [2, 17])
+@pytest.mark.parametrize("k", [2, slow(17)])
 def test_reports_of_few_and_of_many_domains(tmp_path, k):
     pictures = write_report(tmp_path / "report.html", laws(k), runs(k), None, answer(k))
     assert "parallel" in [p.stem for p in pictures]
@@ -197,11 +205,10 @@ def test_many_targets_are_counted_not_listed():
     assert question(many).endswith("the mean of 13 targets:")
 
 
-def test_headings_can_be_jumped_to(tmp_path, live):
-    write_report(tmp_path / "report.html", laws(3), runs(3), None, live)
-    page = without_pictures((tmp_path / "report.html").read_text())
+def test_headings_can_be_jumped_to(everything):
+    _, page = everything
     links = re.findall(r'<a href="#([\w-]+)">', page)
-    assert links[:3] == ["try-a-mixture", "the-recommendation", "can-the-laws-be-trusted"]
+    assert links[:4] == ["try-a-mixture", "the-recommendation", "the-proof", "can-the-laws-be-trusted"]
     assert links == re.findall(r'<h2 id="([\w-]+)">', page)
 
 
