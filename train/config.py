@@ -24,6 +24,7 @@ class ModelConfig:
     vocab_multiple_of: int = 1  # pad embeddings and head to a multiple of this many rows
     qk_norm: bool = True
     rope_base: float = 10_000.0
+    norm_eps: float = 2.0**-23  # of RMSNorm; the machine epsilon of fp32, which is torch's default
     document_mask: bool = False  # text: attend within the same document of a sequence only
     image_size: int = 32  # multimodal and vision: side of images in pixels
     patch_size: int = 8  # side of a patch in pixels; a patch is a token
@@ -36,6 +37,7 @@ class ModelConfig:
         require_at_least(1, model_width=self.width, model_depth=self.depth, model_head_dim=self.head_dim)
         require_at_least(1, model_ffn_multiple_of=self.ffn_multiple_of, model_rope_base=self.rope_base)
         require_at_least(1, model_vocab_multiple_of=self.vocab_multiple_of)
+        require_at_least(0, model_norm_eps=self.norm_eps)
         if self.width % self.head_dim or self.head_dim % 2:
             raise ConfigError(
                 f"model.width {self.width} must be a multiple of model.head_dim {self.head_dim}, an even number"
@@ -272,10 +274,14 @@ class LoggingConfig:
 
 @dataclass
 class TrainConfig:
-    """One run. All settings except machine, logging, checkpoint and study_name affect losses, and so the run id."""
+    """One run. All settings except machine, logging, checkpoint and study_name affect losses, and so the run id.
+
+    Of init_from, the hash of the weights is part of the run id, and the path is not.
+    """
 
     study_name: str = "solo"
     seed: int = 0
+    init_from: str = ""  # start from the weights of a finished run, or of a Hugging Face folder: train/origin.py
     precision: str = "fp32"  # fp32 (exact, also on GPUs) | tf32 | bf16 (fp32 master weights); train/precision.py
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -292,6 +298,7 @@ class TrainConfig:
         require_name("precision", self.precision, ["fp32", "tf32", "bf16"])
         if not self.study_name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"study_name {self.study_name!r} names a folder: use letters, digits, '-' and '_'")
+        self.init_from = expand_path(self.init_from, "init_from")
         require_finite(dataclasses.asdict(self))
 
     def layout(self) -> Layout:

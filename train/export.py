@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 
 from data.config import to_dataclass
@@ -30,22 +29,10 @@ from mixlaw.paths import path_option
 from mixlaw.runs.log import read_facts, read_status
 from train.checkpoint import newest_checkpoint, read_part
 from train.config import TrainConfig
+from train.llama import renamed, settings
 from train.models.build import build_model
-from train.models.layers import ffn_width, n_symbols
 
-EPS = torch.finfo(torch.float32).eps  # of torch's RMSNorm where none is given
-PARTS = {  # ours -> theirs, below a block; matrices that hold several of theirs are cut in that order
-    "attention_norm": ["input_layernorm"],
-    "attention.qkv": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-    "attention.q_norm": ["self_attn.q_norm"],
-    "attention.k_norm": ["self_attn.k_norm"],
-    "attention.out": ["self_attn.o_proj"],
-    "ffn_norm": ["post_attention_layernorm"],
-    "ffn.gate_up": ["mlp.gate_proj", "mlp.up_proj"],
-    "ffn.down": ["mlp.down_proj"],
-}
 TASKS = {"text": "text-generation", "multimodal": "image-text-to-text", "vision": "image-feature-extraction"}
-OUTSIDE = {"embedding.weight": "model.embed_tokens.weight", "final_norm.weight": "model.norm.weight"}
 
 
 @dataclass(frozen=True)
@@ -127,16 +114,8 @@ def to_transformers(run: Trained) -> Any:
     model, end_id = run.config.model, run.facts["tokenizer"]["end_id"]
     classes = (Qwen3Config, Qwen3ForCausalLM) if model.qk_norm else (LlamaConfig, LlamaForCausalLM)
     config = classes[0](
-        vocab_size=n_symbols(model, run.facts["tokenizer"]["vocab_size"]),
-        hidden_size=model.width,
-        intermediate_size=ffn_width(model),
-        num_hidden_layers=model.depth,
-        num_attention_heads=model.width // model.head_dim,
-        num_key_value_heads=model.width // model.head_dim,
-        head_dim=model.head_dim,
+        **settings(model, run.facts["tokenizer"]["vocab_size"]),
         max_position_embeddings=run.config.stream.seq_len,
-        rms_norm_eps=EPS,
-        rope_parameters={"rope_type": "default", "rope_theta": model.rope_base},
         tie_word_embeddings=False,
         eos_token_id=end_id,
         bos_token_id=None,
@@ -145,20 +124,6 @@ def to_transformers(run: Trained) -> Any:
     theirs = classes[1](config)
     theirs.load_state_dict(renamed(run.model.state_dict()))
     return theirs.eval()
-
-
-def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights under the names of transformers' Llama, with fused matrices split."""
-    named: dict[str, Tensor] = {}
-    for name, value in weights.items():
-        if not name.startswith("blocks."):
-            named[OUTSIDE.get(name, "lm_head.weight")] = value
-            continue
-        _, number, part = name.removesuffix(".weight").split(".", 2)
-        theirs = PARTS[part]
-        for their_name, piece in zip(theirs, value.chunk(len(theirs)), strict=True):
-            named[f"model.layers.{number}.{their_name}.weight"] = piece.contiguous()
-    return named
 
 
 def predictions(run: Trained, laws: FittedLaws) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import math
 import os
 import platform
 import socket
@@ -17,9 +18,10 @@ from torch import nn
 
 import mixlaw
 from data.stream.loader import WeightedStream
-from mixlaw.errors import RunLogError
+from mixlaw.errors import CheckpointError, RunLogError
 from mixlaw.runs.log import SCHEMA_VERSION, RunWriter
 from train.config import TrainConfig
+from train.evaluate import Losses
 from train.models.count import count_parameters, flops_per_token
 from train.plan import Plan
 from train.precision import arithmetic
@@ -107,8 +109,15 @@ def only_process(folder: Path) -> Iterator[None]:
         yield
 
 
-def run_facts(plan: Plan, model: nn.Module, stream: WeightedStream, world_size: int) -> dict[str, Any]:
-    """Return the content of run.json: everything that is fixed at the start of a run."""
+def run_facts(
+    plan: Plan, model: nn.Module, stream: WeightedStream, world_size: int, before: Losses | None = None
+) -> dict[str, Any]:
+    """Return the content of run.json: everything that is fixed at the start of a run.
+
+    Parameters
+    ----------
+    before : losses of the weights that the run starts from, if `plan` has such
+    """
     config, manifest = plan.config, plan.manifest
     counts = count_parameters(model)
     return {
@@ -127,6 +136,7 @@ def run_facts(plan: Plan, model: nn.Module, stream: WeightedStream, world_size: 
         "n_tokens": plan.n_tokens,
         "mixture": dict(plan.weights),
         **_phases(plan, stream),
+        **_origin(plan, before or {}),
         "tokenizer": manifest.facts["tokenizer"],
         "data": {d: _data_facts(plan, d) for d in (*manifest.domains, *manifest.targets)},
         "arithmetic": arithmetic(config.precision),
@@ -158,6 +168,22 @@ def _phases(plan: Plan, stream: WeightedStream) -> dict[str, Any]:
         for phase in plan.phases
     ]
     return {"phases": phases} if len(phases) > 1 else {}
+
+
+def _origin(plan: Plan, before: Losses) -> dict[str, Any]:
+    """Return what run.json states about the weights that the run starts from; nothing for random ones.
+
+    Raises
+    ------
+    CheckpointError
+        If these weights have losses that are not finite numbers.
+    """
+    if plan.origin is None:
+        return {}
+    losses = {name: measured["loss"] for name, measured in before.items()}
+    if not all(map(math.isfinite, losses.values())):
+        raise CheckpointError(f"init_from: the losses of {plan.origin.path} are not finite numbers: see its training")
+    return {"init_from": plan.origin.facts | {"losses": losses}}
 
 
 def hardware() -> dict[str, str]:

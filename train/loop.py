@@ -25,7 +25,7 @@ from train.branch import find_trunk
 from train.checkpoint import load_checkpoint, newest_checkpoint, require_space, step_of
 from train.config import TrainConfig
 from train.distributed import World, join_world, leave_world
-from train.evaluate import Evaluator, inputs_of
+from train.evaluate import Evaluator, Losses, inputs_of
 from train.journal import Journal, only_process, run_facts
 from train.models.attention import kernels_for
 from train.models.build import shape_model
@@ -39,6 +39,7 @@ from train.preflight import check_machine
 from train.process import let_segments_grow, no_garbage_collection, on_device
 from train.readings import STEPS_LATE, Reading
 from train.saving import Saver
+from train.start import load_origin
 from train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -114,10 +115,7 @@ class _Training:
         self.saver = Saver(config.machine, world)
         at_end.callback(self.saver.close)
         self.journal: Journal | None = None
-        with world.together():
-            if world.is_first:
-                self.journal = Journal(folder, run_facts(plan, self.model, self.stream, world.size), config)
-                at_end.callback(self.journal.close)
+        self.at_end = at_end
         self.resumed, self.step, self.evaluation_pending = -1, 0, False
         self.evaluation_steps, self.unread, self.told = set(plan.evaluation_steps()), deque[Reading](), False
         self.data_wait_s = 0.0
@@ -131,6 +129,8 @@ class _Training:
     def train(self, progress: ProgressCallback) -> str:
         """Train from the current step to the end of the run, or until a signal stops it."""
         plan, config, world, optimizer = self.plan, self.config, self.world, self.state.optimizer
+        if not self._open_journal():
+            return "again"
         self._resume()
         replica = trainable(self.model, config.machine, world)
         started, late = time.perf_counter(), STEPS_LATE[world.device.type]
@@ -171,6 +171,22 @@ class _Training:
                 self.saver.wait()
                 return "again"
         return self._end("finished", started)
+
+    def _open_journal(self) -> bool:
+        """Open the run directory; return False if a signal stopped the evaluation of the weights to start from."""
+        before: Losses | None = {}
+        begun = self.world.maximum(int(self.world.is_first and (self.folder / "run.json").exists()))
+        if self.plan.origin and not begun:
+            load_origin(self.plan.origin, self.model, self.world)
+            before = self.evaluator.measure(self.model, self.world, self.config.precision, self.stop)
+        if before is None:
+            return False
+        with self.world.together():
+            if self.world.is_first:
+                facts = run_facts(self.plan, self.model, self.stream, self.world.size, before)
+                self.journal = Journal(self.folder, facts, self.config)
+                self.at_end.callback(self.journal.close)
+        return True
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
         """Return the next batch, or an empty one after the last; add the waiting time to data_wait_s."""
@@ -253,6 +269,8 @@ class _Training:
             with self.world.together("loading a checkpoint"):
                 facts = load_checkpoint(chosen, self.state, self.world)
             log.info("%s goes on after step %d of %s", self.folder, step, chosen.parent.parent)
+        elif self.plan.origin:
+            load_origin(self.plan.origin, self.model, self.world)
         else:
             initialise(self.model, self.config.model, self.config.seed)
         self.step = step

@@ -17,6 +17,7 @@ from mixlaw.mixture import Mixture
 from mixlaw.runs.ledger import PlannedRun
 from mixlaw.runs.log import SCHEMA_VERSION, run_id
 from train.config import MixtureConfig, StreamConfig, TrainConfig
+from train.origin import Origin, find_origin
 from train.phases import Part, Phase, in_steps, mean_weights, requested
 from train.precision import VERSIONS
 
@@ -32,6 +33,7 @@ _ADDED: dict[str, tuple[str, ...]] = {
         "image_loss_weight",
         "text_loss_weight",
         "vocab_multiple_of",
+        "norm_eps",
     ),
     "stream": ("unit", "min_crop", "flip"),
 }
@@ -107,6 +109,7 @@ class Plan(Timetable):
     phases : its parts; a run with one mixture is one phase
     kinds : training domain -> all its items
     pools : training domain -> items of its pool, if the run reads only a part of it
+    origin : the weights that it starts from; None: random ones
     """
 
     manifest: Manifest
@@ -115,6 +118,7 @@ class Plan(Timetable):
     kinds: dict[str, Kinds]
     pools: dict[str, Kinds]
     phases: tuple[Phase, ...]
+    origin: Origin | None = None
 
     @property
     def parts(self) -> Sequence[Part]:
@@ -182,7 +186,8 @@ def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
     ------
     ConfigError
         For unknown domains, weights that do not sum to one, phases that do not fill the run, pools that are larger
-        than their domains or smaller than a sequence, or more epochs than allowed.
+        than their domains or smaller than a sequence, more epochs than allowed, or weights in `init_from` that do not
+        fit.
     """
     layout = config.layout()
     if layout.family == "vision":
@@ -205,9 +210,10 @@ def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
     per_step = paces[0]
     if len(set(paces)) > 1:
         per_step = phases[-1].part.tokens_after(phases[-1].end) / phases[-1].end
-    name = run_id(science(config, phases, manifest, pools))
+    origin = find_origin(config, manifest, [d for d, w in weights.items() if w > 0])
+    name = run_id(science(config, phases, manifest, pools, origin))
     check_epochs(kinds, _tokens_taken(phases, kinds, config.stream), config.stream.max_epochs, limited_by)
-    return Plan(config, per_step, manifest, weights, name, whole, pools, phases)
+    return Plan(config, per_step, manifest, weights, name, whole, pools, phases, origin)
 
 
 def _pools(config: TrainConfig, manifest: Manifest, kinds: Mapping[str, Kinds]) -> dict[str, Kinds]:
@@ -285,12 +291,18 @@ def resolve(mixture: MixtureConfig, manifest: Manifest, kinds: dict[str, Kinds])
 
 
 def science(
-    config: TrainConfig, phases: Sequence[Phase], manifest: Manifest, pools: Mapping[str, Kinds]
+    config: TrainConfig,
+    phases: Sequence[Phase],
+    manifest: Manifest,
+    pools: Mapping[str, Kinds],
+    origin: Origin | None = None,
 ) -> dict[str, Any]:
     """Return all facts that decide the losses of a run; the run id is their hash."""
     facts = dataclasses.asdict(config)
-    for machine_side in ("study_name", "machine", "logging", "checkpoint", "data"):
-        del facts[machine_side]
+    for no_part in ("study_name", "machine", "logging", "checkpoint", "data", "init_from"):
+        del facts[no_part]
+    if origin:
+        facts["init_from"] = origin.sha256
     for limit in ("max_epochs", "unique_tokens", "match_repetition"):  # the pools say all that changes a loss
         del facts["stream"][limit]
     plain = dataclasses.asdict(TrainConfig())

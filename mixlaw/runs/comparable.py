@@ -25,9 +25,11 @@ FREE = (  # may differ: N, D, h, unique tokens, the seed, the machine, and when 
 )
 BY_SIZE = ("optim.lr", "optim.weight_decay", "stream.batch_size", "precision")  # may depend on N
 LATER: dict[str, Any] = {  # settings that older runs do not state -> the value that they had
+    "init_from": "",
     "evaluation.average": 0.0,
     "schedule.cooldown": 0.0,
     "model.document_mask": False,
+    "model.norm_eps": 2.0**-23,
     "model.image_size": 32,
     "model.patch_size": 8,
     "model.image_loss_weight": 0.4,
@@ -68,7 +70,8 @@ class Facts:
 def facts_of(run: Mapping[str, Any]) -> Facts:
     """Return the settings in a run.json, as flat names (optim.lr) and plain values."""
     config = flat(run["config"])
-    settings = {name: LATER[name] for name in LATER if name.split(".")[0] in run["config"]} | config
+    later = {name: LATER[name] for name in LATER if "." not in name or name.split(".")[0] in run["config"]}
+    settings = later | config
     identity = {name: value for name, value in settings.items() if not _fits(name, FREE)}
     identity["family"] = run["family"]
     if run["tokenizer"]:

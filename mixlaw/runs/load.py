@@ -31,7 +31,8 @@ class Runs:
         n_params_non_embedding, step, n_tokens, flops (6ND), domain, loss and loss_se [nats/token], n_eval_tokens,
         lr_state, and per training domain weight_<d> (realised share of the tokens), requested_<d>, available_<d>
         (unique tokens that the run may read), epochs_<d> (passes over these); of runs with phases also weight_<d>@p
-        and requested_<d>@p in phase p, and until@p, the share of n_tokens at its end
+        and requested_<d>@p in phase p, and until@p, the share of n_tokens at its end; of runs that start from given
+        weights also before, the loss of the domain with these weights
     excluded : path -> reason, for every run that is left out
     sizes : training domain -> tokens of the whole domain
     facts : run id -> its settings
@@ -168,6 +169,8 @@ def _eval_columns(row: Mapping[str, Any], spent: Mapping[str, int], facts: Mappi
     spent : domain -> tokens trained on so far
     """
     columns = {k: row[k] for k in ("step", "n_tokens", "domain", "loss", "loss_se", "n_eval_tokens", "lr_state")}
+    if "init_from" in facts:
+        columns["before"] = facts["init_from"]["losses"].get(row["domain"])
     columns["flops"] = flops(facts["n_params"]["total"], row["n_tokens"])
     columns |= {f"weight_{d}": share for d, share in _shares(spent, facts).items()}
     for domain in facts["mixture"]:

@@ -2,7 +2,7 @@
 
     runs/<study>/<run_id>/
       run.json        fixed at the start: config, parameter counts, mixture, data, hardware; `n_tokens`, the final D;
-                      `began`, the UTC time
+                      `began`, the UTC time; `init_from`, the weights that it starts from, with their hash and losses
       metrics.jsonl   append only: "train" rows and "eval" rows
       done.json       the seal: status, number of rows, sha256 of metrics.jsonl and of run.json
       checkpoints/    of the trainer
@@ -63,7 +63,12 @@ _RUN_KEYS: dict[str, type | tuple[type, ...]] = {
 
 def run_id(science: Mapping[str, Any]) -> str:
     """Return the first 12 hex digits of the sha256 of all settings that affect losses."""
-    return hashlib.sha256(canonical_json(science).encode()).hexdigest()[:12]
+    return digest(science)[:12]
+
+
+def digest(facts: Mapping[str, Any]) -> str:
+    """Return the sha256 of facts in their canonical JSON form."""
+    return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
 
 
 class RunWriter:
@@ -166,6 +171,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise RunLogError(f"{path}: schema_version {facts['schema_version']}; this mixlaw reads {SCHEMA_VERSION}")
     _check_regressors(facts, path)
     check_phases(facts, path)
+    _check_origin(facts, path)
     return facts
 
 
@@ -207,6 +213,14 @@ def _check_regressors(facts: Mapping[str, Any], path: Path) -> None:
     for name, count in counts.items():
         if not _is_count(count):
             raise RunLogError(f"{path}: {name} is {count!r:.60}, expected a count")
+
+
+def _check_origin(facts: Mapping[str, Any], path: Path) -> None:
+    """Raise RunLogError if a run that starts from given weights lacks the losses that these had."""
+    origin = facts.get("init_from", {"losses": {}})
+    losses = origin.get("losses") if isinstance(origin, dict) else None
+    if not isinstance(losses, dict) or not all(type(v) in _NUMBER and 0 <= v <= MAX_NUMBER for v in losses.values()):
+        raise RunLogError(f"{path}: 'init_from' is {origin!r:.60}, expected the hash of weights and their losses")
 
 
 def read_status(folder: Path) -> str:

@@ -106,11 +106,12 @@ def _require_same_domains(long: pd.DataFrame, folders: Sequence[Path]) -> None:
 
 
 def _wide(long: pd.DataFrame, count: str) -> pd.DataFrame:
-    """Return one row per run and evaluation point, with columns loss_<target> and loss_se_<target>."""
+    """Return one row per run and evaluation point, with columns loss_<target>, loss_se_<target> and before_<target>."""
     domains = names_after("requested_", long)
     of_domains = [f"{prefix}_{domain}" for domain in domains for prefix in ("weight", "requested", "epochs")]
     index = ["run_id", "study", "seed", count, "step", "n_tokens", *of_domains]
-    wide = long.pivot(index=index, columns="domain", values=["loss", "loss_se"])
+    values = [value for value in ("loss", "loss_se", "before") if value in long]
+    wide = long.pivot(index=index, columns="domain", values=values)
     wide.columns = pd.Index(["_".join(pair) for pair in wide.columns.to_flat_index()])
     by_phase = [c for c in map(str, long.columns) if phase_of(c)]  # empty cells, which a pivot would lose
     available = [f"available_{domain}" for domain in domains]

@@ -10,7 +10,8 @@ import pytest
 from data.store.tokens import SPLITS, token_dtype, write_manifest, write_split
 from tests.crash.harness import Artefacts, Case
 from tests.train.tiny import TINY
-from train.compose import compose_config
+from train.compose import compose_config, plan_run
+from train.loop import run
 
 SETTINGS = [
     "schedule.n_tokens=1536",  # 24 steps of 4 sequences
@@ -92,6 +93,15 @@ def cases(
 def case(request: pytest.FixtureRequest, cases: Cases) -> Case:
     """Return a run whose evaluations are of its weights, and one where they are of their average."""
     return cases(*request.param)
+
+
+@pytest.fixture(scope="session")
+def pretrained(crash_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a finished run, whose weights others start from."""
+    places = [f"data.root={crash_root}", f"machine.runs={tmp_path_factory.mktemp('pretrained')}"]
+    plan = plan_run(compose_config([*TINY, *SETTINGS, *places]))
+    assert run(plan) == "finished"
+    return plan.folder
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.conftest import Cases
 from tests.crash.harness import AGAIN, FINISHED, Case
 from tests.marks import slow
 from train.checkpoint import newest_checkpoint
@@ -41,6 +42,10 @@ def newest(case: Case) -> Path:
 @pytest.mark.parametrize("n", [6, slow(13)])
 def test_kills(n: int, case: Case) -> None:
     strike(case, signal.SIGKILL, n, seed=1)
+
+
+def test_kills_of_finetuning(pretrained: Path, cases: Cases) -> None:
+    strike(cases(f"init_from={pretrained}", "mixture.weights={code:0.9,docs:0.1}"), signal.SIGKILL, 6, seed=3)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])

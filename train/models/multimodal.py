@@ -41,7 +41,7 @@ class MultimodalModel(nn.Module):
         self.embedding = nn.Embedding(n_symbols(config, vocab_size), config.width)
         self.patches = nn.Linear(3 * layout.patch_size**2, config.width, bias=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.final_norm = nn.RMSNorm(config.width)
+        self.final_norm = nn.RMSNorm(config.width, config.norm_eps)
         self.head = nn.Linear(config.width, n_symbols(config, vocab_size), bias=False)
         self.positions = Positions(config, layout.seq_len)
 

@@ -36,7 +36,7 @@ class TextModel(nn.Module):
         self._head_dim = config.head_dim
         self.embedding = nn.Embedding(n_symbols(config, vocab_size), config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.final_norm = nn.RMSNorm(config.width)
+        self.final_norm = nn.RMSNorm(config.width, config.norm_eps)
         self.head = nn.Linear(config.width, n_symbols(config, vocab_size), bias=False)
         self.positions = Positions(config, layout.seq_len)
 

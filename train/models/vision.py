@@ -44,8 +44,8 @@ class VisionModel(nn.Module):
         self.patches = nn.Linear(3 * layout.patch_size**2, config.width, bias=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth + config.decoder_depth))
         self._depth = config.depth
-        self.encoder_norm = nn.RMSNorm(config.width)
-        self.final_norm = nn.RMSNorm(config.width)
+        self.encoder_norm = nn.RMSNorm(config.width, config.norm_eps)
+        self.final_norm = nn.RMSNorm(config.width, config.norm_eps)
         if "image" in self.loss_weights:
             self.image_head = nn.Linear(config.width, 3 * layout.patch_size**2, bias=False)
         if "text" in self.loss_weights:
