@@ -15,13 +15,15 @@ from typing import Any
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.runs.log import read_facts
 from train.checkpoint import newest_checkpoint, step_of, valid_names
+from train.config import ModelConfig
 from train.distributed import ALONE, World
 from train.plan import Plan
 
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
 _ANY_STEP = 1 << 40  # beyond the end of a trunk, which has no checkpoints there
-# Settings that may differ: machine, run length and evaluations; the mixture of the first phase is compared below.
-_FREE = ("study_name", "machine", "logging", "checkpoint", "data", "schedule", "evaluation", "mixture")
+# Settings that may differ: machine, run length and evaluations. The mixture of the first phase, and the hash of the
+# weights that a run starts from, are compared below.
+_FREE = ("study_name", "machine", "logging", "checkpoint", "data", "schedule", "evaluation", "mixture", "init_from")
 _LIMITS = ("max_epochs", "unique_tokens", "match_repetition")  # of the stream; the pools are compared
 
 
@@ -49,7 +51,8 @@ class Trunk:
         """Return a planned run with the checkpoints that it will keep for good."""
         config, first = dataclasses.asdict(plan.config), plan.phases[0].weights
         phases = [(phase.end, _rounded(phase.weights)) for phase in plan.phases]
-        shared = _shared(config, first, plan.data_hashes(), plan.pool_tokens())
+        origin = plan.origin.sha256 if plan.origin else ""
+        shared = _shared(config, first, plan.data_hashes(), plan.pool_tokens(), origin)
         kept = sorted({*plan.permanent_steps(), plan.n_steps})
         return cls(plan.folder, shared, phases, plan.cooldown_step(), kept)
 
@@ -66,10 +69,11 @@ class Trunk:
         phases = facts.get("phases") or [{"step": facts.get("n_steps", _ANY_STEP), "weights": facts["mixture"]}]
         hashes = {name: entry["sha256"] for name, entry in facts["data"].items()}
         pools = {name: entry["n_tokens"] for name, entry in facts["data"].items() if "corpus_tokens" in entry}
+        origin = facts.get("init_from", {}).get("sha256", "")
         full_rate = int((1 - facts["config"]["schedule"].get("cooldown", 0.0)) * phases[-1]["step"])
         return cls(
             folder,
-            _shared(facts["config"], phases[0]["weights"], hashes, pools),
+            _shared(facts["config"], phases[0]["weights"], hashes, pools, origin),
             [(phase["step"], _rounded(phase["weights"])) for phase in phases],
             full_rate,
             sorted(step_of(path.name) for path in valid_names(folder / "checkpoints")),
@@ -195,13 +199,18 @@ def _rounded(mixture: Mapping[str, float]) -> dict[str, float]:
 
 
 def _shared(
-    config: Mapping[str, Any], mixture: Mapping[str, float], data: Mapping[str, str], pools: Mapping[str, int]
+    config: Mapping[str, Any],
+    mixture: Mapping[str, float],
+    data: Mapping[str, str],
+    pools: Mapping[str, int],
+    origin: str,
 ) -> dict[str, Any]:
     """Return the facts that trunk and branch must share, as JSON types; `mixture` is that of the first phase."""
     facts = {key: value for key, value in config.items() if key not in _FREE}
+    facts["model"] = dataclasses.asdict(ModelConfig()) | config["model"]  # runs of before a setting had its default
     facts["stream"] = {k: v for k, v in config["stream"].items() if k not in _LIMITS}
     facts["schedule.warmup_tokens"] = config["schedule"]["warmup_tokens"]
     facts["evaluation.average"] = config["evaluation"].get("average", 0.0)
-    facts |= {"mixture": _rounded(mixture), "data": dict(data), "pools": dict(pools)}
+    facts |= {"mixture": _rounded(mixture), "data": dict(data), "pools": dict(pools), "init_from": origin}
     shared: dict[str, Any] = json.loads(json.dumps(facts))
     return shared

@@ -23,7 +23,7 @@ from tests.train.ranks import run_ranks
 from tests.train.test_resume import folder_of, stop_at
 from tests.train.tiny import TINY, image_run, write_corpus
 from train.compose import compose_config, plan_run
-from train.export import EPS, export, main, read_run
+from train.export import export, main, read_run
 from train.loop import run
 from train.plan import Plan
 
@@ -51,7 +51,7 @@ def test_an_exported_model_has_our_logits_and_generates(name: str, plan: Plans, 
     ours = read_run(folder_of(this)).model
     with torch.no_grad():
         torch.testing.assert_close(theirs(tokens).logits, ours.logits(tokens), rtol=1e-5, atol=1e-5)
-    assert theirs.config.rms_norm_eps == EPS
+    assert theirs.config.rms_norm_eps == this.config.model.norm_eps
     ids = tokenizer("A word", return_tensors="pt")["input_ids"]
     assert ids.tolist() == [list(b"A word")]
     made = theirs.generate(ids, max_new_tokens=4, do_sample=False)
