@@ -63,4 +63,7 @@ def share(text: str) -> float:
 
 def shares(text: str) -> tuple[float, ...]:
     """Return an option's values that must be between 0 and 1, separated by commas."""
-    return tuple(share(part) for part in text.split(","))
+    try:
+        return tuple(share(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: write shares between 0 and 1, such as 0.6,0.85") from None

@@ -1,8 +1,11 @@
 """The simplex: KL projections are feasible and nearest, and mirror descent finds analytic optima."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mixlaw.advice.simplex import Group, Limits, Rows, lowest, minimise_mixture, project, starts
@@ -177,3 +180,23 @@ def test_projections_of_very_uneven_mixtures_stay_inside_of_tight_groups(seed):
         sums = once[:, group.members].sum(1)
         assert (sums >= group.low - 1e-9).all()
         assert (sums <= group.high + 1e-9).all()
+
+
+@given(seed=st.integers(0, 2**32 - 1), parts=st.integers(2, 4))
+@settings(max_examples=10)
+def test_parts_are_mixtures_of_their_own(seed: int, parts: int) -> None:
+    rng = np.random.default_rng(seed)
+    one = Limits(np.array([0.1, 0.0, 0.0, 0.0]), np.array([1.0, 0.6, 1.0, 1.0]), [Group(np.array([0, 2]), 0.3, 0.5)])
+    all_parts, h = replace(one, parts=parts), rng.dirichlet(np.ones(4), (5, parts))
+    projected = project(h.reshape(5, -1) / parts, all_parts).reshape(h.shape) * parts
+    for p in range(parts):
+        np.testing.assert_allclose(projected[:, p], project(h[:, p], one), atol=1e-12)
+    goals = rng.dirichlet(np.ones(4), parts)
+    values = minimise_mixture(distance_to(goals.ravel() / parts), starts(all_parts), all_parts)[1]
+    alone = [minimise_mixture(distance_to(goal), starts(one)[:1], one)[1][0] for goal in goals]
+    np.testing.assert_allclose(values, sum(alone) / parts**2, atol=1e-8)
+
+
+def distance_to(goal: Array) -> Callable[[Array, Rows], tuple[Array, Array]]:
+    """Return the squared distance to a point as an objective."""
+    return lambda h, _: (((h - goal) ** 2).sum(1), 2 * (h - goal))

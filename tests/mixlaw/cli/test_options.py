@@ -86,3 +86,14 @@ def test_every_command_has_its_options_and_an_action(parser):
     assert set(helps(parser)) == set(COMMANDS)
     for name, sub in helps(parser).items():
         assert callable(sub.get_default("run")), name
+
+
+@pytest.mark.parametrize("text", ["a,b", "0.5,", "0.5,1.5", "0"])
+def test_switches_that_are_no_shares_are_refused_with_an_example(
+    parser: argparse.ArgumentParser, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parser.parse_args([*RECOMMEND, "--switch", "0.6,0.85"]).switch == (0.6, 0.85)
+    with pytest.raises(SystemExit):
+        parser.parse_args([*RECOMMEND, "--switch", text])
+    said = "not between 0 and 1" if "5,1.5" in text or text == "0" else "such as 0.6,0.85"
+    assert said in capsys.readouterr().err
