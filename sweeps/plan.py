@@ -1,9 +1,11 @@
 """python -m sweeps.plan NAME --models M,M,M --flops C [OVERRIDE...]    plan a first study of C FLOPs
+python -m sweeps.plan NAME ... --phases 2 [--switch 0.5,0.75]          the same, with runs that change their mixture
 python -m sweeps.plan NAME --next 12 [--n-params N --n-tokens D]       plan the 12 most informative next runs
 
 The first command writes three study files: NAME.yaml, NAME_seeds.yaml (the seed noise) and NAME_heldout.yaml (never
 fitted), in sweeps/study/ or in study/ below $MIXLAW_CONFIGS, your own configuration folder. Overrides such as data=mine
-become part of the study. Train each with `python -m train study=NAME`.
+become part of the study. Train each with `python -m train study=NAME`. With two phases, second phases branch from
+checkpoints of static runs, and the budget counts what is trained.
 
 The second command needs fitted laws: `mixlaw fit runs/NAME --test runs/NAME_heldout --out runs/NAME/laws.json`. It
 writes NAME_next1.yaml, whose runs go into the folder of NAME; fit again afterwards. The runs are chosen for the big run
@@ -31,14 +33,27 @@ from mixlaw.mixture import Mixture
 from mixlaw.paths import path_option
 from mixlaw.tables.units import kind_of
 from sweeps.jobs import Job, resolve
+from sweeps.plan_phases import BRANCH_FROM, check_switches, kept_by_trunks, read_switches, savings
 from sweeps.study_file import Shape, StudyFile, in_thousandths, mixtures_of, shapes_of, write_study
 from sweeps.study_path import path_of, studies
 
 if TYPE_CHECKING:
+    from mixlaw.advice.design import Size
     from mixlaw.fitting.saved import FittedLaws
 
 LEAST_WARMUP = 0.05  # share of the tokens of the shortest run
-FIRST = ("models", "flops", "gpu_hours", "tokens_per_second", "tokens_per_param", "floor", "seed", "noise")
+FIRST = (
+    "phases",
+    "switch",
+    "models",
+    "flops",
+    "gpu_hours",
+    "tokens_per_second",
+    "tokens_per_param",
+    "floor",
+    "seed",
+    "noise",
+)
 MORE = ("laws", "target")
 OWN = re.compile(r"[~+]|(model|schedule\.(n|warmup)_tokens|seed|study_name)=|(mixture|study|hydra)[./@=]")
 RESERVED = {"on", "off", "yes", "no", "null", "true", "false", "nan", "inf", "y", "n"}  # YAML reads them as no names
@@ -57,6 +72,7 @@ class Trainable:
     points : number of evaluations of a run, and the ratio of their positions
     max_epochs : maximum number of epochs over a domain
     tokens_per_step : mean tokens of a batch
+    cooldown : share of the tokens over which the learning rate falls
     runs : the folder of all studies
     """
 
@@ -68,6 +84,7 @@ class Trainable:
     max_epochs: float
     tokens_per_step: float
     runs: Path
+    cooldown: float = 0.0
 
 
 @command
@@ -99,6 +116,8 @@ def parser() -> argparse.ArgumentParser:
     first.add_argument("--tokens-per-param", type=number, default=20.0, help="D / N of most runs; others: half, double")
     first.add_argument("--floor", type=float, default=0.01, help="minimum weight in mixtures that are not corners")
     first.add_argument("--seed", type=int, default=0, help="seed of the mixtures")
+    first.add_argument("--phases", type=int, help="2: static runs, and second phases that branch from them")
+    first.add_argument("--switch", help="shares of the tokens at which second phases begin (default: 0.5,0.75)")
     first.add_argument("--noise", type=number, default=0.01, help="seed noise [nats], for the expected errors")
     more = found.add_argument_group("the next runs")
     more.add_argument("--next", type=int, metavar="RUNS", help="number of runs")
@@ -139,8 +158,9 @@ def check_options(options: argparse.Namespace, known: argparse.ArgumentParser) -
 
 def plan_first(options: argparse.Namespace) -> int:
     """Write the study files of a first study, its seeds and its held-out runs, and print their sizes and cost."""
-    from mixlaw.advice.design import Size, plan_study
+    from mixlaw.advice.design import Size
 
+    switches = read_switches(options.phases, options.switch)
     if not options.models:
         raise ConfigError("at least three models are needed: --models text_70k,text_136k,text_234k")
     _refuse_existing([options.name, f"{options.name}_seeds", f"{options.name}_heldout"])
@@ -151,25 +171,46 @@ def plan_first(options: argparse.Namespace) -> int:
     pair = 2 * biggest.tokens_per_step  # half a run must still be a whole number of steps
     lengths = {name: np.ceil(options.tokens_per_param * t.n_params / pair) * pair for name, t in sizes.items()}
     wanted = [Size(name, t.n_params, lengths[name]) for name, t in sizes.items()]
-    runs = plan_study(domains, wanted, _budget(options, biggest), natural, options.floor, options.seed)
+    runs = first_runs(options, domains, wanted, _budget(options, biggest), natural, switches)
+    check_switches(switches, runs["n_tokens"].min(), biggest.tokens_per_step, biggest.cooldown)
     runs["n_tokens"] = runs["n_tokens"].round().astype(int)
     check_epochs(runs, biggest)
     warmup = round(LEAST_WARMUP * runs["n_tokens"].min())
+    kept = kept_by_trunks(runs) if switches else [""] * len(runs)
     runs["shape"] = [
-        Shape((f"model={r.model}", f"schedule.n_tokens={r.n_tokens}", f"schedule.warmup_tokens={warmup}")).key
-        for r in runs.itertuples()
+        Shape((f"model={m}", f"schedule.n_tokens={n}", f"schedule.warmup_tokens={warmup}", *filter(None, [more]))).key
+        for m, n, more in zip(runs["model"], runs["n_tokens"], kept, strict=True)
     ]
+    settings = BRANCH_FROM if switches else {}
     shared = dict(o.partition("=")[::2] for o in options.overrides)
     written = []
     for role, part in (("fit", ""), ("seeds", "_seeds"), ("heldout", "_heldout")):
         some, name = runs[runs["role"] == role], options.name + part
         folder = options.name + ("_heldout" if role == "heldout" else "")
         path = studies() / f"{name}.yaml"
-        write_study(path, StudyFile(folder, tuple(about(role, options.name, some)), shared), some, domains)
+        study = StudyFile(folder, tuple(about(role, options.name, some)), shared, settings=settings)
+        write_study(path, study, some, domains)
         written.append(f"written: {path}")
     more = [*written, f"next: python -m train study={options.name} --dry-run"]
     say("\n".join([*plan_lines(runs, biggest, options), *more]))
     return 0
+
+
+def first_runs(
+    options: argparse.Namespace,
+    domains: Sequence[str],
+    sizes: "Sequence[Size]",
+    budget: float,
+    natural: Mixture,
+    switches: Sequence[float],
+) -> pd.DataFrame:
+    """Return the runs of a first study; with two phases if there are switches."""
+    from mixlaw.advice.design import plan_study
+    from mixlaw.advice.phase_design import plan_phase_study
+
+    if switches:
+        return plan_phase_study(domains, sizes, budget, switches, natural, options.floor, options.seed)
+    return plan_study(domains, sizes, budget, natural, options.floor, options.seed)
 
 
 def about(role: str, name: str, runs: pd.DataFrame) -> list[str]:
@@ -209,6 +250,7 @@ def _trainable(shape: Shape, job: Job) -> Trainable:
         max_epochs=config.stream.max_epochs,
         tokens_per_step=plan.tokens_per_step,
         runs=Path(config.machine.runs),
+        cooldown=config.schedule.cooldown,
     )
 
 
@@ -241,7 +283,9 @@ def plan_lines(runs: pd.DataFrame, biggest: Trainable, options: argparse.Namespa
     from mixlaw.advice.next_runs import Noise, expected
 
     domains = list(biggest.available)
-    by_size = runs.groupby(["role", "model"], sort=False)
+    two = runs["until@1"].notna() if "until@1" in runs else pd.Series(False, runs.index)
+    kind = [runs["role"], runs["model"], *([two.map({True: 2, False: 1}).rename("phases")] if two.any() else [])]
+    by_size = runs.groupby(kind, sort=False)
     table = by_size.agg(
         runs=("flops", "size"),
         n_params=("n_params", "first"),
@@ -256,14 +300,16 @@ def plan_lines(runs: pd.DataFrame, biggest: Trainable, options: argparse.Namespa
         hours = (
             f", {gpu_hours(total, biggest.n_params, speed):.3g} GPU hours at {speed:g} tokens/s of the largest model"
         )
-    lines = [f"{len(runs)} runs, {total:.3g} FLOPs{hours}", "", _shown(table), ""]
+    lines = [f"{len(runs)} runs, {total:.3g} FLOPs{hours}", *([savings(runs)] if two.any() else [])]
+    lines += ["", _shown(table), ""]
     lines += ["tokens and epochs of each domain that one run needs:"]
     lines += [_shown(epochs(runs, biggest.available)), ""]
     big = (options.n_params or 10 * biggest.n_params, options.n_tokens or 10 * runs["n_tokens"].max())
-    fitted, half = runs[runs["role"] == "fit"], options.noise / 2**0.5
+    fitted, half = runs[(runs["role"] == "fit") & ~two], options.noise / 2**0.5
     found = expected(fitted, domains, Question(*big, {"loss": 1.0}), Noise(half, half), biggest.points)
+    what = "expected of the static runs" if two.any() else "expected"
     lines += [
-        f"expected at N = {big[0]:.3g}, D = {big[1]:.3g}, with seed noise of {options.noise:g} nats and losses that "
+        f"{what} at N = {big[0]:.3g}, D = {big[1]:.3g}, with seed noise of {options.noise:g} nats and losses that "
         "follow the multiplicative law:",
         f"  standard error of a predicted loss about {found.prediction:.1g} nats, of a weight of h* "
         f"{found.weight:.1g}; regret of the recommended mixture {found.regret:.1g} nats",

@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from data.yaml_files import MAX_BYTES
 from mixlaw.errors import ConfigError
-from mixlaw.mixture import Mixture
+from mixlaw.mixture import Mixture, phases_override
 from sweeps.study_path import path_of
 from train.grids import combinations
 
@@ -132,12 +132,14 @@ class StudyFile:
     about : lines of the comment at the top
     shared : setting -> value, the same in all runs
     after : a study whose settings (not its runs) are inherited; '' for none
+    settings : further settings of all runs, nested
     """
 
     folder: str
     about: tuple[str, ...] = ()
     shared: Mapping[str, str] = field(default_factory=dict)
     after: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_study(path: Path, study: StudyFile, runs: pd.DataFrame, domains: Sequence[str]) -> None:
@@ -146,7 +148,8 @@ def write_study(path: Path, study: StudyFile, runs: pd.DataFrame, domains: Seque
     Parameters
     ----------
     path : sweeps/study/NAME.yaml
-    runs : columns shape (`Shape.key`), seed, and weight_<domain> of every run
+    runs : columns shape (`Shape.key`), seed, and weight_<domain> of every run; with phases also until@p and
+        weight_<domain>@p, empty for static runs
 
     Raises
     ------
@@ -160,7 +163,7 @@ def write_study(path: Path, study: StudyFile, runs: pd.DataFrame, domains: Seque
         for grid in _grids_of_shape(str(shape), group, study, domains)
     ]
     facts: dict[str, Any] = {"defaults": [study.after, "_self_"]} if study.after else {}
-    facts |= {"study_name": study.folder, "hydra": {"mode": "MULTIRUN", "sweeper": sweeper}}
+    facts |= {"study_name": study.folder, **study.settings, "hydra": {"mode": "MULTIRUN", "sweeper": sweeper}}
     comment = "".join(f"# {line}".rstrip() + "\n" for line in study.about)
     text = f"# @package _global_\n{comment}{OmegaConf.to_yaml(OmegaConf.create(facts))}"
     if len(text) > MAX_BYTES:
@@ -174,22 +177,30 @@ def _grids_of_shape(shape: str, group: pd.DataFrame, study: StudyFile, domains: 
     pairs = (o.partition("=")[::2] for o in shape.split("\t"))
     common = {key: value for key, value in pairs if key not in study.shared}
     found = []
-    for seeds, mixtures in _by_seeds(group, domains):
+    for (seeds, setting), values in _by_seeds(group, domains).items():
         seed = {"seed": ", ".join(map(str, seeds))} if seeds != (0,) or study.after else {}
-        found.append(common | seed | {"mixture.weights": ", ".join(mixtures)})
+        found.append(common | seed | {setting: ", ".join(values)})
     return found
 
 
-def _by_seeds(group: pd.DataFrame, domains: Sequence[str]) -> list[tuple[tuple[int, ...], list[str]]]:
-    """Return each set of seeds with its mixtures, as Hydra overrides, in order.
+def _by_seeds(group: pd.DataFrame, domains: Sequence[str]) -> dict[tuple[tuple[int, ...], str], list[str]]:
+    """Return (seeds, setting) -> its values as Hydra writes them; the setting is the mixture or the phases.
 
-    Mixtures contain no spaces, so YAML breaks the long line of a grid between mixtures only.
+    Values contain no spaces, so YAML breaks the long line of a grid between values only.
     """
     seeds: dict[str, list[int]] = {}
     for row in group.to_dict("records"):
-        override = Mixture(domains, [row[f"weight_{d}"] for d in domains]).hydra_override(3)
-        seeds.setdefault(override.partition("=")[2], []).append(int(row["seed"]))
-    found: dict[tuple[int, ...], list[str]] = {}
-    for mixture, own in seeds.items():
-        found.setdefault(tuple(own), []).append(mixture)
-    return list(found.items())
+        seeds.setdefault(_override(row, domains), []).append(int(row["seed"]))
+    found: dict[tuple[tuple[int, ...], str], list[str]] = {}
+    for override, own in seeds.items():
+        setting, _, value = override.partition("=")
+        found.setdefault((tuple(own), setting), []).append(value)
+    return found
+
+
+def _override(row: Mapping[Any, Any], domains: Sequence[str]) -> str:
+    """Return the override of a run's mixture or phases."""
+    if pd.isna(row.get("until@1")):
+        return Mixture(domains, [row[f"weight_{d}"] for d in domains]).hydra_override(3)
+    phases = [(row[f"until@{p}"], Mixture(domains, [row[f"weight_{d}@{p}"] for d in domains])) for p in (1, 2)]
+    return phases_override(phases, 3)

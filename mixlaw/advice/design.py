@@ -102,27 +102,54 @@ def plan_study(
     """
     sizes = sorted(sizes, key=lambda s: s.n_params)
     k = len(domains)
-    n_sizes = len({s.n_params for s in sizes})
+    counts = _affordable(sizes, budget, least_first(domains, sizes, natural))
+    parts = [fitted_runs(domains, sizes, counts, natural, floor, seed), seed_runs(domains, sizes)]
+    n_held_out, used = held_out_count(sizes, counts), sum(counts) - k - len(sizes) * (1 + bool(natural))
+    held = as_runs("heldout", sizes[-1], spread(k, 4 * n_held_out, floor, seed, used), domains)
+    weights = [f"weight_{d}" for d in domains]
+    seen = pd.MultiIndex.from_frame(pd.concat(parts)[weights])
+    unseen = held[~pd.MultiIndex.from_frame(held[weights]).isin(seen)]
+    return pd.concat([*parts, unseen.head(n_held_out)], ignore_index=True)
+
+
+def least_first(domains: Sequence[str], sizes: Sequence[Size], natural: Mixture | None) -> int:
+    """Return the least number of mixtures of the smallest size.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two domains or three sizes.
+    """
+    k, n_sizes = len(domains), len({s.n_params for s in sizes})
     if k < 2 or n_sizes < 3:
         raise ConfigError(f"a study needs at least 2 domains and 3 numbers of parameters, not {k} and {n_sizes}")
+    return max(12, 3 * k, k + 1 + bool(natural) + 1)
+
+
+def fitted_runs(
+    domains: Sequence[str],
+    sizes: Sequence[Size],
+    counts: Sequence[int],
+    natural: Mixture | None,
+    floor: float,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the runs to fit, `counts` of each size, smallest first: fixed mixtures, then space-filling ones."""
+    k, used, parts = len(domains), 0, []
     fixed = anchors(k, [natural[d] for d in domains] if natural else [])
-    counts = _affordable(sizes, budget, max(12, 3 * k), len(fixed))
-    parts, used = [], 0
     for i, (size, count) in enumerate(zip(sizes, counts, strict=True)):
         own = fixed if i == 0 else fixed[: len(fixed) - k]
         n_new = count - len(own)
         mixtures = np.vstack([own, spread(k, n_new, floor, seed, used)])
         used += n_new
         parts.append(as_runs("fit", size, mixtures, domains, D_FACTORS))
-    middle = sizes[len(sizes) // 2]
-    repeated = np.tile(fixed[:1], (N_SEEDS, 1))
-    parts.append(as_runs("seeds", middle, repeated, domains).assign(seed=range(1, N_SEEDS + 1)))
-    n_held_out = _n_held_out(sizes, counts)
-    held = as_runs("heldout", sizes[-1], spread(k, 4 * n_held_out, floor, seed, used), domains)
-    weights = [f"weight_{d}" for d in domains]
-    seen = pd.MultiIndex.from_frame(pd.concat(parts)[weights])
-    unseen = held[~pd.MultiIndex.from_frame(held[weights]).isin(seen)]
-    return pd.concat([*parts, unseen.head(n_held_out)], ignore_index=True)
+    return pd.concat(parts, ignore_index=True)
+
+
+def seed_runs(domains: Sequence[str], sizes: Sequence[Size]) -> pd.DataFrame:
+    """Return repeats of the uniform mixture at the middle size, with other seeds."""
+    repeated = np.tile(anchors(len(domains))[:1], (N_SEEDS, 1))
+    return as_runs("seeds", sizes[len(sizes) // 2], repeated, domains).assign(seed=range(1, N_SEEDS + 1))
 
 
 def _flops(size: Size, factor: float = 1.0) -> float:
@@ -134,31 +161,34 @@ def _fitted_flops(sizes: Sequence[Size], counts: Sequence[int]) -> float:
     return sum(n * _flops(size, mean) for size, n, mean in zip(sizes, counts, means, strict=True))
 
 
-def _n_held_out(sizes: Sequence[Size], counts: Sequence[int]) -> int:
+def held_out_count(sizes: Sequence[Size], counts: Sequence[int]) -> int:
+    """Return the number of held-out runs at the largest size."""
     affordable = HELD_OUT_FLOPS * _fitted_flops(sizes, counts) / _flops(sizes[-1])
     return max(2, int(min(np.ceil(HELD_OUT * sum(counts)), affordable)))
 
 
-def _affordable(sizes: Sequence[Size], budget: float, least: int, n_fixed: int) -> list[int]:
-    """Return the number of mixtures per size: as many as the budget allows, at least `least` for the first."""
+def first_counts(n_sizes: int, first: int) -> list[int]:
+    """Return the number of mixtures per size, given that of the smallest one."""
+    return [first if i == 0 else max(LEAST, round(first * SHRINK**i)) for i in range(n_sizes)]
 
-    def counts(first: int) -> list[int]:
-        return [first if i == 0 else max(LEAST, round(first * SHRINK**i)) for i in range(len(sizes))]
+
+def _affordable(sizes: Sequence[Size], budget: float, first: int) -> list[int]:
+    """Return the number of mixtures per size: as many as the budget allows, at least `first` for the smallest one."""
 
     def total(found: Sequence[int]) -> float:
-        extra = N_SEEDS * _flops(sizes[len(sizes) // 2]) + _n_held_out(sizes, found) * _flops(sizes[-1])
+        extra = N_SEEDS * _flops(sizes[len(sizes) // 2]) + held_out_count(sizes, found) * _flops(sizes[-1])
         return _fitted_flops(sizes, found) + extra
 
-    first = max(least, n_fixed + 1)
-    needed = total(counts(first))
+    counts = first_counts(len(sizes), first)
+    needed = total(counts)
     if needed > budget:
         raise ConfigError(
-            f"the smallest study of these sizes has {sum(counts(first))} fitted runs and takes {needed:.3g} FLOPs; the "
+            f"the smallest study of these sizes has {sum(counts)} fitted runs and takes {needed:.3g} FLOPs; the "
             f"budget is {budget:.3g}: use smaller sizes, fewer tokens or a larger budget"
         )
-    while total(counts(first + 1)) <= budget and first < 10_000:
+    while total(first_counts(len(sizes), first + 1)) <= budget and first < 10_000:
         first += 1
-    return counts(first)
+    return first_counts(len(sizes), first)
 
 
 def as_runs(

@@ -1,0 +1,79 @@
+"""`sweeps.plan --phases 2` writes a study whose pairs all branch at their switch, within the budget as trained."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeps.jobs import plan_jobs
+from sweeps.plan import main
+from sweeps.study_file import grids_of, shapes_of
+from train.grids import combinations
+
+SHORT = (
+    "stream.seq_len=16 stream.batch_size=4 evaluation.n_sequences=8 evaluation.n_points=3 model.depth=1 "
+    "stream.max_epochs=50 machine.device=cpu data=quickstart"
+).split()
+PLAN = ["--models", "text_70k,text_136k,text_234k", "--tokens-per-param", "0.05", "--phases", "2"]
+BUDGET = 8e10
+
+
+@pytest.fixture
+def planned(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return what runs the planner for the study `tale` in a folder of configurations of one's own."""
+    monkeypatch.setenv("MIXLAW_CONFIGS", str(tmp_path))
+    mine = ["tale", *SHORT, f"data.root={data_root}", f"machine.runs={tmp_path / 'runs'}", *PLAN]
+    return lambda *more: main([*mine, *more])
+
+
+@pytest.mark.parametrize("switches", [[0.5, 0.75], [0.6]])
+def test_every_pair_branches_at_its_switch_and_the_budget_holds(
+    switches: list[float], planned: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert planned("--flops", str(BUDGET), "--switch", ",".join(map(str, switches))) == 0
+    said, total, unseen = capsys.readouterr().out, 0.0, set[float]()
+    assert "runs with two phases branch from static ones and train their second phase only: " in said
+    for part in ("", "_seeds", "_heldout"):
+        path = tmp_path / f"study/tale{part}.yaml"
+        jobs = plan_jobs(combinations(*grids_of(path), [f"study=tale{part}"]))
+        ids = {job.run_id: i for i, job in enumerate(jobs)}
+        for i, job in enumerate(jobs):
+            total += job.flops
+            first, *later = job.plan.phases
+            if later:
+                assert job.n_taken == round(first.part.tokens_after(first.end))
+                assert ids[job.trunk] < i
+                unseen |= {first.until} if part else set()
+                assert part or first.until in switches
+    assert 0.8 * BUDGET < total <= BUDGET * 1.01  # D is whole steps
+    assert unseen
+    assert not unseen & set(switches)
+    assert {shape.label for shape in shapes_of(tmp_path / "study/tale.yaml")[1]} == set(PLAN[1].split(","))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--phases", "3"], "--phases must be 2, not 3"),
+        (["--phases", "1"], "--phases must be 2, not 1"),
+        (["--switch", "1.0"], "--switch 1.0: a switch must be a share of the run's tokens between 0 and 1"),
+        (["--switch", "0.5,x"], "--switch 0.5,x: write shares of the tokens with commas between"),
+        (["--switch", "0.999"], "--switch 0.999: a phase would be shorter than a step of 64 tokens"),
+        (["--switch", "0.8", "schedule.cooldown=0.25"], "lies in the cool-down (schedule.cooldown=0.25)"),
+        (["--flops", "1e9"], "the smallest study of these sizes with two phases takes"),
+    ],
+)
+def test_phases_that_cannot_be_planned_are_one_sentence(
+    arguments: list[str], said: str, planned: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert planned("--flops", str(BUDGET), *arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_switch_without_phases_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tale", *PLAN[:4], "--flops", "1e12", "--switch", "0.5"]) == 2
+    assert "--switch needs --phases 2" in capsys.readouterr().err
