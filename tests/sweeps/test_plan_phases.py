@@ -8,6 +8,7 @@ import pytest
 from sweeps.jobs import plan_jobs
 from sweeps.plan import main
 from sweeps.study_file import grids_of, shapes_of
+from tests.marks import slow
 from train.grids import combinations
 
 SHORT = (
@@ -26,7 +27,7 @@ def planned(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return lambda *more: main([*mine, *more])
 
 
-@pytest.mark.parametrize("switches", [[0.5, 0.75], [0.6]])
+@pytest.mark.parametrize("switches", [[0.5, 0.75], slow([0.6])])
 def test_every_pair_branches_at_its_switch_and_the_budget_holds(
     switches: list[float], planned: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mixlaw.advice.design import Size
 from mixlaw.advice.phase_design import PAIRS, between, couples, distances, plan_phase_study
 from mixlaw.counts import flops
 from mixlaw.errors import ConfigError
+from tests.marks import examples
 
 SIZES = [Size("a", 1e7, 2e8), Size("b", 4e7, 8e8), Size("c", 1e8, 2e9)]
 
@@ -21,11 +22,11 @@ def least(domains: list[str], switches: list[float]) -> float:
 
 @given(
     k=st.integers(2, 8),
-    factor=st.floats(1.0, 10.0),
+    factor=st.floats(1.0, 3.0),
     seed=st.integers(0, 5),
     switches=st.lists(st.sampled_from([0.25, 0.5, 0.6, 0.75, 0.9]), min_size=1, max_size=3, unique=True),
 )
-@settings(max_examples=15, deadline=None)
+@examples(12)
 def test_a_study_keeps_to_its_budget_and_every_pair_has_its_trunk(
     k: int, factor: float, seed: int, switches: list[float]
 ) -> None:
