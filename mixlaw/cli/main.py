@@ -51,6 +51,7 @@ COMMANDS = {
     "compare": "compare laws on held-out rows and choose one",
     "predict": "predict the losses of a table's rows, with intervals",
     "recommend": "recommend the mixture of a big run, with intervals and the costs of its limits",
+    "injection": "recommend the share of pretraining data in finetuning that keeps a model from forgetting",
     "export": "write a recommended mixture as the configuration of a trainer",
     "forecast": "seal predictions before a run, score them after it, and keep the record",
     "plot": "draw one figure",

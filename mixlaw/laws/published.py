@@ -368,7 +368,13 @@ def finite_pool(p: Any, x: Inputs) -> Array:
 
 
 def forgetting(p: Any, x: Inputs) -> Array:
-    """Bethune's L_before + A D^beta / ((1 + B p) N)^alpha, where p is the share of pretraining data."""
+    """Bethune's L_before + A D^beta / ((1 + B p) N)^alpha, where p is the share of pretraining data.
+
+    The source's D is the number of unique finetuning tokens, of which a run reads a multiple. Here D is n_tokens of a
+    table, the tokens that a run has read, injected ones included. Both are the same law for ends of runs that read
+    their unique tokens equally often (`--ends-only`), up to the unit of D in A and a factor of 1 - p. p is the weight
+    of the target itself: several pretraining domains with constant proportions put these into B.
+    """
     grown = p.A * np.exp(p.beta * x.log_d - p.alpha * x.log_n)
     value: Array = x.column("before") + grown * (1 + p.B * x.share()) ** -p.alpha
     return value
