@@ -19,7 +19,8 @@ from mixlaw.errors import ConfigError, MixlawError, RunLogError
 from mixlaw.paths import path_option
 from mixlaw.runs.load import find_runs
 from mixlaw.runs.log import read_facts, read_rows, read_status
-from scripts.wandb_fit import OPTIMUM, PREDICTIONS, SCORES, must_answer, wandb_errors
+from scripts.wandb_fit import must_answer, wandb_errors
+from scripts.wandb_tables import OPTIMUM, PHASE_GAINS, PHASES, PREDICTIONS, SCORES, SWITCHES
 
 X = "n_tokens"
 HALF = {"w": 12, "h": 8}  # of a report's 24 columns
@@ -28,25 +29,28 @@ MOST_RUNS = 100  # lines in a panel
 
 @dataclass(frozen=True)
 class Study:
-    """The names of a study's domains and targets."""
+    """The names of a study's domains and targets, and the largest number of phases of its runs."""
 
     name: str
     domains: list[str]
     targets: list[str]
+    phases: int = 1
 
 
 def read_study(folder: Path) -> Study:
-    """Read the names of a study's domains and targets from its first finished run.
+    """Read the names of a study's domains and targets from its first finished run, and the number of phases.
 
     Raises
     ------
     RunLogError
         If there is none.
     """
-    for run in find_runs([folder]):
+    runs = find_runs([folder])
+    for run in runs:
         if read_status(run) == "finished":
             targets = dict.fromkeys(row["domain"] for row in read_rows(run) if row["kind"] == "eval")
-            return Study(folder.resolve().name, list(read_facts(run)["mixture"]), list(targets))
+            phases = max(len(read_facts(each).get("phases", [])) for each in runs)
+            return Study(folder.resolve().name, list(read_facts(run)["mixture"]), list(targets), max(phases, 1))
     raise RunLogError(
         f"no run in {folder} is finished: train one first; panels are named after its domains and targets"
     )
@@ -75,6 +79,9 @@ def build_workspace(study: Study, entity: str, project: str) -> Any:
     def lines(prefix: str, names: Sequence[str], **more: Any) -> list[Any]:
         return [wr.LinePlot(title=f"{prefix}/{name}", x=X, y=[f"{prefix}/{name}"], **more) for name in names]
 
+    numbers = range(1, study.phases + 1) if study.phases > 1 else ()
+    by_phase = [panel for p in numbers for panel in lines(f"weight@{p}", study.domains, range_y=(0.0, 1.0))]
+    phases = [ws.Section("weights by phase", [*lines("train", ["phase"]), *by_phase])] if by_phase else []
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -82,6 +89,7 @@ def build_workspace(study: Study, entity: str, project: str) -> Any:
         sections=[
             ws.Section("loss per domain", lines("loss", study.targets, log_x=True, log_y=True), is_open=True),
             ws.Section("realised weights", lines("weight", study.domains, range_y=(0.0, 1.0))),
+            *phases,
             ws.Section("epochs", lines("epochs", study.domains)),
             ws.Section("training", lines("train", ["loss", "lr", "grad_norm", "mfu", "tokens_per_s"]), is_open=True),
         ],
@@ -111,11 +119,12 @@ def build_report(study: Study, entity: str, project: str) -> Any:
         )
         for target in study.targets
     ]
+    total = ", of the whole run where its mixture changes" if study.phases > 1 else ""
     blocks = [
         wr.H2("Loss per domain"),
         _grid(study, "train", losses),
         wr.H2("The simplex"),
-        wr.P("A line per run: its realised weights, its parameters, and where its loss ended."),
+        wr.P(f"A line per run: its realised weights{total}, its parameters, and where its loss ended."),
         _grid(study, "train", [_simplex(study, target) for target in study.targets]),
         wr.H2("Predicted and observed"),
         wr.MarkdownBlock(f"Rows of the fitted and of the held-out runs under the chosen law, from {fit}."),
@@ -123,9 +132,20 @@ def build_report(study: Study, entity: str, project: str) -> Any:
         wr.H2("The optimal mixture"),
         wr.MarkdownBlock("h\\* and its 90 % interval, by domain."),
         _grid(study, "fit", [*[_optimum(domain) for domain in study.domains], _table(OPTIMUM)]),
+        *_phase_blocks(study),
     ]
     title = f"{study.name}: which mixture?"
     return wr.Report(project=project, entity=entity, title=title, blocks=blocks, width="fluid")
+
+
+def _phase_blocks(study: Study) -> list[Any]:
+    """Return the part of the report on recommended phases; none if no run changes its mixture."""
+    _, wr = wandb_workspaces()
+    if study.phases < 2:
+        return []
+    said = "The mixture of each phase, their gain over the best single one, and the loss by where the mixture changes."
+    panels = [_table(name) for name in (PHASES, PHASE_GAINS, SWITCHES)]
+    return [wr.H2("Phases"), wr.P(said), _grid(study, "fit", panels)]
 
 
 def _grid(study: Study, job_type: str, panels: list[Any]) -> Any:

@@ -7,6 +7,8 @@ The page has job type "fit" and the study as its group, beside the runs that the
     scores        table: each law's errors per target, on held-out runs and on the fitted ones
     predictions   table: predicted and observed losses of the chosen law, with intervals
     optimum       table: h* with its interval per domain, if there is a recommendation
+    phases        table: the same in each phase, if it has phases; phase_gains: what they gain over the best single
+                  mixture, by target; switches: the predicted loss by where the mixture changes
     report        the page that `mixlaw report` wrote, with its sliders, if there is one
 
 Lineage: the page uses the artifact runs-STUDY (type "runs": run.json, metrics.jsonl and done.json of each run that the
@@ -30,7 +32,7 @@ from urllib.request import urlopen
 
 import pandas as pd
 
-from mixlaw.advice.recommendation import Recommendation, records
+from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.fileio import file_sha256
 from mixlaw.fitting.saved import FittedLaws
@@ -40,9 +42,18 @@ from mixlaw.runs.log import read_facts
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
+from scripts.wandb_tables import (
+    FITTED,
+    HELD_OUT,
+    PREDICTIONS,
+    SCORES,
+    answer_facts,
+    answer_tables,
+    numbers_of,
+    prediction_table,
+    score_table,
+)
 
-SCORES, PREDICTIONS, OPTIMUM = "scores", "predictions", "optimum"  # tables; scripts.wandb_dashboard draws them
-FITTED, HELD_OUT = "fitted", "held_out"  # kinds of runs
 LOGS = ("run.json", "metrics.jsonl", "done.json")
 REPORT = "report.html"
 OUTPUTS = ("laws.json", REPORT, "recommendation.json")
@@ -91,23 +102,9 @@ def read_fit(folder: Path) -> Fit:
     return Fit(folder, laws, table, runs, answer)
 
 
-def score_table(fit: Fit) -> pd.DataFrame:
-    """Return each law's errors per target, on the held-out runs that `mixlaw fit` saw and on the fitted runs."""
-    held_out = pd.DataFrame(fit.laws.scores).assign(runs=HELD_OUT)
-    fitted = [law.scores(fit.table).assign(runs=FITTED) for law in fit.laws.fits.values()]
-    return pd.concat([held_out, *fitted], ignore_index=True)
-
-
-def prediction_table(laws: FittedLaws, table: Table, runs: str) -> pd.DataFrame:
-    """Return the chosen law's predictions of every row, with the observed loss and the run's N, D and h."""
-    wanted = ["row", "run_id", "n_params", "n_tokens", *(f"weight_{d}" for d in table.domains)]
-    predicted = laws.best.predict(table).dropna(subset="observed")
-    return predicted.merge(table.frame[wanted], on="row").assign(runs=runs)
-
-
 def metadata_of(fit: Fit, runs_digest: str) -> dict[str, Any]:
-    """Return the metadata of the law's artifact: law, scores, h* and runs."""
-    laws, answer = fit.laws, fit.answer
+    """Return the metadata of the law's artifact: law, scores, h*, phases and runs."""
+    laws = fit.laws
     facts: dict[str, Any] = {
         "law": laws.chosen,
         "reason": laws.reason,
@@ -117,19 +114,7 @@ def metadata_of(fit: Fit, runs_digest: str) -> dict[str, Any]:
         "run_ids": sorted(fit.runs),
         "runs_digest": runs_digest,
     }
-    if answer:
-        facts |= {name: getattr(answer.question, name) for name in ("n_params", "n_tokens", "targets")}
-        facts["optimum"] = answer.table.set_index("domain")[["weight", "low", "high"]].to_dict("index")
-    return facts
-
-
-def numbers_of(fit: Fit, scores: pd.DataFrame) -> dict[str, float]:
-    """Return the page's summary: mean errors [%] by law and kind of runs, and h* with its interval."""
-    by_law = scores.groupby(["runs", "law"])["mre"]
-    numbers = {"/".join(["mre", *map(str, key)]): float(errors.mean()) for key, errors in by_law}
-    for row in records(fit.answer.table) if fit.answer else []:
-        numbers |= {f"{OPTIMUM}_{key}/{row['domain']}": row[key] for key in ("weight", "low", "high")}
-    return numbers
+    return facts | answer_facts(fit.answer)
 
 
 @contextmanager
@@ -231,18 +216,17 @@ def log_fit(fit: Fit, project: str, test: Table | None) -> None:
         raise ConfigError("nothing is logged, because WANDB_MODE=disabled: unset it, or set it to offline")
     runs = runs_artifact(fit)
     run._log_artifact(runs, use_after_commit=True)  # what use_artifact does, which works online only
-    scores = score_table(fit)
+    scores = score_table(fit.laws, fit.table)
     predictions = [prediction_table(fit.laws, fit.table, FITTED)]
     if test is not None:
         predictions.append(prediction_table(fit.laws, test, HELD_OUT))
     run.log_artifact(law_artifact(fit, runs.digest))
     tables = {SCORES: scores, PREDICTIONS: pd.concat(predictions, ignore_index=True)}
-    if fit.answer:
-        tables[OPTIMUM] = fit.answer.table
+    tables |= answer_tables(fit.answer)
     page = fit.folder / REPORT
     shown = {"report": wandb.Html(page, inject=False)} if page.exists() else {}
     run.log({name: wandb.Table(dataframe=table) for name, table in tables.items()} | shown)
-    run.summary.update(numbers_of(fit, scores))
+    run.summary.update(numbers_of(scores, fit.answer))
     run.finish()
 
 

@@ -12,21 +12,26 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from mixlaw.advice.recommend import recommend
 from mixlaw.cli.main import main as mixlaw
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.tables.read import read_table
 from scripts.wandb_dashboard import build_report, build_workspace, read_study
 from scripts.wandb_fit import answers, read_fit
+from scripts.wandb_tables import answer_facts, answer_tables, numbers_of, prediction_table
 from tests.commands import call
 from tests.marks import slow
 from tests.mixlaw.run_logs import eval_row, train_row, write_run
+from tests.mixlaw.synthetic import TRUTHS, fitted, phase_study
 from tests.scripts.wandb_files import Record, history, inspect, of_type, private, server_that_says, summary
 from train.compose import ROOT
 from train.loop import run as train
@@ -406,6 +411,54 @@ def test_the_workspace_draws_what_is_mirrored_by_study(
     [runs] = section["runSets"]
     assert [key["name"] for key in runs["grouping"]] == ["group"]
     assert [(f["key"]["name"], f["value"]) for f in runs["filters"]["filters"]] == [("jobType", "train")]
+
+
+@needs_workspaces
+def test_views_of_runs_with_phases_show_these(study: Path) -> None:
+    read = replace(read_study(study), phases=2)
+    spec = build_workspace(read, "us", "mixlaw")._to_model().spec.model_dump_json(by_alias=True, exclude_none=True)
+    sections = {
+        s["name"]: list(all_of(s, "metrics")) for s in json.loads(spec)["section"]["panelBankConfig"]["sections"]
+    }
+    weights = [[f"weight@{p}/{domain}"] for p in (1, 2) for domain in ("code", "web")]
+    assert sections["weights by phase"] == [["train/phase"], *weights]
+    blocks = build_report(read, "us", "mixlaw")._to_model().spec.model_dump_json(by_alias=True, exclude_none=True)
+    assert {"phases", "phase_gains", "switches"} <= {str(value) for value in all_of(json.loads(blocks), "val")}
+
+
+def test_the_number_of_phases_is_that_of_the_runs(study: Path, tmp_path: Path) -> None:
+    assert read_study(study).phases == 1
+    copy = shutil.copytree(study, tmp_path / "s", ignore=shutil.ignore_patterns("wandb"))
+    facts = json.loads((copy / "23" / "run.json").read_text())
+    spent = {"code": 100, "web": 100}
+    more = {"weights": facts["mixture"], "tokens_by_domain": spent}
+    phases = [{"until": step / 800, "step": step} | more for step in (200, 400, 800)]
+    (copy / "23" / "run.json").write_text(json.dumps(facts | {"phases": phases}))
+    assert read_study(copy).phases == 3
+
+
+def test_phases_stand_in_the_tables_the_summary_and_the_metadata() -> None:
+    laws = fitted("multiplicative-phases", {"main": TRUTHS["multiplicative-phases"]})
+    answer = recommend(laws, n_params=1e9, n_tokens=1e11, target="main", phases=2, switch=0.8)
+    tables, plan = answer_tables(answer), answer.phases
+    assert tables.keys() == {"optimum", "phases", "phase_gains", "switches"}
+    numbers = numbers_of(pd.DataFrame({"runs": ["fitted"], "law": ["x"], "mre": [1.0]}), answer)
+    assert numbers["phases_gain"] == plan.gains["gain"][0]
+    assert numbers["phase_1_until"] == 0.8
+    for row in tables["phases"].to_dict("records"):
+        assert numbers[f"phase_{row['phase']}_weight/{row['domain']}"] == row["weight"]
+    assert answer_facts(answer)["phases"]["override"] == plan.override
+    static = replace(answer, phases=None)
+    assert answer_tables(static).keys() == {"optimum"}
+    assert "phases" not in answer_facts(static)
+
+
+def test_predictions_of_runs_with_phases_hold_their_phases() -> None:
+    laws = fitted("multiplicative-phases", {"main": TRUTHS["multiplicative-phases"]})
+    study = phase_study("multiplicative-phases")
+    shown = prediction_table(laws, study, "fitted")
+    assert {"until@1", "weight_code@1", "weight_web@2"} <= set(shown)
+    np.testing.assert_allclose(shown["until@1"], study.frame["until@1"])
 
 
 @needs_workspaces
