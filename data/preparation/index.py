@@ -158,7 +158,7 @@ def _with_tokens(
     for i in np.unique(number[is_part]).tolist():
         here = slice(*np.searchsorted(number, [i, i + 1]))
         file = FORMATS[reader](files[i], settings)
-        begin[here], end[here] = file.bounds(first[here]), file.bounds(stop[here])
+        begin[here], end[here] = file.bounds(np.stack([first[here], stop[here]]).ravel()).reshape(2, -1)
     return np.stack([number, begin, end - begin, first, stop - first], 1)
 
 

@@ -1,7 +1,7 @@
 """The shards of a split: token files of the prepared folder, or spans of documents in files of other trainers."""
 
 import json
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from mixlaw.errors import DataError
 Ints = NDArray[np.int64]
 INPUTS = "inputs.json"  # path, size and modification time of the files that a domain is read from
 SPAN_COLUMNS = 5  # of the index: file, first token in it, tokens, first document in it, documents
-MOST_OPEN = 1024  # files of a split that are mapped at a time
+MOST_OPEN = 64  # files of a split at a time: of all domains together, fewer than the usual limit of 1,024
 
 
 def read_inputs(folder: Path) -> dict[str, list[Any]]:
@@ -95,22 +95,8 @@ class ExternalShards:
     def __init__(self, folder: Path, split: str, facts: dict[str, Any], vocab_size: int) -> None:
         spans = np.fromfile(folder / f"{split}.spans", "<i8").reshape(-1, SPAN_COLUMNS)
         self._file, self._first, self.n_tokens, self._first_document, self.n_documents = spans.T
-        self._inputs = read_inputs(folder)
-        self._root, self._reader, self._vocab_size = Path(facts["root"]), facts["reader"], vocab_size
-        self._settings = FileSettings(facts["dtype"], facts["end_id"], facts["column"])
-        self._opened = lru_cache(MOST_OPEN)(self._open)
-
-    def _open(self, number: int) -> TokenFile:
-        """Open a file; only now is its size compared, since asking for all sizes takes long on a cluster."""
-        path, expected = self._root / self._inputs["path"][number], self._inputs["n_bytes"][number]
-        actual = path.stat().st_size if path.is_file() else -1
-        if actual != expected:
-            state = "is missing" if actual < 0 else f"has {actual:,} bytes"
-            raise DataError(
-                f"{path} {state}, expected {expected:,} bytes as when it was indexed: restore it, or index the files "
-                "anew with `python -m data.prepare --again`"
-            )
-        return FORMATS[self._reader](path, self._settings)
+        self._vocab_size = vocab_size
+        self._opened = lru_cache(MOST_OPEN)(partial(_open, facts, read_inputs(folder)))
 
     def read(self, shard: int, start: int, stop: int) -> NDArray[Any]:
         """Return the tokens [start, stop) of a shard.
@@ -138,3 +124,16 @@ class ExternalShards:
         """Return the first token of each document of a shard."""
         documents = np.arange(self.n_documents[shard]) + self._first_document[shard]
         return self._opened(int(self._file[shard])).bounds(documents) - self._first[shard]
+
+
+def _open(facts: dict[str, Any], inputs: dict[str, list[Any]], number: int) -> TokenFile:
+    """Return a file; only now is its size compared, since asking for all sizes takes long on a cluster."""
+    path, expected = Path(facts["root"], inputs["path"][number]), inputs["n_bytes"][number]
+    actual = path.stat().st_size if path.is_file() else -1
+    if actual != expected:
+        state = "is missing" if actual < 0 else f"has {actual:,} bytes"
+        raise DataError(
+            f"{path} {state}, expected {expected:,} bytes as when it was indexed: restore it, or index the files anew "
+            "with `python -m data.prepare --again`"
+        )
+    return FORMATS[facts["reader"]](path, FileSettings(facts["dtype"], facts["end_id"], facts["column"]))

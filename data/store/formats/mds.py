@@ -44,14 +44,16 @@ class MdsFile(TokenFile):
     def tokens(self, start: int, stop: int) -> NDArray[Any]:
         """Return the ids of the tokens [start, stop), copied together from their samples."""
         dtype, first_byte, ends = self._samples
-        kind, parts = np.dtype(dtype).newbyteorder("<"), []
+        kind = np.dtype(dtype).newbyteorder("<")
         first, last = np.searchsorted(ends, (start, stop - 1), side="right").tolist()
-        for i in range(first, last + 1):
-            begin = int(ends[i - 1]) if i else 0
-            here = slice(max(start, begin) - begin, min(stop, int(ends[i])) - begin)
-            at = int(first_byte[i]) + here.start * kind.itemsize
-            parts.append(np.frombuffer(self._raw, kind, here.stop - here.start, at))
-        return np.concatenate(parts)
+        here = slice(first, last + 1)
+        begins = np.concatenate([np.zeros(1, np.int64), ends])[here]
+        skipped = np.maximum(start - begins, 0)
+        n_tokens = np.minimum(stop, ends[here]) - begins - skipped
+        at = first_byte[here] + skipped * kind.itemsize
+        raw = self._read(int(at[0]), int(at[-1] - at[0]) + int(n_tokens[-1]) * kind.itemsize)
+        parts = zip(n_tokens.tolist(), (at - at[0]).tolist(), strict=True)
+        return np.concatenate([np.frombuffer(raw, kind, n, offset) for n, offset in parts])
 
     @cached_property
     def _raw(self) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import pandas as pd
 from data.store.formats.token_file import ContiguousFile, FileFacts, Ints
 from mixlaw.errors import DataError
 
-_SCANNED = 1 << 26  # tokens at a time
+_SCANNED = 1 << 24  # tokens at a time
 
 
 class OlmoFile(ContiguousFile):
@@ -37,13 +37,17 @@ class OlmoFile(ContiguousFile):
         """Return the first token of each of these documents, or the end of the file."""
         return np.concatenate([np.zeros(1, np.int64), self._ends])[documents]
 
+    @property
+    def _n_tokens(self) -> int:
+        return self.path.stat().st_size // np.dtype(self.settings.dtype).itemsize
+
     @cached_property
     def _ends(self) -> Ints:
         listed = self.path.with_suffix(".csv.gz")
         return self._listed_ends() if listed.is_file() else self._ends_of_documents()
 
     def _listed_ends(self) -> Ints:
-        path, n_tokens = self.path.with_suffix(".csv.gz"), len(self._ids)
+        path, n_tokens = self.path.with_suffix(".csv.gz"), self._n_tokens
         try:
             table = pd.read_csv(path, header=None, usecols=[0, 1], dtype=np.int64)
         except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -58,15 +62,12 @@ class OlmoFile(ContiguousFile):
         return ends
 
     def _ends_of_documents(self) -> Ints:
-        ids = self._ids
-        found = [
-            np.flatnonzero(ids[at : at + _SCANNED] == self.settings.end_id) + at + 1
-            for at in range(0, len(ids), _SCANNED)
-        ]
-        ends = np.concatenate(found)
+        n_tokens = self._n_tokens
+        parts = ((at, self.tokens(at, min(at + _SCANNED, n_tokens))) for at in range(0, n_tokens, _SCANNED))
+        ends = np.concatenate([np.flatnonzero(ids == self.settings.end_id) + at + 1 for at, ids in parts])
         if not len(ends):
             raise DataError(
                 f"{self.path}: the end token {self.settings.end_id} does not occur, and there is no "
                 f"{self.path.with_suffix('.csv.gz').name} with the documents: correct data.tokenizer.end_id or dtype"
             )
-        return ends if ends[-1] == len(ids) else np.append(ends, len(ids))
+        return ends if ends[-1] == n_tokens else np.append(ends, n_tokens)
