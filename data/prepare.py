@@ -29,6 +29,7 @@ from data.misread import quoted_home
 from data.preparation.build import build, sources
 from data.preparation.inputs import differences
 from data.preparation.sources import check_source, has_images
+from data.store.formats import FORMATS
 from data.store.tokens import Manifest, open_manifest
 from data.store.verified import verify_touched
 from data.tokenizers import FILE_NAME, check_tokenizer
@@ -140,6 +141,8 @@ def check_config(config: DataConfig) -> None:
         raise ConfigError("data.tokenizer.kind=given: token files hold no images: set data.image_size to 0")
     for where, _, source in sources(config):
         check_source(source, where, config.tokenizer)
+        if source.reader in FORMATS and config.image_size:
+            raise ConfigError(f"{where}: token files hold no images: set data.image_size to 0")
         if has_images(source) and not config.image_size:
             raise ConfigError(f"{where} has images: set data.image_size, their side in pixels, for example 32 or 224")
 

@@ -94,12 +94,12 @@ def stage_evaluation(config: DataConfig) -> None:
     evaluation_set(open_manifest(config.folder), "web", "eval", Layout(SEQ_LEN), EVALUATED, BATCH)
 
 
-def measured(stage: Callable[[DataConfig], None], config: DataConfig) -> tuple[float, float]:
-    """Return seconds of a stage, and by how many MB it raised the peak of the process's memory."""
-    before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+def measured(stage: Callable[[DataConfig], None], config: DataConfig) -> tuple[float, float, float]:
+    """Return seconds and CPU seconds of a stage, and by how many MB it raised the peak of the process's memory."""
+    before, begin, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter(), time.process_time()
     stage(config)
-    seconds = time.perf_counter() - begin
-    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    return seconds, cpu, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -120,11 +120,11 @@ def main(argv: list[str] | None = None) -> int:
         write_corpus(folder / "corpus", args.reader, args.files, n_tokens, args.mean_document)
         config = config_of(folder, args.reader)
         stages = {"prepare": stage_prepare, "prepare 2": stage_prepare, "open": stage_open, "steps": stage_steps}
-        print(f"{'stage':<12}{'seconds':>9}{'MB':>8}", flush=True)
+        print(f"{'stage':<12}{'seconds':>9}{'CPU':>9}{'MB':>8}", flush=True)
         for stage, run in (stages | {"evaluation": stage_evaluation}).items():
             with ProcessPoolExecutor(1, get_context("spawn")) as process:  # so that peaks of memory are apart
-                seconds, megabytes = process.submit(measured, run, config).result()
-            print(f"{stage:<12}{seconds:>9.2f}{megabytes:>8.0f}", flush=True)
+                seconds, cpu, megabytes = process.submit(measured, run, config).result()
+            print(f"{stage:<12}{seconds:>9.2f}{cpu:>9.2f}{megabytes:>8.0f}", flush=True)
         index = sum(path.stat().st_size for path in (config.folder / "web").iterdir())
         print(f"index: {index / 1e6:.1f} MB, manifest: {(config.folder / 'manifest.json').stat().st_size:,} bytes")
     return 0

@@ -17,7 +17,7 @@ from mixlaw.errors import ConfigError, DataError
 
 _FILES, _TOKENS, _DOCUMENTS = 32, 1 << 16, 64  # that are looked at: files, and of each its first tokens and documents
 _ENOUGH = 16  # documents that end alike, to say what the end token is
-_OF_ONE_TYPE = {"uint16", "uint32", "int32", "int64"}
+_TYPES = {"uint16", "uint32", "int32", "int64"}
 
 
 def check_external(source: SourceConfig, tokenizer: TokenizerConfig, where: str) -> None:
@@ -38,8 +38,8 @@ def check_external(source: SourceConfig, tokenizer: TokenizerConfig, where: str)
             f"data.tokenizer.name: missing; name the tokenizer of the files of {where}, for example "
             "EleutherAI/gpt-neox-20b"
         )
-    if source.dtype and source.dtype not in _OF_ONE_TYPE:
-        raise ConfigError(f"{where}.dtype is '{source.dtype}'; it must be one of {', '.join(sorted(_OF_ONE_TYPE))}")
+    if source.dtype and source.dtype not in _TYPES:
+        raise ConfigError(f"{where}.dtype is '{source.dtype}'; it must be one of {', '.join(sorted(_TYPES))}")
 
 
 def check_types(files: Sequence[Path], facts: Sequence[FileFacts]) -> None:

@@ -29,7 +29,7 @@ SUFFIXES = {  # of the files that each reader reads in a folder
     "olmo": (".npy",),
     "mds": (".mds",),
 }
-PACKINGS = (".gz", ".zst", ".bz2", ".xz", ".zip")  # counted together with the suffix before them
+PACKINGS = (".gz", ".zst", ".zstd", ".bz2", ".xz", ".zip")  # counted together with the suffix before them
 MOST_SUFFIXES = 6  # kinds of skipped files that a note lists
 FEW_FILES, BIG_FILE = 20, 1 << 20  # few files of this mean size [bytes] probably hold many documents each
 _MAGIC = re.compile(r"[*?[]")

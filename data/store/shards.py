@@ -15,7 +15,7 @@ from mixlaw.errors import DataError
 Ints = NDArray[np.int64]
 INPUTS = "inputs.json"  # path, size and modification time of the files that a domain is read from
 SPAN_COLUMNS = 5  # of the index: file, first token in it, tokens, first document in it, documents
-MOST_OPEN = 64  # files of a split at a time: of all domains together, fewer than the usual limit of 1,024
+MOST_OPEN = 16  # files of a split at a time: for 50 domains together, fewer than the usual limit of 1,024
 
 
 def read_inputs(folder: Path) -> dict[str, list[Any]]:
@@ -96,7 +96,8 @@ class ExternalShards:
         spans = np.fromfile(folder / f"{split}.spans", "<i8").reshape(-1, SPAN_COLUMNS)
         self._file, self._first, self.n_tokens, self._first_document, self.n_documents = spans.T
         self._vocab_size = vocab_size
-        self._opened = lru_cache(MOST_OPEN)(partial(_open, facts, read_inputs(folder)))
+        settings = FileSettings(facts["dtype"], facts["end_id"], facts["column"])
+        self._opened = lru_cache(MOST_OPEN)(partial(_open, facts, settings, read_inputs(folder)))
 
     def read(self, shard: int, start: int, stop: int) -> NDArray[Any]:
         """Return the tokens [start, stop) of a shard.
@@ -126,14 +127,18 @@ class ExternalShards:
         return self._opened(int(self._file[shard])).bounds(documents) - self._first[shard]
 
 
-def _open(facts: dict[str, Any], inputs: dict[str, list[Any]], number: int) -> TokenFile:
+def _open(facts: dict[str, Any], settings: FileSettings, inputs: dict[str, list[Any]], number: int) -> TokenFile:
     """Return a file; only now is its size compared, since asking for all sizes takes long on a cluster."""
     path, expected = Path(facts["root"], inputs["path"][number]), inputs["n_bytes"][number]
-    actual = path.stat().st_size if path.is_file() else -1
-    if actual != expected:
-        state = "is missing" if actual < 0 else f"has {actual:,} bytes"
+    try:
+        actual = path.stat().st_size
+    except OSError as error:
         raise DataError(
-            f"{path} {state}, expected {expected:,} bytes as when it was indexed: restore it, or index the files anew "
-            "with `python -m data.prepare --again`"
+            f"{path} cannot be opened ({error.strerror}): restore it, or prepare the data --again"
+        ) from None
+    if actual != expected:
+        raise DataError(
+            f"{path} has {actual:,} bytes, expected {expected:,} bytes as when it was indexed: restore it, or index "
+            "the files anew with `python -m data.prepare --again`"
         )
-    return FORMATS[facts["reader"]](path, FileSettings(facts["dtype"], facts["end_id"], facts["column"]))
+    return FORMATS[facts["reader"]](path, settings)

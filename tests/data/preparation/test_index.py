@@ -176,6 +176,8 @@ def test_settings_of_tokenised_files(tmp_path: Path) -> None:
     base = config(tmp_path, web=source)
     assert "reads files that are tokenised already" in refusal(replace(base, tokenizer=TokenizerConfig()))
     assert "data.tokenizer.name: missing" in refusal(replace(base, tokenizer=replace(GIVEN, name="")))
+    with_images = replace(base, tokenizer=TokenizerConfig("pretrained", path="org/neox"), image_size=32)
+    assert "token files hold no images" in refusal(with_images)
     assert "dtype is 'int8'" in refusal(config(tmp_path, web=replace(source, dtype="int8")))
     assert "text_key: the reader 'megatron' does not use it" in refusal(
         config(tmp_path, web=replace(source, text_key="x"))
@@ -227,7 +229,7 @@ def test_changed_files_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"{path} has .* bytes, expected"):
         TokenReader(manifest, "web", "train").windows(np.zeros(1, int), 8)
     path.unlink()
-    with pytest.raises(DataError, match=f"{path} is missing"):
+    with pytest.raises(DataError, match=f"{path} cannot be opened"):
         TokenReader(manifest, "web", "train").windows(np.zeros(1, int), 8)
 
 
@@ -282,3 +284,13 @@ def write_tokenizer(folder: Path) -> Path:
     backend.add_special_tokens(["<|end|>"])
     PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>").save_pretrained(folder)
     return folder
+
+
+def test_files_of_another_format_are_named_with_what_there_is(tmp_path: Path) -> None:
+    write_files("datatrove", tmp_path / "web", documents(60))
+    said = refusal(config(tmp_path, web=SourceConfig("megatron", path=str(tmp_path / "web"))))
+    assert f"the folder {tmp_path / 'web'} holds no file that ends in .bin; there are 3 .ds files" in said
+    (tmp_path / "mds").mkdir()
+    (tmp_path / "mds" / "shard.00000.mds.zstd").touch()
+    said = refusal(config(tmp_path, web=SourceConfig("mds", path=str(tmp_path / "mds"))))
+    assert "holds no file that ends in .mds; there are 1 .mds.zstd files" in said
