@@ -11,12 +11,14 @@ from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.snr import importances
 from mixlaw.cli.question import question_of, question_options
 from mixlaw.cli.reading import read_like, reading_options
+from mixlaw.cli.recommend import phase_options
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.report.drawings import OF_MIXTURES, draw_one
+from mixlaw.report.drawings import OF_MIXTURES, OF_PHASES, draw_one
 
-KINDS = "optimum ternary parallel path prices gradient tradeoff parameters predicted residuals tokens errors".split()
+KINDS = ["optimum", "ternary", "parallel", "path", "prices", "gradient", *OF_PHASES, "tradeoff"]
+KINDS += ["parameters", "predicted", "residuals", "tokens", "errors"]
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -27,6 +29,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--table", nargs="+", default=[], metavar="TABLE", help=runs)
     reading_options(sub)
     question_options(sub)
+    phase_options(sub)
     sub.add_argument("--out", type=Path, default=Path("plot.png"), help="a PNG, SVG or PDF file; default: plot.png")
 
 
@@ -58,4 +61,5 @@ def _answer(laws: FittedLaws, options: argparse.Namespace) -> Recommendation | N
     require_mixture(laws, laws.chosen)
     if options.n_params is None and options.n_tokens is None and options.flops is None:
         return None
-    return recommend(laws, question_of(laws, options), law=options.law)
+    phases = {"phases": options.phases, "switch": options.switch, "beyond_runs": options.beyond_runs}
+    return recommend(laws, question_of(laws, options), law=options.law, **phases)

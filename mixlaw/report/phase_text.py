@@ -9,6 +9,7 @@ from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.tables.units import difference
 from mixlaw.text import percent, span, text_table
 
+PHASED = "the phases"  # what tables, charts and pages call the recommended ones
 MOST_SWITCHES = 9  # whose losses are shown
 COUNTS = {2: "Two", 3: "Three", 4: "Four"}
 

@@ -17,6 +17,7 @@ from mixlaw.advice.objective import Objective
 from mixlaw.advice.recommendation import Recommendation, records
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.jacobian import Array
+from mixlaw.report.phase_text import PHASED
 from mixlaw.report.proof import weighted_losses
 from mixlaw.report.worth import times, with_interval
 from mixlaw.tables.matching import on_mixture
@@ -43,7 +44,7 @@ def measured_factors(rows: Rows, laws: FittedLaws, answer: Recommendation, proof
         return {}
     objective, goal, found = Objective(fit, answer.question, laws.sizes), measured[RECOMMENDED]["measured"], {}
     for name, row in measured.items():
-        if name != RECOMMENDED:
+        if name not in (RECOMMENDED, PHASED):
             found[name] = factor(_curve(answer, proof, row["weights"]), goal, _extended(objective, row["weights"]))
     return found
 

@@ -16,7 +16,7 @@ from mixlaw.report.page import Section
 from mixlaw.report.phase_text import phase_gains_table, phases_table, phases_verdict
 from mixlaw.report.pictures import Picture
 from mixlaw.report.plots_tradeoff import tradeoff_table
-from mixlaw.report.proof import proof_table, verdict
+from mixlaw.report.proof import phases_sentence, proof_table, verdict
 from mixlaw.report.proof_worth import worth_sentences
 from mixlaw.report.templating import render
 from mixlaw.report.worth import worth_table
@@ -103,7 +103,8 @@ def _phases(answer: Recommendation, pictures: Pictures) -> list[Section]:
 
 
 def _proof(m: Material, pictures: Pictures) -> Section:
-    said = " ".join([verdict(m.outcome, m.asked.unit), *worth_sentences(m.asked, m.needed)])
+    of_phases = phases_sentence(m.asked, m.outcome)
+    said = " ".join([verdict(m.outcome, m.asked.unit), *of_phases, *worth_sentences(m.asked, m.needed)])
     body = render("proof", verdict=said, pictures=those(pictures, "proof"), frame=proof_table(m.outcome))
     return Section("The proof", body)
 

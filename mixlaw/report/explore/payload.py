@@ -22,13 +22,13 @@ from mixlaw.laws.terms import PHASES
 from mixlaw.mixture import Mixture
 from mixlaw.report.explore.law_json import term_json
 from mixlaw.report.material import Material
+from mixlaw.report.phase_text import PHASED
 from mixlaw.tables.columns import LOSS
 from mixlaw.tables.table import Table
 
 BASE64 = 4 / 3
 LEAST_DRAWS = 20  # resamples in a page, even where it has no room
 STEPS = 32767  # in which 16 bits count from the fit to the furthest resample
-PHASED = "the phases"  # name of the recommended ones
 BELOW, ABOVE, FURTHER = 0.5, 10.0, 1000.0  # ends of sliders: below the smallest run, above the big run and all runs
 
 Phases = list[tuple[float, Mixture]]  # the share of the run's tokens at the end of each phase, and its mixture

@@ -10,6 +10,7 @@ from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
+from mixlaw.mixture import Mixture
 from mixlaw.report import plots_laws as plots
 from mixlaw.report.build import write_report
 from mixlaw.report.drawings import OF_PHASES, draw_one
@@ -17,7 +18,9 @@ from mixlaw.report.explore.run_charts import run_charts
 from mixlaw.report.material import Material
 from mixlaw.report.plots_phases import has_switches, phase_gains, phases, switch
 from mixlaw.report.plots_ternary import ternary
+from mixlaw.report.proof import phases_sentence, prove
 from mixlaw.report.rows import changes_of, runs_over_tokens, up_to
+from mixlaw.tables.check import check_frame
 from mixlaw.tables.phase_mixtures import phases_of, ranges_by_phase
 from mixlaw.tables.table import Table
 from tests.mixlaw.report.test_plots_laws import drawn, legend, texts
@@ -113,6 +116,32 @@ def test_the_report_has_a_section_on_phases(tmp_path, laws: FittedLaws, answer: 
     assert answer.phases.override in page
     write_report(tmp_path / "static.html", laws, study, answer=replace(answer, phases=None))
     assert 'id="phases"' not in (tmp_path / "static.html").read_text()
+
+
+def proof_of(answer: Recommendation) -> Table:
+    """Return runs on the recommended phases, on their mean, and on the best single mixture, of losses 2.0, 2.1, 2.2."""
+    plan, size = answer.phases, {"n_params": BIG["n_params"], "n_tokens": BIG["n_tokens"]}
+    whole = dict(zip(DOMAINS, plan.mixture.array, strict=True))
+    cells = {f"weight_{d}@{p}": h[d] for p, h in enumerate(plan.weights, 1) for d in DOMAINS}
+    cells |= {f"until@{p}": end for p, end in enumerate(plan.until, 1)}
+    rows = [("phases", whole, cells, 2.0), ("mean", whole, {}, 2.1), ("single", answer.weights, {}, 2.2)]
+    made = [{"run_id": n, **size, "loss_main": y, **{f"weight_{d}": h[d] for d in DOMAINS}} | c for n, h, c, y in rows]
+    return check_frame(pd.DataFrame(made), "the proof")
+
+
+def test_the_proof_compares_phases_with_the_best_single_mixture(answer: Recommendation) -> None:
+    rows = prove(answer, proof_of(answer))
+    assert {r["mixture"]: r["measured"] for r in rows} == {"recommended": 2.2, "the phases": 2.0}
+    (said,) = phases_sentence(answer, rows)
+    assert said.startswith("The phases gained +0.2000 nats over the best single mixture; predicted: +")
+    assert phases_sentence(answer, rows[:1]) == []
+
+
+def test_runs_with_phases_do_not_prove_the_single_mixture_that_is_their_mean(answer: Recommendation) -> None:
+    mean = answer.phases.mixture.array
+    single = answer.outcomes.assign(weights=[Mixture(DOMAINS, mean)] * len(answer.outcomes)).head(1)
+    rows = prove(replace(answer, outcomes=single), proof_of(answer))
+    assert [(r["mixture"], r["measured"]) for r in rows] == [("recommended", 2.1), ("the phases", 2.0)]
 
 
 def rows_of_a_phased_run(study: Table) -> Table:
