@@ -10,6 +10,7 @@ import pytest
 
 import mixlaw
 from mixlaw.cli.main import main
+from tests.marks import slow
 
 DOMAINS = ("a", "b", "c")
 
@@ -132,8 +133,8 @@ def test_a_report_is_one_file_without_a_network(laws, table, tmp_path):
     ("cells", "words"),
     [
         ({"weight_a": 1.3}, ["row 5", "weight_a", "1.3"]),
-        ({"n_params": "many"}, ["row 5", "n_params", "not a number"]),
-        ({"n_tokens": -1}, ["row 5", "n_tokens", "above 0"]),
+        slow({"n_params": "many"}, ["row 5", "n_params", "not a number"]),
+        slow({"n_tokens": -1}, ["row 5", "n_tokens", "above 0"]),
         ({"loss_x": "inf"}, ["row 5", "loss_x"]),
         ({"weight_a": 0.9, "weight_b": 0.2, "weight_c": 0.1}, ["row 5", "the weights sum to 1.2"]),
     ],
@@ -147,7 +148,7 @@ def test_a_bad_cell_is_named_and_the_other_rows_are_fitted(table, cells, words, 
     assert re.search(r"\bx +80 +27 ", captured.out)
 
 
-@pytest.mark.parametrize("command", ["check", "fit", "compare", "report"])
+@pytest.mark.parametrize("command", ["check", "fit", slow("compare"), slow("report")])
 def test_much_that_is_left_out_is_a_warning_on_its_own_line(laws, table, tmp_path, command, capsys):
     frame = pd.read_csv(table).astype({"n_tokens": object})
     frame.loc[:4, "n_tokens"] = "?"

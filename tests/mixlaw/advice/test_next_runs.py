@@ -38,15 +38,16 @@ def runs_of(count: int, size: float = 1e8) -> pd.DataFrame:
     return as_runs("fit", Size("m", size, 20 * size), spread(3, count), DOMAINS)
 
 
-def laws_of(table: Table, law: str = "multiplicative") -> FittedLaws:
-    fit = LawFit(law, n_bootstrap=40).fit(table).fitted_
-    ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
-    return FittedLaws({law: fit}, law, "", ranges, table.mixtures, {}, {}, [], "")
-
-
 @pytest.fixture(scope="module")
 def table() -> Table:
     return study("multiplicative", noise=0.02)
+
+
+@pytest.fixture(scope="module")
+def laws(table: Table) -> FittedLaws:
+    fit = LawFit("multiplicative", n_bootstrap=40).fit(table).fitted_
+    ranges = {c: (float(table.frame[c].min()), float(table.frame[c].max())) for c in ("n_params", "n_tokens")}
+    return FittedLaws({"multiplicative": fit}, "multiplicative", "", ranges, table.mixtures, {}, {}, [], "")
 
 
 @given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=6), seed=st.integers(0, 99))
@@ -76,12 +77,12 @@ def test_the_posterior_is_that_of_generalised_least_squares() -> None:
     assert np.allclose(known.covariance[0], exact, rtol=1e-6, atol=1e-9)
 
 
-def test_the_gain_of_a_run_is_the_variance_that_conditioning_on_it_removes(table: Table) -> None:
-    decision = Decision(laws_of(table).best, BIG, {}, table, (4, 1.4))
+def test_the_gain_of_a_run_is_the_variance_that_conditioning_on_it_removes(table: Table, laws: FittedLaws) -> None:
+    decision = Decision(laws.best, BIG, {}, table, (4, 1.4))
     offered = runs_of(9, 5e8)
     part, (offer,) = decision.parts[0], decision.whitened(offered)
     before, gain = part.variance(), part.gain(offer)
-    after = posterior_of(laws_of(table).best, table, "main").given(offered.iloc[[4]], DOMAINS, (4, 1.4))
+    after = posterior_of(laws.best, table, "main").given(offered.iloc[[4]], DOMAINS, (4, 1.4))
     part.update(offer[:, :, 4])
     assert before - part.variance() == pytest.approx(gain[4], rel=1e-6)
     assert np.allclose(part.posterior.covariance, after.covariance, rtol=1e-5, atol=1e-10)
@@ -100,8 +101,7 @@ def test_noise_is_split_into_what_a_run_and_what_a_row_has(table: Table) -> None
     assert noise.row == pytest.approx(0.02 / 2**0.5, rel=0.5)
 
 
-def test_chosen_runs_reduce_variance_more_than_others_of_the_same_cost(table: Table) -> None:
-    laws = laws_of(table)
+def test_chosen_runs_reduce_variance_more_than_others_of_the_same_cost(table: Table, laws: FittedLaws) -> None:
     decision = Decision(laws.best, BIG, {}, table, (7, 1.3))
     offered = candidates(DOMAINS, [Size("m", 1e8, 2e9)], decision.contenders)
     proposal = next_runs(laws, BIG, table, offered, 5)
@@ -119,8 +119,8 @@ def test_chosen_runs_reduce_variance_more_than_others_of_the_same_cost(table: Ta
         assert other.sd() > sd[-1, 1]
 
 
-def test_of_two_equally_informative_runs_the_cheaper_one_is_chosen(table: Table) -> None:
-    laws, run = laws_of(table), runs_of(1)
+def test_of_two_equally_informative_runs_the_cheaper_one_is_chosen(table: Table, laws: FittedLaws) -> None:
+    run = runs_of(1)
     nearly = run.assign(flops=10 * run["flops"], n_tokens=run["n_tokens"] * 1.5)
     offered = pd.concat([nearly, run], ignore_index=True)
     assert next_runs(laws, BIG, table, offered, 1).runs["flops"].item() == run["flops"].item()
@@ -134,16 +134,16 @@ def test_of_two_equally_informative_runs_the_cheaper_one_is_chosen(table: Table)
     assert whatever_it_costs[0] == whatever_it_costs[1]
 
 
-def test_the_same_run_again_is_no_candidate(table: Table) -> None:
+def test_the_same_run_again_is_no_candidate(table: Table, laws: FittedLaws) -> None:
     run = runs_of(2)
     offered = pd.concat([run.assign(flops=10 * run["flops"]), run], ignore_index=True)
-    assert next_runs(laws_of(table), BIG, table, offered, 2).runs["flops"].tolist() == run["flops"].tolist()
+    assert next_runs(laws, BIG, table, offered, 2).runs["flops"].tolist() == run["flops"].tolist()
     with pytest.raises(ConfigError, match="cannot choose 3 runs from 2 candidates"):
-        next_runs(laws_of(table), BIG, table, offered, 3)
+        next_runs(laws, BIG, table, offered, 3)
 
 
-def test_mixtures_that_may_be_best_keep_to_the_limits_of_the_decision(table: Table) -> None:
-    fit = laws_of(table).best
+def test_mixtures_that_may_be_best_keep_to_the_limits_of_the_decision(table: Table, laws: FittedLaws) -> None:
+    fit = laws.best
     limited = replace(BIG, caps={"docs": 0.6}, floors={"web": 0.2})
     free, kept = (Decision(fit, q, {}, table, (7, 1.3)).contenders for q in (BIG, limited))
     web, docs = DOMAINS.index("web"), DOMAINS.index("docs")
@@ -152,7 +152,7 @@ def test_mixtures_that_may_be_best_keep_to_the_limits_of_the_decision(table: Tab
     assert not np.allclose(free, kept)
 
 
-def test_a_run_that_was_trained_already_is_no_candidate(table: Table) -> None:
+def test_a_run_that_was_trained_already_is_no_candidate(table: Table, laws: FittedLaws) -> None:
     last = table.frame.sort_values("n_tokens").groupby("run_id").tail(1).head(3)
     same = last.assign(flops=1.0).drop(columns=["run_id", "row", "loss_main"])
     longer = same.assign(n_tokens=1.1 * same["n_tokens"])
@@ -160,7 +160,7 @@ def test_a_run_that_was_trained_already_is_no_candidate(table: Table) -> None:
     offered = pd.concat([same, longer, other], ignore_index=True)
     assert trained(offered, table).tolist() == [True] * 3 + [False] * 6
     with pytest.raises(ConfigError, match="cannot choose 7 runs from 6 candidates"):
-        next_runs(laws_of(table), BIG, table, offered, 7)
+        next_runs(laws, BIG, table, offered, 7)
 
 
 def test_an_empty_loss_changes_little(table: Table) -> None:
@@ -198,8 +198,7 @@ def test_the_expected_error_of_a_prediction_is_the_one_that_fits_make() -> None:
     assert 0.4 < np.std(found) / sd < 2.0
 
 
-def test_what_cannot_be_chosen_is_refused(table: Table) -> None:
-    laws = laws_of(table)
+def test_what_cannot_be_chosen_is_refused(table: Table, laws: FittedLaws) -> None:
     own = Table(table.frame.rename(columns={"loss_main": "loss_web"}), table.domains, ["web"])
     with pytest.raises(ConfigError, match="cannot choose 20 runs from 3 candidates"):
         next_runs(laws, BIG, table, runs_of(3), 20)

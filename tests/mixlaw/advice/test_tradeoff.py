@@ -27,7 +27,7 @@ def random_mixtures(count: int) -> np.ndarray:
     return np.vstack([rng.dirichlet(np.full(3, a), count) for a in (0.3, 1.0, 5.0)])
 
 
-@examples(40)
+@examples(24)
 @given(st.integers(0, 10_000))
 def test_no_mixture_has_both_losses_below_the_front(seed):
     objective = goal(seed).objective
@@ -44,9 +44,10 @@ def test_no_mixture_has_both_losses_below_the_front(seed):
     assert x[0] <= first(every).min() + 1e-3
 
 
-@examples(40)
-@given(st.integers(0, 10_000), st.sampled_from(["mean", "worst"]))
-def test_no_mixture_as_near_to_the_baseline_is_better_than_the_front(seed, objective):
+@pytest.mark.parametrize("objective", ["mean", "worst"])
+@examples(8)
+@given(st.integers(0, 10_000))
+def test_no_mixture_as_near_to_the_baseline_is_better_than_the_front(objective, seed):
     asked = goal(seed, objective=objective)
     laws = fitted("additive", random_targets(seed, 3), n_draws=3)
     found = from_baseline(asked.objective, UNIFORM, laws)

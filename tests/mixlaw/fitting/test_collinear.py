@@ -92,7 +92,7 @@ def test_what_scales_the_terms_of_n_and_d_is_found_in_every_law_of_the_paper():
 
 def test_auto_on_a_line_with_one_run_a_size_does_not_claim_to_know():
     few = runs(0.0, [(n, 20 * n) for n in (2e7, *SIZES, 6.4e8)], n_mixtures=4)
-    choice = fit_and_choose(few, ["auto"], n_bootstrap=60)
+    choice = fit_and_choose(few, ["auto"], n_bootstrap=30)
     fit = choice.fits[choice.chosen]
     off = runs(0.0, OFF_THE_LINE, n_mixtures=4, seed=9, noise=0.0)
     assert fit.predict(off).eval("low <= observed <= high").mean() >= 0.8

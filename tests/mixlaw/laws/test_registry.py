@@ -17,6 +17,7 @@ from mixlaw.laws.published import Formula
 from mixlaw.laws.registry import LAWS, get_law, register
 from mixlaw.laws.terms import Constant, Inputs, PowerOfSum, Term
 from mixlaw.laws.tree import Decay, Nested, Product, Sum, embedded
+from tests.marks import examples
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, random_case, study
 
 NAMES = list(LAWS)
@@ -287,7 +288,7 @@ def test_every_law_says_what_it_is_and_where_it_is_from():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=8)
+@examples(24)
 @given(seed=seeds)
 def test_the_gradient_by_parameters_is_exact_also_at_zero_weights(name, seed):
     law, step = LAWS[name], 1e-6
@@ -302,7 +303,7 @@ def test_the_gradient_by_parameters_is_exact_also_at_zero_weights(name, seed):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=8)
+@examples(24)
 @given(seed=seeds)
 def test_the_gradient_by_weights_is_exact_also_at_zero_weights(name, seed):
     law, step = LAWS[name], 1e-7
@@ -319,7 +320,7 @@ def test_the_gradient_by_weights_is_exact_also_at_zero_weights(name, seed):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=10)
+@examples(24)
 @given(seed=seeds)
 def test_the_reported_parameters_put_into_the_sources_formula_give_the_loss(name, seed):
     law = LAWS[name]
@@ -334,7 +335,7 @@ def test_the_reported_parameters_put_into_the_sources_formula_give_the_loss(name
 
 @pytest.mark.parametrize("name", NAMES)
 @given(seed=seeds, order=st.permutations([0, 1, 2]))
-@settings(max_examples=8)
+@examples(24)
 def test_the_order_of_domains_does_not_matter(name, seed, order):
     law = LAWS[name]
     theta, x = random_case(law, seed)
@@ -347,7 +348,7 @@ def test_the_order_of_domains_does_not_matter(name, seed, order):
 
 @pytest.mark.parametrize("name", NAMES)
 @given(seed=seeds)
-@settings(max_examples=8)
+@examples(24)
 def test_rows_grouped_by_mixture_give_the_same_losses_and_derivatives(name, seed):
     law = LAWS[name]
     theta, x = random_case(law, seed, n=5)
@@ -367,7 +368,7 @@ def test_rows_grouped_by_mixture_give_the_same_losses_and_derivatives(name, seed
 
 @pytest.mark.parametrize("name", NAMES)
 @given(seed=seeds)
-@settings(max_examples=8)
+@examples(24)
 def test_every_parameter_vector_may_have_mixtures_of_its_own(name, seed):
     law = LAWS[name]
     theta, x = random_case(law, seed, b=3)
@@ -385,7 +386,7 @@ def test_every_parameter_vector_may_have_mixtures_of_its_own(name, seed):
 
 @pytest.mark.parametrize("name", NAMES)
 @given(seed=seeds, k=st.integers(2, 7))
-@settings(max_examples=8)
+@examples(24)
 def test_losses_and_derivatives_are_finite_anywhere_in_the_box_also_at_zero_weights(name, seed, k):
     law, rng = LAWS[name], np.random.default_rng(seed)
     _, x = random_case(law, seed, k=k)
@@ -426,7 +427,7 @@ BY_D = [n for n in NAMES if "D" in LAWS[n].uses and n not in ("forgetting", *EME
 
 @pytest.mark.parametrize("name", [*BY_N, "forgetting"])
 @given(seed=seeds, factor=st.floats(1.1, 1e4))
-@settings(max_examples=10)
+@examples(24)
 def test_more_parameters_never_raise_the_loss(name, seed, factor):
     # Sedova's may, where its delta is above 0
     theta, x = random_case(LAWS[name], seed)
@@ -437,7 +438,7 @@ def test_more_parameters_never_raise_the_loss(name, seed, factor):
 
 @pytest.mark.parametrize("name", BY_D)
 @given(seed=seeds, factor=st.floats(1.1, 1e4))
-@settings(max_examples=10)
+@examples(24)
 def test_more_tokens_never_raise_the_loss(name, seed, factor):
     theta, x = random_case(LAWS[name], seed)
     here, there = LAWS[name].loss(theta, x), LAWS[name].loss(theta, moved(x, log_d=np.log(factor)))
@@ -506,7 +507,7 @@ LIMITS = {  # the law in the limit of infinite N and D
 
 @pytest.mark.parametrize("name", LIMITS)
 @given(seed=seeds)
-@settings(max_examples=10)
+@examples(24)
 def test_with_parameters_and_tokens_without_end_the_mixtures_term_is_left(name, seed):
     law = LAWS[name]
     theta, x = random_case(law, seed, b=1)
@@ -522,7 +523,7 @@ def test_with_parameters_and_tokens_without_end_the_mixtures_term_is_left(name, 
 
 @pytest.mark.parametrize("name", SHAPED)
 @given(seed=seeds)
-@settings(max_examples=10)
+@examples(24)
 def test_a_law_that_says_it_is_convex_in_the_mixture_is(name, seed):
     law, rng = LAWS[name], np.random.default_rng(seed)
     theta, x = random_case(law, seed, b=40)
@@ -620,7 +621,7 @@ UNIT_CHANGES = {
 
 @pytest.mark.parametrize("name", UNIT_CHANGES)
 @given(seed=seeds, n_unit=st.floats(1e-2, 1e2), d_unit=st.floats(1e-2, 1e2))
-@settings(max_examples=10)
+@examples(24)
 def test_units_change_the_parameters_and_not_the_loss(name, seed, n_unit, d_unit):
     law = LAWS[name]
     theta, x = random_case(law, seed, b=1)

@@ -31,10 +31,11 @@ def test_every_mixture_is_held_out_once():
 
 def test_auto_sees_the_fitted_part_only_and_reports_its_choice():
     table = study("additive", noise=0.002)
-    before = compare(table, "auto", holdout="scale", **QUICK)
+    quick = QUICK | {"n_bootstrap": 4}
+    before = compare(table, "auto", holdout="scale", **quick)
     largest = table.frame["n_params"] == table.frame["n_params"].max()
     table.frame.loc[largest, "loss_main"] *= 1.5
-    after = compare(table, "auto", holdout="scale", **QUICK)
+    after = compare(table, "auto", holdout="scale", **quick)
     assert before.auto == after.auto
     assert before.auto[0][0] in ("multiplicative", "additive", "joint")
     assert after.laws["mre"].item() > before.laws["mre"].item() + 20

@@ -22,6 +22,7 @@ from mixlaw.selection.paired import difference, mean_errors, on_shared_targets
 from mixlaw.selection.splits import default_kind
 from mixlaw.selection.trial import start_trial, starter
 from mixlaw.selection.workers import Workers
+from tests.marks import slow
 from tests.mixlaw.synthetic import study
 
 QUICK = {"n_starts": 6, "n_bootstrap": 8}
@@ -172,7 +173,7 @@ def test_auto_takes_the_form_that_the_tables_n_and_d_allow():
         auto_laws(table.rows(table.frame["run_id"].astype(int) % 15 < 2))
 
 
-@pytest.mark.parametrize("truth", ["additive-fixed-d", "joint-fixed-d", "multiplicative-fixed-d"])
+@pytest.mark.parametrize("truth", [slow("additive-fixed-d"), slow("joint-fixed-d"), "multiplicative-fixed-d"])
 def test_one_number_of_tokens_at_several_sizes_is_fitted_with_n_and_without_d(truth):
     table = study(truth, noise=0.003, tokens=(1e10,), sizes=(1e7, 3e7, 1e8, 3e8), n_mixtures=20)
     found = compare(table, ["auto"], holdout="scale", n_bootstrap=20)
