@@ -150,12 +150,12 @@ def test_a_run_that_is_over_is_sent_from_its_first_row_once_asked(plan: Plans, t
     assert (
         out == f"{folder} finished\n{folder}: its log was sent to W&B, project mixlaw, from the first row it lacked\n"
     )
-    assert sent_rows(folder) == expected(log, json.loads((folder / "run.json").read_text()))
+    expected_rows = expected(log, json.loads((folder / "run.json").read_text()))
+    assert sent_rows(folder) == expected_rows
     assert log_of(this) == log
-    pages = sorted(folder.glob("wandb/**/*.wandb"))
     code, out, err = call("-m", "train", *tiny("logging=wandb"), **private(tmp_path))
     assert (code, out, err) == (0, f"{folder} finished\n", "")  # each row once
-    assert sorted(folder.glob("wandb/**/*.wandb")) == pages != []
+    assert sent_rows(folder) == expected_rows
 
 
 def test_a_run_that_goes_on_is_sent_from_its_first_row_once_asked(
@@ -170,6 +170,19 @@ def test_a_run_that_goes_on_is_sent_from_its_first_row_once_asked(
     rows = [json.loads(line)[1] for line in seen.read_text().splitlines() if '"row"' in line]
     facts = json.loads((folder_of(this) / "run.json").read_text())
     assert without_rates([(row.pop("step"), row) for row in rows]) == expected(unmirrored, facts)
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_is_sent_to_the_real_library_from_its_first_row(
+    plan: Plans, tiny: Tiny, unmirrored: bytes, tmp_path: Path
+) -> None:
+    this = plan()
+    assert run(this, stop_at(7)) == "again"
+    code, _, err = call("-m", "train", *tiny("logging=wandb"), prepare=be_patient, **private(tmp_path))
+    assert code == 0, err
+    folder = folder_of(this)
+    assert log_of(this) == unmirrored
+    assert sent_rows(folder) == expected(unmirrored, json.loads((folder / "run.json").read_text()))
 
 
 @pytest.fixture
