@@ -27,7 +27,7 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import PHASES, TINY, UNTIL, Constant, Inputs, Slot, Term
 from mixlaw.laws.tree import Nested
 
-RECENCY, INTERLEAVING = (-3.0, 3.0), (-3.0, 0.0)  # log r, log s
+RECENCY, INTERLEAVING = (-3.0, 4.0), (-3.0, 0.0)  # log r, log s
 RECENCY_PRIOR = (0.0, 0.7)  # of log r: all tokens count alike, to within a factor of two
 INTERLEAVING_PRIOR = (-0.5, 0.3)  # of log s
 
