@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mixlaw.errors import FitError
 from mixlaw.fitting import collinear
@@ -21,6 +22,7 @@ NO_PHASES = (
     "or fit the law of the same name without -phases"
 )
 SAME_WEIGHT = 1e-3  # a weight that varies by less counts as constant
+ROUNDING = 1e-6  # relative; tokens that exceed those of a domain by less are not repeated
 
 
 def check_identifiable(law: Law, table: Table, what: str = "this table", with_priors: bool = True) -> list[str]:
@@ -100,12 +102,17 @@ def distinct(table: Table) -> tuple[int, int, int]:
 
 def repeats(table: Table) -> bool:
     """Return whether some row trains on more tokens of a domain than there are; False if a size is unknown."""
+    return bool(repeated(table).any())
+
+
+def repeated(table: Table) -> NDArray[np.bool_]:
+    """Return (n,) which rows train on more tokens of a domain than there are; none if a size is unknown."""
     available = [table.frame.get(f"available_{d}") for d in table.domains]
     known = [p.to_numpy(float) for p in available if p is not None and p.notna().all()]
     if not available or len(known) < len(available):
-        return False
+        return np.zeros(len(table.frame), bool)
     seen = table.mixtures * table.frame["n_tokens"].to_numpy(float)[:, None]
-    return bool((seen > np.stack(known, axis=1)).any())
+    return np.asarray((seen > (1 + ROUNDING) * np.stack(known, axis=1)).any(1), bool)
 
 
 def _ignored(law: Law, sizes: int, tokens: int, mixtures: int) -> list[str]:

@@ -43,6 +43,7 @@ from mixlaw.laws.published import (
     finite_pool,
     forgetting,
 )
+from mixlaw.laws.repetition import EffectiveDecay, OfShares, Repeated
 from mixlaw.laws.terms import Constant, InverseSum, Number, PowerOfSum, Term, exponent
 from mixlaw.laws.tree import Decay, Nested, Product, Sum
 
@@ -72,6 +73,9 @@ _MIXED_E = Product(_E, Shares("e", 0.05))
 _SEEN, _SEEN_FLOORS = Exposed(Usefulness()), Exposed(_FLOORS, free=False)
 _SEEN_MIXTURE = Sum(_SEEN_FLOORS, Product(Emergence("D1"), _SEEN))
 _SEEN_E = Product(_E, Exposed(Shares("e", 0.05), free=False))
+_EFFECTIVE_D = Product(Constant("B"), EffectiveDecay("beta", "D0"))
+_EFFECTIVE = Coupled(coupling("q"), _N, _EFFECTIVE_D)
+_EFFECTIVE_MIXTURE = Sum(OfShares(_FLOORS), Product(Emergence("D1"), Usefulness()))
 _HOFFMANN = "Hoffmann et al. 2022, arXiv 2203.15556"
 _PAPER = "Shukor et al. 2025, arXiv 2507.09404"
 _YE = "Ye et al. 2024, arXiv 2403.16952, as listed by Shukor et al. 2025, appendix B.1"
@@ -79,6 +83,10 @@ _OURS = "this project, 2026: mixlaw/laws/multiplicative.py"
 _EXPOSED = (
     "m_i = (sum_p (t_p^r - t_(p-1)^r) h_pi^s)^(1/s) over the phases p of a run, which end at the shares t_p of D; "
     "h is the mixture of the whole run; convex in h_p of all phases together"
+)
+_REPEATED = (
+    "of domain i of U_i tokens v_i h_i D count, v_i = 1/(1 + z_i^p), z_i = (h_i D/U_i - 1)/R (N/U_i)^delta; needs "
+    "available_<domain>; not convex in h in general"
 )
 _SUM_CONVEX = "convex in h where every gamma_i <= 1"
 
@@ -103,6 +111,14 @@ def _phased(form: str, formula: str, term: Nested) -> Law:
     """Return a form of the multiplicative law for runs that change their mixture."""
     static, source = f"multiplicative{form}", "this project, 2026: mixlaw/laws/exposure.py"
     return Law(f"multiplicative-phases{form}", formula, source, term, contains=static, remark=_EXPOSED)
+
+
+def _repeats(static: str, formula: str, term: Nested) -> Law:
+    """Return a law for runs that repeat domains; `static` is the law of fresh tokens."""
+    name, _, form = static.partition("-")
+    full = "-".join(filter(None, (name, "repeats", form)))
+    source = "this project, 2026: mixlaw/laws/repetition.py"
+    return Law(full, formula, source, term, pools_only=name == "coupled", contains=static, remark=_REPEATED)
 
 
 for _law in (
@@ -220,6 +236,24 @@ for _law in (
         Sum(_SEEN_E, Product(Coupled(coupling("q"), _N, Constant("B")), Sum(_SEEN_FLOORS, _SEEN))),
     ),
     _phased("-fixed-nd", "A (sum b_i h_i + 1/sum C_i m_i^gamma)", Product(Constant("A"), Sum(_SEEN_FLOORS, _SEEN))),
+    _repeats(
+        "multiplicative",
+        "E sum e_i h_i + R(N, D_v) (sum b_i h~_i + D/(D + D1) / sum C_i (v_i h_i)^gamma)",
+        Sum(_MIXED_E, Repeated(Product(_EFFECTIVE, _EFFECTIVE_MIXTURE))),
+    ),
+    _repeats(
+        "multiplicative-fixed-n",
+        "E sum e_i h_i + R(D_v) (sum b_i h~_i + D/(D + D1) / sum C_i (v_i h_i)^gamma)",
+        Sum(
+            _MIXED_E,
+            Repeated(Product(Coupled(coupling("q"), Constant("A"), _EFFECTIVE_D), _EFFECTIVE_MIXTURE)),
+        ),
+    ),
+    _repeats(
+        "coupled",
+        "E + ((A/N^alpha)^q + (B/D_v~^beta)^q)^(1/q)",
+        Sum(_E, Repeated(_EFFECTIVE)),
+    ),
     Law(
         "coupled",
         "E + ((A/N^alpha)^q + (B/D~^beta)^q)^(1/q)",

@@ -25,8 +25,8 @@ class Nested(Term):
     """A node with children; its parameters are those of the children, in their order.
 
     `broadcasts`: value and cotangents use only the children's values and `log_of`, so that they work for values of any
-    broadcastable shape. `plain`: the term, its last child, that a node equals where its other
-    parameters are zero.
+    broadcastable shape. `plain`: the term, its last child, that a node equals at the parameters `neutral` of its other
+    children.
     """
 
     children: tuple[Term, ...]
@@ -43,6 +43,10 @@ class Nested(Term):
     @cached_property
     def uses(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset().union(*(c.uses for c in self.children))
+
+    def neutral(self, k: int) -> Array:
+        """Return the parameters of the children before `plain` at which the node equals it."""
+        return np.zeros(self.slices(k)[-1].start)
 
     def slices(self, k: int) -> list[slice]:
         """Return the slice of each child's parameters."""
@@ -277,7 +281,7 @@ def embedded(small: Term, theta: Array, big: Term, k: int) -> Array:
     """
     if isinstance(big, Nested) and big.plain:
         inner = embedded(small, theta, big.plain, k)
-        return np.hstack([np.zeros((len(theta), big.size(k) - inner.shape[1])), inner])
+        return np.hstack([np.tile(big.neutral(k), (len(theta), 1)), inner])
     if isinstance(small, Constant) and isinstance(big, PowerOfSum):
         return np.hstack([theta, np.full((len(theta), 1), min(1.0, big.spread)), np.zeros((len(theta), k - 1))])
     if isinstance(small, Nested) and isinstance(big, Nested):

@@ -8,9 +8,12 @@ from mixlaw.tables.phase_mixtures import changes_mixture
 from mixlaw.tables.table import Table
 
 AUTO = "auto"
-REPEATED = "muennighoff"  # the law of repeated tokens that needs no mixtures
 PREFERRED = "multiplicative"  # lowest errors in `scripts/protocol.py`, in all its forms
-PHASED = f"{PREFERRED}-phases"  # of runs that change their mixture
+PHASED, REPEATING = (
+    f"{PREFERRED}-phases",
+    f"{PREFERRED}-repeats",
+)  # of runs that change their mixture, or repeat domains
+ONE_CORPUS_REPEATED = ("muennighoff", "coupled-repeats")
 
 
 def auto_laws(table: Table) -> list[str]:
@@ -36,15 +39,16 @@ def auto_laws(table: Table) -> list[str]:
 def candidates(table: Table) -> list[str]:
     """Return the laws that `auto` considers, in the form that the table's N, D and mixtures allow.
 
-    If the mixture never varies, these are the laws of N and D alone, and Muennighoff's law if tokens are repeated.
+    If the mixture never varies, these are the laws of N and D alone, and those of repeated tokens if any are.
     """
     sizes, tokens, mixtures = distinct(table)
     form = form_of(sizes, tokens)
+    again = repeats(table)
     if mixtures > 1:
-        phased = [PHASED] if changes_mixture(table) else []
-        return [name + form for name in (PREFERRED, "additive", "joint", *phased) if name + form in LAWS]
-    repeated = [REPEATED] if not form and repeats(table) else []
-    return [name + form for name in ("base", "coupled") if name + form in LAWS] + repeated or ["base"]
+        extended = [name for name, used in ((PHASED, changes_mixture(table)), (REPEATING, again)) if used]
+        return [name + form for name in (PREFERRED, "additive", "joint", *extended) if name + form in LAWS]
+    repeating = ONE_CORPUS_REPEATED if again and not form else ()
+    return [name + form for name in ("base", "coupled", *repeating) if name + form in LAWS] or ["base"]
 
 
 def usual_laws(table: Table) -> list[str]:

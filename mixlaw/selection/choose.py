@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from mixlaw.laws.registry import get_law
-from mixlaw.selection.candidates import PHASED, PREFERRED, n_free
+from mixlaw.selection.candidates import PHASED, PREFERRED, REPEATING, n_free
 from mixlaw.selection.paired import difference, mean_errors, on_shared_targets
 from mixlaw.selection.splits import KINDS
 from mixlaw.selection.trial import Trial
@@ -82,7 +82,7 @@ def _default(tried: list[str], kinds: set[str], k: int) -> str | None:
     If only mixtures were held out, the trial does not test extrapolation in N or D: the default is then the law with
     the fewest parameters.
     """
-    preferred = next((name for name in tried if name.partition("-fixed")[0] in (PREFERRED, PHASED)), None)
+    preferred = next((name for name in tried if name.partition("-fixed")[0] in (PREFERRED, PHASED, REPEATING)), None)
     if preferred and kinds == {"mixture"} and get_law(preferred).uses & {"N", "D"}:
         return min(tried, key=lambda name: n_free(name, k))
     return preferred

@@ -17,8 +17,8 @@ from mixlaw.quoted import split_names
 from mixlaw.runs.comparable import require_alike
 from mixlaw.selection.candidates import AUTO, auto_laws
 from mixlaw.selection.choose import choose_law
+from mixlaw.selection.extended import start_trials, without_twins
 from mixlaw.selection.intervals import IntervalCheck, check_intervals
-from mixlaw.selection.order import start_order_trials, without_twin
 from mixlaw.selection.splits import default_kind
 from mixlaw.selection.trial import Predictor, StartedTrial, Trial, fit_law, start_trial, starter
 from mixlaw.selection.workers import Result, Workers, workers
@@ -132,9 +132,9 @@ def fit_and_choose(
     workers = workers or Workers()
     fits, trials = _fit_and_try(table, list(names), kind, list(targets), workers, settings)
     quick = starter(workers, targets, **settings | {"n_bootstrap": 1})
-    considered, order = without_twin(list(fits), start_order_trials(table, list(fits), quick))
+    considered, needed = without_twins(list(fits), start_trials(table, list(fits), quick))
     chosen, reason = choose_law(trials, considered, len(table.domains) if distinct(table)[2] > 1 else 1)
-    reason = "; ".join(filter(None, [reason if len(considered) > 1 or not order else "", order]))
+    reason = "; ".join(filter(None, [reason if len(considered) > 1 or not needed else "", *needed]))
     scored = trials[0] if trials and (kind or trials[0].kind != "tokens") else None
     checks = {name: check_intervals(fit, trials, scored) for name, fit in fits.items()}
     if scored:

@@ -40,11 +40,18 @@ def held_out(table: Table, kind: str, fold: int = FOLDS - 1) -> NDArray[np.bool_
     elif kind == "tokens":
         held = frame["n_tokens"] > 0.6 * frame.groupby("run_id")["n_tokens"].transform("max")
     else:
-        number = pd.factorize(pd.Series(map(tuple, _mixtures(table).round(4))))[0]
+        number = pd.factorize(pd.Series(map(tuple, _settings(table).round(4))))[0]
         held = pd.Series(number % FOLDS == fold if number.max() >= fold else number == number.max())
     if held.all() or not held.any():
         raise FitError(f"--holdout {kind}: the table has nothing to hold out")
     return held.to_numpy(bool)
+
+
+def _settings(table: Table) -> Array:
+    """Return the mixtures (n, k), and beside them the logarithms of the available tokens where runs differ in them."""
+    pools = [table.frame[c] for c in map(str, table.frame.columns) if c.startswith("available_")]
+    vary = [np.log(pool.to_numpy(float)) for pool in pools if pool.nunique() > 1]
+    return np.column_stack([_mixtures(table), *vary])
 
 
 def _mixtures(table: Table) -> Array:

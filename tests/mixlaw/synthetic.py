@@ -68,6 +68,25 @@ TRUTHS = {
             *_USEFUL,
         ]
     ),
+    "multiplicative-repeats": np.array(
+        [
+            np.log(1.2),
+            0.02,
+            -0.02,
+            0.0,
+            np.log(20.0),  # R
+            np.log(1.5),  # p
+            0.4,  # delta
+            np.log(2.0),
+            *_DECAYS,
+            np.log(0.1),
+            0.1,
+            -0.1,
+            0.0,
+            np.log(0.03),
+            *_USEFUL,
+        ]
+    ),
     "additive-fixed-nd": np.array([np.log(1.6), *_INVERSE]),
     "additive-fixed-n": np.array([np.log(1.6), *_INVERSE, *_DECAYS[2:]]),
     "additive-fixed-d": np.array([np.log(1.6), *_INVERSE, *_DECAYS[:2]]),
@@ -117,6 +136,22 @@ def phase_study(law: str, noise: float = 0.0, seed: int = 0, n_mixtures: int = 1
     cells |= {f"weight_{name}@{p + 1}": phases[p, i] for p in (0, 1) for i, name in enumerate(DOMAINS)}
     begun = {"1": run >= n_mixtures, "2": (run >= n_mixtures) & (until[0] < 1)}
     return replace(table, frame=table.frame.assign(**{c: np.where(begun[c[-1]], v, np.nan) for c, v in cells.items()}))
+
+
+def pool_study(law: str, noise: float = 0.0, seed: int = 0, n_mixtures: int = 24, epochs: float = 40.0) -> Table:
+    """Return a study whose runs repeat a random domain up to `epochs` times, every third of them none."""
+    rng = np.random.default_rng(seed)
+    h, k = rng.dirichlet(np.ones(len(DOMAINS)), n_mixtures), len(DOMAINS)
+    pools = np.full((n_mixtures, k), 1e13)
+    scarce = rng.integers(0, k, n_mixtures)
+    again = np.where(np.arange(n_mixtures) % 3, np.exp(rng.uniform(0, np.log(epochs), n_mixtures)), 1.0)
+    pools[np.arange(n_mixtures), scarce] = h[np.arange(n_mixtures), scarce] * TOKENS[-1] / again
+    n, run, d = (axis.ravel() for axis in np.meshgrid(SIZES, np.arange(n_mixtures), TOKENS, indexing="ij"))
+    x = UNITS.inputs(n, d, h[run].T, columns={"available": pools[run].T / UNITS.n_tokens})
+    loss = get_law(law).loss(TRUTHS[law][None], x)[0] + noise * rng.normal(size=len(n))
+    table = runs_table(n, d, h[run], {"main": loss}, np.repeat(np.arange(len(n) // len(TOKENS)), len(TOKENS)))
+    known = {f"available_{name}": pools[run, i] for i, name in enumerate(DOMAINS)}
+    return replace(table, frame=table.frame.assign(**known))
 
 
 def runs_table(n: Array, d: Array, h: Array, losses: Mapping[str, Array], runs: Array) -> Table:

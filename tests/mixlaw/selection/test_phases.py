@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mixlaw.selection.candidates import candidates
+from mixlaw.selection.extended import without_twins
 from mixlaw.selection.fit_laws import fit_laws
-from mixlaw.selection.order import without_twin
 from mixlaw.selection.splits import held_out
 from mixlaw.tables.phase_mixtures import phases_of
 from tests.mixlaw.synthetic import phase_study, study
@@ -36,11 +36,11 @@ def test_auto_keeps_the_static_law_where_only_the_whole_mixture_matters(seed):
 
 
 def test_a_choice_without_both_laws_says_nothing_of_the_order():
-    assert without_twin(["multiplicative", "additive"], []) == (["multiplicative", "additive"], "")
+    assert without_twins(["multiplicative", "additive"], []) == (["multiplicative", "additive"], [])
     names = ["multiplicative-fixed-n", "additive-fixed-n", f"{LAW}-fixed-n"]
-    kept, why = without_twin(names, [])  # nothing could be held out
+    kept, why = without_twins(names, [])  # nothing could be held out
     assert kept == names[:2]
-    assert "do not show" in why
+    assert "do not show" in why[0]
 
 
 def test_all_rows_of_a_run_that_changes_its_mixture_are_held_out_together():

@@ -1,0 +1,73 @@
+"""When `auto` takes the law of repeated domains, and when it does not; tables of one corpus."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixlaw.fitting.estimator import LawFit
+from mixlaw.fitting.identifiability import repeated
+from mixlaw.laws.registry import LAWS
+from mixlaw.selection.candidates import candidates
+from mixlaw.selection.fit_laws import fit_laws
+from mixlaw.selection.splits import held_out
+from mixlaw.tables.check import check_frame
+from tests.mixlaw.synthetic import TRUTHS, UNITS, pool_study, study
+
+LAW = "multiplicative-repeats"
+QUICK = {"n_starts": 2, "n_bootstrap": 2, "n_jobs": 1}
+
+
+def test_auto_considers_repetition_only_where_rows_repeat():
+    assert LAW in candidates(pool_study("multiplicative"))
+    assert LAW not in candidates(study("multiplicative"))
+    assert LAW not in candidates(pool_study("multiplicative", epochs=1.0))
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
+def test_auto_takes_the_law_of_repetition_where_it_matters(seed):
+    laws = fit_laws(pool_study(LAW, noise=0.01, seed=seed), **QUICK)
+    assert laws.chosen == LAW
+    assert "held-out rows that repeat a domain show with 95 % confidence that repetition matters" in laws.reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_auto_keeps_the_law_of_fresh_tokens_where_repetition_is_free(seed):
+    laws = fit_laws(pool_study("multiplicative", noise=0.01, seed=seed), **QUICK)
+    assert laws.chosen == "multiplicative"
+    assert "do not show with 95 % confidence that repetition matters" in laws.reason
+
+
+def test_known_parameters_are_recovered_and_unseen_pools_predicted():
+    fit = LawFit(LAW, n_starts=4, n_bootstrap=2).fit(pool_study(LAW)).fitted_
+    truth, found = LAWS[LAW].natural(TRUTHS[LAW], fit.domains), fit.params.loc["main"]
+    assert [found[name] for name in ("R", "p", "delta")] == pytest.approx(
+        [truth[name] for name in ("R", "p", "delta")], rel=0.05
+    )
+    unseen = pool_study(LAW, seed=1)
+    error = {}
+    for law in (fit, LawFit("multiplicative", n_starts=4, n_bootstrap=2).fit(pool_study(LAW)).fitted_):
+        predicted = law.predict(unseen)
+        error[law.name] = np.abs(1 - predicted["predicted"] / predicted["observed"])[repeated(unseen)].mean()
+    assert error[LAW] < 2e-3 < 4e-3 < error["multiplicative"]
+
+
+def test_a_fifth_of_the_mixtures_is_a_fifth_of_the_pools_where_runs_differ_in_them():
+    table = pool_study(LAW)
+    one_mixture = table.frame.assign(**{f"weight_{d}": 1 / 3 for d in table.domains})
+    held = held_out(check_frame(one_mixture.drop(columns=["row"], errors="ignore"), "study"), "mixture")
+    assert 0 < held.sum() < len(held)
+
+
+def test_one_corpus_with_unique_tokens_is_fitted():
+    rng = np.random.default_rng(0)
+    n, d, epochs = (axis.ravel() for axis in np.meshgrid([2e7, 1e8, 5e8], [2e9, 1e10, 5e10], [1, 2, 4, 10, 30, 60.0]))
+    law = LAWS["coupled-repeats"]
+    theta = np.array([[np.log(1.2), np.log(20.0), np.log(1.5), 0.4, np.log(2.0), *np.log([0.3, 0.35, 0.25, 0.3, 0.1])]])
+    x = UNITS.inputs(n, d, np.ones((1, len(n))), columns={"available": d[None] / epochs / UNITS.n_tokens})
+    loss = law.loss(theta, x)[0] + 0.005 * rng.normal(size=len(n))
+    frame = {"n_params": n, "n_tokens": d, "unique_tokens": d / epochs, "loss_c4": loss}
+    table = check_frame(pd.DataFrame(frame), "corpus")
+    assert "coupled-repeats" in candidates(table)
+    laws = fit_laws(table, **QUICK)
+    assert laws.chosen == "coupled-repeats"
