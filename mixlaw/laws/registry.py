@@ -85,8 +85,8 @@ _EXPOSED = (
     "h is the mixture of the whole run; convex in h_p of all phases together"
 )
 _REPEATED = (
-    "of domain i of U_i tokens v_i h_i D count, v_i = 1/(1 + z_i^p), z_i = (h_i D/U_i - 1)/R (N/U_i)^delta; needs "
-    "available_<domain>; not convex in h in general"
+    "of domain i of U_i tokens v_i h_i D count, v_i = 1/(1 + z_i^p), z_i = (h_i D/U_i - 1)/R h_i^sigma (N/D)^delta; "
+    "needs available_<domain>; not convex in h in general"
 )
 _SUM_CONVEX = "convex in h where every gamma_i <= 1"
 

@@ -74,9 +74,10 @@ TRUTHS = {
             0.02,
             -0.02,
             0.0,
-            np.log(20.0),  # R
+            np.log(4.0),  # R
             np.log(1.5),  # p
             0.4,  # delta
+            0.6,  # sigma
             np.log(2.0),
             *_DECAYS,
             np.log(0.1),

@@ -44,9 +44,9 @@ COUNTS = {
     "multiplicative-phases-fixed-n": lambda k: 10 + 3 * k,
     "multiplicative-phases-fixed-d": lambda k: 8 + 3 * k,
     "multiplicative-phases-fixed-nd": lambda k: 4 + 2 * k,
-    "multiplicative-repeats": lambda k: 12 + 3 * k,
-    "multiplicative-repeats-fixed-n": lambda k: 11 + 3 * k,
-    "coupled-repeats": lambda k: 10,
+    "multiplicative-repeats": lambda k: 13 + 3 * k,
+    "multiplicative-repeats-fixed-n": lambda k: 12 + 3 * k,
+    "coupled-repeats": lambda k: 11,
     "coupled": lambda k: 7,
     "ye-m1": lambda k: 1 + 2 * k,
     "ye-m2": lambda k: 2 + k,
@@ -148,7 +148,7 @@ def penalty(p, h, felt=1.0):
 
 def worth(p, n, d, h, pool):
     """The worth of the tokens of each domain against fresh ones."""
-    z = np.maximum(h * d / pool - 1, 0) / p["R"] * (n / pool) ** p["delta"]
+    z = np.maximum(h * d / pool - 1, 0) / p["R"] * h ** p["sigma"] * (n / d) ** p["delta"]
     return 1 / (1 + z ** p["p"])
 
 

@@ -20,12 +20,12 @@ def with_pools(x: Inputs, pools) -> Inputs:
     return Inputs.of(x.log_n, x.log_d, x.h, columns={"available": pools}, log_d_unit=x.log_d_unit)
 
 
-def worth(epochs, r=15.0, p=1.0, delta=0.0, n=1.0):
-    """Return the worth of the tokens of one domain that is read this many times, all of them the run's."""
+def worth(epochs, r=15.0, p=1.0, delta=0.0, sigma=0.0, n=1.0, share=1.0):
+    """Return the worth of the tokens of a domain with this share of a run that is read this many times."""
     epochs = np.atleast_1d(np.asarray(epochs, float))
-    pool = 1 / epochs
-    x = Inputs.of(np.full(len(pool), np.log(n)), np.zeros(len(pool)), np.ones((1, len(pool))))
-    return Worth(np.array([[np.log(r), np.log(p), delta]]), with_pools(x, pool[None])).value[0, 0]
+    pool = share / epochs
+    x = Inputs.of(np.full(len(pool), np.log(n)), np.zeros(len(pool)), np.full((1, len(pool)), share))
+    return Worth(np.array([[np.log(r), np.log(p), delta, sigma]]), with_pools(x, pool[None])).value[0, 0]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,7 +42,7 @@ def test_up_to_one_epoch_the_pools_have_no_effect(name, seed):
 
 @given(r=st.floats(0.5, 500), p=st.floats(0.5, 4), delta=st.floats(-0.5, 1.5), n=st.floats(0.01, 100))
 def test_tokens_read_again_are_worth_at_most_fresh_ones_and_less_with_every_epoch(r, p, delta, n):
-    found = worth([1, 1.5, 2, 4, 8, 32, 128], r, p, delta, n)
+    found = worth([1, 1.5, 2, 4, 8, 32, 128], r, p, delta, n=n)
     assert found[0] == 1
     assert (np.diff(found) <= 0).all()
     assert (found >= 0).all()
@@ -59,6 +59,11 @@ def test_at_p_one_a_domain_is_worth_at_most_r_epochs_and_above_it_repetition_har
 
 def test_larger_models_memorise_sooner():
     small, large = (worth(8, delta=0.4, n=n)[0] for n in (0.1, 10))
+    assert large < small < 1
+
+
+def test_a_small_share_of_a_mixture_is_memorised_later():
+    small, large = (worth(16, p=2, sigma=0.6, share=share)[0] for share in (0.05, 0.8))
     assert large < small < 1
 
 
