@@ -7,7 +7,6 @@ import numpy as np
 from mixlaw.advice.injection import Injection, Tuning, injection
 from mixlaw.cli.options import number, share
 from mixlaw.console import say
-from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fileio import strict_json
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
@@ -33,7 +32,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the share, its interval and its cost, and a table of shares."""
-    fit = _law(options.laws, "forgetting")
+    fit = _law(options.laws)
     own = _law(options.own) if options.own else None
     tuning = Tuning(options.n_params, options.n_tokens, options.finetuning, read_pairs(options.pretraining))
     found = injection(fit, tuning, options.keep, own)
@@ -46,13 +45,10 @@ def run(options: argparse.Namespace) -> None:
     say(text_table(found.table))
 
 
-def _law(path: str, name: str = "") -> FittedLaw:
-    """Return a law of a file: the named one, or else the chosen one."""
+def _law(path: str) -> FittedLaw:
+    """Return the chosen law of a file."""
     laws = FittedLaws.load(path)
-    name = name or laws.chosen
-    if name not in laws.fits:
-        raise ConfigError(f"{path}: {unknown_name('law', name, laws.fits)}; fit it by `mixlaw fit --law {name}`")
-    return laws.fits[name]
+    return laws.fits[laws.chosen]
 
 
 def sentence(found: Injection, tuning: Tuning) -> str:

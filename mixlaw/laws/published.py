@@ -378,3 +378,14 @@ def forgetting(p: Any, x: Inputs) -> Array:
     grown = p.A * np.exp(p.beta * x.log_d - p.alpha * x.log_n)
     value: Array = x.column("before") + grown * (1 + p.B * x.share()) ** -p.alpha
     return value
+
+
+def injected(p: Any, x: Inputs) -> Array:
+    """L_before + A D^beta / ((1 + B D p)^gamma N^alpha), a form of our own: what counts are the D p injected tokens.
+
+    Bethune's form has one exponent for the share and for N, and the same share works at every D. In `study=forgetting`
+    forgetting hardly falls with N and steeply with the share, and a given share keeps more away the longer the run is.
+    """
+    grown = p.A * np.exp(p.beta * x.log_d - p.alpha * x.log_n)
+    value: Array = x.column("before") + grown * (1 + p.B * np.exp(x.log_d) * x.share()) ** -p.gamma
+    return value

@@ -42,6 +42,7 @@ from mixlaw.laws.published import (
     exponential_of_product,
     finite_pool,
     forgetting,
+    injected,
 )
 from mixlaw.laws.repetition import EffectiveDecay, OfShares, Repeated
 from mixlaw.laws.terms import Constant, InverseSum, Number, PowerOfSum, Term, exponent
@@ -398,6 +399,24 @@ for _law in (
             )
         ),
         remark="needs before_<target>, the loss before finetuning; without the E of some accounts; convex in h",
+    ),
+    Law(
+        "forgetting-injected",
+        "L_before + A D^beta/((1 + B D h_t)^gamma N^alpha)",
+        "this project, 2026: mixlaw/laws/published.py",
+        Sum(
+            Formula(
+                injected,
+                ("N", "D", "share", "before"),
+                convex_in_h=True,
+                A=(1e-6, 3e3),
+                beta=(0.01, 2),
+                alpha=(0.001, 2),
+                B=(1e-2, 1e6),
+                gamma=(0.01, 4),
+            )
+        ),
+        remark="needs before_<target>, the loss before finetuning; convex in h",
     ),
     Law(
         "moe",

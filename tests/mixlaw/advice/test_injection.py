@@ -102,5 +102,5 @@ def test_the_command_prints_the_share_and_its_cost(tmp_path, capsys):
     assert main([*asked, "--json"]) == 0
     share = injection(forgets(code=B).best, TUNING).share
     assert json.loads(capsys.readouterr().out)["share"] == pytest.approx(share)
-    assert main([*asked[:1], f"{tmp_path}/own.json", *asked[4:]]) == 2
-    assert "unknown law 'forgetting'" in capsys.readouterr().err
+    assert main([*asked[:1], f"{tmp_path}/own.json", *asked[4:]]) == 5
+    assert "the d-cpt law does not say what is forgotten" in capsys.readouterr().err

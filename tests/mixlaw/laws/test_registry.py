@@ -62,6 +62,7 @@ COUNTS = {
     "muennighoff": lambda k: 7,
     "sedova": lambda k: 9,
     "forgetting": lambda k: 4,
+    "forgetting-injected": lambda k: 5,
     "moe": lambda k: 10,
 }
 seeds = st.integers(0, 2**32 - 1)
@@ -220,6 +221,9 @@ SOURCES = {
     ),
     "muennighoff": muennighoff,
     "sedova": sedova,
+    "forgetting-injected": lambda p, n, d, h, t, more: (
+        more["before"] + p["A"] * d ** p["beta"] / ((1 + p["B"] * d * h[t]) ** p["gamma"] * n ** p["alpha"])
+    ),
     "forgetting": lambda p, n, d, h, t, more: (
         more["before"] + p["A"] * d ** p["beta"] / ((1 + p["B"] * h[t]) * n) ** p["alpha"]
     ),
@@ -448,10 +452,11 @@ BY_N = [
 BY_N += ["muennighoff", "moe", *(f"{name}-fixed-d" for name in ("base", "additive", "joint", "multiplicative"))]
 EMERGING = [f"multiplicative{phases}{form}" for phases in ("", "-phases") for form in ("", "-fixed-n")]
 REPEATING = [n for n in NAMES if "-repeats" in n]  # with more tokens of a pool, the model may memorise it
-BY_D = [n for n in NAMES if "D" in LAWS[n].uses and n not in ("forgetting", *EMERGING, *REPEATING)]
+FORGETTING = ["forgetting", "forgetting-injected"]
+BY_D = [n for n in NAMES if "D" in LAWS[n].uses and n not in (*FORGETTING, *EMERGING, *REPEATING)]
 
 
-@pytest.mark.parametrize("name", [*BY_N, "forgetting"])
+@pytest.mark.parametrize("name", [*BY_N, *FORGETTING])
 @given(seed=seeds, factor=st.floats(1.1, 1e4))
 @examples(24)
 def test_more_parameters_never_raise_the_loss(name, seed, factor):
@@ -497,12 +502,14 @@ def test_a_corner_of_the_simplex_is_finite_and_nothing_jumps_there(name, seed, p
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", FORGETTING)
 @given(seed=seeds, factor=st.floats(1.1, 1e4))
 @settings(max_examples=20)
-def test_more_tokens_of_finetuning_forget_more_and_more_old_data_forgets_less(seed, factor):
-    law = LAWS["forgetting"]
+def test_more_tokens_of_finetuning_forget_more_and_more_old_data_forgets_less(name, seed, factor):
+    law = LAWS[name]
     theta, x = random_case(law, seed)
-    assert (law.loss(theta, moved(x, log_d=np.log(factor))) >= law.loss(theta, x)).all()
+    fresh = x.with_h(np.where(np.arange(3)[:, None] == x.own(), 0.0, x.h))  # injected tokens of a share grow with D
+    assert (law.loss(theta, moved(fresh, log_d=np.log(factor))) >= law.loss(theta, fresh)).all()
     own = np.zeros_like(x.h)
     own[x.own(), np.arange(6)] = 0.01
     assert (law.loss(theta, x.with_h(x.h + own)) <= law.loss(theta, x)).all()
@@ -563,7 +570,18 @@ def test_a_law_that_says_it_is_convex_in_the_mixture_is(name, seed):
 
 
 OURS = [name for name in NAMES if name.startswith("multiplicative") and name not in REPEATING]
-ALWAYS = [*OURS, "ye-m1", "ye-m2", "ye-m4", "linear", "bimix", "autoscale", "sedova", "forgetting"]
+ALWAYS = [
+    *OURS,
+    "ye-m1",
+    "ye-m2",
+    "ye-m4",
+    "linear",
+    "bimix",
+    "autoscale",
+    "sedova",
+    "forgetting",
+    "forgetting-injected",
+]
 
 
 @pytest.mark.parametrize("name", SHAPED)
@@ -640,6 +658,7 @@ UNIT_CHANGES = {
     "muennighoff": {"A": "N-alpha", "B": "D-beta"},
     "sedova": {"C": "N-beta", "B": "N+delta D-alpha"},
     "forgetting": {"A": "D+beta N-alpha"},
+    "forgetting-injected": {"A": "D+beta N-alpha", "B": "D+"},
     "moe": {"A": "N-alpha", "B": "D-beta", "F": "N-gamma"},
     "dai-zheng-1": {f"c_{d}": f"N-b_{d}" for d in DOMAINS},
     "dai-zheng-3": {f"c_{d}": f"N-b_{d}" for d in DOMAINS} | {f"A_{d}": f"D-a_{d}" for d in DOMAINS} | {"H": "N"},
@@ -657,7 +676,7 @@ def test_units_change_the_parameters_and_not_the_loss(name, seed, n_unit, d_unit
     for symbol, factors in UNIT_CHANGES[name].items():
         for factor in factors.split():
             unit, sign, rate = np.log({"N": n_unit, "D": d_unit}[factor[0]]), factor[1:2], factor[2:]
-            power = {"-": -1, "+": 1}[sign] * p[rate] if rate else -1
+            power = {"-": -1, "+": 1}[sign] * (p[rate] if rate else 1) if sign else -1
             changed[0, names.index(symbol)] += power * unit
     columns = x.columns | {"available": x.columns["available"] / d_unit}
     log_n, log_d = x.log_n - np.log(n_unit), x.log_d - np.log(d_unit)
