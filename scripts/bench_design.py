@@ -29,10 +29,13 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from mixlaw.advice.constraints import Question
+from mixlaw.advice.decision import Decision
 from mixlaw.advice.design import Size, anchors, as_runs, candidates, spread
-from mixlaw.advice.next_runs import Decision, curves, draw_from_prior, next_runs
+from mixlaw.advice.expected_errors import draw_from_prior
+from mixlaw.advice.next_runs import next_runs
 from mixlaw.advice.objective import Objective
 from mixlaw.advice.optima import optimum
+from mixlaw.advice.posterior import curves
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.fitted import FittedLaw, FittedTarget
 from mixlaw.fitting.saved import FittedLaws

@@ -1,4 +1,4 @@
-"""Studies with two phases, as `sweeps.plan --phases 2` writes them: switches, checkpoints of trunks, and savings."""
+"""Studies with two phases, as `sweeps.plan` writes them: switches, trunks and their checkpoints, and savings."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,12 @@ import pandas as pd
 from mixlaw.advice.phase_design import SWITCHES
 from mixlaw.counts import flops
 from mixlaw.errors import ConfigError
+from mixlaw.mixture import Mixture
+from sweeps.jobs import resolve
+from sweeps.study_file import in_thousandths
+from train.branch import Trunk, trunks_in
+
+TRUNK = ["model", "n_params", "n_tokens", "until@1"]  # columns of `trunks_of`, besides the weights
 
 BRANCH_FROM = {"checkpoint": {"branch_from": "${machine.runs}/${study_name}"}}  # settings of a study with trunks
 
@@ -86,3 +92,55 @@ def savings(runs: pd.DataFrame) -> str:
         f"{pairs} runs with two phases branch from static ones and train their second phase only: {spent:.3g} FLOPs "
         f"instead of {whole:.3g}, {1 - spent / whole:.0%} less"
     )
+
+
+def trunks_of(statics: Sequence[tuple[str, float, Sequence[str]]], domains: Sequence[str]) -> pd.DataFrame:
+    """Return the static runs of a study from which others can branch, one row for each of their checkpoints.
+
+    Runs with weights finer than those of study files, or with another seed, can be no trunks of planned runs.
+
+    Parameters
+    ----------
+    statics : (name of its size, D, overrides) of every static run
+
+    Returns
+    -------
+    DataFrame of model (the name of the size), n_params, n_tokens, until@1 (the share of the tokens at the checkpoint)
+    and weight_<domain>
+    """
+    jobs = resolve([overrides for *_, overrides in statics], any_epochs=True)
+    trained = {folder: trunks_in(folder) for folder in {job.folder.parent for job in jobs}}
+    rows = []
+    for (name, n_tokens, _), job in zip(statics, jobs, strict=True):
+        weights, own = Mixture.of(job.plan.phases[0].weights), Trunk.planned(job.plan)
+        alike = [t for t in trained[job.folder.parent] if t.shared == own.shared]
+        steps = {step for trunk in alike for step in trunk.kept if step <= trunk.steps_of(own)} - {job.plan.n_steps}
+        if job.plan.config.seed == 0 and weights == in_thousandths(weights):
+            known = {"model": name, "n_params": job.n_params, "n_tokens": n_tokens}
+            known |= {f"weight_{domain}": weights[domain] for domain in domains}
+            ends = [job.plan.part_of(step).tokens_after(step) / job.plan.n_tokens for step in sorted(steps)]
+            rows += [known | {"until@1": end} for end in ends]
+    return pd.DataFrame(rows, columns=[*TRUNK, *(f"weight_{domain}" for domain in domains)])
+
+
+def kept_for_branches(runs: pd.DataFrame, domains: Sequence[str]) -> list[str]:
+    """Return, for every run, the override that keeps its checkpoints where others leave it; '' for all others.
+
+    Of runs with the same beginning, the one whose first phase is longest is the trunk, unless they branch from a run of
+    the study.
+
+    Parameters
+    ----------
+    runs : the next runs, as `mixlaw.advice.next_runs.choose` returns them
+    """
+    found = [""] * len(runs)
+    if "until@1" not in runs:
+        return found
+    until = runs["until@1"].fillna(1.0)
+    firsts = [runs[f"weight_{d}@1"].fillna(runs[f"weight_{d}"]) for d in domains]
+    for at in runs.groupby([runs["model"], runs["n_tokens"], *firsts], sort=False).indices.values():
+        trunk = at[int(until.iloc[at].to_numpy().argmax())]
+        if len(at) > 1 and runs["n_taken"].iloc[at].min() == 0:
+            switches = {round(until.iloc[i] * runs["n_tokens"].iloc[i]) for i in at if until.iloc[i] < 1}
+            found[trunk] = f"checkpoint.permanent=[{','.join(map(str, sorted(switches)))}]"
+    return found

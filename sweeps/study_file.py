@@ -14,6 +14,7 @@ from yaml import YAMLError
 from data.yaml_files import MAX_BYTES
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import Mixture, phases_override
+from mixlaw.phased_mixture import PhasedMixture
 from sweeps.study_path import path_of
 from train.grids import combinations
 
@@ -51,12 +52,16 @@ def shapes_of(path: Path) -> tuple[str, list[Shape]]:
         If the study does not exist or cannot be read.
     """
     name, jobs = _jobs_of(path)
-    found = dict.fromkeys(tuple(o for o in job if o.partition("=")[0] not in _MIXTURE) for job in jobs)
-    return name, [Shape(overrides) for overrides in found]
+    return name, list(dict.fromkeys(shape_of(job) for job in jobs))
+
+
+def shape_of(job: Sequence[str]) -> Shape:
+    """Return the size and run length of a run's overrides."""
+    return Shape(tuple(o for o in job if o.partition("=")[0] not in _MIXTURE))
 
 
 def mixtures_of(path: Path) -> dict[str, set[Mixture]]:
-    """Return shape -> its mixtures in a study file, with weights of three digits.
+    """Return shape -> its mixtures in a study file, `PhasedMixture` where they change; weights have three digits.
 
     Raises
     ------
@@ -65,17 +70,26 @@ def mixtures_of(path: Path) -> dict[str, set[Mixture]]:
     """
     found: dict[str, set[Mixture]] = {}
     for job in _jobs_of(path)[1]:
-        shape = Shape(tuple(o for o in job if o.partition("=")[0] not in _MIXTURE))
-        for override in OverridesParser.create().parse_overrides([o for o in job if o.startswith("mixture.weights=")]):
-            weights = override.value()
-            if isinstance(weights, dict):
-                mixture = Mixture.of({str(d): w for d, w in weights.items()}, where=f"{path}: {override.input_line}")
-                found.setdefault(shape.key, set()).add(in_thousandths(mixture))
+        own = [o for o in job if o.startswith(("mixture.weights=", "mixture.phases="))]
+        for override in OverridesParser.create().parse_overrides(own):
+            value, where = override.value(), f"{path}: {override.input_line}"
+            if isinstance(value, dict):
+                found.setdefault(shape_of(job).key, set()).add(in_thousandths(_mixture(value, where)))
+            elif isinstance(value, list) and all(float(phase["until"]) <= 1 for phase in value):
+                phases = [_mixture(phase["weights"], where) for phase in value]
+                phased = PhasedMixture([phase["until"] for phase in value], phases)
+                found.setdefault(shape_of(job).key, set()).add(in_thousandths(phased))
     return found
 
 
+def _mixture(weights: Mapping[Any, float], where: str) -> Mixture:
+    return Mixture.of({str(d): w for d, w in weights.items()}, where=where)
+
+
 def in_thousandths(mixture: Mixture) -> Mixture:
-    """Return a mixture as study files write it: weights are multiples of 0.001."""
+    """Return a mixture, or one that changes, as study files write it: weights are multiples of 0.001."""
+    if isinstance(mixture, PhasedMixture):
+        return PhasedMixture(mixture.ends, [in_thousandths(phase) for phase in mixture.phases])
     return Mixture.of({domain: unit / 1000 for domain, unit in mixture.rounded(1000).items()})
 
 

@@ -13,9 +13,11 @@ import numpy as np
 from mixlaw.advice.constraints import Question
 from mixlaw.advice.equivalents import fallen, frontiers, more_compute, more_tokens
 from mixlaw.advice.gains import OBJECTIVE
+from mixlaw.advice.goal import Goal
 from mixlaw.advice.next_runs import Proposal
-from mixlaw.advice.objective import Objective, as_mixture
+from mixlaw.advice.objective import Objective
 from mixlaw.advice.optima import drawn_optima
+from mixlaw.advice.phased_objective import PhasedGoal, PhasedObjective
 from mixlaw.advice.simplex import starts
 from mixlaw.counts import flops
 from mixlaw.fitting.saved import FittedLaws
@@ -46,6 +48,8 @@ def next_worth(laws: FittedLaws, question: Question, proposal: Proposal) -> Next
     """Return what the runs of a proposal are expected to be worth for the big run of a question."""
     fit, runs = laws.best, proposal.runs
     objective = Objective(fit.widened_by(1.0, {}), question, laws.sizes)
+    if len(proposal.ends) > 1:
+        objective = PhasedObjective(objective.asking(proposal.question or question), proposal.ends)
     regret = expected_regret(objective, proposal.best)
     left = float(runs["sd_after"].iloc[-1] / runs["sd_before"].iloc[0]) ** 2 if runs["sd_before"].iloc[0] > 0 else 1.0
     gain = regret * max(1 - left, 0.0)
@@ -54,18 +58,19 @@ def next_worth(laws: FittedLaws, question: Question, proposal: Proposal) -> Next
 
 
 def expected_regret(objective: Objective, best: Array) -> float:
-    """Return the mean over resampled laws of the loss at `best` (k,) minus that at the law's own optimum [nats]."""
+    """Return the mean over resampled laws of the loss at the point `best` minus the law's own lowest loss [nats]."""
     drawn = objective.drawn(DRAWS)
-    optima = drawn_optima(drawn, [best, starts(drawn.limits)[0]])
+    goal = PhasedGoal(drawn) if isinstance(drawn, PhasedObjective) else Goal(drawn)
+    optima = drawn_optima(drawn, [best, starts(drawn.limits)[0]], goal)
     excess = drawn.loss(np.tile(best, (drawn.count, 1))) - drawn.loss(optima)
     return float(np.maximum(excess, 0.0).mean())
 
 
 def saved_by(objective: Objective, best: Array, gain: float) -> float | None:
-    """Return the share of the big run's compute that a gain [nats] at the mixture `best` (k,) saves."""
+    """Return the share of the big run's compute that a gain [nats] at the point `best` saves."""
     if "D" not in objective.reads:
         return None
     scales = (more_compute if objective.question.flops else more_tokens)(objective.question)
-    loss = frontiers(objective, as_mixture(objective.fit.domains, best), scales)[OBJECTIVE]
+    loss = frontiers(objective, objective.mixture(best), scales)[OBJECTIVE]
     (log_factor,) = fallen(loss, np.array([gain]), scales)
     return float(1 - np.exp(-log_factor))

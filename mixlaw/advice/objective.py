@@ -180,6 +180,14 @@ class Objective:
         """Return (k,) the weights of a mixture."""
         return mixture.array
 
+    def mixture(self, point: Array) -> Mixture:
+        """Return the mixture of a point (k,)."""
+        return as_mixture(self.fit.domains, point)
+
+    def inputs(self, h: Array) -> Inputs:
+        """Return the law's inputs for the big run on mixtures h (b, k)."""
+        return self._inputs(h.T)
+
     def compared(self, mixture: Mixture) -> Array:
         """Return what the scatter of two runs is compared by, see `mixlaw.fitting.fitted.FittedLaw.compared`."""
         return mixture.array
@@ -195,7 +203,7 @@ class Objective:
         Resampled laws are not widened: their slopes over N and D are what the runs support.
         """
         x, total = (
-            self._inputs(np.tile(mixture.array[:, None], len(n_params)), n_params, n_tokens).grouped(),
+            self._inputs(np.tile(self.point(mixture)[:, None], len(n_params)), n_params, n_tokens).grouped(),
             np.zeros(1),
         )
         for target, importance in self.question.targets.items():

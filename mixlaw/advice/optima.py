@@ -26,9 +26,14 @@ def optimum(objective: Objective, baselines: Mixtures) -> Array:
     return goal.lowest(np.vstack([single, starts(where)[0], *plain]), where)
 
 
-def drawn_optima(draws: Objective, points: list[Array]) -> Array:
-    """Return (b, k) the optimum of every drawn law: the best minimum from a few starts (k,) or (b, k)."""
-    goal, where = Goal(draws), draws.limits
+def drawn_optima(draws: Objective, points: list[Array], goal: Goal | None = None) -> Array:
+    """Return (b, k) the optimum of every drawn law: the best minimum from a few starts (k,) or (b, k).
+
+    Parameters
+    ----------
+    goal : what is minimised, by default the question of `draws`
+    """
+    goal, where = goal or Goal(draws), draws.limits
     points = [p for i, p in enumerate(points) if not any(np.array_equal(p, q) for q in points[:i])]
     begin = np.stack([np.broadcast_to(p, (draws.count, p.shape[-1])) for p in points])
     ends, values = goal.minimise(begin.reshape(-1, begin.shape[-1]), where, ROUGHLY)

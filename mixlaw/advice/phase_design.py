@@ -170,7 +170,8 @@ def as_pairs(
     cells: dict[str, Any] = {f"weight_{d}": mean[:, i] for i, d in enumerate(domains)}
     for phase, (weights, end) in enumerate(((first, switch), (second, 1.0)), 1):
         cells |= {f"weight_{d}@{phase}": weights[:, i] for i, d in enumerate(domains)} | {f"until@{phase}": end}
-    return pd.DataFrame(known | {"flops": flops(size.n_params, (1 - switch) * n_tokens)} | cells)
+    trains = {"n_taken": switch * n_tokens, "flops": flops(size.n_params, (1 - switch) * n_tokens)}
+    return pd.DataFrame(known | trains | cells)
 
 
 def distances(a: Array, b: Array) -> Array:

@@ -11,6 +11,7 @@ import pandas as pd
 from mixlaw.advice.constraints import RECOMMENDED, Question
 from mixlaw.advice.gains import GAINS
 from mixlaw.advice.objective import Mixtures, Objective, as_mixture
+from mixlaw.advice.optima import optimum
 from mixlaw.advice.phase_gains import losses_of, phase_gains
 from mixlaw.advice.phase_search import MOST_PHASES, Course, best_courses
 from mixlaw.advice.phased_objective import PhasedGoal, PhasedObjective
@@ -22,6 +23,8 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import PHASES
 from mixlaw.mixture import Mixture
 from mixlaw.phased_mixture import PhasedMixture
+from mixlaw.tables.phase_mixtures import ranges_by_phase
+from mixlaw.tables.table import Table
 
 SINGLE = "one mixture"  # name of the best single one where phases are compared with it
 Ranges = Sequence[Mapping[str, tuple[float, float]]]  # per phase: domain -> (low, high) of its weights
@@ -153,13 +156,21 @@ def plan_phases(
     return PhasePlan(
         until=list(best.ends),
         weights=list(mixture.phases),
-        table=_table(mixture, interval(_cloud(limited, best), level)),
+        table=_table(mixture, interval(drawn_phases(limited, best), level)),
         predicted=phased.at(phased.point_of(best.phases)),
         gains=gained[to_single].drop(columns="mixture").reset_index(drop=True),
         switches=_switches([best, *others]),
         losses=losses_of(phased, mixture, level),
         over=gained[~to_single].reset_index(drop=True),
     )
+
+
+def best_ends(fit: FittedLaw, question: Question, sizes: Mapping[str, float], table: Table) -> tuple[float, ...]:
+    """Return where the best two phases of a big run end, within the weights that some phase of a table's runs had."""
+    objective = Objective(fit, question, sizes)
+    static = optimum(objective, {})
+    limited = objective.asking(within_seen(question, fit.domains, static, ranges_by_phase(table)))
+    return best_courses(limited, static, 2, None)[0].ends
 
 
 def within_seen(question: Question, domains: Sequence[str], static: Array, seen: Ranges) -> Question:
@@ -178,7 +189,7 @@ def within_seen(question: Question, domains: Sequence[str], static: Array, seen:
     return replace(question, floors=floors, caps=caps)
 
 
-def _cloud(objective: Objective, best: Course) -> Array:
+def drawn_phases(objective: Objective, best: Course) -> Array:
     """Return (b, P, k) the best phases of every resampled law, with the same switches."""
     drawn = PhasedObjective(objective, best.ends).drawn()
     start = np.tile(drawn.point_of(best.phases), (drawn.count, 1))

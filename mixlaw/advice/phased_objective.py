@@ -11,7 +11,7 @@ import numpy as np
 
 from mixlaw.advice.constraints import Question, limits
 from mixlaw.advice.goal import Goal
-from mixlaw.advice.objective import Objective
+from mixlaw.advice.objective import Objective, as_mixture
 from mixlaw.advice.simplex import Limits, Rows
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.law import lifted
@@ -58,6 +58,9 @@ class PhasedObjective(Objective):
         if isinstance(mixture, PhasedMixture):
             return self.point_of(mixture.by_phase)
         return self.point_of(np.tile(mixture.array, (len(self.ends), 1)))
+
+    def mixture(self, point: Array) -> Mixture:
+        return PhasedMixture(self.ends, [as_mixture(self.fit.domains, h) for h in self.phases(point[None])[0]])
 
     def compared(self, mixture: Mixture) -> Array:
         until = np.array([self.ends])

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mixlaw.advice.decision import Decision
 from mixlaw.advice.design import Size, candidates
-from mixlaw.advice.next_runs import Decision, Points, Proposal, next_runs
+from mixlaw.advice.next_runs import Proposal, next_runs
 from mixlaw.advice.next_worth import next_worth
+from mixlaw.advice.posterior import Points
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import MixlawError
 from mixlaw.fitting.saved import FittedLaws

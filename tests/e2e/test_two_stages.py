@@ -12,7 +12,9 @@ from mixlaw.advice.design import Size, as_runs, spread
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import Mixture
 from mixlaw.tables.read import read_table
-from sweeps.plan import Trainable, main, possible
+from sweeps.plan import main
+from sweeps.plan_next import possible
+from sweeps.plan_sizes import Trainable
 from sweeps.study_file import Shape, StudyFile, mixtures_of, shapes_of, write_study
 from tests.commands import call, train_here
 from train.compose import ROOT, compose_study

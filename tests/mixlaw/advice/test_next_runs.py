@@ -9,18 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixlaw.advice.constraints import Question
+from mixlaw.advice.decision import Decision
 from mixlaw.advice.design import Size, as_runs, candidates, plan_study, spread
-from mixlaw.advice.next_runs import (
-    Decision,
-    Noise,
-    Posterior,
-    curves,
-    draw_from_prior,
-    expected,
-    next_runs,
-    posterior_of,
-    trained,
-)
+from mixlaw.advice.expected_errors import draw_from_prior, expected
+from mixlaw.advice.next_runs import next_runs, trained
+from mixlaw.advice.posterior import Noise, Posterior, curves, posterior_of
 from mixlaw.errors import ConfigError, FitError
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.saved import FittedLaws
@@ -194,7 +187,8 @@ def test_the_expected_error_of_a_prediction_is_the_one_that_fits_make() -> None:
         found.append(noisy.predict(asked)["predicted"].item())
     theta, noise = clean.target("main").theta[None], Noise(0.003 / 2**0.5, 0.003 / 2**0.5)
     known = Posterior.prior(LAW, clean.units, theta, noise, 3).given(first.frame, DOMAINS)
-    sd = known.sd(known.jacobian(np.array([1e9]), np.array([1e11]), np.array([[0.2, 0.3, 0.5]])))[0, 0]
+    x = clean.units.inputs(np.array([1e9]), np.array([1e11]), np.array([[0.2], [0.3], [0.5]]))
+    sd = known.sd(known.jacobian(x))[0, 0]
     assert 0.4 < np.std(found) / sd < 2.0
 
 
