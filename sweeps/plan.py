@@ -9,7 +9,8 @@ checkpoints of static runs, and the budget counts what is trained.
 
 The second command needs fitted laws: `mixlaw fit runs/NAME --test runs/NAME_heldout --out runs/NAME/laws.json`. It
 writes NAME_next1.yaml, whose runs go into the folder of NAME; fit again afterwards. The runs are chosen for the big run
-of runs/NAME/recommendation.json and its constraints, or for the one given by --n-params, --n-tokens and --target.
+of runs/NAME/recommendation.json, its phases and its constraints, or for the one given by --n-params, --n-tokens and
+--target. If the law tells phases apart, they may have two phases, and branch from runs of the study.
 """
 
 import argparse

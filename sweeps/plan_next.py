@@ -65,22 +65,24 @@ def offers(decision: Decision, sizes: Mapping[str, Trainable], options: argparse
     of_study = [Size(name, t.n_params, t.n_tokens) for name, t in sizes.items()]
     if not len(decision.phases):
         return candidates(domains, of_study, decision.contenders)
-    statics = [
-        (name, job)
-        for file in files_of(path)
-        for job in combinations(*grids_of(file), [f"study={file.stem}"])
-        if (name := named(sizes, job[1:])) and not any(o.startswith("mixture.phases=") for o in job)
-    ]
-    trunks = trunks_of([(name, sizes[name].n_tokens, [*job, *options.overrides]) for name, job in statics], domains)
-    full_rate = 1 - max(t.cooldown for t in sizes.values())
+    trunks = trunks_of(statics_of(sizes, options, path), domains)
     wanted = {*(np.round(trunks["until@1"], 2) if len(trunks) else SWITCHES), round(decision.ends[0], 2)}
-    switches = sorted(switch for switch in wanted if switch <= full_rate)
+    switches = sorted(switch for switch in wanted if all(size.can_switch_at(switch) for size in sizes.values()))
     return phase_candidates(domains, of_study, decision.contenders, decision.phases, trunks, switches)
 
 
-def named(sizes: Mapping[str, Trainable], job: list[str]) -> str:
-    """Return the name of a run's size, or '' if its overrides are of no size of the study."""
-    return next((name for name, size in sizes.items() if size.shape == shape_of(job)), "")
+def statics_of(
+    sizes: Mapping[str, Trainable], options: argparse.Namespace, path: Path
+) -> list[tuple[str, float, list[str]]]:
+    """Return (name of its size, D, overrides) of every static run of a study."""
+    names = {size.shape: name for name, size in sizes.items()}
+    found = []
+    for file in files_of(path):
+        for job in combinations(*grids_of(file)):
+            name = names.get(shape_of(job))
+            if name and not any(override.startswith("mixture.phases=") for override in job):
+                found.append((name, sizes[name].n_tokens, [f"study={file.stem}", *job, *options.overrides]))
+    return found
 
 
 def files_of(path: Path) -> list[Path]:

@@ -37,6 +37,10 @@ class Trainable:
     runs: Path
     cooldown: float = 0.0
 
+    def can_switch_at(self, share: float) -> bool:
+        """Return whether a second phase can begin there: at the full rate, and both phases have a step."""
+        return share <= 1 - self.cooldown and min(share, 1 - share) * self.n_tokens >= self.tokens_per_step
+
 
 def trainable(shapes: Sequence[Shape], study: str = "") -> list[Trainable]:
     """Return the sizes of shapes, composed on top of the settings of a study.
