@@ -95,6 +95,13 @@ class Recommendation:
         return f"Recommendation({shown}; by the {self.law} law)"
 
     @property
+    def epochs(self) -> dict[str, float]:
+        """Domain -> how often the big run on h* reads its tokens; empty if it reads none of known size twice."""
+        available, n_tokens = self.question.available, self.question.n_tokens
+        found = {d: weight * n_tokens / available[d] for d, weight in self.weights.items() if d in available}
+        return found if max(found.values(), default=0.0) > 1 else {}
+
+    @property
     def override(self) -> str:
         """The mixture as a Hydra override of the trainer; empty if Hydra cannot express the names."""
         return self.weights.hydra_override()

@@ -35,6 +35,8 @@ def weights_table(answer: Recommendation) -> pd.DataFrame:
     for row in domains.to_dict("records"):
         shown = {"domain": row["domain"], "h*": percent(row["weight"])}
         shown[answer.interval_name] = span(row["low"], row["high"])
+        if epochs := answer.epochs:
+            shown["epochs"] = f"{epochs[row['domain']]:.1f}" if row["domain"] in epochs else ""
         if "flat_low" in row:
             shown["equally good"] = span(row["flat_low"], row["flat_high"])
         if "unconstrained" in row:

@@ -48,6 +48,8 @@ def _head(answer: Recommendation) -> str:
 def _domains(answer: Recommendation) -> str:
     table = answer.table
     columns = {"domain": table["domain"], "h*": table["weight"], answer.interval_name: _spans(table, "low", "high")}
+    if epochs := answer.epochs:
+        columns["epochs"] = [f"{epochs[d]:.1f}" if d in epochs else "" for d in table["domain"]]
     columns["flat frontier"] = _spans(table, "flat_low", "flat_high")
     if "others_low" in table:
         columns["other laws' h*"] = _spans(table, "others_low", "others_high")
