@@ -118,7 +118,7 @@ def curves(runs: pd.DataFrame, points: Points) -> pd.DataFrame:
     Parameters
     ----------
     runs : n_params, n_tokens and weight_<domain>; of runs with two phases also until@1, weight_<domain>@1 and @2; of
-        runs that branch n_taken, the tokens that their trunk trains, where they have no rows
+        runs that branch n_taken, the tokens that their trunk trains, where they have no rows; empty for others
     """
     count, ratio = points
     rows = runs.loc[runs.index.repeat(count)].assign(run_id=np.repeat(np.arange(len(runs)), count))
@@ -127,7 +127,7 @@ def curves(runs: pd.DataFrame, points: Points) -> pd.DataFrame:
     rows = rows.assign(n_tokens=whole * share)
     if "until@1" in rows:
         rows = _so_far(rows, share)
-    return rows[rows["n_tokens"] > rows["n_taken"]] if "n_taken" in rows else rows
+    return rows[rows["n_tokens"] > rows["n_taken"].fillna(0.0)] if "n_taken" in rows else rows
 
 
 def _so_far(rows: pd.DataFrame, share: Array) -> pd.DataFrame:

@@ -1,12 +1,15 @@
 """`sweeps.plan --phases 2` writes a study whose pairs all branch at their switch, within the budget as trained."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mixlaw.errors import ConfigError
 from sweeps.jobs import plan_jobs
 from sweeps.plan import main
+from sweeps.plan_phases import check_switches, read_switches
 from sweeps.study_file import grids_of, shapes_of
 from tests.marks import slow
 from train.grids import combinations
@@ -53,18 +56,42 @@ def test_every_pair_branches_at_its_switch_and_the_budget_holds(
 
 
 @pytest.mark.parametrize(
+    ("phases", "text", "said"),
+    [
+        (3, None, "--phases must be 2, not 3"),
+        (1, None, "--phases must be 2, not 1"),
+        (2, "1.0", "--switch 1.0: a switch must be a share of the run's tokens between 0 and 1"),
+        (2, "0.5,x", "--switch 0.5,x: write shares of the tokens with commas between"),
+        (None, "0.5", "--switch needs --phases 2"),
+    ],
+)
+def test_switches_that_cannot_be_read_are_one_sentence(phases: int | None, text: str | None, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        read_switches(phases, text)
+
+
+@pytest.mark.parametrize(
+    ("switch", "cooldown", "said"),
+    [
+        (0.999, 0.0, "--switch 0.999: a phase would be shorter than a step of 64 tokens"),
+        (0.8, 0.25, "lies in the cool-down (schedule.cooldown=0.25)"),
+    ],
+)
+def test_switches_that_runs_cannot_have_are_one_sentence(switch: float, cooldown: float, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        check_switches([0.5, switch], 7000, 64, cooldown)
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--phases", "3"], "--phases must be 2, not 3"),
-        (["--phases", "1"], "--phases must be 2, not 1"),
-        (["--switch", "1.0"], "--switch 1.0: a switch must be a share of the run's tokens between 0 and 1"),
-        (["--switch", "0.5,x"], "--switch 0.5,x: write shares of the tokens with commas between"),
-        (["--switch", "0.999"], "--switch 0.999: a phase would be shorter than a step of 64 tokens"),
-        (["--switch", "0.8", "schedule.cooldown=0.25"], "lies in the cool-down (schedule.cooldown=0.25)"),
-        (["--flops", "1e9"], "the smallest study of these sizes with two phases takes"),
+        slow(["--switch", "0.999"], "--switch 0.999: a phase would be shorter than a step of 64 tokens"),
+        slow(["--switch", "0.8", "schedule.cooldown=0.25"], "lies in the cool-down (schedule.cooldown=0.25)"),
+        slow(["--flops", "1e9"], "the smallest study of these sizes with two phases takes"),
     ],
 )
-def test_phases_that_cannot_be_planned_are_one_sentence(
+def test_phases_that_cannot_be_planned_end_the_command_with_one_sentence(
     arguments: list[str], said: str, planned: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert planned("--flops", str(BUDGET), *arguments) == 2
@@ -73,8 +100,3 @@ def test_phases_that_cannot_be_planned_are_one_sentence(
     assert said in err
     assert err.count("\n") == 1
     assert not (tmp_path / "study").exists()
-
-
-def test_a_switch_without_phases_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tale", *PLAN[:4], "--flops", "1e12", "--switch", "0.5"]) == 2
-    assert "--switch needs --phases 2" in capsys.readouterr().err
