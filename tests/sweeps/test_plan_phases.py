@@ -1,7 +1,7 @@
 """`sweeps.plan --phases 2` writes a study whose pairs all branch at their switch, within the budget as trained."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,29 +30,39 @@ def planned(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return lambda *more: main([*mine, *more])
 
 
-@pytest.mark.parametrize("switches", [[0.5, 0.75], slow([0.6])])
+PARTS = ("", "_seeds", "_heldout")
+SWITCHES = [0.5, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("switches", "composed"), [(SWITCHES, ["_heldout"]), slow(SWITCHES, PARTS), slow([0.6], PARTS)]
+)
 def test_every_pair_branches_at_its_switch_and_the_budget_holds(
-    switches: list[float], planned: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    switches: list[float],
+    composed: Sequence[str],
+    planned: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """The runs of the parts that are composed are those that the study files state."""
     assert planned("--flops", str(BUDGET), "--switch", ",".join(map(str, switches))) == 0
-    said, total, unseen = capsys.readouterr().out, 0.0, set[float]()
+    said = capsys.readouterr().out
     assert "runs with two phases branch from static ones and train their second phase only: " in said
-    for part in ("", "_seeds", "_heldout"):
-        path = tmp_path / f"study/tale{part}.yaml"
-        jobs = plan_jobs(combinations(*grids_of(path), [f"study=tale{part}"]))
+    paths = {part: tmp_path / f"study/tale{part}.yaml" for part in PARTS}
+    total = {part: float(re.findall("runs, (.*) FLOPs", path.read_text())[0]) for part, path in paths.items()}
+    assert 0.8 * BUDGET < sum(total.values()) <= BUDGET * 1.01  # D is whole steps
+    for part in composed:
+        jobs = plan_jobs(combinations(*grids_of(paths[part]), [f"study=tale{part}"]))
+        assert sum(job.flops for job in jobs) == pytest.approx(total[part], rel=0.01)
         ids = {job.run_id: i for i, job in enumerate(jobs)}
-        for i, job in enumerate(jobs):
-            total += job.flops
-            first, *later = job.plan.phases
-            if later:
-                assert job.n_taken == round(first.part.tokens_after(first.end))
-                assert ids[job.trunk] < i
-                unseen |= {first.until} if part else set()
-                assert part or first.until in switches
-    assert 0.8 * BUDGET < total <= BUDGET * 1.01  # D is whole steps
-    assert unseen
-    assert not unseen & set(switches)
-    assert {shape.label for shape in shapes_of(tmp_path / "study/tale.yaml")[1]} == set(PLAN[1].split(","))
+        pairs = [(i, job) for i, job in enumerate(jobs) if len(job.plan.phases) == 2]
+        for i, job in pairs:
+            first = job.plan.phases[0]
+            assert job.n_taken == round(first.part.tokens_after(first.end))
+            assert ids[job.trunk] < i
+            assert (first.until in switches) == (part != "_heldout")
+        assert bool(pairs) == (part != "_seeds")
+    assert {shape.label for shape in shapes_of(paths[""])[1]} == set(PLAN[1].split(","))
 
 
 @pytest.mark.parametrize(
