@@ -73,9 +73,12 @@ def own_configurations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own_files = (ROOT / "configs/data/own_files.yaml").read_text()
     (folder / "data/mine.yaml").write_text(re.sub(r"\?\?\?|\$\{oc.env:WEB_FILES\}", "/data/x", own_files))
     (folder / "mixture/big.yaml").write_text("named: ''\nweights: {web: 0.4, books: 0.6}\n")
-    [study] = [block.text for block in blocks("yaml") if block.file == "sweeps/README.md"]
-    for name in STUDIES:
-        (folder / f"study/{name}.yaml").write_text(study.replace("study_name: mine", f"study_name: {name}"))
+    for name in ("one", "two"):
+        (folder / f"mixture/{name}.yaml").write_text((ROOT / "configs/mixture/natural.yaml").read_text())
+    study, *more = [block.text for block in blocks("yaml") if block.file == "sweeps/README.md"]
+    written = {name: study.replace("study_name: mine", f"study_name: {name}") for name in STUDIES}
+    for name, text in (written | {re.findall(r"study_name: (\w+)", text)[0]: text for text in more}).items():
+        (folder / f"study/{name}.yaml").write_text(text)
     return folder
 
 
