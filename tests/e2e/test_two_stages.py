@@ -12,12 +12,16 @@ from mixlaw.advice.design import Size, as_runs, spread
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import Mixture
 from mixlaw.tables.read import read_table
+from sweeps.jobs import by_study, plan_jobs, record
 from sweeps.plan import main
 from sweeps.plan_next import possible
 from sweeps.plan_sizes import Trainable
-from sweeps.study_file import Shape, StudyFile, mixtures_of, shapes_of, write_study
+from sweeps.study_file import Shape, StudyFile, grids_of, mixtures_of, shapes_of, write_study
+from sweeps.study_path import path_of
 from tests.commands import call, train_here
 from train.compose import ROOT, compose_study
+from train.grids import combinations
+from train.loop import run
 
 Tiny = Callable[..., list[str]]
 SHORT = (
@@ -61,15 +65,32 @@ def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def train_in_this_process(study: str) -> None:
+    """Do what `python -m train study=STUDY` does, but train one run after the other, without a process for each."""
+    for folder, jobs in by_study(plan_jobs(combinations(*grids_of(path_of(study)), [f"study={study}"]))).items():
+        record(folder, jobs, queued=())
+        assert {run(job.plan) for job in jobs} == {"finished"}
+
+
+def launch(study: str) -> None:
+    assert train_here(f"study={study}") == 0
+
+
 @pytest.fixture
-def runs(overrides: list[str], studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """Return the runs of a study that was planned, trained, fitted and decided: its first stage."""
+def runs(
+    request: pytest.FixtureRequest,
+    overrides: list[str],
+    studies: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Path:
+    """Return the runs of a study that was planned, trained as the parameter says, fitted and decided: a first stage."""
     assert main(["tale", *overrides, *PLAN, "--flops", "2.5e10", "--tokens-per-second", "5000"]) == 0
     said = capsys.readouterr().out
     assert "GPU hours at 5000 tokens/s" in said
     assert "standard error of a predicted loss" in said
     for study in ("tale", "tale_seeds"):
-        assert train_here(f"study={study}") == 0
+        request.param(study)
         assert capsys.readouterr().err == ""
     runs = tmp_path / "runs" / "tale"
     assert call("-m", "mixlaw", *fitting(runs))[0] == 0
@@ -77,6 +98,7 @@ def runs(overrides: list[str], studies: Path, tmp_path: Path, capsys: pytest.Cap
     return runs
 
 
+@pytest.mark.parametrize("runs", [train_in_this_process], indirect=True)
 def test_the_first_stage_tells_which_runs_would_help_most(
     runs: Path, studies: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,13 +119,14 @@ def test_the_first_stage_tells_which_runs_would_help_most(
 
 @pytest.mark.slow  # the first stage, and a second one
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("runs", [launch], indirect=True)
 def test_the_second_stage_is_trained_fitted_and_decided(
     runs: Path, studies: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     laws, fit, decided = runs / "laws.json", fitting(runs), decision(runs)
     before = read_table([runs]).frame["run_id"].nunique()
     assert main(["tale", "--next", "4", *BIG]) == 0
-    assert train_here("study=tale_next1") == 0
+    launch("tale_next1")
     assert read_table([runs]).frame["run_id"].nunique() - before == 4
     report(runs, f"these laws were not fitted to the runs that are in {runs} now: run `mixlaw fit {runs}` again")
     assert call("-m", "mixlaw", *fit)[0] == 0

@@ -46,12 +46,16 @@ def test_steps_of_the_gpu_check_fit_into_its_time() -> None:
     assert sum(step.share for step in STEPS) <= 0.99
 
 
+@pytest.mark.slow  # compiles until its time is used up
 def test_a_step_that_fails_is_named_and_later_ones_run(tmp_path: Path) -> None:
     little = ["--smoke", "--minutes", "0.2", "--steps", "kernels,waiting", "--json", str(tmp_path / "check.json")]
     code, out, _ = call("-m", "scripts.check_gpu", *little)
     assert code == 1
     assert "== kernels: failed\n! compiler: left out, the time is used up\n" in out
     assert out.endswith("== waiting: skipped, it needs CUDA\n")
+
+
+def test_an_unknown_step_is_refused() -> None:
     code, _, err = call("-m", "scripts.check_gpu", "--steps", "kernel")
     assert (code, err.split(":")[1]) == (2, " --steps kernel")
 

@@ -105,7 +105,17 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+REPEATED = (
+    "no rows",
+    "base width",
+    "threads",
+    "no tokens",
+    "target domain",
+    "warm-up",
+)  # other settings, the same check
+
+
+@pytest.mark.parametrize("name", [slow(name) if name in REPEATED else name for name in MISTAKES])
 def test_a_mistake_on_the_command_line_is_one_sentence(
     name: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -188,7 +198,7 @@ SCIENCE = [
 
 def test_a_run_is_named_by_its_science_and_not_by_where_it_runs(plan: Callable[..., Plan]) -> None:
     base = plan().run_id
-    assert {plan(override).run_id for override in MACHINE_SIDE} == {base}
+    assert plan(*MACHINE_SIDE).run_id == base
     assert len({base, *(plan(override).run_id for override in SCIENCE)}) == 1 + len(SCIENCE)
 
 

@@ -103,7 +103,7 @@ def test_a_law_says_in_the_card_what_it_predicted(plan: Plans, tmp_path: Path) -
     for this in runs:
         run(this)
     table = read_table([tmp_path / "runs"])
-    fit = LawFit("base").fit(table.frame).fitted_
+    fit = LawFit("base", n_starts=8, n_bootstrap=4).fit(table.frame).fitted_
     FittedLaws.of({"base": fit}, table, "base", "the only one", pd.DataFrame()).save(tmp_path / "laws.json")
     out = export(folder_of(runs[0]), tmp_path / "out", tmp_path / "laws.json")
     text = (out / "README.md").read_text()

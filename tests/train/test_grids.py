@@ -43,8 +43,7 @@ def test_composing_a_study_at_once_is_composing_every_run() -> None:
         ["study=quickstart", f"model={model}", weight, f"seed={seed}", "++data.root=/d", f"optim.lr={lr}"]
         for model in ("text_70k", "text_136k")
         for weight in weights
-        for seed in (0, 1)
-        for lr in ("1e-3", "2e-3")
+        for seed, lr in ((0, "1e-3"), (1, "2e-3"))
     ]
     phases = "mixture.phases=[{until: 0.5, weights: {code: 1.0}}, {until: 1, weights: {docs: 1.0}}]"
     jobs += [["study=quickstart", phases, f"seed={seed}"] for seed in (0, 1)]
