@@ -3,14 +3,16 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixlaw.advice.decision import Decision
 from mixlaw.advice.design import Size, candidates
-from mixlaw.advice.next_runs import Proposal, next_runs
+from mixlaw.advice.next_runs import Proposal, choose
 from mixlaw.advice.next_worth import next_worth
+from mixlaw.advice.phase_candidates import phase_candidates
 from mixlaw.advice.posterior import Points
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.errors import MixlawError
@@ -152,15 +154,22 @@ def _expected(runs: pd.DataFrame, unit: str) -> str:
 
 
 def _proposed(runs: pd.DataFrame, domains: Sequence[str], unit: str) -> pd.DataFrame:
-    mixtures = [{d: row[f"weight_{d}"] for d in domains} for row in runs.to_dict("records")]
     columns = {
         "N": runs["n_params"].map(count_text),
         "D": runs["n_tokens"].map(count_text),
         "FLOPs": runs["flops"].map("{:.2g}".format),
-        "mixture": [mixture_text(weights) for weights in mixtures],
+        "mixture": [_course_text(row, domains) for row in runs.to_dict("records")],
         f"sd after it {brackets(unit)}": runs["sd_after"].map("{:#.3g}".format),
     }
     return pd.DataFrame(columns)
+
+
+def _course_text(row: Mapping[Any, Any], domains: Sequence[str]) -> str:
+    """Return the mixture of a run, or those of its two phases, as text."""
+    if pd.isna(row.get("until@1")):
+        return mixture_text({d: row[f"weight_{d}"] for d in domains})
+    first, second = (mixture_text({d: row[f"weight_{d}@{p}"] for d in domains}) for p in (1, 2))
+    return f"{first}; from {percent(row['until@1'])} of the tokens {second}"
 
 
 def propose(laws: FittedLaws, table: Table, answer: Recommendation, count: int = N_NEXT) -> Proposal:
@@ -171,9 +180,14 @@ def propose(laws: FittedLaws, table: Table, answer: Recommendation, count: int =
     lengths = ends.groupby(["n_params", "about"], as_index=False)["n_tokens"].max().to_numpy()
     sizes = [Size(count_text(float(n)), float(n), float(d)) for n, _, d in lengths]
     points = points_of(table)
-    near = Decision(laws.best, question, laws.sizes, table, points).contenders
-    offered = candidates(laws.best.domains, sizes, near)
-    return next_runs(laws, question, table, offered, count, points)
+    ends = tuple(answer.phases.until) if answer.phases else (1.0,)
+    decision = Decision(laws.best, question, laws.sizes, table, points, ends)
+    domains, near, phases = laws.best.domains, decision.contenders, decision.phases
+    if not answer.phases:
+        return choose(decision, candidates(domains, sizes, near), count)
+    no_trunks = pd.DataFrame(columns=["model"])  # a table does not tell which checkpoints its runs have
+    offered = phase_candidates(domains, sizes, near, phases, no_trunks, [round(ends[0], 2)])
+    return choose(decision, offered, count)
 
 
 def points_of(table: Table) -> Points:

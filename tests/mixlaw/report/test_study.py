@@ -17,7 +17,7 @@ from mixlaw.runs.ledger import PlannedRun, begin_attempt, end_attempt, write_pla
 from mixlaw.runs.study_status import run_states
 from mixlaw.tables.table import Table
 from tests.mixlaw.run_logs import write_run
-from tests.mixlaw.synthetic import study
+from tests.mixlaw.synthetic import laws_of, phase_study, study
 
 Asked = tuple[FittedLaws, Table, Recommendation]
 
@@ -118,6 +118,15 @@ def test_the_next_runs_are_of_the_table_s_own_sizes_and_lengths(
     assert "sweeps.plan" not in page
     command = "python -m sweeps.plan mine --next 12"
     assert f"<code>{command}</code>" in next_section(laws, table, answer, "mine").body
+
+
+def test_the_next_runs_for_phases_change_their_mixture() -> None:
+    table = phase_study("multiplicative-phases", noise=0.01, n_mixtures=8, n_phased=10)
+    laws = laws_of(table, "multiplicative-phases", n_bootstrap=20, n_starts=8)
+    answer = recommend(laws, Question(1e9, 1e11, {"main": 1.0}), phases=2, switch=0.75)
+    page = next_section(laws, table, answer).body
+    assert "; from 75 % of the tokens " in page
+    assert "These 12 runs, selected by information per FLOP" in page
 
 
 def test_a_law_that_cannot_choose_says_so(asked: Asked) -> None:
