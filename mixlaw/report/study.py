@@ -180,13 +180,13 @@ def propose(laws: FittedLaws, table: Table, answer: Recommendation, count: int =
     lengths = ends.groupby(["n_params", "about"], as_index=False)["n_tokens"].max().to_numpy()
     sizes = [Size(count_text(float(n)), float(n), float(d)) for n, _, d in lengths]
     points = points_of(table)
-    ends = tuple(answer.phases.until) if answer.phases else (1.0,)
-    decision = Decision(laws.best, question, laws.sizes, table, points, ends)
+    until = tuple(answer.phases.until) if answer.phases else (1.0,)
+    decision = Decision(laws.best, question, laws.sizes, table, points, until)
     domains, near, phases = laws.best.domains, decision.contenders, decision.phases
     if not answer.phases:
         return choose(decision, candidates(domains, sizes, near), count)
     no_trunks = pd.DataFrame(columns=["model"])  # a table does not tell which checkpoints its runs have
-    offered = phase_candidates(domains, sizes, near, phases, no_trunks, [round(ends[0], 2)])
+    offered = phase_candidates(domains, sizes, near, phases, no_trunks, [round(until[0], 2)])
     return choose(decision, offered, count)
 
 
