@@ -16,6 +16,7 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.laws.law import lifted
 from mixlaw.laws.terms import TINY, Inputs
 from mixlaw.mixture import Mixture
+from mixlaw.tables.available import UNLIMITED
 
 KNOWN_INPUTS = {"N", "D", "h", "share", "available", "phases"}
 MEAN_OVER, COARSE_MEAN_OVER = 32, 8  # number of resampled laws in a mean
@@ -313,12 +314,11 @@ class Objective:
         domains, units, more = self.fit.domains, self.fit.units, dict[str, Any]()
         if "available" in self._law.uses:
             known = dict(self.sizes) | self.question.available
-            missing = [d for d in domains if d not in known]
-            if missing:
+            if not known:
                 raise FitError(
-                    f"the {self.fit.name} law needs the tokens of each domain: --available {missing[0]}=TOKENS"
+                    f"the {self.fit.name} law needs the tokens of the domains: --available {domains[0]}=TOKENS"
                 )
-            tokens = np.array([[known[d] / units.n_tokens] for d in domains])
+            tokens = np.array([[known.get(d, UNLIMITED) / units.n_tokens] for d in domains])
             more["columns"] = {"available": np.repeat(tokens, h.shape[-1], axis=1)}
         n = np.full(h.shape[-1], self.question.n_params) if n_params is None else n_params
         d = np.full(h.shape[-1], self.question.n_tokens) if n_tokens is None else n_tokens

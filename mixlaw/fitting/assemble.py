@@ -10,6 +10,7 @@ from mixlaw.fitting.levenberg_marquardt import Problem
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.law import Law, Units, lifted
 from mixlaw.laws.terms import PHASES, UNTIL, Inputs
+from mixlaw.tables.available import available_tokens
 from mixlaw.tables.columns import LOSS, LOSS_SE
 from mixlaw.tables.phase_mixtures import Phases, phases_of
 from mixlaw.tables.table import Table
@@ -40,7 +41,7 @@ def inputs(law: Law, table: Table, domains: list[str], units: Units, target: str
 def _columns(law: Law, table: Table, domains: list[str], units: Units, target: str) -> dict[str, Array]:
     frame, found = table.frame, {}
     if "available" in law.uses:
-        found["available"] = np.stack([_available(law, table, d) / units.n_tokens for d in domains])
+        found["available"] = _available(law, table).T / units.n_tokens
     for use, column in (("before", f"before_{target}"), ("sparsity", "sparsity")):
         if use in law.uses:
             if column not in frame or frame[column].isna().any():
@@ -56,17 +57,21 @@ def phase_columns(phases: Phases) -> dict[str, Array]:
     return {PHASES: lifted(phases.weights.transpose(1, 2, 0))[0], UNTIL: phases.until.T}
 
 
-def _available(law: Law, table: Table, domain: str) -> Array:
-    column = f"available_{domain}"
-    if column in table.frame and table.frame[column].notna().all():
-        return table.frame[column].to_numpy(float)
-    if domain in table.sizes:
-        return np.full(len(table.frame), table.sizes[domain])
-    if column in table.frame:
-        empty = table.place(table.frame["row"][table.frame[column].isna()])
-        raise FitError(f"the {law.name} law needs {column} in all rows, and it is empty in {empty}: fill them in")
-    other = " (or unique_tokens)" if len(table.domains) == 1 else ""
-    raise FitError(f"the {law.name} law needs a column {column}{other}, the number of tokens of the domain")
+def _available(law: Law, table: Table) -> Array:
+    """Return the available tokens (n, k)."""
+    tokens = available_tokens(table)
+    if tokens is None:
+        other = " (or unique_tokens)" if len(table.domains) == 1 else ""
+        raise FitError(
+            f"the {law.name} law needs a column available_{table.domains[0]}{other}, the number of tokens of the domain"
+        )
+    for domain, column in zip(table.domains, tokens.T, strict=True):
+        if np.isnan(column).any():
+            empty = table.place(table.frame["row"][np.isnan(column)])
+            raise FitError(
+                f"the {law.name} law needs available_{domain} in all rows, and it is empty in {empty}: fill them in"
+            )
+    return tokens
 
 
 def problems(

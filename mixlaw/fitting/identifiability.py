@@ -10,6 +10,7 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.laws.law import Law
 from mixlaw.laws.registry import LAWS
 from mixlaw.laws.terms import PHASES
+from mixlaw.tables.available import available_tokens
 from mixlaw.tables.factor_levels import COUNTED, SAME, count_levels
 from mixlaw.tables.phase_mixtures import changes_mixture
 from mixlaw.tables.table import Table
@@ -101,18 +102,17 @@ def distinct(table: Table) -> tuple[int, int, int]:
 
 
 def repeats(table: Table) -> bool:
-    """Return whether some row trains on more tokens of a domain than there are; False if a size is unknown."""
+    """Return whether some row trains on more tokens of a domain than there are, as far as the table states them."""
     return bool(repeated(table).any())
 
 
 def repeated(table: Table) -> NDArray[np.bool_]:
-    """Return (n,) which rows train on more tokens of a domain than there are; none if a size is unknown."""
-    available = [table.frame.get(f"available_{d}") for d in table.domains]
-    known = [p.to_numpy(float) for p in available if p is not None and p.notna().all()]
-    if not available or len(known) < len(available):
+    """Return (n,) which rows train on more tokens of a domain than there are; none if a cell is empty."""
+    available = available_tokens(table)
+    if available is None or np.isnan(available).any():
         return np.zeros(len(table.frame), bool)
     seen = table.mixtures * table.frame["n_tokens"].to_numpy(float)[:, None]
-    return np.asarray((seen > (1 + ROUNDING) * np.stack(known, axis=1)).any(1), bool)
+    return np.asarray((seen > (1 + ROUNDING) * available).any(1), bool)
 
 
 def _ignored(law: Law, sizes: int, tokens: int, mixtures: int) -> list[str]:

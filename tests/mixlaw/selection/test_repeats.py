@@ -1,5 +1,7 @@
 """When `auto` takes the law of repeated domains, and when it does not; tables of one corpus."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,6 +59,20 @@ def test_a_fifth_of_the_mixtures_is_a_fifth_of_the_pools_where_runs_differ_in_th
     one_mixture = table.frame.assign(**{f"weight_{d}": 1 / 3 for d in table.domains})
     held = held_out(check_frame(one_mixture.drop(columns=["row"], errors="ignore"), "study"), "mixture")
     assert 0 < held.sum() < len(held)
+
+
+def test_domains_whose_tokens_a_table_does_not_state_count_as_unlimited():
+    table = pool_study(LAW)
+    scarce = table.frame["available_docs"].to_numpy()
+    only_docs = replace(table, frame=table.frame.drop(columns=["available_code", "available_web"]))
+    everything = table.frame.assign(available_code=1e30, available_web=1e30)
+    assert scarce.min() < 1e13
+    fits = [
+        LawFit(LAW, n_starts=2, n_bootstrap=2).fit(replace(table, frame=f)).fitted_
+        for f in (only_docs.frame, everything)
+    ]
+    np.testing.assert_allclose(*[fit.target("main").theta for fit in fits], rtol=1e-9)
+    assert repeated(only_docs).sum() < repeated(table).sum()
 
 
 def test_one_corpus_with_unique_tokens_is_fitted():

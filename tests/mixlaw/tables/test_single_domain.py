@@ -109,7 +109,7 @@ def test_runs_of_other_pools_are_other_runs_where_they_have_no_ids():
 
 def test_the_law_of_repeated_tokens_finds_its_own_parameters_without_a_mixture():
     data = table(repeated())
-    assert auto_laws(data) == ["base", "coupled", "muennighoff"]
+    assert auto_laws(data) == ["base", "coupled", "muennighoff", "coupled-repeats"]
     fit = LawFit("muennighoff", n_bootstrap=4, prior_strength=0).fit(data).fitted_
     found = fit.params.loc["val"]
     for name in ("E", "alpha", "beta", "R_D", "R_N"):

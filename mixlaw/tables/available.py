@@ -1,0 +1,28 @@
+"""The tokens of the domains that runs could read, which laws of repeated tokens need."""
+
+import numpy as np
+
+from mixlaw.laws.jacobian import Array
+from mixlaw.tables.table import Table
+
+UNLIMITED = 1e30  # tokens of a domain of which a table states nothing, where it states those of others
+
+
+def available_tokens(table: Table) -> Array | None:
+    """Return the available tokens (n, k) of each domain, NaN in empty cells; None if the table states none.
+
+    A domain that has neither a column available_<domain> nor a known size counts as unlimited.
+    """
+    frame, stated = table.frame, set(table.sizes)
+    stated |= {d for d in table.domains if f"available_{d}" in frame}
+    if not stated & set(table.domains):
+        return None
+    return np.column_stack([_of(table, domain) for domain in table.domains])
+
+
+def _of(table: Table, domain: str) -> Array:
+    column = table.frame.get(f"available_{domain}")
+    size = table.sizes.get(domain, UNLIMITED)
+    if column is None or (column.isna().any() and domain in table.sizes):
+        return np.full(len(table.frame), float(size))
+    return np.asarray(column.to_numpy(float))
