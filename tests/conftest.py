@@ -2,6 +2,8 @@
 
 import functools
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,8 @@ settings.register_profile("fast", deadline=None, max_examples=25, derandomize=Tr
 settings.register_profile("thorough", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("fast")
+if threading.current_thread() is threading.main_thread():  # started with `&`, it and its children would ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["OMP_NUM_THREADS"] = "1"  # two runs side by side beat one on two threads; also in processes of their own
 
 
