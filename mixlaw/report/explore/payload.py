@@ -116,15 +116,17 @@ class Explorer:
             "mixtures": [{"name": name} | _phases_json(phases) for name, phases in self.mixtures.items()],
             "recommended": self.recommended,
             "in_use": next(iter(question.baselines)) if question.not_worse else None,
-            "asked": {"n_params": question.n_params, "n_tokens": question.n_tokens} | _phases_json(self._first()),
+            "asked": {"n_params": question.n_params, "n_tokens": question.n_tokens} | self._first(),
             "limits": self._limits(),
             "trained": [{"low": low.tolist(), "high": high.tolist(), "far": FAR_WEIGHT} for low, high in self.trained],
         }
 
-    def _first(self) -> Phases:
-        """Return the phases at which the page begins: one mixture is that of all of them."""
+    def _first(self) -> dict[str, Any]:
+        """Return, as JSON, the phases at which the page begins: one mixture is that of all of them."""
+        if not self.fit.domains:
+            return {"phases": [[]], "until": [1.0]}
         first = next(iter(self.mixtures.values()), [(1.0, Mixture.uniform(self.fit.domains))])
-        return first if len(first) > 1 else [(end, first[0][1]) for end in self.until]
+        return _phases_json(first if len(first) > 1 else [(end, first[0][1]) for end in self.until])
 
     def _target(self, name: str) -> dict[str, Any]:
         """Return the fit of one target; resampled parameters are steps of 16 bits from the fit's."""
