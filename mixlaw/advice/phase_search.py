@@ -65,8 +65,15 @@ def best_courses(objective: Objective, static: Array, count: int, switches: Sequ
     for number in range(2, count + 1):
         tried = _search(objective, number, start)
         start = min(tried.values(), key=lambda course: course.value)
+    tried = {ends: _better(course, best_at(objective, ends, start, ROUGHLY)) for ends, course in tried.items()}
+    start = min(tried.values(), key=lambda course: course.value)
     best = best_at(objective, start.ends, start, CONVERGED)
     return [best, *(course for ends, course in tried.items() if ends != best.ends)]
+
+
+def _better(one: Course, other: Course) -> Course:
+    """Return the course with the lower value: rough minima depend on where the search began."""
+    return min(one, other, key=lambda course: course.value)
 
 
 def _search(objective: Objective, count: int, start: Course) -> dict[Ends, Course]:
