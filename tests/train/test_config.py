@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ import data.prepare
 from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.fileio import canonical_json
 from mixlaw.mixture import Mixture
+from sweeps.study_file import grids_of
 from tests.commands import call
 from tests.marks import slow
 from tests.train.tiny import write_corpus
@@ -252,9 +252,11 @@ def test_the_quick_start_is_prepared_where_training_looks_for_it(tiny: Tiny) -> 
 @pytest.mark.parametrize("name", [name if name in SHORT_STUDIES else slow(name) for name in STUDIES])
 def test_every_run_of_a_study_is_possible_and_no_two_are_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch)
-    parameters = yaml.safe_load((ROOT / f"sweeps/study/{name}.yaml").read_text())["hydra"]["sweeper"]["params"]
+    parameters, _ = grids_of(ROOT / f"sweeps/study/{name}.yaml")
     overrides = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in parameters.items()])
-    choices = [list(o.sweep_string_iterator()) if o.is_sweep_override() else [o.value()] for o in overrides]
+    choices = [
+        list(o.sweep_string_iterator()) if o.is_sweep_override() else [o.get_value_element_as_str()] for o in overrides
+    ]
     runs = list(itertools.product(*choices))
     assert len(set(runs)) == len(runs)
     domains = compose_config([f"study={name}"]).data.domains
