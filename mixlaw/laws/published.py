@@ -1,6 +1,6 @@
 """Terms of published laws, and `Formula`, for laws of your own.
 
-The source of each law is given in `mixlaw.laws.registry`.
+The source of each law is given in `mixlaw.laws.shipped`.
 """
 
 from collections.abc import Callable, Sequence

@@ -23,14 +23,14 @@ in place of h_i^sigma (N / D)^delta, which a pool of its own would suggest, the 
 tokens: smaller shares mean smaller pools, and these are memorised later, not sooner.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.multiplicative import WarmDecay
-from mixlaw.laws.terms import TINY, Constant, Inputs, Signed, Slot, Term
+from mixlaw.laws.terms import TINY, Box, Constant, Inputs, Number, Slot, Term
 from mixlaw.laws.tree import Nested
 
 EPOCHS, EPOCHS_PRIOR = (-2.0, 8.0), (2.7, 1.0)  # log R: 15, within a factor of e
@@ -38,6 +38,19 @@ STEEPNESS, STEEPNESS_PRIOR = (-0.7, 1.4), (0.2, 0.3)  # log p
 CROWDING, CROWDING_PRIOR = (-0.5, 1.5), (0.3, 0.3)  # delta
 SHARING, SHARING_PRIOR = (-1.0, 3.0), (0.5, 0.5)  # sigma
 MOST_LOG = 80.0  # of z^p: a worth of e^-80 is none
+
+
+@dataclass(frozen=True)
+class Signed(Number):
+    """A number of either sign with a Gaussian prior, given by its mean and sd."""
+
+    near: tuple[float, float] = (0.0, 1.0)
+
+    def start(self, rng: np.random.Generator, count: int, k: int) -> Array:
+        return rng.normal(*self.near, (count, 1))
+
+    def prior(self, k: int) -> Box:
+        return np.full(1, self.near[0]), np.full(1, self.near[1])
 
 
 class Repeated(Nested):

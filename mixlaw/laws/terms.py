@@ -294,19 +294,6 @@ class Number(Term):
 
 
 @dataclass(frozen=True)
-class Signed(Number):
-    """A number of either sign with a Gaussian prior, given by its mean and sd."""
-
-    near: tuple[float, float] = (0.0, 1.0)
-
-    def start(self, rng: np.random.Generator, count: int, k: int) -> Array:
-        return rng.normal(*self.near, (count, 1))
-
-    def prior(self, k: int) -> Box:
-        return np.full(1, self.near[0]), np.full(1, self.near[1])
-
-
-@dataclass(frozen=True)
 class InverseSum(Term):
     """1 / sum_i C_i h_i^gamma_i: 2k parameters."""
 
