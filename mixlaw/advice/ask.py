@@ -65,7 +65,7 @@ def ask(
         If a law, target or domain is unknown, limits contradict each other, tokens for `max_epochs` are missing, or
         both sizes and `flops` are given, or neither, or a target is called "mixture" or "objective".
     FitError
-        If the law does not depend on the mixture, or has no optimal N at these FLOPs.
+        If the law does not depend on the mixture, has no optimal N at these FLOPs, or needs tokens that are not known.
     """
     fit = law_of(laws, law)
     require_mixture(laws, fit.name)
@@ -78,6 +78,10 @@ def ask(
     known = laws.sizes | dict(available or {})
     if max_epochs and not known:
         raise ConfigError("--max-epochs needs the tokens of each domain: --available code=3e9,docs=1e9,...")
+    if "available" in fit.law.uses and not known:
+        raise FitError(
+            f"the {fit.name} law needs the tokens of the domains that are scarce: --available {fit.domains[0]}=TOKENS"
+        )
     if kl_penalty and not stay_near:
         raise ConfigError("--kl-penalty needs a mixture to stay near: --stay-near uniform, natural, D=W,...")
     usual = usual_mixtures(fit.domains, known)

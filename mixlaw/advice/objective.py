@@ -314,10 +314,6 @@ class Objective:
         domains, units, more = self.fit.domains, self.fit.units, dict[str, Any]()
         if "available" in self._law.uses:
             known = dict(self.sizes) | self.question.available
-            if not known:
-                raise FitError(
-                    f"the {self.fit.name} law needs the tokens of the domains: --available {domains[0]}=TOKENS"
-                )
             tokens = np.array([[known.get(d, UNLIMITED) / units.n_tokens] for d in domains])
             more["columns"] = {"available": np.repeat(tokens, h.shape[-1], axis=1)}
         n = np.full(h.shape[-1], self.question.n_params) if n_params is None else n_params

@@ -3,6 +3,7 @@
 import pytest
 
 from mixlaw.advice.recommend import recommend
+from mixlaw.errors import FitError
 from mixlaw.report.answer_tables import weights_table
 from mixlaw.report.terminal import summary
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted
@@ -38,3 +39,11 @@ def test_epochs_are_left_out_where_nothing_is_read_twice(laws):
     answer = recommend(laws, **BIG)
     assert answer.epochs == {}
     assert "epochs" not in weights_table(answer)
+
+
+def test_laws_of_runs_with_pools_need_the_tokens_of_the_big_run_and_only_of_scarce_domains():
+    laws = fitted(LAW, {"main": TRUTHS[LAW]})  # of a table whose rows differ in their tokens: no sizes
+    with pytest.raises(FitError, match="needs the tokens of the domains that are scarce: --available"):
+        recommend(laws, **BIG)
+    scarce = recommend(laws, **BIG, available={"docs": 1e8})
+    assert scarce.table.set_index("domain")["unconstrained"]["docs"] > 1.2 * scarce.weights["docs"]
