@@ -23,6 +23,7 @@ from mixlaw.runs.log import read_facts
 from mixlaw.runs.phases import phases_so_far
 from train.sent import record_sent
 
+LOSSES, SCORES = ("loss", "loss_se"), ("score", "score_se")  # in eval rows; scores are of tasks only
 POLL_S = 1.0
 PATIENCE_S = 120  # after the end of the run, even if W&B hangs
 
@@ -111,7 +112,7 @@ def open_run(folder: Path, facts: Mapping[str, Any], project: str) -> Any:
         settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True),
     )
     by_phase = [f"weight@{number}" for number, _ in enumerate(facts.get("phases", []), 1)]
-    for prefix in ("train", "loss", "loss_se", "weight", "epochs", *by_phase):
+    for prefix in ("train", *LOSSES, *(SCORES if facts.get("units") else ()), "weight", "epochs", *by_phase):
         run.define_metric(f"{prefix}/*", step_metric="n_tokens")
     return run
 
@@ -120,7 +121,7 @@ def as_metrics(row: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
     """Convert a row of the run log to the metric names of the dashboard."""
     metrics = {"n_tokens": row["n_tokens"]}
     if row["kind"] == "eval":
-        return metrics | {f"{key}/{row['domain']}": row[key] for key in ("loss", "loss_se")}
+        return metrics | {f"{key}/{row['domain']}": row[key] for key in (*LOSSES, *SCORES) if key in row}
     metrics |= {f"train/{key}": row[key] for key in ("loss", "grad_norm", "lr")}
     spent = row["tokens_by_domain"]
     for domain, n_tokens in spent.items():

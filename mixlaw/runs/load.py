@@ -18,6 +18,7 @@ from mixlaw.runs.phases import phases_so_far
 from mixlaw.runs.study_status import former_runs, former_sentence
 
 ROWS_AT_ONCE = 20_000  # rows kept as dictionaries before they become a DataFrame, to save memory
+NATS = "nats per token"  # the unit of losses where run.json states none
 PATIENCE_S = 3.0  # before a progress bar appears
 
 
@@ -28,15 +29,17 @@ class Runs:
     Attributes
     ----------
     table : one row per (run, evaluation point, domain): run_id, study, family, seed, n_params (total),
-        n_params_non_embedding, step, n_tokens, flops (6ND), domain, loss and loss_se [nats/token], n_eval_tokens,
-        lr_state, and per training domain weight_<d> (realised share of the tokens), requested_<d>, available_<d>
-        (unique tokens that the run may read), epochs_<d> (passes over these); of runs with phases also weight_<d>@p
-        and requested_<d>@p in phase p, and until@p, the share of n_tokens at its end; of runs that start from given
-        weights also before, the loss of the domain with these weights
+        n_params_non_embedding, step, n_tokens, flops (6ND), domain, loss and loss_se [nats/token, or the unit
+        in `units`], n_eval_tokens, lr_state, and per training domain weight_<d> (realised share of the tokens),
+        requested_<d>, available_<d> (unique tokens that the run may read), epochs_<d> (passes over these); of runs with
+        phases also weight_<d>@p and requested_<d>@p in phase p, and until@p, the share of n_tokens at its end; of runs
+        that start from given weights also before, the loss of the domain with these weights; of runs with tasks also
+        n_questions, score (the share that is answered rightly) and score_se, which are empty for other targets
     excluded : path -> reason, for every run that is left out
     sizes : training domain -> tokens of the whole domain
     facts : run id -> its settings
     former : notes about runs that only a former version of their study planned, which are left out
+    units : target -> unit of its losses, where the runs state one; the others are in nats per token
     """
 
     table: pd.DataFrame
@@ -44,6 +47,7 @@ class Runs:
     sizes: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Facts] = field(default_factory=dict)
     former: list[str] = field(default_factory=list)
+    units: dict[str, str] = field(default_factory=dict)
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
@@ -76,7 +80,8 @@ def load_runs(*paths: str | Path, former: bool = False) -> Runs:
     Raises
     ------
     RunLogError
-        If a path is not a folder, no run directory is below it, or none can be used.
+        If a path is not a folder, no run directory is below it, none can be used, or two of them state different
+        units for one target.
     """
     folders = find_runs([Path(p) for p in paths])
     if not folders:
@@ -89,8 +94,10 @@ def load_runs(*paths: str | Path, former: bool = False) -> Runs:
     excluded: dict[str, str] = {}
     sizes: dict[str, float] = {}
     stated: dict[str, Facts] = {}
+    units: dict[str, tuple[str, Path]] = {}
     silent = not sys.stderr.isatty()
     for folder in tqdm(folders, desc="reading runs", unit="run", delay=PATIENCE_S, leave=False, disable=silent):
+        known = len(records)
         try:
             facts = read_facts(folder)
             records += _load_run(folder, facts)
@@ -98,6 +105,7 @@ def load_runs(*paths: str | Path, former: bool = False) -> Runs:
             excluded[str(folder)] = str(error)
             continue
         stated[facts["run_id"]] = facts_of(facts)
+        _add_units(units, facts, {record["domain"] for record in records[known:]}, folder)
         sizes |= {d: float(corpus_tokens(facts, d)) for d in facts["mixture"]}
         if len(records) > ROWS_AT_ONCE:
             tables.append(pd.DataFrame(records))
@@ -107,7 +115,26 @@ def load_runs(*paths: str | Path, former: bool = False) -> Runs:
         raise RunLogError(f"none of {len(folders)} runs can be used. The first reasons:\n{reasons}")
     table = pd.concat([*tables, pd.DataFrame(records)] if records else tables, ignore_index=True)
     table = table.drop_duplicates(["run_id", "step", "domain", "lr_state"], ignore_index=True)
-    return Runs(table, excluded, sizes, stated, left_out)
+    in_units = {target: unit for target, (unit, _) in units.items() if unit}
+    return Runs(table, excluded, sizes, stated, left_out, in_units)
+
+
+def _add_units(units: dict[str, tuple[str, Path]], facts: Mapping[str, Any], targets: set[str], folder: Path) -> None:
+    """Add the unit of each target of a run ('' if it states none) with the folder that states it.
+
+    Raises
+    ------
+    RunLogError
+        If another run states another unit for a target.
+    """
+    stated = facts.get("units", {})
+    for target in sorted(targets):
+        unit, first = units.setdefault(target, (stated.get(target, ""), folder))
+        if stated.get(target, "") != unit:
+            raise RunLogError(
+                f"the losses of '{target}' are in {stated.get(target, NATS)} in {folder} and in {unit or NATS} in "
+                f"{first}: one table needs one unit, so read one of the two studies"
+            )
 
 
 def _without_former(folders: list[Path], named: set[Path]) -> tuple[list[Path], list[str]]:
@@ -169,6 +196,7 @@ def _eval_columns(row: Mapping[str, Any], spent: Mapping[str, int], facts: Mappi
     spent : domain -> tokens trained on so far
     """
     columns = {k: row[k] for k in ("step", "n_tokens", "domain", "loss", "loss_se", "n_eval_tokens", "lr_state")}
+    columns |= {k: row[k] for k in ("score", "score_se", "n_questions") if k in row}
     if "init_from" in facts:
         columns["before"] = facts["init_from"]["losses"].get(row["domain"])
     columns["flops"] = flops(facts["n_params"]["total"], row["n_tokens"])

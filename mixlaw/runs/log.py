@@ -2,15 +2,17 @@
 
     runs/<study>/<run_id>/
       run.json        fixed at the start: config, parameter counts, mixture, data, hardware; `n_tokens`, the final D;
-                      `began`, the UTC time; `init_from`, the weights that it starts from, with their hash and losses
+                      `began`, the UTC time; `init_from`, the weights that it starts from, with their hash and losses;
+                      `units`, target -> unit of its losses where that is not nats per token
       metrics.jsonl   append only: "train" rows and "eval" rows
       done.json       the seal: status, number of rows, sha256 of metrics.jsonl and of run.json
       checkpoints/    of the trainer
 
-metrics.jsonl is the only source of losses, in nats per token. A run whose files differ from the seal is refused, and an
-unsealed run is never fitted. In run.json, `data.<domain>.n_tokens` counts the unique training tokens that the run may
-read; if they are limited, `data.<domain>.corpus_tokens` counts all. run.json of mixlaw before 0.2 lacks `n_tokens` (see
-`final_tokens`), before 0.3 `began`.
+metrics.jsonl is the only source of losses, in nats per token, or in the unit that run.json states. Eval rows of tasks
+also have `score`, the share of `n_questions` that the model answers rightly, and its standard error `score_se`. A run
+whose files differ from the seal is refused, and an unsealed run is never fitted. In run.json, `data.<domain>.n_tokens`
+counts the unique training tokens that the run may read; if they are limited, `data.<domain>.corpus_tokens` counts all.
+run.json of mixlaw before 0.2 lacks `n_tokens` (see `final_tokens`), before 0.3 `began`.
 """
 
 import hashlib
@@ -51,8 +53,9 @@ _ROW_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "lr_state": str,
     },
 }
-_OPTIONAL_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {  # of runs on images
+_OPTIONAL_KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {  # of runs on images, and of tasks
     "train": {"n_image_tokens": int, "n_loss_tokens": int, "n_samples": int},
+    "eval": {"score": _NUMBER, "score_se": _NUMBER, "n_questions": int},
 }
 _RUN_KEYS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("run_id", "study", "family"), str),
@@ -172,6 +175,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     _check_regressors(facts, path)
     check_phases(facts, path)
     _check_origin(facts, path)
+    _check_units(facts, path)
     return facts
 
 
@@ -221,6 +225,13 @@ def _check_origin(facts: Mapping[str, Any], path: Path) -> None:
     losses = origin.get("losses") if isinstance(origin, dict) else None
     if not isinstance(losses, dict) or not all(type(v) in _NUMBER and 0 <= v <= MAX_NUMBER for v in losses.values()):
         raise RunLogError(f"{path}: 'init_from' is {origin!r:.60}, expected the hash of weights and their losses")
+
+
+def _check_units(facts: Mapping[str, Any], path: Path) -> None:
+    """Raise RunLogError unless `units`, if present, names a unit for each of its targets."""
+    units = facts.get("units", {})
+    if not isinstance(units, dict) or not all(isinstance(unit, str) and unit.strip() for unit in units.values()):
+        raise RunLogError(f"{path}: 'units' is {units!r:.60}, expected target -> unit, such as bits/byte")
 
 
 def read_status(folder: Path) -> str:
@@ -273,6 +284,8 @@ def _read_row(line: bytes, where: str) -> dict[str, Any]:
             raise RunLogError(f"{where}: '{key}' is {row[key]!r:.60}, expected {expected}")
         if isinstance(row[key], _NUMBER) and not 0 <= row[key] <= MAX_NUMBER:  # also refuses NaN
             raise RunLogError(f"{where}: '{key}' is {row[key]!r:.60}, expected a finite number of at least 0")
+    if row.get("score", 0) > 1:
+        raise RunLogError(f"{where}: 'score' is {row['score']!r:.60}, expected a share of the questions, 0 to 1")
     if not all(_is_count(v) for v in row.get("tokens_by_domain", {}).values()):
         raise RunLogError(f"{where}: 'tokens_by_domain' holds something other than counts")
     return row

@@ -10,7 +10,8 @@ from mixlaw.errors import unknown_name
 from mixlaw.tables.notes import MAX_NAMES
 
 WEIGHT, LOSS, LOSS_SE = "weight_", "loss_", "loss_se_"
-PREFIXES = (WEIGHT, LOSS, "available_", "before_", "requested_", "epochs_")
+SCORE, SCORE_SE = "score_", "score_se_"  # shares of questions answered, 0 to 1; never fitted
+PREFIXES = (WEIGHT, LOSS, SCORE, "available_", "before_", "requested_", "epochs_")
 POOLS = ("available", "available_tokens", "unique_tokens", "n_unique_tokens")  # of the only domain
 NAMES = ("run_id", "n_params", "n_tokens", "sparsity", "seed", "study", "step", "n_params_non_embedding", *POOLS)
 SHORT = {"n": "n_params", "params": "n_params", "parameters": "n_params", "d": "n_tokens", "tokens": "n_tokens"}

@@ -11,7 +11,7 @@ from mixlaw.errors import RunLogError
 from mixlaw.runs.comparable import Facts, common_identity, require_comparable
 from mixlaw.runs.filters import select_runs
 from mixlaw.runs.load import load_runs
-from mixlaw.tables.columns import names_after, phase_of
+from mixlaw.tables.columns import SCORE, names_after, phase_of
 from mixlaw.tables.notes import listed
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import units_of
@@ -69,7 +69,7 @@ def read_runs(folders: Sequence[Path], count: str, choice: Choice) -> Table:
         notes=notes,
         sizes=runs.sizes,
         sources=[(where, len(frame))],
-        units=units_of(frame, targets),
+        units=units_of(frame, targets) | runs.units,
         identity=common_identity(facts, choice.varied),
     )
 
@@ -106,13 +106,15 @@ def _require_same_domains(long: pd.DataFrame, folders: Sequence[Path]) -> None:
 
 
 def _wide(long: pd.DataFrame, count: str) -> pd.DataFrame:
-    """Return one row per run and evaluation point, with columns loss_<target>, loss_se_<target> and before_<target>."""
+    """Return one row per run and evaluation point: loss_<target>, loss_se_<target>, before_<target>, score_<target>."""
     domains = names_after("requested_", long)
     of_domains = [f"{prefix}_{domain}" for domain in domains for prefix in ("weight", "requested", "epochs")]
     index = ["run_id", "study", "seed", count, "step", "n_tokens", *of_domains]
-    values = [value for value in ("loss", "loss_se", "before") if value in long]
+    values = [value for value in ("loss", "loss_se", "before", "score", "score_se") if value in long]
     wide = long.pivot(index=index, columns="domain", values=values)
     wide.columns = pd.Index(["_".join(pair) for pair in wide.columns.to_flat_index()])
+    scores = wide.filter(regex=f"^{SCORE}")
+    wide = wide.drop(columns=scores.columns[scores.isna().all()])  # other targets have none
     by_phase = [c for c in map(str, long.columns) if phase_of(c)]  # empty cells, which a pivot would lose
     available = [f"available_{domain}" for domain in domains]
     others = long[["run_id", "step", *by_phase, *available]].drop_duplicates()

@@ -1,9 +1,10 @@
 """A checked table of runs: one wide DataFrame, its domains and targets, and everything that was noted about it.
 
 Columns: row (its number in the input), n_params, n_tokens, weight_<domain>..., loss_<target>..., and optionally run_id,
-loss_se_<target>, seed, sparsity, flops (of the run so far, where they are not 6 N D), available_<domain> [tokens] (or
-unique_tokens, where there are no weights), before_<target> [nats], and weight_<domain>@p and until@p of runs with
-phases (`mixlaw.tables.phases`). One row per (run, evaluation point).
+loss_se_<target>, score_<target> and score_se_<target> (share of questions answered, 0 to 1), seed, sparsity, flops (of
+the run so far, where they are not 6 N D), available_<domain> [tokens] (or unique_tokens, where there are no weights),
+before_<target> [nats], and weight_<domain>@p and until@p of runs with phases (`mixlaw.tables.phases`). One row per
+(run, evaluation point).
 `mixlaw.tables.read` reads tables from files and run directories, `mixlaw.tables.check` checks a DataFrame.
 """
 
@@ -17,12 +18,12 @@ from numpy.typing import NDArray
 
 from mixlaw.counts import flops
 from mixlaw.errors import ConfigError, unknown_name
-from mixlaw.tables.columns import LOSS, LOSS_SE, WEIGHT, phase_of
+from mixlaw.tables.columns import LOSS, LOSS_SE, SCORE, SCORE_SE, WEIGHT, phase_of
 from mixlaw.tables.name_matching import matching_names
 from mixlaw.tables.notes import listed, ranges, rows_in
 
 Array = NDArray[np.float64]
-OF_DOMAINS, OF_TARGETS = (WEIGHT, "available_", "requested_", "epochs_"), (LOSS, LOSS_SE, "before_")
+OF_DOMAINS, OF_TARGETS = (WEIGHT, "available_", "requested_", "epochs_"), (LOSS, LOSS_SE, "before_", SCORE, SCORE_SE)
 MUCH = 0.05  # share of the rows that may be left out without a warning
 MAX_REASONS = 5
 

@@ -12,7 +12,7 @@ LISTS = ("data", "runs", "rows", "records", "results", "table")
 NESTED = {  # key of a nested object -> prefix of its columns
     **dict.fromkeys(("weight", "weights", "mixture", "mixtures", "domain_weights"), "weight_"),
     **dict.fromkeys(("loss", "losses", "val_loss", "eval_loss"), "loss_"),
-    **{name: f"{name}_" for name in ("loss_se", "available", "before")},
+    **{name: f"{name}_" for name in ("loss_se", "score", "score_se", "available", "before")},
 }
 
 

@@ -74,6 +74,8 @@ LAYOUTS = {
             "mixture.*": "weight_*",
             "loss/*": "loss_*",
             "loss_se/*": "loss_se_*",
+            "score/*": "score_*",
+            "score_se/*": "score_se_*",
             "data.*.n_tokens": "available_*",
         },
         keep={"State": "finished"},

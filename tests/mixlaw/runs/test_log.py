@@ -50,6 +50,39 @@ def test_pools_belong_to_runs_and_sizes_to_the_whole_domain(tmp_path):
     assert last["epochs_code"].to_dict() == {"aaa": 80 / 50, "bbb": 80 / 500}
 
 
+QUESTIONS = {"score": 0.25, "score_se": 0.0625, "n_questions": 48}
+
+
+def test_tasks_come_back_with_their_unit_and_score(tmp_path):
+    write_run(tmp_path, rows=[*run_rows(1), eval_row(1, "arc", 1.25, **QUESTIONS)], units={"arc": "bits/byte"})
+    runs = load_runs(tmp_path)
+    table = runs.table.set_index("domain")
+    assert runs.units == {"arc": "bits/byte"}
+    assert table.loc["arc", [*QUESTIONS]].to_dict() == QUESTIONS
+    assert table.loc[[*TARGETS], [*QUESTIONS]].isna().all(axis=None)
+
+
+def test_one_target_in_two_units_is_refused(tmp_path):
+    write_run(tmp_path, "aaa", units={"held": "bits/byte"})
+    write_run(tmp_path, "bbb")
+    with pytest.raises(RunLogError, match=r"'held' are in nats per token in .*bbb and in bits/byte in .*aaa"):
+        load_runs(tmp_path)
+
+
+@pytest.mark.parametrize("units", ["bits/byte", {"held": 1}, {"held": ""}])
+def test_units_that_are_no_names_are_refused(tmp_path, units):
+    folder = write_run(tmp_path, units=units)
+    with pytest.raises(RunLogError, match=r"'units' is .*, expected target -> unit"):
+        read_facts(folder)
+
+
+@pytest.mark.parametrize("damage", [{"score": 1.5}, {"score": -0.1}, {"score": "high"}, {"n_questions": 1.5}])
+def test_scores_that_are_no_shares_are_refused(tmp_path, damage):
+    folder = write_run(tmp_path, rows=[*run_rows(1), eval_row(1, "arc", 1.25, **QUESTIONS | damage)])
+    with pytest.raises(RunLogError, match=f"line 5: '{next(iter(damage))}' is"):
+        read_rows(folder)
+
+
 def test_a_corpus_that_is_no_count_is_refused(tmp_path):
     damaged = {"code": {"n_tokens": 50, "corpus_tokens": "all"}, "web": {"n_tokens": 1000}, "held": {"n_tokens": 9}}
     folder = write_run(tmp_path, data=damaged)

@@ -17,7 +17,7 @@ from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table, pick_targets
 from tests.marks import examples, slow
-from tests.mixlaw.run_logs import eval_row, facts, train_row, write_run
+from tests.mixlaw.run_logs import TARGETS, eval_row, facts, run_rows, train_row, write_run
 
 HEADER = "run_id,n_params,n_tokens,weight_web,weight_code,loss_web,loss_code"
 ROWS = [
@@ -340,6 +340,25 @@ def test_run_directories_become_the_same_table_with_realised_weights(tmp_path):
     assert len(table.notes) == 1
     assert table.notes[0].startswith("left out: ")
     assert read_table([tmp_path], count="n_params_non_embedding").frame["n_params"].tolist()[2:] == [4, 4]
+
+
+def test_tasks_of_run_directories_are_targets_in_bits_per_byte_beside_their_scores(tmp_path):
+    score = {"score": 0.25, "score_se": 0.0625, "n_questions": 48}
+    write_run(tmp_path, rows=[*run_rows(1), eval_row(1, "arc", 1.25, **score)], units={"arc": "bits/byte"})
+    table = read_table([tmp_path])
+    assert table.targets == [*TARGETS, "arc"]
+    assert table.units == dict.fromkeys(TARGETS, "nats/token") | {"arc": "bits/byte"}
+    scores = table.frame.filter(like="score")
+    assert scores.to_dict("list") == {"score_arc": [0.25], "score_se_arc": [0.0625]}
+
+
+@pytest.mark.parametrize("layout", [None, "olmix", "mixinglaws", "paper"])
+def test_scores_in_files_are_never_losses(tmp_path, layout):
+    rows = "n_params,n_tokens,run_id,weight_web,weight_code,loss_arc,score_arc,score_se_arc\n"
+    rows += "1e6,1e8,a,0.5,0.5,1.5,0.25,0.01\n1e6,2e8,a,0.5,0.5,1.4,0.3,0.01\n"
+    table = read_table(write(tmp_path, rows), layout=layout)
+    assert (table.domains, table.targets) == (["web", "code"], ["arc"])
+    assert table.frame["score_arc"].tolist() == [0.25, 0.3]
 
 
 def test_runs_that_are_left_out_for_one_reason_are_one_line(tmp_path):
