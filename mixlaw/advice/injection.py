@@ -15,11 +15,11 @@ from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fitting.bootstrap import interval
 from mixlaw.fitting.fitted import LEVEL, FittedLaw
 from mixlaw.laws.jacobian import Array
-from mixlaw.laws.terms import Inputs
+from mixlaw.laws.terms import TINY, Inputs
 from mixlaw.mixture import Mixture
 
 SHARES = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 401)])  # at which the law is evaluated
-SHOWN = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+SHOWN, NEAR = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2), 0.05  # shares of the table, without those so near to `most`
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,20 @@ class Tuning:
     n_params, n_tokens : N, and D with the injected tokens
     domain : what it is finetuned on
     pretraining : weights of the pretraining domains in pretraining, without `domain`
+    before : losses of the pretraining domains before finetuning [nats], as the tables of the law have them
     """
 
     n_params: float
     n_tokens: float
     domain: str
     pretraining: Mapping[str, float]
+    before: Mapping[str, float]
+
+    @property
+    def loss_before(self) -> float:
+        """Mean loss of the pretraining domains before finetuning, by their weights; of those whose loss is known."""
+        weights = [self.pretraining.get(name, 0.0) for name in self.before]
+        return float(np.average(list(self.before.values()), weights=weights))
 
     def mixtures(self, shares: Array, domains: list[str]) -> Array:
         """Return the mixtures (k, n) with the shares p (n,) of pretraining data.
@@ -64,32 +72,42 @@ class Injection:
     ----------
     kept : which part of the forgetting it keeps away
     share, low, high : the share, with its interval; infinite where no share does
-    table : share, forgotten (rise of the pretraining loss, mean over its domains by weight) with its interval, kept
-        away [%]; and with a law of the finetuning domain, its cost: the rise of that loss over the one at share 0
+    most : largest share of pretraining data in the runs
+    table : what some shares do, these two among them, see `effects`
     """
 
     kept: float
     share: float
     low: float
     high: float
+    most: float
     table: pd.DataFrame
 
-    def cost(self) -> tuple[float, float, float] | None:
-        """Return the cost of the share to the finetuning domain, with its interval; None without a law of it."""
-        if "cost" not in self.table or not np.isfinite(self.share):
-            return None
-        row = self.table[self.table["share"] == self.share].iloc[0]
-        return float(row["cost"]), float(row["cost_low"]), float(row["cost_high"])
+    def at(self, share: float) -> dict[str, float]:
+        """Return the row of the table for a share that it holds."""
+        row = self.table[self.table["share"] == share].iloc[0]
+        return {str(name): float(value) for name, value in row.items()}
+
+
+def largest_share(mixtures: Array, domains: list[str], domain: str) -> float:
+    """Return the largest share of other domains than the finetuning domain in mixtures (m, k) of runs."""
+    return float(1 - mixtures[:, domains.index(domain)].min()) if domain in domains else 0.0
 
 
 def injection(
-    fit: FittedLaw, tuning: Tuning, kept: float = 0.9, own: FittedLaw | None = None, level: float = LEVEL
+    fit: FittedLaw,
+    tuning: Tuning,
+    most: float,
+    kept: float = 0.9,
+    own: FittedLaw | None = None,
+    level: float = LEVEL,
 ) -> Injection:
     """Return the share of pretraining data that keeps a part of the forgetting away, and its cost.
 
     Parameters
     ----------
     fit : a law of forgetting, fitted to pretraining domains
+    most : largest share of pretraining data in the runs
     kept : the part of the forgetting that the share must keep away, in (0, 1)
     own : a law of the finetuning domain's loss that depends on the mixture
     level : of the intervals
@@ -97,7 +115,7 @@ def injection(
     Raises
     ------
     ConfigError
-        If domains are unknown, or none of the fitted targets is a pretraining domain.
+        If domains are unknown, none of the fitted targets is a pretraining domain, or its loss before is not known.
     FitError
         If `fit` is no law of forgetting, or `own` does not depend on the mixture.
     """
@@ -105,11 +123,27 @@ def injection(
     share = float(_reached(centre[None], 1 - kept)[0])
     tail = (1 - level) / 2
     low, high = np.quantile(_reached(drawn, 1 - kept), [tail, 1 - tail], method="nearest")  # may be infinite
-    shown = np.array(sorted({*SHOWN, *([share] if np.isfinite(share) else [])}))
-    table = _table(*_forgotten(fit, tuning, shown), shown, level)
-    if own is not None:
-        table |= _costs(own, tuning, shown, level)
-    return Injection(kept, share, float(low), float(high), pd.DataFrame(table))
+    usual = {p for p in SHOWN if abs(p - most) > NEAR * most}
+    shown = np.array(sorted({*usual, most, *([share] if np.isfinite(share) else [])}))
+    return Injection(kept, share, float(low), float(high), most, effects(fit, tuning, shown, own, level))
+
+
+def effects(
+    fit: FittedLaw, tuning: Tuning, shares: Array, own: FittedLaw | None = None, level: float = LEVEL
+) -> pd.DataFrame:
+    """Return what shares of pretraining data do, the first of them 0; arguments and errors are those of `injection`.
+
+    Returns
+    -------
+    DataFrame of share, forgotten (the rise of the pretraining loss, mean over its domains by weight) with its interval
+    low and high, and kept_away [%]; with a law of the finetuning domain also its cost: the rise of that loss over the
+    one at share 0, with cost_low and cost_high.
+    """
+    centre, drawn = _forgotten(fit, tuning, shares)
+    low, high = interval(drawn, level)
+    ends = {"low": np.minimum(low, centre), "high": np.maximum(high, centre)}
+    columns = {"share": shares, "forgotten": centre, **ends, "kept_away": 100 * (1 - centre / centre[0])}
+    return pd.DataFrame(columns if own is None else columns | _costs(own, tuning, shares, level))
 
 
 def _forgotten(fit: FittedLaw, tuning: Tuning, shares: Array) -> tuple[Array, Array]:
@@ -121,41 +155,43 @@ def _forgotten(fit: FittedLaw, tuning: Tuning, shares: Array) -> tuple[Array, Ar
         raise ConfigError(f"--pretraining: the law is fitted to {', '.join(fit.targets)}, and none has a weight there")
     centre, drawn = np.zeros(len(shares)), np.zeros((1, len(shares)))
     for target, weight in weights.items():
-        x = _inputs(fit, tuning, shares, target)
-        centre = centre + weight * fit.law.loss(fit.target(target).theta[None], x)[0]
-        drawn = drawn + weight * fit.draws(target, x)
+        before = _before(tuning, target)
+        x = _inputs(fit, tuning, shares, target, before=np.full(len(shares), before))
+        centre = centre + weight * (fit.law.loss(fit.target(target).theta[None], x)[0] - before)
+        drawn = drawn + weight * (fit.draws(target, x) - before)
     total = sum(weights.values())
     return centre / total, drawn / total
 
 
-def _inputs(fit: FittedLaw, tuning: Tuning, shares: Array, target: str) -> Inputs:
-    """Return the inputs of a law for the shares; the loss before is 0, so that a law of forgetting returns the rise."""
+def _before(tuning: Tuning, target: str) -> float:
+    """Return the loss of a pretraining domain before finetuning."""
+    if target not in tuning.before:
+        raise ConfigError(f"--before: state the loss of {target} before finetuning, as in --before {target}=2.1")
+    return tuning.before[target]
+
+
+def _inputs(fit: FittedLaw, tuning: Tuning, shares: Array, target: str, **columns: Array) -> Inputs:
+    """Return the inputs of a law for the shares."""
     n = len(shares)
     return fit.units.inputs(
         np.full(n, float(tuning.n_params)),
         np.full(n, float(tuning.n_tokens)),
         tuning.mixtures(shares, fit.domains),
         target=np.full(n, fit.domains.index(target)),
-        columns={"before": np.zeros(n)},
+        columns=columns,
     )
 
 
 def _reached(forgotten: Array, left: float) -> Array:
     """Return (b,) the least share at which at most the part `left` of the forgetting (b, n) remains, or infinity."""
-    ratio = forgotten / forgotten[:, :1]
+    ratio = forgotten / np.maximum(forgotten[:, :1], TINY)
     below = ratio <= left
     last = np.maximum(below.argmax(1), 2)  # between it and the share before it
     rows = np.arange(len(ratio))
     one, other = ratio[rows, last - 1], ratio[rows, last]
-    part = np.clip((one - left) / np.maximum(one - other, 1e-300), 0, 1)
+    part = np.clip((one - left) / np.maximum(one - other, TINY), 0, 1)
     found = SHARES[last - 1] * (SHARES[last] / SHARES[last - 1]) ** part
     return np.where(below.any(1), found, np.inf)
-
-
-def _table(centre: Array, drawn: Array, shares: Array, level: float) -> dict[str, Array]:
-    low, high = interval(drawn, level)
-    ends = {"low": np.minimum(low, centre), "high": np.maximum(high, centre)}
-    return {"share": shares, "forgotten": centre, **ends, "kept_away": 100 * (1 - centre / centre[0])}
 
 
 def _costs(own: FittedLaw, tuning: Tuning, shares: Array, level: float) -> dict[str, Array]:

@@ -4,13 +4,13 @@ import argparse
 
 import numpy as np
 
-from mixlaw.advice.injection import Injection, Tuning, injection
+from mixlaw.advice.injection import Tuning, injection, largest_share
 from mixlaw.cli.options import number, share
 from mixlaw.console import say
 from mixlaw.fileio import strict_json
-from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.quoted import read_pairs
+from mixlaw.report.injection_text import injection_sentence
 from mixlaw.text import text_table
 
 
@@ -22,6 +22,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--finetuning", required=True, metavar="DOMAIN", help="the domain to finetune on")
     weights = "the weights of the pretraining domains in pretraining"
     sub.add_argument("--pretraining", required=True, metavar="D=W,...", help=weights)
+    losses = "the losses of the pretraining domains before finetuning"
+    sub.add_argument("--before", required=True, metavar="D=LOSS,...", help=losses)
     sub.add_argument("--n-params", type=number, required=True, metavar="N", help="N of the model")
     sub.add_argument("--n-tokens", type=number, required=True, metavar="D", help="tokens of the finetuning run")
     sub.add_argument(
@@ -32,34 +34,16 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the share, its interval and its cost, and a table of shares."""
-    fit = _law(options.laws)
-    own = _law(options.own) if options.own else None
-    tuning = Tuning(options.n_params, options.n_tokens, options.finetuning, read_pairs(options.pretraining))
-    found = injection(fit, tuning, options.keep, own)
+    laws, own = FittedLaws.load(options.laws), options.own and FittedLaws.load(options.own).best
+    weights, before = (read_pairs(text) for text in (options.pretraining, options.before))
+    tuning = Tuning(options.n_params, options.n_tokens, options.finetuning, weights, before)
+    most = largest_share(laws.mixtures, laws.best.domains, tuning.domain)
+    found = injection(laws.best, tuning, most, options.keep, own)
     if options.json:
         ends = {name: getattr(found, name) for name in ("share", "low", "high")}
         known = {name: value if np.isfinite(value) else None for name, value in ends.items()}
-        say(strict_json({"kept": found.kept, **known, "table": found.table.to_dict("records")}, indent=1))
+        facts = {"kept": found.kept, **known, "most": most, "table": found.table.to_dict("records")}
+        say(strict_json(facts, indent=1))
         return
-    say(sentence(found, tuning))
+    say(injection_sentence(found, tuning))
     say(text_table(found.table))
-
-
-def _law(path: str) -> FittedLaw:
-    """Return the chosen law of a file."""
-    laws = FittedLaws.load(path)
-    return laws.fits[laws.chosen]
-
-
-def sentence(found: Injection, tuning: Tuning) -> str:
-    """Return the recommendation in a sentence or two."""
-    run = f"at N = {tuning.n_params:.3g} and D = {tuning.n_tokens:.3g}"
-    if not np.isfinite(found.share):
-        return f"No share of pretraining data keeps {100 * found.kept:g} % of the forgetting away {run}."
-    high = f"{100 * found.high:.3g} %" if np.isfinite(found.high) else "more than any share"
-    told = f"Injecting {100 * found.share:.3g} % of pretraining data (90 % interval {100 * found.low:.3g} to {high})"
-    told += f" keeps {100 * found.kept:g} % of the forgetting away {run}."
-    cost = found.cost()
-    if cost is None:
-        return told
-    return f"{told} It raises the loss of {tuning.domain} by {cost[0]:.4f} ({cost[1]:.4f} to {cost[2]:.4f})."

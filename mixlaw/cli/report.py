@@ -20,12 +20,14 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     recommended = "output of `mixlaw recommend --out`; default: recommendation.json in the study folder"
     proof = "runs trained on the recommended and other mixtures; default: STUDY_proof"
     picture = "PNG of model predictions by `python -m train.show`; default: predictions.png in the study folder"
+    own = "laws of the finetuning domain, for what injection costs it; default: own.json in the study folder"
     out = "HTML file; default: report.html in the study folder, or in this folder if TABLE is a file"
     sub.add_argument("--laws", type=Path, help="output of `mixlaw fit`; default: laws.json in the study folder")
     sub.add_argument("--test", nargs="+", metavar="TABLE", help="runs that were not fitted; default: STUDY_heldout")
     sub.add_argument("--recommendation", type=Path, help=recommended)
     sub.add_argument("--proof", nargs="+", metavar="TABLE", help=proof)
     sub.add_argument("--picture", type=Path, help=picture)
+    sub.add_argument("--own", type=Path, metavar="LAWS", help=own)
     sub.add_argument("--out", type=Path, help=out)
 
 
@@ -40,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
     laws = FittedLaws.load(fitted)
     saved = options.recommendation or _beside(study, "recommendation.json")
     answer = Recommendation.load(saved) if saved else None
+    own = options.own or _beside(study, "own.json")
     table, outdated = _table_of(laws, study, options)
     print_warnings(table)
     test = _more_runs(_default_paths(options.test, study, "_heldout"), options, laws, table)
@@ -59,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
         study=study,
         outdated=outdated,
         forecasts=fitted.parent,
+        own=FittedLaws.load(own) if own else None,
     )
     say(f"{out} and {len(files)} PNGs in {files[0].parent}")
 

@@ -365,27 +365,3 @@ def finite_pool(p: Any, x: Inputs) -> Array:
     effective = generic + p.tau * pool * worth(share * d / pool, p.r1)
     value: Array = p.C * np.exp(-p.beta * x.log_n) + p.gamma * share
     return value + p.B * np.exp(p.delta * x.log_n) * effective**-p.alpha
-
-
-def forgetting(p: Any, x: Inputs) -> Array:
-    """Bethune's L_before + A D^beta / ((1 + B p) N)^alpha, where p is the share of pretraining data.
-
-    The source's D is the number of unique finetuning tokens, of which a run reads a multiple. Here D is n_tokens of a
-    table, the tokens that a run has read, injected ones included. Both are the same law for ends of runs that read
-    their unique tokens equally often (`--ends-only`), up to the unit of D in A and a factor of 1 - p. p is the weight
-    of the target itself: several pretraining domains with constant proportions put these into B.
-    """
-    grown = p.A * np.exp(p.beta * x.log_d - p.alpha * x.log_n)
-    value: Array = x.column("before") + grown * (1 + p.B * x.share()) ** -p.alpha
-    return value
-
-
-def injected(p: Any, x: Inputs) -> Array:
-    """L_before + A D^beta / ((1 + B D p)^gamma N^alpha), a form of our own: what counts are the D p injected tokens.
-
-    Bethune's form has one exponent for the share and for N, and the same share works at every D. In `study=forgetting`
-    forgetting hardly falls with N and steeply with the share, and a given share keeps more away the longer the run is.
-    """
-    grown = p.A * np.exp(p.beta * x.log_d - p.alpha * x.log_n)
-    value: Array = x.column("before") + grown * (1 + p.B * np.exp(x.log_d) * x.share()) ** -p.gamma
-    return value

@@ -2,6 +2,7 @@
 
 from mixlaw.laws.dai_zheng import Capacity
 from mixlaw.laws.exposure import Exposed
+from mixlaw.laws.forgetting import forgetting, injected, saturating
 from mixlaw.laws.law import Law
 from mixlaw.laws.multiplicative import Coupled, Emergence, Shares, Usefulness, WarmDecay, coupling
 from mixlaw.laws.published import (
@@ -14,8 +15,6 @@ from mixlaw.laws.published import (
     data_constrained,
     exponential_of_product,
     finite_pool,
-    forgetting,
-    injected,
 )
 from mixlaw.laws.repetition import EffectiveDecay, OfShares, Repeated
 from mixlaw.laws.terms import Constant, InverseSum, Number, PowerOfSum, Term, exponent
@@ -360,7 +359,7 @@ SHIPPED: tuple[Law, ...] = (
     Law(
         "forgetting-injected",
         "L_before + A D^beta/((1 + B D h_t)^gamma N^alpha)",
-        "this project, 2026: mixlaw/laws/published.py",
+        "this project, 2026: mixlaw/laws/forgetting.py",
         Sum(
             Formula(
                 injected,
@@ -374,6 +373,24 @@ SHIPPED: tuple[Law, ...] = (
             )
         ),
         remark="needs before_<target>, the loss before finetuning; convex in h",
+    ),
+    Law(
+        "forgetting-saturating",
+        "L_before + (E - kappa L_before)/(1 + (D1/D)^beta (1 + B D h_t)^gamma)",
+        "this project, 2026: mixlaw/laws/forgetting.py",
+        Sum(
+            Formula(
+                saturating,
+                ("D", "share", "before"),
+                E=(0.1, 10),
+                kappa=(0.2, 3),
+                beta=(0.01, 2),
+                D1=(1e-3, 1e3),
+                B=(1e-2, 1e6),
+                gamma=(0.01, 4),
+            )
+        ),
+        remark="needs before_<target>, the loss before finetuning; the rise is at least 0; convexity in h is not known",
     ),
     Law(
         "moe",

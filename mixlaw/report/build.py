@@ -29,6 +29,7 @@ from mixlaw.tables.units import NATS, kind_of
 
 TITLE = "Which mixture should the big run use?"
 TITLE_OF_LOSS = "What loss will the big run have?"  # for runs without a mixture
+TITLE_OF_FINETUNING = "How much pretraining data does finetuning need?"
 
 
 def write_report(
@@ -42,6 +43,7 @@ def write_report(
     study: Path | None = None,
     outdated: Sequence[str] = (),
     forecasts: Path | None = None,
+    own: FittedLaws | None = None,
 ) -> list[Path]:
     """Write the report with all sections and figures that the inputs allow.
 
@@ -56,6 +58,7 @@ def write_report(
     study : folder of a study, for the section on the states of its runs
     outdated : warnings about inputs that do not belong together; with any, no next runs are proposed
     forecasts : a folder with sealed forecasts and their ledger
+    own : laws of the finetuning domain's loss, where `laws` are of forgetting
 
     Returns
     -------
@@ -71,7 +74,7 @@ def write_report(
     outcome = prove(answer, proof) if answer and proof else []
     needed = measured_factors(outcome, laws, answer, proof) if answer and proof else {}
     sealed = forecasts_in(forecasts) if forecasts else ForecastFolder()
-    material = Material(laws, table, test, answer, outcome, needed, forecasts=sealed)
+    material = Material(laws, table, test, answer, outcome, needed, forecasts=sealed, own=own.best if own else None)
     files, pictures, said = _draw_all(material, folder)
     if predictions:
         pictures["predictions"] = png(predictions)
@@ -82,7 +85,7 @@ def write_report(
         parts.append(next_section(laws, table, answer, next((s.run.plan for s in states if s.run.plan), "")))
     first, scripts = explored(material, parts, [p for p in pictures.values() if isinstance(p, Chart)])
     Page(
-        TITLE if laws.mixed else TITLE_OF_LOSS,
+        _title(material),
         [first, *parts],
         notes=[*outdated, *said],
         unfinished=unfinished(states),
@@ -106,6 +109,12 @@ def _draw_all(material: Material, folder: Path) -> tuple[list[Path], dict[str, P
                 pictures[name] = drawn(ax)
         files.append(overview(drawings, folder / "overview.png"))
     return files, pictures, said
+
+
+def _title(material: Material) -> str:
+    if material.finetuned is not None:
+        return TITLE_OF_FINETUNING
+    return TITLE if material.laws.mixed else TITLE_OF_LOSS
 
 
 def _remark(laws: FittedLaws) -> str:

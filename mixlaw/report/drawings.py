@@ -12,8 +12,8 @@ from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.tradeoff import has_tradeoff
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
+from mixlaw.report import plots_injection, plots_mixture, plots_phases
 from mixlaw.report import plots_laws as plots
-from mixlaw.report import plots_mixture, plots_phases
 from mixlaw.report.answer_tables import path_steps
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material, needed
@@ -36,9 +36,18 @@ OF_ANSWER: dict[str, AnswerPlot] = {  # figures that need only a recommendation
     "phase_gains": plots_phases.phase_gains,
 }
 OF_PHASES = ("phases", "switch", "phase_gains")
-ONLY_IN_REPORTS = ("proof", "realised")
+ONLY_IN_REPORTS = ("proof", "realised", "forgotten", "injection_cost")
 OF_MIXTURES = ("ternary", "parallel", "tradeoff", *OF_ANSWER)
-OVERVIEW = ("optimum", "proof", "predicted", "errors", "tokens", "residuals")  # the first four of these
+OVERVIEW = (
+    "optimum",
+    "proof",
+    "forgotten",
+    "injection_cost",
+    "predicted",
+    "errors",
+    "tokens",
+    "residuals",
+)  # the first four of these
 
 
 def _predicted(ax: Axes | None, m: Material) -> Axes:
@@ -63,6 +72,8 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
     "switch": lambda ax, m: plots_phases.switch(ax, m.asked),
     "phase_gains": lambda ax, m: plots_phases.phase_gains(ax, m.asked),
     "tradeoff": lambda ax, m: tradeoff(ax, m.asked, m.front),
+    "forgotten": lambda ax, m: plots_injection.forgotten(ax, needed(m.finetuned, "finetuning runs")),
+    "injection_cost": lambda ax, m: plots_injection.injection_cost(ax, needed(m.finetuned, "finetuning runs")),
     "proof": lambda ax, m: plots.proof(ax, m.outcome, " + ".join(m.asked.question.targets), m.asked.unit),
     "predicted": _predicted,
     "errors": lambda ax, m: plots.errors_by_law(ax, *m.scores()),
@@ -125,6 +136,8 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
             wanted.add("ternary" if len(m.answer.weights) == 3 else "parallel")
             wanted |= {"tradeoff"} if has_tradeoff(m.answer) else set()
     wanted |= {"proof"} if m.outcome else set()
+    if m.finetuned is not None:
+        wanted |= {"forgotten"} | ({"injection_cost"} if m.own else set())
     if m.table is not None or m.test is not None:
         wanted |= {"predicted", "residuals", "errors"}
         wanted |= {"realised"} if names_after("requested_", m.runs.frame) else set()

@@ -13,6 +13,7 @@ from mixlaw.errors import ConfigError
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.forecast.folder import ForecastFolder
+from mixlaw.report.finetuned import Finetuned, finetuned
 from mixlaw.tables.columns import LOSS
 from mixlaw.tables.table import Table
 
@@ -31,6 +32,7 @@ class Material:
     needed : what `mixlaw.report.proof_worth.measured_factors` returned
     targets : target of single-target figures, where there is no answer
     forecasts : sealed before runs, and their scores
+    own : a law of the finetuning domain's loss, where the laws are of forgetting
     """
 
     laws: FittedLaws
@@ -41,6 +43,7 @@ class Material:
     needed: dict[str, float] = field(default_factory=dict)
     targets: Sequence[str] = ()
     forecasts: ForecastFolder = field(default_factory=ForecastFolder)
+    own: FittedLaw | None = None
 
     @property
     def fit(self) -> FittedLaw:
@@ -56,6 +59,11 @@ class Material:
     def front(self) -> Tradeoff:
         """The trade-off that the answer has, see `mixlaw.advice.tradeoff.tradeoff`."""
         return tradeoff(self.laws, self.asked)
+
+    @cached_property
+    def finetuned(self) -> Finetuned | None:
+        """The largest finetuning runs, if the law predicts forgetting."""
+        return finetuned(self.fit, [table for table in (self.table, self.test) if table is not None], self.own)
 
     @property
     def runs(self) -> Table:

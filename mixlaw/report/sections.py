@@ -10,7 +10,9 @@ from mixlaw.fitting.bootstrap import seed_noise
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import answer_tables as tables
 from mixlaw.report.explore.charts import Chart
+from mixlaw.report.finetuned import Finetuned
 from mixlaw.report.forecasts import forecast_sections
+from mixlaw.report.injection_text import injection_sentence, injection_table
 from mixlaw.report.material import Material
 from mixlaw.report.page import Section
 from mixlaw.report.phase_text import phase_gains_table, phases_table, phases_verdict
@@ -40,6 +42,8 @@ Pictures = Mapping[str, Picture | Chart]
 def sections(m: Material, pictures: Pictures) -> list[Section]:
     """Return the sections that the material allows, in the order of the page."""
     found = [_recommendation(m, m.answer, pictures), *_phases(m.answer, pictures)] if m.answer is not None else []
+    if m.finetuned is not None:
+        found.append(_injection(m.finetuned, pictures))
     if m.outcome:
         found.append(_proof(m, pictures))
     found += forecast_sections(m.forecasts)
@@ -100,6 +104,16 @@ def _phases(answer: Recommendation, pictures: Pictures) -> list[Section]:
         override=plan.override,
     )
     return [Section("Phases", body)]
+
+
+def _injection(runs: Finetuned, pictures: Pictures) -> Section:
+    body = render(
+        "injection",
+        sentences=[injection_sentence(amount.found, amount.tuning) for amount in runs.amounts],
+        pictures=those(pictures, "forgotten", "injection_cost"),
+        frame=injection_table(runs),
+    )
+    return Section("Pretraining data in finetuning", body)
 
 
 def _proof(m: Material, pictures: Pictures) -> Section:

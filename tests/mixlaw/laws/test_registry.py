@@ -63,6 +63,7 @@ COUNTS = {
     "sedova": lambda k: 9,
     "forgetting": lambda k: 4,
     "forgetting-injected": lambda k: 5,
+    "forgetting-saturating": lambda k: 6,
     "moe": lambda k: 10,
 }
 seeds = st.integers(0, 2**32 - 1)
@@ -223,6 +224,11 @@ SOURCES = {
     "sedova": sedova,
     "forgetting-injected": lambda p, n, d, h, t, more: (
         more["before"] + p["A"] * d ** p["beta"] / ((1 + p["B"] * d * h[t]) ** p["gamma"] * n ** p["alpha"])
+    ),
+    "forgetting-saturating": lambda p, n, d, h, t, more: (
+        more["before"]
+        + max(p["E"] - p["kappa"] * more["before"], 0)
+        / (1 + (p["D1"] / d) ** p["beta"] * (1 + p["B"] * d * h[t]) ** p["gamma"])
     ),
     "forgetting": lambda p, n, d, h, t, more: (
         more["before"] + p["A"] * d ** p["beta"] / ((1 + p["B"] * h[t]) * n) ** p["alpha"]
@@ -452,11 +458,11 @@ BY_N = [
 BY_N += ["muennighoff", "moe", *(f"{name}-fixed-d" for name in ("base", "additive", "joint", "multiplicative"))]
 EMERGING = [f"multiplicative{phases}{form}" for phases in ("", "-phases") for form in ("", "-fixed-n")]
 REPEATING = [n for n in NAMES if "-repeats" in n]  # with more tokens of a pool, the model may memorise it
-FORGETTING = ["forgetting", "forgetting-injected"]
+FORGETTING = ["forgetting", "forgetting-injected", "forgetting-saturating"]
 BY_D = [n for n in NAMES if "D" in LAWS[n].uses and n not in (*FORGETTING, *EMERGING, *REPEATING)]
 
 
-@pytest.mark.parametrize("name", [*BY_N, *FORGETTING])
+@pytest.mark.parametrize("name", [*BY_N, "forgetting", "forgetting-injected"])
 @given(seed=seeds, factor=st.floats(1.1, 1e4))
 @examples(24)
 def test_more_parameters_never_raise_the_loss(name, seed, factor):
@@ -659,6 +665,7 @@ UNIT_CHANGES = {
     "sedova": {"C": "N-beta", "B": "N+delta D-alpha"},
     "forgetting": {"A": "D+beta N-alpha"},
     "forgetting-injected": {"A": "D+beta N-alpha", "B": "D+"},
+    "forgetting-saturating": {"D1": "D", "B": "D+"},
     "moe": {"A": "N-alpha", "B": "D-beta", "F": "N-gamma"},
     "dai-zheng-1": {f"c_{d}": f"N-b_{d}" for d in DOMAINS},
     "dai-zheng-3": {f"c_{d}": f"N-b_{d}" for d in DOMAINS} | {f"A_{d}": f"D-a_{d}" for d in DOMAINS} | {"H": "N"},
