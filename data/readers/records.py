@@ -8,7 +8,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,21 @@ NOT_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, decoded wi
 
 
 def texts(path: Path, key: str, kind: str, bad: BadDocuments) -> Iterator[str]:
-    """Yield one column of a file of records.
+    """Yield one column of a file of records; see `records`."""
+    return (text for text, _ in records(path, key, kind, bad))
+
+
+def records(
+    path: Path, key: str, kind: str, bad: BadDocuments, others: Sequence[str] = ()
+) -> Iterator[tuple[str, Row]]:
+    """Yield the text of each record, and the record.
 
     Parameters
     ----------
-    key : name of the column
+    key : name of the column of the text
     kind : "json", "csv" or "parquet"
     bad : counts records that are damaged, not UTF-8, or without a text in this column
+    others : columns of parquet to read as well, those inside another as a.b; the other kinds read all columns
 
     Raises
     ------
@@ -40,7 +48,8 @@ def texts(path: Path, key: str, kind: str, bad: BadDocuments) -> Iterator[str]:
         If the file has no such column, or more records are bad than the budget allows.
     """
     seen, without, columns = False, list[int](), list[str]()
-    for number, row in _ROWS[kind](path, key, bad):
+    rows = parquet_rows(path, key, bad, others) if kind == "parquet" else _ROWS[kind](path, key, bad)
+    for number, row in rows:
         if key not in row and not seen:  # counted as bad later, if another record has the column
             without.append(number)
             columns = columns or list(row)
@@ -56,7 +65,7 @@ def texts(path: Path, key: str, kind: str, bad: BadDocuments) -> Iterator[str]:
         elif broken := not_utf8(value):
             bad.add(f"{path}, record {number}", f"byte 0x{ord(broken[0]) - 0xDC00:02x} in '{key}'")
         else:
-            yield value
+            yield value, row
     if without:
         raise DataError(no_column(path, key, columns))
 
@@ -212,8 +221,8 @@ def csv_rows(path: Path, key: str, bad: BadDocuments) -> Rows:
             yield number, dict(zip(header, row, strict=True))
 
 
-def parquet_rows(path: Path, key: str, bad: BadDocuments) -> Rows:
-    """Yield one column of a parquet file without reading the others.
+def parquet_rows(path: Path, key: str, bad: BadDocuments, others: Sequence[str] = ()) -> Rows:
+    """Yield one column of a parquet file, and other ones if they exist, without reading the rest.
 
     Raises
     ------
@@ -228,10 +237,11 @@ def parquet_rows(path: Path, key: str, bad: BadDocuments) -> Rows:
             raise DataError(no_column(path, key, file.schema_arrow.names))
         number = 0
         try:
-            for batch in file.iter_batches(BATCH_ROWS, columns=[key]):
-                for value in _values(batch.column(key)):
+            for batch in file.iter_batches(BATCH_ROWS, columns=[key, *others]):
+                columns = {name: _values(batch.column(name)) for name in batch.schema.names}
+                for values in zip(*columns.values(), strict=True):
                     number += 1
-                    yield number, {key: value}
+                    yield number, dict(zip(columns, values, strict=True))
         except pyarrow.ArrowNotImplementedError as error:
             raise DataError(f"{path}: the column '{key}' cannot be read: {str(error).splitlines()[0]}") from None
 
@@ -248,8 +258,4 @@ def _values(column: Any) -> list[Any]:
         return [value if value is None else value.decode("utf-8", "surrogateescape") for value in raw]
 
 
-_ROWS: dict[str, Callable[[Path, str, BadDocuments], Rows]] = {
-    "json": json_rows,
-    "csv": csv_rows,
-    "parquet": parquet_rows,
-}
+_ROWS: dict[str, Callable[[Path, str, BadDocuments], Rows]] = {"json": json_rows, "csv": csv_rows}

@@ -113,7 +113,7 @@ def check_module(words: Sequence[str], compose: Callable, monkeypatch: pytest.Mo
     assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), f"there is no module {module}"
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     options = parsed(importlib.import_module(module).main)
-    if module.startswith("data."):
+    if module in ("data.prepare", "data.preview"):
         compose_data(options.overrides)
     elif module == "train.memory":
         compose(options.overrides)
