@@ -62,9 +62,8 @@ def split(args: argparse.Namespace) -> str:
     configuration.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(configuration, configuration_text(args, division))
     how = f"python -m data.prepare data={args.name}"
-    return (
-        f"{table(division)}\n{samples(division, args.samples)}\nin {args.out}; configuration {configuration}: {how}\n"
-    )
+    shown = [table(division), samples(division, args.samples), f"in {args.out}; configuration {configuration}: {how}\n"]
+    return "\n".join(filter(None, shown))
 
 
 def check_options(args: argparse.Namespace) -> None:
