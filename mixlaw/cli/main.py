@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --target average --json
   mixlaw recommend laws.json --n-params 7e9 --n-tokens 150e9 --max-epochs 4 --available wiki=24e9,code=60e9 \\
       --floor code=0.05 --group web=c4+cc:0.2:0.6 --stay-near natural --override configs/mixture/big.yaml
+  mixlaw benchmarks table.csv --loss loss_arc --score acc_arc --chance 1/4 --out benchmarks.json --figure arc.png
   mixlaw export recommendation.json --to megatron --paths web=/data/web_text,code=/data/code_text --out blend.txt
   mixlaw forecast seal laws.json answer.json
   mixlaw forecast score forecast.json runs/big
@@ -41,7 +42,7 @@ names with --columns n_params=model_size,loss_*=*_loss,...
 exit codes: 0 success, 2 invalid option or setting, 3 unreadable or inconsistent table, 4 output cannot be written,
 5 too little data for what was asked, 130 interrupted
 """
-OUTPUTS = ("out", "override")
+OUTPUTS = ("out", "override", "figure")
 PATHS = (
     "table laws test proof out override recommendation picture answer forecast ledger".split()
 )  # options in which ~ and $NAME are expanded
@@ -51,6 +52,7 @@ COMMANDS = {
     "compare": "compare laws on held-out rows and choose one",
     "predict": "predict the losses of a table's rows, with intervals",
     "recommend": "recommend the mixture of a big run, with intervals and the costs of its limits",
+    "benchmarks": "fit benchmark scores as curves of a target's loss, and tell whether runs can predict them",
     "injection": "recommend the share of pretraining data in finetuning that keeps a model from forgetting",
     "export": "write a recommended mixture as the configuration of a trainer",
     "forecast": "seal predictions before a run, score them after it, and keep the record",

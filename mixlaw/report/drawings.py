@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.tradeoff import has_tradeoff
+from mixlaw.benchmarks.curve import ScoreCurve
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import plots_injection, plots_mixture, plots_phases
@@ -18,6 +19,7 @@ from mixlaw.report.answer_tables import path_steps
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material, needed
 from mixlaw.report.pictures import figure_of
+from mixlaw.report.plots_benchmarks import score_curves
 from mixlaw.report.plots_ternary import ternary
 from mixlaw.report.plots_tradeoff import tradeoff
 from mixlaw.tables.columns import names_after
@@ -107,12 +109,29 @@ def draw_one(
     known = [name for name in DRAWN if name not in ONLY_IN_REPORTS]
     if kind not in known:
         raise ConfigError(unknown_name("figure", kind, known))
-    types = Figure().canvas.get_supported_filetypes()
-    if out.suffix[1:].lower() not in types:
-        raise ConfigError(f"{out}: a picture's name ends in .png, .svg or .pdf")
+    _require_picture(out)
     with matplotlib.rc_context(plots.STYLE), any_script() as said:
         figure_of(DRAWN[kind](None, Material(laws, table, None, answer, targets=targets))).savefig(out, dpi=150)
     return said
+
+
+def _require_picture(out: Path) -> None:
+    """Refuse a file whose suffix is no format of pictures."""
+    if out.suffix[1:].lower() not in Figure().canvas.get_supported_filetypes():
+        raise ConfigError(f"{out}: a picture's name ends in .png, .svg or .pdf")
+
+
+def draw_benchmarks(out: Path, curves: Sequence[ScoreCurve]) -> None:
+    """Draw the curves of benchmarks into one file, in the format of its suffix.
+
+    Raises
+    ------
+    ConfigError
+        If the suffix is not supported.
+    """
+    _require_picture(out)
+    with matplotlib.rc_context(plots.STYLE), any_script():
+        score_curves(curves).savefig(out, dpi=150)
 
 
 def answer_drawings(answer: Recommendation) -> dict[str, Drawing]:

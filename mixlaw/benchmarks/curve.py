@@ -1,0 +1,122 @@
+"""`ScoreCurve`: the fitted curve from a target's loss to a benchmark's score, with its verdict."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixlaw.benchmarks.fit import Fit
+from mixlaw.benchmarks.points import Points
+from mixlaw.benchmarks.scatter import Scatter, binomial
+from mixlaw.benchmarks.sigmoid import N_FREE, natural, scores
+from mixlaw.fitting.bootstrap import interval
+from mixlaw.fitting.fitted import LEVEL
+from mixlaw.laws.jacobian import Array
+from mixlaw.tables.units import NATS
+
+WIDEST = 0.5  # width of an interval, as a share of the way from chance to 1, above which a score is not predictable
+OWN = ("name", "target", "unit", "chance", "reason")  # that are text or a number
+HELD = ["held_out", "n_runs", "measured", "predicted", "error", "inside"]
+
+
+@dataclass(frozen=True, repr=False)
+class ScoreCurve:
+    """The score of a benchmark as a function of a target's loss.
+
+    Attributes
+    ----------
+    name : of the benchmark
+    target : whose loss decides it
+    chance : score of guessing
+    fit : parameters, their resamples, and the scatter of runs
+    points : the evaluations that it is fitted to
+    held : per size that was predicted from smaller ones: held_out (which), n_runs, measured and predicted (mean scores
+        of its runs' last evaluations), error (mean absolute), inside (share of these runs in their 90 % intervals)
+    reason : why the score is not predictable from these runs, in a sentence; empty if it is
+    unit : of the losses
+    """
+
+    name: str
+    target: str
+    chance: float
+    fit: Fit
+    points: Points
+    held: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=HELD))
+    reason: str = ""
+    unit: str = NATS
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name} {value:.3g}" for name, value in self.params.items())
+        return f"ScoreCurve({self.name} by the loss of {self.target}: {self.reason or shown})"
+
+    @property
+    def losses(self) -> tuple[float, float]:
+        """The lowest and the highest loss of the runs."""
+        return float(self.points.loss.min()), float(self.points.loss.max())
+
+    @property
+    def params(self) -> dict[str, float]:
+        """Midpoint [of the loss], slope [per unit of the loss] and ceiling."""
+        return natural(self.fit.theta, self.chance)
+
+    def score(self, loss: Array) -> Array:
+        """Return the scores (n,) that the best curve gives at losses (n,)."""
+        return scores(self.fit.theta, loss, self.chance)
+
+    def draws(self, loss: Array, seed: int = 1) -> Array:
+        """Return (b, n) scores of single new runs, from losses (n,), or (b, n) drawn by the first stage.
+
+        Every draw takes a resampled curve and one deviation of a run from it.
+        """
+        rng, count = np.random.default_rng(seed), len(self.fit.draws) if loss.ndim == 1 else len(loss)
+        which = rng.permutation(np.resize(np.arange(len(self.fit.draws)), count))
+        off = self.fit.scatter.total * rng.standard_t(max(self.points.n_runs - N_FREE, 1), size=(count, 1))
+        expected = scores(self.fit.draws[which], np.atleast_2d(loss), self.chance)
+        drawn: Array = np.clip(expected + off * binomial(expected), 0.0, 1.0)
+        return drawn
+
+    def predict(self, loss: Array, drawn: Array | None = None, level: float = LEVEL) -> pd.DataFrame:
+        """Return the scores of new runs at losses (n,), with intervals and verdicts.
+
+        Parameters
+        ----------
+        drawn : (b, n) losses of single new runs, drawn by a law; by default the losses are taken as measured
+        level : of the intervals, in (0, 1)
+
+        Returns
+        -------
+        DataFrame of loss, score, low, high, and reason: why the score is not predictable, '' if it is
+        """
+        centre = self.score(loss)
+        low, high = interval(self.draws(loss if drawn is None else drawn), level)
+        ends = {"low": np.minimum(low, centre), "high": np.maximum(high, centre)}
+        frame = pd.DataFrame({"loss": loss, "score": centre} | ends)
+        wide = frame["high"] - frame["low"] > WIDEST * (1 - self.chance)
+        return frame.assign(
+            reason=[self.reason or (self._too_far(x) if far else "") for x, far in zip(loss, wide, strict=True)]
+        )
+
+    def _too_far(self, loss: float) -> str:
+        """Return why an interval at a loss is too wide."""
+        low, high = self.losses
+        where = "" if low <= loss <= high else f", where no run has been: theirs are {low:.3g} to {high:.3g}"
+        return f"the interval holds most of the range from chance to 1 at a loss of {loss:.3g}{where}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the curve as plain data."""
+        facts = {name: getattr(self, name) for name in OWN} | {"parameters": self.params}
+        fitted = {"theta": self.fit.theta.tolist(), "draws": self.fit.draws.tolist(), "scatter": vars(self.fit.scatter)}
+        points = {name: values.tolist() for name, values in vars(self.points).items()}
+        return facts | fitted | {"points": points, "held": self.held.to_dict("records")}
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> "ScoreCurve":
+        """Return the curve of `to_json`."""
+        theta, draws = np.asarray(facts["theta"], float), np.asarray(facts["draws"], float).reshape(-1, N_FREE)
+        return cls(
+            fit=Fit(theta, draws, Scatter(**facts["scatter"])),
+            points=Points(**{name: np.asarray(values) for name, values in facts["points"].items()}),
+            held=pd.DataFrame(facts["held"], columns=HELD),
+            **{name: facts[name] for name in OWN},
+        )

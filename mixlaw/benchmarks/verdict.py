@@ -1,0 +1,92 @@
+"""Whether a score is predictable from these runs: what held-out runs and the runs near chance say."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binomtest, spearmanr
+
+from mixlaw.benchmarks.curve import HELD, ScoreCurve
+from mixlaw.benchmarks.fit import LEAST_RUNS, fit_curve
+from mixlaw.benchmarks.points import Points
+from mixlaw.text import count_text, percent
+
+CHANCE_OF_RISE = 0.01  # p value above which a rise of the score may be luck
+CHANCE_BELOW = 0.01  # p value below which scores below chance are no luck
+LEAST_INSIDE = 0.5  # of the runs of the largest size in their 90 % intervals
+BEST = 1 / 3  # of the runs are held out by their loss, if there is one size only
+
+
+def held_out(curve: ScoreCurve) -> pd.DataFrame:
+    """Return how well the runs of each size are predicted by a curve that is fitted to smaller sizes.
+
+    The losses of the held-out runs count as known. With one size only, the third of the runs with the lowest losses is
+    held out. Columns are those of `ScoreCurve.held`; empty where too few runs are left to fit.
+    """
+    rows, points = [], curve.points
+    for name, held in _parts(points):
+        rest = points.where(~held)
+        if rest.n_runs < LEAST_RUNS:
+            continue
+        fitted = replace(curve, fit=fit_curve(rest, curve.chance), points=rest)
+        ends = points.where(held).ends
+        found = fitted.predict(ends.loss)
+        inside = (found["low"] <= ends.score) & (ends.score <= found["high"])
+        error = float(np.abs(found["score"] - ends.score).mean())
+        rows.append((name, ends.n_runs, ends.score.mean(), found["score"].mean(), error, inside.mean()))
+    return pd.DataFrame(rows, columns=HELD)
+
+
+def _parts(points: Points) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield the name of a held-out part and its mask (n,): the sizes in increasing order, without larger ones."""
+    ends = points.ends
+    if points.size.max() == points.size.min():
+        best = np.argsort(ends.loss)[: max(round(BEST * len(ends.loss)), 1)]
+        yield "lowest losses", np.isin(points.run, best)
+        return
+    for size in range(1, int(points.size.max()) + 1):
+        yield _size_name(points, size), points.size == size
+
+
+def _size_name(points: Points, size: int) -> str:
+    return f"N = {count_text(float(np.median(points.n_params[points.size == size])))}"
+
+
+def reason_of(curve: ScoreCurve) -> str:
+    """Return why a score is not predictable from these runs, in a sentence; empty if it is."""
+    ends = curve.points.ends
+    return _no_rise(ends, curve.chance) or _below(ends, curve.chance) or _missed(curve.held)
+
+
+def _no_rise(ends: Points, chance: float) -> str:
+    """Return a sentence if the last scores of runs do not rise significantly as their losses fall."""
+    span = f"{percent(ends.score.min())} to {percent(ends.score.max())} over {ends.n_runs} runs"
+    if np.ptp(ends.score) == 0 or np.ptp(ends.loss) == 0:
+        return f"all runs end with the same {'score' if np.ptp(ends.score) == 0 else 'loss'}: {span}"
+    rank = spearmanr(ends.loss, ends.score, alternative="less")
+    if rank.pvalue <= CHANCE_OF_RISE:
+        return ""
+    trend = f"the score does not rise significantly as the loss falls (rank correlation {-rank.statistic:.2f})"
+    return f"{trend}: {span}, chance is {percent(chance)}"
+
+
+def _below(ends: Points, chance: float) -> str:
+    """Return a sentence if most runs score below chance, so that chance is not what runs start from."""
+    below = int((ends.score < chance).sum())
+    if binomtest(below, ends.n_runs, 0.5, alternative="greater").pvalue > CHANCE_BELOW:
+        return ""
+    start = "state the score that runs start from as chance"
+    return f"{below} of {ends.n_runs} runs score below chance, {percent(chance)}: {start}"
+
+
+def _missed(held: pd.DataFrame) -> str:
+    """Return a sentence if runs of the largest size lie outside of what smaller ones predict."""
+    if held.empty or held.iloc[-1]["inside"] >= LEAST_INSIDE:
+        return ""
+    last = held.iloc[-1]
+    measured, predicted = percent(last["measured"]), percent(last["predicted"])
+    inside = f"{round(last['inside'] * last['n_runs'])} of {last['n_runs']} lie in their 90 % intervals"
+    missed = f"held-out runs ({last['held_out']}) score {measured} on average, where the others predict {predicted}"
+    return f"{missed}: {inside}"

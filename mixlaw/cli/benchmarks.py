@@ -1,0 +1,83 @@
+"""`mixlaw benchmarks`: the scores of benchmarks as curves of a target's loss, and whether they are predictable."""
+
+import argparse
+from fractions import Fraction
+from pathlib import Path
+
+from mixlaw.benchmarks.curve import ScoreCurve
+from mixlaw.benchmarks.fit_benchmarks import fit_benchmarks
+from mixlaw.benchmarks.saved import Benchmarks
+from mixlaw.cli.reading import cleaned_table_options, print_warnings, read_clean
+from mixlaw.cli.solver import ProgressLine
+from mixlaw.console import remark, say
+from mixlaw.errors import ConfigError
+from mixlaw.fileio import strict_json
+from mixlaw.quoted import split, unquoted
+from mixlaw.report.drawings import draw_benchmarks
+from mixlaw.text import percent, text_table
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """Add the options of `mixlaw benchmarks`."""
+    cleaned_table_options(sub)
+    losses = "columns of losses, one for all scores or one for each; default: loss_<target> of every score_<target>"
+    sub.add_argument("--loss", nargs="+", default=[], metavar="COLUMN", help=losses)
+    scores = "columns of scores, 0 to 1 or per cent; default: every score_<target>"
+    sub.add_argument("--score", nargs="+", default=[], metavar="COLUMN", help=scores)
+    guessing = "score of guessing: 1/4 with four choices, 0 for generated answers; or NAME=1/4,OTHER=0.5"
+    sub.add_argument("--chance", required=True, metavar="SCORE", help=guessing)
+    sub.add_argument("--out", type=Path, help="write the curves to this file, e.g. benchmarks.json")
+    sub.add_argument("--figure", type=Path, help="draw the curves into this file: PNG, SVG or PDF")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Fit curves, print their quality and verdicts, save and draw them."""
+    table = read_clean(options.table, options)
+    print_warnings(table)
+    known = len(table.notes)
+    with ProgressLine() as bar:
+        chance = read_chance(options.chance)
+        found = fit_benchmarks(table, chance, loss=options.loss, score=options.score, progress=bar)
+    for note in table.notes[known:]:
+        remark(f"note: {note}")
+    if options.out:
+        found.save(options.out)
+    if options.figure:
+        options.figure.parent.mkdir(parents=True, exist_ok=True)
+        draw_benchmarks(options.figure, list(found.values()))
+    if options.json:
+        say(strict_json(found.to_json(), indent=1))
+        return
+    _show(found)
+    for path in filter(None, (options.out, options.figure)):
+        say(f"written to {path}")
+
+
+def read_chance(text: str) -> float | dict[str, float]:
+    """Return the score of guessing from '1/4' or 'NAME=1/4,OTHER=0.5'."""
+    try:
+        if "=" not in text:
+            return float(Fraction(text))
+        pairs = [split(part, "=") for part in split(text, ",")]
+        return {unquoted(name): float(Fraction(value)) for name, value in pairs}
+    except (ValueError, ZeroDivisionError):
+        raise ConfigError(f"--chance {text}: write 1/4 or 0.25, or NAME=1/4,OTHER=0.5") from None
+
+
+def _show(found: Benchmarks) -> None:
+    say(text_table(found.summary().drop(columns="reason"), decimals=3))
+    for curve in found.values():
+        say("")
+        _show_held(curve)
+        say(f"{curve.name}: " + (f"not predictable from these runs: {curve.reason}" if curve.reason else "predictable"))
+
+
+def _show_held(curve: ScoreCurve) -> None:
+    if curve.held.empty:
+        say(f"{curve.name}: too few runs to hold out a size")
+        return
+    shown = curve.held.assign(
+        **{name: curve.held[name].map(percent) for name in ("measured", "predicted", "error", "inside")}
+    )
+    say(f"{curve.name} on held-out runs, by curves fitted to smaller ones:\n{text_table(shown)}")

@@ -1,0 +1,57 @@
+"""Figures of benchmarks: scores over losses with the fitted curve, and how well runs distinguish mixtures by target."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from mixlaw.benchmarks.curve import ScoreCurve
+from mixlaw.benchmarks.points import Points
+from mixlaw.report.plots_laws import COLOURS, SIZE, axes, colours, legend, short
+from mixlaw.tables.units import axis
+from mixlaw.text import count_text
+
+BEYOND = 0.25  # of the range of losses, to which curves are drawn beyond the best run
+MOST_COLUMNS = 3
+
+
+def score_curve(ax: Axes | None, curve: ScoreCurve) -> Axes:
+    """Draw a curve with the 90 % interval of new runs, chance, and the runs by size; better is to the right."""
+    ax = axes(ax)
+    low, high = curve.losses
+    loss = np.linspace(high, max(low - BEYOND * (high - low), 0.0), 200)
+    found = curve.predict(loss)
+    colour = COLOURS[7] if curve.reason else COLOURS[0]
+    ax.fill_between(loss, found["low"], found["high"], color=colour, alpha=0.15, lw=0, label="90 % of new runs")
+    ax.plot(loss, found["score"], "--" if curve.reason else "-", color=colour, label="fitted curve")
+    ax.axhline(curve.chance, color="0.4", ls=":", lw=1, label="chance")
+    _runs(ax, curve.points)
+    ax.invert_xaxis()
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    title = f"{short(curve.name)}: not predictable" if curve.reason else short(curve.name)
+    ax.set(xlabel=axis("", curve.unit, short(curve.target)), ylabel="score", title=title)
+    legend(ax, "upper left")
+    return ax
+
+
+def _runs(ax: Axes, points: Points) -> None:
+    sizes = {size: float(np.median(points.n_params[points.size == size])) for size in np.unique(points.size)}
+    for size, colour in colours(sizes).items():
+        at = points.size == size
+        label = f"N = {count_text(sizes[size])}"
+        ax.plot(points.loss[at], points.score[at], "o", ms=3.5, color=colour, alpha=0.7, mew=0, label=label, zorder=1)
+
+
+def score_curves(curves: Sequence[ScoreCurve]) -> Figure:
+    """Return one figure with the curves of several benchmarks."""
+    columns = min(len(curves), MOST_COLUMNS)
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(SIZE[0] * columns, SIZE[1] * rows), layout="constrained")
+    spaces = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    for ax, curve in zip(spaces, curves, strict=False):
+        score_curve(ax, curve)
+    for ax in spaces[len(curves) :]:
+        ax.set_axis_off()
+    return figure
