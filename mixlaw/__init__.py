@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mixlaw import forecast
     from mixlaw.advice.recommend import recommend
     from mixlaw.advice.recommendation import Recommendation
+    from mixlaw.benchmarks.fit_benchmarks import fit_benchmarks
+    from mixlaw.benchmarks.saved import Benchmarks
     from mixlaw.export.exported import export_mixture
     from mixlaw.fitting.estimator import LawFit
     from mixlaw.fitting.fitted import FittedLaw
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from mixlaw.tables.read import read_table
 
 __all__ = [
+    "Benchmarks",
     "Comparison",
     "FittedLaw",
     "FittedLaws",
@@ -43,6 +46,7 @@ __all__ = [
     "compare",
     "examples",
     "export_mixture",
+    "fit_benchmarks",
     "fit_laws",
     "forecast",
     "load_runs",
@@ -53,6 +57,7 @@ __all__ = [
 ]
 _MODULES = ("examples", "forecast")
 _HOMES = {
+    "Benchmarks": "mixlaw.benchmarks.saved",
     "Comparison": "mixlaw.selection.compare",
     "FittedLaw": "mixlaw.fitting.fitted",
     "FittedLaws": "mixlaw.fitting.saved",
@@ -62,6 +67,7 @@ _HOMES = {
     "compare": "mixlaw.selection.compare",
     "examples": "mixlaw.tables",
     "export_mixture": "mixlaw.export.exported",
+    "fit_benchmarks": "mixlaw.benchmarks.fit_benchmarks",
     "fit_laws": "mixlaw.selection.fit_laws",
     "forecast": "mixlaw",
     "load_runs": "mixlaw.runs.load",

@@ -15,6 +15,7 @@ from mixlaw.fitting.fitted import LEVEL
 from mixlaw.laws.jacobian import Array
 from mixlaw.tables.units import NATS
 
+FAR = 1.0  # distance below the runs' losses, as a multiple of their range, beyond which a score is not predictable
 WIDEST = 0.5  # width of an interval, as a share of the way from chance to 1, above which a score is not predictable
 OWN = ("name", "target", "unit", "chance", "reason")  # that are text or a number
 HELD = ["held_out", "n_runs", "measured", "predicted", "error", "inside"]
@@ -92,16 +93,20 @@ class ScoreCurve:
         low, high = interval(self.draws(loss if drawn is None else drawn), level)
         ends = {"low": np.minimum(low, centre), "high": np.maximum(high, centre)}
         frame = pd.DataFrame({"loss": loss, "score": centre} | ends)
-        wide = frame["high"] - frame["low"] > WIDEST * (1 - self.chance)
         return frame.assign(
-            reason=[self.reason or (self._too_far(x) if far else "") for x, far in zip(loss, wide, strict=True)]
+            reason=[self.reason or self._too_far(*row) for row in frame[["loss", "low", "high"]].to_numpy()]
         )
 
-    def _too_far(self, loss: float) -> str:
-        """Return why an interval at a loss is too wide."""
-        low, high = self.losses
-        where = "" if low <= loss <= high else f", where no run has been: theirs are {low:.3g} to {high:.3g}"
-        return f"the interval holds most of the range from chance to 1 at a loss of {loss:.3g}{where}"
+    def _too_far(self, loss: float, low: float, high: float) -> str:
+        """Return why a score with an interval is not predictable at a loss; '' if it is."""
+        best, worst = self.losses
+        range_of_runs = f"the runs' {best:.3g} to {worst:.3g}"
+        if loss < best - FAR * (worst - best):
+            return f"its loss, {loss:.3g}, lies further below {range_of_runs} than these lie apart"
+        if high - low <= WIDEST * (1 - self.chance):
+            return ""
+        where = f"within {range_of_runs}" if loss >= best else f"below {range_of_runs}"
+        return f"its interval at a loss of {loss:.3g}, {where}, holds most scores from chance to 1"
 
     def to_json(self) -> dict[str, Any]:
         """Return the curve as plain data."""

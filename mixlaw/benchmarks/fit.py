@@ -19,7 +19,7 @@ from mixlaw.laws.jacobian import Array
 LEAST_RUNS = N_FREE + 1
 N_DRAWS = 200
 ROUNDS = 3  # of estimating the scatter and fitting again
-PRIOR = np.array([np.log(0.8), np.log(6.0), 3.0])  # midpoint by mean loss, slope times mean loss, logit of the ceiling
+PRIOR = np.array([np.log(0.8), np.log(6.0), 2.0])  # midpoint by mean loss, slope times mean loss, logit of the ceiling
 PRIOR_SD = np.array([0.5, 1.0, 1.5])
 STARTS = np.array([[m, s, 0.0] for m in (-0.3, 0.0, 0.2) for s in (-0.7, 0.5, 1.6)])  # beside the prior's mean
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mixlaw.benchmarks.curve import ScoreCurve
 from mixlaw.benchmarks.fit import fit_curve
-from mixlaw.benchmarks.points import points_of, score_pairs
+from mixlaw.benchmarks.points import Points, points_of, score_pairs
 from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.benchmarks.verdict import held_out, reason_of
 from mixlaw.errors import ConfigError, unknown_name
@@ -50,16 +50,16 @@ def fit_benchmarks(
     pairs = score_pairs(table, *([each] if isinstance(each, str) else list(each) for each in (loss, score)))
     names = [column.removeprefix(SCORE) for _, column in pairs]
     chances = _chances(chance, names)
-    curves = {}
+    curves, notes = {}, list[str]()
     for name, (of_loss, of_score) in zip(names, pairs, strict=True):
         if progress:
             progress(f"benchmarks: {name}")
-        curves[name] = _curve(table, name, of_loss, of_score, chances[name])
-    return Benchmarks(curves)
+        curves[name] = _curve(table, name, points_of(table, of_loss, of_score, notes), of_loss, chances[name])
+    return Benchmarks(curves, notes)
 
 
-def _curve(table: Table, name: str, loss: str, score: str, chance: float) -> ScoreCurve:
-    points, target = points_of(table, loss, score, table.notes), loss.removeprefix(LOSS)
+def _curve(table: Table, name: str, points: Points, loss: str, chance: float) -> ScoreCurve:
+    target = loss.removeprefix(LOSS)
     unit = table.units.get(target, NATS)
     curve = ScoreCurve(name, target, chance, fit_curve(points, chance), points, unit=unit)
     curve = replace(curve, held=held_out(curve))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,16 @@ FORMAT = 1
 
 @dataclass(frozen=True, repr=False)
 class Benchmarks(Mapping[str, ScoreCurve]):
-    """Curves from loss to score, by the name of the benchmark."""
+    """Curves from loss to score, by the name of the benchmark.
+
+    Attributes
+    ----------
+    curves : name of the benchmark -> its curve
+    notes : what was converted in reading the scores; not saved
+    """
 
     curves: dict[str, ScoreCurve]
+    notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> ScoreCurve:
         return self.curves[name]

@@ -35,11 +35,10 @@ def run(options: argparse.Namespace) -> None:
     """Fit curves, print their quality and verdicts, save and draw them."""
     table = read_clean(options.table, options)
     print_warnings(table)
-    known = len(table.notes)
+    chance = read_chance(options.chance)
     with ProgressLine() as bar:
-        chance = read_chance(options.chance)
         found = fit_benchmarks(table, chance, loss=options.loss, score=options.score, progress=bar)
-    for note in table.notes[known:]:
+    for note in found.notes:
         remark(f"note: {note}")
     if options.out:
         found.save(options.out)

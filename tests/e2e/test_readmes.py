@@ -263,6 +263,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = {"weight_code": "weight_code", "weight_docs": "weight_wiki", "loss_main": "loss_web"}
     frame = small_study().frame.drop(columns="row").rename(columns=names)
     frame = frame.assign(loss_reviews=frame["loss_web"] + 0.1, loss_code=frame["loss_web"] - 0.1)
+    frame = frame.assign(acc_quiz=100 * (0.25 + 0.7 / (1 + np.exp(4 * (frame["loss_web"] - frame["loss_web"].mean())))))
     frame = frame.assign(available_code=6e10, available_web=2e11, available_wiki=2.4e10)
     for name in ("table.csv", "new_runs.csv"):
         frame.to_csv(folder / name, index=False)
