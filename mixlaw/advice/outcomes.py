@@ -8,22 +8,23 @@ from mixlaw.advice.objective import Mixtures, Objective
 from mixlaw.fitting.bootstrap import interval
 from mixlaw.fitting.widening import with_scatter
 from mixlaw.laws.jacobian import Array
+from mixlaw.mixture import Mixture
 
 
 def outcomes_of(objective: Objective, mixtures: Mixtures, level: float) -> pd.DataFrame:
     """Return, per mixture, the predicted loss and the gain of the recommended mixture, with intervals."""
-    drawn, gained, rows = objective.drawn(), gains_over(objective, mixtures, level), []
+    gained, rows = gains_over(objective, mixtures, level), []
     for name, weights in mixtures.items():
-        losses = drawn.by_law(weights)
-        low, high = (float(end) for end in interval(_scattered(objective, losses, np.random.default_rng(0)), level))
+        low, high = (float(end) for end in interval(run_losses(objective, weights), level))
         value, gain = objective.at(weights), gained.get(name, (0.0, 0.0, 0.0))
         row = {"mixture": name} | dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
         rows.append(row | {"predicted": value, "low": min(low, value), "high": max(high, value), "weights": weights})
     return pd.DataFrame(rows)
 
 
-def _scattered(objective: Objective, losses: Array, rng: np.random.Generator) -> Array:
+def run_losses(objective: Objective, weights: Mixture) -> Array:
     """Return (b,) losses of single runs: those of resampled laws plus the targets' scatter, weighted by importance."""
+    losses, rng = objective.drawn().by_law(weights), np.random.default_rng(0)
     around = [
         w * (objective.fit.scattered(t, losses[:, None], rng)[:, 0] - losses)
         for t, w in objective.question.targets.items()

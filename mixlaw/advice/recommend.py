@@ -20,9 +20,11 @@ from mixlaw.advice.optima import drawn_optima, optimum, require_met
 from mixlaw.advice.outcomes import outcomes_of
 from mixlaw.advice.phase_plan import AskedPhases, plan_phases, require_phases
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.advice.scores import scores_of
 from mixlaw.advice.sensitivity import flat_frontier, other_laws, path, prices
 from mixlaw.advice.simplex import starts
 from mixlaw.advice.snr import signals
+from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.bootstrap import interval
 from mixlaw.fitting.estimator import ProgressCallback
@@ -45,6 +47,7 @@ def recommend(
     phases: int = 1,
     switch: float | Sequence[float] | None = None,
     beyond_runs: bool = False,
+    benchmarks: Benchmarks | None = None,
     progress: ProgressCallback | None = None,
     **asked: Any,
 ) -> Recommendation:
@@ -64,6 +67,7 @@ def recommend(
         the whole run those of epochs and losses
     switch : shares of the tokens at which its phases end, except the last; the best ones by default
     beyond_runs : whether phases may have weights that no phase of the runs had
+    benchmarks : curves of benchmarks whose scores are predicted under every mixture, see `mixlaw.fit_benchmarks`
     progress : called with a sentence at the start of each step
 
     Raises
@@ -82,14 +86,21 @@ def recommend(
     require_mixture(laws, fit.name)
     if phases > 1:
         require_phases(fit)
+    benchmarks = benchmarks or Benchmarks({})
+    benchmarks.require_law(fit)
     tell("recommend: the question")
     question = question or ask(laws, law=law, **asked)
     objective = Objective(fit, question, laws.sizes)
-    return _answer(laws, objective, level, wanted, tell)
+    return _answer(laws, objective, level, wanted, benchmarks, tell)
 
 
 def _answer(
-    laws: FittedLaws, objective: Objective, level: float, wanted: AskedPhases, tell: ProgressCallback
+    laws: FittedLaws,
+    objective: Objective,
+    level: float,
+    wanted: AskedPhases,
+    benchmarks: Benchmarks,
+    tell: ProgressCallback,
 ) -> Recommendation:
     """Return the recommendation for a checked question; see `recommend`."""
     fit, question = objective.fit, objective.question
@@ -121,6 +132,7 @@ def _answer(
         weights=mixtures[RECOMMENDED],
         table=table,
         **compared,
+        scores=scores_of(objective, mixtures, benchmarks, level),
         signals=signals(laws, fit, laws.sizes | question.available, question.targets),
         sizes=optimal_sizes(objective, best, noise, level) if question.flops else pd.DataFrame(columns=SIZES),
         prices=prices(objective, best, points),

@@ -14,17 +14,23 @@ from mixlaw.advice.constraints import MEAN, RECOMMENDED, Question
 from mixlaw.advice.equivalents import EQUIVALENTS
 from mixlaw.advice.gains import GAINS
 from mixlaw.advice.phase_plan import PhasePlan
+from mixlaw.advice.scores import SCORES
 from mixlaw.errors import RunLogError
 from mixlaw.fileio import strict_json, write_atomically
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.mixture import Mixture
 from mixlaw.tables.units import NATS
 
-TABLES = "outcomes per_target signals gains losers equivalents break_even sizes prices path others".split()
+TABLES = "outcomes per_target scores signals gains losers equivalents break_even sizes prices path others".split()
 LIMITS = ("floors", "caps", "pins", "groups", "max_epochs", "not_worse")  # of a question, without `available`
 PRICES = ["constraint", "cost", "weight", "weight_without"]
-NUMBERS = {"equivalents": EQUIVALENTS, "break_even": BREAK_EVEN, "sizes": SIZES}  # tables of names and numbers
-NAMES = ("mixture", "target", "by", "count")  # their columns of names
+NUMBERS = {
+    "equivalents": EQUIVALENTS,
+    "break_even": BREAK_EVEN,
+    "sizes": SIZES,
+    "scores": SCORES,
+}  # tables of names and numbers
+NAMES = ("mixture", "target", "by", "count", "benchmark", "reason")  # their columns of names
 LOSSES = ["predicted", "low", "high"]
 FORMER_NAMES = {"pull": "gradient"}  # columns of `domains` until version 0.1
 
@@ -45,6 +51,8 @@ class Recommendation:
     outcomes : per mixture (recommended, then the baselines): weights, predicted loss with interval, and gain of the
         recommended mixture over it [nats, with interval]
     per_target : predicted loss of every target under every mixture
+    scores : predicted score of benchmarks under every mixture, if their curves were given; see
+        `mixlaw.advice.scores.scores_of`
     gains : gain of h* over every baseline, with interval, as two real runs would show it; of the objective (as in
         outcomes) and of every target
     signals : importance, signal and noise of every target, see `mixlaw.advice.snr.signals`
@@ -73,6 +81,7 @@ class Recommendation:
     table: pd.DataFrame
     outcomes: pd.DataFrame
     per_target: pd.DataFrame = field(default_factory=pd.DataFrame)
+    scores: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SCORES))
     gains: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=GAINS))
     signals: pd.DataFrame = field(default_factory=pd.DataFrame)
     losers: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -16,6 +16,7 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.tables.units import NATS
 
 FAR = 1.0  # distance below the runs' losses, as a multiple of their range, beyond which a score is not predictable
+SEED = 1
 WIDEST = 0.5  # width of an interval, as a share of the way from chance to 1, above which a score is not predictable
 OWN = ("name", "target", "unit", "chance", "reason")  # that are text or a number
 HELD = ["held_out", "n_runs", "measured", "predicted", "error", "inside"]
@@ -65,17 +66,21 @@ class ScoreCurve:
         """Return the scores (n,) that the best curve gives at losses (n,)."""
         return scores(self.fit.theta, loss, self.chance)
 
-    def draws(self, loss: Array, seed: int = 1) -> Array:
-        """Return (b, n) scores of single new runs, from losses (n,), or (b, n) drawn by the first stage.
-
-        Every draw takes a resampled curve and one deviation of a run from it.
-        """
-        rng, count = np.random.default_rng(seed), len(self.fit.draws) if loss.ndim == 1 else len(loss)
-        which = rng.permutation(np.resize(np.arange(len(self.fit.draws)), count))
-        off = self.fit.scatter.total * rng.standard_t(max(self.points.n_runs - N_FREE, 1), size=(count, 1))
-        expected = scores(self.fit.draws[which], np.atleast_2d(loss), self.chance)
+    def draws(self, loss: Array) -> Array:
+        """Return (b, n) scores of single new runs, from losses (n,), or (b, n) drawn by the first stage."""
+        theta, off = self.new_runs(len(self.fit.draws) if loss.ndim == 1 else len(loss))
+        expected = scores(theta, np.atleast_2d(loss), self.chance)
         drawn: Array = np.clip(expected + off * binomial(expected), 0.0, 1.0)
         return drawn
+
+    def new_runs(self, count: int) -> tuple[Array, Array]:
+        """Return, for each draw of a new run, a resampled curve (count, 3), and a run's deviation (count, 1) from it.
+
+        Deviations are multiples of sqrt(p (1 - p)); they follow Student's t, because few runs show their size.
+        """
+        rng, freedom = np.random.default_rng(SEED), max(self.points.n_runs - N_FREE, 1)
+        which = rng.permutation(np.resize(np.arange(len(self.fit.draws)), count))
+        return self.fit.draws[which], self.fit.scatter.total * rng.standard_t(freedom, (count, 1))
 
     def predict(self, loss: Array, drawn: Array | None = None, level: float = LEVEL) -> pd.DataFrame:
         """Return the scores of new runs at losses (n,), with intervals and verdicts.

@@ -3,10 +3,14 @@
 import argparse
 from pathlib import Path
 
+import pandas as pd
+
 from mixlaw.advice.ask import read_baseline, usual_mixtures
 from mixlaw.advice.constraints import read_mixture
 from mixlaw.advice.extrapolation import far_warnings, phase_warnings, rows_of
 from mixlaw.advice.phase_plan import require_phases
+from mixlaw.benchmarks.saved import Benchmarks
+from mixlaw.benchmarks.two_stages import predict_scores
 from mixlaw.cli.options import number, share
 from mixlaw.cli.reading import print_warnings, read_like, reading_options, require_like_fit
 from mixlaw.console import remark, say
@@ -32,6 +36,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     )
     compared = "add the gain of every row over this mixture: uniform, natural, D=W,..., or a file"
     sub.add_argument("--baseline", metavar="MIXTURE", help=compared)
+    scored = "output of `mixlaw benchmarks`: adds the predicted scores of every row"
+    sub.add_argument("--benchmarks", type=Path, metavar="FILE", help=scored)
     sub.add_argument("--out", type=Path, help="write a CSV file; default: print a table")
     sub.add_argument("--json", action="store_true", help="print JSON: one record per row and target")
     reading_options(sub)
@@ -63,6 +69,9 @@ def run(options: argparse.Namespace) -> None:
     units = {target: laws.fits[name].target(target).unit for target in predictions["target"].unique()}
     if set(units.values()) != {NATS}:
         predictions["unit"] = predictions["target"].map(units)
+    if options.benchmarks:
+        scored = predict_scores(Benchmarks.load(options.benchmarks), laws.fits[name], table, options.level)
+        predictions = pd.concat([predictions.assign(unit=predictions["target"].map(units)), scored], ignore_index=True)
     unseen = phase_warnings(laws, mixture.phases) if isinstance(mixture, PhasedMixture) else []
     for warning in [*far_warnings(laws, name, rows_of(laws, name, table)), *unseen]:
         remark(f"warning: {warning}")

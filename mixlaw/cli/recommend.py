@@ -6,6 +6,7 @@ from pathlib import Path
 from mixlaw.advice.phase_search import MOST_PHASES
 from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.cli.options import shares
 from mixlaw.cli.question import question_of, question_options
 from mixlaw.cli.solver import ProgressLine
@@ -23,6 +24,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("laws", metavar="LAWS")
     question_options(sub)
     phase_options(sub)
+    scored = "output of `mixlaw benchmarks`: adds the predicted scores under every mixture"
+    sub.add_argument("--benchmarks", type=Path, metavar="FILE", help=scored)
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.add_argument("--out", type=Path, help="write JSON to this file; `mixlaw report` reads it")
     written = "Hydra config file to write, e.g. configs/mixture/big.yaml; it holds the phases if their gain is certain"
@@ -48,11 +51,12 @@ def phase_options(sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Recommend a mixture."""
     laws = FittedLaws.load(options.laws)
+    benchmarks = Benchmarks.load(options.benchmarks) if options.benchmarks else None
     with ProgressLine() as bar:
         bar("recommend: the question" + (", and the compute-optimal size" if options.flops else ""))
         question = question_of(laws, options)
         phases = {"phases": options.phases, "switch": options.switch, "beyond_runs": options.beyond_runs}
-        answer = recommend(laws, question, law=options.law, progress=bar, **phases)
+        answer = recommend(laws, question, law=options.law, benchmarks=benchmarks, progress=bar, **phases)
     if options.out:
         answer.save(options.out)
     if options.override:

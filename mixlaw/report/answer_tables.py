@@ -63,6 +63,27 @@ def outcomes_table(answer: Recommendation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def scores_table(answer: Recommendation) -> pd.DataFrame:
+    """Return, as text, a row per benchmark and a column per mixture; a dash where the score is not predictable."""
+    wide: dict[str, dict[str, str]] = {}
+    for row in records(answer.scores):
+        shown = "-" if row["reason"] else f"{percent(row['score'])} ({span(row['low'], row['high'])})"
+        wide.setdefault(row["benchmark"], {"benchmark": row["benchmark"]})[row["mixture"]] = shown
+    return pd.DataFrame(list(wide.values()))
+
+
+def scores_sentences(answer: Recommendation) -> list[str]:
+    """Return a sentence for each benchmark that is not predictable under every mixture, with the first reason."""
+    said = []
+    for name, rows in answer.scores.groupby("benchmark", sort=False):
+        without = rows[rows["reason"] != ""]
+        if len(without):
+            everywhere = len(without) == len(rows) and without["reason"].nunique() == 1
+            where = "" if everywhere else f" under {', '.join(without['mixture'])}"
+            said.append(f"{name} is not predictable{where}: {without['reason'].iloc[0]}")
+    return said
+
+
 def prices_table(answer: Recommendation) -> pd.DataFrame:
     """Return the cost of every active limit, the largest first; empty where none costs anything."""
     rows = []

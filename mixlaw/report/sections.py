@@ -77,6 +77,7 @@ def _recommendation(m: Material, answer: Recommendation, pictures: Pictures) -> 
     shown = {
         "The weights": tables.weights_table(answer),
         "What it gains": tables.outcomes_table(answer),
+        "Predicted scores, through law and curve": tables.scores_table(answer),
         "What it is worth: compute-equivalent gains": worth_table(answer),
         "What limits cost": tables.prices_table(answer),
         "h* from the smallest run to the big one, and its regret at the big run": tables.path_table(answer),

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation, records
-from mixlaw.report.answer_tables import losers_sentences, worst_sentences
+from mixlaw.report.answer_tables import losers_sentences, scores_sentences, scores_table, worst_sentences
 from mixlaw.report.phase_text import phases_block, phases_verdict
 from mixlaw.report.worth import balance, optimal_size, worth
 from mixlaw.tables.units import NATS, brackets, difference, kind_of
@@ -19,6 +19,7 @@ def summary(answer: Recommendation) -> str:
         phases_block(answer),
         _domains(answer),
         _outcomes(answer),
+        _scores(answer),
         _prices(answer),
         _path(answer),
         _others(answer),
@@ -78,6 +79,14 @@ def _outcomes(answer: Recommendation) -> str:
         for row in records(answer.outcomes)
     ]
     return text_table(pd.DataFrame(rows))
+
+
+def _scores(answer: Recommendation) -> str:
+    """Return the predicted scores of benchmarks by mixture; empty without any."""
+    if answer.scores.empty:
+        return ""
+    title = f"predicted scores, through law and curve ({answer.interval_name}):"
+    return "\n".join([title, text_table(scores_table(answer)), *scores_sentences(answer)])
 
 
 def _prices(answer: Recommendation) -> str:

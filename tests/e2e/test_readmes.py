@@ -258,7 +258,7 @@ def test_commands_of_all_kinds_are_found() -> None:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the files that the fitter's README speaks of: a table, and laws that were fitted to it."""
+    """Return a folder with the files that the fitter's README speaks of: a table, and the laws and curves that were fitted to it."""
     folder = tmp_path_factory.mktemp("desk")
     names = {"weight_code": "weight_code", "weight_docs": "weight_wiki", "loss_main": "loss_web"}
     frame = small_study().frame.drop(columns="row").rename(columns=names)
@@ -271,6 +271,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert mixlaw(fit) == 0
+        score = ["--loss", "loss_web", "--score", "acc_quiz", "--chance", "1/4"]
+        assert mixlaw(["benchmarks", "table.csv", *score, "--out", "benchmarks.json"]) == 0
     return folder
 
 
