@@ -258,7 +258,7 @@ def test_commands_of_all_kinds_are_found() -> None:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the files that the fitter's README speaks of: a table, and the laws and curves that were fitted to it."""
+    """Return a folder with the files that the fitter's README speaks of: a table, and its fitted laws and curves."""
     folder = tmp_path_factory.mktemp("desk")
     names = {"weight_code": "weight_code", "weight_docs": "weight_wiki", "loss_main": "loss_web"}
     frame = small_study().frame.drop(columns="row").rename(columns=names)
