@@ -6,13 +6,14 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention.flex_attention import create_block_mask
 
 from data.stream.items import Layout
+from tests.marks import examples
 from train.config import ModelConfig
 from train.models.attention import attend, document_mask, image_mask, kernels_for, prefix_mask, suits_flex
 from train.models.build import build_model
@@ -33,7 +34,7 @@ def test_a_position_sees_itself_and_earlier_ones_of_its_document(tokens: list[li
 
 
 @given(seed=st.integers(0, 2**31), share=st.sampled_from([0.0, 0.05, 0.5, 1.0]))
-@settings(max_examples=10)
+@examples(16)
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_the_block_mask_and_the_mask_of_booleans_attend_alike(seed: int, share: float) -> None:
     torch.manual_seed(seed)
@@ -93,6 +94,7 @@ def test_flex_attention_is_used_where_its_kernels_work(device: str, head_dim: in
         assert suits_flex(torch.empty(2, n_places, device=device), head_dim) is suits
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch, of itself
 def test_a_block_mask_is_compiled_once_for_all_batches() -> None:
     """Where the model around it is not compiled as a whole, its rule is a new closure over each batch."""

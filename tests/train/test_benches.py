@@ -55,6 +55,7 @@ def test_a_step_that_fails_is_named_and_later_ones_run(tmp_path: Path) -> None:
     assert out.endswith("== waiting: skipped, it needs CUDA\n")
 
 
+@pytest.mark.slow  # imports what the check needs, which takes 4 s
 def test_an_unknown_step_is_refused() -> None:
     code, _, err = call("-m", "scripts.check_gpu", "--steps", "kernel")
     assert (code, err.split(":")[1]) == (2, " --steps kernel")
@@ -131,6 +132,7 @@ def test_without_a_gpu_the_gpu_check_says_so(tmp_path: Path) -> None:
     assert err == "error: torch sees no GPU here; --smoke runs the same in tiny shapes\n"
 
 
+@pytest.mark.slow
 def test_the_trainers_bench_prints_both_sides(tmp_path: Path) -> None:
     small = "--turns 1 --width 32 --seq-len 16 --batch-size 2 --json".split()
     code, out, err = call("-m", "scripts.bench_trainer", *small, str(tmp_path / "b.json"))

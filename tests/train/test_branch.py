@@ -7,6 +7,7 @@ import pytest
 
 from mixlaw.errors import ConfigError
 from mixlaw.runs.load import load_runs
+from tests.marks import slow
 from tests.train.test_resume import folder_of, rows
 from train.loop import run
 from train.plan import Plan
@@ -30,7 +31,7 @@ def trunk(plan: Plans) -> Plan:
     return this
 
 
-@pytest.mark.parametrize("average", [[], ["evaluation.average=0.3"]], ids=["raw", "averaged"])
+@pytest.mark.parametrize("average", [slow([]), ["evaluation.average=0.3"]], ids=["raw", "averaged"])
 def test_a_branch_ends_where_a_run_of_its_own_would(average: list[str], plan: Plans, tmp_path: Path) -> None:
     trunk = plan("checkpoint.permanent=[384]", "study_name=trunk", *average)
     run(trunk)
@@ -80,7 +81,12 @@ def test_rows_of_cooled_weights_say_so(plan: Plans, trunk: Plan, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [("seed=1", "seed"), ("optim.lr=1e-3", "optim"), ("mixture=uniform", "mixture"), ("model.width=24", "model")],
+    [
+        ("seed=1", "seed"),
+        slow("optim.lr=1e-3", "optim"),
+        ("mixture=uniform", "mixture"),
+        slow("model.width=24", "model"),
+    ],
 )
 def test_a_trunk_that_trains_anything_else_is_refused(change: str, named: str, plan: Plans, trunk: Plan) -> None:
     with pytest.raises(ConfigError, match=rf"^checkpoint\.branch_from: .* differs in {named} \("):

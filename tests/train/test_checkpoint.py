@@ -18,6 +18,7 @@ from torch import nn
 import train.checkpoint
 from mixlaw.errors import CheckpointError
 from tests.commands import call, limit_files
+from tests.marks import slow
 from train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from train.loop import run
 from train.plan import Plan
@@ -151,8 +152,8 @@ class FileOperations:
 OS_OPEN, SAVE_FILE = os.open, train.checkpoint.save_file
 
 
-@pytest.mark.parametrize("when", ["before", "halfway", "after"])
-@pytest.mark.parametrize("damaged_final", [False, True], ids=["new", "over a damaged one"])
+@pytest.mark.parametrize("when", ["before", "halfway", slow("after")])
+@pytest.mark.parametrize("damaged_final", [slow(False), True], ids=["new", "over a damaged one"])
 def test_a_crash_at_any_file_operation_of_saving_loses_no_checkpoint(
     tmp_path: Path, when: str, damaged_final: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 from mixlaw.runs.load import load_runs
 from mixlaw.runs.log import read_facts
 from tests.commands import call, limit_files
+from tests.marks import slow
 from train.__main__ import main
 from train.compose import ROOT
 from train.exits import EXIT_CODES
@@ -70,9 +71,9 @@ def test_run_json_states_what_the_run_is(tiny: Tiny, plan: Plans, monkeypatch: p
 def test_every_row_of_the_log_is_strict_json_with_the_learning_rate_of_its_step(
     tiny: Tiny, plan: Plans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = ("schedule.warmup_tokens=639", "logging.every_steps=1")
-    assert command(monkeypatch, *tiny(*slow)) == 0
-    log = Path(plan(*slow).config.machine.runs) / plan(*slow).folder_name / "metrics.jsonl"
+    settings = ("schedule.warmup_tokens=639", "logging.every_steps=1")
+    assert command(monkeypatch, *tiny(*settings)) == 0
+    log = Path(plan(*settings).config.machine.runs) / plan(*settings).folder_name / "metrics.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     train = [row for row in rows if row["kind"] == "train"]
     assert [row["step"] for row in train] == list(range(1, 13))
@@ -81,7 +82,7 @@ def test_every_row_of_the_log_is_strict_json_with_the_learning_rate_of_its_step(
     assert {row["n_eval_tokens"] for row in rows if row["kind"] == "eval"} == {8 * 16}
 
 
-@pytest.mark.parametrize("place", ["/dev/null/runs", "/proc/runs"])
+@pytest.mark.parametrize("place", ["/dev/null/runs", slow("/proc/runs")])
 def test_a_folder_that_cannot_be_written_is_a_sentence(
     place: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_compiled_run_has_the_losses_of_one_that_is_not(tiny: Tiny, tmp_path: 
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
 
 
+@pytest.mark.slow  # a new interpreter imports torch
 def test_a_foreign_package_called_data_is_noticed(tiny: Tiny, tmp_path: Path) -> None:
     """`python -m train` from elsewhere: the checkout's parts are on the path, but not first."""
     (tmp_path / "data").mkdir()

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from tests.marks import slow
 from tests.train.ranks import on_ranks
 from tests.train.test_precision import LAYOUTS, MODELS, batch_of
 from train.config import MachineConfig, TrainConfig
@@ -87,7 +86,8 @@ def test_shards_are_compiled_around_recomputed_activations() -> None:
             assert compiled["losses"] == pytest.approx(eager["losses"], rel=1e-5)
 
 
-@pytest.mark.parametrize("recomputed", [slow("nothing"), slow("all"), "what is cheap"])
+@pytest.mark.slow
+@pytest.mark.parametrize("recomputed", ["nothing", "all", "what is cheap"])
 def test_one_process_compiles_the_whole_model_as_one_graph(recomputed: str) -> None:
     more = {"activation_checkpointing": recomputed != "nothing", "selective_checkpointing": recomputed[0] == "w"}
     machine = MachineConfig(compile=True, **more)
@@ -101,6 +101,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "train.parallel"]
 
 
+@pytest.mark.slow
 def test_a_run_that_asked_for_compilation_and_got_none_says_so(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

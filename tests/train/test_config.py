@@ -19,7 +19,7 @@ from mixlaw.fileio import canonical_json
 from mixlaw.mixture import Mixture
 from sweeps.study_file import grids_of
 from tests.commands import call
-from tests.marks import slow
+from tests.marks import all_slow_but, examples
 from tests.train.tiny import write_corpus
 from train.__main__ import main
 from train.compose import CONFIGS, ROOT, compose_config, plan_run
@@ -29,7 +29,6 @@ from train.plan import Plan, Timetable
 Tiny = Callable[..., list[str]]
 GROUPS = sorted(p for p in CONFIGS.glob("*/*.yaml")) + sorted((ROOT / "sweeps").glob("study/*.yaml"))
 STUDIES = sorted(p.stem for p in (ROOT / "sweeps").glob("study/*.yaml"))
-SHORT_STUDIES = ("short", "short_proof", "quickstart_seeds", "vision_proof", "paper_llm_heldout")
 OWN_FILES = ["data.domains.web.path=w", "data.domains.books.path=b", "data.targets.wiki.path=t"]
 
 
@@ -40,7 +39,10 @@ def set_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_FILES", "/data/web")
 
 
-@pytest.mark.parametrize("path", GROUPS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+FIRST_OF_GROUP = [next(group) for _, group in itertools.groupby(GROUPS, lambda path: path.parent)]
+
+
+@pytest.mark.parametrize("path", all_slow_but(FIRST_OF_GROUP, GROUPS), ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_every_shipped_yaml_is_a_valid_configuration(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch)
     more = OWN_FILES if path.stem == "own_files" else ["stream.seq_len=128"] if path.parent.name == "model" else []
@@ -105,17 +107,10 @@ MISTAKES = {
 }
 
 
-REPEATED = (
-    "no rows",
-    "base width",
-    "threads",
-    "no tokens",
-    "target domain",
-    "warm-up",
-)  # other settings, the same check
+ROUTES = ("group", "added typo", "target", "choice", "number", "domain", "sum", "type", "zero", "epochs", "unprepared")
 
 
-@pytest.mark.parametrize("name", [slow(name) if name in REPEATED else name for name in MISTAKES])
+@pytest.mark.parametrize("name", all_slow_but((*ROUTES, "grammar", "two words", "no name"), MISTAKES))
 def test_a_mistake_on_the_command_line_is_one_sentence(
     name: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -159,6 +154,7 @@ values = st.sampled_from(
 )
 
 
+@examples(100)
 @given(keys | st.text(max_size=9), values | st.text(max_size=9))
 def test_no_override_ends_in_anything_but_a_configuration_or_a_sentence(key: str, value: str) -> None:
     with suppress(MixlawError):
@@ -249,7 +245,7 @@ def test_the_quick_start_is_prepared_where_training_looks_for_it(tiny: Tiny) -> 
     assert data.prepare.compose_config([o for o in tiny() if o.startswith("data.")]).folder == config.data.folder
 
 
-@pytest.mark.parametrize("name", [name if name in SHORT_STUDIES else slow(name) for name in STUDIES])
+@pytest.mark.parametrize("name", all_slow_but(("short_proof", "vision_proof"), STUDIES))
 def test_every_run_of_a_study_is_possible_and_no_two_are_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch)
     parameters, _ = grids_of(ROOT / f"sweeps/study/{name}.yaml")

@@ -19,7 +19,7 @@ from mixlaw.errors import ConfigError, MixlawError
 from mixlaw.runs.load import load_runs
 from mixlaw.runs.log import read_status
 from tests.commands import call, start
-from tests.marks import slow
+from tests.marks import all_slow_but, slow
 from tests.train.ranks import run_ranks
 from train.checkpoint import newest_checkpoint, read_part
 from train.distributed import ALONE, World, adopt_slurm, first_host, join_world, leave_world
@@ -38,7 +38,6 @@ PARALLEL = {  # hsdp: of four ranks, each two share a copy
     "hsdp": ["machine.parallel=fsdp", "machine.shards=2"],
 }
 MORE = ("", "machine.micro_batch=1", "machine.activation_checkpointing=true")
-FAST = [(2, "ddp", MORE[1]), (2, "fsdp", ""), (4, "hsdp", MORE[2])]
 SETTINGS = ["evaluation.average=0.5", "schedule.n_tokens=1280"]  # 20 steps
 
 
@@ -74,11 +73,10 @@ def alone(trained: Plans) -> Path:
 
 @pytest.mark.parametrize(
     ("n", "parallel", "more"),
-    [
-        case if case in FAST else slow(*case)
-        for case in itertools.product((2, 4), ("ddp", "fsdp", "hsdp"), MORE)
-        if case[:2] != (2, "hsdp")
-    ],
+    all_slow_but(
+        [(2, "fsdp", "")],
+        (case for case in itertools.product((2, 4), ("ddp", "fsdp", "hsdp"), MORE) if case[:2] != (2, "hsdp")),
+    ),
     ids=str,
 )
 def test_ranks_train_the_run_that_one_process_trains(
@@ -94,6 +92,7 @@ def test_ranks_train_the_run_that_one_process_trains(
         assert float((a - b).norm() / a.norm()) < 1e-5, name  # Adam makes steps of gradients that are rounding only
 
 
+@pytest.mark.slow
 def test_shards_in_bf16_are_close_to_one_process_in_bf16(plan: Plans, tiny: Tiny, tmp_path: Path) -> None:
     """Shards are gathered in bf16 and summed in fp32; one process casts what autocast says."""
     half = ["precision=bf16", "machine.compile=false"]
@@ -123,7 +122,7 @@ def stop_after_ten_steps(rank: int) -> None:
     ("saved", "loaded"),
     [
         ("alone", "fsdp 2"),
-        ("fsdp 2", "ddp 2"),
+        slow("fsdp 2", "ddp 2"),
         slow("fsdp 2", "alone"),
         slow("fsdp 2", "fsdp 4"),
         slow("fsdp 4", "ddp 2"),
@@ -218,6 +217,7 @@ def test_torchrun_starts_the_ranks_and_a_signal_to_one_saves_on_all(plan: Plans,
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)  # 200 steps let rounding grow
 
 
+@pytest.mark.slow
 def test_srun_tells_the_ranks_in_its_own_words(trained: Plans, tiny: Tiny, tmp_path: Path) -> None:
     one = Path(trained().config.machine.runs)
     job = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_ID": str(os.getpid())}

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from data.store.tokens import SPLITS, Manifest, open_manifest, token_dtype, write_manifest, write_split
 from data.stream.items import Layout
 from mixlaw.errors import ConfigError
-from tests.marks import slow
 from tests.train.ranks import on_ranks
 from train.compose import compose_config, plan_run
 from train.config import EvaluationConfig, MachineConfig, ModelConfig
@@ -140,7 +139,8 @@ def passes_of_ranks(rank: int, overrides: list[str], parallel: str) -> dict[str,
     return {"passes": len(calls), "losses": losses}
 
 
-@pytest.mark.parametrize("parallel", ["ddp", slow("fsdp")])
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_ranks_share_the_passes_of_an_evaluation(parallel: str, tiny: Callable[..., list[str]]) -> None:
     """5 domains of 7 sequences in passes of 3 are 15 passes; a sharded model runs on all ranks, or on none."""
     overrides = tiny("evaluation.n_sequences=7")

@@ -19,6 +19,7 @@ from mixlaw.tables.read import read_table
 from tests.commands import call
 from tests.data.readers.test_token_files import post_processors, save_tokenizer
 from tests.data.tiny import write_jsonl
+from tests.marks import all_slow_but, slow
 from tests.train.ranks import run_ranks
 from tests.train.test_resume import folder_of, stop_at
 from tests.train.tiny import TINY, image_run, write_corpus
@@ -37,7 +38,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", all_slow_but(("LlamaForCausalLM", "averaged"), SHAPES))
 def test_an_exported_model_has_our_logits_and_generates(name: str, plan: Plans, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -93,6 +94,7 @@ def test_the_card_states_licences_of_the_data_that_were_trained_on_only(tmp_path
     assert again.count("| not stated | `") == len(this.weights)
 
 
+@pytest.mark.slow  # trains eight runs
 def test_a_law_says_in_the_card_what_it_predicted(plan: Plans, tmp_path: Path) -> None:
     runs = [
         plan(f"model.width={w}", f"seed={s}", m)
@@ -116,6 +118,7 @@ def test_a_law_says_in_the_card_what_it_predicted(plan: Plans, tmp_path: Path) -
     assert f"| reviews | {values} |" in text
 
 
+@pytest.mark.slow
 def test_shards_of_several_ranks_are_exported_as_one_model(
     plan: Plans, tiny: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -155,7 +158,7 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(plan: Plans, tmp_path:
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("name", ["bos only", "sequence", "roberta", "none"])
+@pytest.mark.parametrize("name", ["bos only", slow("sequence"), slow("roberta"), slow("none")])
 def test_an_exported_run_encodes_as_it_was_trained_and_its_card_says_how(name: str, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -235,7 +238,7 @@ def test_the_command_line_exports(plan: Plans, tmp_path: Path, capsys: pytest.Ca
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("family", ["multimodal", "vision"])
+@pytest.mark.parametrize("family", [slow("multimodal"), "vision"])
 def test_a_model_of_images_is_exported_with_its_own_class(family: str, tmp_path: Path) -> None:
     from train.hf import MixlawModel
 

@@ -1,5 +1,6 @@
 """What is foretold of a GPU's memory is what real tensors take here: in one process, and on two ranks with shards."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from mixlaw.errors import ConfigError
-from tests.marks import slow
+from tests.marks import all_slow_but, slow
 from tests.train.ranks import in_world, on_ranks
 from tests.train.tiny import image_run
 from train.compose import compose_config
@@ -31,7 +32,7 @@ TEXT = (
     "model.width=64 model.depth=6 model.head_dim=16 stream.seq_len=128 stream.batch_size=8 machine.micro_batch=2 "
     "machine.device=cpu data.root=/none"
 ).split()
-PRECISIONS, CHECKPOINTING = ["fp32", "bf16"], ["false", "true"]
+PRECISIONS = ["fp32", "bf16"]
 
 
 def text_config(*more: str) -> TrainConfig:
@@ -83,8 +84,9 @@ class Saved:
         return sum(storage.nbytes() for storage in self._storages.values())
 
 
-@pytest.mark.parametrize("checkpointing", CHECKPOINTING)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("precision", "checkpointing"), all_slow_but([("bf16", "true")], itertools.product(PRECISIONS, ("false", "true")))
+)
 def test_a_step_of_text_takes_what_was_foretold(precision: str, checkpointing: str) -> None:
     config = text_config(f"precision={precision}", f"machine.activation_checkpointing={checkpointing}")
     found = footprint(config, VOCAB, 1, as_gpu=False)
@@ -94,7 +96,7 @@ def test_a_step_of_text_takes_what_was_foretold(precision: str, checkpointing: s
     assert ratio < 0.5 if checkpointing == "true" else ratio == 1.0
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", all_slow_but(["bf16"], PRECISIONS))
 def test_selective_checkpointing_keeps_less_than_all_and_more_than_inputs(precision: str) -> None:
     more = [f"precision={precision}", "machine.activation_checkpointing=true"]
     config = text_config(*more, "machine.selective_checkpointing=true")
@@ -105,8 +107,8 @@ def test_selective_checkpointing_keeps_less_than_all_and_more_than_inputs(precis
     assert 1.3 * least < found.activations < 0.8 * most
 
 
-@pytest.mark.parametrize("precision", [slow("fp32"), "bf16"])
-@pytest.mark.parametrize("family", ["multimodal", "vision"])
+@pytest.mark.parametrize("precision", all_slow_but(["bf16"], PRECISIONS))
+@pytest.mark.parametrize("family", ["multimodal", slow("vision")])
 def test_a_step_of_images_takes_what_was_foretold(family: str, precision: str, tmp_path: Path) -> None:
     more = ["model.width=64", "model.depth=5", "model.head_dim=16", "machine.micro_batch=2", f"precision={precision}"]
     config = compose_config(image_run(tmp_path, family, *more))
@@ -161,7 +163,8 @@ def bytes_of_a_rank(world: World, overrides: list[str]) -> dict[str, int]:
     return found | {"saved": n_saved}
 
 
-@pytest.mark.parametrize("precision", [slow("fp32"), "bf16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_shards_of_two_ranks_take_what_was_foretold(precision: str) -> None:
     overrides = [*TEXT, f"precision={precision}", "machine.parallel=fsdp", "model.depth=12"]
     first = on_ranks(2, in_world, bytes_of_a_rank, {}, overrides)[0]
@@ -174,6 +177,7 @@ def test_shards_of_two_ranks_take_what_was_foretold(precision: str) -> None:
     assert found.gathered > alone.gathered == 0
 
 
+@pytest.mark.slow
 def test_copies_over_several_nodes_take_what_one_node_does() -> None:
     overrides = [*TEXT, "machine.parallel=fsdp", "machine.micro_batch=1"]
     copies = footprint(compose_config([*overrides, "machine.shards=2"]), VOCAB, 4)

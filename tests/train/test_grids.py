@@ -6,6 +6,7 @@ from hydra.errors import HydraException
 from data.config_folders import ROOT
 from mixlaw.errors import ConfigError
 from sweeps.study_file import grids_of, shapes_of
+from tests.marks import slow
 from train.compose import compose_config, compose_study
 from train.grids import combinations
 
@@ -37,6 +38,7 @@ def test_an_interval_has_no_values() -> None:
         combinations({}, [], ["optim.lr=interval(0,1)"])
 
 
+@pytest.mark.slow  # composes 14 runs one by one
 def test_composing_a_study_at_once_is_composing_every_run() -> None:
     weights = ["mixture.weights={code:1.0}", "mixture.weights={code:0.5,docs:0.5}"]
     jobs = [
@@ -65,15 +67,15 @@ def test_a_grid_over_phases_is_a_list_of_lists_and_no_further_shape() -> None:
     "mistake",
     [
         "mixture.weights={a:x}",
-        "mixture.weight={a:1}",
+        slow("mixture.weight={a:1}"),
         "mixture.phases=[{till:1}]",
         "model.widht=3",
-        "seed=a",
-        "mixtur.x=3",
+        slow("seed=a"),
+        slow("mixtur.x=3"),
         "model.width=33",
         "model=text_71k",
-        "+model.typo=1",
-        "precision=fp8",
+        slow("+model.typo=1"),
+        slow("precision=fp8"),
     ],
 )
 def test_a_mistake_in_a_study_is_said_in_the_words_of_a_run(mistake: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from data.stream.views import View
 from mixlaw.errors import ConfigError
 from mixlaw.runs.load import load_runs
 from tests.data.pictures import SIZE, write_pictures
-from tests.marks import slow
+from tests.marks import examples, slow
 from tests.train.ranks import run_ranks
 from tests.train.tiny import image_run
 from train.compose import compose_config, plan_run
@@ -62,7 +62,7 @@ def text_losses(model: nn.Module, batch: Batch) -> Tensor:
 
 
 @given(seed=st.integers(0, 20), data=st.data())
-@settings(max_examples=20)
+@examples(64)
 def test_text_looks_back_within_its_document_and_images_see_all_of_themselves(
     manifest: Manifest, seed: int, data: st.DataObject
 ) -> None:
@@ -107,7 +107,7 @@ def test_a_model_of_patches_predicts_what_lies_behind_the_prefix_only(manifest: 
 
 
 @given(seed=st.integers(0, 20), prefix=st.integers(1, P - 1), at=st.integers(0, P - 1))
-@settings(max_examples=20)
+@examples(64)
 def test_no_predicted_patch_was_seen_before(manifest: Manifest, seed: int, prefix: int, at: int) -> None:
     """Patch p is predicted from the patches before it; those of the prefix see each other, and are not predicted."""
     model, batch = model_of(VISION, seed), batch_of(manifest, SAMPLES, 2, seed)
@@ -162,6 +162,7 @@ def unigram_entropy(tokens: Tensor) -> float:
     return float(torch.distributions.Categorical(shares / shares.sum()).entropy())
 
 
+@pytest.mark.slow  # 200 steps
 def test_a_multimodal_model_learns_to_say_what_it_sees(manifest: Manifest) -> None:
     """Below the entropy of letters, and below what captions without their images allow: two fair choices of four."""
     model = model_of(MULTIMODAL)
@@ -174,6 +175,7 @@ def test_a_multimodal_model_learns_to_say_what_it_sees(manifest: Manifest) -> No
     assert per_caption < 0.8 * blind
 
 
+@pytest.mark.slow  # 200 steps
 def test_a_vision_model_learns_patches_and_captions(manifest: Manifest) -> None:
     model = model_of(VISION)
     learn(model, VISION, manifest, SAMPLES, 200)
@@ -246,6 +248,7 @@ def test_a_finished_run_of_images_is_read_like_any_other(family: str, tmp_path: 
         assert losses["loud"] == pytest.approx(0.4 * losses["loud-image"] + losses["loud-text"])
 
 
+@pytest.mark.slow
 def test_a_run_of_images_alone_logs_what_it_consumes(tmp_path: Path) -> None:
     plan = plan_run(compose_config(image_run(tmp_path, "vision", "model.text_loss_weight=0")))
     assert run(plan) == "finished"
@@ -267,7 +270,7 @@ def test_weights_of_samples_are_read_as_samples(tmp_path: Path) -> None:
     assert spent["captions"] / sum(spent.values()) < 0.67  # their captions are shorter
 
 
-@pytest.mark.parametrize("family", ["multimodal", "vision"])
+@pytest.mark.parametrize("family", ["multimodal", slow("vision")])
 def test_a_run_of_images_that_is_cut_off_ends_with_the_same_bytes(family: str, tmp_path: Path) -> None:
     whole = plan_run(compose_config(image_run(tmp_path, family)))
     run(whole)
@@ -286,9 +289,10 @@ def test_a_run_of_images_that_is_cut_off_ends_with_the_same_bytes(family: str, t
     assert (one / last).read_bytes() == (other / last).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "parallel"),
-    [("multimodal", "ddp"), slow("vision", "fsdp"), slow("multimodal", "fsdp"), slow("vision", "ddp")],
+    [("multimodal", "ddp"), ("vision", "fsdp"), ("multimodal", "fsdp"), ("vision", "ddp")],
 )
 def test_ranks_train_the_run_of_images_that_one_process_trains(family: str, parallel: str, tmp_path: Path) -> None:
     alone = plan_run(compose_config(image_run(tmp_path, family)))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from data.stream.items import Layout
+from tests.marks import slow
 from tests.train.ranks import on_ranks
 from train.config import MachineConfig, ModelConfig
 from train.distributed import World, join_world, leave_world
@@ -41,7 +42,7 @@ def sharded_weights(rank: int, parallel: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("n", "parallel"), [(1, "fsdp"), (2, "ddp"), (2, "fsdp"), (3, "fsdp")])
+@pytest.mark.parametrize(("n", "parallel"), [(1, "fsdp"), slow(2, "ddp"), (2, "fsdp"), slow(3, "fsdp")])
 def test_weights_and_tables_do_not_depend_on_the_number_of_ranks(n: int, parallel: str) -> None:
     for answer in on_ranks(n, sharded_weights, parallel):
         for name, config in CONFIGS.items():

@@ -36,6 +36,7 @@ def test_time_is_flops_over_the_share_of_the_peak() -> None:
     assert found.hours * 3600 * found.tokens_per_s == pytest.approx(1e6)
 
 
+@pytest.mark.slow
 def test_the_largest_micro_batch_that_fits_is_found() -> None:
     run = size("model.depth=1")
     fits = {n: run_of(run, n).footprint().total for n in (1, 3, 24)}
@@ -51,6 +52,7 @@ def run_of(run: Size, micro_batch: int) -> Size:
     return replace(run, config=replace(run.config, machine=machine))
 
 
+@pytest.mark.slow  # the command line shows alternatives too
 def test_settings_that_fit_fit_and_checkpoints_and_shards_make_room() -> None:
     run = size("model.depth=2", n_ranks=2)
     found = dict(alternatives(run, 1e12))
@@ -82,6 +84,7 @@ def test_the_command_line_tells_bytes_time_and_what_fits() -> None:
     assert out.count(" GB  machine.micro_batch=12 ") == 4
 
 
+@pytest.mark.slow
 def test_a_study_has_a_line_for_each_size_on_the_gpus_that_it_asks_for(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

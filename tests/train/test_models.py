@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.stream.items import Layout
+from tests.marks import all_slow_but
 from train.compose import CONFIGS, compose_config
 from train.config import ModelConfig, OptimConfig
 from train.models.build import build_model
@@ -19,6 +20,7 @@ from train.optim import build_optimizer
 SEQ_LEN, VOCAB = 16, 40
 LAYOUT = Layout(SEQ_LEN)
 SMALL = ModelConfig(width=16, depth=2, head_dim=8)
+SHIPPED = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
 
 configs = st.builds(
     lambda heads, head_dim, depth, multiple, norm: ModelConfig(
@@ -66,7 +68,7 @@ def test_parameter_counts_follow_from_width_and_depth(config: ModelConfig, vocab
     }
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml")))
+@pytest.mark.parametrize("name", all_slow_but(("text_70k", "text_492k"), SHIPPED))
 def test_the_shipped_sizes_are_what_their_names_say(name: str) -> None:
     config = compose_config([f"model={name}", "stream.seq_len=128"])
     total = count_parameters(build_model(config.model, 256, config.layout(), seed=0))["total"]

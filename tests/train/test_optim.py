@@ -8,6 +8,7 @@ from torch import nn
 
 from data.stream.items import Layout
 from mixlaw.errors import ConfigError
+from tests.marks import slow
 from train.config import ModelConfig, OptimConfig, ScheduleConfig
 from train.models.build import build_model
 from train.optim import build_optimizer, schedule_factor, set_learning_rate
@@ -39,7 +40,7 @@ def spread(parametrization: str, lr: float) -> dict[str, float]:
     return {name: max(c[name] for c in all_widths) / min(c[name] for c in all_widths) for name in all_widths[0]}
 
 
-@pytest.mark.parametrize("lr", [3e-3, 1e-2])
+@pytest.mark.parametrize("lr", [slow(3e-3), 1e-2])
 def test_coordinate_check_activations_move_as_much_at_every_width(lr: float) -> None:
     assert max(spread("mup", lr).values()) < 1.7
     assert min(spread("standard", lr).values()) > 3  # what the parametrisation is there for

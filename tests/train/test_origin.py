@@ -13,6 +13,7 @@ from data.store.tokens import write_manifest
 from mixlaw.errors import CheckpointError, ConfigError, RunLogError
 from mixlaw.runs.log import read_facts
 from mixlaw.tables.read import read_table
+from tests.marks import slow
 from tests.train.ranks import run_ranks
 from tests.train.test_resume import folder_of, rows, stop_at
 from tests.train.tiny import TINY, write_corpus
@@ -94,6 +95,7 @@ def test_averaged_weights_are_those_that_were_evaluated(trained: Callable[..., P
     assert last_losses(same) == pytest.approx(last_losses(averaged), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_ranks_with_shards_start_from_the_same_weights(base: Plan, plan: Plans, tiny: Callable[..., list[str]]) -> None:
     settings = [f"init_from={base.folder}", MIXED]
     alone = plan(*settings, "machine.runs=alone")
@@ -129,7 +131,7 @@ def save_llama(folder: Path, like: Plan, **changes: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tied", [slow(False), True])
 def test_finetuning_a_llama_of_transformers_begins_with_its_losses(tied: bool, plan: Plans, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -144,7 +146,7 @@ def test_finetuning_a_llama_of_transformers_begins_with_its_losses(tied: bool, p
     assert read_facts(folder_of(tuned))["init_from"]["losses"] == pytest.approx(last_losses(tuned), rel=1e-6)
 
 
-@pytest.mark.parametrize("qk_norm", ["true", "false"], ids=["qwen3", "llama"])
+@pytest.mark.parametrize("qk_norm", [slow("true"), "false"], ids=["qwen3", "llama"])
 def test_an_exported_run_is_finetuned_as_the_run_itself(
     qk_norm: str, trained: Callable[..., Plan], plan: Plans, tmp_path: Path
 ) -> None:
@@ -181,10 +183,10 @@ def test_a_run_of_another_shape_is_refused(changes: list[str], said: str, base: 
     ("changes", "said"),
     [
         (["model.width=24"], "hidden_size 16, and this run's model 24"),
-        (["model.qk_norm=true"], "model_type llama, and this run's model qwen3"),
-        (["model.norm_eps=1e-6"], "rms_norm_eps 1e-05, and this run's model 1e-06"),
+        slow(["model.qk_norm=true"], "model_type llama, and this run's model qwen3"),
+        slow(["model.norm_eps=1e-6"], "rms_norm_eps 1e-05, and this run's model 1e-06"),
         (["model.rope_base=1000"], "rope_parameters"),
-        (["model.vocab_multiple_of=100"], "vocab_size 256, and this run's model 300"),
+        slow(["model.vocab_multiple_of=100"], "vocab_size 256, and this run's model 300"),
     ],
 )
 def test_a_llama_of_another_shape_is_refused(changes: list[str], said: str, llama: Path, plan: Plans) -> None:

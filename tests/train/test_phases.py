@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import Mixture
 from mixlaw.runs.load import load_runs
+from tests.marks import all_slow_but, slow
 from tests.train.test_branch import weights
 from tests.train.test_resume import folder_of, rows
 from tests.train.tiny import image_run
@@ -93,7 +94,7 @@ def test_a_run_that_is_stopped_at_any_step_ends_with_the_same_bytes(plan: Plans,
     assert rows(this) == rows(whole)
 
 
-@pytest.mark.parametrize("more", [[], ["schedule.cooldown=0.5"]], ids=["constant", "cooled in the last phase"])
+@pytest.mark.parametrize("more", [slow([]), ["schedule.cooldown=0.5"]], ids=["constant", "cooled in the last phase"])
 def test_many_second_phases_branch_from_one_first_phase(more: list[str], plan: Plans, tmp_path: Path) -> None:
     trunk = plan(STATIC, "checkpoint.permanent=[384]", "checkpoint.keep=1", "study_name=trunk")
     run(trunk)
@@ -109,6 +110,7 @@ def test_many_second_phases_branch_from_one_first_phase(more: list[str], plan: P
         assert (folder_of(branch) / "run.json").read_text().count("tokens_by_domain") == 2
 
 
+@pytest.mark.slow  # trains seven runs
 def test_a_folder_of_runs_lends_the_run_that_saves_most(plan: Plans, tmp_path: Path) -> None:
     keep = ["checkpoint.every_steps=1", "checkpoint.keep=12", "study_name=trunks"]
     for other in (["seed=1", STATIC], ["mixture=uniform"], [STATIC, "schedule.n_tokens=256"], [TWO]):
@@ -125,6 +127,7 @@ def test_a_folder_of_runs_lends_the_run_that_saves_most(plan: Plans, tmp_path: P
     assert min(r["step"] for r in rows(alone)) == 2  # no trunk: from the start
 
 
+@pytest.mark.slow  # trains seven runs
 def test_a_branch_of_a_run_with_phases_shares_the_phases_that_are_equal(plan: Plans, tmp_path: Path) -> None:
     trunk = plan(TWO, "checkpoint.every_steps=1", "checkpoint.keep=12", "study_name=trunk")
     run(trunk)
@@ -138,6 +141,7 @@ def test_a_branch_of_a_run_with_phases_shares_the_phases_that_are_equal(plan: Pl
         assert min(r["step"] for r in rows(branch)) > shared - 1
 
 
+@pytest.mark.slow
 def test_a_cooled_trunk_lends_no_step_of_its_cooldown(plan: Plans, tmp_path: Path) -> None:
     trunk = plan("schedule.cooldown=0.5", "checkpoint.every_steps=1", "checkpoint.keep=12", "study_name=trunk")
     run(trunk)
@@ -162,6 +166,7 @@ def test_epochs_are_counted_over_all_phases(plan: Plans) -> None:
     plan(phases((0.5, {"code": 1}), (1.0, {"docs": 1})), "schedule.n_tokens=20000")
 
 
+@pytest.mark.slow
 def test_items_of_several_lengths_have_phases_in_shares_of_tokens(tmp_path: Path) -> None:
     """Steps differ in their tokens between phases: boundaries, D and the learning rate follow the tokens."""
     two = phases((0.5, {"captions": 0.9, "loud": 0.1}), (1.0, {"loud": 1.0}))
@@ -202,7 +207,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize(
+    "name", all_slow_but(("no end", "beyond", "order", "short", "domain", "no list", "both"), WRONG)
+)
 def test_wrong_phases_are_one_sentence(name: str, plan: Plans) -> None:
     overrides, sentence = WRONG[name]
     with pytest.raises(ConfigError) as refused:

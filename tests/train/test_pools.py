@@ -10,6 +10,7 @@ from data.config import absolute
 from mixlaw.errors import ConfigError
 from mixlaw.runs.load import load_runs
 from mixlaw.tables.read import read_table
+from tests.marks import slow
 from tests.train.test_branch import weights
 from tests.train.test_resume import folder_of, rows
 from tests.train.tiny import image_run
@@ -117,7 +118,7 @@ def test_a_branch_and_its_trunk_have_the_same_pools(plan: Plans) -> None:
         run(plan(*cooled, "stream.unique_tokens={docs:80}", f"checkpoint.branch_from={place}", "seed=0"))
 
 
-@pytest.mark.parametrize("family", ["multimodal", "vision"])
+@pytest.mark.parametrize("family", ["multimodal", slow("vision")])
 def test_a_run_of_images_repeats_its_pool(family: str, tmp_path: Path) -> None:
     this = plan_run(compose_config(image_run(tmp_path, family, "stream.unique_tokens={loud:100}")))
     assert run(this) == "finished"

@@ -84,7 +84,8 @@ def test_bf16_is_one_arithmetic_for_one_process_ddp_and_fsdp(family: str) -> Non
         assert float((one - two).norm()) <= 1e-5 * float(one.norm()), name
 
 
-@pytest.mark.parametrize("family", ["text", slow("multimodal"), slow("vision")])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 def test_whole_runs_in_bf16_agree_on_ddp_and_fsdp(family: str, tiny: Tiny, tmp_path: Path) -> None:
     """The norm of a gradient is summed in another order, so clipping, which uses it, is left out."""
     common = ["precision=bf16", "optim.clip=1e9"]

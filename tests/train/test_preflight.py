@@ -10,6 +10,7 @@ import torch
 
 from data.stream.loader import WeightedStream
 from mixlaw.errors import ConfigError
+from tests.marks import slow
 from tests.train.tiny import image_run
 from train.compose import compose_config, plan_run
 from train.config import TrainConfig
@@ -71,6 +72,7 @@ def test_a_compiled_run_says_so_before_it_begins(plan: Plans, monkeypatch: pytes
     assert run(plan()) == "finished"  # which compiles nothing
 
 
+@pytest.mark.slow
 def test_masks_on_gpus_are_compiled_too() -> None:
     def config(*more: str) -> TrainConfig:
         return compose_config(["data.root=/none", *more])
@@ -93,7 +95,7 @@ def test_masks_are_dense_exactly_where_no_compiler_is_asked_for() -> None:
         assert suits_flex(like, head_dim) == (head_dim >= FLEX_HEAD_DIM and places > FLEX_PLACES)
 
 
-@pytest.mark.parametrize("family", ["text", "multimodal", "vision"])
+@pytest.mark.parametrize("family", ["text", slow("multimodal"), "vision"])
 def test_a_batch_has_the_bytes_that_are_counted(family: str, tiny: Tiny, tmp_path: Path) -> None:
     plan = plan_run(compose_config(tiny() if family == "text" else image_run(tmp_path, family)))
     layout, n = plan.config.layout(), plan.config.stream.batch_size

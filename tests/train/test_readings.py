@@ -53,7 +53,7 @@ def test_late_reading_leaves_the_same_bytes(plan: Plans, tmp_path: Path, monkeyp
         assert [n_tokens for n_tokens, _ in shown] == [64 * step for step in range(1, 13)]
 
 
-@pytest.mark.parametrize("step", [1, 5, 8, 11])
+@pytest.mark.parametrize("step", [slow(1), 5, slow(8), 11])
 def test_a_stopped_run_that_reads_late_goes_on_to_the_same_bytes(
     step: int, untouched: Artefacts, late: int, plan: Plans
 ) -> None:
@@ -77,7 +77,8 @@ def poison_and_read_late(rank: int) -> None:
     poison_rank_1_at_step_3(rank)
 
 
-@pytest.mark.parametrize("every", [1, slow(100)], ids=["saved after each step", "never saved"])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [1, 100], ids=["saved after each step", "never saved"])
 def test_ranks_that_read_late_stop_before_the_same_step(every: int, plan: Plans, tiny: Tiny, tmp_path: Path) -> None:
     this = plan()
     overrides = tiny(f"checkpoint.every_steps={every}", "logging.every_steps=1")
@@ -123,6 +124,7 @@ def collectives(rank: int, overrides: list[str]) -> int:
     return len(calls)
 
 
+@pytest.mark.slow
 def test_a_step_of_several_ranks_has_two_small_collectives(tiny: Tiny, tmp_path: Path) -> None:
     """How many tokens carry loss, and then loss and signals together."""
     once = ["evaluation.n_points=1", "checkpoint.every_steps=1000", "optim.clip=1e9"]

@@ -20,6 +20,7 @@ from mixlaw.errors import DataError, RunLogError
 from mixlaw.runs.load import load_runs
 from mixlaw.runs.log import read_status
 from tests.commands import call, start
+from tests.marks import slow
 from train.checkpoint import newest_checkpoint
 from train.loop import run
 from train.plan import Plan
@@ -67,7 +68,14 @@ def untouched(trained: Plans, settings: list[str]) -> Artefacts:
 
 @pytest.mark.parametrize(
     "stops",
-    [[1], [5], [7], [11], sorted(random.Random(0).sample(range(1, N_STEPS), 3)), [1, 1, 2, 3, 4, 5, 6, 8, 9, 10]],
+    [
+        slow([1]),
+        slow([5]),
+        [7],
+        slow([11]),
+        sorted(random.Random(0).sample(range(1, N_STEPS), 3)),
+        slow([1, 1, 2, 3, 4, 5, 6, 8, 9, 10]),
+    ],
     ids=str,
 )
 def test_a_run_stopped_by_signals_is_resumed_to_the_same_bytes(
@@ -87,7 +95,7 @@ def test_a_run_stopped_by_signals_is_resumed_to_the_same_bytes(
     assert read_status(folder_of(this)) == "finished"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [slow(signal.SIGTERM), slow(signal.SIGUSR1), signal.SIGUSR2])
 def test_a_signal_inside_an_evaluation_does_not_wait_for_its_end(
     number: int, plan: Plans, settings: list[str], untouched: Artefacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +124,7 @@ class Killed(BaseException):
     """What kill -9 does, as far as one process can do it to itself: no handler, no checkpoint."""
 
 
-@pytest.mark.parametrize("step", [3, 6, 8, 12])
+@pytest.mark.parametrize("step", [slow(3), 6, slow(8), 12])
 def test_a_run_that_dies_between_checkpoints_repeats_the_lost_steps(
     step: int, plan: Plans, settings: list[str], untouched: Artefacts
 ) -> None:
@@ -153,6 +161,7 @@ def hundred(plan: Plans, tiny: Tiny, trained: Plans) -> tuple[Plan, list[str], A
     return plan(*long), ["-m", "train", *tiny(*long)], artefacts(untouched)
 
 
+@pytest.mark.slow  # tests/crash kills processes too
 def test_a_process_killed_at_random_is_resumed_to_the_same_bytes(
     hundred: tuple[Plan, list[str], Artefacts],
 ) -> None:
@@ -260,13 +269,13 @@ def rows(plan: Plan) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     "setting",
     [
-        "machine.micro_batch=1",
+        slow("machine.micro_batch=1"),
         "machine.micro_batch=2",
         "machine.scores_at_once=7",
-        "machine.workers=1",
-        "machine.activation_checkpointing=true",
+        slow("machine.workers=1"),
+        slow("machine.activation_checkpointing=true"),
         "machine.activation_checkpointing=true machine.selective_checkpointing=true",
-        "machine.parallel=fsdp",  # of one rank
+        slow("machine.parallel=fsdp"),  # of one rank
     ],
 )
 def test_machine_settings_change_no_loss(setting: str, plan: Plans, tmp_path: Path) -> None:

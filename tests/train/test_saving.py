@@ -13,7 +13,6 @@ import pytest
 import train.checkpoint
 import train.saving
 from mixlaw.errors import CheckpointError
-from tests.marks import slow
 from tests.train.ranks import run_ranks
 from tests.train.test_distributed import PARALLEL, stop_after_ten_steps
 from tests.train.test_resume import folder_of, stop_at
@@ -66,6 +65,7 @@ def refuse(*_: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.slow  # hundreds of steps
 def test_a_save_that_fails_ends_the_run_before_the_next_one(plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
     reached, this = [], plan(BEHIND, "schedule.n_tokens=64000", "checkpoint.every_steps=400")
     plain = this
@@ -87,7 +87,8 @@ def test_the_last_save_that_fails_leaves_the_run_unsealed(plan: Plans, monkeypat
     assert run(this) == "finished"
 
 
-@pytest.mark.parametrize(("n", "parallel"), [slow(2, "ddp"), (2, "fsdp"), slow(4, "hsdp")])
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "parallel"), [(2, "ddp"), (2, "fsdp"), (4, "hsdp")])
 def test_ranks_resume_what_they_saved_behind_their_training(
     n: int, parallel: str, plan: Plans, tiny: Tiny, tmp_path: Path
 ) -> None:
@@ -120,6 +121,7 @@ def die_on_rank_1(rank: int) -> None:
         train.checkpoint._seal_files = lambda *_: os._exit(9)
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_the_checkpoint_of_a_rank_that_died(tiny: Tiny) -> None:
     answers = run_ranks(2, tiny(BEHIND, "machine.parallel=fsdp"), prepare=die_on_rank_1)
     assert answers[1] == "died, exit 9"

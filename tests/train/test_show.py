@@ -11,6 +11,7 @@ from PIL import Image
 
 from mixlaw.errors import ConfigError, DataError
 from tests.data.pictures import COLOURS, PLACES, write_pictures
+from tests.marks import slow
 from tests.train.tiny import image_run
 from train.compose import compose_config, plan_run
 from train.export import read_run
@@ -25,7 +26,7 @@ def trained(tmp_path: Path, family: str, *more: str) -> Path:
     return Path(plan.config.machine.runs) / plan.folder_name
 
 
-@pytest.mark.parametrize("family", ["multimodal", "vision"])
+@pytest.mark.parametrize("family", [slow("multimodal"), "vision"])
 def test_images_are_drawn_with_their_captions_and_what_the_model_says(family: str, tmp_path: Path) -> None:
     folder = trained(tmp_path, family)
     shown = show(read_run(folder), 9)
@@ -41,7 +42,7 @@ def test_images_are_drawn_with_their_captions_and_what_the_model_says(family: st
         assert drawn.width > 600
 
 
-@pytest.mark.parametrize("family", ["multimodal", "vision"])
+@pytest.mark.parametrize("family", ["multimodal", slow("vision")])
 def test_a_model_says_the_most_likely_token_each_time(family: str, tmp_path: Path) -> None:
     trained_run = read_run(trained(tmp_path, family))
     layout = trained_run.config.layout()
@@ -70,6 +71,7 @@ def test_models_of_text_have_nothing_to_show(
     assert "is a model of text" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_captions_only_patches_are_shown(tmp_path: Path) -> None:
     folder = trained(tmp_path, "vision", "model.text_loss_weight=0", "evaluation.split=test")
     assert all(one.said == "" and one.predicted is not None for one in show(read_run(folder), 3))
@@ -89,6 +91,7 @@ def test_data_without_captioned_images_are_named(tmp_path: Path, capsys: pytest.
     assert "no captioned images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_losses_stand_beside_what_frequencies_alone_would_give(tmp_path: Path) -> None:
     for family, n_columns in (("multimodal", 3), ("vision", 5)):
         trained_run = read_run(trained(tmp_path, family))

@@ -14,6 +14,7 @@ import pytest
 import train.sinks
 from mixlaw.runs.log import RunWriter
 from tests.commands import call
+from tests.marks import all_slow_but
 from tests.mixlaw.run_logs import eval_row, train_row
 from tests.mixlaw.run_logs import facts as some_facts
 from tests.scripts.wandb_files import Record, be_patient, history, inspect, of_type, private, server_that_says, summary
@@ -123,6 +124,7 @@ def expected(log: bytes, facts: dict[str, Any], first: int = 0) -> list[tuple[in
     return list(enumerate(rows))[first:]
 
 
+@pytest.mark.slow
 def test_a_resumed_mirror_goes_on_with_the_next_row(plan: Plans, tmp_path: Path) -> None:
     """As the step is the row's number, rows that are written twice are one row of the page."""
     this = plan()
@@ -141,6 +143,7 @@ def sent_rows(folder: Path) -> list[tuple[int, Record]]:
     return without_rates([row for page in pages for row in history(inspect(page))])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_over_is_sent_from_its_first_row_once_asked(plan: Plans, tiny: Tiny, tmp_path: Path) -> None:
     this = plan()
     assert run(this) == "finished"
@@ -242,6 +245,7 @@ def test_a_run_that_was_mirrored_before_records_were_kept_is_taken_as_sent(tmp_p
     assert unsent_rows(tmp_path / "nowhere") == 0
 
 
+@pytest.mark.slow
 def test_the_finished_runs_of_a_study_are_sent_once_asked(tiny: Tiny, tmp_path: Path) -> None:
     study = ["-m", "seed=0,1", "study_name=late"]
     code, _, err = call("-m", "train", *tiny(*study), **private(tmp_path))
@@ -256,7 +260,7 @@ def test_the_finished_runs_of_a_study_are_sent_once_asked(tiny: Tiny, tmp_path: 
             assert sent_rows(folder) == expected((folder / "metrics.jsonl").read_bytes(), facts)
 
 
-@pytest.mark.parametrize("name", DEAD)
+@pytest.mark.parametrize("name", all_slow_but(("is missing", "raises at the 7th row"), DEAD))
 def test_a_dead_mirror_costs_one_warning_and_changes_no_log(
     name: str,
     plan: Plans,
@@ -278,6 +282,7 @@ def test_a_dead_mirror_costs_one_warning_and_changes_no_log(
     subprocess.run(["pkill", "-KILL", "-f", f"train.mirror {folder_of(this)}"], check=False)
 
 
+@pytest.mark.slow  # waits 4 s
 def test_a_server_that_answers_with_errors_does_not_hold_up_the_end(
     plan: Plans, tiny: Tiny, unmirrored: bytes, tmp_path: Path
 ) -> None:

@@ -30,7 +30,7 @@ def work_long_then_agree(world: World) -> int:
     return world.maximum(world.rank)
 
 
-@pytest.mark.slow  # a run that verifies data waits in the same way
+@pytest.mark.slow
 def test_a_rank_may_work_longer_than_a_collective_waits() -> None:
     assert on_ranks(2, in_world, work_long_then_agree, {"timeout_minutes": SHORT}) == [1, 1]
 
@@ -96,6 +96,7 @@ def verify_slowly(rank: int) -> None:
     train.loop.verify_touched = verify_touched
 
 
+@pytest.mark.slow  # waits 3 s
 def test_data_may_take_longer_to_verify_than_a_collective_waits(tiny: Tiny) -> None:
     overrides = tiny(f"machine.timeout_minutes={SHORT}", "study_name=slow")
     assert run_ranks(2, overrides, verify_slowly) == ["finished"] * 2
