@@ -1,6 +1,6 @@
 """Synthetic studies: tables of runs whose losses a law with known parameters wrote, with or without noise."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from mixlaw.laws.registry import get_law
 from mixlaw.laws.terms import Inputs
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.table import Table
+from tests.marks import all_slow_but
 
 DOMAINS = ["code", "docs", "web"]
 UNITS = Units(1e8, 1e10)
@@ -226,3 +227,9 @@ def free_parameters(law: Law, domains: list[str] = DOMAINS, **named: float) -> A
     with np.errstate(divide="ignore"):  # a source may print 0 for what is fitted as a logarithm
         free = [np.maximum(np.log(named[name]), -700) if zero == 1 else named[name] for name, zero in zeros.items()]
     return np.array([free])
+
+
+def each_law(laws: Iterable[str]) -> list[Any]:
+    """Return names of laws as parameters; forms with N or D fixed, which have the same terms, are slow tests."""
+    names = list(laws)
+    return all_slow_but([name for name in names if "-fixed" not in name], names)

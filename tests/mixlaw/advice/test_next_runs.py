@@ -94,6 +94,7 @@ def test_noise_is_split_into_what_a_run_and_what_a_row_has(table: Table) -> None
     assert noise.row == pytest.approx(0.02 / 2**0.5, rel=0.5)
 
 
+@pytest.mark.slow
 def test_chosen_runs_reduce_variance_more_than_others_of_the_same_cost(table: Table, laws: FittedLaws) -> None:
     decision = Decision(laws.best, BIG, {}, table, (7, 1.3))
     offered = candidates(DOMAINS, [Size("m", 1e8, 2e9)], decision.contenders)
@@ -164,6 +165,7 @@ def test_an_empty_loss_changes_little(table: Table) -> None:
     assert less.row == pytest.approx(whole.row, rel=0.2)
 
 
+@pytest.mark.slow  # plans two studies
 def test_more_runs_lower_the_expected_errors() -> None:
     sizes = [Size("a", 1e7, 2e8), Size("b", 4e7, 8e8), Size("c", 1e8, 2e9)]
     found = []
@@ -175,6 +177,7 @@ def test_more_runs_lower_the_expected_errors() -> None:
     assert 0 < found[1].regret < found[0].regret
 
 
+@pytest.mark.slow  # nine fits
 def test_the_expected_error_of_a_prediction_is_the_one_that_fits_make() -> None:
     """Fits of many noisy copies of one study scatter as their Fisher information predicts, within a factor of two."""
     first = study("multiplicative", noise=0.0)

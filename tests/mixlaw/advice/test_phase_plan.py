@@ -158,6 +158,7 @@ def predicted(plan):
     return plan.losses.set_index("target")["predicted"].drop("objective")
 
 
+@pytest.mark.slow
 def test_losses_at_the_end_of_the_run_keep_their_limits():
     laws = two_targets(r=2.0)
     free, kept = (
@@ -190,6 +191,7 @@ def test_gains_over_baselines_are_differences_of_predicted_losses():
     assert (over["low"] < over["gain"]).all()
 
 
+@pytest.mark.slow
 def test_phases_stay_within_the_weights_of_the_runs_unless_asked_beyond():
     seen = [
         {"code": (0.1, 0.6), "docs": (0.1, 0.7), "web": (0.1, 0.7)},
@@ -205,6 +207,7 @@ def test_phases_stay_within_the_weights_of_the_runs_unless_asked_beyond():
     assert any("phase 1" in warning for warning in beyond.warnings)
 
 
+@pytest.mark.slow
 def test_epochs_hold_in_the_whole_run_and_not_in_each_phase():
     laws = laws_with(b_code=1.5, r=2.0, s=-0.05)
     free = plan_of(laws, switch=0.8)

@@ -18,6 +18,7 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.laws.registry import get_law
 from mixlaw.mixture import Mixture
 from mixlaw.report.terminal import summary
+from tests.marks import slow
 from tests.mixlaw.synthetic import DOMAINS, TRUTHS, fitted, optimum, warned
 
 N, D = 1e9, 1e11
@@ -55,7 +56,9 @@ def test_the_additive_laws_optimum_is_the_one_that_algebra_gives(k):
     assert list(answer.weights.values()) == pytest.approx(closed_form(c, gamma), abs=1e-3)
 
 
-@pytest.mark.parametrize(("law", "seed"), [("additive", 36), ("joint", 1), ("joint", 37), ("simple", 3), ("full", 4)])
+@pytest.mark.parametrize(
+    ("law", "seed"), [("additive", 36), ("joint", 1), slow("joint", 37), slow("simple", 3), slow("full", 4)]
+)
 def test_no_random_mixture_no_corner_and_no_baseline_is_predicted_to_be_better(law, seed):
     rng = np.random.default_rng(seed)
     theta = {name: random_theta(law, rng) for name in ("one", "two")}

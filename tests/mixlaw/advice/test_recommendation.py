@@ -18,6 +18,7 @@ def laws():
     return fitted(LAW, {"main": TRUTHS[LAW]}, sizes=PLENTY)
 
 
+@pytest.mark.slow
 def test_a_scarce_domain_gets_less_without_any_limit_and_more_the_more_there_is(laws):
     shares = [
         recommend(laws, **BIG, available=PLENTY | {"docs": tokens}).weights["docs"] for tokens in (1e7, 1e8, 1e9, 1e13)

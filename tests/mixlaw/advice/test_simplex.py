@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mixlaw.advice.simplex import Group, Limits, Rows, lowest, minimise_mixture, project, starts
 from mixlaw.laws.jacobian import Array
+from tests.marks import all_slow_but
 
 
 @st.composite
@@ -159,7 +160,7 @@ def test_starts_that_converge_at_different_times_keep_their_own_objective_and_li
         assert (together[i] >= low[i] - 1e-9).all()
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", all_slow_but(range(30), range(300)))
 def test_projections_of_very_uneven_mixtures_stay_inside_of_tight_groups(seed):
     """Most weights are near 0 and most limits nearly met, so that sums bend often and steeply."""
     rng = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ from mixlaw.advice.tradeoff import DISTANCE, between_targets, from_baseline, tra
 from mixlaw.errors import ConfigError
 from mixlaw.mixture import Mixture
 from mixlaw.report.plots_tradeoff import tradeoff as figure
-from tests.marks import examples
+from tests.marks import examples, slow
 from tests.mixlaw.advice.test_goal import goal
 from tests.mixlaw.synthetic import DOMAINS, fitted
 from tests.mixlaw.target_laws import opposed, random_targets
@@ -44,7 +44,7 @@ def test_no_mixture_has_both_losses_below_the_front(seed):
     assert x[0] <= first(every).min() + 1e-3
 
 
-@pytest.mark.parametrize("objective", ["mean", "worst"])
+@pytest.mark.parametrize("objective", ["mean", slow("worst")])
 @examples(8)
 @given(st.integers(0, 10_000))
 def test_no_mixture_as_near_to_the_baseline_is_better_than_the_front(objective, seed):
@@ -64,6 +64,7 @@ def test_no_mixture_as_near_to_the_baseline_is_better_than_the_front(objective, 
         assert (value[far <= x[i]] >= y[i] - 1e-3).all()
 
 
+@pytest.mark.slow
 def test_limits_hold_on_the_whole_curve():
     laws = fitted("additive", opposed())
     limits = {"floors": {"docs": 0.2}, "not_worse": {"two": 2.0}, "baselines": "uniform"}

@@ -88,6 +88,7 @@ def test_laws_that_changed_after_the_seal_are_said_and_the_sealed_numbers_count(
     assert "warning: laws.json changed after the forecast was sealed" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # draws a report
 def test_the_report_finds_the_forecasts_beside_the_laws(folder, capsys):
     assert main("report runs.csv --laws laws.json --out page/report.html".split()) == 0
     assert "mixlaw forecast score forecast.json RUNS" in (folder / "page/report.html").read_text()

@@ -63,6 +63,7 @@ def test_nine_in_ten_new_losses_fall_into_their_intervals_also_far_beyond_the_da
     assert 0.83 <= coverage(law, (2e7, 1e8, 5e8), at, studies=24) <= 0.98
 
 
+@pytest.mark.slow
 def test_two_sizes_leave_the_exponent_open_and_intervals_say_so():
     """Coverage is right, and intervals are wide only in the direction that two sizes do not identify."""
     assert coverage("additive", (1e8, 5e8), (1e10, 1e10), studies=8) > 0.9

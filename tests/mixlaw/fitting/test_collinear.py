@@ -13,6 +13,7 @@ from mixlaw.fitting.estimator import LawFit
 from mixlaw.laws.registry import LAWS
 from mixlaw.selection.fit_laws import fit_and_choose
 from mixlaw.tables.check import check_frame
+from tests.marks import slow
 
 SIZES = (4e7, 8e7, 1.6e8, 3.2e8)
 OFF_THE_LINE = [(3.2e8, 6e8), (3.2e8, 2e11), (4e7, 4e11), (4e7, 6e9)]
@@ -36,7 +37,7 @@ def runs(per_param, places, n_mixtures=10, seed=0, noise=0.003):
     return check_frame(pd.DataFrame(rows), "made up")
 
 
-@pytest.mark.parametrize("law", ["additive", "joint", "multiplicative"])
+@pytest.mark.parametrize("law", [slow("additive"), slow("joint"), "multiplicative"])
 @pytest.mark.parametrize("jitter", [0.0, 0.05])
 def test_intervals_hold_off_the_line_and_stay_narrow_on_it(law, jitter):
     table = runs(jitter, [(n, 20 * n) for n in SIZES])
@@ -90,6 +91,7 @@ def test_what_scales_the_terms_of_n_and_d_is_found_in_every_law_of_the_paper():
     assert collinear.amplitudes(LAWS["multiplicative-fixed-nd"].term, k) == []
 
 
+@pytest.mark.slow
 def test_auto_on_a_line_with_one_run_a_size_does_not_claim_to_know():
     few = runs(0.0, [(n, 20 * n) for n in (2e7, *SIZES, 6.4e8)], n_mixtures=4)
     choice = fit_and_choose(few, ["auto"], n_bootstrap=30)

@@ -15,7 +15,8 @@ from mixlaw.laws.registry import LAWS
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.examples import small_study
 from mixlaw.tables.table import Table
-from tests.mixlaw.synthetic import DOMAINS, SIZES, TRUTHS, fitted, laws_of, optimum, study
+from tests.marks import slow
+from tests.mixlaw.synthetic import DOMAINS, SIZES, TRUTHS, each_law, fitted, laws_of, optimum, study
 
 BIG = Question(1e9, 1e11, {"main": 1.0}, {}, {})
 QUICK = {"n_starts": 6, "n_bootstrap": 4}
@@ -29,7 +30,7 @@ def with_targets(table: Table, **losses: pd.Series) -> Table:
 FIXED = ["additive-fixed-nd", "additive-fixed-n", "additive-fixed-d", "joint-fixed-n", "joint-fixed-d"]
 
 
-@pytest.mark.parametrize("law", ["base", "additive", "joint", "simple", *FIXED, "multiplicative-fixed-d"])
+@pytest.mark.parametrize("law", each_law(["base", "additive", "joint", "simple", *FIXED, "multiplicative-fixed-d"]))
 def test_a_law_that_wrote_the_losses_is_recovered(law):
     sizes = SIZES if law != "multiplicative-fixed-d" else (*SIZES, 2.5e9)  # A, alpha, q and B need four
     table = study(law, sizes=sizes)
@@ -64,7 +65,7 @@ def test_gross_outliers_hardly_move_the_fit():
     np.testing.assert_allclose(predicted["predicted"], predicted["observed"], rtol=2e-3)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, slow(1)])
 def test_joint_fits_its_own_table_at_least_as_well_as_additive_which_it_holds(seed):
     table = study("additive", noise=0.02, seed=seed)
     bare = {"n_bootstrap": 1, "prior_strength": 0.0}

@@ -52,6 +52,7 @@ def test_starts_of_every_sign_of_the_powers_take_turns():
     assert _round_robin(theta, objectives, [])[0, :, 0].tolist() == [2.0, 3.0, -4.0, 1.0, -5.0]
 
 
+@pytest.mark.slow
 def test_the_basin_of_the_truth_is_found_where_its_powers_have_other_signs_than_most_starts_end_with():
     """On 60 mixtures x 3 sizes x 12 numbers of tokens; else 5 of 8 seeds end in another basin."""
     table = study("joint", noise=0.003, n_mixtures=60, tokens=tuple(np.geomspace(2e9, 5e10, 12)))

@@ -57,6 +57,7 @@ def test_the_hash_of_the_data_changes_with_any_number_and_with_nothing_else():
     assert data_sha256(table) != data_sha256(same)
 
 
+@pytest.mark.slow  # writes hundreds of files
 def test_damaged_laws_are_refused_or_are_the_same_laws(tmp_path):
     path = tmp_path / "laws.json"
     tiny = study("base", n_mixtures=3, sizes=(1e8, 5e8), tokens=(2e9, 1e10))

@@ -75,6 +75,7 @@ def test_between_the_sealed_tokens_predictions_are_those_of_the_law(n_points, fo
             assert stated == pytest.approx(exact, rel=1e-3, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_sealing_again_keeps_the_first_seal_and_another_forecast_is_refused(tmp_path):
     first, laws, answer = sealed(tmp_path), tmp_path / "laws.json", tmp_path / "answer.json"
     edited = json.loads((tmp_path / "forecast.json").read_text())

@@ -10,7 +10,8 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.laws.law import Law
 from mixlaw.laws.registry import LAWS
 from mixlaw.laws.terms import Inputs
-from tests.mixlaw.synthetic import random_case
+from tests.marks import slow
+from tests.mixlaw.synthetic import each_law, random_case
 
 SEPARABLE = [name for name, law in LAWS.items() if law.term.separable]
 MIXTURES, SCALES, MEMBERS = 4, 6, 3
@@ -39,8 +40,8 @@ def test_the_laws_of_auto_are_worked_out_on_grids_and_laws_that_read_more_than_N
     assert not {"moe", "bimix", "d-cpt", "autoscale", "muennighoff", "dai-zheng-3"} & set(SEPARABLE)
 
 
-@pytest.mark.parametrize(("missing", "repeated"), [(0, 0), (5, 0), (0, 2), (3, 1)])
-@pytest.mark.parametrize("name", SEPARABLE)
+@pytest.mark.parametrize(("missing", "repeated"), [slow(0, 0), slow(5, 0), slow(0, 2), (3, 1)])
+@pytest.mark.parametrize("name", each_law(SEPARABLE))
 @given(seed=seeds)
 @settings(max_examples=4)
 def test_values_and_products_on_a_grid_equal_those_of_single_rows(name, missing, repeated, seed):
@@ -58,7 +59,7 @@ def test_values_and_products_on_a_grid_equal_those_of_single_rows(name, missing,
     close(factored.normal(weight**2), np.einsum("bpn,bn,bqn->bpq", full, weight**2, full))
 
 
-@pytest.mark.parametrize("name", SEPARABLE)
+@pytest.mark.parametrize("name", each_law(SEPARABLE))
 @given(seed=seeds)
 @settings(max_examples=4)
 def test_rows_are_scaled_and_members_taken_and_replaced_without_touching_the_rest(name, seed):

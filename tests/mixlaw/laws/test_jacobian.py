@@ -9,7 +9,7 @@ from mixlaw.laws.jacobian import Array, Groups, Jacobian
 from mixlaw.laws.law import Law
 from mixlaw.laws.registry import LAWS
 from mixlaw.laws.terms import Inputs
-from tests.mixlaw.synthetic import random_case
+from tests.mixlaw.synthetic import each_law, random_case
 
 NAMES = list(LAWS)
 ROWS, MEMBERS = 24, 3
@@ -34,7 +34,7 @@ def close(found: Array, dense: Array) -> None:
 
 
 @pytest.mark.parametrize("repeated", [True, False])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_law(NAMES))
 @given(seed=seeds)
 @settings(max_examples=8)
 def test_products_equal_those_of_the_dense_jacobian(name, repeated, seed):
@@ -47,7 +47,7 @@ def test_products_equal_those_of_the_dense_jacobian(name, repeated, seed):
 
 
 @pytest.mark.parametrize("repeated", [True, False])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_law(NAMES))
 @given(seed=seeds)
 @settings(max_examples=5)
 def test_rows_are_scaled_and_members_taken_and_replaced_without_touching_the_rest(name, repeated, seed):

@@ -18,8 +18,8 @@ from mixlaw.laws.published import Formula
 from mixlaw.laws.registry import LAWS, get_law, register
 from mixlaw.laws.terms import Constant, Inputs, PowerOfSum, Term
 from mixlaw.laws.tree import Decay, Nested, Product, Sum, embedded
-from tests.marks import examples
-from tests.mixlaw.synthetic import DOMAINS, TRUTHS, random_case, study
+from tests.marks import examples, slow
+from tests.mixlaw.synthetic import DOMAINS, TRUTHS, each_law, random_case, study
 
 NAMES = list(LAWS)
 SHAPED = [n for n in NAMES if LAWS[n].mixes]
@@ -297,8 +297,8 @@ def between(exact: Array, left: Array, right: Array, scale: Array) -> None:
     assert (exact <= np.maximum(left, right) + tolerance).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("k", [2, 3, 7])
+@pytest.mark.parametrize("name", each_law(NAMES))
+@pytest.mark.parametrize("k", [slow(2), 3, slow(7)])
 def test_a_law_has_as_many_parameters_as_its_source_counts(name, k):
     law, domains = LAWS[name], [f"d{i}" for i in range(k)]
     assert law.n_free(k) == COUNTS[name](k)
@@ -322,7 +322,7 @@ def test_every_law_says_what_it_is_and_where_it_is_from():
         assert law.mixes == bool(law.uses & {"h", "share"})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_law(NAMES))
 @examples(24)
 @given(seed=seeds)
 def test_the_gradient_by_parameters_is_exact_also_at_zero_weights(name, seed):
@@ -337,7 +337,7 @@ def test_the_gradient_by_parameters_is_exact_also_at_zero_weights(name, seed):
         between(exact[:, j], left, right, scale)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_law(NAMES))
 @examples(24)
 @given(seed=seeds)
 def test_the_gradient_by_weights_is_exact_also_at_zero_weights(name, seed):
@@ -354,7 +354,7 @@ def test_the_gradient_by_weights_is_exact_also_at_zero_weights(name, seed):
         between(exact[:, i], left, right, scale)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_law(NAMES))
 @examples(24)
 @given(seed=seeds)
 def test_the_reported_parameters_put_into_the_sources_formula_give_the_loss(name, seed):
@@ -368,7 +368,7 @@ def test_the_reported_parameters_put_into_the_sources_formula_give_the_loss(name
         np.testing.assert_allclose(losses, source_losses(name, reported, x), rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_law(NAMES))
 @given(seed=seeds, order=st.permutations([0, 1, 2]))
 @examples(24)
 def test_the_order_of_domains_does_not_matter(name, seed, order):
@@ -381,7 +381,7 @@ def test_the_order_of_domains_does_not_matter(name, seed, order):
     np.testing.assert_allclose(law.loss(changed, there), law.loss(theta, x), rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_law(NAMES))
 @given(seed=seeds)
 @examples(24)
 def test_rows_grouped_by_mixture_give_the_same_losses_and_derivatives(name, seed):
@@ -401,7 +401,7 @@ def test_rows_grouped_by_mixture_give_the_same_losses_and_derivatives(name, seed
     np.testing.assert_allclose(factored.full(), exact, rtol=1e-9, atol=1e-12 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_law(NAMES))
 @given(seed=seeds)
 @examples(24)
 def test_every_parameter_vector_may_have_mixtures_of_its_own(name, seed):
@@ -419,7 +419,7 @@ def test_every_parameter_vector_may_have_mixtures_of_its_own(name, seed):
             np.testing.assert_allclose(all_[i : i + 1], expected, rtol=1e-9, atol=1e-12 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_law(NAMES))
 @given(seed=seeds, k=st.integers(2, 7))
 @examples(24)
 def test_losses_and_derivatives_are_finite_anywhere_in_the_box_also_at_zero_weights(name, seed, k):
@@ -432,7 +432,7 @@ def test_losses_and_derivatives_are_finite_anywhere_in_the_box_also_at_zero_weig
     assert all(np.isfinite(a).all() for a in (value, jacobian, by_h))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_law(NAMES))
 @pytest.mark.parametrize("k", [2, 7])
 def test_starting_points_lie_in_the_box_but_for_their_tails_and_give_finite_losses(name, k):
     law = LAWS[name]
@@ -560,7 +560,7 @@ def test_with_parameters_and_tokens_without_end_the_mixtures_term_is_left(name, 
     np.testing.assert_allclose(law.loss(theta, endless)[0], [LIMITS[name](p, *row) for row in rows], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", SHAPED)
+@pytest.mark.parametrize("name", each_law(SHAPED))
 @given(seed=seeds)
 @examples(24)
 def test_a_law_that_says_it_is_convex_in_the_mixture_is(name, seed):
@@ -590,7 +590,7 @@ ALWAYS = [
 ]
 
 
-@pytest.mark.parametrize("name", SHAPED)
+@pytest.mark.parametrize("name", each_law(SHAPED))
 def test_the_remark_says_convex_exactly_where_the_law_does(name):
     law = LAWS[name]
     said = [law.convex(t, 3) for t in random_case(law, 0, b=500)[0]]
@@ -624,7 +624,7 @@ def test_joint_is_convex_where_the_paper_says(gamma, gamma_a, gamma_b, convex):
     assert additive.convex(np.r_[theta[: inverse.stop], np.zeros(4)], k) == (gamma <= 1)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if LAWS[n].contains])
+@pytest.mark.parametrize("name", each_law(n for n in NAMES if LAWS[n].contains))
 @given(seed=seeds)
 @settings(max_examples=20)
 def test_a_law_holds_the_law_that_it_contains(name, seed):
@@ -691,7 +691,7 @@ def test_units_change_the_parameters_and_not_the_loss(name, seed, n_unit, d_unit
     np.testing.assert_allclose(law.loss(changed, there), law.loss(theta, x), rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "autoscale"])
+@pytest.mark.parametrize("name", each_law(n for n in NAMES if n != "autoscale"))
 @given(seed=seeds, factor=st.floats(1e-6, 1e6))
 @settings(max_examples=5)
 def test_counting_parameters_and_tokens_in_thousands_changes_nothing(name, seed, factor):
@@ -715,7 +715,7 @@ def test_weights_are_lifted_smoothly_off_zero_and_are_themselves_from_five_times
     np.testing.assert_allclose(slope, (lifted(h + step)[0] - lifted(h - step)[0]) / (2 * step), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_law(NAMES))
 @given(seed=seeds)
 @settings(max_examples=5)
 def test_no_law_has_a_cliff_between_a_weight_of_zero_and_the_next_one(name, seed):

@@ -94,8 +94,8 @@ def test_a_report_with_everything_is_one_file_without_network(everything):
     ("given", "made"),
     [
         ({}, ["parameters"]),
-        ({"answer": answer(7)}, ["optimum", "parallel", "path", "prices", "gradient", "parameters"]),
-        ({"table": runs(7)}, ["predicted", "errors", "residuals", "tokens", "parameters"]),
+        slow({"answer": answer(7)}, ["optimum", "parallel", "path", "prices", "gradient", "parameters"]),
+        slow({"table": runs(7)}, ["predicted", "errors", "residuals", "tokens", "parameters"]),
         ({"test": runs(7)}, ["predicted", "errors", "residuals", "parameters"]),
     ],
 )
@@ -104,6 +104,7 @@ def test_a_report_draws_what_is_given(tmp_path, given, made):
     assert [p.stem for p in pictures] == [*made, "overview"]
 
 
+@pytest.mark.slow
 def test_a_saved_recommendation_with_the_least_that_one_holds_still_makes_a_report(tmp_path):
     facts = answer_facts(3)
     least = {key: facts[key] for key in ("law", "outcomes", "weights", "n_params", "n_tokens", "targets")}
@@ -112,7 +113,8 @@ def test_a_saved_recommendation_with_the_least_that_one_holds_still_makes_a_repo
     assert [p.stem for p in pictures] == ["optimum", "ternary", "parameters", "overview"]
 
 
-@pytest.mark.parametrize("k", [2, slow(17)])
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [2, 17])
 def test_reports_of_few_and_of_many_domains(tmp_path, k):
     pictures = write_report(tmp_path / "report.html", laws(k), runs(k), None, answer(k))
     assert "parallel" in [p.stem for p in pictures]
@@ -243,6 +245,7 @@ def test_a_proof_of_other_targets_or_domains_is_refused():
         prove(answer(3), runs(2))
 
 
+@pytest.mark.slow
 def test_a_picture_of_predictions_is_taken_in_and_a_missing_one_is_named(tmp_path):
     picture = tmp_path / "p.png"
     picture.write_bytes(b"\x89PNG a picture")

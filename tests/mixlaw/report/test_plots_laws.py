@@ -19,6 +19,7 @@ from mixlaw.report import plots_laws as plots
 from mixlaw.report import plots_mixture
 from mixlaw.report.plots_mixture import spread
 from mixlaw.report.plots_ternary import flat, inside, lattice, ternary
+from tests.marks import all_slow_but
 from tests.mixlaw.answers import SIZES, TOKENS, answer, answer_facts, laws, mixtures, names, runs
 
 FEW_AND_MANY = [2, 3, 7, 17]
@@ -52,7 +53,7 @@ def legend(ax: Axes) -> list[str]:
     return texts(ax.get_legend().get_texts())
 
 
-@pytest.mark.parametrize("k", FEW_AND_MANY)
+@pytest.mark.parametrize("k", all_slow_but([3, 17], FEW_AND_MANY))
 def test_the_optimum_has_a_bar_with_its_share_per_domain(k):
     ax = drawn(plots_mixture.optimum(None, answer(k)))
     shares = [row["weight"] for row in answer_facts(k)["domains"]]
@@ -86,14 +87,14 @@ def test_without_limits_nothing_is_said_about_them():
     assert "optimum without limits" not in legend(plots_mixture.optimum(None, Recommendation.from_json(facts)))
 
 
-@pytest.mark.parametrize("k", FEW_AND_MANY)
+@pytest.mark.parametrize("k", all_slow_but([3, 17], FEW_AND_MANY))
 def test_the_gradient_has_a_bar_per_domain(k):
     ax = drawn(plots_mixture.gradient(None, answer(k)))
     pulls = [r["gradient"] / 100 for r in answer_facts(k)["domains"]]
     np.testing.assert_allclose([p.get_width() for p in ax.patches], sorted(pulls) if k == 17 else pulls)
 
 
-@pytest.mark.parametrize("k", FEW_AND_MANY)
+@pytest.mark.parametrize("k", all_slow_but([3, 17], FEW_AND_MANY))
 def test_parallel_coordinates_hold_every_trained_mixture_the_best_on_top(k):
     ax = drawn(plots_mixture.parallel(None, answer(k), laws(k)))
     collection = next(c for c in ax.collections if isinstance(c, LineCollection))
@@ -104,7 +105,7 @@ def test_parallel_coordinates_hold_every_trained_mixture_the_best_on_top(k):
     assert texts(ax.get_xticklabels()) == names(k)
 
 
-@pytest.mark.parametrize("k", FEW_AND_MANY)
+@pytest.mark.parametrize("k", all_slow_but([3, 17], FEW_AND_MANY))
 def test_the_path_names_sizes_tokens_and_regret_and_has_a_line_and_a_band_per_domain(k):
     ax = drawn(plots_mixture.path(None, answer(k)))
     assert texts(ax.get_xticklabels()) == ["100M\n2B\n0.0300", "1B\n20B\n0.0100", "7B\n140B\n0.0000"]
@@ -187,7 +188,7 @@ def test_an_answer_from_other_laws_is_refused():
         plots_mixture.parallel(None, Recommendation.from_json(answer_facts(3) | {"law": "joint"}), laws(3))
 
 
-@pytest.mark.parametrize("k", FEW_AND_MANY)
+@pytest.mark.parametrize("k", all_slow_but([3, 17], FEW_AND_MANY))
 def test_the_parameters_shown_are_exponents_and_shapes(k):
     ax = drawn(plots.parameters(None, laws(k, ("x", "y")).best))
     assert texts(ax.get_yticklabels()) == [*(f"gamma_{d}" for d in names(k)), "alpha", "beta"]
@@ -203,7 +204,7 @@ def test_of_many_targets_the_first_eight_are_shown_or_those_that_are_named():
     assert legend(plots.parameters(None, laws(3, many).best, ["t9"])) == ["t9"]
 
 
-@pytest.mark.parametrize("k", FEW_AND_MANY)
+@pytest.mark.parametrize("k", all_slow_but([3, 17], FEW_AND_MANY))
 def test_residuals_are_percent_of_the_measured_loss(k):
     fit, table = laws(k).best, runs(k)
     ax = drawn(plots.residuals(None, fit, table))
@@ -260,7 +261,7 @@ def test_errors_of_many_targets_are_rows():
     assert texts(ax.get_yticklabels()) == [*many["target"], "mean"]
 
 
-@pytest.mark.parametrize("k", FEW_AND_MANY)
+@pytest.mark.parametrize("k", all_slow_but([3, 17], FEW_AND_MANY))
 def test_losses_over_tokens_hold_four_runs_per_size_and_their_curves(k):
     table = runs(k, noise=0.0)
     ax = drawn(plots.loss_against_tokens(None, table, laws(k).best, "main"))

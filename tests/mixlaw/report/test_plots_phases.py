@@ -108,6 +108,7 @@ def test_one_switch_has_no_curve(laws: FittedLaws) -> None:
         switch(None, given)
 
 
+@pytest.mark.slow  # draws two reports of runs with phases
 def test_the_report_has_a_section_on_phases(tmp_path, laws: FittedLaws, answer: Recommendation, study: Table) -> None:
     files = write_report(tmp_path / "report.html", laws, study, answer=answer)
     page = (tmp_path / "report.html").read_text().partition('<h2 id="phases">')[2].partition("<h2")[0]
@@ -177,6 +178,7 @@ def test_curves_go_through_the_losses_of_runs_with_phases(study: Table, laws: Fi
     assert crosses > 0
 
 
+@pytest.mark.slow
 def test_figures_and_charts_of_runs_mark_where_mixtures_change(study: Table, laws: FittedLaws) -> None:
     assert plots.CHANGE in legend(drawn(plots.loss_against_tokens(None, study, laws.best, "main")))
     charts = run_charts(Material(laws, study), {"tokens", "predicted"})

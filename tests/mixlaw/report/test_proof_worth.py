@@ -61,6 +61,7 @@ def test_a_baseline_that_was_better_met_the_loss_between_its_evaluations(laws):
     assert measured(laws, worse, proof_of(worse)) == pytest.approx(predicted(worse), rel=0.01)
 
 
+@pytest.mark.slow  # draws a report
 def test_the_sentences_compare_measured_with_predicted_factors_also_in_the_report(tmp_path, laws):
     answer = recommend(laws, n_params=N, n_tokens=D, target="main")
     proof = proof_of(answer)

@@ -120,6 +120,7 @@ def test_the_next_runs_are_of_the_table_s_own_sizes_and_lengths(
     assert f"<code>{command}</code>" in next_section(laws, table, answer, "mine").body
 
 
+@pytest.mark.slow
 def test_the_next_runs_for_phases_change_their_mixture() -> None:
     table = phase_study("multiplicative-phases", noise=0.01, n_mixtures=8, n_phased=10)
     laws = laws_of(table, "multiplicative-phases", n_bootstrap=20, n_starts=8)

@@ -29,6 +29,7 @@ def test_every_mixture_is_held_out_once():
     assert found.targets["mre"].mean() == pytest.approx(found.laws["mre"].item())  # both pool the rows of all folds
 
 
+@pytest.mark.slow  # four comparisons
 def test_auto_sees_the_fitted_part_only_and_reports_its_choice():
     table = study("additive", noise=0.002)
     quick = QUICK | {"n_bootstrap": 4}
@@ -42,6 +43,7 @@ def test_auto_sees_the_fitted_part_only_and_reports_its_choice():
     assert after.laws["bias"].item() < -20
 
 
+@pytest.mark.slow
 def test_a_law_that_cannot_be_fitted_to_the_fitted_part_is_left_out():
     found = compare(study("additive", n_mixtures=5), ["additive", "full"], holdout="mixture", against="full", **QUICK)
     assert found.laws["law"].tolist() == ["additive"]

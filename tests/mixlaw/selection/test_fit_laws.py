@@ -136,6 +136,7 @@ def test_intervals_that_held_fewer_losses_than_their_level_are_not_called_by_it(
     assert "90 %" not in summary(recommend(laws, question()))
 
 
+@pytest.mark.slow
 def test_one_held_out_run_gives_no_interval_and_says_so():
     """Resampling one run would make its difference significant, or NaN."""
     for seed in range(3):
@@ -173,7 +174,8 @@ def test_auto_takes_the_form_that_the_tables_n_and_d_allow():
         auto_laws(table.rows(table.frame["run_id"].astype(int) % 15 < 2))
 
 
-@pytest.mark.parametrize("truth", [slow("additive-fixed-d"), slow("joint-fixed-d"), "multiplicative-fixed-d"])
+@pytest.mark.slow
+@pytest.mark.parametrize("truth", ["additive-fixed-d", "joint-fixed-d", "multiplicative-fixed-d"])
 def test_one_number_of_tokens_at_several_sizes_is_fitted_with_n_and_without_d(truth):
     table = study(truth, noise=0.003, tokens=(1e10,), sizes=(1e7, 3e7, 1e8, 3e8), n_mixtures=20)
     found = compare(table, ["auto"], holdout="scale", n_bootstrap=20)
@@ -184,6 +186,7 @@ def test_one_number_of_tokens_at_several_sizes_is_fitted_with_n_and_without_d(tr
     assert without_n.scores()["mre"].item() > 3.0
 
 
+@pytest.mark.slow
 def test_without_several_sizes_to_hold_out_the_fixed_form_of_fewest_parameters_is_kept():
     two = study("additive-fixed-d", noise=0.005, tokens=(1e10,), sizes=(1e8, 5e8), n_mixtures=20)
     choice = fit_and_choose(two, ["auto"], **QUICK)
@@ -193,7 +196,7 @@ def test_without_several_sizes_to_hold_out_the_fixed_form_of_fewest_parameters_i
     assert fit_and_choose(three, ["auto"], **QUICK).chosen == "multiplicative-fixed-d"
 
 
-@pytest.mark.parametrize("truth", ["additive", "multiplicative"])
+@pytest.mark.parametrize("truth", ["additive", slow("multiplicative")])
 def test_auto_finds_out_which_of_the_laws_wrote_the_runs(truth):
     choice = fit_and_choose(study(truth, noise=0.003), ["auto"], **QUICK)
     assert choice.chosen == truth

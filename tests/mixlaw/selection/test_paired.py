@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.selection.paired import difference, row_errors
+from tests.marks import slow
 from tests.mixlaw.synthetic import study
 
 
@@ -60,7 +61,7 @@ def test_rows_of_one_run_are_not_independent_evidence():
     assert found.high - found.low > 0.5  # as of 12 observations; of 600 it would be 0.13
 
 
-@pytest.mark.parametrize("n_runs", [2, 4, 10])
+@pytest.mark.parametrize("n_runs", [slow(2), 4, slow(10)])
 def test_intervals_of_few_runs_hold_the_truth_as_often_as_they_say(n_runs):
     inside, runs = 0, [str(i) for i in range(n_runs)]
     for seed in range(200):

@@ -25,7 +25,8 @@ def test_auto_considers_repetition_only_where_rows_repeat():
     assert LAW not in candidates(pool_study("multiplicative", epochs=1.0))
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_auto_takes_the_law_of_repetition_where_it_matters(seed):
     laws = fit_laws(pool_study(LAW, noise=0.004, seed=seed), **QUICK)
     assert laws.chosen == LAW

@@ -78,7 +78,7 @@ def processes_change_nothing(n_examples: int) -> None:
     compare()
 
 
-@pytest.mark.parametrize("n_examples", [8, slow(30)])  # the new process does not know the profile of this one
+@pytest.mark.parametrize("n_examples", [3, slow(30)])  # the new process does not know the profile of this one
 def test_processes_change_neither_results_nor_errors_nor_progress(n_examples):
     alone(processes_change_nothing, n_examples)
 
@@ -93,11 +93,11 @@ def save_laws(folder: Path, counts: list[int]) -> None:
         laws.save(folder / f"{n_jobs}.json")
 
 
-@pytest.mark.parametrize("counts", [[1, 2], slow([1, 2, 5])])
-def test_saved_laws_are_equal_to_the_last_bit_with_any_number_of_processes(counts, tmp_path):
-    alone(save_laws, tmp_path, counts)
+@pytest.mark.slow
+def test_saved_laws_are_equal_to_the_last_bit_with_any_number_of_processes(tmp_path):
+    alone(save_laws, tmp_path, [1, 2, 5])
     saved = [file.read_bytes() for file in tmp_path.iterdir()]
-    assert len(saved) == len(counts)
+    assert len(saved) == 3
     assert len(set(saved)) == 1
 
 
@@ -172,7 +172,7 @@ def long_fit() -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-@pytest.mark.parametrize("interrupt", [os.killpg, os.kill], ids=["the terminal", "this process"])
+@pytest.mark.parametrize("interrupt", [os.killpg, slow(os.kill)], ids=["the terminal", "this process"])
 def test_after_an_interrupt_no_process_is_left(interrupt):
     """Ctrl-C in a terminal interrupts all processes of the group; `kill -INT` only one."""
     with long_fit() as process:
@@ -184,6 +184,7 @@ def test_after_an_interrupt_no_process_is_left(interrupt):
     assert not group(process.pid)
 
 
+@pytest.mark.slow
 def test_processes_do_not_outlive_a_killed_parent():
     with long_fit() as process:
         process.kill()

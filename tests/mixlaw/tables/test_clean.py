@@ -12,7 +12,7 @@ from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
 from mixlaw.tables.warm_up import count_warm_up
-from tests.marks import examples
+from tests.marks import examples, slow
 from tests.mixlaw.run_logs import write_run
 
 BILLION = 1e9
@@ -186,7 +186,7 @@ def test_a_law_is_never_taken_for_warm_up(beta, share, tokens, n_targets):
     assert not any("warm-up" in note for note in prepare(table).notes)
 
 
-@pytest.mark.parametrize("beta", [0.2, 0.4, 0.7, 1.0])
+@pytest.mark.parametrize("beta", [0.2, slow(0.4), slow(0.7), 1.0])
 @pytest.mark.parametrize("grid", [np.arange(1, 11.0), np.geomspace(1, 100, 8), np.arange(1, 31.0)], ids=len)
 def test_scatter_of_one_percent_is_seldom_taken_for_warm_up(beta, grid):
     rng = np.random.default_rng(0)

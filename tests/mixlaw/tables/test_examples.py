@@ -6,11 +6,12 @@ from mixlaw.errors import ConfigError
 from mixlaw.tables import examples
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
+from tests.marks import all_slow_but
 
 TARGETS = {"text": "reviews", "multimodal": "icons", "vision": "icons"}
 
 
-@pytest.mark.parametrize("name", examples.names())
+@pytest.mark.parametrize("name", all_slow_but(["text"], examples.names()))
 def test_every_example_is_a_measured_study_that_reads_without_repairs(name):
     table = examples.load(name)
     assert table.notes == []
