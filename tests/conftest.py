@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Property tests are never judged by their time, and have the same examples in every run. `make slow` chooses
 # "thorough" on its command line; "search" looks for new counterexamples: pytest --hypothesis-profile search.
-settings.register_profile("fast", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("fast", deadline=None, max_examples=10, derandomize=True)
 settings.register_profile("thorough", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("fast")

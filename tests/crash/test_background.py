@@ -10,7 +10,6 @@ from tests.crash.harm import DIED, break_operation
 from tests.crash.harness import FINISHED, Case
 from tests.crash.test_files import HOW, harmed_at
 from tests.crash.test_kills import strike
-from tests.marks import slow
 
 
 @pytest.fixture
@@ -19,12 +18,14 @@ def behind(cases: Cases) -> Case:
     return cases(*BEHIND)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
 def test_an_operation_of_a_run(how: str, behind: Case) -> None:
     for n in (3, 11, 24):
         assert harmed_at(behind, n, how)
 
 
+@pytest.mark.slow
 def test_kills(behind: Case) -> None:
     strike(behind, signal.SIGKILL, 6, seed=3)
 
@@ -50,7 +51,8 @@ def test_many_signals(number: int, behind: Case) -> None:
     strike(behind, number, 40, seed=30)
 
 
-@pytest.mark.parametrize(("how", "rank", "n"), [("before", 0, 30), slow("after", 1, 6), slow("full", 1, 3)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "rank", "n"), [("before", 0, 30), ("after", 1, 6), ("full", 1, 3)])
 def test_an_operation_of_two_ranks_with_shards(how: str, rank: int, n: int, cases: Cases) -> None:
     case = cases(*SHARDED, "machine.background_saves=true", n_ranks=2)
     end = case.attempt(partial(break_operation, n, how), rank)

@@ -60,6 +60,7 @@ def test_a_chain_of_deaths(n: int, case: Case) -> None:
     chain(case, n, seed=n)
 
 
+@pytest.mark.slow
 def test_deaths_around_the_ends_of_phases(cases: Cases) -> None:
     case = cases(*AVERAGED, *PHASED)
     ends = [phase.end for phase in case.plan.phases[:-1]]
@@ -70,6 +71,7 @@ def test_deaths_around_the_ends_of_phases(cases: Cases) -> None:
     case.finish()
 
 
+@pytest.mark.slow
 def test_deaths_around_the_wraps_of_a_pool(cases: Cases) -> None:
     case = cases(*AVERAGED, *POOLED)
     ends = wraps(case, "code")

@@ -39,16 +39,17 @@ def newest(case: Case) -> Path:
     return found
 
 
-@pytest.mark.parametrize("n", [6, slow(13)])
+@pytest.mark.parametrize("n", [2, slow(13)])
 def test_kills(n: int, case: Case) -> None:
     strike(case, signal.SIGKILL, n, seed=1)
 
 
+@pytest.mark.slow
 def test_kills_of_finetuning(pretrained: Path, cases: Cases) -> None:
     strike(cases(f"init_from={pretrained}", "mixture.weights={code:0.9,docs:0.1}"), signal.SIGKILL, 6, seed=3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, slow(signal.SIGUSR2)])
 def test_warnings(number: int, averaged: Case) -> None:
     strike(averaged, number, 2, seed=2)
 

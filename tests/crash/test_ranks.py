@@ -44,6 +44,7 @@ def test_a_save_before_and_one_after_the_end_of_a_phase(cases: Cases) -> None:
         assert harmed_at(phased, 4, "before", 0, step * phased.plan.tokens_per_step)
 
 
+@pytest.mark.slow
 def test_every_save_of_a_run_that_repeats_its_pools(cases: Cases) -> None:
     pooled = cases(*SHARDED, *POOLED, n_ranks=2)
     read = pooled.plan.stream().tokens_by_domain(STEP)

@@ -80,6 +80,7 @@ def test_resolving_a_name_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     assert unreachable(["https://slow.example"]) == "slow.example:443 cannot be reached (no answer within 0.05 s)"
 
 
+@pytest.mark.slow
 def test_pip_is_not_asked_where_its_index_cannot_be_reached(
     closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

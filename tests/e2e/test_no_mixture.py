@@ -9,6 +9,7 @@ import pytest
 from mixlaw.cli.main import main
 from mixlaw.cli.plot import KINDS
 from mixlaw.report.drawings import OF_MIXTURES
+from tests.marks import slow
 from tests.mixlaw.no_mixture import REPEATED, losses, repeated
 
 FAST = ["--n-bootstrap", "8", "--n-starts", "8"]
@@ -76,7 +77,7 @@ def test_fit_chooses_and_its_law_predicts_beyond_the_runs(laws, tmp_path, capsys
     ]
 
 
-@pytest.mark.parametrize("named", [[], ["--laws", "base,auto"]])
+@pytest.mark.parametrize("named", [[], slow(["--laws", "base,auto"])])
 def test_compare_scores_the_laws_that_need_no_mixture(table, named, capsys):
     assert main(["compare", str(table), *named, "--holdout", "scale", *FAST, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
@@ -85,6 +86,7 @@ def test_compare_scores_the_laws_that_need_no_mixture(table, named, capsys):
     assert all(row["mre"] < 1 for row in found["laws"])
 
 
+@pytest.mark.slow  # tries every law
 def test_every_other_law_is_left_out_of_a_comparison_with_its_reason(table, capsys):
     arguments = ["--laws", "all", "--holdout", "scale", "--n-bootstrap", "2", "--n-starts", "4", "--json"]
     assert main(["compare", str(table), *arguments]) == 0
@@ -105,7 +107,7 @@ def test_a_recommendation_is_refused_in_a_sentence_with_what_works_instead(laws,
     )
 
 
-@pytest.mark.parametrize("asked", [[], ASKED])
+@pytest.mark.parametrize("asked", [[], slow(ASKED)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_figures_of_laws_are_drawn_and_those_of_mixtures_refused(laws, table, tmp_path, kind, asked, capsys):
     out = tmp_path / f"{kind}.png"

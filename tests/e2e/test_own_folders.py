@@ -56,6 +56,7 @@ def test_every_command_finds_data_and_paths(home: Path, capsys: pytest.CaptureFi
     assert not list((home / "elsewhere").iterdir())  # no folder that is called ~
 
 
+@pytest.mark.slow
 def test_a_study_is_planned_on_own_data_and_trainable(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(["data=mine"]) == 0
     budget = ["--models", "text_70k,text_136k,text_234k", "--flops", "1e12", "--tokens-per-param", "0.1"]
@@ -65,6 +66,7 @@ def test_a_study_is_planned_on_own_data_and_trainable(home: Path, capsys: pytest
     assert compose_study([["study=own"]])[0].study_name == "own"
 
 
+@pytest.mark.slow
 def test_the_trainer_makes_its_folder_below_the_home_directory(home: Path) -> None:
     assert prepare(["data=mine"]) == 0
     environment = {"HOME": str(home), "MIXLAW_CONFIGS": "~/conf", "TEXTS": str(home)}

@@ -98,6 +98,7 @@ def runs(
     return runs
 
 
+@pytest.mark.slow  # trains a whole study
 @pytest.mark.parametrize("runs", [train_in_this_process], indirect=True)
 def test_the_first_stage_tells_which_runs_would_help_most(
     runs: Path, studies: Path, capsys: pytest.CaptureFixture[str]

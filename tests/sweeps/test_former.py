@@ -92,6 +92,7 @@ def test_an_edited_study_leaves_its_former_runs_alone(
     assert set(json.loads(capsys.readouterr().out)["former"]) == first
 
 
+@pytest.mark.slow
 def test_a_part_of_a_study_and_what_was_typed_beside_it_are_no_former_versions(
     study: Callable[..., Path], data_root: Path, tmp_path: Path
 ) -> None:

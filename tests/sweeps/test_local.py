@@ -56,6 +56,7 @@ def is_gone(group: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_combination_once_each_as_it_would_run_alone(
     tiny: Tiny, plan: Plans, tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_mistake_in_the_last_run_costs_no_training(tiny: Tiny, tmp_path: Path)
     assert not list((tmp_path / "runs").glob("*/*/run.json"))
 
 
+@pytest.mark.slow
 def test_data_are_verified_once_before_any_run_starts(data_root: Path, tiny: Tiny, plan: Plans, tmp_path: Path) -> None:
     root = Path(shutil.copytree(data_root, tmp_path / "data", ignore=shutil.ignore_patterns(".verified*")))
     jobs = [tiny(*job, f"data.root={root}") for job in JOBS]
@@ -142,9 +144,9 @@ def test_a_run_that_fails_is_named_with_its_last_words_and_the_others_finish(
 @pytest.mark.parametrize(
     ("send", "code"),
     [
-        (lambda pid: os.killpg(pid, signal.SIGINT), 75),  # Ctrl-C reaches every process of the group
+        slow(lambda pid: os.killpg(pid, signal.SIGINT), 75),  # Ctrl-C reaches every process of the group
         (lambda pid: os.kill(pid, signal.SIGTERM), 75),  # Slurm may tell the first process only
-        (lambda pid: os.kill(pid, signal.SIGKILL), -signal.SIGKILL),
+        slow(lambda pid: os.kill(pid, signal.SIGKILL), -signal.SIGKILL),
     ],
     ids=["ctrl-c", "term", "kill"],
 )
@@ -170,6 +172,7 @@ def test_a_sweep_that_is_stopped_saves_its_runs_and_leaves_no_process(
         assert [read_status(run) for run in runs] == ["finished"] * 4
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_is_told_from_one_that_was_stopped(tiny: Tiny, plan: Plans, tmp_path: Path) -> None:
     (run,) = folders(plan, *LONG)[:1]
     with start("-m", "train", "-m", *tiny(*JOBS[0], *LONG)) as process:
@@ -183,7 +186,8 @@ def test_a_run_that_is_killed_is_told_from_one_that_was_stopped(tiny: Tiny, plan
     assert [attempt.code for attempt in read_attempts(run)] == [-9, 0]
 
 
-@pytest.mark.parametrize("left_to_us", [slow(["4", "5"]), ["GPU-8932f937", "GPU-1a2b3c4d"]], ids=["numbers", "UUIDs"])
+@pytest.mark.slow
+@pytest.mark.parametrize("left_to_us", [["4", "5"], ["GPU-8932f937", "GPU-1a2b3c4d"]], ids=["numbers", "UUIDs"])
 def test_runs_take_turns_on_the_gpus_that_are_visible_and_on_no_others(
     left_to_us: list[str], tiny: Tiny, plan: Plans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +199,7 @@ def test_runs_take_turns_on_the_gpus_that_are_visible_and_on_no_others(
     assert {place.partition(", GPU ")[2] for place in places} == set(left_to_us)
 
 
+@pytest.mark.slow
 def test_runs_on_cpus_leave_gpus_alone(tiny: Tiny, plan: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)

@@ -16,6 +16,7 @@ from sweeps.jobs import plan_jobs
 from sweeps.slurm import SlurmOptions, seconds_of, submit, submit_study, write_tasks
 from sweeps.slurm_commands import ask_queue
 from tests.commands import call
+from tests.marks import slow
 from train.compose import ROOT
 
 Tiny = Callable[..., list[str]]
@@ -101,9 +102,9 @@ def test_a_machine_without_slurm_is_a_sentence(tiny: Tiny, tmp_path: Path, monke
     ("option", "words"),
     [
         ("launcher.tiem=2", "unknown setting 'tiem'; did you mean 'time'? known: "),
-        ("launcher.nodes=two", "Value 'two' of type 'str' could not be converted to Integer\n"),
-        ("nosuch.x=2", "unknown setting 'nosuch'; known: "),
-        ("launcher.max_running=-1", "is -1; it must be at least 0\n"),
+        slow("launcher.nodes=two", "Value 'two' of type 'str' could not be converted to Integer\n"),
+        slow("nosuch.x=2", "unknown setting 'nosuch'; known: "),
+        slow("launcher.max_running=-1", "is -1; it must be at least 0\n"),
     ],
 )
 def test_a_wrong_option_of_the_launcher_is_a_sentence(option: str, words: str, tiny: Tiny) -> None:
@@ -114,6 +115,7 @@ def test_a_wrong_option_of_the_launcher_is_a_sentence(option: str, words: str, t
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_task_of_an_array_is_the_run_that_was_planned(tiny: Tiny, tmp_path: Path) -> None:
     """What sweep.sbatch reads and starts has the identity of what the study planned, mode and all."""
     jobs = plan_jobs(
@@ -205,13 +207,13 @@ def write_launcher(folder: Path, line: str) -> None:
     ("line", "told"),
     [
         ("time: 24:00:00", "YAML reads 24:00:00 as the number 86400 (base 60): put it in quotes"),
-        ("time: 90:00", "YAML reads 90:00 as the number 5400 (base 60)"),
-        ("warn_s: 10:00", "YAML reads 10:00 as the number 600 (base 60)"),
-        ('time: "24:00:00"', "--time=24:00:00 "),
-        ("time: 2-00:00:00", "--time=2-00:00:00 "),
+        slow("time: 90:00", "YAML reads 90:00 as the number 5400 (base 60)"),
+        slow("warn_s: 10:00", "YAML reads 10:00 as the number 600 (base 60)"),
+        slow('time: "24:00:00"', "--time=24:00:00 "),
+        slow("time: 2-00:00:00", "--time=2-00:00:00 "),
         ("time: 08:00:00", "--time=08:00:00 "),
-        ("time: 90", "--time=90 "),
-        ("time: 1.5", "hydra.launcher.time is '1.5'; Slurm takes"),
+        slow("time: 90", "--time=90 "),
+        slow("time: 1.5", "hydra.launcher.time is '1.5'; Slurm takes"),
     ],
 )
 def test_a_time_in_a_launcher_file_reaches_slurm_or_is_refused(
@@ -225,6 +227,7 @@ def test_a_time_in_a_launcher_file_reaches_slurm_or_is_refused(
     assert err.count("\n") == (0 if code == 0 else 1)
 
 
+@pytest.mark.slow
 def test_a_time_in_a_study_file_and_on_the_command_line(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "own" / "study").mkdir(parents=True)
     head = "# @package _global_\nstudy_name: mine\nhydra:\n  mode: MULTIRUN\n"
@@ -255,6 +258,7 @@ def test_data_that_no_run_has_verified_are_named_before_nodes_wait_for_them(
     assert "verified" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_how_much_memory_each_size_needs(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [tiny(f"model.width={width}", f"mixture={m}") for width in (16, 32) for m in ("uniform", "natural")]
     submit_study(jobs, SlurmOptions(dry_run=True, gpus_per_node=2), 0)
