@@ -22,8 +22,8 @@ demo-vision: $(VENV)/.ready ## the same road for captioned images
 notebooks: $(VENV)/.ready ## executes scripts/notebooks again, in place
 	$(BIN)/jupyter execute --inplace scripts/notebooks/*.ipynb
 
-test: $(VENV)/.ready ## the fast tests: every behaviour once, in a few minutes
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: $(VENV)/.ready ## the fast tests: one case of a kind, in a few minutes
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 slow: $(VENV)/.ready ## what the fast tests leave out: long searches, many processes, whole repeats, more examples of properties
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "(slow or hypothesis) and not crash and not slurm" --hypothesis-profile thorough

@@ -103,6 +103,7 @@ def test_compare_prints_json_for_scripts(table, capsys):
     assert (found["kind"], found["chosen"]) == ("mixture", "additive")
 
 
+@pytest.mark.slow
 def test_compare_goes_on_where_a_table_has_nothing_to_hold_out_of_one_kind(table, tmp_path, capsys):
     one = tmp_path / "one.csv"
     frame = pd.read_csv(table)
@@ -135,8 +136,8 @@ def test_a_report_is_one_file_without_a_network(laws, table, tmp_path):
         ({"weight_a": 1.3}, ["row 5", "weight_a", "1.3"]),
         slow({"n_params": "many"}, ["row 5", "n_params", "not a number"]),
         slow({"n_tokens": -1}, ["row 5", "n_tokens", "above 0"]),
-        ({"loss_x": "inf"}, ["row 5", "loss_x"]),
-        ({"weight_a": 0.9, "weight_b": 0.2, "weight_c": 0.1}, ["row 5", "the weights sum to 1.2"]),
+        slow({"loss_x": "inf"}, ["row 5", "loss_x"]),
+        slow({"weight_a": 0.9, "weight_b": 0.2, "weight_c": 0.1}, ["row 5", "the weights sum to 1.2"]),
     ],
 )
 def test_a_bad_cell_is_named_and_the_other_rows_are_fitted(table, cells, words, capsys):
@@ -171,6 +172,7 @@ def test_weights_of_a_missing_domain_are_refused(table, capsys):
     assert "A domain is missing: correct the table" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_names_are_the_same_by_pattern_and_laws_of_lower_case_names_still_read(table, tmp_path, capsys):
     """A layout or pattern used to write names in lower case, so laws that were fitted then have such names."""
     frame, named = pd.read_csv(table), tmp_path / "named.csv"
@@ -306,7 +308,9 @@ def test_predicting_needs_no_losses_and_prints_json_for_scripts(laws, table, tmp
     assert "observed" not in rows[0]
 
 
-@pytest.mark.parametrize("kind", ["optimum", "ternary", "path", "parameters", "predicted", "tokens"])
+@pytest.mark.parametrize(
+    "kind", ["optimum", slow("ternary"), slow("path"), "parameters", slow("predicted"), slow("tokens")]
+)
 def test_one_figure_is_one_command(laws, table, tmp_path, kind):
     out = tmp_path / f"{kind}.png"
     asked = ["--n-params", "7e9", "--n-tokens", "1e9", "--target", "x", "--table", str(table), "--out", str(out)]
@@ -341,6 +345,7 @@ def test_a_metric_where_higher_is_better_is_refused_until_it_is_declared(table, 
     assert main(["fit", str(other), *fast, "--higher-is-better", "acc"]) == 0
 
 
+@pytest.mark.slow  # imports lightgbm
 def test_json_is_what_every_reader_takes(laws, table, tmp_path, capsys):
     """Not NaN, which Python alone reads."""
 

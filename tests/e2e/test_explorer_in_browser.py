@@ -22,6 +22,7 @@ from mixlaw.report.explore.payload import explorer_of
 from mixlaw.report.material import Material
 from mixlaw.tables.phase_mixtures import ranges_by_phase
 from tests.browser import Tab, needs_browser
+from tests.marks import slow
 from tests.mixlaw.answers import answer, laws, names
 from tests.mixlaw.synthetic import TRUTHS, fitted, phase_study
 
@@ -188,7 +189,7 @@ def test_everything_that_can_be_used_has_a_name(opened: Callable[..., Tab]) -> N
     assert [n["name"]["value"] for n in sliders] == ["N, parameters", "D, tokens", *names(3)]
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", [slow(False), True])
 def test_it_fits_a_phone_in_light_and_dark(opened: Callable[..., Tab], dark: bool) -> None:
     tab = opened()
     try:
@@ -264,6 +265,7 @@ def link(tab: Tab) -> dict[str, float]:
     return {name: float(value) for name, value in parse_qsl(tab.evaluate("location.hash.slice(1)"))}
 
 
+@pytest.mark.slow
 def test_a_page_of_phases_begins_at_those_recommended_and_says_what_they_gain(
     phased: Tab, two_phases: tuple[FittedLaws, Recommendation]
 ) -> None:
@@ -278,6 +280,7 @@ def test_a_page_of_phases_begins_at_those_recommended_and_says_what_they_gain(
     assert [line for line in phased.console() if "document idle" not in line] == []
 
 
+@pytest.mark.slow
 def test_phases_and_their_ends_move_by_themselves(phased: Tab, two_phases: tuple[FittedLaws, Recommendation]) -> None:
     before = link(phased)
     phased.evaluate("document.getElementById('end-2').focus()")
@@ -297,6 +300,7 @@ def test_phases_and_their_ends_move_by_themselves(phased: Tab, two_phases: tuple
     assert link(phased) == before
 
 
+@pytest.mark.slow
 def test_a_phase_that_breaks_a_limit_is_named(phased: Tab) -> None:
     phased.evaluate("location.hash = '#w.code@1=0.5&w.web@1=0.5&w.code@2=0.95&w.web@2=0.05'")
     phased.evaluate("new Promise((done) => setTimeout(done, 50))")
@@ -307,6 +311,7 @@ def test_a_phase_that_breaks_a_limit_is_named(phased: Tab) -> None:
     assert texts(phased, ".domain.broken label:first-child") == ["web"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_page_of_phases_has_them_side_by_side_and_below_each_other_on_a_phone(phased: Tab, dark: bool) -> None:
     top = "[...document.querySelectorAll('.phase')].map((part) => Math.round(part.getBoundingClientRect().top))"

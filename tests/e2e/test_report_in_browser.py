@@ -16,7 +16,6 @@ import pytest
 from mixlaw.report.build import write_report, write_status
 from mixlaw.runs.ledger import PlannedRun, begin_attempt, end_attempt, write_plan
 from tests.browser import BROWSER, needs_browser
-from tests.marks import slow
 from tests.mixlaw.answers import answer, laws, runs
 
 WIDTHS = (390, 1200)
@@ -73,8 +72,9 @@ def study_in_trouble(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @needs_browser
-@pytest.mark.parametrize("n_domains", [slow(3), 17])
+@pytest.mark.parametrize("n_domains", [3, 17])
 def test_reports_of_few_and_many_domains_fit_a_phone_and_need_nothing_else(n_domains: int, tmp_path: Path) -> None:
     study = study_in_trouble(tmp_path / "study")
     pages = [tmp_path / name for name in ("report.html", "status.html")]
@@ -89,6 +89,7 @@ def test_reports_of_few_and_many_domains_fit_a_phone_and_need_nothing_else(n_dom
     assert [found["pictures"] > 5 for found in measured] == [True] * 2 + [False] * 2
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_measurements_notice_what_is_wrong(tmp_path: Path) -> None:
     bad = '<nav><a href="#none">a</a></nav><p style="width:900px">.</p><script>none()</script>'

@@ -8,7 +8,6 @@ import yaml
 import data.prepare
 from mixlaw.runs.load import load_runs
 from tests.commands import train_here
-from tests.marks import slow
 from tests.studies.small_data import write_all
 from train.compose import ROOT
 from train.grids import choices
@@ -24,9 +23,10 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return write_all(folder / "source", 160_000, 250) | {"MIXLAW_CACHE": str(folder)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "sizes"),
-    [("llm", "412m"), slow("llm", "412m 834m"), slow("nmm", "106m 275m"), slow("lvm", "89m 157m")],
+    [("llm", "412m 834m"), ("nmm", "106m 275m"), ("lvm", "89m 157m")],
 )
 def test_runs_of_two_mixtures_finish(
     family: str,
