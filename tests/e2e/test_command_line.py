@@ -10,7 +10,7 @@ import pytest
 
 import mixlaw
 from mixlaw.cli.main import main
-from tests.marks import slow
+from tests.marks import all_slow_but, slow
 
 DOMAINS = ("a", "b", "c")
 
@@ -308,9 +308,10 @@ def test_predicting_needs_no_losses_and_prints_json_for_scripts(laws, table, tmp
     assert "observed" not in rows[0]
 
 
-@pytest.mark.parametrize(
-    "kind", ["optimum", slow("ternary"), slow("path"), "parameters", slow("predicted"), slow("tokens")]
-)
+FIGURES = ["optimum", "ternary", "path", "parameters", "predicted", "tokens"]
+
+
+@pytest.mark.parametrize("kind", all_slow_but(("optimum", "parameters"), FIGURES))
 def test_one_figure_is_one_command(laws, table, tmp_path, kind):
     out = tmp_path / f"{kind}.png"
     asked = ["--n-params", "7e9", "--n-tokens", "1e9", "--target", "x", "--table", str(table), "--out", str(out)]

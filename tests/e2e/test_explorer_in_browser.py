@@ -251,12 +251,19 @@ def two_phases() -> tuple[FittedLaws, Recommendation]:
     return of_phases, recommend(of_phases, question, phases=2, switch=0.8)
 
 
+@pytest.fixture(scope="module")
+def report_of_phases(tmp_path_factory: pytest.TempPathFactory, two_phases: tuple[FittedLaws, Recommendation]) -> Path:
+    """Return the report of two phases."""
+    out = tmp_path_factory.mktemp("phases") / "report.html"
+    write_report(out, two_phases[0], answer=two_phases[1])
+    return out
+
+
 @pytest.fixture
-def phased(tab: Tab, two_phases: tuple[FittedLaws, Recommendation], tmp_path: Path) -> Tab:
+def phased(tab: Tab, report_of_phases: Path) -> Tab:
     """Return the page of two phases."""
-    write_report(tmp_path / "report.html", two_phases[0], answer=two_phases[1])
     tab.open("about:blank")
-    tab.open((tmp_path / "report.html").as_uri())
+    tab.open(report_of_phases.as_uri())
     return tab
 
 

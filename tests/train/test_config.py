@@ -28,6 +28,7 @@ from train.plan import Plan, Timetable
 
 Tiny = Callable[..., list[str]]
 GROUPS = sorted(p for p in CONFIGS.glob("*/*.yaml")) + sorted((ROOT / "sweeps").glob("study/*.yaml"))
+FIRST_OF_GROUP = [next(group) for _, group in itertools.groupby(GROUPS, lambda path: path.parent)]
 STUDIES = sorted(p.stem for p in (ROOT / "sweeps").glob("study/*.yaml"))
 OWN_FILES = ["data.domains.web.path=w", "data.domains.books.path=b", "data.targets.wiki.path=t"]
 
@@ -37,9 +38,6 @@ def set_all(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DATACOMP", "CAPTION", "PAGE", "TARGET", "NOISY", "GOOD1", "GOOD2", "SYNTHETIC"):
         monkeypatch.setenv(f"{name}_SHARDS", "/data/shards")
     monkeypatch.setenv("WEB_FILES", "/data/web")
-
-
-FIRST_OF_GROUP = [next(group) for _, group in itertools.groupby(GROUPS, lambda path: path.parent)]
 
 
 @pytest.mark.parametrize("path", all_slow_but(FIRST_OF_GROUP, GROUPS), ids=lambda p: f"{p.parent.name}-{p.stem}")
