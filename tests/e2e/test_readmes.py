@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from sweeps.plan import check_options
 from sweeps.plan import parser as plan_parser
 from tests.commands import call
 from tests.e2e.readmes import LANGUAGES, ROOT, Block, Command, blocks, commands, inline
+from tests.marks import slow
 from train.compose import compose_hydra, compose_study
 from train.grids import combinations
 
@@ -38,6 +40,7 @@ PYTHON = ("python", "python3")
 OPTIONS_OF_HYDRA = ("--cfg", "--multirun", "-m", "--config-dir", "--dry-run")
 OF_THE_SHELL = ("export", "cd", "git", "source")
 COMMANDS = commands()
+DIFFERENT = list({(command.words, command.complete): command for command in COMMANDS}.values())
 OWN_CONFIGURATION = re.compile(r"(.*/)?(mine(_\w+)?|big)\.yaml")
 
 
@@ -82,14 +85,20 @@ def own_configurations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
+def sweeper_of(choices: tuple[str, ...]) -> dict[str, Any]:
+    """Return the sweeper's settings on a command line; one's own configurations are the same in all tests."""
+    sweeper: dict[str, Any] = compose_hydra(choices)["sweeper"]
+    return sweeper
+
+
 @pytest.fixture
 def composed(own_configurations: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], None]:
     """Return a function that composes every run of a command line of the trainer."""
     monkeypatch.setenv("MIXLAW_CONFIGS", str(own_configurations))
 
     def compose(overrides: Sequence[str]) -> None:
-        choices = [o for o in overrides if o.startswith(("study=", "hydra"))]
-        sweeper = compose_hydra(choices)["sweeper"]
+        sweeper = sweeper_of(tuple(o for o in overrides if o.startswith(("study=", "hydra"))))
         own = [o for o in overrides if not o.startswith("hydra")]
         assert compose_study(combinations(sweeper.get("params") or {}, sweeper.get("grids") or [], own))
 
@@ -179,8 +188,13 @@ def check_in_container(words: Sequence[str], compose: Callable, monkeypatch: pyt
         check_module(words[start + 2 :], compose, monkeypatch)
 
 
+def of_a_study(command: Command) -> bool:
+    """Return whether a command composes the runs of a study, up to 10 s; those of the front page are fast."""
+    return command.file != "README.md" and any(word.startswith("study=") for word in command.words)
+
+
 @pytest.mark.usefixtures("parse_only")
-@pytest.mark.parametrize("command", COMMANDS, ids=str)
+@pytest.mark.parametrize("command", [slow(c) if of_a_study(c) else c for c in DIFFERENT], ids=str)
 def test_a_command_is_one_that_its_program_takes(
     command: Command,
     composed: Callable[[Sequence[str]], None],
@@ -286,11 +300,9 @@ SHORT = [
 
 
 def tiered(found: Sequence[Command]) -> list[Any]:
-    """Return different commands as cases; those that fit many times are slow."""
+    """Return different commands as cases; those that fit several laws are slow."""
     cases = {command.words: command for command in found}
-    return [
-        pytest.param(c, marks=pytest.mark.slow) if {"example:text", "compare"} & {*w} else c for w, c in cases.items()
-    ]
+    return [slow(c) if {"example:text", "compare", "fit"} & {*w} else c for w, c in cases.items()]
 
 
 @pytest.mark.parametrize("command", tiered(SHORT), ids=str)
@@ -359,7 +371,7 @@ def test_a_command_that_only_looks_at_settings_does_what_it_says(command: Comman
 @pytest.mark.parametrize(
     "file",
     [
-        pytest.param(file, marks=pytest.mark.slow) if file == "README.md" else file  # which fits the shipped table
+        slow(file) if file == "README.md" else file  # which fits the shipped table
         for file in sorted({block.file for block in blocks("python")})
     ],
 )

@@ -55,7 +55,6 @@ def test_a_step_that_fails_is_named_and_later_ones_run(tmp_path: Path) -> None:
     assert out.endswith("== waiting: skipped, it needs CUDA\n")
 
 
-@pytest.mark.slow  # imports what the check needs, which takes 4 s
 def test_an_unknown_step_is_refused() -> None:
     code, _, err = call("-m", "scripts.check_gpu", "--steps", "kernel")
     assert (code, err.split(":")[1]) == (2, " --steps kernel")

@@ -87,7 +87,6 @@ def verify_when_told(folder: Path, barrier: "threading.Barrier") -> None:
     verify_touched(open_manifest(folder))
 
 
-@pytest.mark.slow
 def test_of_processes_that_verify_at_once_each_file_is_read_by_one(copied: Manifest) -> None:
     context = multiprocessing.get_context("forkserver")
     barrier = context.Barrier(3)

@@ -78,7 +78,7 @@ def processes_change_nothing(n_examples: int) -> None:
     compare()
 
 
-@pytest.mark.parametrize("n_examples", [3, slow(30)])  # the new process does not know the profile of this one
+@pytest.mark.parametrize("n_examples", [8, slow(30)])  # the new process does not know the profile of this one
 def test_processes_change_neither_results_nor_errors_nor_progress(n_examples):
     alone(processes_change_nothing, n_examples)
 
