@@ -116,7 +116,7 @@ def test_a_step_of_images_takes_what_was_foretold(family: str, precision: str, t
     assert measured_peak(config, 256) == pytest.approx(found.activations + found.logits, rel=0.1)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", all_slow_but(["bf16"], PRECISIONS))
 def test_what_autograd_saves_is_most_of_it(precision: str) -> None:
     config = text_config(f"precision={precision}", "model.depth=12")
     model = build_model(config.model, FEW, config.layout(), 0)
@@ -189,6 +189,7 @@ def grown(config: TrainConfig, **model: int) -> Footprint:
     return footprint(replace(config, model=replace(config.model, **model)), VOCAB, 1)
 
 
+@pytest.mark.slow
 def test_depth_and_micro_batches_count_in_proportion() -> None:
     config = text_config("precision=bf16")
     by_depth = [grown(config, depth=depth).activations for depth in (3, 6, 9)]

@@ -73,6 +73,7 @@ def test_a_vocabulary_is_known_without_data_or_asked_for(tiny: Tiny) -> None:
         vocabulary_of(other)
 
 
+@pytest.mark.slow  # its alternatives take 3 s
 def test_the_command_line_tells_bytes_time_and_what_fits() -> None:
     code, out, err = call("-m", "train.memory", *TEXT, "--ranks", "2", "--mfu", "0.3", "machine.micro_batch=6")
     assert (code, err) == (0, "")

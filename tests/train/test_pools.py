@@ -79,18 +79,25 @@ def test_a_matched_run_repeats_every_domain_as_often_as_the_bigger_run(plan: Pla
     ("more", "sentence"),
     [
         (["stream.unique_tokens={docks:64}"], "stream.unique_tokens: unknown domain 'docks'; did you mean 'docs'"),
-        (["stream.unique_tokens={reviews:64}"], "stream.unique_tokens: unknown domain 'reviews'"),
+        slow(["stream.unique_tokens={reviews:64}"], "stream.unique_tokens: unknown domain 'reviews'"),
         (["stream.unique_tokens={docs:9e3}"], "'docs' would need a pool of 9,000 tokens and has 8,000 training tokens"),
         (["stream.unique_tokens={docs:9}"], "a pool of 9 tokens of 'docs' is smaller than one sequence"),
-        (["stream.unique_tokens={docs:32}"], r"repeats a domain 6.00 times, .* raise its tokens in stream.unique_tok"),
+        slow(
+            ["stream.unique_tokens={docs:32}"], r"repeats a domain 6.00 times, .* raise its tokens in stream.unique_tok"
+        ),
         ([matched(7.68e6, docs=320_000)], r"repeats a domain 6.00 times, .* raise its tokens in stream.match_repet"),
-        ([matched(7.68e6, docs=1e8)], "stream.match_repetition: 'docs' would need a pool of 10,000 tokens and has 8,0"),
+        slow(
+            [matched(7.68e6, docs=1e8)],
+            "stream.match_repetition: 'docs' would need a pool of 10,000 tokens and has 8,0",
+        ),
         ([matched(700, docs=320)], "n_tokens is 700, and this run has 768 tokens: give the tokens of the bigger run"),
         ([matched(1e4)], "stream.match_repetition needs both: n_tokens of the bigger run, and its available tokens"),
-        ([matched(0, docs=64)], "stream.match_repetition needs both"),
+        slow([matched(0, docs=64)], "stream.match_repetition needs both"),
         ([POOL, matched(7.68e6, docs=6.4e5)], "stream.unique_tokens and stream.match_repetition both limit tokens"),
-        (["stream.unique_tokens={docs:many}"], "stream.unique_tokens.docs: Value 'many' of type 'str' could not be"),
-        (["stream.unique_tokens={docs:inf}"], "stream.unique_tokens.docs is inf; it must be a finite number"),
+        slow(
+            ["stream.unique_tokens={docs:many}"], "stream.unique_tokens.docs: Value 'many' of type 'str' could not be"
+        ),
+        slow(["stream.unique_tokens={docs:inf}"], "stream.unique_tokens.docs is inf; it must be a finite number"),
         (["stream.match_repetition.tokens=9"], "stream.match_repetition.tokens: unknown setting 'tokens'"),
     ],
 )
