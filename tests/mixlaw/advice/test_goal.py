@@ -127,6 +127,7 @@ def test_every_resampled_law_meets_the_limits_by_its_own_losses(seed):
     assert (Goal(drawn).excess(optima) <= 1e-4).all()
 
 
+@pytest.mark.slow
 @examples(16)
 @given(seeds)
 def test_limits_that_contradict_each_other_are_refused_with_what_can_be_met(seed):

@@ -171,6 +171,7 @@ def test_losses_at_the_end_of_the_run_keep_their_limits():
     assert kept.gains["gain"][0] >= -1e-9
 
 
+@pytest.mark.slow
 def test_the_worst_target_is_better_than_on_the_best_single_mixture():
     laws, was = two_targets(r=2.0), losses_on(two_targets(r=2.0), TODAY)
     asked = {"target": "main:1,other:1", "baselines": {"today": TODAY}, "objective": "worst"}

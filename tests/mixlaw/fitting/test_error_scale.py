@@ -11,7 +11,6 @@ from mixlaw.fitting.levenberg_marquardt import Members, objective
 from mixlaw.laws.registry import get_law
 from mixlaw.selection.fit_laws import fit_and_choose
 from mixlaw.tables.check import check_frame
-from tests.marks import slow
 from tests.mixlaw.synthetic import study
 
 
@@ -25,7 +24,8 @@ def wide_study(k: int, n_runs: int, seed: int, noise: float = 0.004):
     return check_frame(pd.DataFrame(sizes | columns | {"loss_main": loss}), "made up")
 
 
-@pytest.mark.parametrize(("k", "n_runs"), [(17, 19), slow(17, 26), slow(30, 34)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("k", "n_runs"), [(17, 19), (17, 26), (30, 34)])
 def test_intervals_hold_new_runs_where_there_are_as_many_parameters_as_runs(k, n_runs):
     """Without the error scale, coverage was 5 to 20 %: the fit passes through every loss."""
     shares = []

@@ -346,7 +346,7 @@ def test_predictions_name_the_rows_of_the_input():
     assert fit.predict(part)["row"].tolist() == list(range(4, 136, 10))
 
 
-@pytest.mark.parametrize("law", ["dai-zheng-1", "dai-zheng-3"])
+@pytest.mark.parametrize("law", [slow("dai-zheng-1"), "dai-zheng-3"])
 def test_a_law_of_all_domains_at_once_is_fitted_to_all_of_them(law):
     """The law's own losses of three domains are recovered, and other targets refused."""
     table = study("base")

@@ -10,7 +10,6 @@ from mixlaw.forecast.scoring import Score, score
 from mixlaw.forecast.sealing import forecast_of
 from mixlaw.forecast.words import gains_table, losses_table, verdict
 from mixlaw.laws.registry import get_law
-from tests.marks import slow
 from tests.mixlaw.forecasts import TODAY, D, N, run_rows, runs
 from tests.mixlaw.synthetic import TRUTHS, UNITS, laws_of, runs_table, study
 
@@ -159,10 +158,10 @@ def test_a_score_comes_back_from_json(forecast, best, today):
     pd.testing.assert_frame_equal(again.losses, found.losses)
 
 
-@pytest.mark.parametrize("n_studies", [2, slow(12)])
-def test_sealed_intervals_hold_the_losses_of_runs_of_a_known_law(n_studies):
+@pytest.mark.slow
+def test_sealed_intervals_hold_the_losses_of_runs_of_a_known_law():
     inside, noise, big = [], 0.01, {"n_params": 2e9, "n_tokens": 2e11}
-    for seed in range(n_studies):
+    for seed in range(12):
         laws = laws_of(study("additive", noise, seed), "additive", n_starts=6, n_bootstrap=60)
         forecast = forecast_of(laws, recommend(laws, **big, target="main"))
         h = np.array([list(mixture.values()) for mixture in forecast.mixtures.values()])
