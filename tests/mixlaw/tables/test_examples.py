@@ -43,6 +43,7 @@ def test_an_unknown_example_names_the_closest_one(capsys):
     assert "did you mean 'multimodal'" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # all commands, with a report
 def test_every_command_that_takes_a_table_takes_an_example(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fast = ["--law", "additive", "--target", "reviews", "--n-bootstrap", "4", "--n-starts", "4"]

@@ -17,6 +17,7 @@ from mixlaw.tables.check import check_frame
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.factor_levels import SAME, count_levels, level_notes, levels
 from mixlaw.tables.table import Table
+from tests.marks import slow
 from tests.mixlaw.synthetic import study
 
 QUICK = {"n_starts": 6, "n_bootstrap": 8}
@@ -115,7 +116,7 @@ def test_seeds_are_compared_where_d_differs_by_a_thousandth_and_not_where_it_dif
         assert (noise["sd"].tolist() if len(noise) else None) == (pytest.approx([expected]) if expected else None)
 
 
-@pytest.mark.parametrize(("column", "form"), [("n_params", "-fixed-n"), ("n_tokens", "-fixed-d")])
+@pytest.mark.parametrize(("column", "form"), [slow("n_params", "-fixed-n"), ("n_tokens", "-fixed-d")])
 def test_no_exponent_is_fitted_from_jitter(column, form):
     whole = study("additive", noise=0.003)
     one = whole.rows(whole.frame[column].isin([1e8, 1e10]))

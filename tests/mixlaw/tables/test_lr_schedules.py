@@ -93,6 +93,7 @@ def test_ends_alone_are_not_doubted_and_are_what_ends_only_keeps(tmp_path: Path)
     assert "216 of 240 rows are not the last of their run; left out" in " ".join(kept.notes)
 
 
+@pytest.mark.slow
 def test_ends_only_fits_what_the_ends_alone_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = runs("cosine")
     frame.to_csv(tmp_path / "runs.csv", index=False)

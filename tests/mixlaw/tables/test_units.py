@@ -15,7 +15,6 @@ from mixlaw.fitting.saved import FittedLaws
 from mixlaw.tables.check import check_frame
 from mixlaw.tables.read import read_table
 from mixlaw.tables.units import NATS, canonical_unit, mixed_warning, named_unit, together, units_of, with_stated
-from tests.marks import slow
 
 DOMAINS = ("law", "news", "chat")
 
@@ -157,13 +156,14 @@ def without_pictures(page: str) -> str:
     return re.sub(r"base64,[^\"]+", "", page)
 
 
+@pytest.mark.slow  # all commands, with a report
 @pytest.mark.parametrize(
     ("target", "more", "words"),
     [
         ("bpb_law", [], "bits/byte"),
-        slow("law", ["--unit", "*=bits/byte"], "bits/byte"),
-        slow("law_ppl", [], "perplexity"),
-        slow("law_err", [], "error rate"),
+        ("law", ["--unit", "*=bits/byte"], "bits/byte"),
+        ("law_ppl", [], "perplexity"),
+        ("law_err", [], "error rate"),
     ],
 )
 def test_all_commands_show_the_unit_of_the_target_and_never_nats(
@@ -182,6 +182,7 @@ def test_all_commands_show_the_unit_of_the_target_and_never_nats(
     assert json.loads(said["json"])["unit"] == words
 
 
+@pytest.mark.slow  # all commands, with a report
 def test_losses_in_nats_are_shown_as_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = shown(tmp_path, runs(law=1.0), capsys, names=("fit", "predict", "recommend", "json", "report"))
     assert "gain of h* over it [nats/token]" in said["recommend"]
