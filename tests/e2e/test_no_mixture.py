@@ -127,6 +127,7 @@ def test_a_figure_of_one_target_draws_the_target_that_is_named(laws, table, tmp_
     assert "unknown target 'vall'; did you mean 'val'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_report_asks_for_the_loss_and_not_for_a_mixture(laws, table, tmp_path):
     out = tmp_path / "report.html"
     assert main(["report", str(table), "--laws", str(laws), "--out", str(out)]) == 0
