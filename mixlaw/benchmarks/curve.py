@@ -62,6 +62,17 @@ class ScoreCurve:
         """Midpoint [of the loss], slope [per unit of the loss] and ceiling."""
         return natural(self.fit.theta, self.chance)
 
+    @property
+    def lowest(self) -> float:
+        """The loss below which no score is predicted."""
+        best, worst = self.losses
+        return best - FAR * (worst - best)
+
+    @property
+    def widest(self) -> float:
+        """The width of an interval above which it is no prediction."""
+        return WIDEST * (1 - self.chance)
+
     def score(self, loss: Array) -> Array:
         """Return the scores (n,) that the best curve gives at losses (n,)."""
         return scores(self.fit.theta, loss, self.chance)
@@ -106,9 +117,9 @@ class ScoreCurve:
         """Return why a score with an interval is not predictable at a loss; '' if it is."""
         best, worst = self.losses
         range_of_runs = f"the runs' {best:.3g} to {worst:.3g}"
-        if loss < best - FAR * (worst - best):
+        if loss < self.lowest:
             return f"its loss, {loss:.3g}, lies further below {range_of_runs} than these lie apart"
-        if high - low <= WIDEST * (1 - self.chance):
+        if high - low <= self.widest:
             return ""
         where = f"within {range_of_runs}" if loss >= best else f"below {range_of_runs}"
         return f"its interval at a loss of {loss:.3g}, {where}, holds most scores from chance to 1"

@@ -13,6 +13,7 @@ from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError
 from mixlaw.fileio import strict_json
 from mixlaw.quoted import split, unquoted
+from mixlaw.report.benchmark_section import verdict
 from mixlaw.report.drawings import draw_benchmarks
 from mixlaw.text import percent, text_table
 
@@ -69,7 +70,7 @@ def _show(found: Benchmarks) -> None:
     for curve in found.values():
         say("")
         _show_held(curve)
-        say(f"{curve.name}: " + (f"not predictable from these runs: {curve.reason}" if curve.reason else "predictable"))
+        say(f"{curve.name}: {verdict(curve)}")
 
 
 def _show_held(curve: ScoreCurve) -> None:

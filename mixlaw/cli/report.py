@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.cli.reading import cleaned_table_options, named_as, print_warnings, read_clean, read_like, warn_of_gaps
 from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError, FitError
@@ -21,6 +22,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     proof = "runs trained on the recommended and other mixtures; default: STUDY_proof"
     picture = "PNG of model predictions by `python -m train.show`; default: predictions.png in the study folder"
     own = "laws of the finetuning domain, for what injection costs it; default: own.json in the study folder"
+    scored = "output of `mixlaw benchmarks`; default: benchmarks.json in the study folder"
     out = "HTML file; default: report.html in the study folder, or in this folder if TABLE is a file"
     sub.add_argument("--laws", type=Path, help="output of `mixlaw fit`; default: laws.json in the study folder")
     sub.add_argument("--test", nargs="+", metavar="TABLE", help="runs that were not fitted; default: STUDY_heldout")
@@ -28,6 +30,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--proof", nargs="+", metavar="TABLE", help=proof)
     sub.add_argument("--picture", type=Path, help=picture)
     sub.add_argument("--own", type=Path, metavar="LAWS", help=own)
+    sub.add_argument("--benchmarks", type=Path, metavar="FILE", help=scored)
     sub.add_argument("--out", type=Path, help=out)
 
 
@@ -43,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
     saved = options.recommendation or _beside(study, "recommendation.json")
     answer = Recommendation.load(saved) if saved else None
     own = options.own or _beside(study, "own.json")
+    scored = options.benchmarks or _beside(study, "benchmarks.json")
     table, outdated = _table_of(laws, study, options)
     print_warnings(table)
     test = _more_runs(_default_paths(options.test, study, "_heldout"), options, laws, table)
@@ -63,6 +67,7 @@ def run(options: argparse.Namespace) -> None:
         outdated=outdated,
         forecasts=fitted.parent,
         own=FittedLaws.load(own) if own else None,
+        benchmarks=Benchmarks.load(scored) if scored else None,
     )
     say(f"{out} and {len(files)} PNGs in {files[0].parent}")
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.errors import RunLogError
 from mixlaw.fitting.fitted import LEVEL
 from mixlaw.fitting.saved import FittedLaws
@@ -44,6 +46,7 @@ def write_report(
     outdated: Sequence[str] = (),
     forecasts: Path | None = None,
     own: FittedLaws | None = None,
+    benchmarks: Benchmarks | None = None,
 ) -> list[Path]:
     """Write the report with all sections and figures that the inputs allow.
 
@@ -59,6 +62,7 @@ def write_report(
     outdated : warnings about inputs that do not belong together; with any, no next runs are proposed
     forecasts : a folder with sealed forecasts and their ledger
     own : laws of the finetuning domain's loss, where `laws` are of forgetting
+    benchmarks : curves from the losses of the laws' targets to scores
 
     Returns
     -------
@@ -67,14 +71,16 @@ def write_report(
     Raises
     ------
     ConfigError
-        If the PNG of predictions cannot be read.
+        If the PNG of predictions cannot be read, or the laws do not predict the losses of a benchmark.
     """
     folder = out.parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     outcome = prove(answer, proof) if answer and proof else []
     needed = measured_factors(outcome, laws, answer, proof) if answer and proof else {}
     sealed = forecasts_in(forecasts) if forecasts else ForecastFolder()
-    material = Material(laws, table, test, answer, outcome, needed, forecasts=sealed, own=own.best if own else None)
+    more: dict[str, Any] = {"own": own.best if own else None, "benchmarks": benchmarks or Benchmarks({})}
+    material = Material(laws, table, test, answer, outcome, needed, forecasts=sealed, **more)
+    material.benchmarks.require_law(material.fit)
     files, pictures, said = _draw_all(material, folder)
     if predictions:
         pictures["predictions"] = png(predictions)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.tradeoff import has_tradeoff
 from mixlaw.benchmarks.curve import ScoreCurve
+from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import plots_injection, plots_mixture, plots_phases
@@ -19,7 +20,7 @@ from mixlaw.report.answer_tables import path_steps
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material, needed
 from mixlaw.report.pictures import figure_of
-from mixlaw.report.plots_benchmarks import score_curves
+from mixlaw.report.plots_benchmarks import score_curve, score_curves
 from mixlaw.report.plots_ternary import ternary
 from mixlaw.report.plots_tradeoff import tradeoff
 from mixlaw.tables.columns import names_after
@@ -162,7 +163,21 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
         wanted |= {"realised"} if names_after("requested_", m.runs.frame) else set()
     wanted |= {"errors"} if m.laws.scores else set()
     wanted |= {"tokens"} if m.table is not None and count_levels(m.table.frame, "n_tokens") > 1 else set()
-    return {name: lambda ax, draw=draw: draw(ax, m) for name, draw in DRAWN.items() if name in wanted}  # type: ignore[misc]
+    found: dict[str, Drawing] = {name: partial(_of_material, draw, m) for name, draw in DRAWN.items() if name in wanted}
+    return found | {name: partial(_of_curve, m.benchmarks[each]) for name, each in score_names(m.benchmarks).items()}
+
+
+def score_names(benchmarks: Benchmarks) -> dict[str, str]:
+    """Return the names of the figures of curves -> their benchmarks."""
+    return {f"score_{i}": name for i, name in enumerate(benchmarks, 1)}
+
+
+def _of_material(draw: Callable[[Axes | None, Material], Axes], m: Material, ax: Axes | None) -> Axes:
+    return draw(ax, m)
+
+
+def _of_curve(curve: ScoreCurve, ax: Axes | None) -> Axes:
+    return score_curve(ax, curve)
 
 
 def _can_predict(m: Material) -> bool:

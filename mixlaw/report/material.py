@@ -9,6 +9,7 @@ import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.tradeoff import Tradeoff, tradeoff
+from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
@@ -33,6 +34,7 @@ class Material:
     targets : target of single-target figures, where there is no answer
     forecasts : sealed before runs, and their scores
     own : a law of the finetuning domain's loss, where the laws are of forgetting
+    benchmarks : curves from losses to scores
     """
 
     laws: FittedLaws
@@ -44,6 +46,7 @@ class Material:
     targets: Sequence[str] = ()
     forecasts: ForecastFolder = field(default_factory=ForecastFolder)
     own: FittedLaw | None = None
+    benchmarks: Benchmarks = field(default_factory=lambda: Benchmarks({}))
 
     @property
     def fit(self) -> FittedLaw:

@@ -9,6 +9,8 @@ from mixlaw.advice.recommendation import Recommendation
 from mixlaw.fitting.bootstrap import seed_noise
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import answer_tables as tables
+from mixlaw.report.benchmark_section import benchmark_section
+from mixlaw.report.drawings import score_names
 from mixlaw.report.explore.charts import Chart
 from mixlaw.report.finetuned import Finetuned
 from mixlaw.report.forecasts import forecast_sections
@@ -46,6 +48,8 @@ def sections(m: Material, pictures: Pictures) -> list[Section]:
         found.append(_injection(m.finetuned, pictures))
     if m.outcome:
         found.append(_proof(m, pictures))
+    if m.benchmarks:
+        found.append(benchmark_section(m.benchmarks, those(pictures, *score_names(m.benchmarks))))
     found += forecast_sections(m.forecasts)
     if "predictions" in pictures:
         body = render("predictions", pictures=those(pictures, "predictions"))

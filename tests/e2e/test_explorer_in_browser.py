@@ -24,6 +24,7 @@ from mixlaw.tables.phase_mixtures import ranges_by_phase
 from tests.browser import Tab, needs_browser
 from tests.marks import slow
 from tests.mixlaw.answers import answer, laws, names
+from tests.mixlaw.benchmarks.curves import curves
 from tests.mixlaw.synthetic import TRUTHS, fitted, phase_study
 
 pytestmark = needs_browser
@@ -45,15 +46,15 @@ TARGETS = ("main", "other")
 
 @pytest.fixture(scope="module")
 def best() -> Recommendation:
-    """Return a recommendation with limits of every kind and a baseline."""
-    return recommend(laws(3, TARGETS), QUESTION)
+    """Return a recommendation with limits of every kind, a baseline, and two benchmarks."""
+    return recommend(laws(3, TARGETS), QUESTION, benchmarks=curves("main", "other"))
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, best: Recommendation) -> Path:
     """Return its report."""
     out = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(out, laws(3, TARGETS), answer=best)
+    write_report(out, laws(3, TARGETS), answer=best, benchmarks=curves("main", "other"))
     return out
 
 
@@ -105,6 +106,21 @@ def test_it_begins_at_the_recommendation_and_says_what_it_says(
     for target, found in zip([*TARGETS, "objective"], shown(tab, 2), strict=True):
         assert found == pytest.approx(over_today.loc[target, ["gain", "low", "high"]].tolist(), abs=2e-3)
     assert [line for line in tab.console() if "document idle" not in line] == []
+
+
+def test_scores_are_those_of_the_recommendation_and_follow_the_mixture(
+    opened: Callable[..., Tab], best: Recommendation
+) -> None:
+    tab = opened()
+    expected = best.scores[best.scores["benchmark"] == "quiz"].set_index("mixture")["score"]
+    first = texts(tab, "#scores tbody span")
+    quiz = [float(text.removesuffix("\u00a0%")) / 100 for text in first[:2]]
+    assert quiz == pytest.approx(expected[["recommended", "today"]].tolist(), abs=2e-3)
+    assert first[2:] == ["–", "–"]
+    assert "not predictable: all runs are at chance" in texts(tab, "#scores .mark")
+    click(tab, "go to today")
+    again = texts(tab, "#scores tbody span")
+    assert again[0] == again[1] == first[1]
 
 
 def test_it_goes_to_baselines_and_back(opened: Callable[..., Tab], best: Recommendation) -> None:

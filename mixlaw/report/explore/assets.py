@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 OWN = (
     *("text.js", "law.js", "draws.js", "gain.js", "mixture.js", "limits.js"),
-    *("outcome.js", "explore.js", "charts.js", "main.js"),
+    *("outcome.js", "scores.js", "explore.js", "charts.js", "main.js"),
 )
 
 

@@ -14,6 +14,7 @@ from mixlaw.advice.constraints import RECOMMENDED, Question, read_targets
 from mixlaw.advice.extrapolation import FAR_WEIGHT
 from mixlaw.advice.objective import Objective
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.fitting.differences import QUARTILE
 from mixlaw.fitting.fitted import LEVEL, FittedLaw
 from mixlaw.fitting.widening import Ranges
@@ -21,6 +22,7 @@ from mixlaw.laws.jacobian import Array
 from mixlaw.laws.terms import PHASES
 from mixlaw.mixture import Mixture
 from mixlaw.report.explore.law_json import term_json
+from mixlaw.report.explore.scores_json import curve_json
 from mixlaw.report.material import Material
 from mixlaw.report.phase_text import PHASED
 from mixlaw.tables.columns import LOSS
@@ -50,6 +52,7 @@ class Explorer:
     trained : (P, 2, k) lowest and highest weight of every domain in each phase of the runs
     kept : (b,) indices of the resamples that are in the page
     over : (m,) indices of those in the mean that the recommendation minimises; empty if losses are of the best fit
+    benchmarks : curves from losses to scores
     """
 
     fit: FittedLaw
@@ -62,6 +65,7 @@ class Explorer:
     trained: Array
     kept: NDArray[np.int64]
     over: NDArray[np.int64]
+    benchmarks: Benchmarks
 
     @property
     def count(self) -> int:
@@ -105,6 +109,7 @@ class Explorer:
             },
             "domains": fit.domains,
             "targets": [self._target(name) for name in fit.targets],
+            "benchmarks": [curve_json(curve, fit, self.kept) for curve in self.benchmarks.values()],
             "draws": len(self.kept),
             "over": np.searchsorted(self.kept, self.over).tolist(),
             "level": LEVEL,
@@ -184,7 +189,7 @@ def explorer_of(m: Material, room: float = np.inf) -> Explorer | None:
     mixtures = _recommended_phases(answer) | {n: [(1.0, Mixture.of(h, fit.domains))] for n, h in named.items()}
     until = _ends(m, mixtures)
     trained, kept = _trained(m, len(until)), _kept(fit, room, over)
-    return Explorer(fit, term, question, mixtures, until, m.laws.ranges, ranges, trained, kept, over)
+    return Explorer(fit, term, question, mixtures, until, m.laws.ranges, ranges, trained, kept, over, m.benchmarks)
 
 
 def _recommended_phases(answer: Recommendation | None) -> dict[str, Phases]:

@@ -49,6 +49,7 @@ def explorer_section(explorer: Explorer, charts: Sequence[Chart]) -> Section:
         "first": 1 if explorer.recommended and len(names) > 1 else 0,
         "targets": _rows(explorer),
         "interval": fit.interval_name(),
+        "benchmarks": list(explorer.benchmarks),
         "limits": explorer.mixes and bool(question.constraints()),
         "pools": _pools(explorer),
         "kept": len(explorer.kept),

@@ -26,6 +26,7 @@ from mixlaw.tables.examples import small_study
 from mixlaw.tables.units import NATS
 from tests.marks import slow
 from tests.mixlaw.answers import answer, answer_facts, laws, names, runs
+from tests.mixlaw.benchmarks.curves import curves
 from tests.mixlaw.synthetic import warned
 
 STRANGE = ["<b>", "a&b", "<script>alert(1)</script>"]
@@ -264,3 +265,17 @@ def test_patches_have_a_unit_of_their_own():
     assert unit_sentence({"web": "bits/byte", "arc": "error rate", "piqa": "error rate"}) == (
         "Units: web: losses in bits/byte; arc and 1 more: error rate"
     )
+
+
+def test_benchmarks_have_a_section_with_verdicts_and_a_figure_each(tmp_path):
+    out = tmp_path / "report.html"
+    files = write_report(out, laws(3), benchmarks=curves())
+    page = without_pictures(out.read_text())
+    assert {"score_1.png", "score_2.png"} <= {file.name for file in files}
+    for words in ("<h2 id=", "quiz: predictable", "exam: not predictable from these runs: all runs are at chance"):
+        assert words in page
+
+
+def test_benchmarks_of_other_laws_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="the benchmark exam needs a law of its loss: unknown target 'ghost'"):
+        write_report(tmp_path / "report.html", laws(3), benchmarks=curves("main", "ghost"))

@@ -62,6 +62,7 @@ function explore(page, drawGains) {
     ends.forEach(showEnd);
     showLimits(limits);
     showLosses(shown, sum);
+    showScores(shown);
     if (mixed) find("#override").textContent = hydraOverride(page.domains, run) || "Hydra cannot express these names";
     clearTimeout(timer);
     const said = () => (find("#explore-said").textContent = note + sentence(sum, limits));
@@ -137,6 +138,23 @@ function explore(page, drawGains) {
       gain: gains.map(([gain]) => gain),
       low: gains.map(([, low]) => low),
       high: gains.map(([, , high]) => high),
+    });
+  }
+
+  function showScores(shown) {
+    all("#scores tbody tr").forEach((row, i) => {
+      const curve = page.benchmarks[i];
+      const { chosen, other } = shown[curve.target];
+      const reasons = [chosen, ...(other ? [other] : [])].map((losses, c) => {
+        const score = scoreOf(page, curve, losses);
+        const reason = unpredictable(curve, losses, score);
+        const cell = row.querySelectorAll("td")[c];
+        fill(cell, score, scoreText);
+        if (reason) [cell.firstChild.textContent, cell.lastChild.textContent] = ["–", ""];
+        return reason;
+      });
+      const reason = reasons.find(Boolean);
+      row.querySelector(".mark").textContent = reason ? `not predictable: ${reason}` : "";
     });
   }
 

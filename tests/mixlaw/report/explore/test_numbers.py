@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixlaw.benchmarks.saved import Benchmarks
+from mixlaw.benchmarks.two_stages import predict_scores
 from mixlaw.fileio import strict_json
 from mixlaw.fitting.differences import Scatter
+from mixlaw.fitting.fitted import as_table
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.fitting.widening import Widening
 from mixlaw.mixture import Mixture, phases_override
@@ -20,6 +23,7 @@ from mixlaw.report.material import Material
 from mixlaw.text import count_text
 from tests.browser import needs_browser
 from tests.marks import examples
+from tests.mixlaw.benchmarks.curves import curves
 from tests.mixlaw.report.explore.javascript import Scripts
 from tests.mixlaw.synthetic import TRUTHS, fitted
 
@@ -32,6 +36,14 @@ LOSSES = """$0.targets.map((target) => unpacked(target, $0.draws)).map((target) 
   const {centre, runs} = losses($0, target, $1);
   return [centre, ...interval(runs, $0.level, centre)];
 })"""
+SCORES = """(() => {
+  const targets = $0.targets.map((target) => unpacked(target, $0.draws));
+  return $0.benchmarks.map((curve) => {
+    const run = losses($0, targets[curve.target], $1);
+    const score = scoreOf($0, curve, run);
+    return [score, unpredictable(curve, run, score)];
+  });
+})()"""
 
 
 NOISY = ((0.1, 0.2, 0.7), (0.6, 0.2, 0.2))  # mixtures with a seed noise of their own
@@ -65,19 +77,23 @@ def any_run(rng: np.random.Generator, phases: int = 1) -> dict[str, Any]:
 
 def predicted(laws: FittedLaws, run: dict[str, Any], baseline: Mixture | None = None) -> pd.DataFrame:
     """Return what Python predicts of a run."""
+    return laws.best.predict(frame_of(laws, run), baseline=baseline)
+
+
+def frame_of(laws: FittedLaws, run: dict[str, Any]) -> pd.DataFrame:
+    """Return a run as the row of a table."""
     ends, phases = np.array(run["until"]), np.array(run["phases"])
     row = {name: run[name] for name in ("n_params", "n_tokens")}
     for i, domain in enumerate(laws.best.domains):
         row |= {f"weight_{domain}": np.diff(ends, prepend=0) @ phases[:, i]}
         row |= {f"weight_{domain}@{p}": h[i] for p, h in enumerate(phases, 1) if len(phases) > 1}
     row |= {f"until@{p}": end for p, end in enumerate(ends, 1) if len(phases) > 1}
-    frame = pd.DataFrame([row])
-    return laws.best.predict(frame, baseline=baseline)
+    return pd.DataFrame([row])
 
 
-def page_of(laws: FittedLaws, room: float = np.inf) -> dict[str, Any]:
+def page_of(laws: FittedLaws, room: float = np.inf, benchmarks: Benchmarks | None = None) -> dict[str, Any]:
     """Return what the scripts of a page read."""
-    explorer = explorer_of(Material(laws), room)
+    explorer = explorer_of(Material(laws, benchmarks=benchmarks or Benchmarks({})), room)
     assert explorer is not None
     return json.loads(strict_json(explorer.to_json()))
 
@@ -126,6 +142,22 @@ def test_scatter_of_several_targets_adds_up_with_its_correlations(js: Scripts, s
         np.sqrt(sds @ related @ sds)
     )
     assert js.call("correlatedSd", {"correlations": []}, sds.tolist()) == pytest.approx(sds.sum())
+
+
+@given(LAWS, st.integers(0, 1000))
+@examples(24)
+def test_scores_and_verdicts_are_those_of_predict(js: Scripts, law: tuple[str, int], seed: int) -> None:
+    laws, run = laws_with(law[0]), any_run(np.random.default_rng(seed), law[1])
+    benchmarks = curves("other", "main", seed)
+    page = page_of(laws, benchmarks=benchmarks)
+    expected = predict_scores(benchmarks, laws.best, as_table(frame_of(laws, run), need_losses=False))
+    found = js.call(SCORES, page, run)
+    width = (expected["high"] - expected["low"]).to_numpy()
+    numbers = np.array([scores for scores, _ in found])
+    np.testing.assert_allclose(numbers[:, 0], expected["predicted"], rtol=1e-6)
+    for i, end in ((1, "low"), (2, "high")):
+        assert (np.abs(numbers[:, i] - expected[end]) < 2e-3 * width + 1e-5).all()
+    assert [bool(reason) for _, reason in found] == [bool(reason) for reason in expected["reason"]]
 
 
 def test_a_page_with_little_room_has_fewer_resamples_and_similar_intervals(js: Scripts) -> None:
