@@ -115,6 +115,11 @@ class Objective:
         """Return the objective of another question with the same laws."""
         return Objective(self.fit, question, self.sizes, self._laws, self._over)
 
+    def unlimited(self) -> "Objective":
+        """Return the objective without any limit, and with unlimited tokens of all domains."""
+        tokens = dict.fromkeys(self.fit.domains, UNLIMITED)
+        return self.asking(replace(self.question.unlimited(), available=tokens))
+
     def coarse(self) -> "Objective":
         """Return the mean over fewer resampled laws, for evaluation at many mixtures."""
         return Objective(self.fit, self.question, self.sizes, "mean", COARSE_MEAN_OVER)

@@ -106,7 +106,7 @@ def _answer(
     fit, question = objective.fit, objective.question
     baselines = question.baselines | usual_mixtures(fit.domains, laws.sizes | question.available)
     tell("recommend: the best mixture, with and without limits")
-    best, free = optimum(objective, baselines), optimum(objective.asking(question.unlimited()), baselines)
+    best, free = optimum(objective, baselines), optimum(objective.unlimited(), baselines)
     require_met(objective, best)
     mixtures = {RECOMMENDED: as_mixture(fit.domains, best)} | baselines
     tell("recommend: its interval, from the best mixtures of all resampled laws")

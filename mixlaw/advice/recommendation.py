@@ -45,9 +45,10 @@ class Recommendation:
     question : the big run, its targets, and the constraints on the mixture
     weights : the recommended mixture h*
     table : per domain: weight, low and high (interval over resampled laws), gradient of the loss at the uniform mixture
-        [nats per unit of weight moved to the domain], weight without constraints (unconstrained), uniform and, if
-        known, natural weight, flat_low and flat_high (range in which the loss rises by less than the noise of one run,
-        with the other weights reoptimised), others_low and others_high (range of h* over other fitted laws, if any)
+        [nats per unit of weight moved to the domain], weight without constraints and with unlimited tokens of all
+        domains (unconstrained), uniform and, if known, natural weight, flat_low and flat_high (range in which the loss
+        rises by less than the noise of one run, with the other weights reoptimised), others_low and others_high (range
+        of h* over other fitted laws, if any)
     outcomes : per mixture (recommended, then the baselines): weights, predicted loss with interval, and gain of the
         recommended mixture over it [nats, with interval]
     per_target : predicted loss of every target under every mixture
@@ -106,9 +107,13 @@ class Recommendation:
     @property
     def epochs(self) -> dict[str, float]:
         """Domain -> how often the big run on h* reads its tokens; empty if it reads none of known size twice."""
-        available, n_tokens = self.question.available, self.question.n_tokens
-        found = {d: weight * n_tokens / available[d] for d, weight in self.weights.items() if d in available}
+        found = self.epochs_of(self.weights)
         return found if max(found.values(), default=0.0) > 1 else {}
+
+    def epochs_of(self, mixture: Mixture) -> dict[str, float]:
+        """Return how often the big run on a mixture reads the tokens of each domain of known size."""
+        available, n_tokens = self.question.available, self.question.n_tokens
+        return {d: weight * n_tokens / available[d] for d, weight in mixture.items() if d in available}
 
     @property
     def override(self) -> str:

@@ -14,7 +14,7 @@ from mixlaw.benchmarks.curve import ScoreCurve
 from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
-from mixlaw.report import plots_injection, plots_mixture, plots_phases
+from mixlaw.report import plots_injection, plots_mixture, plots_phases, plots_repeats
 from mixlaw.report import plots_laws as plots
 from mixlaw.report.answer_tables import path_steps
 from mixlaw.report.fonts import any_script
@@ -40,7 +40,7 @@ OF_ANSWER: dict[str, AnswerPlot] = {  # figures that need only a recommendation
 }
 OF_PHASES = ("phases", "switch", "phase_gains")
 ONLY_IN_REPORTS = ("proof", "realised", "forgotten", "injection_cost")
-OF_MIXTURES = ("ternary", "parallel", "tradeoff", *OF_ANSWER)
+OF_MIXTURES = ("ternary", "parallel", "tradeoff", "epochs", *OF_ANSWER)
 OVERVIEW = (
     "optimum",
     "proof",
@@ -75,6 +75,7 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
     "switch": lambda ax, m: plots_phases.switch(ax, m.asked),
     "phase_gains": lambda ax, m: plots_phases.phase_gains(ax, m.asked),
     "tradeoff": lambda ax, m: tradeoff(ax, m.asked, m.front),
+    "epochs": lambda ax, m: plots_repeats.epochs(ax, m.asked, m.scarcity),
     "forgotten": lambda ax, m: plots_injection.forgotten(ax, needed(m.finetuned, "finetuning runs")),
     "injection_cost": lambda ax, m: plots_injection.injection_cost(ax, needed(m.finetuned, "finetuning runs")),
     "proof": lambda ax, m: plots.proof(ax, m.outcome, " + ".join(m.asked.question.targets), m.asked.unit),
@@ -152,9 +153,9 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
     wanted = {"parameters"}
     if m.answer is not None:
         wanted |= set(answer_drawings(m.answer))
-        if _can_predict(m):
-            wanted.add("ternary" if len(m.answer.weights) == 3 else "parallel")
-            wanted |= {"tradeoff"} if has_tradeoff(m.answer) else set()
+        wanted.add("ternary" if len(m.answer.weights) == 3 else "parallel")
+        wanted |= {"tradeoff"} if has_tradeoff(m.answer) else set()
+        wanted |= {"epochs"} if m.scarcity and m.scarcity.curves else set()
     wanted |= {"proof"} if m.outcome else set()
     if m.finetuned is not None:
         wanted |= {"forgotten"} | ({"injection_cost"} if m.own else set())
@@ -178,11 +179,6 @@ def _of_material(draw: Callable[[Axes | None, Material], Axes], m: Material, ax:
 
 def _of_curve(curve: ScoreCurve, ax: Axes | None) -> Axes:
     return score_curve(ax, curve)
-
-
-def _can_predict(m: Material) -> bool:
-    """Return whether the law can predict any mixture: some laws need the available tokens of every domain."""
-    return "available" not in m.fit.law.uses or set(m.fit.domains) <= set(m.laws.sizes)
 
 
 def overview(drawings: Mapping[str, Drawing], path: Path) -> Path:

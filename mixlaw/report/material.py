@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.advice.repeats import Repeats, Scarcity, repeats
 from mixlaw.advice.tradeoff import Tradeoff, tradeoff
 from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.errors import ConfigError
@@ -62,6 +63,16 @@ class Material:
     def front(self) -> Tradeoff:
         """The trade-off that the answer has, see `mixlaw.advice.tradeoff.tradeoff`."""
         return tradeoff(self.laws, self.asked)
+
+    @cached_property
+    def repeats(self) -> Repeats | None:
+        """How the big run of the answer repeats its domains, if it does."""
+        return repeats(self.laws, self.asked)
+
+    @property
+    def scarcity(self) -> Scarcity | None:
+        """What that means, if the law knows repetition."""
+        return self.repeats.scarcity if self.repeats else None
 
     @cached_property
     def finetuned(self) -> Finetuned | None:

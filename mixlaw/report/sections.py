@@ -6,6 +6,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.advice.repeats import Repeats
 from mixlaw.fitting.bootstrap import seed_noise
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import answer_tables as tables
@@ -22,6 +23,7 @@ from mixlaw.report.pictures import Picture
 from mixlaw.report.plots_tradeoff import tradeoff_table
 from mixlaw.report.proof import phases_sentence, proof_table, verdict
 from mixlaw.report.proof_worth import worth_sentences
+from mixlaw.report.repeats_text import epochs_table, repeats_sentences
 from mixlaw.report.templating import render
 from mixlaw.report.worth import worth_table
 from mixlaw.tables.factor_levels import levels
@@ -44,6 +46,8 @@ Pictures = Mapping[str, Picture | Chart]
 def sections(m: Material, pictures: Pictures) -> list[Section]:
     """Return the sections that the material allows, in the order of the page."""
     found = [_recommendation(m, m.answer, pictures), *_phases(m.answer, pictures)] if m.answer is not None else []
+    if m.answer is not None and m.repeats is not None:
+        found.append(_repeats(m.answer, m.repeats, pictures))
     if m.finetuned is not None:
         found.append(_injection(m.finetuned, pictures))
     if m.outcome:
@@ -109,6 +113,16 @@ def _phases(answer: Recommendation, pictures: Pictures) -> list[Section]:
         override=plan.override,
     )
     return [Section("Phases", body)]
+
+
+def _repeats(answer: Recommendation, found: Repeats, pictures: Pictures) -> Section:
+    body = render(
+        "repeats",
+        sentences=repeats_sentences(answer, found),
+        pictures=those(pictures, "epochs"),
+        frame=epochs_table(answer, found),
+    )
+    return Section("Repeated data", body)
 
 
 def _injection(runs: Finetuned, pictures: Pictures) -> Section:

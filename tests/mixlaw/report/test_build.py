@@ -147,7 +147,7 @@ def test_a_figure_s_type_follows_its_suffix(tmp_path, live):
             draw_one(tmp_path / name, "optimum", laws(3), None, live)
 
 
-@pytest.mark.parametrize("kind", [name for name in DRAWN if name not in (*ONLY_IN_REPORTS, *OF_PHASES)])
+@pytest.mark.parametrize("kind", [name for name in DRAWN if name not in (*ONLY_IN_REPORTS, *OF_PHASES, "epochs")])
 def test_every_figure_is_drawn_or_says_what_it_needs(tmp_path, live, kind):
     draw_one(tmp_path / "a.png", kind, laws(3), runs(3), live)
     needs = {"predicted": "--table TABLE", "tokens": "--table TABLE", "residuals": "--table TABLE"}
