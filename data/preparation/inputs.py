@@ -16,6 +16,7 @@ from typing import Any
 from data.config import DataConfig, SourceConfig
 from data.readers.hub import is_local
 from data.readers.paths import SUFFIXES, find_files
+from data.store.formats import FORMATS
 from data.store.shards import read_inputs
 from data.store.tokens import Manifest
 from mixlaw.errors import DataError
@@ -75,7 +76,8 @@ def differences(config: DataConfig, manifest: Manifest) -> list[str]:
     for group, sources in (("domains", config.domains), ("targets", config.targets)):
         for name, source in sources.items():
             known = _recorded(manifest, name)
-            found += _compared(f"'{name}'", known, partial(source_files, source, f"data.{group}.{name}"))
+            find = partial(source_files, source, f"data.{group}.{name}")
+            found += _compared(f"'{name}'", known, find, in_place=source.reader in FORMATS)
     known = manifest.facts.get("tokenizer_inputs", [])
     return found + _compared("the tokenizer", known, partial(tokenizer_files, config))
 
@@ -91,7 +93,9 @@ def _recorded(manifest: Manifest, name: str) -> Sequence[Mapping[str, Any]]:
     return [{"path": root / path, "n_bytes": n_bytes, "mtime_ns": time} for path, n_bytes, time in columns]
 
 
-def _compared(what: str, inputs: Sequence[Mapping[str, Any]], find: Callable[[], list[Path]]) -> list[str]:
+def _compared(
+    what: str, inputs: Sequence[Mapping[str, Any]], find: Callable[[], list[Path]], in_place: bool = False
+) -> list[str]:
     if not inputs:  # packages and synthetic domains, and manifests of earlier versions
         return []
     before = {str(e["path"]): (int(e["n_bytes"]), int(e["mtime_ns"])) for e in inputs}
@@ -106,9 +110,10 @@ def _compared(what: str, inputs: Sequence[Mapping[str, Any]], find: Callable[[],
     changes = file_changes(before, now)
     if not changes:
         return []
+    state = "Runs read these files in place" if in_place else "The prepared data are unchanged"
     return [
-        f"warning: the files of {what} changed since they were prepared: {'; '.join(changes)}. The prepared data are "
-        "unchanged; the same command with --again reads the files anew"
+        f"warning: the files of {what} changed since they were prepared: {'; '.join(changes)}. {state}; the same "
+        "command with --again reads the files anew"
     ]
 
 

@@ -29,6 +29,13 @@ SUFFIXES = {  # of the files that each reader reads in a folder
     "olmo": (".npy",),
     "mds": (".mds",),
 }
+COMPANIONS = {  # files that are read together with those above, or by their tools only
+    "megatron": (".idx",),
+    "datatrove": (".ds.index", ".ds.metadata"),
+    "nanotron": (".ds.index", ".ds.metadata"),
+    "olmo": (".csv.gz",),
+    "mds": ("index.json",),
+}
 PACKINGS = (".gz", ".zst", ".zstd", ".bz2", ".xz", ".zip")  # counted together with the suffix before them
 MOST_SUFFIXES = 6  # kinds of skipped files that a note lists
 FEW_FILES, BIG_FILE = 20, 1 << 20  # few files of this mean size [bytes] probably hold many documents each
@@ -41,6 +48,7 @@ class _Found:
     """The files of a path, and counts of skipped ones by kind."""
 
     suffixes: tuple[str, ...]
+    companions: tuple[str, ...] = ()
     files: set[Path] = field(default_factory=set)
     skipped: Counter[str] = field(default_factory=Counter)  # kind -> number
     folders: set[str] = field(default_factory=set)  # real paths of the folders that were read
@@ -77,7 +85,7 @@ def find_files(source: SourceConfig, where: str, echo: Echo | None = None) -> li
         path = prefixed  # Megatron names corpora without the suffix
     if path.is_file():
         return [path.resolve()]
-    found = _Found(SUFFIXES[source.reader])
+    found = _Found(SUFFIXES[source.reader], COMPANIONS.get(source.reader, ()))
     try:
         if path.is_dir():
             _walk(path, found)
@@ -119,7 +127,7 @@ def _walk(folder: Path, found: _Found, above: tuple[str, ...] = ()) -> None:
             _walk(path, found, (*above, real))
         elif found.takes(entry.name) or (entry.is_symlink() and not path.exists() and not path.suffix):
             found.add(path)
-        else:
+        elif not entry.name.lower().endswith(found.companions):
             found.skip(_kind(entry.name))
 
 
