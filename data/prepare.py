@@ -6,6 +6,7 @@
 
 The same command again prepares nothing: the folder is named by a hash of all settings that affect the tokens. The
 command reports source files that are new, gone or changed since; --again reads all files anew and replaces the folder.
+After a kill or Ctrl-C, the same command continues with the files that were not read yet.
 Prepared files that were copied from elsewhere are verified once (sha256), so that runs need not do it.
 """
 
@@ -26,15 +27,18 @@ from data.config import DataConfig, to_dataclass
 from data.config_folders import CONFIGS, config_folders
 from data.demo_corpora.wheels import Echo
 from data.misread import quoted_home
-from data.preparation.build import build, sources
+from data.preparation.build import build
 from data.preparation.inputs import differences
-from data.preparation.sources import check_source, has_images
+from data.preparation.sizes import SIZES, Sizes
+from data.preparation.sources import all_sources, check_source, has_images
+from data.preparation.work_folder import work_path
+from data.preparation.workers import n_cores
 from data.store.formats import FORMATS
 from data.store.tokens import Manifest, open_manifest
 from data.store.verified import verify_touched
 from data.tokenizers import FILE_NAME, check_tokenizer
 from data.yaml_files import check_yaml_files
-from mixlaw.console import command, exit_code_of
+from mixlaw.console import INTERRUPTED, command, exit_code_of, remark
 from mixlaw.errors import ConfigError, DataError, unknown_name
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -55,26 +59,27 @@ def say(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def prepare(config: DataConfig, echo: Echo = say, again: bool = False) -> Manifest:
+def prepare(
+    config: DataConfig, echo: Echo = say, again: bool = False, workers: int = 0, sizes: Sizes = SIZES
+) -> Manifest:
     """Return the manifest of the prepared folder; prepare it first if it does not exist.
 
     Parameters
     ----------
     again : prepare it even if it exists, and replace it
+    workers : processes; 0: one per core
+    sizes : of the pieces that the work is divided into
 
     Raises
     ------
     ConfigError, DataError
-        If the configuration or a source cannot be used, prepared files are damaged, or the disk is full. Incomplete
-        folders are removed.
+        If the configuration or a source cannot be used, prepared files are damaged, or the disk is full.
     """
     check_config(config)
-    with _os_errors_as_sentences(config.root_folder):
+    with _os_errors_as_sentences(config):
         old = _known_hashes(config)
-        if old is None:
-            build(config, echo)
-        elif again:
-            build(config, echo, again)
+        if old is None or again:
+            build(config, echo, old is not None, workers or n_cores(), sizes)
         manifest = open_manifest(config.folder)
         verify_touched(manifest, echo)  # once, for all runs that will use it
     if again and old:
@@ -139,7 +144,7 @@ def check_config(config: DataConfig) -> None:
         raise ConfigError(f"data.image_size is {config.image_size}; it must be {MIN_PIXELS} to {MAX_PIXELS} pixels")
     if config.image_size and config.tokenizer.kind == "given":
         raise ConfigError("data.tokenizer.kind=given: token files hold no images: set data.image_size to 0")
-    for where, _, source in sources(config):
+    for where, _, source in all_sources(config):
         check_source(source, where, config.tokenizer)
         if source.reader in FORMATS and config.image_size:
             raise ConfigError(f"{where}: token files hold no images: set data.image_size to 0")
@@ -148,14 +153,19 @@ def check_config(config: DataConfig) -> None:
 
 
 @contextmanager
-def _os_errors_as_sentences(root: Path) -> Iterator[None]:
+def _os_errors_as_sentences(config: DataConfig) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = error.filename or root
+        place = error.filename or config.root_folder
         advice = "free some space or choose another data.root" if error.errno in FULL_DISK else "see data.root"
-        cause = error.strerror or str(error)
-        raise DataError(f"{place}: {cause}; incomplete files were removed: {advice}") from None
+        raise DataError(f"{place}: {error.strerror or error}; {_left(config)}: {advice}") from None
+
+
+def _left(config: DataConfig) -> str:
+    """Return what an interrupted preparation left behind."""
+    works = [work_path(config.folder, again) for again in (False, True)]
+    return "the work so far is kept" if any(map(Path.exists, works)) else "incomplete files were removed"
 
 
 def table(manifest: Manifest) -> str:
@@ -235,12 +245,20 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="setting=value", help="a group or setting of configs/data")
     parser.add_argument("--again", action="store_true", help="read all files anew and replace the prepared folder")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
     args = parser.parse_intermixed_args(argv)
-    return exit_code_of(lambda: _prepare(args), when_interrupted="interrupted; incomplete files were removed")
+    return exit_code_of(lambda: _prepare(args), when_interrupted="interrupted")
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    manifest = prepare(compose_config(args.overrides), again=args.again)
+    if args.workers < 0:
+        raise ConfigError(f"--workers is {args.workers}; it must be 1 or more")
+    config = compose_config(args.overrides)
+    try:
+        manifest = prepare(config, again=args.again, workers=args.workers)
+    except KeyboardInterrupt:
+        remark(f"interrupted; {_left(config)}")
+        return INTERRUPTED
     sys.stdout.write(table(manifest))
     return 0
 

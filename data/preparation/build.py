@@ -1,159 +1,151 @@
-"""Builds a prepared folder: read, clean, split, tokenise and write all domains, then rename the folder."""
+"""Builds a prepared folder: reads, cleans, splits and tokenises all domains, then renames the folder."""
 
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
-
-from data.config import FORMAT_VERSION, DataConfig, SourceConfig
+from data.config import FORMAT_VERSION, DataConfig
 from data.demo_corpora.wheels import Echo
-from data.preparation.corpus import Corpus, collect, drop_shared_concepts, drop_shared_documents
 from data.preparation.index import index_domain, refuse_shared_files
 from data.preparation.inputs import fingerprints, source_files, tokenizer_files, unpinned
-from data.preparation.sources import documents, has_images, licence, locate, origin
-from data.readers.budget import BadDocuments
+from data.preparation.parts import Part, divide
+from data.preparation.selection import Selection
+from data.preparation.sizes import Sizes
+from data.preparation.sources import all_sources, has_images, licence, locate, origin
+from data.preparation.stages import PARTS, Stages
+from data.preparation.work_folder import work_folder, work_path
+from data.preparation.workers import worker_pool
 from data.readers.documents import IMAGE, from_bytes
 from data.readers.synthetic import entropy_rate
-from data.readers.token_files import STORED
-from data.staging import publish, staging_folder
+from data.staging import publish
 from data.store.formats import FORMATS
-from data.store.images import write_images
-from data.store.tokens import SPLITS, open_manifest, token_dtype, write_manifest, write_split
+from data.store.tokens import open_manifest, write_manifest
 from data.store.verified import note_verified
-from data.tokenizers import ByteTokenizer, GivenTokenizer, Tokenizer, batches, load_pretrained, train_bpe
+from data.tokenizers import ByteTokenizer, GivenTokenizer, Tokenizer, load_pretrained, train_bpe
 from mixlaw.errors import DataError
 
 BPE_SAMPLE_CHARS = 4_000_000  # per training domain; more text hardly changes the merges
 
 
-def sources(config: DataConfig) -> list[tuple[str, str, SourceConfig]]:
-    """List (setting, domain, source), targets first: a document in a target and a domain is kept in the target."""
-    targets = [(f"data.targets.{name}", name, source) for name, source in config.targets.items()]
-    return targets + [(f"data.domains.{name}", name, source) for name, source in config.domains.items()]
+@dataclass(frozen=True)
+class Located:
+    """The files of a configuration, before any is read.
+
+    Attributes
+    ----------
+    files : of each domain and target that is read
+    indexed : of each domain and target that is tokenised already
+    inputs, tokenizer_inputs : path, size and modification time, so that later changes show
+    """
+
+    files: dict[str, list[Path]]
+    indexed: dict[str, list[Path]]
+    inputs: dict[str, list[dict[str, Any]]]
+    tokenizer_inputs: list[dict[str, Any]]
 
 
-def build(config: DataConfig, echo: Echo, again: bool = False) -> None:
-    """Prepare the folder of a configuration.
+def build(config: DataConfig, echo: Echo, again: bool, workers: int, sizes: Sizes) -> None:
+    """Prepare the folder of a configuration; continue if the same command was interrupted.
 
     Parameters
     ----------
     again : replace an existing folder when the new one is complete
+    workers : processes; a small corpus is prepared in this one
 
     Raises
     ------
     DataError
-        If a source cannot be fetched or read, or a domain has no documents; incomplete folders are removed.
+        If a source cannot be fetched or read, or a domain has no documents. The work on a small corpus is removed.
     """
-    final = config.folder
+    final, work = config.folder, work_path(config.folder, again)
     if final.exists() and any(final.iterdir()) and not (again and (final / "manifest.json").is_file()):
         raise DataError(f"{final} exists, but has no manifest.json: delete it and prepare it again")
-    downloads = config.root_folder / "downloads"
     pretrained = load_pretrained(config.tokenizer.path) if config.tokenizer.kind == "pretrained" else None
-    files = {name: locate(source, where, downloads, echo) for where, name, source in sources(config)}
+    located = _locate_all(config, echo)
+    parts = divide(config, located.files, work / PARTS, sizes)
+    is_small = sum(part.n_bytes for part in parts) < sizes.small
+    with work_folder(work, keep=not is_small, echo=echo), worker_pool(0 if is_small else workers) as pool:
+        if final.exists() and not again:  # another process prepared it while this one waited for the work folder
+            return
+        folder = _prepared(config, located, parts, Stages(config, work, sizes, pool, echo), pretrained)
+        note_verified(open_manifest(folder))  # files are hashed when written, so runs need not do it again
+        publish(folder, final, replace=again)
+
+
+def _locate_all(config: DataConfig, echo: Echo) -> Located:
+    """Download what is missing, and return the files of all domains and targets."""
+    sources, downloads = all_sources(config), config.root_folder / "downloads"
+    files = {name: locate(source, where, downloads, echo) for where, name, source in sources}
     for line in unpinned(config):
         echo(line)
-    indexed = {name: files[name] for _, name, source in sources(config) if source.reader in FORMATS}
+    indexed = {name: files.pop(name) for _, name, source in sources if source.reader in FORMATS}
     refuse_shared_files(indexed)
-    read = [(where, name, source) for where, name, source in sources(config) if name not in indexed]
-    inputs = {name: fingerprints(source_files(source, where)) for where, name, source in read}
-    tokenizer_inputs = fingerprints(tokenizer_files(config))  # before any file is read, so that later changes show
-    with staging_folder(final) as staging:
-        texts = staging / ".texts"
-        corpora = _collect_all(config, files, texts, echo)
-        tokenizer = pretrained or _make_tokenizer(config, corpora, echo)
-        tokenizer.save(staging)
-        entries = {}
-        for name in (*config.domains, *config.targets):
-            if name in indexed:
-                entries[name] = index_domain(config, name, indexed[name], tokenizer, staging / name, echo)
-                continue
-            splits = _write_splits(config, name, corpora[name], tokenizer, staging / name)
-            entry = _entry(config, name, files[name], corpora[name], splits)
-            entries[name] = entry | {"inputs": inputs[name]}
-        shutil.rmtree(texts)
-        facts = _manifest_facts(config, tokenizer, entries)
-        write_manifest(staging, facts | {"tokenizer_inputs": tokenizer_inputs})
-        note_verified(open_manifest(staging))  # files are hashed when written, so runs need not do it again
-        publish(staging, final, replace=again)
+    inputs = {name: fingerprints(source_files(source, where)) for where, name, source in sources if name in files}
+    return Located(files, indexed, inputs, fingerprints(tokenizer_files(config)))
 
 
-def _collect_all(config: DataConfig, files: dict[str, list[Path]], folder: Path, echo: Echo) -> dict[str, Corpus]:
-    folder.mkdir()
-    corpora = {}
-    for _, name, source in sources(config):
-        if source.reader in FORMATS:
+def _prepared(
+    config: DataConfig, located: Located, parts: Sequence[Part], stages: Stages, pretrained: Tokenizer | None
+) -> Path:
+    """Return the complete folder inside the work folder."""
+    stages.read(parts)
+    selection = stages.select(parts)
+    _refuse_empty_splits(config, selection)
+    tokenizer = pretrained or _make_tokenizer(config, selection, stages.echo)
+    facts = _tokenizer_facts(config, tokenizer)
+    folder, splits = stages.write(selection, stages.tokenise(selection, tokenizer, facts), tokenizer.vocab_size)
+    tokenizer.save(folder)
+    entries = {}
+    for name in (*config.domains, *config.targets):
+        if name in located.indexed:
+            entries[name] = index_domain(config, name, located.indexed[name], tokenizer, folder / name, stages.echo)
+        else:
+            entry = _entry(config, name, located.files[name], selection.counts(name), splits[name])
+            entries[name] = entry | {"inputs": located.inputs[name]}
+    manifest = _manifest_facts(config, facts, entries) | {"tokenizer_inputs": located.tokenizer_inputs}
+    write_manifest(folder, manifest)
+    return folder
+
+
+def _refuse_empty_splits(config: DataConfig, selection: Selection) -> None:
+    for where, name, source in all_sources(config):
+        if name not in selection.names:
             continue
-        bad = BadDocuments(config.bad_document_budget)
-        read = tqdm(
-            documents(source, files[name], bad, config.tokenizer), name, unit=" documents", leave=False, disable=None
-        )
-        least = config.least_length(has_images(source))
-        corpora[name] = collect(read, folder / name, least, bad, config.image_size)
-        n_bytes = corpora[name].path.stat().st_size
-        echo(f"read {name}: {len(corpora[name].spans):,} documents, {n_bytes / 1e6:.1f} MB")
-    drop_shared_documents(corpora.values())
-    if not config.split_targets:
-        targets, domains = ([corpora[n] for n in names if n in corpora] for names in (config.targets, config.domains))
-        drop_shared_concepts(targets, domains)
-    for where, name, _ in sources(config):
-        if name in corpora:
-            _refuse_empty_splits(config, where, name, corpora[name])
-    return corpora
+        counts = ", ".join(f"{key} {n:,}" for key, n in selection.counts(name).items())
+        if not selection.counts(name)["n_documents"]:
+            raise DataError(f"{where}: no document is left (counts: {counts}); data.min_chars is the minimum length")
+        for split in _needed_splits(config, name):
+            if not selection.n_bytes(name, split):
+                advice = " (the reader 'text' reads each file as one document: split large files)"
+                raise DataError(
+                    f"{where}: no document for its {split} split; documents are split by the hash of their text, "
+                    f"so it needs more of them (counts: {counts}){advice * (source.reader == 'text')}"
+                )
 
 
-def _chosen(config: DataConfig, name: str, corpus: Corpus, split: str) -> list[bytes]:
-    """Return the digests of a split's documents. A target has no train split: it is all eval, or eval and test."""
-    if name in config.targets and not config.split_targets:
-        return sorted(corpus.spans) if split == "eval" else []
-    if name in config.targets and split == "train":
-        return []
-    return corpus.digests(split, config.eval_percent, config.test_percent)
+def _needed_splits(config: DataConfig, name: str) -> list[str]:
+    """Return the splits of a domain or target that must not be empty."""
+    is_whole = name in config.targets and not config.split_targets
+    return ["eval"] * (config.eval_percent > 0 or is_whole) + ["train"] * (name in config.domains)
 
 
-def _refuse_empty_splits(config: DataConfig, where: str, name: str, corpus: Corpus) -> None:
-    counts = ", ".join(f"{key} {n:,}" for key, n in corpus.counts.items())
-    if not corpus.spans:
-        raise DataError(f"{where}: no document is left (counts: {counts}); data.min_chars is the minimum length")
-    whole = name in config.targets and not config.split_targets
-    needed = ["eval"] * (config.eval_percent > 0 or whole) + ["train"] * (name in config.domains)
-    for split in needed:
-        if not _chosen(config, name, corpus, split):
-            raise DataError(
-                f"{where}: no document for its {split} split; documents are split by the hash of their text, "
-                f"so it needs more of them (counts: {counts})"
-                + " (the reader 'text' reads each file as one document: split large files)"
-                * _reads_whole_files(config, name)
-            )
-
-
-def _reads_whole_files(config: DataConfig, name: str) -> bool:
-    source = config.domains.get(name) or config.targets[name]
-    return source.reader == "text"
-
-
-def _make_tokenizer(config: DataConfig, corpora: dict[str, Corpus], echo: Echo) -> Tokenizer:
+def _make_tokenizer(config: DataConfig, selection: Selection, echo: Echo) -> Tokenizer:
     """Return the tokenizer; BPE is learned on training documents only, with equally much text of each domain."""
     if config.tokenizer.kind == "bytes":
         return ByteTokenizer()
     if config.tokenizer.kind == "given":
         return GivenTokenizer(config.tokenizer.vocab_size, config.tokenizer.end_id, config.tokenizer.name)
     echo(f"learning a BPE tokenizer of {config.tokenizer.vocab_size:,} symbols")
-    domains = ((corpora[name], _chosen(config, name, corpora[name], "train")) for name in config.domains)
-    texts = (_texts(corpus, chosen, config.image_size) for corpus, chosen in domains)
-    samples = (_sample(text.replace(IMAGE, "") for text in of_domain) for of_domain in texts)
+    domains = (selection.documents(name, "train") for name in config.domains)
+    samples = (_sample(_text(raw, config.image_size) for raw in of_domain) for of_domain in domains)
     return train_bpe(chain.from_iterable(samples), config.tokenizer.vocab_size)
 
 
-def _texts(corpus: Corpus, chosen: list[bytes], image_size: int) -> Iterator[str]:
-    """Yield the texts of documents, with IMAGE in place of images."""
-    if image_size:
-        return (from_bytes(raw, image_size)[0] for raw in corpus.raw(chosen))
-    return corpus.texts(chosen)
+def _text(raw: bytes, image_size: int) -> str:
+    """Return the text of a document, without the places of its images."""
+    return from_bytes(raw, image_size)[0].replace(IMAGE, "") if image_size else raw.decode("utf-8")
 
 
 def _sample(texts: Iterable[str]) -> Iterator[str]:
@@ -166,60 +158,16 @@ def _sample(texts: Iterable[str]) -> Iterator[str]:
             return
 
 
-def _write_splits(config: DataConfig, name: str, corpus: Corpus, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    splits, size = {}, config.image_size
-    dtype = token_dtype(tokenizer.vocab_size + bool(size))
-    for split in SPLITS:
-        chosen = _chosen(config, name, corpus, split)
-        if tokenizer.kind == "given":
-            tokens = _given(corpus.raw(chosen), tokenizer)
-        elif size:
-            tokens = _tokens_and_places(_texts(corpus, chosen, size), tokenizer)
-        else:
-            tokens = _tokens(corpus.texts(chosen), tokenizer)
-        entry = write_split(folder, split, tokens, dtype)
-        if size:
-            images = (from_bytes(raw, size)[1] for raw in corpus.raw(chosen))
-            write_images(folder, split, entry, images, image_id=tokenizer.vocab_size, dtype=dtype)
-        splits[split] = {"n_bytes": corpus.n_bytes(chosen)} | entry
-    return splits
-
-
-def _tokens(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
-    """Yield the ids of each document and the end token, in the stored type."""
-    dtype = token_dtype(tokenizer.vocab_size)
-    for batch in batches(texts):
-        for ids in tokenizer.encode_batch(batch):
-            yield np.append(ids, tokenizer.end_id).astype(dtype)
-
-
-def _tokens_and_places(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
-    """Yield the ids of each document and the end token; the id `vocab_size` stands for an image."""
-    place, end = np.array([tokenizer.vocab_size]), np.array([tokenizer.end_id])
-    dtype = token_dtype(tokenizer.vocab_size + 1)
-    for batch in batches(texts):
-        parts = [text.split(IMAGE) for text in batch]
-        encoded = iter(tokenizer.encode_batch(list(chain.from_iterable(parts))))
-        for of_document in parts:
-            between = [ids for _ in of_document for ids in (place, next(encoded))][1:]
-            yield np.concatenate([*between, end]).astype(dtype)
-
-
-def _given(documents: Iterable[bytes], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
-    """Yield the ids of documents that were tokenised elsewhere, and the end token."""
-    dtype = token_dtype(tokenizer.vocab_size)
-    for raw in documents:
-        yield np.append(np.frombuffer(raw, STORED), tokenizer.end_id).astype(dtype)
-
-
-def _entry(config: DataConfig, name: str, files: list[Path], corpus: Corpus, splits: dict[str, Any]) -> dict[str, Any]:
+def _entry(
+    config: DataConfig, name: str, files: list[Path], counts: dict[str, int], splits: dict[str, Any]
+) -> dict[str, Any]:
     source = config.domains.get(name) or config.targets[name]
     return {
         "role": "train" if name in config.domains else "target",
         "reader": source.reader,
         "origin": origin(source),
         "licence": licence(source, files),
-        "counts": dict(corpus.counts),
+        "counts": counts,
         "least_length": config.least_length(has_images(source)),
         "length_unit": "tokens" if config.tokenizer.kind == "given" else "characters",
         "splits": splits,
@@ -227,19 +175,23 @@ def _entry(config: DataConfig, name: str, files: list[Path], corpus: Corpus, spl
     }
 
 
-def _manifest_facts(config: DataConfig, tokenizer: Tokenizer, entries: dict[str, Any]) -> dict[str, Any]:
+def _tokenizer_facts(config: DataConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    return {
+        "kind": tokenizer.kind,
+        "vocab_size": tokenizer.vocab_size,
+        "end_id": tokenizer.end_id,
+        "sha256": tokenizer.sha256,
+        **({"name": config.tokenizer.name} if config.tokenizer.name else {}),
+    }
+
+
+def _manifest_facts(config: DataConfig, tokenizer: dict[str, Any], entries: dict[str, Any]) -> dict[str, Any]:
     return {
         "format": FORMAT_VERSION,
         "name": config.name,
         "identity": config.identity,
         "settings": config.settings,
-        **({"image": {"size": config.image_size, "id": tokenizer.vocab_size}} if config.image_size else {}),
-        "tokenizer": {
-            "kind": tokenizer.kind,
-            "vocab_size": tokenizer.vocab_size,
-            "end_id": tokenizer.end_id,
-            "sha256": tokenizer.sha256,
-            **({"name": config.tokenizer.name} if config.tokenizer.name else {}),
-        },
+        **({"image": {"size": config.image_size, "id": tokenizer["vocab_size"]}} if config.image_size else {}),
+        "tokenizer": tokenizer,
         "domains": entries,
     }

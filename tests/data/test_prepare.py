@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.config import DataConfig, SourceConfig, TokenizerConfig
+from data.preparation.work_folder import work_path
 from data.prepare import compose_config, main, prepare, table
 from data.store.tokens import Manifest, TokenReader, open_manifest, verify
 from data.tokenizers import load_tokenizer
@@ -108,19 +109,25 @@ def test_configurations_that_differ_in_the_tokenizer_only_get_different_folders(
     assert {prepare(one, quiet).vocab_size, prepare(two, quiet).vocab_size} == {256, 300}
 
 
-def test_somebody_who_finished_first_keeps_the_folder(tmp_path: Path) -> None:
+def test_a_second_process_waits_for_the_first_and_uses_its_folder(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
+    code = "import sys; from data.prepare import prepare; from tests.data.tiny import tiny_config;"
+    code += "from pathlib import Path; prepare(tiny_config(Path(sys.argv[1])))"
+    others: list[subprocess.Popen[str]] = []
 
-    def prepare_meanwhile(line: str) -> None:
+    def start_another(line: str) -> None:
         if line.startswith("read stones"):
-            code = "import sys; from data.prepare import prepare; from tests.data.tiny import tiny_config;"
-            code += "from pathlib import Path; prepare(tiny_config(Path(sys.argv[1])))"
-            subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True)
-            times.append(config.folder.stat().st_mtime_ns)
+            command = [sys.executable, "-c", code, str(tmp_path)]
+            others.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+            assert others[0].stderr is not None
+            said = others[0].stderr.readline()
+            assert said == f"another process works in {work_path(config.folder, False)}: waiting for it\n"
 
-    times: list[int] = []
-    verify(prepare(config, prepare_meanwhile))
-    assert times == [config.folder.stat().st_mtime_ns]
+    verify(prepare(config, start_another))
+    time = config.folder.stat().st_mtime_ns
+    with others[0] as other:
+        assert other.wait(60) == 0
+    assert time == config.folder.stat().st_mtime_ns
     assert os.listdir(tmp_path / "prepared") == [config.folder.name]
 
 

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+from collections import Counter
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from PIL import Image
 from webdataset import TarWriter
 
 from data.config import DataConfig, HubConfig, SourceConfig, TokenizerConfig
-from data.preparation.corpus import Corpus, collect, split_of
+from data.preparation.corpus import CleanDocument, cleaned
 from data.preparation.sources import documents
 from data.prepare import check_config, compose_config, prepare
 from data.preview import main as inspect
@@ -101,42 +103,37 @@ def test_documents_come_back_from_what_is_kept() -> None:
     assert np.array_equal(back, images)
 
 
-def gathered(found: list[Document], tmp_path: Path, budget: int = 0) -> Corpus:
-    return collect(found, tmp_path / "corpus", 1, BadDocuments(budget), image_size=8)
+def gathered(found: Iterable[str | bytes | Document], bad: BadDocuments | None = None) -> list[CleanDocument]:
+    return list(cleaned(found, 1, bad or BadDocuments(), Counter(), image_size=8))
 
 
-def test_one_concept_is_on_one_side_whatever_its_pictures(tmp_path: Path) -> None:
+def test_one_concept_is_on_one_side_whatever_its_pictures() -> None:
     documents = [
         Document(f"{IMAGE}{name} {i}", (plain(colour, (8 + i, 8)),), concept=name)
         for name in ("cat", "dog", "sun", "tree", "house", "moon", "car", "hat")
         for i, colour in enumerate(["red", "blue", "green"])
     ]
-    corpus = gathered(documents, tmp_path)
-    sides: dict[str, set[str]] = {}
-    for split in ("train", "eval", "test"):
-        for raw in corpus.raw(corpus.digests(split, 40, 20)):
-            sides.setdefault(from_bytes(raw, 8)[0].strip(IMAGE).split()[0], set()).add(split)
-    assert len(sides) == 8
-    assert all(len(found) == 1 for found in sides.values())
-    assert len(set.union(*sides.values())) == 3
-    key = next(iter(corpus.concepts.values()))
-    assert split_of(key, 100, 0) == "eval"
+    keys: dict[str, set[bytes]] = {}
+    for document in gathered(documents):
+        keys.setdefault(from_bytes(document.raw, 8)[0].strip(IMAGE).split()[0], set()).add(document.key)
+    assert len(keys) == 8
+    assert all(len(found) == 1 for found in keys.values())
+    assert len(set.union(*keys.values())) == 8
 
 
-def test_damaged_images_are_named_or_counted(tmp_path: Path) -> None:
+def test_damaged_images_are_named_or_counted() -> None:
     documents = [Document(IMAGE + "a", (plain("red"),), where="x.tar: a"), Document(IMAGE, (b"no",), where="x.tar: b")]
     with pytest.raises(DataError, match=r"^x\.tar: b: an image cannot be decoded \(.*\); bad documents so far: 1"):
-        gathered(documents, tmp_path)
-    counts = gathered(documents, tmp_path, budget=1).counts
-    assert (counts["n_read"], counts["n_bad"], counts["n_documents"]) == (2, 1, 1)
+        gathered(documents)
+    bad = BadDocuments(1)
+    assert (len(gathered(documents, bad)), bad.count) == (1, 1)
     with pytest.raises(DataError, match=r"^x: 1 images for 2 places"):
-        gathered([Document(IMAGE * 2, (plain("red"),), where="x")], tmp_path)
+        gathered([Document(IMAGE * 2, (plain("red"),), where="x")])
 
 
-def test_a_stray_mark_in_a_text_is_no_image(tmp_path: Path) -> None:
-    corpus = collect([f"a{IMAGE}b"], tmp_path / "c", 1, BadDocuments(), image_size=8)
-    [raw] = corpus.raw(corpus.digests("train", 0, 0))
-    assert from_bytes(raw, 8)[0] == "ab"
+def test_a_stray_mark_in_a_text_is_no_image() -> None:
+    [document] = gathered([f"a{IMAGE}b"])
+    assert from_bytes(document.raw, 8)[0] == "ab"
 
 
 def write_captions(path: Path, n: int = 60, word: str = "shade", blue: int = 99) -> SourceConfig:
@@ -359,10 +356,9 @@ def test_a_damaged_image_of_the_hub_is_one_bad_document(tmp_path: Path) -> None:
     table.to_parquet(str(tmp_path / "set" / "part-0.parquet"))
     source = SourceConfig("hub", path=str(tmp_path / "set"), images=True, hub=HubConfig())
     bad = BadDocuments(1)
-    corpus = collect(documents(source, [], bad), tmp_path / "corpus", 1, bad, image_size=8)
-    assert (bad.count, len(corpus.spans)) == (1, 1)
-    [raw] = corpus.raw(corpus.spans)
-    assert (from_bytes(raw, 8)[1] == 255).all()  # on white ground
+    [document] = gathered(documents(source, [], bad), bad)
+    assert bad.count == 1
+    assert (from_bytes(document.raw, 8)[1] == 255).all()  # on white ground
 
 
 def test_the_same_picture_with_other_words_is_on_the_same_side(tmp_path: Path) -> None:
