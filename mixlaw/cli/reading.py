@@ -11,6 +11,7 @@ from mixlaw.errors import ConfigError
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.quoted import read_pairs, split_names
 from mixlaw.runs.comparable import require_alike
+from mixlaw.tables.aggregates import read_aggregates, with_aggregates
 from mixlaw.tables.clean import prepare
 from mixlaw.tables.read import read_table
 from mixlaw.tables.table import Table
@@ -60,7 +61,7 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _selection_options(sub: argparse.ArgumentParser) -> None:
-    group = sub.add_argument_group("selection of runs, and units of their losses")
+    group = sub.add_argument_group("selection of runs, units of their losses, and groups of targets")
     repeated: dict[str, Any] = {"action": "append", "default": []}
     where = "keep only runs with this setting or cell; repeat for more names or values"
     varied = "a setting that may differ between the runs, e.g. optim.lr; repeat for more"
@@ -68,6 +69,8 @@ def _selection_options(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--where", metavar="NAME=VALUE", help=where, **repeated)
     group.add_argument("--varied", metavar="NAME", help=varied, **repeated)
     add_renamed(group, "--units", "--unit", metavar="TARGET=UNIT", help=unit, **repeated)
+    together = "a named group of targets that becomes a target: the weighted mean; or a YAML file of groups; repeatable"
+    group.add_argument("--aggregates", metavar="NAME=TARGET:2,OTHER:1", help=together, **repeated)
     group.add_argument("--ends-only", action="store_true", help="keep only the last row of every run")
     group.add_argument("--former", action="store_true", help="include runs of former versions of their study")
 
@@ -120,7 +123,8 @@ def selection_of(options: argparse.Namespace) -> dict[str, Any]:
         where.setdefault(name, []).append(value)
     units = dict(_pairs("--units", "TARGET=UNIT", options.units))
     given = {"where": where, "varied": options.varied, "units": units}
-    return given | {"ends_only": options.ends_only, "former": options.former}
+    more = {"ends_only": options.ends_only, "former": options.former}
+    return given | more | {"aggregates": read_aggregates(options.aggregates)}
 
 
 def _pairs(option: str, form: str, texts: Sequence[str]) -> list[tuple[str, str]]:
@@ -150,11 +154,12 @@ def read_like(paths: Sequence[str], options: argparse.Namespace, laws: FittedLaw
 
 
 def named_as(table: Table, laws: FittedLaws) -> Table:
-    """Rename the domains and targets of a table to those of fitted laws where only the case differs."""
+    """Rename the domains and targets of a table to those of fitted laws where only the case differs; add aggregates."""
     named = table.named_as(laws.best.domains, list(laws.best.targets))
     for note in named.notes[len(table.notes) :]:
         remark(f"note: {note}")
-    return named
+    lacking = {name: of for name, of in laws.choice.get("aggregates", {}).items() if name not in named.targets}
+    return with_aggregates(named, {name: of for name, of in lacking.items() if set(of) <= set(named.targets)})
 
 
 def require_like_fit(identity: Mapping[str, str], table: Table, options: argparse.Namespace) -> None:

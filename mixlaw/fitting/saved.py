@@ -55,7 +55,7 @@ class FittedLaws:
     data_sha256 : hash of the fitted table
     doubts : warnings about that table, which affect every fit
     identity : settings that all its runs share, if they were run directories
-    choice : selection of its runs: where, varied, former, ends_only
+    choice : selection of its runs: where, varied, former, ends_only; and its aggregates of targets
     study_flops : compute of the fitted runs [FLOPs]; 0 if unknown
     phase_ranges : per phase, domain -> (low, high) of its weights in runs that changed their mixture; empty without any
     intervals : name of the law -> how its intervals were checked on held-out runs; not saved

@@ -13,6 +13,7 @@ import pandas as pd
 from mixlaw.errors import ConfigError, RunLogError
 from mixlaw.runs.comparable import differing_columns
 from mixlaw.runs.filters import select_rows, wanted_values
+from mixlaw.tables.aggregates import Aggregates, with_aggregates
 from mixlaw.tables.check import Rules, check, keep_best, targets_in
 from mixlaw.tables.formats.load import load_files
 from mixlaw.tables.formats.raw_table import RawTable
@@ -44,6 +45,7 @@ def read_table(
     units: Mapping[str, str] | None = None,
     ends_only: bool = False,
     former: bool = False,
+    aggregates: Aggregates | None = None,
 ) -> Table:
     """Read tables of runs and concatenate them, or join the columns of files by an id.
 
@@ -68,6 +70,7 @@ def read_table(
     units : patterns of targets -> the unit of their losses, e.g. {"*": "bits/byte"}
     ends_only : keep the last row of every run, where the learning rate decays
     former : also read runs that only a former version of their study file planned
+    aggregates : groups of targets that become targets: name -> target -> weight, see `mixlaw.tables.aggregates`
 
     Raises
     ------
@@ -76,7 +79,7 @@ def read_table(
         whose sum is not 1, 100 or n_tokens, a target where higher seems better. Or naming the settings in which runs
         differ.
     ConfigError
-        If a layout, a target, a pattern or a column for run_id does not exist.
+        If a layout, a target, a pattern or a column for run_id does not exist, or an aggregate cannot be formed.
     """
     paths = [paths] if isinstance(paths, str | Path) else paths
     files, folders = _files_and_folders(paths)
@@ -95,6 +98,8 @@ def read_table(
         choice={"where": wanted, "varied": varied, "former": former, "ends_only": ends_only},
         warnings=warnings,
     )
+    if aggregates:
+        table = with_aggregates(replace(table, choice=table.choice | {"aggregates": aggregates}), aggregates)
     table = _only_ends(table) if ends_only else table
     return keep_best(table) if best else table
 

@@ -44,7 +44,7 @@ class Table:
     units : target -> unit of its losses; nats/token unless something else is known
     warnings : what concerns every fit: losses in other units, checkpoints in the middle of a schedule
     identity : the settings that all run directories share, as text
-    choice : how runs were chosen (where, varied, former, ends_only), to choose the same runs again
+    choice : how runs were chosen (where, varied, former, ends_only) and aggregates, to read the same again
     cleaned : whether `mixlaw.tables.clean.prepare` has been applied
     """
 
