@@ -52,9 +52,9 @@ def check_identifiable(law: Law, table: Table, what: str = "this table", with_pr
         need(mixtures >= k, f"{mixtures} different mixtures cannot identify the effects of {k} domains")
     if PHASES in law.uses:
         need(changes_mixture(table), NO_PHASES)
-    form = form_of(sizes, tokens)
+    form, fixed = form_of(sizes, tokens), law.name.partition("-fixed-")[2].upper()  # in which it may be constant
     for symbol, column, count in (("N", "n_params", sizes), ("D", "n_tokens", tokens)):
-        if symbol in law.uses and count < 2:
+        if symbol in law.uses and symbol not in fixed and count < 2:
             one = f"it has one {COUNTED[column]}{_joined(frame[column])}"
             advice = SAME_RUNS if form == FIXED_BOTH and mixtures < 2 else _instead(law, form)
             need(False, f"{one}, so the {symbol} term cannot be fitted; {advice}")

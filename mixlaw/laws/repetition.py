@@ -17,6 +17,8 @@ is in the fit's units.
   mixture can therefore be repeated more often (Sedova et al. 2026, arXiv 2605.12715: 15 to 20 times). Besides, where
   one domain of several is worth nothing, the loss is that of the others alone, so its harm is bounded.
 
+Runs of one D still differ in their effective tokens: there the term of D is B (sum_i v_i h_i)^-beta (`FreshDecay`).
+
 R, p, sigma and delta belong to a target, so a domain that is read again may lose its worth for its own loss and keep it
 for others. They are the same for all domains: an R for each was no better on held-out mixtures and pools. With N / U_i
 in place of h_i^sigma (N / D)^delta, which a pool of its own would suggest, the law was no better than one of fresh
@@ -30,7 +32,7 @@ import numpy as np
 
 from mixlaw.laws.jacobian import Array
 from mixlaw.laws.multiplicative import WarmDecay
-from mixlaw.laws.terms import TINY, Box, Constant, Inputs, Number, Slot, Term
+from mixlaw.laws.terms import TINY, Box, Constant, Inputs, Number, Slot, Term, exponent
 from mixlaw.laws.tree import Nested
 
 EPOCHS, EPOCHS_PRIOR = (-2.0, 8.0), (2.7, 1.0)  # log R: 15, within a factor of e
@@ -161,6 +163,35 @@ class EffectiveDecay(WarmDecay):
         if by_h is not None:
             by_log_d = -(rate + own[2][1] * lost) * own[1]
             by_h += (cotangent * by_log_d / total)[:, None]
+
+
+class FreshDecay(Nested):
+    """A term times (sum_i h_i)^-beta: what the tokens of runs of one D leave to learn, of which this part is fresh."""
+
+    uses = frozenset("h")
+    plain: Term
+
+    def __init__(self, rate: str, inner: Constant) -> None:
+        self.plain = inner
+        self.children = (exponent(rate), inner)
+
+    def value(self, theta: Array, x: Inputs) -> tuple[Array, Any]:
+        (rate, inner), cache = self.values(theta, x)
+        total = x.h.sum(-2)
+        power = total**-rate
+        return inner * power, (cache, inner * power, (-np.log(total) * inner * power, power), -rate / total)
+
+    def inner(self, cache: Any) -> Any:
+        return cache[0]
+
+    def child_cotangent(self, i: int, cache: Any, cotangent: Array) -> Array:
+        by_child: Array = cotangent * cache[2][i]
+        return by_child
+
+    def vjp(self, cache: Any, cotangent: Array, by_theta: Slot, by_h: Slot) -> None:
+        super().vjp(cache, cotangent, by_theta, None)
+        if by_h is not None:
+            by_h += (cotangent * cache[1] * cache[3])[:, None]
 
 
 class OfShares(Nested):

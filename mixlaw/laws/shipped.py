@@ -16,7 +16,7 @@ from mixlaw.laws.published import (
     exponential_of_product,
     finite_pool,
 )
-from mixlaw.laws.repetition import EffectiveDecay, OfShares, Repeated
+from mixlaw.laws.repetition import EffectiveDecay, FreshDecay, OfShares, Repeated
 from mixlaw.laws.terms import Constant, InverseSum, Number, PowerOfSum, Term, exponent
 from mixlaw.laws.tree import Decay, Nested, Product, Sum
 
@@ -48,6 +48,7 @@ _SEEN_MIXTURE = Sum(_SEEN_FLOORS, Product(Emergence("D1"), _SEEN))
 _SEEN_E = Product(_E, Exposed(Shares("e", 0.05), free=False))
 _EFFECTIVE_D = Product(Constant("B"), EffectiveDecay("beta", "D0"))
 _EFFECTIVE = Coupled(coupling("q"), _N, _EFFECTIVE_D)
+_FRESH, _FRESH_MIXTURE = FreshDecay("beta", Constant("B")), Sum(OfShares(_FLOORS), Usefulness())  # at one D
 _EFFECTIVE_MIXTURE = Sum(OfShares(_FLOORS), Product(Emergence("D1"), Usefulness()))
 _HOFFMANN = "Hoffmann et al. 2022, arXiv 2203.15556"
 _PAPER = "Shukor et al. 2025, arXiv 2507.09404"
@@ -70,12 +71,11 @@ def _phased(form: str, formula: str, term: Nested) -> Law:
     return Law(f"multiplicative-phases{form}", formula, source, term, contains=static, remark=_EXPOSED)
 
 
-def _repeats(static: str, formula: str, term: Nested) -> Law:
-    """Return a law for runs that repeat domains; `static` is the law of fresh tokens."""
-    name, _, form = static.partition("-")
-    full = "-".join(filter(None, (name, "repeats", form)))
-    source = "this project, 2026: mixlaw/laws/repetition.py"
-    return Law(full, formula, source, term, pools_only=name == "coupled", contains=static, remark=_REPEATED)
+def _repeats(static: str, form: str, formula: str, term: Nested, contains: bool = True) -> Law:
+    """Return a form of a law for runs that repeat domains; `static` is the law of fresh tokens."""
+    source, fresh = "this project, 2026: mixlaw/laws/repetition.py", static + form if contains else None
+    one = static == "coupled"
+    return Law(f"{static}-repeats{form}", formula, source, term, pools_only=one, contains=fresh, remark=_REPEATED)
 
 
 SHIPPED: tuple[Law, ...] = (
@@ -195,11 +195,13 @@ SHIPPED: tuple[Law, ...] = (
     _phased("-fixed-nd", "A (sum b_i h_i + 1/sum C_i m_i^gamma)", Product(Constant("A"), Sum(_SEEN_FLOORS, _SEEN))),
     _repeats(
         "multiplicative",
+        "",
         "E sum e_i h_i + R(N, D_v) (sum b_i h~_i + D/(D + D1) / sum C_i (v_i h_i)^gamma)",
         Sum(_MIXED_E, Repeated(Product(_EFFECTIVE, _EFFECTIVE_MIXTURE))),
     ),
     _repeats(
-        "multiplicative-fixed-n",
+        "multiplicative",
+        "-fixed-n",
         "E sum e_i h_i + R(D_v) (sum b_i h~_i + D/(D + D1) / sum C_i (v_i h_i)^gamma)",
         Sum(
             _MIXED_E,
@@ -207,9 +209,25 @@ SHIPPED: tuple[Law, ...] = (
         ),
     ),
     _repeats(
+        "multiplicative",
+        "-fixed-d",
+        "E sum e_i h_i + R(N, sum v_i h_i) (sum b_i h~_i + 1/sum C_i (v_i h_i)^gamma)",
+        Sum(_MIXED_E, Repeated(Product(Coupled(coupling("q"), _N, _FRESH), _FRESH_MIXTURE))),
+    ),
+    _repeats(
+        "multiplicative",
+        "-fixed-nd",
+        "A (sum v_i h_i)^-beta (sum b_i h~_i + 1/sum C_i (v_i h_i)^gamma)",
+        Repeated(Product(FreshDecay("beta", Constant("A")), _FRESH_MIXTURE)),
+    ),
+    _repeats("coupled", "", "E + ((A/N^alpha)^q + (B/D_v~^beta)^q)^(1/q)", Sum(_E, Repeated(_EFFECTIVE))),
+    _repeats("coupled", "-fixed-n", "E + B/D_v~^beta", Sum(_E, Repeated(_EFFECTIVE_D)), contains=False),
+    _repeats(
         "coupled",
-        "E + ((A/N^alpha)^q + (B/D_v~^beta)^q)^(1/q)",
-        Sum(_E, Repeated(_EFFECTIVE)),
+        "-fixed-d",
+        "E + ((A/N^alpha)^q + (B/(sum v_i h_i)^beta)^q)^(1/q)",
+        Sum(_E, Repeated(Coupled(coupling("q"), _N, _FRESH))),
+        contains=False,
     ),
     Law(
         "coupled",

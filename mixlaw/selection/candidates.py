@@ -47,7 +47,7 @@ def candidates(table: Table) -> list[str]:
     if mixtures > 1:
         extended = [name for name, used in ((PHASED, changes_mixture(table)), (REPEATING, again)) if used]
         return [name + form for name in (PREFERRED, "additive", "joint", *extended) if name + form in LAWS]
-    repeating = ONE_CORPUS_REPEATED if again and not form else ()
+    repeating = ONE_CORPUS_REPEATED if again else ()
     return [name + form for name in ("base", "coupled", *repeating) if name + form in LAWS] or ["base"]
 
 

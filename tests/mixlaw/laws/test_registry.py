@@ -46,7 +46,11 @@ COUNTS = {
     "multiplicative-phases-fixed-nd": lambda k: 4 + 2 * k,
     "multiplicative-repeats": lambda k: 13 + 3 * k,
     "multiplicative-repeats-fixed-n": lambda k: 12 + 3 * k,
+    "multiplicative-repeats-fixed-d": lambda k: 11 + 3 * k,
+    "multiplicative-repeats-fixed-nd": lambda k: 7 + 2 * k,
     "coupled-repeats": lambda k: 11,
+    "coupled-repeats-fixed-n": lambda k: 8,
+    "coupled-repeats-fixed-d": lambda k: 10,
     "coupled": lambda k: 7,
     "ye-m1": lambda k: 1 + 2 * k,
     "ye-m2": lambda k: 2 + k,
@@ -161,15 +165,31 @@ def multiplicative_repeats(p, n, d, h, more, seen_n=None):
     return p["E"] * each(p, "e") @ h + bound(by_n, warm_decay(p, d * fresh.sum()), p["q"]) * factor
 
 
-def coupled_repeats(p, n, d, h, more):
+def multiplicative_repeats_at_one_d(p, n, d, h, more):
     fresh = worth(p, n, d, h, more["available"]) * h
-    return p["E"] + bound(p["A"] / n ** p["alpha"], warm_decay(p, d * fresh.sum()), p["q"])
+    factor = each(p, "b") @ fresh / fresh.sum() + 1 / np.sum(each(p, "C") * fresh ** p["gamma"])
+    if "E" not in p:
+        return p["A"] / fresh.sum() ** p["beta"] * factor
+    by_n = p["A"] / n ** p["alpha"]
+    return p["E"] * each(p, "e") @ h + bound(by_n, p["B"] / fresh.sum() ** p["beta"], p["q"]) * factor
+
+
+def coupled_repeats(p, n, d, h, more, form=""):
+    fresh = (worth(p, n, d, h, more["available"]) * h).sum()
+    if form == "-fixed-n":
+        return p["E"] + warm_decay(p, d * fresh)
+    by_d = p["B"] / fresh ** p["beta"] if form else warm_decay(p, d * fresh)
+    return p["E"] + bound(p["A"] / n ** p["alpha"], by_d, p["q"])
 
 
 SOURCES = {
     "multiplicative-repeats": lambda p, n, d, h, t, more: multiplicative_repeats(p, n, d, h, more),
     "multiplicative-repeats-fixed-n": lambda p, n, d, h, t, more: multiplicative_repeats(p, n, d, h, more, 1.0),
+    "multiplicative-repeats-fixed-d": lambda p, n, d, h, t, more: multiplicative_repeats_at_one_d(p, n, d, h, more),
+    "multiplicative-repeats-fixed-nd": lambda p, n, d, h, t, more: multiplicative_repeats_at_one_d(p, n, d, h, more),
     "coupled-repeats": lambda p, n, d, h, t, more: coupled_repeats(p, n, d, h, more),
+    "coupled-repeats-fixed-n": lambda p, n, d, h, t, more: coupled_repeats(p, n, d, h, more, "-fixed-n"),
+    "coupled-repeats-fixed-d": lambda p, n, d, h, t, more: coupled_repeats(p, n, d, h, more, "-fixed-d"),
     "multiplicative": lambda p, n, d, h, t, more: (
         p["E"] * each(p, "e") @ h + resources(p, n, d) * penalty(p, h, d / (d + p["D1"]))
     ),

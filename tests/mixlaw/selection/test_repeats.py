@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mixlaw.errors import FitError
 from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.identifiability import repeated
 from mixlaw.laws.registry import LAWS
@@ -55,6 +56,29 @@ def test_known_parameters_are_recovered_and_unseen_pools_predicted():
     assert error[LAW] < 2e-3 < 4e-3 < error["multiplicative"]
 
 
+AT_ONE = {"-fixed-n": ["n_params"], "-fixed-d": ["n_tokens"], "-fixed-nd": ["n_params", "n_tokens"]}
+
+
+@pytest.mark.parametrize("form", AT_ONE)
+def test_tables_of_one_size_or_one_number_of_tokens_have_laws_of_repetition_too(form):
+    table = pool_study(LAW)
+    one = table.rows((table.frame[AT_ONE[form]] == table.frame[AT_ONE[form]].max()).all(axis=1))
+    assert LAW + form in candidates(one)
+    error = {}
+    for name in (LAW, "multiplicative"):
+        fit = LawFit(name + form, n_starts=4, n_bootstrap=2).fit(one).fitted_
+        predicted = fit.predict(one)
+        error[name] = np.abs(1 - predicted["predicted"] / predicted["observed"])[repeated(one)].mean()
+    assert error[LAW] < 0.5 * error["multiplicative"]
+
+
+def test_a_law_of_several_sizes_is_still_refused_for_one_with_the_form_to_use():
+    table = pool_study(LAW)
+    one = table.rows(table.frame["n_params"] == table.frame["n_params"].max())
+    with pytest.raises(FitError, match=r"the N term cannot be fitted; use .*: multiplicative-repeats-fixed-n$"):
+        LawFit(LAW).fit(one)
+
+
 def test_a_fifth_of_the_mixtures_is_a_fifth_of_the_pools_where_runs_differ_in_them():
     table = pool_study(LAW)
     one_mixture = table.frame.assign(**{f"weight_{d}": 1 / 3 for d in table.domains})
@@ -76,7 +100,8 @@ def test_domains_whose_tokens_a_table_does_not_state_count_as_unlimited():
     assert repeated(only_docs).sum() < repeated(table).sum()
 
 
-def test_one_corpus_with_unique_tokens_is_fitted():
+def corpus(noise=0.005):
+    """Return runs of one corpus with 1 to 60 epochs, whose losses coupled-repeats gives."""
     rng = np.random.default_rng(0)
     n, d, epochs = (axis.ravel() for axis in np.meshgrid([2e7, 1e8, 5e8], [2e9, 1e10, 5e10], [1, 2, 4, 10, 30, 60.0]))
     law = LAWS["coupled-repeats"]
@@ -84,9 +109,26 @@ def test_one_corpus_with_unique_tokens_is_fitted():
         [[np.log(1.2), np.log(20.0), np.log(1.5), 0.4, 0.6, np.log(2.0), *np.log([0.3, 0.35, 0.25, 0.3, 0.1])]]
     )
     x = UNITS.inputs(n, d, np.ones((1, len(n))), columns={"available": d[None] / epochs / UNITS.n_tokens})
-    loss = law.loss(theta, x)[0] + 0.005 * rng.normal(size=len(n))
-    frame = {"n_params": n, "n_tokens": d, "unique_tokens": d / epochs, "loss_c4": loss}
-    table = check_frame(pd.DataFrame(frame), "corpus")
+    loss = law.loss(theta, x)[0] + noise * rng.normal(size=len(n))
+    return check_frame(
+        pd.DataFrame({"n_params": n, "n_tokens": d, "unique_tokens": d / epochs, "loss_c4": loss}), "corpus"
+    )
+
+
+def test_one_corpus_with_unique_tokens_is_fitted():
+    table = corpus()
     assert "coupled-repeats" in candidates(table)
     laws = fit_laws(table, **QUICK)
     assert laws.chosen == "coupled-repeats"
+
+
+@pytest.mark.parametrize(("form", "column"), [("-fixed-n", "n_params"), ("-fixed-d", "n_tokens")])
+def test_one_corpus_at_one_size_or_one_number_of_tokens_is_fitted(form, column):
+    table = corpus()
+    one = table.rows(table.frame[column] == table.frame[column].median())
+    assert f"coupled-repeats{form}" in candidates(one)
+    error = {
+        name: LawFit(name + form, n_starts=4, n_bootstrap=2).fit(one).fitted_.scores(one)["mre"].item()
+        for name in ("coupled-repeats", "base")
+    }
+    assert error["coupled-repeats"] < 0.5 * error["base"]
