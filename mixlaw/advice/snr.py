@@ -5,20 +5,55 @@ largest runs. The noise is the standard deviation of single runs: between seeds 
 the law. With `--target snr`, importances are proportional to signal / noise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from mixlaw.advice.constraints import Question, read_targets
 from mixlaw.advice.objective import Objective, run_noise
 from mixlaw.errors import ConfigError
+from mixlaw.fitting.estimator import LawFit
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.laws.terms import TINY
+from mixlaw.tables.columns import LOSS_SE
+from mixlaw.tables.factor_levels import levels
+from mixlaw.tables.table import Table
 
 SNR = "snr"
 LEAST = 1e-9  # sum of signal / noise; below it the signal is rounding
 SIGNALS = ["target", "importance", "signal", "noise", "snr"]
+
+
+def distinguished(table: Table, law: str, targets: Sequence[str] = (), **settings: Any) -> pd.DataFrame:
+    """Return how well the runs of a table tell mixtures apart by each target, the best first.
+
+    Parameters
+    ----------
+    law : name of the law that is fitted to all runs
+    targets : all by default
+    settings : of `LawFit`
+
+    Returns
+    -------
+    DataFrame of target, signal and noise [the target's unit], and snr as in `signals`; noise_of: what the noise is
+    measured by, "seeds" or "the law"; evaluation: mean standard error over questions or sequences at the largest N, NaN
+    where the table has none. Runs share most of it, since they are evaluated on the same ones
+
+    Raises
+    ------
+    FitError
+        If the law cannot be fitted, or does not depend on the mixture.
+    """
+    fit = LawFit(law, **settings).fit(table, targets=targets).fitted_
+    laws = FittedLaws.of({law: fit}, table, law, "", pd.DataFrame())
+    found = signals(laws, fit, laws.sizes, {}).drop(columns="importance")
+    found["noise_of"] = ["seeds" if target in laws.noise else "the law" for target in found["target"]]
+    size = levels(table.frame["n_params"])
+    largest = table.frame[size == size.max()]
+    errors = [largest[c].mean() if (c := LOSS_SE + t) in largest else float("nan") for t in found["target"]]
+    return found.assign(evaluation=errors).sort_values("snr", ascending=False, ignore_index=True)
 
 
 def importances(

@@ -1,16 +1,29 @@
 """`mixlaw compare`: score laws on the same held-out rows, for each split, and choose one per split."""
 
 import argparse
+from typing import Any
 
+import pandas as pd
+
+from mixlaw.advice.objective import KNOWN_INPUTS
+from mixlaw.advice.snr import distinguished
 from mixlaw.cli.reading import cleaned_table_options, print_warnings, read_clean
 from mixlaw.cli.scores import score_table
 from mixlaw.cli.solver import ProgressLine, settings_of, solver_options
 from mixlaw.console import remark, say
 from mixlaw.errors import FitError
 from mixlaw.fileio import strict_json
+from mixlaw.fitting.identifiability import distinct
+from mixlaw.laws.registry import LAWS, get_law
 from mixlaw.selection.compare import Comparison, compare
 from mixlaw.selection.splits import KINDS
+from mixlaw.tables.table import Table
 from mixlaw.text import text_table
+
+SIGNALS = (
+    "how well the runs tell mixtures apart by each target (signal: sd of the predicted loss over the trained mixtures "
+    "at the largest N and D; noise: sd of one run; evaluation: standard error over questions, which runs share):"
+)
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -46,8 +59,21 @@ def run(options: argparse.Namespace) -> None:
             _show(found[-1])
     if not found:
         raise impossible[0]
+    told = _distinguished(table, found, asked)
     if options.json:
-        say(strict_json([each.to_json() for each in found], indent=1))
+        say(strict_json([each.to_json() | {"signals": told.to_dict("records")} for each in found], indent=1))
+    elif len(told):
+        say(f"{SIGNALS}\n{text_table(told.rename(columns={'noise_of': 'noise of'}))}")
+
+
+def _distinguished(table: Table, found: list[Comparison], asked: dict[str, Any]) -> pd.DataFrame:
+    """Return signal and noise of every target by the best law that depends on the mixture; empty without one."""
+    known = found[0].laws.sort_values("mre")["law"]
+    mixing = [name for name in known if name in LAWS and get_law(name).mixes and not get_law(name).uses - KNOWN_INPUTS]
+    if not mixing or not distinct(table)[2] > 1:
+        return pd.DataFrame()
+    settings = {name: value for name, value in asked.items() if name not in ("against", "n_jobs")}
+    return distinguished(table, mixing[0], **settings)
 
 
 def _show(found: Comparison) -> None:

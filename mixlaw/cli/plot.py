@@ -17,7 +17,7 @@ from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report.drawings import OF_MIXTURES, OF_PHASES, draw_one
 
-KINDS = ["optimum", "ternary", "parallel", "path", "prices", "gradient", *OF_PHASES, "tradeoff", "epochs"]
+KINDS = ["optimum", "ternary", "parallel", "path", "prices", "gradient", *OF_PHASES, "tradeoff", "signals", "epochs"]
 KINDS += ["parameters", "predicted", "residuals", "tokens", "errors"]
 
 

@@ -20,7 +20,7 @@ from mixlaw.report.answer_tables import path_steps
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material, needed
 from mixlaw.report.pictures import figure_of
-from mixlaw.report.plots_benchmarks import score_curve, score_curves
+from mixlaw.report.plots_benchmarks import score_curve, score_curves, signals
 from mixlaw.report.plots_ternary import ternary
 from mixlaw.report.plots_tradeoff import tradeoff
 from mixlaw.tables.columns import names_after
@@ -74,6 +74,7 @@ DRAWN: dict[str, Callable[[Axes | None, Material], Axes]] = {
     "phases": lambda ax, m: plots_phases.phases(ax, m.asked),
     "switch": lambda ax, m: plots_phases.switch(ax, m.asked),
     "phase_gains": lambda ax, m: plots_phases.phase_gains(ax, m.asked),
+    "signals": lambda ax, m: signals(ax, m.signals, {name: each.unit for name, each in m.fit.targets.items()}),
     "tradeoff": lambda ax, m: tradeoff(ax, m.asked, m.front),
     "epochs": lambda ax, m: plots_repeats.epochs(ax, m.asked, m.scarcity),
     "forgotten": lambda ax, m: plots_injection.forgotten(ax, needed(m.finetuned, "finetuning runs")),
@@ -155,6 +156,7 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
         wanted |= set(answer_drawings(m.answer))
         wanted.add("ternary" if len(m.answer.weights) == 3 else "parallel")
         wanted |= {"tradeoff"} if has_tradeoff(m.answer) else set()
+        wanted |= {"signals"} if len(m.answer.signals) else set()
         wanted |= {"epochs"} if m.scarcity and m.scarcity.curves else set()
     wanted |= {"proof"} if m.outcome else set()
     if m.finetuned is not None:

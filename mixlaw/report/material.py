@@ -9,6 +9,7 @@ import pandas as pd
 
 from mixlaw.advice.recommendation import Recommendation
 from mixlaw.advice.repeats import Repeats, Scarcity, repeats
+from mixlaw.advice.snr import signals
 from mixlaw.advice.tradeoff import Tradeoff, tradeoff
 from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.errors import ConfigError
@@ -78,6 +79,13 @@ class Material:
     def finetuned(self) -> Finetuned | None:
         """The largest finetuning runs, if the law predicts forgetting."""
         return finetuned(self.fit, [table for table in (self.table, self.test) if table is not None], self.own)
+
+    @property
+    def signals(self) -> pd.DataFrame:
+        """Signal and noise of every target: those of the answer, or else by the law."""
+        if self.answer is not None and len(self.answer.signals):
+            return self.answer.signals
+        return signals(self.laws, self.fit, self.laws.sizes, {})
 
     @property
     def runs(self) -> Table:

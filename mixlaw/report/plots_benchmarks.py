@@ -1,20 +1,24 @@
 """Figures of benchmarks: scores over losses with the fitted curve, and how well runs distinguish mixtures by target."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from mixlaw.advice.recommendation import records
 from mixlaw.benchmarks.curve import ScoreCurve
 from mixlaw.benchmarks.points import Points
-from mixlaw.report.plots_laws import COLOURS, SIZE, axes, colours, legend, short
-from mixlaw.tables.units import axis
+from mixlaw.report.plots_laws import COLOURS, MANY_BARS, SIZE, axes, colours, legend, legend_above, short
+from mixlaw.tables.units import NATS, axis, difference
 from mixlaw.text import count_text
 
 BEYOND = 0.25  # of the range of losses, to which curves are drawn beyond the best run
 MOST_COLUMNS = 3
+ROW = 0.34  # inches of a bar
 
 
 def score_curve(ax: Axes | None, curve: ScoreCurve) -> Axes:
@@ -42,6 +46,35 @@ def _runs(ax: Axes, points: Points) -> None:
         at = points.size == size
         label = f"N = {count_text(sizes[size])}"
         ax.plot(points.loss[at], points.score[at], "o", ms=3.5, color=colour, alpha=0.7, mew=0, label=label, zorder=1)
+
+
+def signals(ax: Axes | None, found: pd.DataFrame, units: Mapping[str, str]) -> Axes:
+    """Draw the ratio of signal to noise of every target, the largest on top; bars below 1 drown in the noise.
+
+    Parameters
+    ----------
+    found : target, signal, noise and snr, see `mixlaw.advice.snr.signals`
+    units : target -> its unit
+    """
+    rows = records(found.sort_values("snr", ascending=False, kind="stable"))
+    ax = axes(ax, (SIZE[0], max(2.4, ROW * len(rows) + 1.4)))
+    colour = [COLOURS[0] if row["snr"] >= 1 else COLOURS[7] for row in rows]
+    bars = ax.barh(range(len(rows)), [row["snr"] for row in rows], 0.6, color=colour)
+    ax.axvline(1, color=COLOURS[1], ls="--", lw=1.2, label="noise of one run")
+    if len(rows) <= MANY_BARS:
+        ax.bar_label(bars, [_signal(row, units.get(row["target"], NATS)) for row in rows], fontsize=8, padding=4)
+    ax.set_yticks(range(len(rows)), [short(row["target"]) for row in rows])
+    ax.set(
+        xlabel="signal / noise", xlim=(0, 1.6 * max(1.0, *(row["snr"] for row in rows))), ylim=(len(rows) - 0.4, -0.6)
+    )
+    ax.set_title("How well the runs tell mixtures apart")
+    ax.grid(axis="y", visible=False)
+    legend_above(ax)
+    return ax
+
+
+def _signal(row: Mapping[str, Any], unit: str) -> str:
+    return difference(f"{row['snr']:.1f}: {row['signal']:.3g} / {row['noise']:.2g}", unit)
 
 
 def score_curves(curves: Sequence[ScoreCurve]) -> Figure:

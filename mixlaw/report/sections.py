@@ -95,7 +95,7 @@ def _recommendation(m: Material, answer: Recommendation, pictures: Pictures) -> 
     }
     if "tradeoff" in pictures:
         shown["The trade-off"] = tradeoff_table(answer, m.front)
-    kinds = ("optimum", "ternary", "parallel", "path", "prices", "tradeoff", "gradient")
+    kinds = ("optimum", "ternary", "parallel", "path", "prices", "tradeoff", "gradient", "signals")
     drawn = those(pictures, *kinds)
     return Section("The recommendation", render("recommendation", words=tables.WORDS, pictures=drawn, tables=shown))
 

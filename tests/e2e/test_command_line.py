@@ -101,6 +101,7 @@ def test_compare_prints_json_for_scripts(table, capsys):
     assert {(r["law"], r["target"]) for r in found["targets"]} == asked
     assert {r["law"]: r["against"] for r in found["laws"]} == {"base": "base", "additive": "base"}
     assert (found["kind"], found["chosen"]) == ("mixture", "additive")
+    assert {row["target"] for row in found["signals"]} == {"x", "y"}
 
 
 @pytest.mark.slow

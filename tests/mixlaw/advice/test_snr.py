@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from mixlaw.advice.ask import ask
 from mixlaw.advice.recommend import recommend
-from mixlaw.advice.snr import importances, signals
+from mixlaw.advice.snr import distinguished, importances, signals
 from mixlaw.errors import ConfigError
 from mixlaw.report.answer_tables import signals_table
 from mixlaw.report.terminal import summary
-from tests.mixlaw.synthetic import DOMAINS, UNITS, fitted
+from tests.mixlaw.synthetic import DOMAINS, UNITS, fitted, study
 from tests.mixlaw.target_laws import opposed, random_targets
 
 ASKED = {"n_params": 1e9, "n_tokens": 1e11}
@@ -59,3 +59,18 @@ def test_mixtures_that_cannot_be_told_apart_give_no_importances():
     laws = replace(laws, mixtures=np.full((4, len(DOMAINS)), 1 / 3))
     with pytest.raises(ConfigError, match="--target snr: the trained mixtures have the same predicted losses"):
         importances("snr", laws, laws.best, {})
+
+
+def test_runs_tell_mixtures_apart_by_signal_noise_and_the_error_of_evaluations():
+    table = study("additive", noise=0.01)
+    frame = table.frame.assign(loss_flat=2.0 + 0.01 * np.random.default_rng(0).normal(size=len(table.frame)))
+    frame["loss_se_main"] = np.where(frame["n_params"] == frame["n_params"].max(), 0.02, 0.5)
+    both = replace(table, frame=frame, targets=["flat", "main"])
+    found = distinguished(both, "additive", n_starts=4, n_bootstrap=8)
+    assert found["target"].tolist() == ["main", "flat"]
+    main, flat = found.to_dict("records")
+    assert main["snr"] > 5 > flat["snr"]
+    assert main["noise"] == pytest.approx(0.01, rel=0.5)
+    assert main["evaluation"] == pytest.approx(0.02)
+    assert np.isnan(flat["evaluation"])
+    assert set(found["noise_of"]) == {"the law"}

@@ -152,7 +152,7 @@ def test_every_figure_is_drawn_or_says_what_it_needs(tmp_path, live, kind):
     draw_one(tmp_path / "a.png", kind, laws(3), runs(3), live)
     needs = {"predicted": "--table TABLE", "tokens": "--table TABLE", "residuals": "--table TABLE"}
     needs |= {"errors": "--table TABLE, or fit with --holdout or --test"}
-    if kind == "parameters":
+    if kind in ("parameters", "signals"):
         draw_one(tmp_path / "b.png", kind, laws(3), None, None)
         return
     with pytest.raises(ConfigError, match=needs.get(kind, "--n-params and --n-tokens")):
