@@ -70,13 +70,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert mixlaw(["fit", str(folder), "--out", laws, *settings]) == 0
     asked = ["--n-params", "64e6", "--n-tokens", "160000", "--target", "held"]
     assert mixlaw(["recommend", laws, *asked, "--out", answer]) == 0
-    assert mixlaw(["report", str(folder)]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def logged(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Log the fit offline, with itself as the held-out runs; return the folder of its page."""
+    """Log the fit and its report offline, with itself as the held-out runs; return the folder of its page."""
+    assert mixlaw(["report", str(study)]) == 0
     environment = private(tmp_path_factory.mktemp("home"))
     code, out, err = call("-m", "scripts.wandb_fit", str(study), "--test", str(study), **environment)
     assert (code, err) == (0, "")
@@ -112,6 +112,7 @@ def table(logged: Path, records: list[tuple[str, Record]], name: str) -> pd.Data
     return pd.DataFrame(content["data"], columns=content["columns"])
 
 
+@pytest.mark.slow
 def test_a_fit_is_a_page_of_its_study(study: Path, records: list[tuple[str, Record]]) -> None:
     [page] = [record for record in of_type(records, "run") if "project" in record]
     sha256 = hashlib.sha256((study / "laws.json").read_bytes()).hexdigest()
@@ -121,6 +122,7 @@ def test_a_fit_is_a_page_of_its_study(study: Path, records: list[tuple[str, Reco
     assert page["config"]["update"]["data_sha256"] == laws.data_sha256
 
 
+@pytest.mark.slow
 def test_the_runs_that_laws_rest_on_are_used(study: Path, artifacts: dict[str, Record]) -> None:
     runs = artifacts["runs-s"]
     assert (runs["type"], runs["use_after_commit"]) == ("runs", True)
@@ -133,6 +135,7 @@ def test_the_runs_that_laws_rest_on_are_used(study: Path, artifacts: dict[str, R
         assert copy.read_bytes() == (study / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_law_states_what_it_is_and_where_it_comes_from(study: Path, artifacts: dict[str, Record]) -> None:
     law, laws = artifacts["law-s"], FittedLaws.load(study / "laws.json")
     answer = json.loads((study / "recommendation.json").read_text())
@@ -150,6 +153,7 @@ def test_the_law_states_what_it_is_and_where_it_comes_from(study: Path, artifact
     pd.testing.assert_frame_equal(again[fitted.columns], fitted, check_dtype=False, check_exact=True)
 
 
+@pytest.mark.slow
 def test_tables_and_summary_hold_the_fits_numbers(study: Path, logged: Path, records: list[tuple[str, Record]]) -> None:
     laws, numbers = FittedLaws.load(study / "laws.json"), summary(records)
     runs = read_table([study])
@@ -172,6 +176,7 @@ def test_tables_and_summary_hold_the_fits_numbers(study: Path, logged: Path, rec
         assert numbers[f"optimum_low/{row['domain']}"] == row["low"] == optimum.loc[row["domain"], "low"]
 
 
+@pytest.mark.slow
 def test_the_page_with_sliders_is_shown_as_it_is(study: Path, logged: Path, records: list[tuple[str, Record]]) -> None:
     [(_, row)] = history(records)
     assert (logged / "files" / row["report.path"]).read_bytes() == (study / "report.html").read_bytes()
@@ -329,6 +334,7 @@ def test_syncing_nothing_shows_the_usage(checkout: Path) -> None:
     assert sync(checkout) == (2, "", f"usage: {checkout}/scripts/sync_wandb.sh runs/STUDY\n")
 
 
+@pytest.mark.slow  # the real wandb, four times
 def test_syncing_sends_the_logs_of_runs_that_never_had_wandb(plan: Callable[..., Plan], tmp_path: Path) -> None:
     """Our run log becomes an offline run of the real wandb, which a stub in its place on PATH is asked to sync."""
     runs, plans = tmp_path / "runs" / "s", [plan("study_name=s", f"seed={seed}") for seed in (0, 1)]
@@ -461,6 +467,7 @@ def test_predictions_of_runs_with_phases_hold_their_phases() -> None:
     np.testing.assert_allclose(shown["until@1"], study.frame["until@1"])
 
 
+@pytest.mark.slow
 @needs_workspaces
 def test_the_report_draws_what_runs_and_fit_log(
     shown: Callable[[Callable[..., Any]], dict[str, Any]], mirrored: set[str], records: list[tuple[str, Record]]
