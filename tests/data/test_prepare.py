@@ -21,6 +21,7 @@ from data.prepare import compose_config, main, prepare, table
 from data.store.tokens import Manifest, TokenReader, open_manifest, verify
 from data.tokenizers import load_tokenizer
 from mixlaw.errors import ConfigError, DataError
+from tests.commands import call
 from tests.data.tiny import sentences, tiny_config, write_jsonl, write_wheel
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -420,9 +421,9 @@ def test_a_mistake_on_the_command_line_is_one_sentence(
 
 
 def test_the_module_prints_its_usage() -> None:
-    command = [sys.executable, "-m", "data.prepare", "--help"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=True)
-    assert "python -m data.prepare data.tokenizer.kind=bpe" in result.stdout
+    code, out, _ = call("-m", "data.prepare", "--help")
+    assert code == 0
+    assert "python -m data.prepare data.tokenizer.kind=bpe" in out
 
 
 @pytest.mark.parametrize("name", ["quickstart", "own_files"])

@@ -1,7 +1,5 @@
 """What is shown of a prepared folder and of tar shards is what is in them."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -16,9 +14,9 @@ from data.preview import main
 from data.store.tokens import open_manifest
 from data.stream.items import Layout
 from data.stream.loader import WeightedStream
+from tests.commands import call
 from tests.data.tiny import sentences, write_jsonl
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 Outcome = tuple[int, str, str]
 Command = Callable[..., Outcome]
 
@@ -290,6 +288,6 @@ def test_texts_are_shortened_to_one_line() -> None:
 
 
 def test_the_module_prints_its_usage() -> None:
-    command = [sys.executable, "-m", "data.preview", "--help"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=True)
-    assert "--mixture 'code=0.7,docs=0.3'" in result.stdout
+    code, out, _ = call("-m", "data.preview", "--help")
+    assert code == 0
+    assert "--mixture 'code=0.7,docs=0.3'" in out

@@ -300,9 +300,9 @@ SHORT = [
 
 
 def tiered(found: Sequence[Command]) -> list[Any]:
-    """Return different commands as cases; those that fit several laws are slow."""
+    """Return different commands as cases; those that fit laws or draw a report are slow."""
     cases = {command.words: command for command in found}
-    return [slow(c) if {"example:text", "compare", "fit"} & {*w} else c for w, c in cases.items()]
+    return [slow(c) if {"example:text", "compare", "fit", "report"} & {*w} else c for w, c in cases.items()]
 
 
 @pytest.mark.parametrize("command", tiered(SHORT), ids=str)
@@ -368,13 +368,8 @@ def test_a_command_that_only_looks_at_settings_does_what_it_says(command: Comman
     assert len(out.splitlines()) > 5
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        slow(file) if file == "README.md" else file  # which fits the shipped table
-        for file in sorted({block.file for block in blocks("python")})
-    ],
-)
+@pytest.mark.slow  # fits the shipped table
+@pytest.mark.parametrize("file", sorted({block.file for block in blocks("python")}))
 def test_the_python_of_a_readme_runs(file: str, desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in desk.iterdir():
         shutil.copy(path, tmp_path)

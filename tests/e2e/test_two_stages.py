@@ -19,6 +19,7 @@ from sweeps.plan_sizes import Trainable
 from sweeps.study_file import Shape, StudyFile, grids_of, mixtures_of, shapes_of, write_study
 from sweeps.study_path import path_of
 from tests.commands import call, train_here
+from tests.marks import slow
 from train.compose import ROOT, compose_study
 from train.grids import combinations
 from train.loop import run
@@ -147,7 +148,7 @@ def test_the_second_stage_is_trained_fitted_and_decided(
         ([], "at least three models are needed"),
         (PLAN, "a budget is needed"),
         ([*PLAN, "--flops", "1"], "the smallest study of these sizes"),
-        ([*PLAN[:3], "1e6", "--flops", "1e30"], "times, and stream.max_epochs is 50"),
+        slow([*PLAN[:3], "1e6", "--flops", "1e30"], "times, and stream.max_epochs is 50"),
         (["--models", "text_70k,text_71k,text_234k", "--flops", "1e30"], "did you mean"),
         (["--models", "text_70k,text_136k", "--flops", "1e30"], "3 numbers of parameters, not 4 and 2"),
         ([*PLAN, "--flops", "1e12", "--gpu-hours", "3"], "give one of them"),

@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from tests.marks import slow
+from tests.marks import all_slow_but
 from tests.studies.test_paper_studies import STUDIES, VOCABULARIES, one_of_each
 from train.compose import CONFIGS
 from train.footprint import footprint
@@ -30,11 +30,7 @@ def gpus_of(study: str) -> int:
 
 @pytest.mark.parametrize(
     ("study", "name"),
-    [
-        (study, name) if name == list(sizes)[-1] else slow(study, name)  # the largest of each, and the others
-        for study, (sizes, _) in STUDIES.items()
-        for name in sizes
-    ],
+    all_slow_but([("paper_llm", "1.4b")], ((study, name) for study, (sizes, _) in STUDIES.items() for name in sizes)),
 )
 def test_a_size_fits_on_the_gpus_that_it_asks_for(study: str, name: str) -> None:
     config, n_gpus = one_of_each(study)[name], gpus_of(study)

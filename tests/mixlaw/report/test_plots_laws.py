@@ -312,6 +312,7 @@ def test_names_are_written_letter_for_letter():
     assert legend(ax) == [" _x"]
 
 
+@pytest.mark.slow
 def test_axes_are_taken_or_made_without_pyplot():
     ax = plots.axes()
     assert plots_mixture.gradient(ax, answer(3)) is ax
