@@ -40,7 +40,7 @@ PYTHON = ("python", "python3")
 OPTIONS_OF_HYDRA = ("--cfg", "--multirun", "-m", "--config-dir", "--dry-run")
 OF_THE_SHELL = ("export", "cd", "git", "source")
 COMMANDS = commands()
-DIFFERENT = list({(command.words, command.complete): command for command in COMMANDS}.values())
+DIFFERENT = list({(command.words, command.complete): command for command in reversed(COMMANDS)}.values())
 OWN_CONFIGURATION = re.compile(r"(.*/)?(mine(_\w+)?|big)\.yaml")
 
 
