@@ -29,7 +29,6 @@ from scripts.wandb_dashboard import build_report, build_workspace, read_study
 from scripts.wandb_fit import answers, read_fit
 from scripts.wandb_tables import answer_facts, answer_tables, numbers_of, prediction_table
 from tests.commands import call
-from tests.marks import slow
 from tests.mixlaw.run_logs import eval_row, train_row, write_run
 from tests.mixlaw.synthetic import TRUTHS, fitted, phase_study
 from tests.scripts.wandb_files import Record, history, inspect, of_type, private, server_that_says, summary
@@ -238,6 +237,7 @@ def test_an_answer_of_other_laws_is_not_logged(study: Path, tmp_path: Path) -> N
         read_fit(copy)
 
 
+@pytest.mark.slow  # waits 3 s
 def test_who_does_not_speak_http_does_not_answer() -> None:
     with closed_port() as nobody:
         assert not answers(nobody)
@@ -245,7 +245,8 @@ def test_who_does_not_speak_http_does_not_answer() -> None:
         assert not answers(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
 
-@pytest.mark.parametrize("patience", [{"WANDB_INIT_TIMEOUT": "2"}, slow({})], ids=["asked for", "its own"])
+@pytest.mark.slow  # waits
+@pytest.mark.parametrize("patience", [{"WANDB_INIT_TIMEOUT": "2"}, {}], ids=["asked for", "its own"])
 def test_a_fit_gives_up_a_server_out_of_reach(patience: dict[str, str], study: Path, tmp_path: Path) -> None:
     """W&B's own patience is 90 s."""
     with closed_port() as server:

@@ -18,7 +18,6 @@ from mixlaw.runs.study_status import run_states
 from sweeps.jobs import plan_jobs
 from sweeps.local import run_study
 from tests.commands import call, start
-from tests.marks import slow
 from train.checkpoint import newest_checkpoint
 from train.loop import run
 from train.plan import Plan
@@ -141,12 +140,13 @@ def test_a_run_that_fails_is_named_with_its_last_words_and_the_others_finish(
     assert "3 runs, 2 done before, 1 to resume, 0 new" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("send", "code"),
     [
-        slow(lambda pid: os.killpg(pid, signal.SIGINT), 75),  # Ctrl-C reaches every process of the group
+        (lambda pid: os.killpg(pid, signal.SIGINT), 75),  # Ctrl-C reaches every process of the group
         (lambda pid: os.kill(pid, signal.SIGTERM), 75),  # Slurm may tell the first process only
-        slow(lambda pid: os.kill(pid, signal.SIGKILL), -signal.SIGKILL),
+        (lambda pid: os.kill(pid, signal.SIGKILL), -signal.SIGKILL),
     ],
     ids=["ctrl-c", "term", "kill"],
 )

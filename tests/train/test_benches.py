@@ -91,6 +91,7 @@ def test_a_job_that_fails_ends_those_that_wait_for_it(tmp_path: Path, capsys: py
     assert capsys.readouterr().err == "pair: failed, out of memory\n"
 
 
+@pytest.mark.slow  # waits 2 s
 def test_a_job_ends_with_the_time_of_its_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     go = runner(tmp_path, "time.sleep(600)")
     go.within(2.2 / 60)

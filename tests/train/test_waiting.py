@@ -67,6 +67,7 @@ def meet_late(world: World) -> None:
         time.sleep(4 * WAIT_S)
 
 
+@pytest.mark.slow  # waits 2 s
 def test_waiting_has_a_limit_that_is_a_setting() -> None:
     said = on_ranks(2, in_world, meet_late, {"wait_minutes": WAIT_S / 60})[0]
     assert said.startswith("hashing: 1 of 2 ranks are not done after ")
