@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-short demo-multimodal demo-vision notebooks test slow trainers crash check format clean
+.PHONY: demo demo-short demo-multimodal demo-vision demo-tasks notebooks test slow trainers crash check format clean
 
 demo: $(VENV)/.ready ## real text -> sweep -> laws -> recommended mixture -> sealed forecast -> proof -> report
 	$(BIN)/python -m scripts.demo
@@ -18,6 +18,12 @@ demo-multimodal: $(VENV)/.ready ## the same road for early fusion of real images
 
 demo-vision: $(VENV)/.ready ## the same road for captioned images
 	$(BIN)/python -m scripts.demo vision_short
+
+demo-tasks: $(VENV)/.ready ## benchmarks as targets: bits per byte of real tasks -> sweep -> laws -> recommended mixture
+	$(BIN)/python -m data.prepare data=quickstart_tasks
+	$(BIN)/python -m train study=tasks
+	$(BIN)/mixlaw fit runs/tasks --out runs/tasks/laws.json
+	$(BIN)/mixlaw recommend runs/tasks/laws.json --n-params 500e3 --n-tokens 360e3 --target reasoning
 
 notebooks: $(VENV)/.ready ## executes scripts/notebooks again, in place
 	$(BIN)/jupyter execute --inplace scripts/notebooks/*.ipynb

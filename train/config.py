@@ -192,6 +192,7 @@ class EvaluationConfig:
     n_points: int = 7  # evaluations per run, on a logarithmic grid of D that ends at schedule.n_tokens
     ratio: float = 1.3  # of neighbouring grid points
     n_sequences: int = 96  # per domain, the same for all runs
+    max_questions: int = 200  # per task, the same for all runs; 0: all
     split: str = "eval"
     average: float = 0.0  # weight averaging over this share of the training so far; 0: none
 
@@ -200,6 +201,7 @@ class EvaluationConfig:
         if not 0 <= self.average <= 1:
             raise ConfigError(f"evaluation.average is {self.average}; a share of the training lies in [0, 1]")
         require_at_least(1, evaluation_n_points=self.n_points, evaluation_n_sequences=self.n_sequences)
+        require_at_least(0, evaluation_max_questions=self.max_questions)
         if self.ratio <= 1:
             raise ConfigError(f"evaluation.ratio is {self.ratio}; a growing grid needs more than 1")
 

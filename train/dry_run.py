@@ -6,6 +6,7 @@ from pathlib import Path
 from mixlaw.runs.study_status import run_states
 from mixlaw.runs.study_table import summary_line, table_lines
 from train.branch import taken_from, trunks_in
+from train.evaluate import evaluation_costs
 from train.gpus import gpus_for
 from train.memory import memory_lines
 from train.models.build import count_of
@@ -21,4 +22,15 @@ def describe_plan(plan: Plan, overrides: Sequence[str]) -> str:
     states = run_states(folder, planned=[planned_run(plan, n_params, overrides, n_taken)])
     n_gpus = 1 if gpus_for([config.machine.device]) else 0
     memory = memory_lines([(config, overrides)], plan.manifest.vocab_size, n_gpus)
-    return "\n".join([summary_line(folder, states), *table_lines(states), *memory])
+    return "\n".join([summary_line(folder, states), *table_lines(states), evaluation_line(plan), *memory])
+
+
+def evaluation_line(plan: Plan) -> str:
+    """Return the tokens of a run's evaluations and their share of its training: 2 N FLOPs a token against 6 N."""
+    costs = evaluation_costs(plan.config, plan.manifest, len(plan.evaluation_steps()))
+    share = costs["n_tokens"] / (3 * plan.n_tokens)
+    line = f"evaluation: {costs['n_evaluations']} x {costs['n_tokens'] // costs['n_evaluations']:,} tokens"
+    line += f", {100 * share:.0f} % of the training FLOPs"
+    cut = sum(task["n_contexts_cut"] for task in costs.get("tasks", {}).values())
+    n = sum(task["n_sequences"] for task in costs.get("tasks", {}).values())
+    return line + (f"; contexts of {cut:,} of {n:,} task sequences are cut from the left" if cut else "")

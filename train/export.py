@@ -192,15 +192,16 @@ def licences(run: Trained) -> dict[str, str]:
 def loss_table(run: Trained, laws: FittedLaws | None) -> list[str]:
     """Return a table of the last evaluation, with the prediction of the chosen law if there is one."""
     measured = {name: f"{row['loss']:.4f} ± {row['loss_se']:.4f}" for name, row in run.losses.items()}
+    units = {name: f" [{unit}]" for name, unit in run.facts.get("units", {}).items()}
     if laws is None:
         head = ["| held-out loss [nats/token] | measured |", "|---|---|"]
-        return head + [f"| {name} | {loss} |" for name, loss in measured.items()]
+        return head + [f"| {name}{units.get(name, '')} | {loss} |" for name, loss in measured.items()]
     rows = predictions(run, laws).set_index("target")
     lines = [f"The law `{laws.best.name}` ({laws.reason}) predicts for this N, D and mixture:", ""]
     lines += ["| held-out loss [nats/token] | measured | predicted (90 %) |", "|---|---|---|"]
     for name in [*measured, *(t for t in rows.index if t not in measured)]:
         told = "{predicted:.4f} ({low:.4f} to {high:.4f})".format(**rows.loc[name]) if name in rows.index else ""
-        lines.append(f"| {name} | {measured.get(name, '')} | {told} |")
+        lines.append(f"| {name}{units.get(name, '')} | {measured.get(name, '')} | {told} |")
     return [*lines, "", *law_table(laws)]
 
 

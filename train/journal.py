@@ -17,11 +17,12 @@ import torch
 from torch import nn
 
 import mixlaw
+from data.store.questions import BITS_PER_BYTE, task_names
 from data.stream.loader import WeightedStream
 from mixlaw.errors import CheckpointError, RunLogError
 from mixlaw.runs.log import SCHEMA_VERSION, RunWriter
 from train.config import TrainConfig
-from train.evaluate import Losses
+from train.evaluate import Losses, evaluation_costs
 from train.models.count import count_parameters, flops_per_token
 from train.plan import Plan
 from train.precision import arithmetic
@@ -138,6 +139,8 @@ def run_facts(
         **_phases(plan, stream),
         **_origin(plan, before or {}),
         "tokenizer": manifest.facts["tokenizer"],
+        "evaluation": evaluation_costs(config, manifest, len(plan.evaluation_steps())),
+        **_units(plan),
         "data": {d: _data_facts(plan, d) for d in (*manifest.domains, *manifest.targets)},
         "arithmetic": arithmetic(config.precision),
         "world_size": world_size,
@@ -154,6 +157,12 @@ def _data_facts(plan: Plan, domain: str) -> dict[str, Any]:
         pool = {what: plan.pools[domain].total(what) for what in facts}
         facts = pool | {"corpus_tokens": facts["n_tokens"]}
     return facts | {"sha256": plan.manifest.domain_sha256(domain)}
+
+
+def _units(plan: Plan) -> dict[str, Any]:
+    """Return what run.json states about units: those of tasks and groups of tasks; nothing for other runs."""
+    names = (*task_names(plan.manifest), *plan.config.data.task_groups)
+    return {"units": dict.fromkeys(names, BITS_PER_BYTE)} if names else {}
 
 
 def _phases(plan: Plan, stream: WeightedStream) -> dict[str, Any]:

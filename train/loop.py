@@ -111,7 +111,8 @@ class _Training:
         if config.evaluation.average:
             self.state.average = WeightAverage(self._model(), config.evaluation.average)
         self.stream = plan.stream(world.rank, world.size)
-        self.evaluator = Evaluator(plan.manifest, config.evaluation, layout, micro_batch)
+        groups = config.data.task_groups
+        self.evaluator = Evaluator(plan.manifest, config.evaluation, layout, micro_batch, groups)
         self.saver = Saver(config.machine, world)
         at_end.callback(self.saver.close)
         self.journal: Journal | None = None

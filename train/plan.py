@@ -10,6 +10,7 @@ from data.store.tokens import Manifest
 from data.stream.items import Kinds, kinds_in
 from data.stream.loader import WeightedStream, check_epochs, shares_of_items
 from data.stream.pools import pools_of
+from data.stream.questions import check_tasks
 from data.stream.schedule import SCHEDULE_VERSION
 from mixlaw.counts import flops
 from mixlaw.errors import ConfigError
@@ -23,7 +24,7 @@ from train.precision import VERSIONS
 
 # Settings that were added later. If they have their defaults, they are left out of the run id, so that ids stay.
 _ADDED: dict[str, tuple[str, ...]] = {
-    "evaluation": ("average",),
+    "evaluation": ("average", "max_questions"),
     "schedule": ("cooldown",),
     "model": (
         "document_mask",
@@ -186,10 +187,13 @@ def make_plan(config: TrainConfig, manifest: Manifest) -> Plan:
     ------
     ConfigError
         For unknown domains, weights that do not sum to one, phases that do not fill the run, pools that are larger
-        than their domains or smaller than a sequence, more epochs than allowed, or weights in `init_from` that do not
-        fit.
+        than their domains or smaller than a sequence, more epochs than allowed, weights in `init_from` that do not
+        fit, or tasks for a model of images.
+    DataError
+        If an answer of a task is longer than a sequence.
     """
     layout = config.layout()
+    check_tasks(manifest, layout)
     if layout.family == "vision":
         for name in (*manifest.domains, *manifest.targets):
             if name.endswith(("-image", "-text")):
@@ -317,6 +321,8 @@ def science(
     if pools:
         facts["pools"] = {domain: pool.size for domain, pool in pools.items()}
     facts["data"] = {d: manifest.domain_sha256(d) for d in (*manifest.domains, *manifest.targets)}
+    if config.data.task_groups:
+        facts["task_groups"] = config.data.task_groups
     facts["tokenizer"] = manifest.facts["tokenizer"]
     facts["versions"] = {"run_log": SCHEMA_VERSION, "schedule": SCHEDULE_VERSION, "trainer": VERSIONS[config.precision]}
     return facts

@@ -6,8 +6,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from data.config import FORMAT_VERSION, DataConfig
+from data.config import FORMAT_VERSION, TASK_READERS, DataConfig
 from data.demo_corpora.wheels import Echo
+from data.preparation.contamination import contaminated
 from data.preparation.index import index_domain, refuse_shared_files
 from data.preparation.inputs import fingerprints, source_files, tokenizer_files, unpinned
 from data.preparation.parts import Part, divide
@@ -15,6 +16,7 @@ from data.preparation.selection import Selection
 from data.preparation.sizes import Sizes
 from data.preparation.sources import all_sources, has_images, licence, locate, origin
 from data.preparation.stages import PARTS, Stages
+from data.preparation.tasks import read_task, write_task
 from data.preparation.work_folder import work_folder, work_path
 from data.preparation.workers import worker_pool
 from data.readers.documents import IMAGE, from_bytes
@@ -37,11 +39,13 @@ class Located:
     ----------
     files : of each domain and target that is read
     indexed : of each domain and target that is tokenised already
+    tasks : of each target that is a benchmark task
     inputs, tokenizer_inputs : path, size and modification time, so that later changes show
     """
 
     files: dict[str, list[Path]]
     indexed: dict[str, list[Path]]
+    tasks: dict[str, list[Path]]
     inputs: dict[str, list[dict[str, Any]]]
     tokenizer_inputs: list[dict[str, Any]]
 
@@ -83,13 +87,15 @@ def _locate_all(config: DataConfig, echo: Echo) -> Located:
     indexed = {name: files.pop(name) for _, name, source in sources if source.reader in FORMATS}
     refuse_shared_files(indexed)
     inputs = {name: fingerprints(source_files(source, where)) for where, name, source in sources if name in files}
-    return Located(files, indexed, inputs, fingerprints(tokenizer_files(config)))
+    tasks = {name: files.pop(name) for _, name, source in sources if source.reader in TASK_READERS}
+    return Located(files, indexed, tasks, inputs, fingerprints(tokenizer_files(config)))
 
 
 def _prepared(
     config: DataConfig, located: Located, parts: Sequence[Part], stages: Stages, pretrained: Tokenizer | None
 ) -> Path:
     """Return the complete folder inside the work folder."""
+    tasks = {name: read_task(config.targets[name], paths) for name, paths in located.tasks.items()}
     stages.read(parts)
     selection = stages.select(parts)
     _refuse_empty_splits(config, selection)
@@ -101,12 +107,26 @@ def _prepared(
     for name in (*config.domains, *config.targets):
         if name in located.indexed:
             entries[name] = index_domain(config, name, located.indexed[name], tokenizer, folder / name, stages.echo)
+            continue
+        if name in tasks:
+            entry = write_task(config, name, tasks[name], located.tasks[name], tokenizer, folder / name)
         else:
             entry = _entry(config, name, located.files[name], selection.counts(name), splits[name])
-            entries[name] = entry | {"inputs": located.inputs[name]}
+        entries[name] = entry | {"inputs": located.inputs[name]}
+    for name, found in contaminated(tasks, _training_documents(config, selection)).items():
+        entries[name]["questions"]["contaminated"] = found
+    if tasks and located.indexed:
+        stages.echo("note: corpora that are tokenised already were not searched for answers of tasks")
     manifest = _manifest_facts(config, facts, entries) | {"tokenizer_inputs": located.tokenizer_inputs}
     write_manifest(folder, manifest)
     return folder
+
+
+def _training_documents(config: DataConfig, selection: Selection) -> Iterator[tuple[str, bytes]]:
+    """Yield the domain and the text of every training document that is read here."""
+    for name in config.domains:
+        if name in selection.names:
+            yield from ((name, raw) for raw in selection.documents(name, "train"))
 
 
 def _refuse_empty_splits(config: DataConfig, selection: Selection) -> None:

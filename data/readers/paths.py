@@ -16,9 +16,11 @@ from data.config import SourceConfig
 from mixlaw.errors import DataError
 from mixlaw.paths import expand_path
 
+JSON_LINES = tuple(f"{kind}{packing}" for kind in (".jsonl", ".json", ".ndjson") for packing in ("", ".gz", ".zst"))
 SUFFIXES = {  # of the files that each reader reads in a folder
     "text": (".txt", ".md", ".markdown"),
-    "jsonl": tuple(f"{kind}{packing}" for kind in (".jsonl", ".json", ".ndjson") for packing in ("", ".gz", ".zst")),
+    "jsonl": JSON_LINES,
+    "tasks": JSON_LINES,
     "csv": (".csv", ".csv.gz", ".csv.zst"),
     "parquet": (".parquet",),
     "webdataset": (".tar",),

@@ -27,6 +27,7 @@ BY_SIZE = ("optim.lr", "optim.weight_decay", "stream.batch_size", "precision")  
 LATER: dict[str, Any] = {  # settings that older runs do not state -> the value that they had
     "init_from": "",
     "evaluation.average": 0.0,
+    "evaluation.max_questions": 200,
     "schedule.cooldown": 0.0,
     "model.document_mask": False,
     "model.norm_eps": 2.0**-23,

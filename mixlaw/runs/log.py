@@ -3,7 +3,8 @@
     runs/<study>/<run_id>/
       run.json        fixed at the start: config, parameter counts, mixture, data, hardware; `n_tokens`, the final D;
                       `began`, the UTC time; `init_from`, the weights that it starts from, with their hash and losses;
-                      `units`, target -> unit of its losses where that is not nats per token
+                      `units`, target -> unit of its losses where that is not nats per token; `evaluation`, the tokens
+                      of its evaluations
       metrics.jsonl   append only: "train" rows and "eval" rows
       done.json       the seal: status, number of rows, sha256 of metrics.jsonl and of run.json
       checkpoints/    of the trainer
