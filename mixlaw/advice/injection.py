@@ -5,7 +5,7 @@ weights in pretraining. A law of forgetting predicts how far the pretraining los
 (Bethune et al. 2025, arXiv 2502.06042); a law of the finetuning domain's own loss predicts what the share p costs it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,7 +115,8 @@ def injection(
     Raises
     ------
     ConfigError
-        If domains are unknown, none of the fitted targets is a pretraining domain, or its loss before is not known.
+        If domains are unknown, none of the fitted targets is a pretraining domain, losses before finetuning are missing
+        or of other domains, or `own` is not fitted to the finetuning domain.
     FitError
         If `fit` is no law of forgetting, or `own` does not depend on the mixture.
     """
@@ -153,9 +154,10 @@ def _forgotten(fit: FittedLaw, tuning: Tuning, shares: Array) -> tuple[Array, Ar
     weights = {target: w for target, w in tuning.pretraining.items() if target in fit.targets and w > 0}
     if not weights:
         raise ConfigError(f"--pretraining: the law is fitted to {', '.join(fit.targets)}, and none has a weight there")
+    _check_before(tuning, weights)
     centre, drawn = np.zeros(len(shares)), np.zeros((1, len(shares)))
     for target, weight in weights.items():
-        before = _before(tuning, target)
+        before = tuning.before[target]
         x = _inputs(fit, tuning, shares, target, before=np.full(len(shares), before))
         centre = centre + weight * (fit.law.loss(fit.target(target).theta[None], x)[0] - before)
         drawn = drawn + weight * (fit.draws(target, x) - before)
@@ -163,11 +165,18 @@ def _forgotten(fit: FittedLaw, tuning: Tuning, shares: Array) -> tuple[Array, Ar
     return centre / total, drawn / total
 
 
-def _before(tuning: Tuning, target: str) -> float:
-    """Return the loss of a pretraining domain before finetuning."""
-    if target not in tuning.before:
-        raise ConfigError(f"--before: state the loss of {target} before finetuning, as in --before {target}=2.1")
-    return tuning.before[target]
+def _check_before(tuning: Tuning, wanted: Collection[str]) -> None:
+    """Check that the losses before finetuning are of pretraining domains, and that those wanted are there."""
+    for name, loss in tuning.before.items():
+        if name not in tuning.pretraining:
+            raise ConfigError(f"--before: {unknown_name('pretraining domain', name, tuning.pretraining)}")
+        if not loss > 0:
+            raise ConfigError(f"--before {name}={loss:g}: a loss is above 0")
+    if missing := [name for name in wanted if name not in tuning.before]:
+        raise ConfigError(
+            f"--before lacks the loss before finetuning of {', '.join(missing)}: add {missing[0]}=LOSS"
+            + ",..." * (len(missing) > 1)
+        )
 
 
 def _inputs(fit: FittedLaw, tuning: Tuning, shares: Array, target: str, **columns: Array) -> Inputs:
@@ -198,6 +207,8 @@ def _costs(own: FittedLaw, tuning: Tuning, shares: Array, level: float) -> dict[
     """Return by how much the shares raise the loss of the finetuning domain, with intervals."""
     if not own.law.mixes:
         raise FitError(f"the {own.name} law does not depend on the mixture, so injection costs nothing: fit d-cpt")
+    if tuning.domain not in own.targets:
+        raise ConfigError(f"--own: its laws are of {', '.join(own.targets)}: fit one with --target {tuning.domain}")
     x = _inputs(own, tuning, shares, tuning.domain)
     centre, drawn = own.law.loss(own.target(tuning.domain).theta[None], x)[0], own.draws(tuning.domain, x)
     centre, (low, high) = centre - centre[0], interval(drawn - drawn[:, :1], level)

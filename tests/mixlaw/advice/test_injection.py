@@ -15,7 +15,7 @@ from tests.mixlaw.synthetic import fitted, free_parameters
 
 DOMAINS = ["code", "docs", "chat"]
 PRETRAINING = {"code": 0.6, "docs": 0.4}
-TUNING = Tuning(1e8, 1e10, "chat", PRETRAINING, {"code": 2.1, "docs": 2.6})
+TUNING = Tuning(1e8, 1e10, "chat", PRETRAINING, {"code": 2.1})
 MOST = 0.2
 ALPHA, B = 0.7, 400.0
 
@@ -52,12 +52,15 @@ def test_the_largest_share_of_the_runs_is_in_the_table_once():
 
 
 def test_several_pretraining_domains_count_by_their_weights():
-    both = injection(forgets(code=B, docs=100.0).best, TUNING, MOST)
-    alone = [injection(forgets(**{t: b}).best, TUNING, MOST).share for t, b in (("code", B), ("docs", 100.0))]
+    losses = {"code": 2.1, "docs": 2.6}
+    both = injection(forgets(code=B, docs=100.0).best, replace(TUNING, before=losses), MOST)
+    each = [
+        injection(forgets(**{t: b}).best, replace(TUNING, before={t: losses[t]}), MOST)
+        for t, b in (("code", B), ("docs", 100.0))
+    ]
+    alone = [found.share for found in each]
     assert min(alone) < both.share < max(alone)
-    each = [injection(forgets(**{t: b}).best, TUNING, MOST).table for t, b in (("code", B), ("docs", 100.0))]
-    rises = [table["forgotten"][0] for table in each]
-    assert both.table["forgotten"][0] == pytest.approx(np.dot(rises, [0.6, 0.4]))
+    assert both.table["forgotten"][0] == pytest.approx(np.dot([e.table["forgotten"][0] for e in each], [0.6, 0.4]))
 
 
 def test_a_share_that_no_injection_reaches_is_said():
@@ -82,7 +85,9 @@ def test_the_cost_is_what_the_law_of_the_finetuning_domain_predicts():
         ({"domain": "code"}, "--pretraining: 'code' is the finetuning domain"),
         ({"pretraining": {"code": 0.5}}, "--pretraining: weights sum to 0.5, not 1"),
         ({"pretraining": {"docs": 1.0}}, "--pretraining: the law is fitted to code, and none has a weight there"),
-        ({"before": {"docs": 2.6}}, "--before: state the loss of code before finetuning, as in --before code=2.1"),
+        ({"before": {}}, "--before lacks the loss before finetuning of code: add code=LOSS"),
+        ({"before": {"cod": 2.6}}, "--before: unknown pretraining domain 'cod'; did you mean 'code'?"),
+        ({"before": {"code": -2.6}}, "--before code=-2.6: a loss is above 0"),
     ],
 )
 def test_wrong_domains_are_refused(changes, said):
@@ -96,6 +101,8 @@ def test_laws_that_say_nothing_about_it_are_refused():
         injection(base.best, TUNING, MOST)
     with pytest.raises(FitError, match="the base law does not depend on the mixture"):
         injection(forgets(code=B).best, TUNING, MOST, own=base.best)
+    with pytest.raises(ConfigError, match=r"^--own: its laws are of code: fit one with --target chat$"):
+        injection(forgets(code=B).best, TUNING, MOST, own=forgets(code=B).best)
 
 
 def test_the_command_prints_the_share_and_its_cost(tmp_path, capsys):
