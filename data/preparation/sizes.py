@@ -5,19 +5,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes in bytes.
+    """Sizes of pieces.
 
     Attributes
     ----------
-    part : files that one task reads
-    batch : clean documents that are sorted in memory at once
-    bucket : clean documents that one task tokenises
-    small : a corpus of smaller files is prepared without worker processes
+    part : of the files that one task reads [bytes]
+    batch : of the clean documents that are sorted in memory at once [bytes]
+    bucket : of the clean documents that one task tokenises [bytes]
+    records : documents whose hashes are compared at once; sorting them takes about 1 GB
+    small : a corpus of smaller files is prepared without worker processes [bytes]
     """
 
     part: int = 64 << 20
     batch: int = 192 << 20
     bucket: int = 192 << 20
+    records: int = 1 << 22
     small: int = 64 << 20
 
 

@@ -101,10 +101,9 @@ def is_first(records: NDArray[Any]) -> NDArray[np.bool_]:
     return first
 
 
-def read_records(folder: Path) -> NDArray[Any]:
-    """Return the records of a folder, mapped into memory."""
-    path = folder / "records"
-    return np.memmap(path, RECORD, "r") if path.stat().st_size else np.zeros(0, RECORD)
+def read_records(folder: Path, first: int, n: int) -> NDArray[Any]:
+    """Return n records of a folder, from number `first` on."""
+    return np.fromfile(folder / "records", RECORD, n, offset=first * RECORD.itemsize)
 
 
 def read_documents(folders: Sequence[Path], places: NDArray[Any]) -> list[bytes]:

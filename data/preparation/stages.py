@@ -85,7 +85,7 @@ class Stages:
         folder = self.work / f"chosen-{key}"
         keep_only(self.work, "chosen-", [folder.name])
         if not folder.exists():
-            deduplicate(self.config, parts, folder, self.sizes.bucket)
+            deduplicate(self.config, parts, folder, self.sizes)
         return Selection(folder, self.work / PARTS)
 
     def tokenise(self, selection: Selection, tokenizer: Tokenizer, facts: dict[str, Any]) -> list[Path]:

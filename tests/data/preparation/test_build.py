@@ -32,10 +32,12 @@ from tests.data.test_prepare import CHECKOUT, contents, decoded, quiet
 from tests.data.tiny import sentences, write_jsonl
 from tests.marks import examples, slow
 
-TINY = Sizes(part=2000, batch=3000, bucket=2000, small=0)  # everything is divided, and worker processes are used
+TINY = Sizes(
+    part=2000, batch=3000, bucket=2000, records=50, small=0
+)  # everything is divided, and worker processes are used
 TEXTS = [text.strip() for text in sentences("tree", 40)]
 documents = st.lists(st.sampled_from(["", "short", *TEXTS]), min_size=1, max_size=30)
-pieces = st.builds(Sizes, *[st.integers(1500, 9000)] * 3, small=st.just(1 << 40))
+pieces = st.builds(Sizes, *[st.integers(1500, 9000)] * 3, records=st.integers(1, 200), small=st.just(1 << 40))
 
 
 def mixed(root: Path, tokenizer: TokenizerConfig | None = None) -> DataConfig:
@@ -78,7 +80,7 @@ def expected(domains: dict[str, list[str]], eval_percent: int) -> tuple[dict[tup
 
 @examples(40)
 @given(documents, documents, documents, pieces)
-@example(TEXTS[:20], TEXTS[10:], TEXTS[:3] * 2, Sizes(1, 500, 1000, 1 << 40))
+@example(TEXTS[:20], TEXTS[10:], TEXTS[:3] * 2, Sizes(1, 500, 1000, 1, 1 << 40))
 def test_documents_are_chosen_as_by_a_dictionary_in_memory(
     target: list[str], one: list[str], two: list[str], sizes: Sizes
 ) -> None:
