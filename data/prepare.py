@@ -6,7 +6,9 @@
 
 The same command again prepares nothing: the folder is named by a hash of all settings that affect the tokens. The
 command reports source files that are new, gone or changed since; --again reads all files anew and replaces the folder.
-After a kill or Ctrl-C, the same command continues with the files that were not read yet.
+After a kill or Ctrl-C, the same command continues. `hydra/launcher=slurm` runs the work in jobs of a Slurm cluster:
+
+    python -m data.prepare data=mine hydra/launcher=slurm hydra.launcher.partition=cpu hydra.launcher.max_running=32
 Prepared files that were copied from elsewhere are verified once (sha256), so that runs need not do it.
 """
 
@@ -20,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data.chosen_files import check_chosen_files
@@ -28,6 +31,7 @@ from data.config_folders import CONFIGS, config_folders
 from data.demo_corpora.wheels import Echo
 from data.misread import quoted_home
 from data.preparation.build import build
+from data.preparation.cluster import SlurmOptions
 from data.preparation.contamination import contamination_note
 from data.preparation.inputs import differences
 from data.preparation.sizes import SIZES, Sizes
@@ -61,14 +65,18 @@ def say(line: str) -> None:
 
 
 def prepare(
-    config: DataConfig, echo: Echo = say, again: bool = False, workers: int = 0, sizes: Sizes = SIZES
+    config: DataConfig,
+    echo: Echo = say,
+    again: bool = False,
+    workers: int | SlurmOptions = 0,
+    sizes: Sizes = SIZES,
 ) -> Manifest:
     """Return the manifest of the prepared folder; prepare it first if it does not exist.
 
     Parameters
     ----------
     again : prepare it even if it exists, and replace it
-    workers : processes; 0: one per core
+    workers : number of processes, 0 for one per core; or resources of jobs on a Slurm cluster
     sizes : of the pieces that the work is divided into
 
     Raises
@@ -241,6 +249,24 @@ def _checked(override: str) -> str:
     return f"++{override}" if override.startswith("data.") else override
 
 
+def slurm_options(overrides: list[str]) -> tuple[SlurmOptions | None, list[str]]:
+    """Return what `hydra/launcher=slurm` and `hydra.launcher.*` ask for, if anything, and the other overrides.
+
+    Raises
+    ------
+    ConfigError
+        For another launcher, or a setting that is unknown or out of range.
+    """
+    launcher = [o for o in overrides if o.startswith(("hydra/launcher=", "hydra.launcher."))]
+    if not launcher:
+        return None, overrides
+    if "hydra/launcher=slurm" not in launcher:
+        raise ConfigError(f"'{launcher[0]}': data.prepare knows hydra/launcher=slurm only; without it, it runs here")
+    settings = [o.removeprefix("hydra.launcher.") for o in launcher if o.startswith("hydra.launcher.")]
+    options: SlurmOptions = to_dataclass(SlurmOptions, OmegaConf.from_dotlist(settings), "hydra.launcher")
+    return options, [o for o in overrides if o not in launcher]
+
+
 @command
 def main(argv: list[str] | None = None) -> int:
     """Run `python -m data.prepare`; return the exit code."""
@@ -259,9 +285,10 @@ def main(argv: list[str] | None = None) -> int:
 def _prepare(args: argparse.Namespace) -> int:
     if args.workers < 0:
         raise ConfigError(f"--workers is {args.workers}; it must be 1 or more")
-    config = compose_config(args.overrides)
+    options, overrides = slurm_options(args.overrides)
+    config = compose_config(overrides)
     try:
-        manifest = prepare(config, again=args.again, workers=args.workers)
+        manifest = prepare(config, again=args.again, workers=options or args.workers)
     except KeyboardInterrupt:
         remark(f"interrupted; {_left(config)}")
         return INTERRUPTED

@@ -29,7 +29,7 @@ class SplitTask:
     vocab_size : of the tokenizer, without the id of images
     n_bytes : of the documents
     folder : of the domain in the prepared folder
-    entry : file for the manifest entry of the split; complete if it exists
+    entry : file for the manifest entry of the split, which is written last
     """
 
     domain: str
@@ -40,6 +40,11 @@ class SplitTask:
     n_bytes: int
     folder: Path
     entry: Path
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the split was written."""
+        return self.entry.exists()
 
 
 def write_shards(task: SplitTask) -> None:

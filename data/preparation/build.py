@@ -1,6 +1,7 @@
 """Builds a prepared folder: reads, cleans, splits and tokenises all domains, then renames the folder."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from data.config import FORMAT_VERSION, TASK_READERS, DataConfig
 from data.demo_corpora.wheels import Echo
+from data.preparation.cluster import SlurmOptions, slurm_jobs
 from data.preparation.contamination import contaminated
 from data.preparation.index import index_domain, refuse_shared_files
 from data.preparation.inputs import fingerprints, source_files, tokenizer_files, unpinned
@@ -18,7 +20,7 @@ from data.preparation.sources import all_sources, has_images, licence, locate, o
 from data.preparation.stages import PARTS, Stages
 from data.preparation.tasks import read_task, write_task
 from data.preparation.work_folder import work_folder, work_path
-from data.preparation.workers import worker_pool
+from data.preparation.workers import Runner, in_this_process, worker_processes
 from data.readers.documents import IMAGE, from_bytes
 from data.readers.synthetic import entropy_rate
 from data.staging import publish
@@ -50,13 +52,13 @@ class Located:
     tokenizer_inputs: list[dict[str, Any]]
 
 
-def build(config: DataConfig, echo: Echo, again: bool, workers: int, sizes: Sizes) -> None:
+def build(config: DataConfig, echo: Echo, again: bool, workers: int | SlurmOptions, sizes: Sizes) -> None:
     """Prepare the folder of a configuration; continue if the same command was interrupted.
 
     Parameters
     ----------
     again : replace an existing folder when the new one is complete
-    workers : processes; a small corpus is prepared in this one
+    workers : number of processes, of which a small corpus needs none; or resources of jobs on a cluster
 
     Raises
     ------
@@ -69,13 +71,19 @@ def build(config: DataConfig, echo: Echo, again: bool, workers: int, sizes: Size
     pretrained = load_pretrained(config.tokenizer.path) if config.tokenizer.kind == "pretrained" else None
     located = _locate_all(config, echo)
     parts = divide(config, located.files, work / PARTS, sizes)
-    is_small = sum(part.n_bytes for part in parts) < sizes.small
-    with work_folder(work, keep=not is_small, echo=echo), worker_pool(0 if is_small else workers) as pool:
+    is_small = isinstance(workers, int) and sum(part.n_bytes for part in parts) < sizes.small
+    with work_folder(work, keep=not is_small, echo=echo), _runner(workers, is_small, work, echo) as run:
         if final.exists() and not again:  # another process prepared it while this one waited for the work folder
             return
-        folder = _prepared(config, located, parts, Stages(config, work, sizes, pool, echo), pretrained)
+        folder = _prepared(config, located, parts, Stages(config, work, sizes, run, echo), pretrained)
         note_verified(open_manifest(folder))  # files are hashed when written, so runs need not do it again
         publish(folder, final, replace=again)
+
+
+def _runner(workers: int | SlurmOptions, is_small: bool, work: Path, echo: Echo) -> AbstractContextManager[Runner]:
+    if isinstance(workers, SlurmOptions):
+        return slurm_jobs(workers, work, echo)
+    return nullcontext(in_this_process) if is_small else worker_processes(workers)
 
 
 def _locate_all(config: DataConfig, echo: Echo) -> Located:

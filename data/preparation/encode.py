@@ -47,7 +47,7 @@ class BucketTask:
     ----------
     selection, parts : folders of the chosen documents and of their contents
     n_bytes : of its documents, for the progress
-    folder : of the result, inside that of the tokenizer; complete if it exists
+    folder : of the result, inside that of the tokenizer
     """
 
     number: int
@@ -56,6 +56,11 @@ class BucketTask:
     image_size: int
     n_bytes: int
     folder: Path
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the bucket was tokenised."""
+        return self.folder.exists()
 
 
 def save_tokenizer(folder: Path, tokenizer: Tokenizer, facts: dict[str, Any]) -> None:

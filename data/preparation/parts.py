@@ -40,7 +40,7 @@ class Part:
     least_length : minimum length of a document, in characters or tokens
     budget : unreadable documents to skip in the domain
     batch_bytes : clean documents that are sorted at once
-    folder : of the clean documents; complete if it exists
+    folder : of the clean documents
     """
 
     domain: str
@@ -53,6 +53,11 @@ class Part:
     budget: int
     batch_bytes: int
     folder: Path
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the part was read."""
+        return self.folder.exists()
 
     @property
     def facts(self) -> dict[str, Any]:

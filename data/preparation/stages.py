@@ -12,9 +12,8 @@ used and removed.
 import hashlib
 import json
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from data.preparation.parts import Part, read_part
 from data.preparation.selection import Selection
 from data.preparation.sizes import Sizes
 from data.preparation.work_folder import keep_only
-from data.preparation.workers import for_each
+from data.preparation.workers import Runner, do_all
 from data.store.tokens import SPLITS
 from data.tokenizers import Tokenizer
 from mixlaw.fileio import canonical_json
@@ -43,13 +42,13 @@ class Stages:
     Attributes
     ----------
     work : the work folder
-    pool : of worker processes; None: tasks run in this process
+    run : calls a function with each task, in this process or in others
     """
 
     config: DataConfig
     work: Path
     sizes: Sizes
-    pool: ProcessPoolExecutor | None
+    run: Runner
     echo: Echo
 
     def read(self, parts: Sequence[Part]) -> None:
@@ -61,14 +60,14 @@ class Stages:
             If a file cannot be read, or a domain has more bad documents than the budget allows.
         """
         keep_only(self.work / PARTS, "", [part.folder.name for part in parts])
-        missing = [part for part in parts if not part.folder.exists()]
-        if len(missing) < len(parts):
-            self.echo(f"continues: {len(parts) - len(missing):,} of {len(parts):,} parts were read before")
-        left = Counter(part.domain for part in missing)
-        n_bad = Counter[str]()
-        for part in parts:
-            n_bad[part.domain] += part.facts["counts"]["n_bad"] if part.folder.exists() else 0
-        for part in for_each(read_part, missing, self.pool, "reading", self.echo):
+        done = [part for part in parts if part.is_done]
+        if done:
+            self.echo(f"continues: {len(done):,} of {len(parts):,} parts were read before")
+        n_bad, left = Counter[str](), Counter(part.domain for part in parts)
+        left.subtract(part.domain for part in done)
+        for part in done:
+            n_bad[part.domain] += part.facts["counts"]["n_bad"]
+        for part in do_all(read_part, parts, self.run, "reading", self.echo):
             _check_budget(part, n_bad)
             left[part.domain] -= 1
             if not left[part.domain]:
@@ -102,9 +101,7 @@ class Stages:
             BucketTask(i, selection.folder, selection.parts, self.config.image_size, n_bytes, folder / f"{i:05d}")
             for i, n_bytes in enumerate(selection.bucket_bytes)
         ]
-        missing = [task for task in tasks if not task.folder.exists()]
-        for _ in for_each(encode_bucket, missing, self.pool, "tokenising", self.echo):
-            pass
+        deque(do_all(encode_bucket, tasks, self.run, "tokenising", self.echo), 0)
         return [task.folder for task in tasks]
 
     def write(self, selection: Selection, buckets: Sequence[Path], vocab_size: int) -> tuple[Path, dict[str, Any]]:
@@ -126,9 +123,7 @@ class Stages:
             for name in selection.names
             for split in SPLITS
         ]
-        missing = [task for task in tasks if not task.entry.exists()]
-        for _ in for_each(write_shards, missing, self.pool, "writing shards", self.echo):
-            pass
+        deque(do_all(write_shards, tasks, self.run, "writing shards", self.echo), 0)
         entries: dict[str, Any] = {name: {} for name in selection.names}
         for task in tasks:
             entries[task.domain][task.split] = json.loads(task.entry.read_bytes())

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
@@ -19,15 +20,28 @@ from mixlaw.errors import DataError
 LINE_EVERY_S = 30.0  # of the progress without a terminal
 
 
-class Sized(Protocol):
-    """A task with the size of what it works on."""
+class StageTask(Protocol):
+    """A task of a stage.
+
+    Attributes
+    ----------
+    n_bytes : size of what it works on
+    is_done : whether its result exists
+    """
 
     @property
-    def n_bytes(self) -> int:
-        """Bytes."""
+    def n_bytes(self) -> int: ...
+
+    @property
+    def is_done(self) -> bool: ...
 
 
-Task = TypeVar("Task", bound=Sized)
+class WorkerKilled(DataError):
+    """A worker process was killed; the tasks in progress were not done."""
+
+
+Task = TypeVar("Task", bound=StageTask)
+Runner = Callable[[Callable[[Any], None], Sequence[Any]], Iterator[Any]]  # calls a function with each task
 
 
 def n_cores() -> int:
@@ -35,32 +49,44 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def in_this_process(function: Callable[[Task], None], tasks: Sequence[Task]) -> Iterator[Task]:
+    """Call a function with each task, and yield the tasks as they are finished."""
+    for task in tasks:
+        function(task)
+        yield task
+
+
 @contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Start worker processes of one thread each; None for 0 workers.
+def worker_processes(n: int) -> Iterator[Runner]:
+    """Start worker processes of one thread each, and yield what runs tasks in them.
 
     They end when the block fails, when this process is killed, and not by Ctrl-C, which this process handles.
     """
-    if not workers:
-        yield None
-        return
     others = set(active_children())
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start) as pool:
+    with ProcessPoolExecutor(n, get_context("spawn"), _start) as pool:
         try:
-            yield pool
+            yield partial(_in_pool, pool)
         except BaseException as error:
             for process in set(active_children()) - others:
                 process.terminate()
             if isinstance(error, BrokenProcessPool):
-                raise DataError(
+                raise WorkerKilled(
                     "a worker process was killed, perhaps because memory was full: the same command continues; fewer "
                     "--workers need less memory"
                 ) from None
             raise
 
 
+def _in_pool(pool: ProcessPoolExecutor, function: Callable[[Task], None], tasks: Sequence[Task]) -> Iterator[Task]:
+    futures = {pool.submit(function, task): task for task in tasks}
+    for future in as_completed(futures):
+        future.result()
+        yield futures[future]
+
+
 def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):  # the main process handles them
+        signal.signal(number, signal.SIG_IGN)
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}  # of tokenizers and of pyarrow
     Thread(target=_end_with_parent, daemon=True).start()
 
@@ -71,36 +97,23 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def for_each(
-    function: Callable[[Task], None], tasks: Sequence[Task], pool: ProcessPoolExecutor | None, what: str, echo: Echo
+def do_all(
+    function: Callable[[Task], None], tasks: Sequence[Task], run: Runner, what: str, echo: Echo
 ) -> Iterator[Task]:
-    """Call a function with each task, and yield the tasks as they are finished.
+    """Call a function with each task that is not done yet, and yield these tasks as they are finished.
 
     Parameters
     ----------
     what : is done, for the progress: a bar on a terminal, else a line every 30 s
     """
-    total, done, start = sum(task.n_bytes for task in tasks), 0, time.monotonic()
+    missing = [task for task in tasks if not task.is_done]
+    total, done, start = sum(task.n_bytes for task in missing), 0, time.monotonic()
     last = start
     with tqdm(desc=what, total=total, unit="B", unit_scale=True, leave=False, disable=None) as bar:
-        for task in _finished(function, tasks, pool):
+        for task in run(function, missing):
             yield task
             bar.update(task.n_bytes)
             done += task.n_bytes
             if bar.disable and time.monotonic() - last > LINE_EVERY_S:
                 last = time.monotonic()
                 echo(tqdm.format_meter(done, total, last - start, ncols=80, prefix=what, unit="B", unit_scale=True))
-
-
-def _finished(
-    function: Callable[[Task], None], tasks: Sequence[Task], pool: ProcessPoolExecutor | None
-) -> Iterator[Task]:
-    if pool is None:
-        for task in tasks:
-            function(task)
-            yield task
-        return
-    futures = {pool.submit(function, task): task for task in tasks}
-    for future in as_completed(futures):
-        future.result()
-        yield futures[future]

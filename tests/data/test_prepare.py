@@ -406,6 +406,10 @@ def test_the_command_prints_the_same_table_both_times(tmp_path: Path, capsys: py
         (["=3"], 2, "'=3'"),
         (["data"], 2, "data"),
         (["data.root=/proc/nowhere"], 3, "/proc/nowhere"),
+        (["--workers=-1"], 2, "--workers is -1; it must be 1 or more"),
+        (["hydra/launcher=slrm"], 2, "'hydra/launcher=slrm': data.prepare knows hydra/launcher=slurm only"),
+        (["hydra/launcher=slurm", "hydra.launcher.partitoin=cpu"], 2, "did you mean 'partition'"),
+        (["hydra/launcher=slurm", "hydra.launcher.time=0"], 2, "hydra.launcher.time is 0; it must be at least 1"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence(
