@@ -121,7 +121,8 @@ def _prepared(
         else:
             entry = _entry(config, name, located.files[name], selection.counts(name), splits[name])
         entries[name] = entry | {"inputs": located.inputs[name]}
-    for name, found in contaminated(tasks, _training_documents(config, selection)).items():
+    documents = _training_documents(config, selection) if tasks else ()  # reading all of them takes long
+    for name, found in contaminated(tasks, documents).items():
         entries[name]["questions"]["contaminated"] = found
     if tasks and located.indexed:
         stages.echo("note: corpora that are tokenised already were not searched for answers of tasks")
