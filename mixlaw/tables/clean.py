@@ -11,6 +11,7 @@ import pandas as pd
 
 from mixlaw.laws.law import FLOOR
 from mixlaw.tables import lr_schedules, unit_checks
+from mixlaw.tables.available import gaps
 from mixlaw.tables.columns import LOSS, WEIGHT
 from mixlaw.tables.factor_levels import level_notes
 from mixlaw.tables.notes import listed
@@ -39,7 +40,8 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
     Left out: the later of two rows of one run at the same tokens with the same losses; the earlier of two less than 1 %
     apart in tokens; checkpoints in warm-up, see `mixlaw.tables.warm_up`. Kept, with a note: weights of exactly zero,
     losses that end above their lowest value, numbers that seem to be in other units, sizes such as 410M that are not N.
-    `warnings` gets what concerns every fit: losses in other units, checkpoints in the middle of a schedule.
+    `warnings` gets what concerns every fit: losses in other units, checkpoints in the middle of a schedule, gaps in the
+    available tokens.
     """
     if table.cleaned:
         return table
@@ -54,7 +56,7 @@ def prepare(table: Table, keep_warmup: bool = False) -> Table:
     _note_sizes(table, notes)
     notes += level_notes(table.frame)
     schedule, _ = lr_schedules.mid_schedule_warnings(table.frame, table.domains, table.targets)
-    warnings = [*table.warnings, *_unit_warnings(table), *schedule]
+    warnings = [*table.warnings, *_unit_warnings(table), *schedule, *gaps(table)]
     return replace(table, notes=table.notes + notes, warnings=warnings, cleaned=True)
 
 
