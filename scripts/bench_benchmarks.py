@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, ndtr
 from tqdm import tqdm
 
 from mixlaw.benchmarks.fit_benchmarks import fit_benchmarks
@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 DOMAINS, UNITS = ("web", "code", "wiki"), Units(1e8, 1e10)
 TRUTH = np.log(np.array([0.5, 3.0, 1.5, 6.0, 0.5, 0.4, 0.6, 0.25, 0.35, 0.20, 0.30]))  # of the additive law, bits/byte
 SIZES, BIG, SHARES, RUNS, HELD = (2e7, 8e7, 3.2e8), 1.28e9, (5, 10, 20, 40), 24, 8
+DIFFICULTY = 0.3  # bits/byte, between questions
 LOSS_NOISE = 0.005  # bits/byte, between runs and between evaluations
 
 
@@ -44,7 +45,8 @@ class Case:
     midpoint, slope, ceiling, chance : of the sigmoid of the loss
     questions : of an evaluation
     run : sd of the score between runs of equal loss
-    shared : whether all runs answer the same questions, each with its own difficulty, so that errors are correlated
+    alike : correlation of the errors of two runs on the same question, whose difficulties then differ; 0: no two
+        evaluations share a question
     by_mixture : change of the score from no to all code at equal loss, which the curve does not know
     """
 
@@ -54,14 +56,14 @@ class Case:
     chance: float = 0.25
     questions: int = 1000
     run: float = 0.01
-    shared: bool = False
+    alike: float = 0.0
     by_mixture: float = 0.0
 
 
 CASES = {
     "rising": Case(),
     "few questions": Case(questions=150),
-    "same questions": Case(shared=True),
+    "same questions": Case(alike=0.7),
     "generated": Case(chance=0.0, ceiling=0.8),
     "near chance": Case(midpoint=0.55),
     "at chance": Case(ceiling=0.25),
@@ -70,35 +72,45 @@ CASES = {
 }
 
 
-def study(case: Case, rng: np.random.Generator, sizes: tuple[float, ...], runs: int) -> pd.DataFrame:
-    """Return runs with loss_task [bits/byte] and score_task."""
-    difficulty = np.random.default_rng(0).normal(0, 0.3, case.questions) if case.shared else np.zeros(case.questions)
+def study(case: Case, rng: np.random.Generator, sizes: tuple[float, ...], runs: int, questions: Array) -> pd.DataFrame:
+    """Return runs with loss_task [bits/byte] and score_task.
+
+    Parameters
+    ----------
+    questions : (2, q) normal variates: the difficulty of every question, and what all runs have in common in answering
+    """
     rows = []
     for i in range(runs):
         n, h = sizes[i % len(sizes)], rng.dirichlet(np.full(3, 1.5))
         d = n * np.array(SHARES)
         x = UNITS.inputs(np.full(len(d), n), d, np.tile(h[:, None], len(d)))
         true = get_law("additive").loss(TRUTH[None], x)[0] + LOSS_NOISE * rng.normal()
-        expected = scores(case, true, difficulty) + case.run * rng.normal() + case.by_mixture * (h[1] - 1 / 3)
+        shift = case.run * rng.normal() + case.by_mixture * (h[1] - 1 / 3)
+        score = answered(case, true, shift, rng, questions)
         weights = dict(zip((f"weight_{name}" for name in DOMAINS), h, strict=True))
-        score = rng.binomial(case.questions, np.clip(expected, 0, 1)) / case.questions
         measured = {"loss_task": true + LOSS_NOISE * rng.normal(size=len(d)), "score_task": score}
         rows.append(pd.DataFrame({"run_id": f"run{i}", "n_params": n, "n_tokens": d} | weights | measured))
     return pd.concat(rows, ignore_index=True)
 
 
-def scores(case: Case, loss: Array, difficulty: Array) -> Array:
-    """Return the expected scores at true losses (n,): means over questions of their sigmoids."""
-    each = expit(-case.slope * (loss[:, None] + difficulty - case.midpoint))
-    expected: Array = case.chance + (case.ceiling - case.chance) * each.mean(1)
-    return expected
+def answered(case: Case, loss: Array, shift: float, rng: np.random.Generator, questions: Array) -> Array:
+    """Return the scores of a run's evaluations at true losses (n,): the shares of questions that are answered."""
+    harder = DIFFICULTY * questions[0] if case.alike else np.zeros(1)
+    expected = expit(-case.slope * (loss[:, None] + harder - case.midpoint))
+    p = np.clip(case.chance + (case.ceiling - case.chance) * expected + shift, 0, 1)
+    if not case.alike:
+        return rng.binomial(case.questions, p[:, 0]) / case.questions
+    luck = case.alike**0.5 * questions[1] + (1 - case.alike) ** 0.5 * rng.normal(size=p.shape)
+    share: Array = (ndtr(luck) < p).mean(1)
+    return share
 
 
 def measure(name: str, seed: int) -> dict[str, object]:
     """Return verdict, coverage and width of the forecasts of one study."""
     case, rng = CASES[name], np.random.default_rng([seed, *name.encode()])
-    table = check_frame(study(case, rng, SIZES, RUNS), "the study")
-    big = study(case, rng, (BIG,), HELD).groupby("run_id").tail(1).reset_index(drop=True)
+    questions = np.random.default_rng(seed).normal(size=(2, case.questions))
+    table = check_frame(study(case, rng, SIZES, RUNS, questions), "the study")
+    big = study(case, rng, (BIG,), HELD, questions).groupby("run_id").tail(1).reset_index(drop=True)
     laws = fit_laws(table, "additive", n_jobs=1, seed=seed)
     curve = fit_benchmarks(table, case.chance)
     found = predict_scores(curve, laws.best, check_frame(big, "the big runs"))

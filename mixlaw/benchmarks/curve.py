@@ -18,8 +18,8 @@ from mixlaw.tables.units import NATS
 FAR = 1.0  # distance below the runs' losses, as a multiple of their range, beyond which a score is not predictable
 SEED = 1
 WIDEST = 0.5  # width of an interval, as a share of the way from chance to 1, above which a score is not predictable
-OWN = ("name", "target", "unit", "chance", "reason")  # that are text or a number
-HELD = ["held_out", "n_runs", "measured", "predicted", "error", "inside"]
+OWN = ("name", "target", "unit", "chance", "widening", "reason")  # that are text or a number
+HELD = ["held_out", "n_runs", "measured", "predicted", "error", "inside", "ratio"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,7 +34,9 @@ class ScoreCurve:
     fit : parameters, their resamples, and the scatter of runs
     points : the evaluations that it is fitted to
     held : per size that was predicted from smaller ones: held_out (which), n_runs, measured and predicted (mean scores
-        of its runs' last evaluations), error (mean absolute), inside (share of these runs in their 90 % intervals)
+        of its runs' last evaluations), error (mean absolute), inside (share of these runs in their 90 % intervals, as
+        smaller sizes widen them), ratio (rms error by the sd of the interval before it is widened)
+    widening : factor of all deviations from the best curve, from the errors on held-out runs
     reason : why the score is not predictable from these runs, in a sentence; empty if it is
     unit : of the losses
     """
@@ -45,6 +47,7 @@ class ScoreCurve:
     fit: Fit
     points: Points
     held: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=HELD))
+    widening: float = 1.0
     reason: str = ""
     unit: str = NATS
 
@@ -80,8 +83,8 @@ class ScoreCurve:
     def draws(self, loss: Array) -> Array:
         """Return (b, n) scores of single new runs, from losses (n,), or (b, n) drawn by the first stage."""
         theta, off = self.new_runs(len(self.fit.draws) if loss.ndim == 1 else len(loss))
-        expected = scores(theta, np.atleast_2d(loss), self.chance)
-        drawn: Array = np.clip(expected + off * binomial(expected), 0.0, 1.0)
+        centre, expected = (scores(each, np.atleast_2d(loss), self.chance) for each in (self.fit.theta, theta))
+        drawn: Array = np.clip(centre + self.widening * (expected + off * binomial(expected) - centre), 0.0, 1.0)
         return drawn
 
     def new_runs(self, count: int) -> tuple[Array, Array]:

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from mixlaw.benchmarks.curve import ScoreCurve
 from mixlaw.benchmarks.fit import fit_curve
+from mixlaw.benchmarks.held_out import checked
 from mixlaw.benchmarks.points import Points, points_of, score_pairs
 from mixlaw.benchmarks.saved import Benchmarks
-from mixlaw.benchmarks.verdict import held_out, reason_of
+from mixlaw.benchmarks.verdict import reason_of
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.fitting.estimator import ProgressCallback
 from mixlaw.fitting.fitted import Data, as_table
@@ -62,7 +63,7 @@ def _curve(table: Table, name: str, points: Points, loss: str, chance: float) ->
     target = loss.removeprefix(LOSS)
     unit = table.units.get(target, NATS)
     curve = ScoreCurve(name, target, chance, fit_curve(points, chance), points, unit=unit)
-    curve = replace(curve, held=held_out(curve))
+    curve = checked(curve)
     return replace(curve, reason=reason_of(curve))
 
 

@@ -65,8 +65,9 @@ class Benchmarks(Mapping[str, ScoreCurve]):
 
         Returns
         -------
-        DataFrame of benchmark, target, runs, chance, midpoint, slope and ceiling of the curve, scatter (sd of a run's
-        score halfway), held_out, error and inside (see `ScoreCurve.held`, of the largest size), and reason
+        DataFrame of benchmark, target, runs, chance, midpoint, slope and ceiling of the curve, widened (factor of the
+        intervals), scatter (sd of a run's score halfway), held_out, error and inside (see `ScoreCurve.held`, of the
+        largest size), and reason
         """
         return pd.DataFrame([_summary(curve) for curve in self.curves.values()])
 
@@ -113,6 +114,6 @@ def _summary(curve: ScoreCurve) -> dict[str, Any]:
         "chance": curve.chance,
         **curve.params,
     }
-    row |= {"scatter": curve.fit.scatter.total * (half * (1 - half)) ** 0.5}
+    row |= {"widened": curve.widening, "scatter": curve.fit.scatter.total * (half * (1 - half)) ** 0.5}
     last = curve.held.iloc[-1] if len(curve.held) else {"held_out": "", "error": float("nan"), "inside": float("nan")}
     return row | {name: last[name] for name in ("held_out", "error", "inside")} | {"reason": curve.reason}

@@ -1,57 +1,16 @@
 """Whether a score is predictable from these runs: what held-out runs and the runs near chance say."""
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.stats import binomtest, spearmanr
 
-from mixlaw.benchmarks.curve import HELD, ScoreCurve
-from mixlaw.benchmarks.fit import LEAST_RUNS, fit_curve
+from mixlaw.benchmarks.curve import ScoreCurve
 from mixlaw.benchmarks.points import Points
-from mixlaw.text import count_text, percent
+from mixlaw.text import percent
 
 CHANCE_OF_RISE = 0.01  # p value above which a rise of the score may be luck
 CHANCE_BELOW = 0.01  # p value below which scores below chance are no luck
 LEAST_INSIDE = 0.5  # of the runs of the largest size in their 90 % intervals
-BEST = 1 / 3  # of the runs are held out by their loss, if there is one size only
-
-
-def held_out(curve: ScoreCurve) -> pd.DataFrame:
-    """Return how well the runs of each size are predicted by a curve that is fitted to smaller sizes.
-
-    The losses of the held-out runs count as known. With one size only, the third of the runs with the lowest losses is
-    held out. Columns are those of `ScoreCurve.held`; empty where too few runs are left to fit.
-    """
-    rows, points = [], curve.points
-    for name, held in _parts(points):
-        rest = points.where(~held)
-        if rest.n_runs < LEAST_RUNS:
-            continue
-        fitted = replace(curve, fit=fit_curve(rest, curve.chance), points=rest)
-        ends = points.where(held).ends
-        found = fitted.predict(ends.loss)
-        inside = (found["low"] <= ends.score) & (ends.score <= found["high"])
-        error = float(np.abs(found["score"] - ends.score).mean())
-        rows.append((name, ends.n_runs, ends.score.mean(), found["score"].mean(), error, inside.mean()))
-    return pd.DataFrame(rows, columns=HELD)
-
-
-def _parts(points: Points) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield the name of a held-out part and its mask (n,): the sizes in increasing order, without larger ones."""
-    ends = points.ends
-    if points.size.max() == points.size.min():
-        best = np.argsort(ends.loss)[: max(round(BEST * len(ends.loss)), 1)]
-        yield "lowest losses", np.isin(points.run, best)
-        return
-    for size in range(1, int(points.size.max()) + 1):
-        yield _size_name(points, size), points.size == size
-
-
-def _size_name(points: Points, size: int) -> str:
-    return f"N = {count_text(float(np.median(points.n_params[points.size == size])))}"
 
 
 def reason_of(curve: ScoreCurve) -> str:

@@ -21,6 +21,7 @@ def curve_json(curve: ScoreCurve, fit: FittedLaw, kept: NDArray[np.int64]) -> di
         "theta": curve.fit.theta.tolist(),
         "draws": [[float(f"{value:.{DIGITS}g}") for value in each] for each in theta[kept].tolist()],
         "off": [float(f"{value:.{DIGITS}g}") for value in off[kept, 0].tolist()],
+        "widening": curve.widening,
         "lowest": curve.lowest,
         "widest": curve.widest,
         "reason": curve.reason,

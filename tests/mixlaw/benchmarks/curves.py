@@ -19,5 +19,5 @@ def curves(target: str = "main", other: str = "main", seed: int = 0) -> Benchmar
     score = 0.25 + 0.66 / (1 + np.exp(np.exp(theta[1]) * (loss - 2.5)))
     points = Points(loss, score, np.arange(24) // 2, np.full(24, 1e8), np.zeros(24, np.int64), np.ones(24))
     fit = Fit(theta, theta + 0.1 * rng.normal(size=(70, 3)), Scatter(0.02, 0.03))
-    quiz = ScoreCurve("quiz", target, 0.25, fit, points)
+    quiz = ScoreCurve("quiz", target, 0.25, fit, points, widening=1.5)
     return Benchmarks({"quiz": quiz, "exam": replace(quiz, name="exam", target=other, reason="all runs are at chance")})

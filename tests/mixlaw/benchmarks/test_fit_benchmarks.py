@@ -1,6 +1,7 @@
 """Curves from loss to score on synthetic runs: parameters, intervals, verdicts, and files."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -43,6 +44,24 @@ def test_an_interval_of_most_scores_is_no_prediction(found):
     assert "holds most scores from chance to 1" in found["arc"].predict(np.array([1.0]), drawn)["reason"].item()
 
 
+def test_each_size_is_predicted_from_smaller_ones_only(found):
+    frame = scored_runs()
+    changed = frame["score_arc"].where(frame["n_params"] < 1e8, 0.9)
+    again = fit_benchmarks(frame.assign(score_arc=changed), 0.25)["arc"]
+    pd.testing.assert_series_equal(again.held.iloc[0], found["arc"].held.iloc[0])
+    assert again.held["predicted"].iloc[1] == found["arc"].held["predicted"].iloc[1]
+
+
+def test_errors_on_held_out_sizes_widen_the_intervals(found):
+    frame = scored_runs()
+    bent = fit_benchmarks(frame.assign(score_arc=frame["score_arc"] + 0.04 * (frame["n_params"] > 1e8)), 0.25)["arc"]
+    assert bent.widening > 1.2
+    assert bent.held["ratio"].iloc[-1] > found["arc"].held["ratio"].iloc[-1]
+    wide, plain = (curve.predict(np.array([0.95])) for curve in (bent, replace(bent, widening=1.0)))
+    grown = (wide["high"] - wide["low"]) / (plain["high"] - plain["low"])
+    assert grown.item() == pytest.approx(bent.widening, rel=0.1)
+
+
 def test_uncertain_losses_widen_the_interval_of_the_score(found):
     curve, loss = found["arc"], np.array([1.0])
     drawn = loss + np.random.default_rng(0).normal(0, 0.05, (200, 1))
@@ -62,7 +81,7 @@ def test_uncertain_losses_widen_the_interval_of_the_score(found):
     ],
 )
 def test_runs_that_cannot_predict_a_score_say_why(cells, words):
-    curve = fit_benchmarks(scored_runs(n_runs=12).assign(**cells), 0.25)["arc"]
+    curve = fit_benchmarks(scored_runs().assign(**cells), 0.25)["arc"]
     assert re.search(words, curve.reason)
     assert (curve.predict(np.array([1.0]))["reason"] == curve.reason).all()
 

@@ -6,8 +6,9 @@ const MOST_CERTAIN = 1e-3;
 function scoreOf(page, curve, { centre, runs }) {
   const drawn = runs.map((loss, b) => {
     const expected = scoreAt(curve, curve.draws[b], loss);
+    const best = scoreAt(curve, curve.theta, loss);
     const p = clamped(expected, MOST_CERTAIN, 1 - MOST_CERTAIN);
-    return clamped(expected + curve.off[b] * Math.sqrt(p * (1 - p)), 0, 1);
+    return clamped(best + curve.widening * (expected + curve.off[b] * Math.sqrt(p * (1 - p)) - best), 0, 1);
   });
   const score = scoreAt(curve, curve.theta, centre);
   return [score, ...interval(drawn, page.level, score)];
