@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from mixlaw.advice.ask import law_of
 from mixlaw.advice.constraints import RECOMMENDED
 from mixlaw.advice.objective import Objective, as_mixture
 from mixlaw.advice.optima import optimum
@@ -57,14 +58,20 @@ class Repeats:
 
 
 def repeats(laws: FittedLaws, answer: Recommendation) -> Repeats | None:
-    """Return how the big run of a recommendation repeats its domains; None if no mixture repeats one."""
+    """Return how the big run of a recommendation repeats its domains; None if no mixture repeats one.
+
+    Raises
+    ------
+    ConfigError
+        If the recommendation is by a law that is not among `laws`.
+    """
     mixtures = {RECOMMENDED: answer.weights} | answer.baselines
     columns = {"available": answer.question.available} | {name: answer.epochs_of(h) for name, h in mixtures.items()}
     epochs = pd.DataFrame(columns).rename_axis("domain").reset_index()
     epochs = epochs[(epochs[[*mixtures]] > 1).any(axis=1)]
     if epochs.empty:
         return None
-    objective = Objective(laws.fits[answer.law], answer.question, laws.sizes)
+    objective = Objective(law_of(laws, answer.law), answer.question, laws.sizes)
     return Repeats(epochs, _scarcity(objective, answer) if "available" in objective.reads else None)
 
 

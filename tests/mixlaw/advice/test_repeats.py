@@ -85,6 +85,11 @@ def test_a_law_of_fresh_tokens_gives_epochs_only():
         epochs(None, answer, found.scarcity)
 
 
+def test_an_answer_by_another_law_is_refused(laws, answer):
+    with pytest.raises(ConfigError, match="unknown law 'multiplicative-repeats'"):
+        repeats(fitted("additive", {"main": TRUTHS["additive"]}), answer)
+
+
 def test_nothing_is_said_where_nothing_is_read_twice(laws):
     assert repeats(laws, recommend(laws, **BIG, available={"docs": 1e11})) is None
 
