@@ -42,10 +42,12 @@ class Finetuned:
     ----------
     amounts : by their number of tokens
     most : largest share of pretraining data in runs of any size
+    unit : of the losses
     """
 
     amounts: list[Amount]
     most: float
+    unit: str
 
 
 def finetuned(fit: FittedLaw, tables: Sequence[Table], own: FittedLaw | None = None) -> Finetuned | None:
@@ -82,7 +84,7 @@ def finetuned(fit: FittedLaw, tables: Sequence[Table], own: FittedLaw | None = N
     largest = ends[levels(ends["n_params"]) == levels(ends["n_params"]).max()]
     by_tokens = largest.groupby(levels(largest["n_tokens"]))
     amounts = [_amount(fit, own, runs, _tuning(fit, runs, domain, old), most) for _, runs in by_tokens]
-    return Finetuned(amounts, most)
+    return Finetuned(amounts, most, fit.unit_of())
 
 
 def _tuning(fit: FittedLaw, runs: pd.DataFrame, domain: str, old: dict[str, float]) -> Tuning:

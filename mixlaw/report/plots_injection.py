@@ -9,6 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from mixlaw.advice.injection import Tuning
 from mixlaw.report.finetuned import Amount, Finetuned
 from mixlaw.report.plots_laws import axes, colours, legend_above, short
+from mixlaw.tables.units import brackets
 from mixlaw.text import count_text, percent
 
 LINEAR = 0.005  # shares below it have a linear scale, so that 0 can be shown
@@ -31,7 +32,7 @@ def forgotten(ax: Axes | None, runs: Finetuned) -> Axes:
             left = loss + amount.found.at(share)["forgotten"]
             ax.plot(share, left, "*", ms=14, mec="white", color=colour, label=label, zorder=4)
     ax.axhline(before, color="black", ls="--", lw=1, label="before finetuning")
-    ax.set(ylabel="loss of the pretraining domains [nats/token]")
+    ax.set(ylabel=f"loss of the pretraining domains {brackets(runs.unit)}")
     return _finish(ax, runs, "What finetuning forgets")
 
 
@@ -44,7 +45,7 @@ def injection_cost(ax: Axes | None, runs: Finetuned) -> Axes:
         ax.fill_between(curve["share"], curve["cost_low"], curve["cost_high"], color=colour, alpha=0.13, lw=0)
         if "cost" in measured:
             ax.plot(measured["share"], measured["cost"], "o", ms=4, color=colour)
-    ax.set(ylabel=f"added to the loss of {short(domain)} [nats/token]")
+    ax.set(ylabel=f"added to the loss of {short(domain)} {brackets(runs.unit)}")
     return _finish(ax, runs, f"What injection costs {short(domain)}")
 
 

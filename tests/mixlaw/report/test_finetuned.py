@@ -86,6 +86,7 @@ def test_figures_mark_the_recommended_shares_and_what_lies_beyond_the_runs():
     ax = forgotten(None, runs)
     stars = [line for line in ax.lines if line.get_marker() == "*"]
     assert [star.get_xdata()[0] for star in stars] == [a.found.share for a in runs.amounts]
+    assert ax.get_ylabel() == "loss of the pretraining domains [nats]"
     assert "beyond the runs" in [text.get_text() for text in ax.get_legend().get_texts()]
     costs = injection_cost(None, found())
     assert len([line for line in costs.lines if line.get_marker() == "o"]) == 2
