@@ -6,14 +6,14 @@ from pathlib import Path
 
 import yaml
 
-from data.yaml_files import check_scalars
+from data.yaml_files import check_scalars, check_syntax
 
 _DEFAULTS = re.compile(r"^defaults:[^\n]*\n((?:[ \t]*(?:-|#)[^\n]*\n?|[ \t]+[^\n]*\n?|\s*\n)*)", re.M)
 _CHOICE = re.compile(r"[+]?([a-z_/]+)(?:@[^=]*)?=(.+)", re.S)
 
 
 def check_chosen_files(folders: Sequence[Path], main: str, overrides: Iterable[str]) -> None:
-    """Check the scalars of the files that are composed, and of no others.
+    """Check syntax and scalars of the files that are composed, and of no others.
 
     Parameters
     ----------
@@ -23,10 +23,12 @@ def check_chosen_files(folders: Sequence[Path], main: str, overrides: Iterable[s
     Raises
     ------
     ConfigError
-        See `check_scalars`.
+        See `check_syntax` and `check_scalars`.
     """
     for path in chosen_files(folders, main, overrides):
-        check_scalars(path.read_bytes(), path)
+        raw = path.read_bytes()
+        check_syntax(raw, path)
+        check_scalars(raw, path)
 
 
 def chosen_files(folders: Sequence[Path], main: str, overrides: Iterable[str]) -> list[Path]:
@@ -55,7 +57,7 @@ def _defaults_of(path: Path, group: str) -> Iterator[tuple[str, str]]:
     match = _DEFAULTS.search(path.read_text(encoding="utf-8", errors="replace"))
     try:
         entries = yaml.safe_load(match[1]) if match else None
-    except yaml.YAMLError:  # Hydra reports it
+    except yaml.YAMLError:  # `check_syntax` reports it
         entries = None
     for entry in entries if isinstance(entries, list) else []:
         pairs = entry.items() if isinstance(entry, dict) else [("", entry)]

@@ -113,6 +113,14 @@ def test_a_misread_name_of_a_domain_is_one_sentence_for_every_command(own: Path,
     assert list(compose_data(["data=other"]).domains) == ["fine", "en"]  # a file that is not used does not matter
 
 
+@pytest.mark.parametrize("broken", ["targets: a: b: c", "targets: {a: b", "targets:\n\t- a"])
+def test_a_file_that_is_not_yaml_is_one_sentence_for_every_command(own: Path, broken: str) -> None:
+    (own / "data/mine.yaml").write_text(f"name: mine\n{broken}\n")
+    for compose in (compose_data, compose_config):
+        with pytest.raises(ConfigError, match=r"mine\.yaml, line [23]: it is not YAML: "):
+            compose(["data=mine"])
+
+
 @pytest.mark.parametrize("domain", ["'no'", "'2019'", "'on'", "3d-scans", "'007'"])
 def test_a_name_that_can_be_prepared_can_be_given_a_weight(own: Path, domain: str) -> None:
     write_data(own, "mine", domain)
