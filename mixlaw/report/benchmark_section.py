@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pandas as pd
+from markupsafe import Markup
 
 from mixlaw.benchmarks.curve import ScoreCurve
 from mixlaw.benchmarks.saved import Benchmarks
@@ -15,10 +16,12 @@ from mixlaw.text import percent
 
 def benchmark_section(benchmarks: Benchmarks, pictures: Sequence[Picture | Chart]) -> Section:
     """Return the section with the pictures of all curves."""
-    return Section(
-        "Benchmarks",
-        render("benchmarks", sentences=verdicts(benchmarks), pictures=pictures, tables=_tables(benchmarks)),
-    )
+    return Section("Benchmarks", benchmarks_html(benchmarks, pictures))
+
+
+def benchmarks_html(benchmarks: Benchmarks, pictures: Sequence[Picture | Chart]) -> Markup:
+    """Return the verdicts and the tables of curves and of their errors on held-out runs, with these pictures."""
+    return render("benchmarks", sentences=verdicts(benchmarks), pictures=pictures, tables=_tables(benchmarks))
 
 
 def verdicts(benchmarks: Benchmarks) -> list[str]:

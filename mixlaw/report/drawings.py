@@ -167,7 +167,7 @@ def choose_drawings(m: Material) -> dict[str, Drawing]:
     wanted |= {"errors"} if m.laws.scores else set()
     wanted |= {"tokens"} if m.table is not None and count_levels(m.table.frame, "n_tokens") > 1 else set()
     found: dict[str, Drawing] = {name: partial(_of_material, draw, m) for name, draw in DRAWN.items() if name in wanted}
-    return found | {name: partial(_of_curve, m.benchmarks[each]) for name, each in score_names(m.benchmarks).items()}
+    return found | {name: partial(draw_curve, m.benchmarks[each]) for name, each in score_names(m.benchmarks).items()}
 
 
 def score_names(benchmarks: Benchmarks) -> dict[str, str]:
@@ -179,7 +179,8 @@ def _of_material(draw: Callable[[Axes | None, Material], Axes], m: Material, ax:
     return draw(ax, m)
 
 
-def _of_curve(curve: ScoreCurve, ax: Axes | None) -> Axes:
+def draw_curve(curve: ScoreCurve, ax: Axes | None) -> Axes:
+    """Draw the curve of one benchmark."""
     return score_curve(ax, curve)
 
 

@@ -2,20 +2,31 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 
 import matplotlib
 import pandas as pd
 from markupsafe import Markup
 
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.errors import ConfigError
 from mixlaw.fitting.fitted import FittedLaw
 from mixlaw.fitting.identifiability import distinct
 from mixlaw.fitting.saved import FittedLaws
 from mixlaw.report import plots_laws as plots
-from mixlaw.report.answer_tables import losers_sentences, outcomes_table, path_table, question, sentences, weights_table
-from mixlaw.report.drawings import OF_MIXTURES, Drawing, answer_drawings, choose_drawings
+from mixlaw.report.answer_tables import (
+    losers_sentences,
+    outcomes_table,
+    path_table,
+    question,
+    scores_sentences,
+    scores_table,
+    sentences,
+    weights_table,
+)
+from mixlaw.report.benchmark_section import benchmarks_html
+from mixlaw.report.drawings import OF_MIXTURES, Drawing, answer_drawings, choose_drawings, draw_curve
 from mixlaw.report.fonts import any_script
 from mixlaw.report.material import Material
 from mixlaw.report.pictures import drawn
@@ -46,7 +57,7 @@ def show(thing: object, laws: FittedLaws | None = None) -> Display:
 
     Parameters
     ----------
-    thing : FittedLaw, FittedLaws, Comparison, Recommendation or Table
+    thing : FittedLaw, FittedLaws, Comparison, Recommendation, Benchmarks or Table
     laws : of a recommendation; with them the predicted loss is drawn over the simplex
 
     Raises
@@ -54,7 +65,7 @@ def show(thing: object, laws: FittedLaws | None = None) -> Display:
     ConfigError
         If it is anything else.
     """
-    known = "FittedLaw, FittedLaws, Comparison, Recommendation or Table"
+    known = "FittedLaw, FittedLaws, Comparison, Recommendation, Benchmarks or Table"
     raise ConfigError(f"show takes a {known}, not a {type(thing).__name__}")
 
 
@@ -81,6 +92,11 @@ def _(answer: Recommendation, laws: FittedLaws | None = None) -> Display:
         chosen = choose_drawings(Material(laws, answer=answer))
         drawings = {name: draw for name, draw in chosen.items() if name in OF_MIXTURES}
     return _display(answer_html(answer), drawings.values())
+
+
+@show.register
+def _(benchmarks: Benchmarks) -> Display:
+    return _display(benchmarks_html(benchmarks, []), [partial(draw_curve, curve) for curve in benchmarks.values()])
 
 
 @show.register
@@ -168,6 +184,8 @@ def answer_html(answer: Recommendation) -> Markup:
         weights=weights_table(answer),
         sentences=[*losers_sentences(answer), *sentences(answer)],
         outcomes=outcomes_table(answer),
+        scores=scores_table(answer),
+        unpredictable=scores_sentences(answer),
         warnings=answer.warnings,
         override=answer.override,
         path=path_table(answer),

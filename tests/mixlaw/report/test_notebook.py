@@ -13,6 +13,7 @@ from mixlaw.report.notebook import show
 from mixlaw.selection.compare import compare
 from mixlaw.tables.examples import small_study
 from tests.mixlaw.answers import laws, runs
+from tests.mixlaw.benchmarks.curves import curves
 
 
 def page_of(thing: object, *more: object) -> str:
@@ -71,3 +72,14 @@ def test_a_table_is_shown_with_ranges_and_notes() -> None:
 def test_anything_else_is_refused_by_its_type(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a PosixPath"):
         show(tmp_path)
+
+
+def test_benchmarks_are_shown_with_verdicts_and_a_curve_each() -> None:
+    page = page_of(curves())
+    assert "exam: not predictable from these runs: all runs are at chance" in page
+    assert len(pictures(page)) == 2
+
+
+def test_an_answer_with_benchmarks_shows_their_scores() -> None:
+    page = page_of(recommend(laws(3), Question(7e9, 150e9, {"main": 1.0}), benchmarks=curves()))
+    assert "exam is not predictable: all runs are at chance" in page
