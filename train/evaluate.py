@@ -11,7 +11,7 @@ from data.store.questions import Choices, task_names
 from data.store.tokens import Manifest
 from data.stream.items import Layout
 from data.stream.loader import Batch, evaluation_set
-from data.stream.questions import task_costs, task_set
+from data.stream.questions import task_facts, task_set
 from mixlaw.errors import ConfigError
 from train.config import EvaluationConfig, TrainConfig
 from train.distributed import World
@@ -143,10 +143,10 @@ def evaluation_costs(config: TrainConfig, manifest: Manifest, n_evaluations: int
     Returns
     -------
     n_evaluations; n_tokens, of all of them, with padding (an upper bound where domains have little text); tasks, where
-    there are any: task -> its questions, sequences, cut contexts and tokens (`data.stream.questions.task_costs`)
+    there are any: task -> its facts of one evaluation (`data.stream.questions.task_facts`)
     """
     layout, evaluation = config.layout(), config.evaluation
-    tasks = task_costs(manifest, layout, evaluation.max_questions, config.stream.batch_size)
+    tasks = task_facts(manifest, layout, evaluation.max_questions, config.stream.batch_size)
     n_texts = len(manifest.domains) + len(manifest.targets) - len(tasks)
     once = n_texts * evaluation.n_sequences * layout.seq_len + sum(task["n_tokens"] for task in tasks.values())
     costs = {"n_evaluations": n_evaluations, "n_tokens": n_evaluations * once}

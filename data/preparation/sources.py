@@ -4,6 +4,7 @@ import csv
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from data.config import TASK_READERS, TEXT, DataConfig, SourceConfig, TokenizerConfig
@@ -137,16 +138,23 @@ def documents(
     elif source.reader == "hub":
         yield from hub(Path(source.path), source, bad)
     for path in files:
-        try:
+        with unreadable_files_named(path, source.reader):
             if source.reader == "tokens":
                 yield from token_documents(path, source, tokenizer or TokenizerConfig())
                 continue
             yield from READERS[source.reader](path, source, bad)
-        except MixlawError:
-            raise
-        except UNREADABLE as error:
-            cause = str(error).strip().split("\n")[0] or type(error).__name__
-            raise DataError(f"{path}: the reader '{source.reader}' cannot read it: {cause}") from None
+
+
+@contextmanager
+def unreadable_files_named(path: Path, reader: str) -> Iterator[None]:
+    """Turn exceptions of libraries for a file that cannot be read into a DataError with its name and the cause."""
+    try:
+        yield
+    except MixlawError:
+        raise
+    except UNREADABLE as error:
+        cause = str(error).strip().split("\n")[0] or type(error).__name__
+        raise DataError(f"{path}: the reader '{reader}' cannot read it: {cause}") from None
 
 
 def origin(source: SourceConfig) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from data.config import DataConfig, SourceConfig
 from data.demo_corpora.task_wheels import questions_in_wheel
-from data.preparation.sources import licence, origin
+from data.preparation.sources import licence, origin, unreadable_files_named
 from data.readers.questions import Choice, Question, questions_of, refuse_mixed
 from data.store.questions import SPLIT, StoredChoice, write_choices
 from data.store.tokens import SPLITS, token_dtype, write_split
@@ -50,13 +50,13 @@ def read_task(source: SourceConfig, files: Sequence[Path]) -> Task:
     Raises
     ------
     DataError
-        Naming file and line; see `data.readers.questions.parse`.
+        Naming file and line; see `data.readers.questions.parse`. Or if a file cannot be read.
     """
-    if source.member:
-        names = [f"{files[0].name}: {source.member}"]
-        read = [questions_in_wheel(files[0], source.member)]
-    else:
-        names, read = [str(path) for path in files], [questions_of(path) for path in files]
+    names, read = [], []
+    for path in files:
+        with unreadable_files_named(path, source.reader):
+            names.append(f"{path.name}: {source.member}" if source.member else str(path))
+            read.append(questions_in_wheel(path, source.member) if source.member else questions_of(path))
     questions = [(number, question) for number, several in enumerate(read) for question in several]
     refuse_mixed((question for _, question in questions), ", ".join(names))
     return Task(names, questions)

@@ -85,6 +85,11 @@ class Choices:
         """Whether questions have several choices, so that there is an accuracy."""
         return len(self.question) > self.n_questions
 
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing: the mean over questions of 1 / number of choices."""
+        return float((1 / np.unique(self.question, return_counts=True)[1]).mean())
+
     def take(self, rows: Ints | NDArray[np.bool_]) -> "Choices":
         """Return some of the choices."""
         columns = {name: values[rows] for name, values in vars(self).items() if name != "name"}

@@ -84,8 +84,8 @@ def _padded(length: int, seq_len: int) -> int:
     return min(-(-length // step) * step, seq_len)
 
 
-def task_costs(manifest: Manifest, layout: Layout, most: int, batch_size: int) -> dict[str, dict[str, int]]:
-    """Return what one evaluation of each task takes.
+def task_facts(manifest: Manifest, layout: Layout, most: int, batch_size: int) -> dict[str, dict[str, float]]:
+    """Return what one evaluation of each task takes, and what guessing would score.
 
     Parameters
     ----------
@@ -93,17 +93,19 @@ def task_costs(manifest: Manifest, layout: Layout, most: int, batch_size: int) -
 
     Returns
     -------
-    task -> n_questions, n_sequences, n_contexts_cut (sequences whose context is cut), n_tokens (places, with padding)
+    task -> n_questions, n_sequences, n_contexts_cut (sequences whose context is cut), n_tokens (places, with padding),
+    and where there are choices, chance (the accuracy of guessing)
     """
-    costs = {}
+    facts: dict[str, dict[str, float]] = {}
     for name in task_names(manifest):
         choices = read_choices(manifest, name)[0].of_questions(most)
         whole: Ints = np.sort(choices.stop - choices.start - 1)
         parts = np.array_split(whole, range(batch_size, len(whole), batch_size))
-        costs[name] = {
+        facts[name] = {
             "n_questions": choices.n_questions,
             "n_sequences": len(whole),
             "n_contexts_cut": int((whole > layout.seq_len).sum()),
             "n_tokens": sum(len(part) * _padded(int(part[-1]), layout.seq_len) for part in parts),
+            **({"chance": round(choices.chance, 6)} if choices.have_alternatives else {}),
         }
-    return costs
+    return facts

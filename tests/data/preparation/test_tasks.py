@@ -185,5 +185,14 @@ def test_files_of_one_task_are_of_one_kind(tmp_path: Path) -> None:
         prepare(config, quiet)
 
 
+@pytest.mark.parametrize("damage", [slice(0, 40), slice(20, None), slice(0, 0)], ids=["cut", "no header", "empty"])
+def test_a_damaged_file_is_named(tmp_path: Path, damage: slice) -> None:
+    raw = gzip.compress("".join(json.dumps(row) + "\n" for row in BEES).encode())
+    path = tmp_path / "bees.jsonl.gz"
+    path.write_bytes(raw[damage])
+    with pytest.raises(DataError, match=r"^.*bees\.jsonl\.gz(: the reader 'tasks' cannot read it| holds no question)"):
+        prepare(with_tasks(tmp_path, bees=SourceConfig("tasks", path=str(path))), quiet)
+
+
 def test_the_unit_is_one_that_tables_know() -> None:
     assert canonical_unit(BITS_PER_BYTE) == units.BITS_PER_BYTE == BITS_PER_BYTE

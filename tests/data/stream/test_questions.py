@@ -7,7 +7,7 @@ from data.prepare import prepare
 from data.store.questions import read_choices
 from data.store.tokens import Manifest
 from data.stream.items import IGNORED, Layout
-from data.stream.questions import check_tasks, task_costs, task_set
+from data.stream.questions import check_tasks, task_facts, task_set
 from mixlaw.errors import ConfigError, DataError
 from tests.data.preparation.test_tasks import quiet, with_tasks, write_task
 
@@ -48,12 +48,13 @@ def test_costs_are_those_of_the_sequences(manifest: Manifest, most: int, batch_s
     task = task_set(manifest, "numbers", layout, most, batch_size)
     n = min(most or 30, 30)
     lengths = task.choices.stop - task.choices.start
-    assert task_costs(manifest, layout, most, batch_size) == {
+    assert task_facts(manifest, layout, most, batch_size) == {
         "numbers": {
             "n_questions": n,
             "n_sequences": 3 * n,
             "n_contexts_cut": int((lengths > SEQ_LEN + 1).sum()),
             "n_tokens": sum(batch["tokens"][:, 1:].numel() for batch in task.batches),
+            "chance": pytest.approx(1 / 3, abs=1e-6),
         }
     }
 
