@@ -127,6 +127,8 @@ class DataConfig:
     split_targets: bool = False  # False: all documents of a target are measured; True: only its eval or test split
     bad_document_budget: int = 0  # unreadable documents to skip per domain; one more is an error
     image_size: int = 0  # images are stored as squares with sides of this many pixels; 0: texts only
+    decontaminate_words: int = 0  # drop documents that have so many words in a row with a target; 0: keep them
+    drop_near_duplicates: bool = False  # by MinHash, within and between domains; what a target has is dropped too
     content_hash: bool = False  # token files that stay where they are: sha256 of all their bytes too
     task_groups: dict[str, dict[str, Any]] = field(default_factory=dict)  # target -> task -> its weight in the mean
 
@@ -182,7 +184,9 @@ class DataConfig:
         facts = dataclasses.asdict(self) | {"root": None, "format": FORMAT_VERSION}
         del facts["task_groups"]  # averages of what is measured: no token depends on them
         drop_defaults(facts["tokenizer"], TokenizerConfig(), ("path", "end_id", "name"))
-        drop_defaults(facts, DataConfig(), ("image_size", "content_hash"))
+        drop_defaults(
+            facts, DataConfig(), ("image_size", "decontaminate_words", "drop_near_duplicates", "content_hash")
+        )
         if self.split_targets or not self.targets:  # hashes from before this setting existed stay valid
             del facts["split_targets"]
         if self.min_chars is None and not self.image_size:

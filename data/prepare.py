@@ -17,7 +17,7 @@ import errno
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,10 @@ LEFT_OUT = {  # reasons for which documents are dropped: counts of the manifest 
     "n_duplicate": "duplicate",
     "n_in_other_domain": "elsewhere",
     "n_bad": "bad",
+    "n_contaminated": "contaminated",
+    "n_near_duplicate": "near-duplicate",
 }
-NUMBER_COLUMNS = range(2, 5 + len(LEFT_OUT))  # of the table
+OPTIONAL = ("n_contaminated", "n_near_duplicate")  # columns of the table if some entry has these counts
 MIN_PIXELS, MAX_PIXELS = 4, 2048
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -153,6 +155,7 @@ def check_config(config: DataConfig) -> None:
         raise ConfigError(f"data.image_size is {config.image_size}; it must be {MIN_PIXELS} to {MAX_PIXELS} pixels")
     if config.image_size and config.tokenizer.kind == "given":
         raise ConfigError("data.tokenizer.kind=given: token files hold no images: set data.image_size to 0")
+    _check_comparison(config)
     for where, _, source in all_sources(config):
         check_source(source, where, config.tokenizer)
         if source.reader in TASK_READERS and (where.startswith("data.domains") or config.image_size):
@@ -161,6 +164,18 @@ def check_config(config: DataConfig) -> None:
             raise ConfigError(f"{where}: token files hold no images: set data.image_size to 0")
         if has_images(source) and not config.image_size:
             raise ConfigError(f"{where} has images: set data.image_size, their side in pixels, for example 32 or 224")
+
+
+def _check_comparison(config: DataConfig) -> None:
+    """Check the settings that drop documents because they are like others."""
+    if config.decontaminate_words < 0:
+        raise ConfigError(f"data.decontaminate_words is {config.decontaminate_words}; it must be 0 (off) or more")
+    if config.decontaminate_words and not config.targets:
+        raise ConfigError("data.decontaminate_words compares domains with data.targets: name one, or set it to 0")
+    setting = "drop_near_duplicates" if config.drop_near_duplicates else "decontaminate_words"
+    for where, _, source in all_sources(config):
+        if source.reader in FORMATS and (config.decontaminate_words or config.drop_near_duplicates):
+            raise ConfigError(f"{where}: token files that are read in place lose no documents: unset data.{setting}")
 
 
 @contextmanager
@@ -181,15 +196,18 @@ def _left(config: DataConfig) -> str:
 
 def table(manifest: Manifest) -> str:
     """Return a table of the domains in a prepared folder, with notes."""
-    rows = [("domain", "role", "documents", "tokens", "bytes", *LEFT_OUT.values(), "licence", "origin")]
-    for name, entry in manifest.facts["domains"].items():
+    entries = manifest.facts["domains"]
+    left_out = [key for key in LEFT_OUT if key not in OPTIONAL or any(key in e["counts"] for e in entries.values())]
+    titles = [LEFT_OUT[key] for key in left_out]
+    rows = [("domain", "role", "documents", "tokens", "bytes", *titles, "licence", "origin")]
+    for name, entry in entries.items():
         splits, counts = entry["splits"].values(), entry["counts"]
         totals = [sum(split[key] for split in splits) for key in ("n_documents", "n_tokens", "n_bytes")]
-        numbers = [*totals, *(counts.get(key, 0) for key in LEFT_OUT)]
+        numbers = [*totals, *(counts.get(key, 0) for key in left_out)]
         rows.append((name, entry["role"], *(f"{n:,}" for n in numbers), entry["licence"], entry["origin"]))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(_aligned, row, widths, range(len(row)))).rstrip() for row in rows]
-    notes = [note for name, entry in manifest.facts["domains"].items() for note in _notes(name, entry)]
+    lines = ["  ".join(_aligned(row, widths, range(2, 5 + len(titles)))).rstrip() for row in rows]
+    notes = [note for name, entry in entries.items() for note in _notes(name, entry)]
     return "\n".join([*lines, *notes, f"in {manifest.folder}", ""])
 
 
@@ -208,8 +226,9 @@ def _notes(name: str, entry: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: {unused:,} of {counts['n_documents']:,} documents are not measured (data.split_targets)"
 
 
-def _aligned(cell: str, width: int, column: int) -> str:
-    return cell.rjust(width) if column in NUMBER_COLUMNS else cell.ljust(width)
+def _aligned(row: Sequence[str], widths: Sequence[int], of_numbers: range) -> Iterator[str]:
+    for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        yield cell.rjust(width) if column in of_numbers else cell.ljust(width)
 
 
 def compose_config(overrides: list[str]) -> DataConfig:

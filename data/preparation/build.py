@@ -105,7 +105,7 @@ def _prepared(
     """Return the complete folder inside the work folder."""
     tasks = {name: read_task(config.targets[name], paths) for name, paths in located.tasks.items()}
     stages.read(parts)
-    selection = stages.select(parts)
+    selection = stages.compare(stages.select(parts), [text for task in tasks.values() for text in task.texts])
     _refuse_empty_splits(config, selection)
     tokenizer = pretrained or _make_tokenizer(config, selection, stages.echo)
     facts = _tokenizer_facts(config, tokenizer)

@@ -8,7 +8,7 @@ hash.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.preparation.sorted_documents import read_documents
+from data.staging import publish, staging_folder
 from data.store.tokens import SPLITS
 
 CHOSEN = np.dtype([("domain", "<u2"), ("split", "u1"), ("part", "<u4"), ("offset", "<i8"), ("n_bytes", "<i8")])
@@ -66,9 +67,38 @@ class Selection:
         """Return the contents of chosen documents."""
         return read_documents([self.parts / name for name in self._facts["parts"]], chosen)
 
+    def write_without(self, folder: Path, dropped: Iterable[NDArray[np.bool_]], reason: str) -> None:
+        """Write a selection of the same documents without some.
+
+        Parameters
+        ----------
+        dropped : for each bucket, which of its documents
+        reason : count that they are added to
+        """
+        facts = json.loads((self.folder / FACTS).read_bytes())
+        for counts in facts["counts"].values():
+            counts[reason] = 0
+        with staging_folder(folder) as staging:
+            for number, of_bucket in enumerate(dropped):
+                chosen = self.bucket(number)
+                chosen[~of_bucket].tofile(staging / f"{number:05d}.chosen")
+                _subtract(facts, number, chosen[of_bucket], reason)
+            (staging / FACTS).write_text(json.dumps(facts))
+            publish(staging, folder)
+
     def documents(self, name: str, split: str) -> Iterator[bytes]:
         """Yield the contents of a split in the order of their hash, which is random with respect to content."""
         wanted = self.names.index(name), SPLITS.index(split)
         for number in range(len(self.bucket_bytes)):
             chosen = self.bucket(number)
             yield from self.read(chosen[(chosen["domain"] == wanted[0]) & (chosen["split"] == wanted[1])])
+
+
+def _subtract(facts: dict[str, Any], number: int, dropped: NDArray[Any], reason: str) -> None:
+    """Take dropped documents of a bucket out of the counts and sizes of a selection."""
+    facts["bucket_bytes"][number] -= int(dropped["n_bytes"].sum())
+    for domain, split in {*zip(dropped["domain"].tolist(), dropped["split"].tolist(), strict=True)}:
+        name, here = facts["names"][domain], (dropped["domain"] == domain) & (dropped["split"] == split)
+        facts["split_bytes"][name][split] -= int(dropped["n_bytes"][here].sum())
+        facts["counts"][name][reason] += int(here.sum())
+        facts["counts"][name]["n_documents"] -= int(here.sum())

@@ -2,6 +2,8 @@
 
 <work>/parts/<hash>/            clean, sorted documents of a part (`parts.py`)
 <work>/chosen-<hash>/           documents that are kept, with their split (`deduplicate.py`)
+<work>/contaminated-<hash>/     as chosen, without documents that overlap with a target (`overlap.py`; optional)
+<work>/near_duplicate-<hash>/   as chosen, without near-duplicates (optional)
 <work>/tokens-<hash>/<bucket>/  their tokens (`encode.py`)
 <work>/shards-<hash>/<domain>/  what the prepared folder will hold (`assemble.py`)
 
@@ -13,8 +15,9 @@ import hashlib
 import json
 import shutil
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from data.demo_corpora.wheels import Echo
 from data.preparation.assemble import SplitTask, write_shards
 from data.preparation.deduplicate import deduplicate
 from data.preparation.encode import BucketTask, encode_bucket, save_tokenizer
+from data.preparation.overlap import Mask, Overlap
 from data.preparation.parts import Part, read_part
 from data.preparation.selection import Selection
 from data.preparation.sizes import Sizes
@@ -86,6 +90,35 @@ class Stages:
         if not folder.exists():
             deduplicate(self.config, parts, folder, self.sizes)
         return Selection(folder, self.work / PARTS)
+
+    def compare(self, selection: Selection, questions: Sequence[str]) -> Selection:
+        """Drop documents that overlap with a target, and near-duplicates, if the configuration says so.
+
+        Parameters
+        ----------
+        questions : texts of benchmark tasks, which documents are compared with too
+        """
+        if self.config.decontaminate_words:
+            find = partial(Overlap.contaminated, questions=questions)
+            selection = self._without(selection, "contaminated", questions, find)
+        if self.config.drop_near_duplicates:
+            selection = self._without(selection, "near_duplicate", (), Overlap.near_duplicates)
+        return selection
+
+    def _without(
+        self, selection: Selection, kind: str, inputs: Sequence[str], find: Callable[[Overlap], Iterator[Mask]]
+    ) -> Selection:
+        folder = self.work / f"{kind}-{_key(selection.folder.name, inputs)}"
+        hashes = folder.with_suffix(".hashes")
+        keep_only(self.work, f"{kind}-", [folder.name, hashes.name])
+        if not folder.exists():
+            overlap = Overlap(self.config, selection, hashes, self.run, self.echo)
+            selection.write_without(folder, find(overlap), f"n_{kind}")
+            shutil.rmtree(hashes)
+        found = Selection(folder, self.work / PARTS)
+        n_dropped = sum(found.counts(name)[f"n_{kind}"] for name in found.names)
+        self.echo(f"dropped {n_dropped:,} {kind.replace('_', '-')} documents")
+        return found
 
     def tokenise(self, selection: Selection, tokenizer: Tokenizer, facts: dict[str, Any]) -> list[Path]:
         """Tokenise the chosen documents; return the folders of all buckets in the order of their hashes.

@@ -39,6 +39,12 @@ class Task:
     files: list[str]
     questions: list[tuple[int, Question]]
 
+    @property
+    def texts(self) -> list[str]:
+        """Contexts with their choices."""
+        choices = (choice for _, question in self.questions for choice in question.choices)
+        return [choice.context + choice.answer for choice in choices]
+
     def place(self, file: int, choice: Choice) -> str:
         """Return file and line of a choice."""
         return f"{self.files[file]} line {choice.line}"
