@@ -102,7 +102,7 @@ def test_documents_are_chosen_as_by_a_dictionary_in_memory(
         assert +found == +counts
 
 
-@pytest.fixture(scope="module", params=["text", "images"])
+@pytest.fixture(scope="module", params=["text", "images", slow("alike")])
 def whole(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[DataConfig, dict[str, bytes]]:
@@ -113,6 +113,9 @@ def whole(
         shards = {word: write_captions(root / f"{word}.tar", n, word) for word, n in (("cat", 60), ("dog", 40))}
         target = {"pig": write_captions(root / "pig.tar", 12, "pig")}
         config = DataConfig("pictures", str(root / "cache"), shards, target, image_size=4, eval_percent=10)
+    if request.param == "alike":
+        write_jsonl(root / "trees" / "capitals.jsonl", [t.upper() for t in sentences("stone", 90)])
+        config = replace(config, drop_near_duplicates=True, decontaminate_words=5)
     return config, contents(prepare(config, quiet).folder)
 
 
@@ -124,7 +127,7 @@ def test_no_size_of_a_piece_changes_a_byte(whole: tuple[DataConfig, dict[str, by
         assert contents(prepare(replace(config, root=root), quiet, sizes=sizes).folder) == before
 
 
-@pytest.mark.parametrize("whole", ["text", slow("images")], indirect=True)
+@pytest.mark.parametrize("whole", ["text", slow("images"), slow("alike")], indirect=True)
 @pytest.mark.parametrize("workers", [slow(1), 2, slow(3)])
 def test_no_number_of_workers_changes_a_byte(
     whole: tuple[DataConfig, dict[str, bytes]], workers: int, tmp_path: Path
@@ -211,7 +214,7 @@ def killed_after(line: str, config: DataConfig, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("whole", "line"),
-    [("text", "read rivers"), slow("text", "learning a BPE"), slow("images", "read pig")],
+    [("text", "read rivers"), slow("text", "learning a BPE"), slow("images", "read pig"), slow("alike", "dropped")],
     indirect=["whole"],
 )
 def test_a_killed_preparation_continues_and_its_workers_end(
