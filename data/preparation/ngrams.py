@@ -34,8 +34,14 @@ def ngram_hashes(words: NDArray[np.uint64], n: int) -> NDArray[np.uint64]:
         return np.zeros(0, np.uint64)
     found = np.zeros(len(words) - n + 1, np.uint64)
     for i in range(n):
-        found = mixed(found + words[i : i + len(found)])
-    return np.unique(found)
+        found = found * _ODD + words[i : i + len(found)]
+    return sorted_unique(mixed(found))
+
+
+def sorted_unique(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return hashes sorted and without repetition; for random numbers faster than `np.unique`, which uses a table."""
+    hashes = np.sort(hashes)
+    return hashes[np.concatenate([[True] * bool(len(hashes)), hashes[1:] != hashes[:-1]]).astype(bool)]
 
 
 def mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

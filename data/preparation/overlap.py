@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from data.config import DataConfig
 from data.demo_corpora.wheels import Echo
 from data.preparation.minhash import BANDS, WORDS, band_keys, first_of_each, join_equal
-from data.preparation.ngrams import ngram_hashes, token_hashes, word_hashes
+from data.preparation.ngrams import ngram_hashes, sorted_unique, token_hashes, word_hashes
 from data.preparation.selection import Selection
 from data.preparation.workers import for_each
 from data.readers.documents import IMAGE, from_bytes
@@ -101,7 +101,7 @@ class Overlap:
         """Yield, for each bucket, which documents of domains have an n-gram in common with a target."""
         tasks = self._tasks(self.config.decontaminate_words)
         self._run(_hash_targets, tasks, "targets", "reading targets")
-        n_grams = np.unique(np.concatenate([np.load(task.result("targets")) for task in tasks]))
+        n_grams = sorted_unique(np.concatenate([np.load(task.result("targets")) for task in tasks]))
         _save(self.folder / "targets.npy", n_grams)
         self._run(_find_overlaps, tasks, "overlaps", "comparing with targets")
         return (np.load(task.result("overlaps")) for task in tasks)
@@ -156,7 +156,7 @@ def _rank(domain: NDArray[Any], split: NDArray[Any]) -> NDArray[np.int64]:
 
 def _hash_targets(task: BucketTask) -> None:
     found = [ngram_hashes(task.words(raw), task.n) for is_target, raw in task.documents() if is_target]
-    _save(task.result("targets"), np.unique(np.concatenate([np.zeros(0, np.uint64), *found])))
+    _save(task.result("targets"), sorted_unique(np.concatenate([np.zeros(0, np.uint64), *found])))
 
 
 @cache
