@@ -85,7 +85,7 @@ def cost(folder: Path) -> list[str]:
     n_bytes = sum(len(text.encode()) for text in texts)
     seconds = {}
     for setting in ({}, {"drop_near_duplicates": True}, {"decontaminate_words": 13}):
-        config = DataConfig("cost", str(folder), *halves, **setting)  # type: ignore[arg-type]
+        config = DataConfig("cost", str(folder), *halves, **setting)
         start = time.process_time()
         prepare(config, lambda _: None)
         seconds[next(iter(setting), "")] = time.process_time() - start

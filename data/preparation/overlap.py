@@ -11,8 +11,8 @@ https://arxiv.org/abs/2005.14165).
 """
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -26,11 +26,12 @@ from data.demo_corpora.wheels import Echo
 from data.preparation.minhash import BANDS, WORDS, band_keys, first_of_each, join_equal
 from data.preparation.ngrams import ngram_hashes, sorted_unique, token_hashes, word_hashes
 from data.preparation.selection import Selection
-from data.preparation.workers import for_each
+from data.preparation.workers import Runner, do_all
 from data.readers.documents import IMAGE, from_bytes
 from data.readers.token_files import STORED
 from data.store.tokens import SPLITS
 
+TARGETS = "targets.npy"  # n-grams of all targets
 Mask = NDArray[np.bool_]
 
 
@@ -46,6 +47,7 @@ class BucketTask:
     n : length of the n-grams, in words or tokens
     n_bytes : of its documents, for the progress
     folder : of the results
+    kind : of the result
     """
 
     number: int
@@ -57,10 +59,17 @@ class BucketTask:
     n: int
     n_bytes: int
     folder: Path
+    kind: str
 
-    def result(self, kind: str) -> Path:
-        """Return the file of a kind of result."""
-        return self.folder / f"{kind}-{self.number:05d}.npy"
+    @property
+    def result(self) -> Path:
+        """The file of the result; complete if it exists."""
+        return self.folder / f"{self.kind}-{self.number:05d}.npy"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the result exists."""
+        return self.result.exists()
 
     def documents(self) -> Iterator[tuple[bool, bytes]]:
         """Yield whether each document is of a target, and its contents."""
@@ -88,23 +97,27 @@ class Overlap:
     ----------
     selection : the documents
     folder : of the hashes; the results in it are used again
-    pool : of worker processes; None: tasks run in this process
+    run : calls a function with each task, in this process or in others
     """
 
     config: DataConfig
     selection: Selection
     folder: Path
-    pool: ProcessPoolExecutor | None
+    run: Runner
     echo: Echo
 
-    def contaminated(self) -> Iterator[Mask]:
-        """Yield, for each bucket, which documents of domains have an n-gram in common with a target."""
-        tasks = self._tasks(self.config.decontaminate_words)
-        self._run(_hash_targets, tasks, "targets", "reading targets")
-        n_grams = sorted_unique(np.concatenate([np.load(task.result("targets")) for task in tasks]))
-        _save(self.folder / "targets.npy", n_grams)
-        self._run(_find_overlaps, tasks, "overlaps", "comparing with targets")
-        return (np.load(task.result("overlaps")) for task in tasks)
+    def contaminated(self, questions: Sequence[str]) -> Iterator[Mask]:
+        """Yield, for each bucket, which documents of domains have an n-gram in common with a target.
+
+        Parameters
+        ----------
+        questions : texts of benchmark tasks, which count as targets
+        """
+        n = self.config.decontaminate_words
+        of_targets = self._done(_hash_targets, n, "targets", "reading targets")
+        of_questions = [ngram_hashes(word_hashes(text), n) for text in questions]
+        _save(self.folder / TARGETS, sorted_unique(np.concatenate([*of_targets, *of_questions])))
+        return self._done(_find_overlaps, n, "overlaps", "comparing with targets")
 
     def near_duplicates(self) -> Iterator[Mask]:
         """Yield, for each bucket, which documents of domains are near-duplicates of one that is kept.
@@ -112,11 +125,9 @@ class Overlap:
         Of each group, the documents of targets are kept; without one, the document of the first domain, and in it of
         the first split and the least digest.
         """
-        tasks = self._tasks(WORDS)
-        self._run(_hash_bands, tasks, "bands", "hashing for near-duplicates")
-        chosen = [self.selection.bucket(task.number)[["domain", "split"]] for task in tasks]
+        bands = list(self._done(_hash_bands, WORDS, "bands", "hashing for near-duplicates"))
+        chosen = [self.selection.bucket(number)[["domain", "split"]] for number in range(len(bands))]
         domain, split = (np.concatenate([bucket[key] for bucket in chosen]) for key in ("domain", "split"))
-        bands = [np.load(task.result("bands"), mmap_mode="r") for task in tasks]
         dropped = ~first_of_each(_components(bands), _rank(domain, split)) & (domain >= self._n_targets)
         return iter(np.split(dropped, np.cumsum([len(bucket) for bucket in chosen])[:-1]))
 
@@ -124,21 +135,19 @@ class Overlap:
     def _n_targets(self) -> int:
         return sum(name in self.config.targets for name in self.selection.names)
 
-    def _tasks(self, n: int) -> list[BucketTask]:
+    def _done(self, function: Callable[[BucketTask], None], n: int, kind: str, what: str) -> Iterator[NDArray[Any]]:
+        """Do the tasks of all buckets that are not done yet, and yield the results, mapped into memory."""
         self.folder.mkdir(exist_ok=True)
         given, size, selection = self.config.tokenizer.kind == "given", self.config.image_size, self.selection
         about = (selection.folder, selection.parts, given, size, self._n_targets, n)
         sizes = enumerate(selection.bucket_bytes)
-        return [BucketTask(number, *about, n_bytes, self.folder) for number, n_bytes in sizes]
-
-    def _run(self, function: Callable[[BucketTask], None], tasks: list[BucketTask], kind: str, what: str) -> None:
-        missing = [task for task in tasks if not task.result(kind).exists()]
-        for _ in for_each(function, missing, self.pool, what, self.echo):
-            pass
+        tasks = [BucketTask(number, *about, n_bytes, self.folder, kind) for number, n_bytes in sizes]
+        deque(do_all(function, tasks, self.run, what, self.echo), 0)
+        return (np.load(task.result, mmap_mode="r") for task in tasks)
 
 
 def _components(bands: list[NDArray[np.uint64]]) -> NDArray[np.int32]:
-    """Return the group of each document; memory: 40 bytes per document, for one band at a time."""
+    """Return the group of each document; one band at a time is in memory."""
     labels = np.arange(sum(keys.shape[1] for keys in bands), dtype=np.int32)
     for band in range(BANDS):
         keys = np.concatenate([of_bucket[band] for of_bucket in bands])
@@ -156,12 +165,12 @@ def _rank(domain: NDArray[Any], split: NDArray[Any]) -> NDArray[np.int64]:
 
 def _hash_targets(task: BucketTask) -> None:
     found = [ngram_hashes(task.words(raw), task.n) for is_target, raw in task.documents() if is_target]
-    _save(task.result("targets"), sorted_unique(np.concatenate([np.zeros(0, np.uint64), *found])))
+    _save(task.result, sorted_unique(np.concatenate([np.zeros(0, np.uint64), *found])))
 
 
 @cache
 def _target_n_grams(folder: Path) -> NDArray[np.uint64]:
-    found: NDArray[np.uint64] = np.load(folder / "targets.npy", mmap_mode="r")
+    found: NDArray[np.uint64] = np.load(folder / TARGETS, mmap_mode="r")
     return found
 
 
@@ -169,7 +178,7 @@ def _find_overlaps(task: BucketTask) -> None:
     known = _target_n_grams(task.folder)
     overlaps = partial(_overlaps, known=known)
     found = [not is_target and overlaps(ngram_hashes(task.words(raw), task.n)) for is_target, raw in task.documents()]
-    _save(task.result("overlaps"), np.array(found, bool))
+    _save(task.result, np.array(found, bool))
 
 
 def _overlaps(n_grams: NDArray[np.uint64], known: NDArray[np.uint64]) -> bool:
@@ -181,7 +190,7 @@ def _overlaps(n_grams: NDArray[np.uint64], known: NDArray[np.uint64]) -> bool:
 
 def _hash_bands(task: BucketTask) -> None:
     found = [_keys(task, raw) for _, raw in task.documents()]
-    _save(task.result("bands"), np.array(found, np.uint64).reshape(-1, BANDS).T)
+    _save(task.result, np.array(found, np.uint64).reshape(-1, BANDS).T)
 
 
 def _keys(task: BucketTask, raw: bytes) -> NDArray[np.uint64]:

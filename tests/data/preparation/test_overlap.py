@@ -1,5 +1,6 @@
 """Near-duplicates and documents that overlap with a target: known ones are dropped, the rest stays, targets win."""
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,17 @@ def test_tokens_are_compared_as_words_are(tmp_path: Path) -> None:
     groups = [{"web": sources[0]}, {"wiki": sources[1]}]
     config = DataConfig("t", str(tmp_path), *groups, TokenizerConfig("given", 256), 0, 0, decontaminate_words=13)
     assert prepare(config, quiet).facts["domains"]["web"]["counts"]["n_contaminated"] == 4
+
+
+def test_documents_that_quote_a_benchmark_task_are_dropped(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    web, question = [text(rng) for _ in range(20)], text(rng, 20)
+    rows = [{"context": f"{question}?", "choices": [" yes, it is", " no, it is not"], "answer": 0}]
+    (tmp_path / "task.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    quotes = [f"{text(rng, 40)} {question} {text(rng, 40)}", f"{question} no it is not {text(rng, 40)}"]
+    config = config_of(tmp_path, {"web": web + quotes}, {}, decontaminate_words=13)
+    config = replace(config, targets={"quiz": SourceConfig("tasks", path=str(tmp_path / "task.jsonl"))})
+    assert kept(config)["web"] == set(web)
 
 
 def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
