@@ -17,8 +17,9 @@ from pathlib import Path
 
 import yaml
 
-from data.config_folders import CONFIGS, SHIPPED, own_folder
+from data.config_folders import CONFIGS, SHIPPED, config_folders, own_folder
 from data.display import aligned, shortened
+from data.prepare import SAFE_NAME
 from data.splitting.clusters import by_cluster, sample
 from data.splitting.divide import Division, divide
 from data.splitting.documents import READERS, Corpus, open_corpus
@@ -28,7 +29,6 @@ from data.splitting.words import typical_words
 from mixlaw.console import command, exit_code_of, remark
 from mixlaw.errors import ConfigError
 from mixlaw.fileio import write_atomically
-from mixlaw.mixture import check_domain_name
 from mixlaw.paths import path_option
 from mixlaw.text import percent
 
@@ -53,10 +53,9 @@ def split(args: argparse.Namespace) -> str:
         If options contradict each other, the output exists, or the corpus cannot be read or divided.
     """
     check_options(args)
+    if args.out.exists():
+        raise ConfigError(f"--out {args.out} exists: remove it, or choose another folder")
     configuration = configuration_path(args.name)
-    for path in (args.out, configuration):
-        if path.exists():
-            raise ConfigError(f"{path} exists: remove it, or choose another {'--out' if path == args.out else 'name'}")
     corpus = open_corpus(args.path, args.reader, args.text_key, *value_source(args), args.bad_budget)
     division = divide(corpus, labeller(args, corpus), args.out, args.max_domains, args.min_share, args.seed, remark)
     configuration.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +73,8 @@ def check_options(args: argparse.Namespace) -> None:
     ConfigError
         Naming the option.
     """
-    check_domain_name(args.name)
+    if not SAFE_NAME.fullmatch(args.name):
+        raise ConfigError(f"{args.name!r} is part of file names: use A-Z, a-z, 0-9, '_' and '-'")
     if args.by == "column" and not args.column:
         raise ConfigError("--by column needs --column NAME, for example --column meta.lang")
     if args.column and args.by in ("language", "clusters"):
@@ -100,9 +100,18 @@ def labeller(args: argparse.Namespace, corpus: Corpus) -> Labeller:
 
 
 def configuration_path(name: str) -> Path:
-    """Return the file of `data=<name>`: in configs/data, or in data/ below $MIXLAW_CONFIGS."""
-    folder = own_folder()
-    return (CONFIGS if folder == SHIPPED else folder) / "data" / f"{name}.yaml"
+    """Return the file to write for `data=<name>`: in configs/data, or in data/ below $MIXLAW_CONFIGS.
+
+    Raises
+    ------
+    ConfigError
+        If there is a configuration of that name already.
+    """
+    for folder in config_folders():
+        if (path := folder / "data" / f"{name}.yaml").exists():
+            raise ConfigError(f"{path} exists: choose another name, or remove it")
+    own = own_folder()
+    return (CONFIGS if own == SHIPPED else own) / "data" / f"{name}.yaml"
 
 
 def configuration_text(args: argparse.Namespace, division: Division) -> str:

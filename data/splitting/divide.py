@@ -63,7 +63,7 @@ def divide(
         labels = staging / ".labels"
         sizes = _write_labels(corpus, label, labels)
         domains = choose_domains(sizes, max_domains, min_share)
-        echo(f"{len(sizes.n_bytes):,} labels; {len(domains)} of them become domains")
+        echo(f"read {sizes.total / 1e6:,.1f} MB: {len(sizes.n_bytes):,} labels, {len(domains)} of them become domains")
         division = _write_domains(_with_labels(corpus, labels), domains, staging, seed)
         labels.unlink()
         publish(staging, folder)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+import sys
 import tarfile
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from data.prepare import main as prepare
 from data.preview import main as preview
 from data.readers.compressed import open_plain
 from data.split import main
+from data.splitting import labels
 from data.splitting.shards import DomainWriter
 from data.store.tokens import open_manifest
 from tests.marks import examples
@@ -287,9 +289,37 @@ def test_vectors_are_as_many_as_documents(own: Path, capsys: pytest.CaptureFixtu
 def test_what_exists_is_not_overwritten(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert split(own, "--by", "host") == 0
     assert split(own, "--by", "host") == 2
-    assert f"{own}/out exists: remove it, or choose another --out" in capsys.readouterr().err
+    assert f"--out {own}/out exists: remove it, or choose another folder" in capsys.readouterr().err
     assert main(["mine", str(own), "--out", str(own / "other"), "--by", "host"]) == 2
-    assert "mine.yaml exists: remove it, or choose another name" in capsys.readouterr().err
+    assert "mine.yaml exists: choose another name, or remove it" in capsys.readouterr().err
+    assert main(["quickstart", str(own), "--out", str(own / "other"), "--by", "host"]) == 2
+    assert "configs/data/quickstart.yaml exists: choose another name" in capsys.readouterr().err
+    assert main(["a/b", str(own), "--out", str(own / "other"), "--by", "host"]) == 2
+    assert "'a/b' is part of file names" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("by", "library"), [("language", "py3langid"), ("site", "publicsuffixlist"), ("clusters", "scikit-learn")]
+)
+def test_a_library_that_is_missing_is_named(
+    own: Path, by: str, library: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("py3langid.langid", "publicsuffixlist", "sklearn.cluster"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for cached in (labels._identifier, labels._registrable):
+        cached.cache_clear()
+    assert split(own, "--by", by) == 2
+    assert library in (err := capsys.readouterr().err)
+    assert "pip install -e '.[split]'" in err
+
+
+def test_a_column_without_values_is_not_called_unknown(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_jsonl(own / "corpus.jsonl", [{"text": "a", "kind": None}, {"text": "b", "kind": ""}])
+    assert split(own, "--by", "host", "--column", "kind") == 3
+    assert "one domain; labels: none" in capsys.readouterr().err
+    write_jsonl(own / "corpus.jsonl", [{"text": "a", "kind": None}] * 3)
+    assert split(own, "--by", "host", "--column", "kind") == 3
+    assert "the column 'kind' is empty in all of the first 3 documents" in capsys.readouterr().err
 
 
 def test_files_of_several_kinds_need_a_choice(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
