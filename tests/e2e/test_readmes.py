@@ -24,6 +24,7 @@ import yaml
 from torch.distributed.run import get_args_parser
 
 from data.prepare import compose_config as compose_data
+from data.prepare import slurm_options
 from mixlaw.cli.main import COMMANDS as MIXLAW_COMMANDS
 from mixlaw.cli.main import main as mixlaw
 from mixlaw.tables.examples import small_study
@@ -123,7 +124,7 @@ def check_module(words: Sequence[str], compose: Callable, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     options = parsed(importlib.import_module(module).main)
     if module in ("data.prepare", "data.preview"):
-        compose_data(options.overrides)
+        compose_data(slurm_options(options.overrides)[1])
     elif module == "train.memory":
         compose(options.overrides)
     elif module == "sweeps.plan":
