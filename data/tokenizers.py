@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.config import TokenizerConfig
+from data.fast_bpe import fast_encoder
 from data.network import unreachable
 from mixlaw.errors import ConfigError, DataError
 from mixlaw.paths import expand_path
@@ -115,8 +117,14 @@ class BpeTokenizer:
         """Return the ids of a text, without an end token."""
         return np.array(self._backend.encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
+    @cached_property
+    def _fast(self) -> Callable[[Sequence[str]], list[Ids]] | None:
+        return fast_encoder(self._backend)
+
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """Return the ids of several texts, on all cores."""
+        if self._fast:
+            return self._fast(texts)
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 

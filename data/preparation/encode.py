@@ -70,8 +70,8 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer, facts: dict[str, Any]) ->
     (folder / TOKENIZER_FACTS).write_text(json.dumps(facts))
 
 
-@cache
 def _tokenizer(folder: Path) -> Tokenizer:
+    """Return the tokenizer; a new one for each bucket, because gigatoken remembers all words of its texts."""
     return load_tokenizer(folder, json.loads((folder / TOKENIZER_FACTS).read_bytes()))
 
 
