@@ -16,6 +16,7 @@ import argparse
 import errno
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,7 @@ def prepare(
         if old is None or again:
             build(config, echo, old is not None, workers or n_cores(), sizes)
         manifest = open_manifest(config.folder)
+        shutil.rmtree(work_path(config.folder, again=False), ignore_errors=True)  # of a process killed when it was done
         verify_touched(manifest, echo)  # once, for all runs that will use it
     if again and old:
         echo(_what_changed(old, _hashes(manifest)))

@@ -244,6 +244,15 @@ def test_kills_at_any_moment_change_no_byte(
     assert os.listdir(tmp_path / "prepared") == [config.folder.name]
 
 
+def test_the_work_folder_of_a_process_killed_at_its_end_is_removed(tmp_path: Path) -> None:
+    config = mixed(tmp_path)
+    before = contents(prepare(config, quiet).folder)
+    work = work_path(config.folder, again=False)
+    (work / "parts").mkdir(parents=True)
+    assert contents(prepare(config, quiet).folder) == before
+    assert not work.exists()
+
+
 def test_ctrl_c_ends_the_workers_and_says_how_to_continue(tmp_path: Path) -> None:
     config = mixed(tmp_path)
     with preparing(config, 2, tmp_path) as process:
