@@ -79,6 +79,8 @@ def facts_of(run: Mapping[str, Any]) -> Facts:
         identity["tokenizer"] = _tokenizer(run["tokenizer"])
     pools = {d: pool for d, pool in run["data"].items() if isinstance(pool, Mapping) and "sha256" in pool}
     identity |= {f"data.{d}": str(pool["sha256"])[:12] for d, pool in pools.items()}
+    groups = run["config"].get("data", {}).get("task_groups", {})  # targets that are means, with their weights
+    identity |= {f"data.task_groups.{name}": json.dumps(weights, sort_keys=True) for name, weights in groups.items()}
     n_params = run["n_params"]["total"]
     names = {"run_id": run["run_id"], "study": run["study"], "n_params": n_params}
     return Facts(run["run_id"], float(n_params), identity, settings | identity | names)

@@ -61,6 +61,14 @@ def run(root: Path, name: str, **changes: Any) -> None:
     write_run(root, name, run_rows(3), **(stated | changes))
 
 
+def test_a_group_of_tasks_with_other_weights_is_another_target(tmp_path: Path) -> None:
+    for name, weights in (("aaa", {"arc": 1, "piqa": 1}), ("bbb", {"piqa": 1, "arc": 1}), ("ccc", {"arc": 1})):
+        groups = {"science": weights}
+        run(tmp_path, name, config=config(data={"task_groups": groups}))
+    with pytest.raises(RunLogError, match=r'data\.task_groups\.science: {"arc": 1, "piqa": 1} in 2 runs \(aaa, bbb\)'):
+        read_table([tmp_path])
+
+
 def test_two_tokenizers_in_one_folder_are_refused_by_name_chosen_by_where_and_declared_as_varied(
     tmp_path: Path,
 ) -> None:
