@@ -53,16 +53,17 @@ class Answers:
 def _hashes(text: bytes) -> Hashes:
     """Return (n - LEAST + 1,) the hash of each run of LEAST bytes."""
     values = np.frombuffer(text, np.uint8).astype(np.uint64)
-    powers, back = _powers(PRIME), _powers(pow(PRIME, -1, 1 << 64))
+    n = CHUNK + LEAST
+    powers, back = _powers(PRIME, n), _powers(pow(PRIME, -1, 1 << 64), n)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values * powers[: len(values)], dtype=np.uint64)])
     hashes: Hashes = (sums[LEAST:] - sums[:-LEAST]) * back[: len(values) - LEAST + 1]
     return hashes
 
 
 @cache
-def _powers(base: int) -> Hashes:
-    """Return the powers of a number modulo 2^64, as many as a chunk needs."""
-    powers: Hashes = np.cumprod(np.array([1] + [base] * (CHUNK + LEAST), np.uint64), dtype=np.uint64)
+def _powers(base: int, n: int) -> Hashes:
+    """Return the first n powers of a number modulo 2^64."""
+    powers: Hashes = np.cumprod(np.array([1] + [base] * (n - 1), np.uint64), dtype=np.uint64)
     return powers
 
 

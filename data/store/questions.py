@@ -5,7 +5,7 @@
                                      of the answer, 1 if it is the right one
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,5 +126,5 @@ def task_names(manifest: Manifest) -> list[str]:
 
 def place_of(manifest: Manifest, choices: Choices, row: int) -> str:
     """Return file and line of a choice, for messages."""
-    files: Iterable[str] = manifest.entry(choices.name)["questions"]["files"]
-    return f"{list(files)[int(choices.file[row])]} line {int(choices.line[row])}"
+    files: list[str] = manifest.entry(choices.name)["questions"]["files"]
+    return f"{files[int(choices.file[row])]} line {int(choices.line[row])}"
