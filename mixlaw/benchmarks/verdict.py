@@ -6,17 +6,19 @@ from scipy.stats import binomtest, spearmanr
 
 from mixlaw.benchmarks.curve import ScoreCurve
 from mixlaw.benchmarks.points import Points
+from mixlaw.benchmarks.scatter import binomial
 from mixlaw.text import percent
 
 CHANCE_OF_RISE = 0.01  # p value above which a rise of the score may be luck
 CHANCE_BELOW = 0.01  # p value below which scores below chance are no luck
+LEAST_RISE = 2.0  # sds of an evaluation by which the curve rises above chance
 LEAST_INSIDE = 0.5  # of the runs of the largest size in their 90 % intervals
 
 
 def reason_of(curve: ScoreCurve) -> str:
     """Return why a score is not predictable from these runs, in a sentence; empty if it is."""
     ends = curve.points.ends
-    return _no_rise(ends, curve.chance) or _below(ends, curve.chance) or _missed(curve.held)
+    return _no_rise(ends, curve.chance) or _below(ends, curve.chance) or _at_chance(curve) or _missed(curve.held)
 
 
 def _no_rise(ends: Points, chance: float) -> str:
@@ -38,6 +40,16 @@ def _below(ends: Points, chance: float) -> str:
         return ""
     start = "state the score that runs start from as chance"
     return f"{below} of {ends.n_runs} runs score below chance, {percent(chance)}: {start}"
+
+
+def _at_chance(curve: ScoreCurve) -> str:
+    """Return a sentence if the curve at the lowest loss of the runs is within the scatter of evaluations at chance."""
+    best = float(curve.score(np.array(curve.losses[:1]))[0])
+    sd = curve.fit.scatter.total * float(binomial(np.array(best)))
+    if best - curve.chance >= LEAST_RISE * sd:
+        return ""
+    noise = f"less than {LEAST_RISE:g} sds of an evaluation ({percent(sd)})"
+    return f"the best runs are near chance, {percent(curve.chance)}: the curve gives them {percent(best)}, {noise} more"
 
 
 def _missed(held: pd.DataFrame) -> str:

@@ -13,6 +13,17 @@ from mixlaw.errors import ConfigError, FitError, RunLogError
 from tests.mixlaw.benchmarks.tables import scored_runs
 
 
+def noise(frame):
+    """Return the binomial noise of 400 questions at chance."""
+    return np.random.default_rng(4).binomial(400, 0.25, len(frame)) / 400 - 0.25
+
+
+def barely_rising(frame):
+    """Return scores that rise by 3 % and, before the ends of runs, scatter more than that."""
+    before_the_end = frame.duplicated("run_id", keep="last")
+    return 0.25 + 0.08 * (frame["score_arc"] - 0.25) + 2 * noise(frame) * before_the_end
+
+
 @pytest.fixture(scope="module")
 def found():
     return fit_benchmarks(scored_runs(), 0.25)
@@ -72,8 +83,12 @@ def test_uncertain_losses_widen_the_interval_of_the_score(found):
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
-        ({"score_arc": lambda f: np.random.default_rng(3).binomial(400, 0.25, len(f)) / 400}, "does not rise"),
+        ({"score_arc": lambda f: 0.25 + noise(f)}, "does not rise"),
         ({"score_arc": lambda f: 1 - f["score_arc"]}, "does not rise"),
+        (
+            {"score_arc": barely_rising},
+            "the best runs are near chance, 25 %",
+        ),
         ({"score_arc": 0.3}, "the same score"),
         ({"score_arc": lambda f: f["score_arc"] * (f["n_params"] < 1e8)}, "does not rise"),
         ({"score_arc": lambda f: f["score_arc"] + 0.2 * (f["n_params"] > 1e8)}, r"held-out runs \(N = 160M\)"),
@@ -149,3 +164,16 @@ def test_too_few_runs_and_no_scores_are_refused():
         fit_benchmarks(scored_runs(n_runs=3), 0.25)
     with pytest.raises(ConfigError, match="no column score_<target>"):
         fit_benchmarks(scored_runs().drop(columns="score_arc"), 0.25)
+
+
+@pytest.mark.slow
+def test_nominal_intervals_hold_the_scores_of_larger_runs():
+    inside = []
+    for seed in range(24):
+        frame = scored_runs(seed, n_runs=24)
+        curve = fit_benchmarks(frame[frame["n_params"] < 1e8], 0.25)["arc"]
+        new = frame[frame["n_params"] > 1e8].groupby("run_id").tail(1)
+        rows = curve.predict(new["loss_arc"].to_numpy())
+        score = new["score_arc"].to_numpy()
+        inside += ((rows["low"] <= score) & (score <= rows["high"])).tolist()
+    assert 0.8 <= np.mean(inside) <= 1.0
