@@ -1,6 +1,6 @@
 """python -m scripts.bench_benchmarks: forecasts of scores through both stages, on synthetic studies with a known curve.
 
-    python -m scripts.bench_benchmarks                   # 100 studies of every case, about 20 minutes of CPU time
+    python -m scripts.bench_benchmarks                   # 50 studies of every case, about 12 minutes of CPU time
     python -m scripts.bench_benchmarks --only chance --studies 20
 
 A study has 24 runs of three sizes on random mixtures of three domains, evaluated four times. A known law gives their
@@ -173,7 +173,7 @@ def main() -> int:
     """Run missing studies, write the table, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", metavar="CASE", help="only cases whose name contains this")
-    parser.add_argument("--studies", type=int, default=100, help="of every case; default: 100")
+    parser.add_argument("--studies", type=int, default=50, help="of every case; default: 50")
     options = parser.parse_args()
     known = pd.read_csv(RESULT) if RESULT.exists() else pd.DataFrame(columns=["case", "study"])
     wanted = [(name, seed) for seed in range(options.studies) for name in CASES if options.only in name]
