@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from mixlaw.benchmarks.curve import ScoreCurve
-from mixlaw.benchmarks.fit import fit_curve
+from mixlaw.benchmarks.fit import N_DRAWS, fit_curve
 from mixlaw.benchmarks.held_out import checked
 from mixlaw.benchmarks.points import Points, points_of, score_pairs
 from mixlaw.benchmarks.saved import Benchmarks
@@ -25,6 +25,7 @@ def fit_benchmarks(
     loss: str | Iterable[str] = (),
     score: str | Iterable[str] = (),
     keep_warmup: bool = False,
+    n_bootstrap: int = N_DRAWS,
     progress: ProgressCallback | None = None,
 ) -> Benchmarks:
     """Fit the score of benchmarks as a sigmoid of a target's loss, over all runs and their evaluations.
@@ -36,6 +37,7 @@ def fit_benchmarks(
     loss, score : names of columns, one loss for each score or one for all; by default every loss_<target> that has a
         score_<target>
     keep_warmup : keep checkpoints that are still in the warm-up of the learning rate
+    n_bootstrap : number of resamples of whole runs
     progress : called with a sentence for each benchmark
 
     Raises
@@ -55,14 +57,16 @@ def fit_benchmarks(
     for name, (of_loss, of_score) in zip(names, pairs, strict=True):
         if progress:
             progress(f"benchmarks: {name}")
-        curves[name] = _curve(table, name, points_of(table, of_loss, of_score, notes), of_loss, chances[name])
+        curves[name] = _curve(
+            table, name, points_of(table, of_loss, of_score, notes), of_loss, chances[name], n_bootstrap
+        )
     return Benchmarks(curves, notes)
 
 
-def _curve(table: Table, name: str, points: Points, loss: str, chance: float) -> ScoreCurve:
+def _curve(table: Table, name: str, points: Points, loss: str, chance: float, count: int) -> ScoreCurve:
     target = loss.removeprefix(LOSS)
     unit = table.units.get(target, NATS)
-    curve = ScoreCurve(name, target, chance, fit_curve(points, chance), points, unit=unit)
+    curve = ScoreCurve(name, target, chance, fit_curve(points, chance, count), points, unit=unit)
     curve = checked(curve)
     return replace(curve, reason=reason_of(curve))
 

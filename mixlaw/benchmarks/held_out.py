@@ -44,7 +44,7 @@ def held_out(curve: ScoreCurve) -> pd.DataFrame:
         if rest.n_runs < LEAST_RUNS:
             continue
         widening = _widening([row[-1] for row in rows])  # by sizes that are smaller still
-        fitted = replace(curve, fit=fit_curve(rest, curve.chance), points=rest, widening=widening)
+        fitted = replace(curve, fit=fit_curve(rest, curve.chance, len(curve.fit.draws)), points=rest, widening=widening)
         ends = points.where(held).ends
         found = fitted.predict(ends.loss)
         inside = (found["low"] <= ends.score) & (ends.score <= found["high"])

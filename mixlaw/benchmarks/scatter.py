@@ -48,11 +48,11 @@ class Scatter:
         The covariance of a run's m rows, run^2 11' + row^2 I, has the eigenvalues m run^2 + row^2, for their mean, and
         row^2.
         """
-        count = np.bincount(points.run)
-        wide = values.reshape(len(values), -1)
-        mean = np.stack([np.bincount(points.run, column) / count for column in wide.T], axis=1)
-        shrunk = mean * (1 - self.row / np.sqrt(self.row**2 + count * self.run**2))[:, None]
-        whitened: Array = ((wide - shrunk[points.run]) / self.row).reshape(values.shape)
+        starts = np.flatnonzero(np.diff(points.run, prepend=-1))
+        count = np.diff(starts, append=len(points.run)).reshape(-1, *(1,) * (values.ndim - 1))
+        mean = np.add.reduceat(values, starts) / count
+        shrunk = mean * (1 - self.row / np.sqrt(self.row**2 + count * self.run**2))
+        whitened: Array = (values - shrunk[points.run]) / self.row
         return whitened
 
 

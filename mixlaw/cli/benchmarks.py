@@ -7,6 +7,7 @@ from pathlib import Path
 from mixlaw.benchmarks.curve import ScoreCurve
 from mixlaw.benchmarks.fit_benchmarks import fit_benchmarks
 from mixlaw.benchmarks.saved import Benchmarks
+from mixlaw.cli.options import count
 from mixlaw.cli.reading import cleaned_table_options, print_warnings, read_clean
 from mixlaw.cli.solver import ProgressLine
 from mixlaw.console import remark, say
@@ -27,6 +28,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--score", nargs="+", default=[], metavar="COLUMN", help=scores)
     guessing = "score of guessing: 1/4 with four choices, 0 for generated answers; or NAME=1/4,OTHER=0.5"
     sub.add_argument("--chance", required=True, metavar="SCORE", help=guessing)
+    resamples = "bootstrap resamples of whole runs for the intervals; default: 200"
+    sub.add_argument("--n-bootstrap", type=count, default=200, metavar="N", help=resamples)
     sub.add_argument("--out", type=Path, help="write the curves to this file, e.g. benchmarks.json")
     sub.add_argument("--figure", type=Path, help="draw the curves into this file: PNG, SVG or PDF")
     sub.add_argument("--json", action="store_true", help="print JSON")
@@ -38,7 +41,8 @@ def run(options: argparse.Namespace) -> None:
     print_warnings(table)
     chance = read_chance(options.chance)
     with ProgressLine() as bar:
-        found = fit_benchmarks(table, chance, loss=options.loss, score=options.score, progress=bar)
+        asked = {"loss": options.loss, "score": options.score, "n_bootstrap": options.n_bootstrap}
+        found = fit_benchmarks(table, chance, progress=bar, **asked)
     for note in found.notes:
         remark(f"note: {note}")
     if options.out:

@@ -65,7 +65,9 @@ def test_each_size_is_predicted_from_smaller_ones_only(found):
 
 def test_errors_on_held_out_sizes_widen_the_intervals(found):
     frame = scored_runs()
-    bent = fit_benchmarks(frame.assign(score_arc=frame["score_arc"] + 0.12 * (frame["n_params"] > 1e8)), 0.25)["arc"]
+    bent = fit_benchmarks(
+        frame.assign(score_arc=frame["score_arc"] + 0.12 * (frame["n_params"] > 1e8)), 0.25, n_bootstrap=40
+    )["arc"]
     assert bent.widening > 1.2
     assert bent.held["ratio"].iloc[-1] > found["arc"].held["ratio"].iloc[-1]
     wide, plain = (curve.predict(np.array([0.95])) for curve in (bent, replace(bent, widening=1.0)))
@@ -96,19 +98,19 @@ def test_uncertain_losses_widen_the_interval_of_the_score(found):
     ],
 )
 def test_runs_that_cannot_predict_a_score_say_why(cells, words):
-    curve = fit_benchmarks(scored_runs().assign(**cells), 0.25)["arc"]
+    curve = fit_benchmarks(scored_runs().assign(**cells), 0.25, n_bootstrap=30)["arc"]
     assert re.search(words, curve.reason)
     assert (curve.predict(np.array([1.0]))["reason"] == curve.reason).all()
 
 
 def test_one_size_holds_out_the_runs_of_the_lowest_losses():
     frame = scored_runs(n_runs=30).query("n_params == 4e7")
-    assert fit_benchmarks(frame, 0.25)["arc"].held["held_out"].tolist() == ["lowest losses"]
+    assert fit_benchmarks(frame, 0.25, n_bootstrap=10)["arc"].held["held_out"].tolist() == ["lowest losses"]
 
 
 def test_per_cent_are_converted_with_a_note(found):
     frame = scored_runs()
-    again = fit_benchmarks(frame.assign(score_arc=100 * frame["score_arc"]), 0.25)
+    again = fit_benchmarks(frame.assign(score_arc=100 * frame["score_arc"]), 0.25, n_bootstrap=10)
     assert again.notes == ["score_arc goes up to 62.1: read as per cent, and divided by 100"]
     assert again["arc"].fit.theta == pytest.approx(found["arc"].fit.theta)
 
@@ -117,8 +119,8 @@ def test_rows_of_fewer_questions_count_less():
     frame = scored_runs()
     shaken = frame["score_arc"] + np.where(frame.index % 2, 0.05, 0.0)
     error = np.sqrt(frame["score_arc"] * (1 - frame["score_arc"]) / np.where(frame.index % 2, 10, 1000))
-    weighted = fit_benchmarks(frame.assign(score_arc=shaken, score_se_arc=error), 0.25)["arc"]
-    plain = fit_benchmarks(frame.assign(score_arc=shaken), 0.25)["arc"]
+    weighted = fit_benchmarks(frame.assign(score_arc=shaken, score_se_arc=error), 0.25, n_bootstrap=10)["arc"]
+    plain = fit_benchmarks(frame.assign(score_arc=shaken), 0.25, n_bootstrap=10)["arc"]
     loss, truth = np.array([1.1]), 0.25 + 0.7 / (1 + np.exp(6 * 0.15))
     assert abs(weighted.score(loss) - truth) < 0.5 * abs(plain.score(loss) - truth)
 
@@ -156,7 +158,7 @@ def test_a_file_of_something_else_is_refused(text, tmp_path):
 )
 def test_bad_input_is_one_sentence(change, arguments, error, words):
     with pytest.raises(error, match=words):
-        fit_benchmarks(scored_runs().assign(**change), **{"chance": 0.25} | arguments)
+        fit_benchmarks(scored_runs().assign(**change), **{"chance": 0.25, "n_bootstrap": 2} | arguments)
 
 
 def test_too_few_runs_and_no_scores_are_refused():

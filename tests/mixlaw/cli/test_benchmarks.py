@@ -19,7 +19,8 @@ def table(tmp_path):
 
 def test_a_table_becomes_a_file_a_figure_and_a_verdict(table, tmp_path, capsys):
     out, figure = tmp_path / "out/benchmarks.json", tmp_path / "figures/arc.png"
-    asked = ["--loss", "loss_arc", "--score", "acc", "--chance", "1/4", "--out", str(out), "--figure", str(figure)]
+    asked = ["--loss", "loss_arc", "--score", "acc", "--chance", "1/4", "--n-bootstrap", "40"]
+    asked += ["--out", str(out), "--figure", str(figure)]
     assert main(["benchmarks", str(table), *asked]) == 0
     said = capsys.readouterr().out
     assert "N = 160M       5" in said
@@ -30,7 +31,8 @@ def test_a_table_becomes_a_file_a_figure_and_a_verdict(table, tmp_path, capsys):
 
 def test_json_holds_what_the_file_holds(table, tmp_path, capsys):
     out = tmp_path / "benchmarks.json"
-    asked = ["--loss", "loss_arc", "--score", "acc", "--chance", "acc=0.25", "--out", str(out), "--json"]
+    asked = ["--loss", "loss_arc", "--score", "acc", "--chance", "acc=0.25", "--n-bootstrap", "10", "--json"]
+    asked += ["--out", str(out)]
     assert main(["benchmarks", str(table), *asked]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
 
@@ -41,7 +43,11 @@ def test_json_holds_what_the_file_holds(table, tmp_path, capsys):
         (["--score", "acc", "--chance", "1/4"], "--loss: unknown column 'loss_acc'", 2),
         (["--loss", "loss_arc", "--score", "acc", "--chance", "a quarter"], "--chance a quarter: write 1/4", 2),
         (["--loss", "loss_arc", "--score", "n_tokens", "--chance", "0"], "scores lie between 0 and 1", 3),
-        (["--loss", "loss_arc", "--score", "acc", "--chance", "0", "--figure", "x.doc"], "ends in .png", 2),
+        (
+            ["--loss", "loss_arc", "--score", "acc", "--chance", "0", "--n-bootstrap", "2", "--figure", "x.doc"],
+            "ends in .png",
+            2,
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(table, asked, words, code, capsys):
