@@ -48,19 +48,27 @@ def fast_encoder(backend: Any) -> Callable[[Sequence[str]], list[Ids]] | None:
         tokenizer = gigatoken.Tokenizer.from_json(json.dumps(facts | {"added_tokens": added, "normalizer": None}))
     except RuntimeError:  # it does not know the pre-tokenizer
         return None
-    normalizer = backend.normalizer  # the tables of Unicode differ between the libraries
+    normalized = _normalizer(backend, facts)
 
     def encode(texts: Sequence[str]) -> list[Ids]:
         import awkward
 
-        normal = [normalizer.normalize_str(text) for text in texts] if normalizer else list(texts)
-        found = tokenizer.encode_batch(normal)
+        found = tokenizer.encode_batch([normalized(text) for text in texts])
         ids = np.asarray(awkward.flatten(found)).astype(np.int64)
         ends = np.cumsum(np.asarray(awkward.num(found)), dtype=np.int64).tolist()
         return [ids[start:end] for start, end in pairwise([0, *ends])]
 
     expected = backend.encode_batch_fast(list(PROBES), add_special_tokens=False)
     return encode if [ids.tolist() for ids in encode(PROBES)] == [e.ids for e in expected] else None
+
+
+def _normalizer(backend: Any, facts: dict[str, Any]) -> Callable[[str], str]:
+    """Return the normalisation of `tokenizers`; gigatoken has other tables of Unicode."""
+    if not backend.normalizer:
+        return lambda text: text
+    if facts["normalizer"] == {"type": "NFC"}:  # which is slow, and changes no ASCII
+        return lambda text: text if text.isascii() else str(backend.normalizer.normalize_str(text))
+    return lambda text: str(backend.normalizer.normalize_str(text))
 
 
 def _is_known(facts: dict[str, Any]) -> bool:
