@@ -70,7 +70,7 @@ class Stages:
         n_bad, left = Counter[str](), Counter(part.domain for part in parts)
         left.subtract(part.domain for part in done)
         for part in done:
-            n_bad[part.domain] += part.facts["counts"]["n_bad"]
+            _check_budget(part, n_bad)
         for part in do_all(read_part, parts, self.run, "reading", self.echo):
             _check_budget(part, n_bad)
             left[part.domain] -= 1

@@ -143,9 +143,12 @@ def test_the_budget_of_bad_documents_counts_all_parts_of_a_domain(tmp_path: Path
     for i in (1, 3):
         with (tmp_path / "trees" / f"{i}.jsonl").open("a") as file:
             file.write('{"text": null}\n')
+    for _ in range(2):  # the second time, the parts are there already
+        with pytest.raises(DataError, match=r"\.jsonl, record \d\d: 'text' is empty.* so far: 2, allowed: 1:"):
+            prepare(replace(config, bad_document_budget=1), quiet, workers=1, sizes=TINY)
     sizes = replace(TINY, small=1 << 40)
     with pytest.raises(DataError, match=r"3\.jsonl, record 59: 'text' is empty.* so far: 2, allowed: 1:"):
-        prepare(replace(config, bad_document_budget=1), quiet, sizes=sizes)
+        prepare(replace(config, bad_document_budget=1, root=str(tmp_path / "here")), quiet, sizes=sizes)
     manifest = prepare(replace(config, bad_document_budget=2), quiet, sizes=sizes)
     assert manifest.entry("trees")["counts"]["n_bad"] == 2
 
