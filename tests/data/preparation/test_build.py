@@ -119,7 +119,7 @@ def whole(
     return config, contents(prepare(config, quiet).folder)
 
 
-@examples(24)
+@examples(16)
 @given(sizes=pieces)
 def test_no_size_of_a_piece_changes_a_byte(whole: tuple[DataConfig, dict[str, bytes]], sizes: Sizes) -> None:
     config, before = whole
@@ -268,6 +268,7 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_continue(tmp_path: Path) -> Non
     assert "KeyboardInterrupt" in said
 
 
+@pytest.mark.slow
 def test_files_that_changed_since_a_kill_are_read_again(tmp_path: Path) -> None:
     config = mixed(tmp_path)
     killed_after("read rivers", config, tmp_path)
