@@ -25,6 +25,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
 from data.chosen_files import check_chosen_files
 from data.config import TASK_READERS, DataConfig, to_dataclass
@@ -64,7 +65,7 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def say(line: str) -> None:
     """Write a progress message to stderr; stdout is for the table."""
-    sys.stderr.write(line + "\n")
+    tqdm.write(line, sys.stderr)  # above a progress bar
 
 
 def prepare(

@@ -55,6 +55,8 @@ def split(args: argparse.Namespace) -> str:
     check_options(args)
     if args.out.exists():
         raise ConfigError(f"--out {args.out} exists: remove it, or choose another folder")
+    if (corpus_folder := path_option(args.path).resolve()) in args.out.resolve().parents:
+        raise ConfigError(f"--out {args.out} is inside the corpus {corpus_folder}: choose a folder outside")
     configuration = configuration_path(args.name)
     corpus = open_corpus(args.path, args.reader, args.text_key, *value_source(args), args.bad_budget)
     division = divide(corpus, labeller(args, corpus), args.out, args.max_domains, args.min_share, args.seed, remark)
@@ -83,6 +85,8 @@ def check_options(args: argparse.Namespace) -> None:
         raise ConfigError(f"--vectors {args.vectors}: --by {args.by} does not use it; --by clusters does")
     if args.max_domains < 2:
         raise ConfigError(f"--max-domains {args.max_domains}: a mixture has at least 2")
+    if args.samples < 0:
+        raise ConfigError(f"--samples {args.samples}: it must be 0 or more")
     if not 0 <= args.min_share < 1:
         raise ConfigError(f"--min-share {args.min_share:g}: it is a share of the text, from 0 to below 1")
 

@@ -144,7 +144,8 @@ def _refuse_empty_splits(config: DataConfig, selection: Selection) -> None:
             continue
         counts = ", ".join(f"{key} {n:,}" for key, n in selection.counts(name).items())
         if not selection.counts(name)["n_documents"]:
-            raise DataError(f"{where}: no document is left (counts: {counts}); data.min_chars is the minimum length")
+            least = "; data.min_chars is the minimum length" * (selection.counts(name)["n_short"] > 0)
+            raise DataError(f"{where}: no document is left (counts: {counts}){least}")
         for split in _needed_splits(config, name):
             if not selection.n_bytes(name, split):
                 advice = " (the reader 'text' reads each file as one document: split large files)"

@@ -153,7 +153,8 @@ def unreadable_files_named(path: Path, reader: str) -> Iterator[None]:
     except MixlawError:
         raise
     except UNREADABLE as error:
-        cause = str(error).strip().split("\n")[0] or type(error).__name__
+        stated = error.strerror if isinstance(error, OSError) else ""  # without the path
+        cause = stated or str(error).strip().split("\n")[0] or type(error).__name__
         raise DataError(f"{path}: the reader '{reader}' cannot read it: {cause}") from None
 
 

@@ -18,6 +18,7 @@ from data.demo_corpora.wheels import Echo
 from mixlaw.errors import DataError
 
 LINE_EVERY_S = 30.0  # of the progress without a terminal
+OF_MAIN = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)  # signals that the main process handles
 
 
 class StageTask(Protocol):
@@ -78,14 +79,18 @@ def worker_processes(n: int) -> Iterator[Runner]:
 
 
 def _in_pool(pool: ProcessPoolExecutor, function: Callable[[Task], None], tasks: Sequence[Task]) -> Iterator[Task]:
-    futures = {pool.submit(function, task): task for task in tasks}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_MAIN)  # submit() starts processes, which inherit the mask
+    try:
+        futures = {pool.submit(function, task): task for task in tasks}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for future in as_completed(futures):
         future.result()
         yield futures[future]
 
 
 def _start() -> None:
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):  # the main process handles them
+    for number in OF_MAIN:
         signal.signal(number, signal.SIG_IGN)
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}  # of tokenizers and of pyarrow
     Thread(target=_end_with_parent, daemon=True).start()

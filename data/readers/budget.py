@@ -11,10 +11,16 @@ from mixlaw.errors import DataError
 
 @dataclass
 class BadDocuments:
-    """Counts the unreadable documents of one domain against `bad_document_budget`."""
+    """Counts the unreadable documents of one domain against a budget.
+
+    Attributes
+    ----------
+    setting : of the budget, for messages
+    """
 
     budget: int = 0
     count: int = 0
+    setting: str = "data.bad_document_budget"
 
     def add(self, where: str, cause: str, fault: str = "not UTF-8") -> None:
         """Count one more.
@@ -28,7 +34,7 @@ class BadDocuments:
         if self.count > self.budget:
             raise DataError(
                 f"{where}: {fault} ({cause}); bad documents so far: {self.count}, allowed: {self.budget}: "
-                "repair it, or raise data.bad_document_budget to skip such documents"
+                f"repair it, or raise {self.setting} to skip such documents"
             )
 
     def decode(self, raw: bytes, where: str) -> str | None:

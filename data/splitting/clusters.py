@@ -38,7 +38,7 @@ def by_cluster(learned_from: Sequence[Document], n_clusters: int, seed: int) -> 
     Raises
     ------
     ConfigError, DataError
-        If scikit-learn is missing, or the sample is too small for so many clusters.
+        If scikit-learn is missing, the sample is too small for so many clusters, or its texts have no words.
     """
     try:
         from sklearn.cluster import MiniBatchKMeans
@@ -67,10 +67,14 @@ def _learn_words(documents: Sequence[Document], seed: int) -> Features:
     from sklearn.preprocessing import Normalizer
 
     words = HashingVectorizer(n_features=HASHES, alternate_sign=False, norm=None)
+    texts = [document.text for document in documents]
+    if not words.transform(texts).nnz:
+        raise DataError("--by clusters: the texts have no words to compare")
     n_dimensions = min(DIMENSIONS, len(documents) - 1)
     reduced = TruncatedSVD(n_dimensions, algorithm="arpack", random_state=seed)
     pipeline = make_pipeline(words, TfidfTransformer(sublinear_tf=True), reduced, Normalizer())
-    pipeline.fit([document.text for document in documents])
+    with np.errstate(divide="ignore", invalid="ignore"):  # shares of the variance, which equal texts do not have
+        pipeline.fit(texts)
     return lambda batch: pipeline.transform([document.text[:CLUSTER_CHARS] for document in batch])
 
 
@@ -88,7 +92,7 @@ def _unit_vectors(documents: Sequence[Document]) -> NDArray[np.float64]:
         raise DataError(
             "--vectors: the vectors of some documents are missing, no numbers, or of another length"
         ) from None
-    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+    if vectors.ndim != 2 or not vectors.shape[1] or not np.isfinite(vectors).all():
         raise DataError("--vectors: every document needs a list of finite numbers")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths, lengths, 1.0)

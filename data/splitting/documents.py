@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from data.config import SourceConfig
-from data.preparation.sources import UNREADABLE
+from data.preparation.sources import unreadable_files_named
 from data.readers.budget import BadDocuments
 from data.readers.documents import lookup
 from data.readers.files import sample_text, text
 from data.readers.paths import SUFFIXES, find_files
 from data.readers.records import Row, records
 from data.readers.webdataset import TarShards
-from mixlaw.errors import ConfigError, DataError, MixlawError, unknown_name
+from mixlaw.errors import ConfigError, DataError, unknown_name
 
 KINDS = {"jsonl": "json", "csv": "csv", "parquet": "parquet"}  # readers of records
 READERS = (*KINDS, "webdataset", "text")
@@ -61,16 +61,11 @@ class Corpus:
         return with_vectors(documents, self.vectors) if self.vectors else documents
 
     def _documents(self) -> Iterator[Document]:
-        bad = BadDocuments(self.budget)
+        bad = BadDocuments(self.budget, setting="--bad-budget")
         for path in self.files:
-            try:
+            with unreadable_files_named(path, self.source.reader):
                 for words, row in _rows(path, self.source, self.column, bad):
                     yield Document(words, value_of(row, self.column))
-            except MixlawError:
-                raise
-            except UNREADABLE as error:
-                cause = str(error).strip().split("\n")[0] or type(error).__name__
-                raise DataError(f"{path}: the reader '{self.source.reader}' cannot read it: {cause}") from None
 
 
 def _rows(path: Path, source: SourceConfig, column: str, bad: BadDocuments) -> Iterator[tuple[str, Row]]:
@@ -169,8 +164,10 @@ def with_vectors(documents: Iterable[Document], path: Path) -> Iterator[Document
     """
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"--vectors {path}: cannot be read as .npy: {error}") from None
+    except OSError as error:
+        raise DataError(f"--vectors {path}: {error.strerror or error}") from None
+    except (ValueError, EOFError):
+        raise DataError(f"--vectors {path}: it is no table of numbers in NumPy's .npy format") from None
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         raise DataError(f"--vectors {path}: {vectors.dtype} of shape {vectors.shape}: it must be a row per document")
     number = 0

@@ -55,14 +55,16 @@ def choose_domains(sizes: LabelSizes, max_domains: int, min_share: float) -> dic
     Raises
     ------
     DataError
-        If fewer than two domains would result.
+        If there is no text, or fewer than two domains would result.
     """
+    if not sizes.total:
+        raise DataError("the corpus has no text: it has no documents, or all are empty")
     largest = [label for label, size in sizes.largest() if size >= min_share * sizes.total]
     kept = largest[:max_domains]
     if sum(sizes.n_bytes[label] for label in kept) < sizes.total and len(kept) == max_domains:
         kept = kept[:-1]  # the last place is of `other`
     if not kept or sizes.n_bytes[kept[0]] == sizes.total:
-        found = [f"{label} {percent(size / max(sizes.total, 1))}" for label, size in sizes.largest()[:SHOWN]]
+        found = [f"{label} {percent(size / sizes.total)}" for label, size in sizes.largest()[:SHOWN]]
         raise DataError(
             f"all documents would be in one domain; labels: {', '.join(found) or 'none'}"
             f"{' ...' if len(sizes.n_bytes) > SHOWN else ''}: lower --min-share {min_share:g} or choose another --by"

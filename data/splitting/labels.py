@@ -1,5 +1,6 @@
 """Labels of documents: the value of a column, the host or site of a URL, and the language of the text."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -10,6 +11,9 @@ from mixlaw.errors import ConfigError, DataError
 
 Labeller = Callable[[Iterable[Document]], Iterator[str | None]]  # None: the document has no label
 LANGUAGE_CHARS = 5_000  # of a document that decide its language
+_WITH_HOST = re.compile(r"\s*([a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
+_WITHOUT_HOST = re.compile(r"\s*[a-z][a-z0-9+-]*:(?!//|\d)", re.IGNORECASE)  # mailto:, javascript:; not localhost:80
+_HOST = re.compile(r"[\w.:-]+")  # not words of a sentence
 LEAST_CONFIDENCE = 0.5  # probability of the most likely language below which a document has none
 
 
@@ -63,16 +67,17 @@ def _registrable() -> Callable[[str], str | None]:
 def host_of(url: Any) -> str | None:
     """Return the host of a URL, which may lack its scheme; None if it has none.
 
-    >>> host_of("https://user@WWW.Example.org:80/a"), host_of("example.org/b"), host_of("/c"), host_of(None)
+    >>> host_of("https://user@WWW.Example.org:80/a"), host_of("example.org/b"), host_of("/c"), host_of("mailto:d@e.f")
     ('example.org', 'example.org', None, None)
     """
-    if not isinstance(url, str):
+    if not isinstance(url, str) or _WITHOUT_HOST.match(url):
         return None
     try:
-        host = urlsplit(url if "//" in url else f"//{url}").hostname
+        host = urlsplit(url if _WITH_HOST.match(url) else f"//{url}").hostname or ""
     except ValueError:  # brackets that are no address
         return None
-    return (host or "").removeprefix("www.").rstrip(".") or None
+    host = host.removeprefix("www.").rstrip(".")
+    return host if _HOST.fullmatch(host) else None
 
 
 def by_language(documents: Iterable[Document]) -> Iterator[str | None]:

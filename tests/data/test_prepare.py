@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -14,10 +15,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from data.config import DataConfig, SourceConfig, TokenizerConfig
 from data.preparation.work_folder import work_path
-from data.prepare import compose_config, main, prepare, table
+from data.prepare import compose_config, main, prepare, say, table
 from data.store.tokens import Manifest, TokenReader, open_manifest, verify
 from data.tokenizers import load_tokenizer
 from mixlaw.errors import ConfigError, DataError
@@ -458,3 +460,9 @@ def test_the_manifest_says_where_everything_came_from(prepared: Manifest) -> Non
     trees = facts["domains"]["trees"]
     assert (trees["origin"], trees["licence"], trees["reader"]) == ("trees 1.0", "BSD", "python_files")
     assert trees["counts"]["n_read"] == trees["counts"]["n_documents"] == 60
+
+
+def test_messages_stand_above_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with tqdm(total=2, file=sys.stderr):
+        say("read trees: 3 documents")
+    assert re.search(r"[\r\n]read trees: 3 documents\n", capsys.readouterr().err)

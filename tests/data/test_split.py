@@ -257,8 +257,9 @@ def test_shards_have_a_bounded_size(tmp_path: Path) -> None:
         (["--by", "language", "--column", "meta"], "--column meta: --by language does not use it"),
         (["--by", "host", "--vectors", "v.npy"], "--vectors v.npy: --by host does not use it"),
         (["--by", "host", "--column", "topic", "--max-domains", "1"], "--max-domains 1: a mixture has at least 2"),
+        (["--by", "host", "--samples", "-1"], "--samples -1: it must be 0 or more"),
         (["--by", "host", "--min-share", "1"], "--min-share 1: it is a share"),
-        (["--by", "clusters", "--vectors", "gone.npy"], "--vectors gone.npy: cannot be read"),
+        (["--by", "clusters", "--vectors", "gone.npy"], "--vectors gone.npy: No such file"),
         (
             ["--by", "clusters", "--vectors", "topic"],
             "--vectors: the vectors of some documents are missing, no numbers",
@@ -286,15 +287,55 @@ def test_vectors_are_as_many_as_documents(own: Path, capsys: pytest.CaptureFixtu
         assert f"{rows} rows for 240 documents" in capsys.readouterr().err
 
 
+def test_vectors_are_numbers_in_npy(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(own / "v.npy", np.zeros((240, 0)))
+    assert split(own, "--by", "clusters", "--vectors", f"{own}/v.npy") == 3
+    assert "every document needs a list of finite numbers" in capsys.readouterr().err
+    (own / "v.npy").write_text("0.5 1.5")
+    assert split(own, "--by", "clusters", "--vectors", f"{own}/v.npy") == 3
+    assert "v.npy: it is no table of numbers in NumPy's .npy format" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", ["host"], "the corpus has no text"),
+        ("?", ["clusters", "--max-domains", "2"], "the texts have no words to compare"),
+        ("a", ["clusters", "--max-domains", "2"], "the texts have no words to compare"),
+        ("equal texts", ["clusters", "--max-domains", "2"], "all documents would be in one domain"),
+    ],
+)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_texts_that_cannot_be_divided_are_one_sentence(
+    own: Path, text: str, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(own / "corpus.jsonl", [{"text": text, "url": f"{i}.org"} for i in range(9)])
+    assert split(own, "--by", *options) == 3
+    assert message in capsys.readouterr().err
+
+
+def test_bad_documents_name_the_option_that_skips_them(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (own / "corpus.jsonl").open("ab") as file:
+        file.write(b'{"text": "caf\xe9"}\n')
+    assert split(own, "--by", "host") == 3
+    assert "repair it, or raise --bad-budget to skip such documents" in capsys.readouterr().err
+    assert split(own, "--by", "host", "--bad-budget", "1") == 0
+
+
+def test_the_domains_are_not_written_into_the_corpus(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mine", str(own), "--out", str(own / "a" / "out"), "--by", "host"]) == 2
+    assert f"--out {own}/a/out is inside the corpus {own}: choose a folder outside" in capsys.readouterr().err
+
+
 def test_what_exists_is_not_overwritten(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert split(own, "--by", "host") == 0
     assert split(own, "--by", "host") == 2
     assert f"--out {own}/out exists: remove it, or choose another folder" in capsys.readouterr().err
-    assert main(["mine", str(own), "--out", str(own / "other"), "--by", "host"]) == 2
+    assert main(["mine", str(own / "corpus.jsonl"), "--out", str(own / "other"), "--by", "host"]) == 2
     assert "mine.yaml exists: choose another name, or remove it" in capsys.readouterr().err
-    assert main(["quickstart", str(own), "--out", str(own / "other"), "--by", "host"]) == 2
+    assert main(["quickstart", str(own / "corpus.jsonl"), "--out", str(own / "other"), "--by", "host"]) == 2
     assert "configs/data/quickstart.yaml exists: choose another name" in capsys.readouterr().err
-    assert main(["a/b", str(own), "--out", str(own / "other"), "--by", "host"]) == 2
+    assert main(["a/b", str(own / "corpus.jsonl"), "--out", str(own / "other"), "--by", "host"]) == 2
     assert "'a/b' is part of file names" in capsys.readouterr().err
 
 

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,13 @@ from hypothesis import strategies as st
 
 from data.config import DataConfig, SourceConfig, TokenizerConfig
 from data.preparation.corpus import clean
+from data.preparation.inputs import source_files
+from data.preparation.parts import divide
 from data.preparation.sizes import Sizes
+from data.preparation.sources import all_sources
+from data.preparation.stages import PARTS, Stages
 from data.preparation.work_folder import work_path
+from data.preparation.workers import OF_MAIN, in_this_process, worker_processes
 from data.prepare import prepare
 from data.store.tokens import SPLITS
 from mixlaw.errors import DataError
@@ -151,6 +157,29 @@ def test_the_budget_of_bad_documents_counts_all_parts_of_a_domain(tmp_path: Path
         prepare(replace(config, bad_document_budget=1, root=str(tmp_path / "here")), quiet, sizes=sizes)
     manifest = prepare(replace(config, bad_document_budget=2), quiet, sizes=sizes)
     assert manifest.entry("trees")["counts"]["n_bad"] == 2
+
+
+def test_one_bad_document_too_many_is_an_error_after_a_continuation_too(tmp_path: Path) -> None:
+    config = mixed(tmp_path)
+    for i in (1, 3):
+        with (tmp_path / "trees" / f"{i}.jsonl").open("a") as file:
+            file.write('{"text": null}\n')
+    config = replace(config, bad_document_budget=1)
+    files = {name: source_files(source, where) for where, name, source in all_sources(config)}
+    parts = divide(config, files, tmp_path / "work" / PARTS, TINY)
+    for _ in range(2):
+        with pytest.raises(DataError, match="so far: 2, allowed: 1:"):
+            Stages(config, tmp_path / "work", TINY, in_this_process, quiet).read(parts)
+
+
+def test_workers_are_not_interrupted_while_they_start() -> None:
+    with worker_processes(1) as run:
+        deque(run(time.sleep, [0.0]), 0)
+        (worker,) = active_children()
+        status = Path(f"/proc/{worker.pid}/status").read_text()
+    blocked = int(re.search(r"^SigBlk:\s*(\w+)", status, re.MULTILINE)[1], 16)
+    assert all(blocked >> (number - 1) & 1 for number in OF_MAIN)
+    assert not set(OF_MAIN) & signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_an_error_of_a_worker_is_that_of_the_reader_and_its_work_is_kept(tmp_path: Path) -> None:
