@@ -40,7 +40,7 @@ OF_ANSWER: dict[str, AnswerPlot] = {  # figures that need only a recommendation
 }
 OF_PHASES = ("phases", "switch", "phase_gains")
 ONLY_IN_REPORTS = ("proof", "realised", "forgotten", "injection_cost")
-OF_MIXTURES = ("ternary", "parallel", "tradeoff", "epochs", *OF_ANSWER)
+OF_MIXTURES = ("ternary", "parallel", "tradeoff", "signals", "epochs", *OF_ANSWER)
 OVERVIEW = (
     "optimum",
     "proof",

@@ -73,6 +73,7 @@ def test_a_report_with_everything_is_one_file_without_network(everything):
         "path",
         "prices",
         "gradient",
+        "signals",
         "tradeoff",
         "proof",
         "predicted",

@@ -48,7 +48,7 @@ def test_a_recommendation_is_shown_with_its_figures() -> None:
     assert "For 7B parameters on 150B tokens, best at main:" in page
     assert "mixture.weights={" in page
     assert len(pictures(page)) == 4
-    assert len(pictures(page_of(answer, laws(3)))) == 5  # the laws add the loss over the simplex
+    assert len(pictures(page_of(answer, laws(3)))) == 6  # the laws add the loss over the simplex, and signal to noise
 
 
 def test_a_comparison_is_shown_with_the_verdict() -> None:
