@@ -137,7 +137,10 @@ class ScoreCurve:
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> "ScoreCurve":
         """Return the curve of `to_json`."""
-        theta, draws = np.asarray(facts["theta"], float), np.asarray(facts["draws"], float).reshape(-1, N_FREE)
+        theta = np.asarray(facts["theta"], float).reshape(N_FREE)
+        draws = np.asarray(facts["draws"], float).reshape(-1, N_FREE)
+        if not len(draws):
+            raise ValueError("no resamples")
         return cls(
             fit=Fit(theta, draws, Scatter(**facts["scatter"])),
             points=Points(**{name: np.asarray(values) for name, values in facts["points"].items()}),

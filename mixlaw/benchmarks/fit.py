@@ -12,7 +12,6 @@ from scipy.optimize import least_squares
 from mixlaw.benchmarks.points import Points
 from mixlaw.benchmarks.scatter import LEAST, Scatter, binomial
 from mixlaw.benchmarks.sigmoid import N_FREE, scores, scores_and_jacobian
-from mixlaw.errors import FitError
 from mixlaw.fitting.bootstrap import run_weights, weight_variance
 from mixlaw.laws.jacobian import Array
 
@@ -38,18 +37,10 @@ def fit_curve(points: Points, chance: float, count: int = N_DRAWS, seed: int = 0
 
     Parameters
     ----------
+    points : of `LEAST_RUNS` runs or more
     chance : score of guessing
     count : number of resamples
-
-    Raises
-    ------
-    FitError
-        If the runs are fewer than the parameters.
     """
-    if points.n_runs < LEAST_RUNS:
-        raise FitError(
-            f"{points.n_runs} runs have both a loss and a score; a curve with {N_FREE} parameters needs {LEAST_RUNS}"
-        )
     rng, mean = np.random.default_rng(seed), _prior_mean(points)
     even, ones = Scatter(0.0, max(float(np.std(points.score)), LEAST)), np.ones(points.n_runs)
     problem = _Problem(points, chance, even, np.ones(len(points.loss)))

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from mixlaw.benchmarks.curve import ScoreCurve
-from mixlaw.benchmarks.fit import N_DRAWS, fit_curve
+from mixlaw.benchmarks.fit import LEAST_RUNS, N_DRAWS, fit_curve
 from mixlaw.benchmarks.held_out import checked
 from mixlaw.benchmarks.points import Points, points_of, score_pairs
 from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.benchmarks.verdict import reason_of
-from mixlaw.errors import ConfigError, unknown_name
+from mixlaw.errors import ConfigError, FitError, unknown_name
 from mixlaw.fitting.estimator import ProgressCallback
 from mixlaw.fitting.fitted import Data, as_table
 from mixlaw.tables.clean import prepare
@@ -64,6 +64,10 @@ def fit_benchmarks(
 
 
 def _curve(table: Table, name: str, points: Points, loss: str, chance: float, count: int) -> ScoreCurve:
+    if points.n_runs < LEAST_RUNS:
+        raise FitError(
+            f"{name}: a curve needs {LEAST_RUNS} runs with {loss} and a score; the table has {points.n_runs}"
+        )
     target = loss.removeprefix(LOSS)
     unit = table.units.get(target, NATS)
     curve = ScoreCurve(name, target, chance, fit_curve(points, chance, count), points, unit=unit)

@@ -14,6 +14,7 @@ from mixlaw.tables.number_parsing import parse_numbers
 from mixlaw.tables.table import Table
 
 LEAST_QUESTIONS = 1.0
+FEW = 0.2  # share of a column's scores; if no more lie above 1, they may be mistakes
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,13 @@ def points_of(table: Table, loss: str, score: str, notes: list[str]) -> Points:
     ----------
     loss : name of the column loss_<target>
     score : name of the column of scores, in [0, 1] or in per cent; score_se_<name> beside score_<name>, if there is
-        one, tells how many questions an evaluation had
+        one, in the same unit, tells how many questions an evaluation had
     notes : gets a sentence if per cent are converted
 
     Raises
     ------
     ConfigError
-        If the table has no such column, or both are the same.
+        If the table has no such column, or the scores are losses.
     RunLogError
         If scores are no numbers, or lie outside of 0 to 1 and 0 to 100.
     """
@@ -74,9 +75,10 @@ def points_of(table: Table, loss: str, score: str, notes: list[str]) -> Points:
     for option, column in (("--loss", loss), ("--score", score)):
         if column not in frame:
             raise ConfigError(f"{option}: {unknown_column(column, list(map(str, frame.columns)))}")
-    if loss == score or frame[loss].equals(frame[score]):
-        raise ConfigError(f"--score {score} holds the losses of --loss {loss}: name the column of scores")
-    frame = frame.assign(**{score: _shares(table, score, notes)})
+    for other in (loss, *(LOSS + target for target in table.targets)):
+        if frame[other].equals(frame[score]):
+            raise ConfigError(f"--score {score} holds the losses of {other}: name the column of scores")
+    frame = _in_shares(table, score, notes)
     frame = frame[frame[loss].notna() & frame[score].notna()].sort_values(["run_id", "n_tokens"], kind="stable")
     if frame.empty:
         raise RunLogError(f"{table.place(table.frame['row'])}: no row has both {loss} and {score}")
@@ -103,7 +105,10 @@ def score_pairs(table: Table, losses: list[str], scores: list[str]) -> list[tupl
     if not losses:
         losses = [LOSS + name.removeprefix(SCORE) for name in scores]
     if not scores:
-        raise ConfigError("the table has no column score_<target>: name columns by --loss loss_x --score acc_x")
+        wanted = (
+            ", ".join(SCORE + loss.removeprefix(LOSS) for loss in losses) or "score_<target> beside a loss_<target>"
+        )
+        raise ConfigError(f"the table has no column {wanted}: name columns by --loss loss_x --score acc_x")
     if len(losses) == 1:
         losses = losses * len(scores)
     if len(losses) != len(scores):
@@ -111,8 +116,26 @@ def score_pairs(table: Table, losses: list[str], scores: list[str]) -> list[tupl
     return list(zip(losses, scores, strict=True))
 
 
-def _shares(table: Table, column: str, notes: list[str]) -> pd.Series:
-    """Return scores as shares; per cent are converted with a note."""
+def _in_shares(table: Table, column: str, notes: list[str]) -> pd.DataFrame:
+    """Return the table with scores, and their standard errors, as shares; per cent are converted with a note."""
+    values = _scores(table, column)
+    frame, errors = table.frame.assign(**{column: values}), _errors_of(column)
+    above = values > 1
+    if not above.any():
+        return frame
+    notes.append(f"{column} goes up to {values.max():g}: read as per cent, and divided by 100")
+    if above.sum() <= FEW * values.notna().sum():
+        where = table.place(table.frame["row"][above])
+        notes.append(
+            f"{where}: no other {column} lies above 1; correct these cells if the others are shares, not per cent"
+        )
+    if errors in frame:
+        frame = frame.assign(**{errors: parse_numbers(frame[errors])[0] / 100})
+    return frame.assign(**{column: values / 100})
+
+
+def _scores(table: Table, column: str) -> pd.Series:
+    """Return the scores of a column, all of them between 0 and 100."""
     values, bad = parse_numbers(table.frame[column])
     if bad.any():
         cell = table.frame.loc[bad, column].iloc[0]
@@ -121,16 +144,18 @@ def _shares(table: Table, column: str, notes: list[str]) -> pd.Series:
     if outside.any():
         where, found = table.place(table.frame["row"][outside]), values[outside].iloc[0]
         raise RunLogError(f"{where}: {column} is {found:g}; scores lie between 0 and 1, or 0 and 100 %")
-    if not values.max() > 1:
-        return values
-    notes.append(f"{column} goes up to {values.max():g}: read as per cent, and divided by 100")
-    return values / 100
+    return values
+
+
+def _errors_of(column: str) -> str:
+    """Return the name of the column of a score's standard errors; empty for scores that are no score_<name>."""
+    return SCORE_SE + column.removeprefix(SCORE) if column.startswith(SCORE) else ""
 
 
 def _effort(frame: pd.DataFrame, score: str) -> Array:
     """Return the number of questions behind every score, relative to the median; ones where it is not known."""
-    column = SCORE_SE + score.removeprefix(SCORE)
-    if column not in frame or not score.startswith(SCORE):
+    column = _errors_of(score)
+    if column not in frame:
         return np.ones(len(frame))
     errors, _ = parse_numbers(frame[column])
     share = frame[score].to_numpy(float)

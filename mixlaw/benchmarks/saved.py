@@ -96,6 +96,8 @@ class Benchmarks(Mapping[str, ScoreCurve]):
             facts = json.loads(Path(path).read_bytes())
             if facts["format"] != FORMAT:
                 raise RunLogError(f"{path} has format {facts['format']}; this mixlaw reads {FORMAT}: {renew}")
+            if not facts["curves"]:
+                raise RunLogError(f"{path} holds no benchmark: {renew}")
             return cls({each["name"]: ScoreCurve.from_json(each) for each in facts["curves"]})
         except OSError as error:
             raise RunLogError(f"{path} cannot be read ({error.strerror}): {renew}") from None

@@ -10,6 +10,7 @@ from mixlaw.benchmarks.scatter import binomial
 from mixlaw.text import percent
 
 CHANCE_OF_RISE = 0.01  # p value above which a rise of the score may be luck
+FEWEST = 5  # runs: fewer can be in order by luck with a probability of 1/4! = 0.04 or more
 CHANCE_BELOW = 0.01  # p value below which scores below chance are no luck
 LEAST_RISE = 2.0  # sds of an evaluation by which the curve rises above chance
 LEAST_INSIDE = 0.5  # of the runs of the largest size in their 90 % intervals
@@ -23,14 +24,21 @@ def reason_of(curve: ScoreCurve) -> str:
 
 def _no_rise(ends: Points, chance: float) -> str:
     """Return a sentence if the last scores of runs do not rise significantly as their losses fall."""
-    span = f"{percent(ends.score.min())} to {percent(ends.score.max())} over {ends.n_runs} runs"
-    if np.ptp(ends.score) == 0 or np.ptp(ends.loss) == 0:
-        return f"all runs end with the same {'score' if np.ptp(ends.score) == 0 else 'loss'}: {span}"
+    if np.ptp(ends.score) == 0:
+        return f"all {ends.n_runs} runs end with the same score, {percent(ends.score.max())}"
+    if np.ptp(ends.loss) == 0:
+        return f"all {ends.n_runs} runs end with the same loss, {ends.loss.max():.4g}"
+    if ends.n_runs < FEWEST:
+        return f"{ends.n_runs} runs are too few to tell a rise of the score from luck: {FEWEST} are needed"
     rank = spearmanr(ends.loss, ends.score, alternative="less")
     if rank.pvalue <= CHANCE_OF_RISE:
         return ""
-    trend = f"the score does not rise significantly as the loss falls (rank correlation {-rank.statistic:.2f})"
-    return f"{trend}: {span}, chance is {percent(chance)}"
+    trend, hint = "does not rise significantly", ""
+    if rank.pvalue >= 1 - CHANCE_OF_RISE:
+        trend, hint = "falls", "; if it is an error rate, state 1 minus it"
+    span = f"{percent(ends.score.min())} to {percent(ends.score.max())} over {ends.n_runs} runs"
+    correlated = f"the score {trend} as the loss falls (rank correlation {-rank.statistic:.2f})"
+    return f"{correlated}: {span}, chance is {percent(chance)}{hint}"
 
 
 def _below(ends: Points, chance: float) -> str:

@@ -4,7 +4,6 @@ import argparse
 from fractions import Fraction
 from pathlib import Path
 
-from mixlaw.benchmarks.curve import ScoreCurve
 from mixlaw.benchmarks.fit_benchmarks import fit_benchmarks
 from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.cli.options import count
@@ -14,9 +13,9 @@ from mixlaw.console import remark, say
 from mixlaw.errors import ConfigError
 from mixlaw.fileio import strict_json
 from mixlaw.quoted import split, unquoted
-from mixlaw.report.benchmark_section import verdict
+from mixlaw.report.benchmark_section import curves_table, held_table, verdicts
 from mixlaw.report.drawings import draw_benchmarks
-from mixlaw.text import percent, text_table
+from mixlaw.text import text_table
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -70,18 +69,7 @@ def read_chance(text: str) -> float | dict[str, float]:
 
 
 def _show(found: Benchmarks) -> None:
-    say(text_table(found.summary().drop(columns="reason"), decimals=3))
-    for curve in found.values():
-        say("")
-        _show_held(curve)
-        say(f"{curve.name}: {verdict(curve)}")
-
-
-def _show_held(curve: ScoreCurve) -> None:
-    if curve.held.empty:
-        say(f"{curve.name}: too few runs to hold out a size")
-        return
-    shown = curve.held.assign(
-        **{name: curve.held[name].map(percent) for name in ("measured", "predicted", "error", "inside")}
-    )
-    say(f"{curve.name} on held-out runs, by curves fitted to smaller ones:\n{text_table(shown)}")
+    say(text_table(curves_table(found)))
+    if len(held := held_table(found)):
+        say(f"\nheld-out runs, by curves fitted to smaller ones:\n{text_table(held)}")
+    say("\n" + "\n".join(verdicts(found)))

@@ -80,7 +80,7 @@ def _notes(fit: FittedLaw, question: Question, target: str) -> list[str]:
         notes.append("'average' is a target of these runs; the mean of the domains is --target mean")
     if target in AVERAGE and target not in fit.targets and 0 < len(without) < len(fit.domains):
         left = len(fit.domains) - len(without)
-        notes.append(f"the average is over {left} domains; no loss of: {', '.join(without)}")
+        notes.append(f"the average is over {left} of {len(fit.domains)} domains; no loss of: {', '.join(without)}")
     unlimited = [d for d in fit.domains if d not in question.available]
     if question.max_epochs and unlimited:
         names = ", ".join(unlimited)

@@ -31,7 +31,9 @@ def verdicts(benchmarks: Benchmarks) -> list[str]:
 
 def verdict(curve: ScoreCurve) -> str:
     """Return whether the score is predictable from its runs, and why not."""
-    return f"not predictable from these runs: {curve.reason}" if curve.reason else "predictable"
+    if curve.reason:
+        return f"not predictable from these runs: {curve.reason}"
+    return "predictable" if len(curve.held) else "predictable, but not tested: too few runs to hold some out"
 
 
 def curves_table(benchmarks: Benchmarks) -> pd.DataFrame:

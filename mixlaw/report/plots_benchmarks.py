@@ -18,6 +18,7 @@ from mixlaw.text import count_text
 
 BEYOND = 0.25  # of the range of losses, to which curves are drawn beyond the best run
 MOST_COLUMNS = 3
+LEAST_SPAN = 0.05  # of the axis of scores
 ROW = 0.34  # inches of a bar
 
 
@@ -32,12 +33,20 @@ def score_curve(ax: Axes | None, curve: ScoreCurve) -> Axes:
     ax.plot(loss, found["score"], "--" if curve.reason else "-", color=colour, label="fitted curve")
     ax.axhline(curve.chance, color="0.4", ls=":", lw=1, label="chance")
     _runs(ax, curve.points)
+    _at_least(ax, LEAST_SPAN)
     ax.invert_xaxis()
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     title = f"{short(curve.name)}: not predictable" if curve.reason else short(curve.name)
     ax.set(xlabel=axis("", curve.unit, short(curve.target)), ylabel="score", title=title)
     legend(ax, "upper left")
     return ax
+
+
+def _at_least(ax: Axes, span: float) -> None:
+    """Widen the axis of scores to a span, so that its labels differ."""
+    low, high = ax.get_ylim()
+    if high - low < span:
+        ax.set_ylim((low + high - span) / 2, (low + high + span) / 2)
 
 
 def _runs(ax: Axes, points: Points) -> None:

@@ -67,14 +67,21 @@ def _of_text(text: str) -> tuple[str, dict[str, float]]:
     try:
         name, members = split(text, "=")
         pairs = [split(part, ":") for part in split(members, ",")]
-        return unquoted(name), {unquoted(target): float(*rest or (1,)) for target, *rest in pairs}
+        weights = {unquoted(target): float(*rest or (1,)) for target, *rest in pairs}
+        if len(weights) < len(pairs) or not all((name, *weights)):
+            raise ValueError
+        return unquoted(name), weights
     except (ValueError, TypeError):
-        raise ConfigError(f"--aggregates {text}: write NAME=TARGET:2,OTHER:1, or the name of a YAML file") from None
+        raise ConfigError(
+            f"--aggregates {text}: write NAME=TARGET:2,OTHER:1 with each target once, or the name of a YAML file"
+        ) from None
 
 
 def _of_file(path: str) -> dict[str, dict[str, float]]:
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if not found:
+            raise ValueError
         return {str(name): {str(t): float(w) for t, w in members.items()} for name, members in found.items()}
     except OSError as error:
         raise ConfigError(f"--aggregates {path} cannot be read: {error.strerror}") from None

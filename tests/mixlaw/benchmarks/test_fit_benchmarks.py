@@ -1,5 +1,6 @@
 """Curves from loss to score on synthetic runs: parameters, intervals, verdicts, and files."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -86,12 +87,13 @@ def test_uncertain_losses_widen_the_interval_of_the_score(found):
     ("cells", "words"),
     [
         ({"score_arc": lambda f: 0.25 + noise(f)}, "does not rise"),
-        ({"score_arc": lambda f: 1 - f["score_arc"]}, "does not rise"),
+        ({"score_arc": lambda f: 1 - f["score_arc"]}, "the score falls .* if it is an error rate, state 1 minus it"),
         (
             {"score_arc": barely_rising},
             "the best runs are near chance, 25 %",
         ),
-        ({"score_arc": 0.3}, "the same score"),
+        ({"score_arc": 0.3}, "all 15 runs end with the same score, 30 %"),
+        ({"loss_arc": 1.2}, r"all 15 runs end with the same loss, 1\.2"),
         ({"score_arc": lambda f: f["score_arc"] * (f["n_params"] < 1e8)}, "does not rise"),
         ({"score_arc": lambda f: f["score_arc"] + 0.2 * (f["n_params"] > 1e8)}, r"held-out runs \(N = 160M\)"),
         ({"score_arc": lambda f: f["score_arc"] / 4}, "score below chance"),
@@ -108,11 +110,28 @@ def test_one_size_holds_out_the_runs_of_the_lowest_losses():
     assert fit_benchmarks(frame, 0.25, n_bootstrap=10)["arc"].held["held_out"].tolist() == ["lowest losses"]
 
 
-def test_per_cent_are_converted_with_a_note(found):
+def test_four_runs_in_order_may_be_luck():
+    frame = scored_runs(n_runs=12).query("n_params == 4e7")
+    curve = fit_benchmarks(frame, 0.25, n_bootstrap=10)["arc"]
+    assert curve.held.empty
+    assert "4 runs are too few to tell a rise of the score from luck" in curve.reason
+
+
+def test_per_cent_are_converted_with_a_note_as_their_standard_errors_are():
     frame = scored_runs()
-    again = fit_benchmarks(frame.assign(score_arc=100 * frame["score_arc"]), 0.25, n_bootstrap=10)
+    error = np.sqrt(frame["score_arc"] * (1 - frame["score_arc"]) / np.where(frame.index % 2, 100, 1000))
+    shares = frame.assign(score_se_arc=error)
+    per_cent = shares.assign(score_arc=100 * frame["score_arc"], score_se_arc=100 * error)
+    found, again = (fit_benchmarks(each, 0.25, n_bootstrap=10) for each in (shares, per_cent))
     assert again.notes == ["score_arc goes up to 62.1: read as per cent, and divided by 100"]
     assert again["arc"].fit.theta == pytest.approx(found["arc"].fit.theta)
+    assert again["arc"].points.effort == pytest.approx(found["arc"].points.effort)
+
+
+def test_one_cell_in_per_cent_among_shares_is_named():
+    frame = scored_runs()
+    frame.loc[3, "score_arc"] *= 100
+    assert "row 4: no other score_arc lies above 1" in fit_benchmarks(frame, 0.25, n_bootstrap=10).notes[1]
 
 
 def test_rows_of_fewer_questions_count_less():
@@ -134,11 +153,23 @@ def test_a_saved_file_predicts_the_same(found, tmp_path):
     assert repr(again["arc"]) == repr(found["arc"])
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', '{"format": 1, "curves": [{}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"format": 2}', '{"format": 1, "curves": []}', '{"format": 1, "curves": [{}]}']
+)
 def test_a_file_of_something_else_is_refused(text, tmp_path):
     path = tmp_path / "benchmarks.json"
     path.write_text(text)
     with pytest.raises(RunLogError, match=r"benchmarks\.json"):
+        Benchmarks.load(path)
+
+
+@pytest.mark.parametrize(("part", "value"), [("theta", [1.0]), ("draws", []), ("draws", [[1.0]]), ("points", {})])
+def test_a_damaged_file_is_refused(found, part, value, tmp_path):
+    facts = found.to_json()
+    facts["curves"][0][part] = value
+    path = tmp_path / "benchmarks.json"
+    path.write_text(json.dumps(facts))
+    with pytest.raises(RunLogError, match=r"benchmarks\.json is not a file of `mixlaw benchmarks`"):
         Benchmarks.load(path)
 
 
@@ -148,7 +179,9 @@ def test_a_file_of_something_else_is_refused(text, tmp_path):
         ({"score_arc": 140.0}, {}, RunLogError, "score_arc is 140; scores lie between 0 and 1"),
         ({"score_arc": "good"}, {}, RunLogError, "score_arc is 'good', not a number"),
         ({"score_arc": np.nan}, {}, RunLogError, "no row has both loss_arc and score_arc"),
-        ({}, {"loss": "loss_arc", "score": "loss_arc"}, ConfigError, "holds the losses of --loss loss_arc"),
+        ({}, {"loss": "loss_arc", "score": "loss_arc"}, ConfigError, "--score loss_arc holds the losses of loss_arc"),
+        ({"loss_x": 0.5, "score_arc": 0.5}, {}, ConfigError, "--score score_arc holds the losses of loss_x"),
+        ({"loss_x": 0.5}, {"loss": "loss_x"}, ConfigError, "the table has no column score_x: name columns by"),
         ({}, {"loss": "loss_arc", "score": "acc_arc"}, ConfigError, "--score: unknown column 'acc_arc'; did you mean"),
         ({}, {"loss": ["loss_arc"] * 2, "score": "score_arc"}, ConfigError, "--loss names 2 columns and --score 1"),
         ({}, {"chance": {}}, ConfigError, "--chance: state the score of guessing for arc"),
@@ -162,7 +195,7 @@ def test_bad_input_is_one_sentence(change, arguments, error, words):
 
 
 def test_too_few_runs_and_no_scores_are_refused():
-    with pytest.raises(FitError, match="3 runs have both a loss and a score; a curve with 3 parameters needs 4"):
+    with pytest.raises(FitError, match="arc: a curve needs 4 runs with loss_arc and a score; the table has 3"):
         fit_benchmarks(scored_runs(n_runs=3), 0.25)
     with pytest.raises(ConfigError, match="no column score_<target>"):
         fit_benchmarks(scored_runs().drop(columns="score_arc"), 0.25)

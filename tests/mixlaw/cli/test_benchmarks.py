@@ -23,7 +23,7 @@ def test_a_table_becomes_a_file_a_figure_and_a_verdict(table, tmp_path, capsys):
     asked += ["--out", str(out), "--figure", str(figure)]
     assert main(["benchmarks", str(table), *asked]) == 0
     said = capsys.readouterr().out
-    assert "N = 160M       5" in said
+    assert "N = 160M  5 " in said
     assert "acc: predictable" in said
     assert list(Benchmarks.load(out)) == ["acc"]
     assert figure.read_bytes().startswith(b"\x89PNG")
