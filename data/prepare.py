@@ -205,8 +205,9 @@ def table(manifest: Manifest) -> str:
     rows = [("domain", "role", "documents", "tokens", "bytes", *titles, "licence", "origin")]
     for name, entry in entries.items():
         splits, counts = entry["splits"].values(), entry["counts"]
-        totals = [sum(split[key] for split in splits) for key in ("n_documents", "n_tokens", "n_bytes")]
-        numbers = [*totals, *(counts.get(key, 0) for key in left_out)]
+        documents, *totals = (sum(split[key] for split in splits) for key in ("n_documents", "n_tokens", "n_bytes"))
+        documents = entry.get("questions", {}).get("n_questions", documents)  # a choice is stored as a document
+        numbers = [documents, *totals, *(counts.get(key, 0) for key in left_out)]
         rows.append((name, entry["role"], *(f"{n:,}" for n in numbers), entry["licence"], entry["origin"]))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(_aligned(row, widths, range(2, 5 + len(titles)))).rstrip() for row in rows]

@@ -117,7 +117,8 @@ def _objects(rows: Iterable[str], where: str) -> Iterator[tuple[int, Mapping[str
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{where} line {line} is not JSON: {str(error)[:80]}") from None
+            what = str(error).split(": line", maxsplit=1)[0]
+            raise DataError(f"{where} line {line} is not JSON: {what}") from None
         if not isinstance(row, dict) or not_utf8(text):
             raise DataError(f"{where} line {line} is not a JSON object in UTF-8")
         yield line, row
@@ -125,7 +126,7 @@ def _objects(rows: Iterable[str], where: str) -> Iterator[tuple[int, Mapping[str
 
 def _question(row: Mapping[str, Any], line: int, place: str) -> Question:
     """Return the question in a line of our own format."""
-    context = _text(row.get("context", ""), "context", place)
+    context = _text(row.get("context"), "context", place)
     answer, choices = row.get("answer"), row.get("choices")
     if choices is None:
         if not isinstance(answer, str):
@@ -143,6 +144,8 @@ def _right(answer: Any, choices: list[Any], place: str) -> int:
         return choices.index(answer)
     if type(answer) is int and 0 <= answer < len(choices):
         return answer
+    if answer in choices:
+        raise DataError(f"{place}: 'answer' is {_shown(answer)}, the text of several choices: state its number, from 0")
     raise DataError(
         f"{place} has no right answer: 'answer' is {_shown(answer)}, neither the text of one of its {len(choices)} "
         f"choices nor a number from 0 to {len(choices) - 1}"

@@ -37,7 +37,8 @@ def verdict(curve: ScoreCurve) -> str:
 
 
 def curves_table(benchmarks: Benchmarks) -> pd.DataFrame:
-    """Return a row per benchmark, as text: its loss, chance, the curve, and the scatter of runs halfway up."""
+    """Return a row per benchmark, as text: its loss, chance, the curve, the scatter of runs halfway up, and the factor of the
+    intervals."""
     rows = []
     for row in benchmarks.summary().to_dict("records"):
         shown = {name: str(row[name]) for name in ("benchmark", "target", "runs")}
@@ -46,6 +47,7 @@ def curves_table(benchmarks: Benchmarks) -> pd.DataFrame:
             "midpoint": f"{row['midpoint']:.3f}",
             "slope": f"{row['slope']:.2f}",
             "scatter": percent(row["scatter"]),
+            "widened": f"{row['widened']:.2f}",
         }
         rows.append(shown)
     return pd.DataFrame(rows)

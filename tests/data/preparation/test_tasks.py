@@ -94,7 +94,9 @@ def test_requests_are_read_from_a_pinned_wheel(tmp_path: Path) -> None:
     config = with_tasks(tmp_path, bees=replace(wheel, member="bees/rc/requests.jsonl.gz"))
     manifest = prepare(config, quiet)
     assert read_choices(manifest, "bees")[0].right.tolist() == [0, 1]
-    assert "suite 1.0: bees/rc/requests.jsonl.gz" in table(manifest)
+    [row] = [line.split() for line in table(manifest).splitlines() if line.startswith("bees ")]
+    assert row[:3] == ["bees", "target", "1"]  # question, with two choices
+    assert " ".join(row).endswith("suite 1.0: bees/rc/requests.jsonl.gz")
     assert manifest.entry("bees")["licence"] == "BSD"
     config = with_tasks(tmp_path, bees=replace(wheel, member="bees/mc/requests.jsonl.gz"))
     with pytest.raises(DataError, match=r"has no bees/mc/requests\.jsonl\.gz; the closest of 1 are bees/rc/requests"):

@@ -95,7 +95,9 @@ def test_texts_are_in_the_form_of_training_texts() -> None:
         (BEE | {"choices": ["an ant", " "]}, "line 2: an answer is empty"),
         (BEE | {"choices": ["an ant"]}, r"line 2: 'choices' is \['an ant'\], expected a list of two or more texts"),
         (BEE | {"choices": ["an ant", 7]}, "line 2: 'choices' is 7, expected a text"),
+        (BEE | {"choices": ["an ant"] * 2, "answer": "an ant"}, "line 2: 'answer' is 'an ant', the text of several"),
         (BEE | {"context": 7}, "line 2: 'context' is 7, expected a text"),
+        ({"question": "Which?", "answer": "a bee"}, "line 2: 'context' is missing, expected a text"),
         (BEE | {"context": "\ud800"}, "line 2: 'context' is .*, expected a text"),
         ({"context": "Q:", "answer": 1}, "line 2: 'answer' is 1; without 'choices' it is the text of the answer"),
         ({"context": "Q:", "answer": "yes"}, "line 1 has choices and line 2 has one answer only: a task is scored in"),
@@ -114,8 +116,10 @@ def test_a_fault_is_named_with_its_line(second: Any, error: str) -> None:
 def test_files_that_hold_no_questions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^bees holds no question$"):
         parse(["", " "], "bees")
-    with pytest.raises(DataError, match=r"^bees line 1 is not JSON: "):
-        parse(["{"], "bees")
+    with pytest.raises(
+        DataError, match=r"^bees line 1 is not JSON: Expecting property name enclosed in double quotes$"
+    ):
+        parse(["{\n"], "bees")
     (tmp_path / "bees.jsonl").write_bytes(json.dumps(BEE).encode().replace(b"honey", b"h\xf6ney"))
     with pytest.raises(DataError, match=r"bees\.jsonl line 1 is not a JSON object in UTF-8"):
         questions_of(tmp_path / "bees.jsonl")

@@ -63,9 +63,10 @@ def test_a_yaml_file_holds_several(tmp_path):
     path = tmp_path / "groups.yaml"
     path.write_text("reasoning: {arc: 2, piqa: 1}\nknowledge: {mmlu: 1}\n")
     assert read_aggregates([str(path)]) == {"reasoning": {"arc": 2.0, "piqa": 1.0}, "knowledge": {"mmlu": 1.0}}
-    path.write_text("- arc\n")
-    with pytest.raises(ConfigError, match=r"groups.yaml: write NAME: \{TARGET: 2, OTHER: 1\}"):
-        read_aggregates([str(path)])
+    for text in ("- arc\n", "", "{}"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"groups.yaml: write NAME: \{TARGET: 2, OTHER: 1\}"):
+            read_aggregates([str(path)])
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,9 @@ def test_a_yaml_file_holds_several(tmp_path):
         (["r"], "--aggregates r: write NAME=TARGET:2,OTHER:1"),
         (["r=x:many"], "write NAME=TARGET:2,OTHER:1"),
         (["r=x:1:2"], "write NAME=TARGET:2,OTHER:1"),
+        (["r=x:1,x:2"], "with each target once"),
+        (["r="], "write NAME=TARGET:2,OTHER:1"),
+        (["=x"], "write NAME=TARGET:2,OTHER:1"),
         (["r=x", "r=y"], "--aggregates r is given twice"),
         (["r=x,w"], "--aggregates r: unknown target 'w'"),
         (["x=y"], "--aggregates x: this name is taken"),
