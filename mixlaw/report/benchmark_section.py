@@ -37,8 +37,7 @@ def verdict(curve: ScoreCurve) -> str:
 
 
 def curves_table(benchmarks: Benchmarks) -> pd.DataFrame:
-    """Return a row per benchmark, as text: its loss, chance, the curve, the scatter of runs halfway up, and the factor of the
-    intervals."""
+    """Return a row per benchmark, as text: loss, chance, curve, scatter of runs halfway up, factor of the intervals."""
     rows = []
     for row in benchmarks.summary().to_dict("records"):
         shown = {name: str(row[name]) for name in ("benchmark", "target", "runs")}
