@@ -4,9 +4,11 @@ import os
 import pickle
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -81,7 +83,21 @@ def wait(cluster: Cluster, condition: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def test_killed_and_requeued_jobs_change_no_byte(cluster: Cluster, config: DataConfig, tmp_path: Path) -> None:
+def warn(job: str) -> None:
+    """Do what Slurm does near the time limit of a job."""
+    with suppress(subprocess.TimeoutExpired):  # scancel tries again where a task of the array waits
+        subprocess.run(["scancel", "--signal=USR2", job], check=True, timeout=4)
+
+
+def requeue(job: str) -> None:
+    """Do what an administrator may do."""
+    ask("scontrol", "requeue", job)
+
+
+@pytest.mark.parametrize("interrupt", [requeue, warn])
+def test_killed_and_requeued_jobs_change_no_byte(
+    interrupt: Callable[[str], None], cluster: Cluster, config: DataConfig, tmp_path: Path
+) -> None:
     work, log = work_path(config.folder, False), tmp_path / "log"
 
     def n_read() -> int:
@@ -91,8 +107,9 @@ def test_killed_and_requeued_jobs_change_no_byte(cluster: Cluster, config: DataC
         wait(cluster, lambda: n_read() > 1 and len(processes()) > 1)
         first, second = sorted(processes().items())[:2]
         os.kill(first[1], signal.SIGKILL)
-        ask("scontrol", "requeue", second[0])
+        interrupt(second[0])
         assert n_read() < 25
+        wait(cluster, lambda: any("JOB REQUEUE" in path.read_text() for path in work.glob("slurm/*_log.out")))
         wait(cluster, lambda: process.poll() is not None)
     said = log.read_text()
     assert process.returncode == 0, said
