@@ -132,7 +132,7 @@ def _answer(
         weights=mixtures[RECOMMENDED],
         table=table,
         **compared,
-        scores=scores_of(objective, mixtures, benchmarks, level),
+        scores=scores_of(objective, mixtures, benchmarks, level, plan),
         signals=signals(laws, fit, laws.sizes | question.available, question.targets),
         sizes=optimal_sizes(objective, best, noise, level) if question.flops else pd.DataFrame(columns=SIZES),
         prices=prices(objective, best, points),

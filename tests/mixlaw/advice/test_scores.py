@@ -2,20 +2,28 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from mixlaw.advice.ask import ask
+from mixlaw.advice.objective import Objective
+from mixlaw.advice.phase_plan import PhasePlan
+from mixlaw.advice.phased_objective import PhasedObjective
 from mixlaw.advice.recommend import recommend
 from mixlaw.advice.recommendation import Recommendation
+from mixlaw.advice.scores import scores_of
 from mixlaw.benchmarks.fit_benchmarks import fit_benchmarks
 from mixlaw.benchmarks.saved import Benchmarks
 from mixlaw.benchmarks.two_stages import predict_scores
 from mixlaw.errors import ConfigError
+from mixlaw.phased_mixture import PhasedMixture
 from mixlaw.report.answer_tables import scores_sentences, scores_table
 from mixlaw.report.terminal import summary
 from mixlaw.tables.check import check_frame
+from tests.mixlaw.benchmarks.curves import curves as written_curves
 from tests.mixlaw.benchmarks.tables import scored_runs
-from tests.mixlaw.synthetic import laws_of
+from tests.mixlaw.synthetic import TRUTHS, fitted, laws_of
 
 BIG = {"n_params": 6e8, "n_tokens": 2e10}
 
@@ -45,6 +53,26 @@ def test_the_best_mixture_has_the_best_score_and_intervals_hold_both_stages(answ
     assert scores["score"].to_numpy() == pytest.approx(curves["arc"].score(loss))
     alone = curves["arc"].predict(loss)
     assert (scores["high"] - scores["low"]).sum() > (alone["high"] - alone["low"]).sum()
+
+
+def test_recommended_phases_have_the_score_of_their_loss():
+    law = "multiplicative-phases"
+    fitted_laws = fitted(law, {"main": TRUTHS[law]})
+    question = ask(fitted_laws, n_params=1e9, n_tokens=1e11, target="main", baselines=["web=1", "docs=1"])
+    objective = Objective(fitted_laws.best, question, fitted_laws.sizes)
+    one, other = question.baselines.values()
+    quiz = Benchmarks({"quiz": written_curves()["quiz"]})
+
+    def found(*phases):
+        plan = PhasePlan([0.5, 1.0], list(phases), pd.DataFrame(), 0.0, pd.DataFrame(), pd.DataFrame())
+        return scores_of(objective, {"one": one}, quiz, 0.9, plan).set_index("mixture")[["score", "low", "high"]]
+
+    equal, changing = found(one, one), found(one, other)
+    assert equal.loc["phases"].to_numpy() == pytest.approx(equal.loc["one"].to_numpy())
+    phased = PhasedObjective(objective, [0.5, 1.0])
+    loss = phased.at(PhasedMixture([0.5, 1.0], [one, other]))
+    assert changing.loc["phases", "score"] == pytest.approx(quiz["quiz"].score(np.array(loss)).item())
+    assert changing.loc["phases", "score"] != pytest.approx(equal.loc["one", "score"], rel=1e-3)
 
 
 def test_rows_of_a_table_get_the_scores_of_their_losses(laws, curves):
