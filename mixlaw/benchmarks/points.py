@@ -98,7 +98,7 @@ def score_pairs(table: Table, losses: list[str], scores: list[str]) -> list[tupl
     Raises
     ------
     ConfigError
-        If losses and scores are not equally many, or the table has no scores and none are named.
+        If losses and scores are not equally many, a score is named twice, or the table has none and none is named.
     """
     if not scores:
         scores = [SCORE + t for t in table.targets if SCORE + t in table.frame and LOSS + t in (losses or [LOSS + t])]
@@ -109,6 +109,8 @@ def score_pairs(table: Table, losses: list[str], scores: list[str]) -> list[tupl
             ", ".join(SCORE + loss.removeprefix(LOSS) for loss in losses) or "score_<target> beside a loss_<target>"
         )
         raise ConfigError(f"the table has no column {wanted}: name columns by --loss loss_x --score acc_x")
+    if twice := [name for i, name in enumerate(scores) if name in scores[:i]]:
+        raise ConfigError(f"--score names {twice[0]} twice: fit it by one loss at a time")
     if len(losses) == 1:
         losses = losses * len(scores)
     if len(losses) != len(scores):

@@ -11,6 +11,8 @@ from mixlaw.fitting.bootstrap import seed_noise
 from mixlaw.fitting.identifiability import distinct, warnings_of
 from mixlaw.laws.registry import get_law
 from mixlaw.selection.candidates import auto_laws, candidates
+from mixlaw.tables.columns import SCORE
+from mixlaw.tables.number_parsing import parse_numbers
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, difference
 
@@ -52,9 +54,11 @@ def _facts(table: Table) -> dict[str, Any]:
 
 
 def _columns(table: Table) -> dict[str, dict[str, float]]:
-    """Return per column of N, D, weights and losses: its range, its number of values, and its empty cells."""
+    """Return per column of N, D, weights, losses and scores: its range, its number of values, and its empty cells."""
     weights = [f"weight_{domain}" for domain in table.domains]
     frame = table.frame[["n_params", "n_tokens", *weights, *(f"loss_{target}" for target in table.targets)]]
+    scores = {name: parse_numbers(table.frame[name])[0] for t in table.targets if (name := SCORE + t) in table.frame}
+    frame = frame.assign(**{name: score for name, score in scores.items() if score.notna().any()})
     return {
         str(name): {
             "low": float(column.min()),

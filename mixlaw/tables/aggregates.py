@@ -15,6 +15,7 @@ import yaml
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.quoted import split, unquoted
 from mixlaw.tables.columns import LOSS, LOSS_SE, SCORE, SCORE_SE
+from mixlaw.tables.number_parsing import parse_numbers
 from mixlaw.tables.table import Table
 from mixlaw.tables.units import NATS, mixed_warning, together
 
@@ -42,6 +43,7 @@ def with_aggregates(table: Table, aggregates: Aggregates) -> Table:
     for name, members in aggregates.items():
         weights = _normalised(name, members, table)
         frame = frame.assign(**_columns(frame, name, weights))
+        warnings += _two_scales(frame, name, weights)
         of_members = {target: units.get(target, NATS) for target in weights}
         units[name] = together(of_members.values())
         warnings += [f"the aggregate {name}: {text}" for text in mixed_warning(weights, of_members)]
@@ -104,12 +106,23 @@ def _normalised(name: str, members: Mapping[str, float], table: Table) -> dict[s
     return dict(zip(members, (weights / weights.sum()).tolist(), strict=True))
 
 
+def _two_scales(frame: pd.DataFrame, name: str, members: Iterable[str]) -> list[str]:
+    """Return a warning if some members' scores are per cent and others shares, so that their mean is neither."""
+    highest = {t: parse_numbers(frame[SCORE + t])[0].max() for t in members if SCORE + t in frame}
+    per_cent = [target for target, score in highest.items() if score > 1]
+    shares = [target for target, score in highest.items() if score <= 1]
+    if not (per_cent and shares and SCORE + name in frame):
+        return []
+    found = f"the scores of {', '.join(per_cent)} go above 1, those of {', '.join(shares)} do not"
+    return [f"the aggregate {name}: {found}: give all as shares or all as per cent before you use its mean score"]
+
+
 def _columns(frame: pd.DataFrame, name: str, weights: Mapping[str, float]) -> dict[str, pd.Series]:
     """Return the columns of an aggregate: means and their standard errors, where every member has them."""
     w, found = np.array(list(weights.values())), {}
     for prefix in (*MEANS, *ERRORS):
         columns = [prefix + target for target in weights]
         if set(columns) <= set(frame):
-            values = frame[columns].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+            values = np.column_stack([parse_numbers(frame[column])[0] for column in columns])
             found[prefix + name] = values @ w if prefix in MEANS else np.sqrt(values**2 @ w**2)
     return found

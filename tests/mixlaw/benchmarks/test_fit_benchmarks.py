@@ -184,6 +184,7 @@ def test_a_damaged_file_is_refused(found, part, value, tmp_path):
         ({"loss_x": 0.5}, {"loss": "loss_x"}, ConfigError, "the table has no column score_x: name columns by"),
         ({}, {"loss": "loss_arc", "score": "acc_arc"}, ConfigError, "--score: unknown column 'acc_arc'; did you mean"),
         ({}, {"loss": ["loss_arc"] * 2, "score": "score_arc"}, ConfigError, "--loss names 2 columns and --score 1"),
+        ({}, {"loss": "loss_arc", "score": ["score_arc"] * 2}, ConfigError, "--score names score_arc twice: fit it by"),
         ({}, {"chance": {}}, ConfigError, "--chance: state the score of guessing for arc"),
         ({}, {"chance": {"ark": 0.2}}, ConfigError, "--chance: unknown benchmark 'ark'; did you mean 'arc'"),
         ({}, {"chance": 25}, ConfigError, "arc is 25; the score of guessing is at least 0 and below 1"),

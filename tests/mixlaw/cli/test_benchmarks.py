@@ -66,3 +66,13 @@ def test_a_chance_that_is_no_number_is_refused(text):
 def test_chances_are_shares_by_name():
     assert read_chance("1/4") == 0.25
     assert read_chance('arc=1/4,"a,b"=0') == {"arc": 0.25, "a,b": 0.0}
+
+
+def test_check_shows_scores_that_are_numbers(tmp_path, capsys):
+    frame = scored_runs(n_runs=3).assign(score_arc="31 %", loss_quiz=2.0, score_quiz="good")
+    frame.loc[0, "score_arc"] = ""
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    assert main(["check", str(tmp_path / "table.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "score_arc: 0.31 to 0.31, 1 values, 1 empty" in said
+    assert "score_quiz" not in said

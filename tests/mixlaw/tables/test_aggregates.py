@@ -48,6 +48,20 @@ def test_members_in_different_units_are_a_warning():
     assert found.warnings[0].startswith("the aggregate all_of_it: the target is a mean of values in different units")
 
 
+def test_scores_in_per_cent_and_shares_are_a_warning():
+    scored = table()
+    scored.frame["score_x"], scored.frame["score_y"] = 40.0, 0.5
+    found = with_aggregates(scored, {"both": {"x": 1, "y": 1}})
+    assert found.warnings == [
+        "the aggregate both: the scores of x go above 1, those of y do not: give all as shares or all as per cent "
+        "before you use its mean score"
+    ]
+    scored.frame["score_x"] = "40 %"
+    found = with_aggregates(scored, {"both": {"x": 1, "y": 1}})
+    assert found.warnings == []
+    assert found.frame["score_both"].tolist() == pytest.approx([0.45, 0.45])
+
+
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
