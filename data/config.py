@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data.misread import check_weight_name, refuse_misread_text, with_names_as_text
+from data.misread import check_weight_name, refuse_misread_text, refused_value, with_names_as_text
 from mixlaw.errors import ConfigError, unknown_name
 from mixlaw.mixture import check_domain_name
 from mixlaw.paths import expand_path
@@ -263,11 +262,9 @@ def to_dataclass(cls: type, cfg: DictConfig, where: str = "") -> Any:
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
-        first_line = str(error).split("\n")[0]
-        if match := re.match(r"Interpolation key '(\w+)' not found", first_line):
-            first_line += f": write an environment variable as ${match[1]} or ${{oc.env:{match[1]}}}"
+        what = refused_value(str(error).split("\n")[0])
         place = ".".join(filter(None, (where, getattr(error, "full_key", None)))) or "config"
-        raise ConfigError(f"{place}: {first_line}") from None
+        raise ConfigError(f"{place}: {what}") from None
 
 
 def refuse_unknown_keys(cls: type, cfg: Any, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Names and texts that YAML or Hydra's command line would read as numbers, true, false or null."""
+"""Names and texts that YAML or Hydra's command line would read as numbers, true, false or null, and refused values."""
 
 import dataclasses
 import re
@@ -116,3 +116,14 @@ def refuse_misread_text(cls: type, cfg: Any, where: str) -> None:
                 f"{path}: must be text, but is read as {yaml_term(value)}: quote it in a YAML file, and twice on the "
                 f"command line: '{path}=\"...\"'"
             )
+
+
+def refused_value(message: str) -> str:
+    """Return what is wrong with a setting, and what to write, from the first line of an error of OmegaConf."""
+    if found := re.match(r"Interpolation key '(\w+)' not found", message):
+        return f"{message}: write an environment variable as ${found[1]} or ${{oc.env:{found[1]}}}"
+    if re.search(r"incompatible with type hint 'typing\.Dict", message):
+        return "expected names with values, {NAME: VALUE, ...}"
+    if message.endswith("is not Optional"):
+        return "null is no value of it: give it one, or leave the setting out"
+    return message

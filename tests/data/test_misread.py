@@ -159,6 +159,23 @@ def test_text_that_became_a_number_is_refused(override: str, read: str) -> None:
         compose_config([override])
 
 
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        (
+            "+data.task_groups.mean=[a,b]",
+            r"^data\.task_groups\.mean: expected names with values, \{NAME: VALUE, \.\.\.\}$",
+        ),
+        ("++data.task_groups.mean=null", r"^data\.task_groups\.mean: null is no value of it: give it one, or leave"),
+        ("data.image_size=many", r"^data\.image_size: Value 'many' .*Integer"),
+        ("data.root=${ROOT}", r"write an environment variable as \$ROOT or \$\{oc\.env:ROOT\}"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_in_words(override: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        compose_data([override])
+
+
 def test_text_in_two_pairs_of_quotes_is_that_text() -> None:
     assert compose_config(['data.domains.code.version="1.10"']).data.domains["code"].version == "1.10"
 
