@@ -93,8 +93,8 @@ def _of_file(path: str) -> dict[str, dict[str, float]]:
 
 def _normalised(name: str, members: Mapping[str, float], table: Table) -> dict[str, float]:
     """Return the weights of an aggregate's members, which sum to one."""
-    if not name or name in (*TAKEN, *table.targets):
-        raise ConfigError(f"--aggregates {name}: this name is taken by a target or an option; give it another one")
+    if not name or name in (*TAKEN, *table.targets, *table.domains):
+        raise ConfigError(f"--aggregates {name}: this name is taken by a target, domain or option; give it another one")
     for target in members:
         if target not in table.targets:
             raise ConfigError(f"--aggregates {name}: {unknown_name('target', target, table.targets)}")

@@ -95,6 +95,7 @@ def test_a_yaml_file_holds_several(tmp_path):
         (["r=x", "r=y"], "--aggregates r is given twice"),
         (["r=x,w"], "--aggregates r: unknown target 'w'"),
         (["x=y"], "--aggregates x: this name is taken"),
+        (["a=x,y"], "--aggregates a: this name is taken by a target, domain or option"),  # not the loss of domain a
         (["average=x"], "--aggregates average: this name is taken"),
         (["r=x:0"], "--aggregates r: it needs members with weights above 0"),
         (["r=x:nan"], "--aggregates r: it needs members with weights above 0"),
