@@ -115,5 +115,7 @@ def _is_known(facts: dict[str, Any]) -> bool:
     """Return whether a tokenizer's file has only parts that are encoded alike."""
     if any(facts["model"].get(key, values[0]) not in values for key, values in PLAIN_MODEL.items()):
         return False
-    odd = ("single_word", "lstrip", "rstrip")
-    return not any(token[key] for token in facts["added_tokens"] if not token["special"] for key in odd)
+    added = [token for token in facts["added_tokens"] if not token["special"]]
+    if len({token["normalized"] for token in added}) > 1:  # `tokenizers` looks for one kind before the other
+        return False
+    return not any(token[key] for token in added for key in ("single_word", "lstrip", "rstrip"))

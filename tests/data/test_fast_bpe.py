@@ -66,7 +66,8 @@ ALIKE: dict[str, dict[str, Any]] = {
     "split as Llama 3": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, BYTE_LEVEL]}},
     "whole words": {"model": {"ignore_merges": True}},
     "as GPT-NeoX": {"normalizer": {"type": "NFC"}, "added_tokens": SPACES},
-    "as Qwen": {"normalizer": {"type": "NFC"}, "added_tokens": [TOOL, DECOMPOSED]},
+    "as Qwen": {"normalizer": {"type": "NFC"}, "added_tokens": [TOOL]},
+    "decomposed token": {"normalizer": {"type": "NFC"}, "added_tokens": [DECOMPOSED]},
 }
 
 
@@ -126,8 +127,9 @@ def test_all_characters_are_of_equal_classes(pre_tokenizer: str) -> None:
 @pytest.mark.parametrize(
     "text", ["<tool>\u0338 e\u0301", "<\u0338tool>", "o\u0308x \u00f6x \u00f6\u0308x", "foo<tool>e\u0301"]
 )
-def test_added_tokens_are_found_before_or_after_normalisation(text: str) -> None:
-    slow = backend(**ALIKE["as Qwen"])
+@pytest.mark.parametrize("tokens", ["as Qwen", "decomposed token"])
+def test_added_tokens_are_found_before_or_after_normalisation(tokens: str, text: str) -> None:
+    slow = backend(**ALIKE[tokens])
     fast = fast_encoder(slow)
     assert fast is not None
     assert fast([text])[0].tolist() == slow.encode(text, add_special_tokens=False).ids
@@ -139,6 +141,7 @@ def test_added_tokens_are_found_before_or_after_normalisation(text: str) -> None
         {"model": {"byte_fallback": True}},
         {"model": {"dropout": 0.1}},
         {"added_tokens": [{"id": 401, "content": "<mask>"} | ADDED | {"lstrip": True}]},
+        {"added_tokens": [TOOL, DECOMPOSED]},
         {
             "pre_tokenizer": {
                 "type": "Sequence",
@@ -146,7 +149,7 @@ def test_added_tokens_are_found_before_or_after_normalisation(text: str) -> None
             }
         },
     ],
-    ids=["byte fallback", "dropout", "stripped token", "unknown pre-tokenizer"],
+    ids=["byte fallback", "dropout", "stripped token", "two kinds of tokens", "unknown pre-tokenizer"],
 )
 def test_a_tokenizer_with_other_parts_is_not_encoded_with_it(changes: dict[str, Any]) -> None:
     assert fast_encoder(backend(**changes)) is None
