@@ -83,7 +83,7 @@ def signals(ax: Axes | None, found: pd.DataFrame, units: Mapping[str, str]) -> A
 
 
 def _signal(row: Mapping[str, Any], unit: str) -> str:
-    return difference(f"{row['snr']:.1f}: {row['signal']:.3g} / {row['noise']:.2g}", unit)
+    return difference(f"{row['snr']:.3g}: {row['signal']:.3g} / {row['noise']:.2g}", unit)
 
 
 def score_curves(curves: Sequence[ScoreCurve]) -> Figure:
