@@ -1,4 +1,4 @@
-"""The road of "Tokenised corpora without a copy" in data/preparation/README.md: four Megatron files to a study that has run."""
+"""The road of "Tokenised corpora without a copy": four Megatron files to a study that has run."""
 
 from pathlib import Path
 
@@ -15,6 +15,7 @@ SMALL = {  # settings that make the commands short
     "sweeps.plan": ["--models=text_70k,text_136k,text_234k", "--flops=3.1e11", "--tokens-per-param=0.04"],
 }
 SEQUENCES = ["stream.seq_len=16", "stream.batch_size=4"]
+GUIDE = "data/preparation/README.md"
 N_SYMBOLS = 1024
 
 
@@ -33,7 +34,7 @@ def write_corpora(folder: Path) -> None:
 def own(tmp_path: Path) -> Path:
     """Return a folder with the four files, and with the README's configuration of them in conf/."""
     write_corpora(tmp_path / "tokenised")
-    text = next(b.text for b in blocks("yaml") if b.file == "data/preparation/README.md" and "reader: megatron" in b.text)
+    text = next(b.text for b in blocks("yaml") if b.file == GUIDE and "reader: megatron" in b.text)
     facts = yaml.safe_load(text.replace("/data/tokenised", str(tmp_path / "tokenised")))
     facts["tokenizer"]["vocab_size"] = N_SYMBOLS
     for group in ("data", "study"):
@@ -45,7 +46,7 @@ def own(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_four_megatron_files_become_a_study_that_has_run(own: Path) -> None:
-    block = next(b for b in blocks("sh") if b.file == "data/preparation/README.md" and "study=mine" in b.text)
+    block = next(b for b in blocks("sh") if b.file == GUIDE and "study=mine" in b.text)
     road = [c.words[2:] for line in block.text.splitlines() for c in split(block.file, block.line, line)]
     shown: list[tuple[str, str]] = []
     for module, *words in road:
