@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from data.prepare import prepare
+from data.store import verified
 from data.store.tokens import Manifest, open_manifest
 from data.store.verified import LOCK, NOTE, note_verified, unverified, verify_touched
 from mixlaw.errors import DataError
@@ -60,7 +61,8 @@ def test_only_files_that_were_touched_are_read_again(copied: Manifest) -> None:
     assert noted(copied) == once | {f"{path.parent.name}/{path.name}": 2}
 
 
-def test_a_check_that_ends_early_goes_on_where_it_was(copied: Manifest) -> None:
+def test_a_check_that_ends_early_goes_on_where_it_was(copied: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verified, "MAX_THREADS", 1)  # several could finish all files before it is asked to stop
     n_files = len(files_of(copied))
     assert not verify_touched(copied, stopped=lambda: len(unverified(copied)) <= n_files // 2)
     left = {path for path, _ in unverified(copied)}
