@@ -36,7 +36,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class BucketTask:
+class HashTask:
     """A bucket whose documents are hashed.
 
     Attributes
@@ -135,13 +135,13 @@ class Overlap:
     def _n_targets(self) -> int:
         return sum(name in self.config.targets for name in self.selection.names)
 
-    def _done(self, function: Callable[[BucketTask], None], n: int, kind: str, what: str) -> Iterator[NDArray[Any]]:
+    def _done(self, function: Callable[[HashTask], None], n: int, kind: str, what: str) -> Iterator[NDArray[Any]]:
         """Do the tasks of all buckets that are not done yet, and yield the results, mapped into memory."""
         self.folder.mkdir(exist_ok=True)
         given, size, selection = self.config.tokenizer.kind == "given", self.config.image_size, self.selection
         about = (selection.folder, selection.parts, given, size, self._n_targets, n)
         sizes = enumerate(selection.bucket_bytes)
-        tasks = [BucketTask(number, *about, n_bytes, self.folder, kind) for number, n_bytes in sizes]
+        tasks = [HashTask(number, *about, n_bytes, self.folder, kind) for number, n_bytes in sizes]
         deque(do_all(function, tasks, self.run, what, self.echo), 0)
         return (np.load(task.result, mmap_mode="r") for task in tasks)
 
@@ -163,7 +163,7 @@ def _rank(domain: NDArray[Any], split: NDArray[Any]) -> NDArray[np.int64]:
     return rank
 
 
-def _hash_targets(task: BucketTask) -> None:
+def _hash_targets(task: HashTask) -> None:
     found = [ngram_hashes(task.words(raw), task.n) for is_target, raw in task.documents() if is_target]
     _save(task.result, sorted_unique(np.concatenate([np.zeros(0, np.uint64), *found])))
 
@@ -174,7 +174,7 @@ def _target_n_grams(folder: Path) -> NDArray[np.uint64]:
     return found
 
 
-def _find_overlaps(task: BucketTask) -> None:
+def _find_overlaps(task: HashTask) -> None:
     known = _target_n_grams(task.folder)
     overlaps = partial(_overlaps, known=known)
     found = [not is_target and overlaps(ngram_hashes(task.words(raw), task.n)) for is_target, raw in task.documents()]
@@ -188,12 +188,12 @@ def _overlaps(n_grams: NDArray[np.uint64], known: NDArray[np.uint64]) -> bool:
     return bool((known[places[inside]] == n_grams[inside]).any())
 
 
-def _hash_bands(task: BucketTask) -> None:
+def _hash_bands(task: HashTask) -> None:
     found = [_keys(task, raw) for _, raw in task.documents()]
     _save(task.result, np.array(found, np.uint64).reshape(-1, BANDS).T)
 
 
-def _keys(task: BucketTask, raw: bytes) -> NDArray[np.uint64]:
+def _keys(task: HashTask, raw: bytes) -> NDArray[np.uint64]:
     """Return the MinHash keys of a document; zeros for one with images, or without words."""
     words = task.words(raw)
     if not len(words) or task.has_images(raw):

@@ -4,7 +4,6 @@ A part's folder is named by a hash of the names, sizes and modification times of
 preparation continues with the parts that were read, and reads those again whose files changed.
 """
 
-import hashlib
 import json
 import unicodedata
 from collections import Counter
@@ -19,9 +18,9 @@ from data.preparation.inputs import fingerprints, source_files
 from data.preparation.sizes import Sizes
 from data.preparation.sorted_documents import SortedWriter
 from data.preparation.sources import all_sources, documents, has_images
+from data.preparation.work_folder import result_key
 from data.readers.budget import BadDocuments
 from data.staging import publish, staging_folder
-from mixlaw.fileio import canonical_json
 from mixlaw.version import __version__
 
 MOST_PARTS = 2048  # more parts make the pieces smaller that each bucket consists of
@@ -76,6 +75,7 @@ def divide(config: DataConfig, files: Mapping[str, Sequence[Path]], folder: Path
     """
     total = sum(path.stat().st_size for paths in files.values() for path in paths)
     part_bytes = max(sizes.part, total // MOST_PARTS)
+    versions = [WORK_VERSION, __version__, unicodedata.unidata_version]
     parts = []
     for where, name, source in all_sources(config):
         for group in _groups(files.get(name, ()), part_bytes) if name in files else ():
@@ -90,7 +90,7 @@ def divide(config: DataConfig, files: Mapping[str, Sequence[Path]], folder: Path
                 config.image_size,
                 config.bad_document_budget,
                 sizes.batch,
-                folder / _key(name, inputs),
+                folder / result_key(versions, name, inputs),
             )
             parts.append(part)
     return parts
@@ -108,11 +108,6 @@ def _groups(files: Sequence[Path], n_bytes: int) -> Iterator[list[Path]]:
             group, size = [], 0
     if group or not files:
         yield group
-
-
-def _key(name: str, inputs: list[dict[str, Any]]) -> str:
-    versions = [WORK_VERSION, __version__, unicodedata.unidata_version]
-    return hashlib.sha256(canonical_json([versions, name, inputs]).encode()).hexdigest()[:16]
 
 
 def _expected_bytes(source: SourceConfig) -> int:

@@ -11,7 +11,6 @@ A hash is of all that a result depends on, so results of files that changed mean
 used and removed.
 """
 
-import hashlib
 import json
 import shutil
 from collections import Counter, deque
@@ -30,11 +29,10 @@ from data.preparation.overlap import Mask, Overlap
 from data.preparation.parts import Part, read_part
 from data.preparation.selection import Selection
 from data.preparation.sizes import Sizes
-from data.preparation.work_folder import keep_only
+from data.preparation.work_folder import keep_only, result_key
 from data.preparation.workers import Runner, do_all
 from data.store.tokens import SPLITS
 from data.tokenizers import Tokenizer
-from mixlaw.fileio import canonical_json
 
 PARTS, ENTRIES = "parts", ".entries"
 
@@ -84,7 +82,7 @@ class Stages:
 
     def select(self, parts: Sequence[Part]) -> Selection:
         """Drop duplicates and assign the other documents to splits."""
-        key = _key([part.folder.name for part in parts], self.sizes.bucket)
+        key = result_key([part.folder.name for part in parts], self.sizes.bucket)
         folder = self.work / f"chosen-{key}"
         keep_only(self.work, "chosen-", [folder.name])
         if not folder.exists():
@@ -108,7 +106,7 @@ class Stages:
     def _without(
         self, selection: Selection, kind: str, inputs: Sequence[str], find: Callable[[Overlap], Iterator[Mask]]
     ) -> Selection:
-        folder = self.work / f"{kind}-{_key(selection.folder.name, inputs)}"
+        folder = self.work / f"{kind}-{result_key(selection.folder.name, inputs)}"
         hashes = folder.with_suffix(".hashes")
         keep_only(self.work, f"{kind}-", [folder.name, hashes.name])
         if not folder.exists():
@@ -127,7 +125,7 @@ class Stages:
         ----------
         facts : of the tokenizer, for the manifest
         """
-        folder = self.work / f"tokens-{_key(selection.folder.name, facts)}"
+        folder = self.work / f"tokens-{result_key(selection.folder.name, facts)}"
         keep_only(self.work, "tokens-", [folder.name])
         save_tokenizer(folder, tokenizer, facts)
         tasks = [
@@ -170,7 +168,3 @@ def _check_budget(part: Part, n_bad: Counter[str]) -> None:
     n_bad[part.domain] += part.facts["counts"]["n_bad"]
     if n_bad[part.domain] > part.budget:
         read_part(part, n_before)  # raises an error that names the document
-
-
-def _key(*of: Any) -> str:
-    return hashlib.sha256(canonical_json(of).encode()).hexdigest()[:16]

@@ -1,14 +1,16 @@
 """The folder in which a prepared folder is made: it outlives a kill, and the same command continues in it."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from data.demo_corpora.wheels import Echo
+from mixlaw.fileio import canonical_json
 
 LOCK = ".lock"
 
@@ -72,3 +74,8 @@ def keep_only(folder: Path, prefix: str, names: Collection[str]) -> None:
         for path in folder.iterdir():
             if path.name.startswith(prefix) and path.name not in names:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def result_key(*of: Any) -> str:
+    """Return the name of a result, a hash of all that it depends on, so that results of other inputs are not used."""
+    return hashlib.sha256(canonical_json(of).encode()).hexdigest()[:16]
